@@ -1,0 +1,45 @@
+"""A world in which every answer is known: pictures are Gaussian, so epsilon is a formula."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from zerocon.diffusion import Schedule
+from zerocon.evaluations import counters
+from zerocon.observation import Conditioning
+
+SPREAD = 0.5  # standard deviation of the pictures around their mean
+
+
+class GaussianWorld:
+    """``x0 ~ N(mu, SPREAD^2)`` with one mean per channel, which is what a sentence says."""
+
+    name = "gaussian"
+    unet = torch.nn.Identity()
+
+    def schedule(self, steps: int) -> Schedule:
+        """Levels evenly spaced in time over Stable Diffusion's schedule."""
+        beta = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+        alphas = (1 - beta).cumprod(0)
+        times = torch.linspace(0, 999, steps + 1).round().int().tolist()
+        return Schedule(tuple(times), tuple(float(alphas[t]) for t in times))
+
+    def say(self, *mu: float) -> Conditioning:
+        """A sentence that wants channel i to have mean ``mu[i]``."""
+        tokens = torch.tensor(mu, dtype=torch.float64).view(1, 1, -1)
+        return Conditioning(tokens, ((0,),), "gaussian")
+
+    def eps(self, x: Tensor, t: int, tokens: Tensor) -> Tensor:
+        for counter in counters():
+            counter.forwards += len(x)
+        beta = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+        a = float((1 - beta).cumprod(0)[t])
+        mu = tokens[:, 0, :, None, None]
+        return (1 - a) ** 0.5 * (x - a**0.5 * mu) / (a * SPREAD**2 + 1 - a)
+
+    @staticmethod
+    def noise(x0: Tensor, mu: Tensor, a: float) -> Tensor:
+        """Where the exact flow takes ``x0``: its place in its distribution never changes."""
+        place = (x0 - mu) / SPREAD
+        return a**0.5 * mu + (a * SPREAD**2 + 1 - a) ** 0.5 * place

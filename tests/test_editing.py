@@ -1,0 +1,202 @@
+from dataclasses import replace
+
+import pytest
+import tiny
+import torch
+from gaussian import GaussianWorld
+
+from zerocon.diffusion import coefficients, move
+from zerocon.editing import Plan, capped, edit
+from zerocon.evaluations import BACKWARD, counting
+from zerocon.guidance import Contrastive, CrossAttention
+from zerocon.inversion import Inversion, ascend, recollect
+
+BOTH = (CrossAttention(0.1), Contrastive(5.0))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny.model()
+
+
+def invert(model, x, c, steps=6, watches=frozenset()):
+    schedule = model.schedule(steps)
+    path = ascend(model, x, c, schedule, watches)
+    return Inversion.along(
+        path, schedule=schedule, captions=("",) * len(c), model="t", recipe={}, watches=watches
+    )
+
+
+def run(model, x, c, edited, plan, steps=6):
+    inversion = invert(model, x, c, steps, plan.watches if plan.remember else frozenset())
+    *_, out = edit(model, inversion, c, edited, plan)
+    return out
+
+
+@pytest.mark.parametrize("guidance", [(), (CrossAttention(0.1),), (Contrastive(5.0),), BOTH])
+def test_asking_for_nothing_changes_nothing(model, guidance):
+    x, c = torch.randn(2, 4, 8, 6), model.embed(["a cat", "the red bus"])
+    again = run(model, x, c, c, Plan(5.0, guidance, remember=False, seeds=(0, 1)))
+    assert torch.equal(again, x)
+    remembered = run(model, x, c, c, Plan(5.0, guidance, seeds=(0, 1)))
+    assert (remembered - x).abs().max() < 1e-4
+
+
+def test_hard_contrast_moves_a_picture_nobody_asked_to_move(model):
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    hard = Plan(5.0, (Contrastive(5.0, targets="hard"),), remember=False)
+    assert (run(model, x, c, c, hard) - x).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_the_difference_form_is_exact_at_any_number_of_steps_and_plain_ddim_is_not(model, steps):
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    assert torch.equal(run(model, x, c, c, Plan(5.0, remember=False), steps), x)
+    inversion = invert(model, x, c, steps)
+    plain, alphas = inversion.latents[-1], inversion.schedule.alphas
+    for level in range(steps, 0, -1):
+        eps = model.eps(plain, inversion.schedule.times[level], c.tokens)
+        plain = move(plain, eps, alphas[level], alphas[level - 1])
+    assert (plain - x).abs().max() > 1e-4
+
+
+def test_the_difference_form_is_two_branches_with_direct_inversion():
+    """Eq. 7.1 against the explicit loop: edit step plus the source step's own error, in float64."""
+    world = GaussianWorld()
+    c, edited = world.say(0.0, 0.0), world.say(1.0, -0.5)
+    x = torch.randn(1, 2, 4, 4, dtype=torch.float64)
+    inversion = invert(world, x, c, steps=20)
+    alphas, times = inversion.schedule.alphas, inversion.schedule.times
+    branch = inversion.latents[-1]
+    for level in range(20, 0, -1):
+        here, there, t = alphas[level], alphas[level - 1], times[level]
+        said = world.eps(branch, t, edited.tokens)
+        source = move(inversion.latents[level], inversion.eps[level], here, there)
+        error = inversion.latents[level - 1] - source
+        branch = move(branch, said, here, there) + error
+        phi, psi = coefficients(there, here)
+        closed = psi / phi * (inversion.eps[level] - inversion.eps[level - 1])
+        assert torch.allclose(error, closed, atol=1e-12)
+    *_, ours = edit(world, inversion, c, edited, Plan(scale=1.0))
+    assert torch.allclose(ours, branch, atol=1e-10)
+
+
+def test_an_edit_moves_a_gaussian_by_what_was_asked():
+    world = GaussianWorld()
+    c, edited = world.say(0.0, 0.0), world.say(1.0, -0.5)
+    x = torch.randn(1, 2, 8, 8, dtype=torch.float64) * 0.5
+    *_, out = edit(world, invert(world, x, c, steps=200), c, edited, Plan(scale=1.0))
+    moved = (out - x).mean((0, 2, 3))
+    assert torch.allclose(moved, torch.tensor([1.0, -0.5], dtype=torch.float64), atol=0.05)
+
+
+def test_guidance_pulls_the_edit_back_towards_its_source(model):
+    x = torch.randn(1, 4, 8, 8)
+    c, edited = model.embed(["a cat"]), model.embed(["a dog"])
+    free = run(model, x, c, edited, Plan(5.0))
+    for guidance in (CrossAttention(3.0), Contrastive(3000.0)):
+        held = run(model, x, c, edited, Plan(5.0, (guidance,)))
+        assert not torch.allclose(held, free, atol=1e-5), guidance
+
+
+def test_a_batch_is_its_pictures(model):
+    x = torch.randn(3, 4, 8, 6)
+    c = model.embed(["a cat", "the bus", "one tree"])
+    edited = model.embed(["a dog", "the big bus", "one hut"])
+    plan = Plan(5.0, BOTH, seeds=(3, 1, 4))
+    together = model.decode(run(model, x, c, edited, plan))
+    for i in range(3):
+        one = slice(i, i + 1)
+        alone = run(
+            model,
+            x[one],
+            replace(c, tokens=c.tokens[one], ids=c.ids[one]),
+            replace(edited, tokens=edited.tokens[one], ids=edited.ids[one]),
+            replace(plan, seeds=plan.seeds[one]),
+        )
+        difference = model.decode(alone)[0] - together[i]
+        assert difference.abs().max() <= 2 / 127.5  # two grey levels of 255
+
+
+def test_the_same_seed_gives_the_same_bits(model):
+    x = torch.randn(1, 4, 8, 8)
+    c, edited = model.embed(["a cat"]), model.embed(["a dog"])
+    plan = Plan(5.0, (Contrastive(50.0, patches=8),), seeds=(5,))
+    torch.manual_seed(0)
+    first = run(model, x, c, edited, plan)
+    torch.manual_seed(1)
+    assert torch.equal(first, run(model, x, c, edited, plan))
+    assert not torch.equal(first, run(model, x, c, edited, replace(plan, seeds=(6,))))
+
+
+def test_remembering_and_looking_again_agree(model):
+    x = torch.randn(1, 4, 8, 8)
+    c, edited = model.embed(["a cat"]), model.embed(["a big dog"])
+    remembered = run(model, x, c, edited, Plan(5.0, BOTH))
+    again = run(model, x, c, edited, Plan(5.0, BOTH, remember=False))
+    assert torch.allclose(remembered, again, atol=1e-3)
+
+
+def test_a_recollected_inversion_edits_as_the_first_did(model):
+    x = torch.randn(1, 4, 8, 8)
+    c, edited = model.embed(["a cat"]), model.embed(["a dog"])
+    plan = Plan(5.0, BOTH)
+    first = run(model, x, c, edited, plan)
+    bare = invert(model, x, c)
+    with pytest.raises(ValueError, match="remembers no maps"):
+        next(edit(model, bare, c, edited, plan))
+    with counting() as spent:
+        seen = tuple(recollect(model, bare, c, plan.watches))
+    assert spent.forwards == 6
+    *_, second = edit(model, replace(bare, seen=seen, watches=plan.watches), c, edited, plan)
+    assert torch.allclose(first, second, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("plan", "forwards", "backwards"),
+    [
+        (Plan(5.0, BOTH), 51 + 50 + 100, 50),
+        (Plan(5.0), 51 + 100, 0),
+        (Plan(5.0, BOTH, guided=(0.0, 0.6)), 51 + 30 + 100, 30),
+        (Plan(5.0, BOTH, remember=False), 51 + 100 + 150, 100),
+    ],
+)
+def test_the_cost_of_fifty_steps(model, plan, forwards, backwards):
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    with counting() as spent:
+        run(model, x, c, model.embed(["a dog"]), plan, steps=50)
+    assert (spent.forwards, spent.backwards) == (forwards, backwards)
+    assert spent.total == pytest.approx(forwards + BACKWARD * backwards)
+    if plan.guidance and plan.remember:
+        assert spent.total <= 260
+
+
+def test_guided_steps_are_counted_from_noise():
+    plan = Plan(5.0, BOTH, guided=(0.0, 0.6))
+    assert [plan.guides(done / 10) for done in range(10)] == [True] * 6 + [False] * 4
+    assert not Plan(5.0).guides(0.0)
+
+
+def test_the_cap_shortens_long_gradients_only_and_each_picture_by_itself():
+    x = torch.ones(2, 4, 8, 8)
+    gradient = torch.stack([torch.full((4, 8, 8), 10.0), torch.full((4, 8, 8), 0.01)])
+    short = capped(gradient, x, 0.1)
+    assert torch.allclose(short[0], torch.full((4, 8, 8), 0.1))
+    assert torch.equal(short[1], gradient[1])
+
+
+def test_weights_never_get_gradients(model):
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    run(model, x, c, model.embed(["a dog"]), Plan(5.0, BOTH))
+    for network in (model.unet, model.vae, model.text_encoder):
+        assert all(p.grad is None and not p.requires_grad for p in network.parameters())
+
+
+def test_the_loop_yields_every_step_and_can_be_left(model):
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    inversion = invert(model, x, c)
+    assert len(list(edit(model, inversion, c, c, Plan(5.0)))) == 6
+    walk = edit(model, inversion, c, c, Plan(5.0))
+    next(walk)
+    walk.close()
+    assert torch.is_grad_enabled()

@@ -1,0 +1,73 @@
+from dataclasses import replace
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import save_file
+
+from zerocon.attention import CROSS
+from zerocon.evaluations import counting
+from zerocon.inversion import Inversion, ascend
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny.model()
+
+
+@pytest.fixture(scope="module")
+def inversion(model):
+    c, schedule = model.embed(["a cat"]), model.schedule(5)
+    path = ascend(model, torch.randn(1, 4, 8, 6), c, schedule, {CROSS})
+    return Inversion.along(
+        path,
+        schedule=schedule,
+        captions=("a cat",),
+        model="tiny",
+        recipe={"picture": "abc"},
+        watches=frozenset({CROSS}),
+    )
+
+
+def test_a_path_has_a_place_and_an_eps_at_every_level(inversion):
+    assert inversion.latents.shape == inversion.eps.shape == (6, 1, 4, 8, 6)
+    assert not inversion.seen[0].maps and len(inversion.seen[5].maps) > 0
+    assert not any(seen.x.requires_grad for seen in inversion.seen)
+
+
+def test_inverting_takes_one_evaluation_a_level(model):
+    with counting() as spent:
+        list(ascend(model, torch.randn(1, 4, 8, 8), model.embed(["x"]), model.schedule(7)))
+    assert (spent.forwards, spent.backwards) == (8, 0)
+
+
+def test_a_saved_inversion_comes_back_with_its_recipe_but_without_maps(inversion, tmp_path):
+    path = tmp_path / "cat.safetensors"
+    inversion.save(path)
+    back = Inversion.load(path)
+    assert torch.equal(back.latents, inversion.latents) and torch.equal(back.eps, inversion.eps)
+    bare = replace(inversion, latents=back.latents, eps=back.eps, seen=(), watches=frozenset())
+    assert (back.schedule, back.captions, back.recipe) == (
+        bare.schedule,
+        bare.captions,
+        bare.recipe,
+    )
+    assert back.seen == ()
+
+
+def test_nothing_is_overwritten_unasked(inversion, tmp_path):
+    path = tmp_path / "cat.safetensors"
+    inversion.save(path)
+    with pytest.raises(FileExistsError):
+        inversion.save(path)
+    inversion.save(path, overwrite=True)
+
+
+def test_other_files_are_refused(tmp_path):
+    text = tmp_path / "cat.txt"
+    text.write_text("a cat")
+    foreign = tmp_path / "weights.safetensors"
+    save_file({"latents": torch.zeros(1)}, foreign)
+    for path in (text, foreign, tmp_path / "missing.safetensors", tmp_path):
+        with pytest.raises(ValueError, match=path.name):
+            Inversion.load(path)

@@ -1,0 +1,115 @@
+import pytest
+import tiny
+import torch
+
+from zerocon import model as door
+from zerocon.errors import MissingError
+from zerocon.evaluations import counting
+from zerocon.model.folder import find
+from zerocon.observation import Conditioning
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny.model()
+
+
+def test_sizes_follow_the_architecture(model):
+    assert (model.size, model.multiple) == (64, 16)
+    latents = model.encode(torch.rand(1, 3, 64, 48) * 2 - 1)
+    assert latents.shape == (1, 4, 8, 6) and latents.dtype == torch.float32
+    assert model.decode(latents).shape == (1, 3, 64, 48)
+
+
+def test_encoding_draws_nothing(model):
+    pixels = torch.rand(1, 3, 64, 64) * 2 - 1
+    torch.manual_seed(1)
+    first = model.encode(pixels)
+    torch.manual_seed(2)
+    assert torch.equal(first, model.encode(pixels))
+
+
+def test_sentences_are_padded_and_know_their_words(model):
+    c = model.embed(["a cat", "dog", ""])
+    assert c.tokens.shape == (3, tiny.POSITIONS, 16) and len(c) == 3
+    assert [len(ids) for ids in c.ids] == [6, 5, 2]
+    assert (c + c).ids == c.ids * 2
+    assert c.encoder == tiny.model().embed(["x"]).encoder != tiny.model(seed=1).embed(["x"]).encoder
+    with pytest.raises(ValueError, match="two different text encoders"):
+        c + Conditioning(c.tokens, c.ids, "other")
+
+
+def test_many_sentences_are_the_same_as_each_alone(model):
+    many = model.embed([f"cat {'a' * (i % 9)}" for i in range(130)]).tokens
+    assert torch.allclose(many[77], model.embed([f"cat {'a' * (77 % 9)}"]).tokens[0], atol=1e-6)
+
+
+def test_velocity_leaves_the_door_as_eps():
+    velocity, epsilon = tiny.model("v_prediction"), tiny.model()
+    x, t = torch.randn(1, 4, 8, 8), 400
+    tokens = epsilon.embed(["a cat"]).tokens
+    v = epsilon.eps(x, t, tokens)  # same weights: the same raw answer, read as v
+    a = float(velocity.scheduler.alphas_cumprod[t])
+    x0 = a**0.5 * x - (1 - a) ** 0.5 * v
+    assert torch.allclose(velocity.eps(x, t, tokens), (x - a**0.5 * x0) / (1 - a) ** 0.5, atol=1e-4)
+
+
+def test_unknown_predictions_are_refused():
+    with pytest.raises(ValueError, match="sample"):
+        tiny.model("sample")
+
+
+def test_passes_are_counted_in_pictures_and_in_every_open_counter(model):
+    x, tokens = torch.randn(3, 4, 8, 8), model.embed(["a", "b", "c"]).tokens
+    with counting() as outer:
+        model.eps(x, 10, tokens)
+        with counting() as inner:
+            leaf = x.clone().requires_grad_()
+            said = model.eps(leaf, 10, tokens)
+            assert inner.backwards == 0
+        torch.autograd.grad(said.sum(), leaf)
+    assert (outer.forwards, outer.backwards) == (6, 3)
+    assert (inner.forwards, inner.backwards) == (3, 3)
+    assert inner.total == pytest.approx(3 + 1.15 * 3)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 50, 999])
+def test_a_schedule_has_any_number_of_steps(model, steps):
+    schedule = model.schedule(steps)
+    assert schedule.steps == steps and schedule.times[0] == 0
+    assert list(schedule.alphas) == sorted(schedule.alphas, reverse=True)
+
+
+def test_fifty_steps_stand_where_stable_diffusion_stands(model):
+    assert model.schedule(50).times[:3] == (0, 1, 21) and model.schedule(50).times[-1] == 981
+
+
+@pytest.mark.parametrize("steps", [0, 1000])
+def test_impossible_steps_are_refused(model, steps):
+    with pytest.raises(ValueError, match="between 1 and 999"):
+        model.schedule(steps)
+
+
+def test_missing_weights_say_how_to_get_them_and_what_else_there_is():
+    with pytest.raises(MissingError, match="hf download someone/something .*--model mini"):
+        find("someone/something")
+    with pytest.raises(MissingError, match="diffusers folder"):
+        find("no-such-model")
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    with pytest.raises(MissingError, match=r"model_index\.json"):
+        find(str(tmp_path))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a device that is not there")
+def test_missing_devices_are_named():
+    with pytest.raises(MissingError, match="there are: cpu"):
+        door.pick_device("cuda")
+    with pytest.raises(ValueError, match="there are"):
+        door.pick_device("abacus")
+
+
+def test_unknown_dtypes_are_named():
+    with pytest.raises(ValueError, match="float16"):
+        door.pick_dtype("float12", torch.device("cpu"))

@@ -1,0 +1,18 @@
+"""A sentence for a picture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PIL.Image import Image
+
+if TYPE_CHECKING:
+    from zerocon.model import Model
+
+
+def caption(picture: Image, model: Model) -> str:
+    """What the model's captioner says of ``picture`` (RGB, any size): one lower-case line.
+
+    Raises ``MissingError`` where there is no captioner on this machine.
+    """
+    return " ".join(model.describe(picture).lower().split()).rstrip(" .")

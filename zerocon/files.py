@@ -1,0 +1,50 @@
+"""Writing a file whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def writing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary file beside ``path`` to write to, and put it in place when the block ends.
+
+    An error inside the block, Ctrl-C included, leaves neither a new file nor a changed one. An
+    existing ``path`` is a ``FileExistsError`` unless ``overwrite``; it is checked again at the end,
+    without a gap, so that two programs cannot both win.
+    """
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists already; give --overwrite or another -o")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to")
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes files for their owner's eyes only; give it what open() would have
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        if overwrite:
+            temporary.replace(path)
+        else:
+            _place(temporary, path)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def _place(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)  # fails where path has appeared meanwhile; rename would replace it
+    except FileExistsError:
+        raise FileExistsError(f"{path} exists already; give --overwrite or another -o") from None
+    except OSError:  # a file system without hard links: the next best thing
+        if path.exists():
+            raise FileExistsError(f"{path} exists already; give --overwrite or another -o") from None
+        temporary.rename(path)

@@ -1,0 +1,142 @@
+"""From a picture to the noise it would have come from, and everything seen on the way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from zerocon.diffusion import Schedule, move
+from zerocon.files import writing
+from zerocon.observation import Conditioning, Observation, observe
+from zerocon.shapes import Latents, Trajectory
+
+if TYPE_CHECKING:
+    from zerocon.model import Model
+
+FORMAT = "zerocon.inversion/1"
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """The path from a picture to noise: slow to find, and good for any number of edits.
+
+    ``latents[i]`` and ``eps[i]`` stand at level ``i`` of ``schedule``; level 0 is the picture.
+    ``recipe`` says what made it (picture hash, scheme, seed, version). ``seen``, what the network
+    showed at each level, lives in memory only: it is many times larger than the path and is found
+    again with one evaluation per level.
+    """
+
+    latents: Trajectory
+    eps: Trajectory
+    schedule: Schedule
+    captions: tuple[str, ...]
+    model: str
+    recipe: Mapping[str, str]
+    seen: tuple[Observation, ...] = field(default=(), repr=False, compare=False)
+    watches: frozenset[str] = field(default=frozenset(), compare=False)
+
+    def save(self, path: Path | str, *, overwrite: bool = False) -> None:
+        """Write the path and its recipe (not ``seen``) to a safetensors file, all or nothing."""
+        metadata = {
+            "format": FORMAT,
+            "schedule": json.dumps(asdict(self.schedule)),
+            "captions": json.dumps(self.captions),
+            "model": self.model,
+            "recipe": json.dumps(dict(self.recipe), sort_keys=True),
+        }
+        tensors = {"latents": self.latents.cpu(), "eps": self.eps.cpu()}
+        with writing(Path(path), overwrite=overwrite) as temporary:
+            save_file(tensors, temporary, metadata=metadata)
+
+    @classmethod
+    def along(
+        cls,
+        path: Iterable[Observation],
+        *,
+        schedule: Schedule,
+        captions: tuple[str, ...],
+        model: str,
+        recipe: Mapping[str, str],
+        watches: frozenset[str] = frozenset(),
+    ) -> Inversion:
+        """Collect what was seen on the way up (``ascend``, with the same ``watches``)."""
+        seen = tuple(path)
+        return cls(
+            latents=torch.stack([level.x for level in seen]),
+            eps=torch.stack([level.eps for level in seen]),
+            schedule=schedule,
+            captions=captions,
+            model=model,
+            recipe=recipe,
+            seen=seen,
+            watches=watches,
+        )
+
+    @classmethod
+    def load(cls, path: Path | str) -> Inversion:
+        """Read what ``save`` wrote; anything else is a ``ValueError``."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != FORMAT:
+                    raise ValueError(f"{path} is no inversion made by zerocon invert")
+                tensors = {name: file.get_tensor(name) for name in ("latents", "eps")}
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"cannot read {path} as an inversion: {error}") from error
+        return cls(
+            **tensors,
+            schedule=_schedule(json.loads(metadata["schedule"])),
+            captions=tuple(json.loads(metadata["captions"])),
+            model=metadata["model"],
+            recipe=json.loads(metadata["recipe"]),
+        )
+
+
+def ascend(
+    model: Model,
+    x: Latents,
+    c: Conditioning,
+    schedule: Schedule,
+    watches: Collection[str] = (),
+) -> Iterator[Observation]:
+    """Walk from the picture to noise (DDIM inversion), yielding what each level showed.
+
+    Epsilon is taken at ``(x_s, s)``, pix2pix-zero's convention: less accurate as an inverse than
+    ``(x_s, t)``, but each of its evaluations stands exactly where the edit will need the source
+    again, so nothing is ever computed twice. Exactness comes from the difference form, not from
+    here. Yields ``schedule.steps + 1`` observations, level 0 first.
+    """
+    for level, (t, a) in enumerate(zip(schedule.times, schedule.alphas, strict=True)):
+        with torch.no_grad():
+            # the picture itself is never edited: what it shows at level 0 is of no use to anyone
+            seen = observe(model, x, t, c, watches if level else ())
+        yield seen
+        if level < schedule.steps:
+            x = move(x, seen.eps, a, schedule.alphas[level + 1])
+
+
+def recollect(
+    model: Model, inversion: Inversion, c: Conditioning, watches: Collection[str]
+) -> Iterator[Observation]:
+    """See again what an inversion's path shows, level by level: for one read from a file.
+
+    Yields as ``ascend`` does; level 0 costs nothing, since its eps is known and nothing is watched.
+    """
+    yield Observation(inversion.latents[0], inversion.eps[0], c.ids)
+    for level in range(1, inversion.schedule.steps + 1):
+        with torch.no_grad():
+            seen = observe(
+                model, inversion.latents[level], inversion.schedule.times[level], c, watches
+            )
+        yield seen
+
+
+def _schedule(saved: dict[str, Any]) -> Schedule:
+    return Schedule(tuple(saved["times"]), tuple(saved["alphas"]))

@@ -1,0 +1,289 @@
+"""Picture in, picture out: what ``import zerocon`` offers. It computes, and prints nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+from PIL.Image import Image
+
+from zerocon import __version__, model, wording
+from zerocon.captioning import caption as caption_of
+from zerocon.direction import mean_tokens, weight
+from zerocon.editing import Plan
+from zerocon.editing import edit as walk
+from zerocon.evaluations import Evaluations, counting
+from zerocon.images import fit, unfit
+from zerocon.inversion import Inversion, ascend, recollect
+from zerocon.model import Model
+from zerocon.observation import Conditioning
+from zerocon.registry import available, parse
+from zerocon.sentences import pairs
+from zerocon.settings import DEFAULT_MODEL, Settings
+from zerocon.shapes import Tokens
+from zerocon.wording import Wording
+
+Progress = Callable[[int, int], None]  # called with (done, total) network steps
+WEAK = 0.05  # a direction shorter than this share of the caption's tokens hardly shows
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Understanding:
+    """What was understood of a wish, before any time is spent on it.
+
+    ``direction`` is the step in text space, (1, positions, features), unscaled; ``sentences`` how
+    many made it; ``similarity`` CLIP's cosines of the picture to the caption and to the target
+    caption, None where there is no CLIP.
+    """
+
+    wording: Wording
+    direction: Tokens
+    sentences: int
+    similarity: tuple[float, float] | None
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An edited picture and all it was made of."""
+
+    picture: Image
+    understanding: Understanding
+    inversion: Inversion
+    evaluations: Evaluations
+    settings: Settings
+
+    @property
+    def wording(self) -> Wording:
+        """Caption, target caption and the changes between them."""
+        return self.understanding.wording
+
+    @property
+    def caption(self) -> str:
+        """The sentence the source was inverted under."""
+        return self.wording.caption
+
+
+def load(
+    name: str | None = None,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    captioner: str | None = None,
+    clip: str | None = None,
+) -> Model:
+    """Load a model: ``mini`` (embedded), a diffusers folder, or a hub id found in the cache.
+
+    ``name`` defaults to the environment's ``ZEROCON_MODEL``, then to Stable Diffusion 1.5. Raises
+    ``MissingError`` for a model, part or device that is not there, ``ValueError`` for a bad name.
+    """
+    chosen = name or os.environ.get("ZEROCON_MODEL") or DEFAULT_MODEL
+    return model.load(chosen, device=device, dtype=dtype, captioner=captioner, clip=clip)
+
+
+def invert(
+    picture: Image,
+    model: Model,
+    *,
+    caption: str | None = None,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> Inversion:
+    """Find the path from ``picture`` (any size) to noise under its caption: once, for many edits."""
+    settings = settings or model.settings
+    caption = caption_of(picture, model) if caption is None else caption
+    watches = _plan(settings).watches if settings.remember else frozenset()
+    tick = _Ticker(progress, settings.steps + 1)
+    c = model.embed([caption])
+    schedule = model.schedule(settings.steps)
+    latents = model.encode(fit(picture, model.size, model.multiple).pixels)
+    return Inversion.along(
+        tick(ascend(model, latents, c, schedule, watches)),
+        schedule=schedule,
+        captions=(caption,),
+        model=model.name,
+        recipe={
+            "picture": fingerprint(picture),
+            "encoder": c.encoder,
+            "scheme": "ddim",
+            "zerocon": __version__,
+        },
+        watches=watches,
+    )
+
+
+def understand(
+    picture: Image,
+    model: Model,
+    *,
+    to: str | None = None,
+    source: str | None = None,
+    to_caption: str | None = None,
+    caption: str | None = None,
+    settings: Settings | None = None,
+) -> Understanding:
+    """Turn a wish into a direction in text space, and say what is doubtful about it.
+
+    Raises ``ValueError`` if nothing, or nothing new, is asked for.
+    """
+    settings = settings or model.settings
+    caption = caption_of(picture, model) if caption is None else caption
+    said = wording.understand(
+        caption,
+        to=to,
+        source=source,
+        to_caption=to_caption,
+        see=lambda sentences: model.similarity(picture, sentences),
+    )
+    c = model.embed([caption])
+    step, sentences = _direction(model, said, c, settings)
+    likeness = model.similarity(picture, [said.caption, said.target_caption])
+    warnings = list(said.warnings)
+    if (length := weight(step, c)) < WEAK:
+        warnings.append(f"the direction is weak ({length:.2f} of the caption): little may change")
+    if likeness is None:
+        warnings.append("no CLIP model here: similarities are left out (--clip names one)")
+    return Understanding(
+        said,
+        step,
+        sentences,
+        None if likeness is None else (likeness[0], likeness[1]),
+        tuple(warnings),
+    )
+
+
+def edit(
+    picture: Image,
+    *,
+    model: Model,
+    to: str | None = None,
+    source: str | None = None,
+    to_caption: str | None = None,
+    caption: str | None = None,
+    inversion: Inversion | None = None,
+    settings: Settings | None = None,
+    announce: Callable[[Understanding], None] | None = None,
+    progress: Progress | None = None,
+) -> Edit:
+    """Edit ``picture`` (any size; the result has the same) by a few words.
+
+    ``to`` is a word or phrase ("dog", "at night"), ``to_caption`` a whole description of the wanted
+    picture; ``source`` names what is replaced and may be left out; an empty ``to`` with a ``source``
+    removes it. ``caption`` describes the picture and is otherwise the captioner's; ``inversion``
+    (of this very picture) saves finding it again. ``announce`` hears what was understood before
+    time is spent, ``progress`` the steps done of all.
+
+    Raises ``ValueError`` for a wish that makes no sense or an inversion of another picture, and
+    ``MissingError`` where a captioner is needed and none is here.
+    """
+    settings = settings or model.settings
+    if inversion is not None:
+        _check(inversion, picture, model, caption)
+        caption, settings = inversion.captions[0], replace(settings, steps=inversion.schedule.steps)
+    with counting() as evaluations:
+        understanding = understand(
+            picture, model, to=to, source=source, to_caption=to_caption,
+            caption=caption, settings=settings,
+        )  # fmt: skip
+        if announce is not None:
+            announce(understanding)
+        caption = understanding.wording.caption
+        plan, c = _plan(settings), model.embed([caption])
+        edited = _edited(model, understanding, c, settings)
+        missing = inversion is None or (
+            settings.remember and not plan.watches <= inversion.watches
+        )
+        tick = _Ticker(progress, settings.steps * (1 + missing) + missing)
+        if inversion is None:
+            inversion = invert(
+                picture, model, caption=caption, settings=settings, progress=tick.step
+            )
+        elif missing:
+            seen = tuple(tick(recollect(model, inversion, c, plan.watches)))
+            inversion = replace(inversion, seen=seen, watches=plan.watches)
+        *_, latents = tick(walk(model, inversion, c, edited, plan))
+        frame = fit(picture, model.size, model.multiple).frame
+        result = unfit(model.decode(latents)[0], frame)
+    return Edit(result, understanding, inversion, evaluations, settings)
+
+
+def fingerprint(picture: Image) -> str:
+    """A hash of the picture's pixels, size and mode, not of its file."""
+    digest = hashlib.blake2b(f"{picture.mode} {picture.size}".encode(), digest_size=16)
+    digest.update(picture.tobytes())
+    return digest.hexdigest()
+
+
+def _plan(settings: Settings) -> Plan:
+    known = available("guidance")
+    return Plan(
+        scale=settings.scale,
+        guidance=tuple(parse(text, known) for text in settings.guidance),
+        guided=settings.guided,
+        cap=settings.cap,
+        remember=settings.remember,
+        seeds=(settings.seed,),
+    )
+
+
+def _direction(
+    model: Model, said: Wording, c: Conditioning, settings: Settings
+) -> tuple[Tokens, int]:
+    """The step in text space for what was said, and how many sentences made it."""
+    steps, sentences = [], 0
+    if settings.direction in ("bank", "mean"):
+        banks = [pairs(change) for change in said.changes]
+        for before, after in banks:
+            sentences += len(before) + len(after)
+        if banks:
+            steps.append(
+                torch.stack(
+                    [mean_tokens(model, after) - mean_tokens(model, before) for before, after in banks]
+                ).sum(0)
+            )
+    if settings.direction in ("caption", "mean") or not steps:
+        steps.append(model.embed([said.target_caption]).tokens - c.tokens)
+        sentences += 2
+    return torch.stack(steps).mean(0), sentences
+
+
+def _edited(
+    model: Model, understanding: Understanding, c: Conditioning, settings: Settings
+) -> Conditioning:
+    """Caption plus direction, and the words that now stand at its positions."""
+    ids = c.ids
+    if settings.direction != "bank":  # the positions then follow the target's words
+        ids = model.embed([understanding.wording.target_caption]).ids
+    return replace(c, tokens=c.tokens + settings.strength * understanding.direction, ids=ids)
+
+
+def _check(inversion: Inversion, picture: Image, model: Model, caption: str | None) -> None:
+    if inversion.recipe.get("picture") != fingerprint(picture):
+        raise ValueError("the inversion is of another picture; invert this one first")
+    if inversion.recipe.get("encoder") != model.embed([""]).encoder:
+        raise ValueError(f"the inversion was made with {inversion.model}, not with {model.name}")
+    if caption is not None and caption != inversion.captions[0]:
+        raise ValueError(f'the inversion was made under the caption "{inversion.captions[0]}"')
+
+
+class _Ticker:
+    """Counts network steps over several walks and tells ``progress`` after each."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+
+    def step(self, *_: int) -> None:
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, self.total)
+
+    def __call__(self, steps: Iterable[T]) -> Iterator[T]:
+        for each in steps:
+            self.step()
+            yield each

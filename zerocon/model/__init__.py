@@ -1,0 +1,93 @@
+"""The only door to diffusers and transformers: whatever a model predicts leaves it as ``eps``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from PIL.Image import Image
+
+from zerocon.diffusion import Schedule
+from zerocon.errors import MissingError
+from zerocon.observation import Conditioning
+from zerocon.settings import Settings
+from zerocon.shapes import Latents, Pixels, Tokens
+
+if TYPE_CHECKING:
+    from zerocon.model.stable_diffusion import StableDiffusion
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+class Model(Protocol):
+    """What the rest of zerocon asks of a latent diffusion model.
+
+    Latents, tokens and eps are float32 on ``device`` whatever the network computes in; pixels are
+    -1..1. ``size`` is the side of picture it was trained on, ``multiple`` what both sides of a
+    picture must be divisible by.
+    """
+
+    name: str
+    device: torch.device
+    unet: torch.nn.Module
+    settings: Settings
+    size: int
+    multiple: int
+
+    def encode(self, pixels: Pixels) -> Latents: ...
+    def decode(self, latents: Latents) -> Pixels: ...
+    def embed(self, sentences: Sequence[str]) -> Conditioning: ...
+    def eps(self, x: Latents, t: int, tokens: Tokens) -> Latents: ...
+    def schedule(self, steps: int) -> Schedule: ...
+    def describe(self, picture: Image) -> str: ...
+    def similarity(self, picture: Image, sentences: Sequence[str]) -> list[float] | None: ...
+
+
+def load(
+    name: str,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    captioner: str | None = None,
+    clip: str | None = None,
+) -> StableDiffusion:
+    """Load a model from ``name``: ``mini`` (embedded), a diffusers folder, or a hub id in the cache.
+
+    Nothing is ever downloaded here. ``device`` defaults to CUDA, then MPS, then CPU; ``dtype`` to
+    float16 on a GPU and float32 on a CPU. Captioner and CLIP are taken from ``captioner/`` and
+    ``clip/`` beside the weights where those exist, else from the given (or default) names, and only
+    when they are first needed. Raises ``MissingError`` for a model or device that is not there.
+    """
+    from zerocon.model.folder import find
+    from zerocon.model.stable_diffusion import StableDiffusion
+
+    where = pick_device(device)
+    kind = pick_dtype(dtype, where)
+    return StableDiffusion.load(find(name), name, where, kind, captioner=captioner, clip=clip)
+
+
+def pick_device(device: str | None) -> torch.device:
+    """The device asked for, or the best one there is; ``MissingError`` if it is not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    there["cpu"] = True
+    if device is None:
+        return torch.device(next(name for name, found in there.items() if found))
+    names = ", ".join(name for name, found in there.items() if found)
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f'no device "{device}"; there are: {names}') from None
+    many = torch.cuda.device_count() if wanted.type == "cuda" else 1
+    if not there.get(wanted.type) or (wanted.index or 0) >= many:
+        raise MissingError(f'device "{device}" is not on this machine; there are: {names}')
+    return wanted
+
+
+def pick_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
+    """The dtype the networks compute in."""
+    if dtype is None:
+        return torch.float32 if device.type == "cpu" else torch.float16
+    if dtype not in DTYPES:
+        raise ValueError(f'no dtype "{dtype}"; there are: {", ".join(DTYPES)}')
+    return DTYPES[dtype]

@@ -1,0 +1,87 @@
+"""The captioner (BLIP) and the judge of likeness (CLIP): what looks at pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL.Image import Image
+
+from zerocon.errors import MissingError
+from zerocon.model.folder import find_part
+from zerocon.settings import DEFAULT_CAPTIONER, DEFAULT_CLIP
+
+
+class Captioner:
+    """BLIP, asked without a prompt and answered greedily: the same picture, the same words."""
+
+    def __init__(self, network: Any, tokenizer: Any, images: Any, device: torch.device) -> None:
+        self.network = network.to(device).eval().requires_grad_(False)
+        self.tokenizer, self.images, self.device = tokenizer, images, device
+
+    @torch.no_grad()
+    def describe(self, picture: Image) -> str:
+        """One sentence about ``picture``."""
+        pixels = self.images(picture, return_tensors="pt").pixel_values.to(self.device)
+        words = self.network.generate(pixel_values=pixels, max_new_tokens=40, do_sample=False)
+        return str(self.tokenizer.decode(words[0], skip_special_tokens=True))
+
+
+class Clip:
+    """CLIP: how alike a picture and a sentence are."""
+
+    def __init__(self, network: Any, tokenizer: Any, images: Any, device: torch.device) -> None:
+        self.network = network.to(device).eval().requires_grad_(False)
+        self.tokenizer, self.images, self.device = tokenizer, images, device
+
+    @torch.no_grad()
+    def similarity(self, picture: Image, sentences: Sequence[str]) -> list[float]:
+        """Cosine of the picture's and each sentence's embedding, -1..1."""
+        words = self.tokenizer(
+            list(sentences), padding=True, truncation=True, return_tensors="pt"
+        ).to(self.device)
+        pixels = self.images(picture, return_tensors="pt").pixel_values.to(self.device)
+        seen = self.network(
+            input_ids=words.input_ids, attention_mask=words.attention_mask, pixel_values=pixels
+        )
+        return (seen.text_embeds @ seen.image_embeds.T).squeeze(-1).tolist()  # type: ignore[no-any-return]
+
+
+def load_captioner(beside: Path, name: str | None, device: torch.device) -> Captioner:
+    """The captioner lying with the weights, or ``name``, or the default one of the paper."""
+    from transformers import AutoTokenizer, BlipForConditionalGeneration
+    from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+
+    own = beside / "captioner"
+    try:
+        folder = own if own.is_dir() and name is None else find_part(name or DEFAULT_CAPTIONER)
+    except MissingError as error:
+        raise MissingError(f"{error}, or describe the picture yourself: --caption") from None
+    return Captioner(
+        BlipForConditionalGeneration.from_pretrained(folder),
+        AutoTokenizer.from_pretrained(folder),
+        BlipImageProcessorPil.from_pretrained(folder),
+        device,
+    )
+
+
+def load_clip(beside: Path, name: str | None, device: torch.device) -> Clip | None:
+    """CLIP lying with the weights, or ``name``; without either the default if it is here, or none."""
+    from transformers import AutoTokenizer, CLIPModel
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    own = beside / "clip"
+    try:
+        folder = own if own.is_dir() and name is None else find_part(name or DEFAULT_CLIP)
+    except MissingError:
+        if name is not None:  # asked for by name: its absence is an error, not a choice
+            raise
+        return None
+    return Clip(
+        CLIPModel.from_pretrained(folder),
+        AutoTokenizer.from_pretrained(folder),
+        CLIPImageProcessorPil.from_pretrained(folder),
+        device,
+    )

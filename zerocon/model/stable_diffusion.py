@@ -1,0 +1,191 @@
+"""Stable Diffusion's parts behind one door: encode, decode, embed, eps, describe, similarity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL.Image import Image
+
+from zerocon.diffusion import Schedule
+from zerocon.errors import MissingError
+from zerocon.evaluations import Evaluations, counters
+from zerocon.model.eyes import Captioner, Clip, load_captioner, load_clip
+from zerocon.observation import Conditioning, Ids
+from zerocon.settings import Settings
+from zerocon.shapes import Latents, Pixels, Tokens
+
+SENTENCES = 64  # encoded at a time: what fits beside a U-Net on a small card
+
+
+class StableDiffusion:
+    """A Stable Diffusion model, its weights frozen, with a captioner and CLIP beside it.
+
+    Built from diffusers' and transformers' own classes; ``load`` reads them from a folder.
+    ``captioner`` and ``clip`` are called on first use, since an edit may need neither.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        unet: Any,
+        vae: Any,
+        text_encoder: Any,
+        tokenizer: Any,
+        scheduler: Any,
+        device: torch.device,
+        settings: Settings | None = None,
+        captioner: Callable[[], Captioner],
+        clip: Callable[[], Clip | None],
+    ) -> None:
+        self.name, self.device, self.settings = name, device, settings or Settings()
+        self.unet, self.vae, self.text_encoder = unet, vae, text_encoder
+        self.tokenizer, self.scheduler = tokenizer, scheduler
+        self._load_captioner, self._load_clip = captioner, clip
+        for network in (unet, vae, text_encoder):
+            network.to(device).eval().requires_grad_(False)
+        self.prediction = scheduler.config.prediction_type
+        if self.prediction not in ("epsilon", "v_prediction"):
+            raise ValueError(
+                f'{name} predicts "{self.prediction}"; epsilon and v_prediction are understood'
+            )
+        factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.size: int = unet.config.sample_size * factor
+        self.multiple: int = factor * 2 ** (len(unet.config.block_out_channels) - 1)
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        name: str,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        captioner: str | None = None,
+        clip: str | None = None,
+    ) -> StableDiffusion:
+        """Read a diffusers folder. ``MissingError`` if a part of it is not there."""
+        from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+        from transformers import CLIPTextModel, CLIPTokenizer
+
+        try:
+            return cls(
+                name,
+                unet=UNet2DConditionModel.from_pretrained(
+                    folder, subfolder="unet", torch_dtype=dtype
+                ),
+                vae=AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=dtype),
+                text_encoder=CLIPTextModel.from_pretrained(
+                    folder, subfolder="text_encoder", dtype=dtype
+                ),
+                tokenizer=CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer"),
+                scheduler=DDIMScheduler.from_pretrained(folder, subfolder="scheduler"),
+                device=device,
+                settings=_measured(folder),
+                captioner=lambda: load_captioner(folder, captioner, device),
+                clip=lambda: load_clip(folder, clip, device),
+            )
+        except OSError as error:
+            reason = str(error).splitlines()[0]
+            raise MissingError(f"{name} is not complete: {reason}") from error
+
+    @torch.no_grad()
+    def encode(self, pixels: Pixels) -> Latents:
+        """Latents of pictures: the posterior's mean, since a sample would differ from run to run."""
+        posterior = self.vae.encode(pixels.to(self.device, self.vae.dtype)).latent_dist
+        return posterior.mode().float() * float(self.vae.config.scaling_factor)
+
+    @torch.no_grad()
+    def decode(self, latents: Latents) -> Pixels:
+        """Pictures of latents, -1..1 (not clipped)."""
+        scaled = latents / float(self.vae.config.scaling_factor)
+        pixels: Pixels = self.vae.decode(scaled.to(self.vae.dtype)).sample.float()
+        return pixels
+
+    @torch.no_grad()
+    def embed(self, sentences: Sequence[str]) -> Conditioning:
+        """Sentences as the U-Net reads them: last hidden states, padded to the full length."""
+        ids = self.tokenizer(
+            list(sentences),
+            padding="max_length",
+            truncation=True,
+            max_length=self.tokenizer.model_max_length,
+            return_tensors="pt",
+        ).input_ids
+        parts = [self.text_encoder(part.to(self.device))[0].float() for part in ids.split(SENTENCES)]
+        spoken = tuple(_spoken(row, self.tokenizer.eos_token_id) for row in ids.tolist())
+        return Conditioning(torch.cat(parts), spoken, self._fingerprint)
+
+    def eps(self, x: Latents, t: int, tokens: Tokens) -> Latents:
+        """The noise the U-Net sees in ``x`` at time ``t``, whatever it was trained to predict.
+
+        Counts its passes: forwards here, backwards when a gradient comes back to ``x``.
+        """
+        for counter in (open_now := counters()):
+            counter.forwards += len(x)
+        if x.requires_grad:
+            x.register_hook(lambda _: _count_backwards(open_now, len(x)))
+        said = self.unet(x.to(self.unet.dtype), t, tokens.to(self.unet.dtype)).sample.float()
+        if self.prediction == "epsilon":
+            return said  # type: ignore[no-any-return]
+        a = float(self.scheduler.alphas_cumprod[t])
+        return a**0.5 * said + (1 - a) ** 0.5 * x  # v = sqrt(a) eps - sqrt(1-a) x0
+
+    def schedule(self, steps: int) -> Schedule:
+        """The levels of an edit in ``steps`` steps, as the model's own scheduler spaces them."""
+        most = self.scheduler.config.num_train_timesteps - 1
+        if not 1 <= steps <= most:
+            raise ValueError(f"steps must be between 1 and {most} for {self.name}, not {steps}")
+        self.scheduler.set_timesteps(steps)
+        times = [int(t) for t in reversed(self.scheduler.timesteps)]
+        alphas = [float(self.scheduler.final_alpha_cumprod)]
+        alphas += [float(self.scheduler.alphas_cumprod[t]) for t in times]
+        return Schedule((0, *times), tuple(alphas))
+
+    def describe(self, picture: Image) -> str:
+        """One sentence of the captioner about ``picture``; ``MissingError`` without one."""
+        return self._captioner.describe(picture)
+
+    def similarity(self, picture: Image, sentences: Sequence[str]) -> list[float] | None:
+        """CLIP's cosine of the picture to each sentence, -1..1; None where there is no CLIP."""
+        return None if self._clip is None else self._clip.similarity(picture, sentences)
+
+    @cached_property
+    def _captioner(self) -> Captioner:
+        return self._load_captioner()
+
+    @cached_property
+    def _clip(self) -> Clip | None:
+        return self._load_clip()
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        """Of the text encoder, in float16 so that it does not depend on the dtype in use."""
+        weights = self.text_encoder.state_dict()
+        digest = hashlib.blake2b(digest_size=8)
+        for name in sorted(weights):
+            if name.endswith("q_proj.weight"):
+                digest.update(weights[name].half().cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def _count_backwards(open_then: tuple[Evaluations, ...], pictures: int) -> None:
+    for counter in open_then:
+        counter.backwards += pictures
+
+
+def _spoken(row: list[int], end: int) -> Ids:
+    """A padded row up to and including its end token."""
+    return tuple(row[: row.index(end) + 1]) if end in row else tuple(row)
+
+
+def _measured(folder: Path) -> Settings:
+    """Defaults lying with the weights, measured on them, over the papers'."""
+    file = folder / "zerocon.json"
+    return Settings().overlay(json.loads(file.read_text())) if file.is_file() else Settings()

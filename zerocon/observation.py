@@ -1,0 +1,115 @@
+"""What one call of the network showed: the only thing a guidance gets to see."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from zerocon.attention import Seen, watch
+from zerocon.shapes import CrossMaps, Features, Latents, Tokens
+
+if TYPE_CHECKING:
+    from zerocon.model import Model
+
+Ids = tuple[int, ...]  # the token numbers of one sentence, start and end included, padding not
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """Sentences as the U-Net reads them.
+
+    ``tokens`` are the text encoder's last hidden states, float32, one row of positions per
+    sentence; ``ids`` the words standing at those positions; ``encoder`` a fingerprint of the text
+    encoder, since tokens of two encoders have nothing to say to each other.
+    """
+
+    tokens: Tokens
+    ids: tuple[Ids, ...]
+    encoder: str
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __add__(self, other: Conditioning) -> Conditioning:
+        """The sentences of both, in order."""
+        if self.encoder != other.encoder:
+            raise ValueError("sentences of two different text encoders cannot stand in one batch")
+        return replace(
+            self, tokens=torch.cat([self.tokens, other.tokens]), ids=self.ids + other.ids
+        )
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One call of the U-Net on a batch: where it stood, what it said, what its layers showed.
+
+    ``seeds`` are the only source of chance a guidance may draw from: one per picture, of the edit.
+    """
+
+    x: Latents
+    eps: Latents
+    ids: tuple[Ids, ...]
+    seeds: tuple[int, ...] = ()
+    maps: Mapping[str, CrossMaps] = field(default_factory=dict)
+    features: Mapping[str, Features] = field(default_factory=dict)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the latents."""
+        return self.x.shape[-2], self.x.shape[-1]
+
+    def rows(self, rows: slice) -> Observation:
+        """The same observation of some of the pictures."""
+        return replace(
+            self,
+            x=self.x[rows],
+            eps=self.eps[rows],
+            ids=self.ids[rows],
+            seeds=self.seeds[rows],
+            maps={name: part[rows] for name, part in self.maps.items()},
+            features={name: part[rows] for name, part in self.features.items()},
+        )
+
+    def detach(self) -> Observation:
+        """The same values with no way back: what stands still cannot be pulled."""
+        return replace(
+            self,
+            x=self.x.detach(),
+            eps=self.eps.detach(),
+            maps={name: part.detach() for name, part in self.maps.items()},
+            features={name: part.detach() for name, part in self.features.items()},
+        )
+
+
+def observe(
+    model: Model,
+    x: Latents,
+    t: int,
+    c: Conditioning,
+    watches: Collection[str],
+    seeds: tuple[int, ...] = (),
+) -> Observation:
+    """Call the network once at time ``t`` and keep what it said and what ``watches`` name."""
+    watching = watch(model.unet, watches) if watches else nullcontext(Seen())
+    with watching as seen:
+        eps = model.eps(x, t, c.tokens)
+    return Observation(x, eps, c.ids, seeds, seen.maps, seen.features)
+
+
+def grid(pixels: int, size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of a layer with ``pixels`` positions, under latents of ``size``.
+
+    Every level of the U-Net halves both sides, rounding up; a square root would break on anything
+    that is not square.
+    """
+    height, width = size
+    while height * width > pixels:
+        height, width = (height + 1) // 2, (width + 1) // 2
+    if height * width != pixels:
+        raise ValueError(f"no level of a U-Net on {size[0]}x{size[1]} latents has {pixels} positions")
+    return height, width
+
