@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -58,7 +59,7 @@ def test_inversion_error_halves_when_the_steps_double():
         start = world.noise(x, mu, 1.0) / world.noise(x, mu, 1.0) * x  # the picture itself
         exact = world.noise(start, mu, schedule.alphas[-1])
         errors.append(float((last.x - exact).norm() / exact.norm()))
-    slopes = [math.log2(a / b) for a, b in zip(errors, errors[1:], strict=False)]
+    slopes = [math.log2(a / b) for a, b in pairwise(errors)]
     assert all(0.8 < slope < 1.2 for slope in slopes), errors
 
 

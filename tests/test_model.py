@@ -91,7 +91,7 @@ def test_impossible_steps_are_refused(model, steps):
 
 
 def test_missing_weights_say_how_to_get_them_and_what_else_there_is():
-    with pytest.raises(MissingError, match="hf download someone/something .*--model mini"):
+    with pytest.raises(MissingError, match=r"hf download someone/something .*--model mini"):
         find("someone/something")
     with pytest.raises(MissingError, match="diffusers folder"):
         find("no-such-model")

@@ -34,9 +34,9 @@ class Seen:
 def watch(unet: nn.Module, patterns: Iterable[str]) -> Iterator[Seen]:
     """Record the attention layers whose names match one of ``patterns`` (shell wildcards).
 
-    Layers named ``attn2`` give their probabilities and are computed explicitly meanwhile; all others
-    give their output through a hook and keep the fused kernel. A pattern that matches no layer is a
-    ``ValueError``: a guidance that silently watches nothing would guide nothing.
+    Layers named ``attn2`` give their probabilities and are computed explicitly meanwhile; all
+    others give their output through a hook and keep the fused kernel. A pattern that matches no
+    layer is a ``ValueError``: a guidance that silently watches nothing would guide nothing.
     """
     seen = Seen()
     before: dict[Any, Any] = {}
@@ -95,7 +95,7 @@ class _Explicit:
         )
         maps = attn.get_attention_scores(query, key, attention_mask)
         self.seen.maps[self.name] = maps.unflatten(0, (-1, attn.heads))
-        mixed = attn.batch_to_head_dim(torch.bmm(maps, value))
+        mixed: Tensor = attn.batch_to_head_dim(torch.bmm(maps, value))
         for layer in attn.to_out:  # projection, dropout
             mixed = layer(mixed)
         return mixed

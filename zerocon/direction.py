@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-import torch
-
 from zerocon.observation import Conditioning
 from zerocon.shapes import Tokens
 

@@ -9,8 +9,8 @@ picture comes back as it was, however bad the inversion. At every level
     eps^  = eps(x, c) + w (eps(x, c + dc) - eps(x, c))          (what was asked for, pushes on)
     D     = ((x - X_t) - psi (eps^ - eps(X_t, c))) / phi        (one DDIM step of the difference)
 
-with ``c`` the caption, ``dc`` the edit direction and ``w`` the guidance scale: pix2pix-zero with its
-caption as negative prompt, its attention loss on the half that carries the edit, and the step
+with ``c`` the caption, ``dc`` the edit direction and ``w`` the guidance scale: pix2pix-zero with
+its caption as negative prompt, its attention loss on the half that carries the edit, and the step
 corrected by the source's own error (direct inversion), which has this closed form.
 """
 
@@ -79,7 +79,9 @@ def recall(inversion: Inversion, level: int, c: Conditioning, plan: Plan) -> Obs
     """The source at ``level``: all the inversion saw there, or only where it stood."""
     if plan.remember and plan.guidance:
         if not plan.watches <= inversion.watches:
-            raise ValueError("this inversion remembers no maps: look again, or recollect them first")
+            raise ValueError(
+                "this inversion remembers no maps: look again, or recollect them first"
+            )
         return replace(inversion.seen[level], seeds=plan.seeds)
     return Observation(inversion.latents[level], inversion.eps[level], c.ids, plan.seeds)
 
@@ -131,4 +133,5 @@ def capped(gradient: Latents, x: Latents, cap: float) -> Latents:
     """Shorten each picture's gradient to at most ``cap`` times the length of its latents."""
     length = gradient.flatten(1).norm(dim=1).clamp_min(1e-12)
     allowed = cap * x.flatten(1).norm(dim=1)
-    return gradient * (allowed / length).clamp_max(1.0).view(-1, 1, 1, 1)
+    factor: Latents = (allowed / length).clamp_max(1.0).view(-1, 1, 1, 1)
+    return factor * gradient

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-BACKWARD = 1.15  # a backward pass to the input in forwards, by FLOP count of Stable Diffusion's U-Net
+BACKWARD = (
+    1.15  # a backward pass to the input in forwards, by FLOP count of Stable Diffusion's U-Net
+)
 
 
 @dataclass

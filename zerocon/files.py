@@ -46,5 +46,7 @@ def _place(temporary: Path, path: Path) -> None:
         raise FileExistsError(f"{path} exists already; give --overwrite or another -o") from None
     except OSError:  # a file system without hard links: the next best thing
         if path.exists():
-            raise FileExistsError(f"{path} exists already; give --overwrite or another -o") from None
+            raise FileExistsError(
+                f"{path} exists already; give --overwrite or another -o"
+            ) from None
         temporary.rename(path)

@@ -49,7 +49,9 @@ class CrossAttention:
     by their longest common subsequence; otherwise the maps of unrelated words would be tied.
     """
 
-    weight: float = 0.1  # pix2pix-zero's step size; not divided by the area, its gradient needs none
+    weight: float = (
+        0.1  # pix2pix-zero's step size; not divided by the area, its gradient needs none
+    )
 
     watches: ClassVar[Collection[str]] = frozenset({CROSS})
 
@@ -66,7 +68,7 @@ class CrossAttention:
 
 @dataclass(frozen=True)
 class Contrastive:
-    """Keep each patch closest to its own old self (patch-wise CUT loss, after CUT, CDS and zeroCon).
+    """Keep each patch closest to its own old self (the CUT loss, after CUT, CDS, zeroCon).
 
     Patches of the decoder's self-attention features; each edited patch should resemble the source
     patch of its own place more than the source patches of other places. Cross-entropy over the
@@ -115,7 +117,7 @@ class Contrastive:
     ) -> Tensor:
         """(pixels, features) -> (patches, features), each row of length one."""
         h, w = grid(len(features), latents)
-        maps = features.float().T.unflatten(-1, (h, w))  # (features, h, w)
+        maps = features.float().T.reshape(-1, h, w)  # (features, h, w)
         pooled = F.avg_pool2d(maps, (min(size, h), min(size, w)))
         h, w = pooled.shape[-2:]
         rows = pooled.flatten(1).T[places(seed, name, h, w, self.patches).to(features.device)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -95,7 +95,7 @@ def invert(
     settings: Settings | None = None,
     progress: Progress | None = None,
 ) -> Inversion:
-    """Find the path from ``picture`` (any size) to noise under its caption: once, for many edits."""
+    """Find the path from ``picture`` (any size) to noise under its caption: once for many."""
     settings = settings or model.settings
     caption = caption_of(picture, model) if caption is None else caption
     watches = _plan(settings).watches if settings.remember else frozenset()
@@ -134,16 +134,17 @@ def understand(
     """
     settings = settings or model.settings
     caption = caption_of(picture, model) if caption is None else caption
+    clip = _sight(model, picture)
     said = wording.understand(
         caption,
         to=to,
         source=source,
         to_caption=to_caption,
-        see=lambda sentences: model.similarity(picture, sentences),
+        see=clip,
     )
     c = model.embed([caption])
     step, sentences = _direction(model, said, c, settings)
-    likeness = model.similarity(picture, [said.caption, said.target_caption])
+    likeness = None if clip is None else clip([said.caption, said.target_caption])
     warnings = list(said.warnings)
     if (length := weight(step, c)) < WEAK:
         warnings.append(f"the direction is weak ({length:.2f} of the caption): little may change")
@@ -174,10 +175,10 @@ def edit(
     """Edit ``picture`` (any size; the result has the same) by a few words.
 
     ``to`` is a word or phrase ("dog", "at night"), ``to_caption`` a whole description of the wanted
-    picture; ``source`` names what is replaced and may be left out; an empty ``to`` with a ``source``
-    removes it. ``caption`` describes the picture and is otherwise the captioner's; ``inversion``
-    (of this very picture) saves finding it again. ``announce`` hears what was understood before
-    time is spent, ``progress`` the steps done of all.
+    picture; ``source`` names what is replaced and may be left out; an empty ``to`` with a
+    ``source`` removes it. ``caption`` describes the picture and is otherwise the captioner's;
+    ``inversion`` (of this very picture) saves finding it again. ``announce`` hears what was
+    understood before time is spent, ``progress`` the steps done of all.
 
     Raises ``ValueError`` for a wish that makes no sense or an inversion of another picture, and
     ``MissingError`` where a captioner is needed and none is here.
@@ -196,9 +197,7 @@ def edit(
         caption = understanding.wording.caption
         plan, c = _plan(settings), model.embed([caption])
         edited = _edited(model, understanding, c, settings)
-        missing = inversion is None or (
-            settings.remember and not plan.watches <= inversion.watches
-        )
+        missing = inversion is None or (settings.remember and not plan.watches <= inversion.watches)
         tick = _Ticker(progress, settings.steps * (1 + missing) + missing)
         if inversion is None:
             inversion = invert(
@@ -218,6 +217,13 @@ def fingerprint(picture: Image) -> str:
     digest = hashlib.blake2b(f"{picture.mode} {picture.size}".encode(), digest_size=16)
     digest.update(picture.tobytes())
     return digest.hexdigest()
+
+
+def _sight(model: Model, picture: Image) -> Callable[[Sequence[str]], list[float]] | None:
+    """CLIP's view of this picture, if there is a CLIP."""
+    if model.similarity(picture, ["a picture"]) is None:
+        return None
+    return lambda sentences: model.similarity(picture, sentences) or []
 
 
 def _plan(settings: Settings) -> Plan:
@@ -244,7 +250,10 @@ def _direction(
         if banks:
             steps.append(
                 torch.stack(
-                    [mean_tokens(model, after) - mean_tokens(model, before) for before, after in banks]
+                    [
+                        mean_tokens(model, after) - mean_tokens(model, before)
+                        for before, after in banks
+                    ]
                 ).sum(0)
             )
     if settings.direction in ("caption", "mean") or not steps:

@@ -110,6 +110,7 @@ def grid(pixels: int, size: tuple[int, int]) -> tuple[int, int]:
     while height * width > pixels:
         height, width = (height + 1) // 2, (width + 1) // 2
     if height * width != pixels:
-        raise ValueError(f"no level of a U-Net on {size[0]}x{size[1]} latents has {pixels} positions")
+        raise ValueError(
+            f"no level of a U-Net on {size[0]}x{size[1]} latents has {pixels} positions"
+        )
     return height, width
-

@@ -52,7 +52,7 @@ def load(
     captioner: str | None = None,
     clip: str | None = None,
 ) -> StableDiffusion:
-    """Load a model from ``name``: ``mini`` (embedded), a diffusers folder, or a hub id in the cache.
+    """Load a model: ``mini`` (embedded), a diffusers folder, or a hub id found in the cache.
 
     Nothing is ever downloaded here. ``device`` defaults to CUDA, then MPS, then CPU; ``dtype`` to
     float16 on a GPU and float32 on a CPU. Captioner and CLIP are taken from ``captioner/`` and

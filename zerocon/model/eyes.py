@@ -68,7 +68,7 @@ def load_captioner(beside: Path, name: str | None, device: torch.device) -> Capt
 
 
 def load_clip(beside: Path, name: str | None, device: torch.device) -> Clip | None:
-    """CLIP lying with the weights, or ``name``; without either the default if it is here, or none."""
+    """CLIP lying with the weights, or ``name``; without either the default one if it is here."""
     from transformers import AutoTokenizer, CLIPModel
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 

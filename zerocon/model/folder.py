@@ -42,4 +42,6 @@ def _cached(name: str, file: str, more: str) -> Path:
     cached = try_to_load_from_cache(name, file)
     if isinstance(cached, str | os.PathLike):
         return Path(cached).parent
-    raise MissingError(f"{name} is not on this machine; get it with: hf download {name} {more}".rstrip())
+    raise MissingError(
+        f"{name} is not on this machine; get it with: hf download {name} {more}".rstrip()
+    )

@@ -97,9 +97,10 @@ class StableDiffusion:
 
     @torch.no_grad()
     def encode(self, pixels: Pixels) -> Latents:
-        """Latents of pictures: the posterior's mean, since a sample would differ from run to run."""
+        """Latents of pictures: the posterior's mean, since a sample differs from run to run."""
         posterior = self.vae.encode(pixels.to(self.device, self.vae.dtype)).latent_dist
-        return posterior.mode().float() * float(self.vae.config.scaling_factor)
+        latents: Latents = posterior.mode().float() * float(self.vae.config.scaling_factor)
+        return latents
 
     @torch.no_grad()
     def decode(self, latents: Latents) -> Pixels:
@@ -118,7 +119,9 @@ class StableDiffusion:
             max_length=self.tokenizer.model_max_length,
             return_tensors="pt",
         ).input_ids
-        parts = [self.text_encoder(part.to(self.device))[0].float() for part in ids.split(SENTENCES)]
+        parts = [
+            self.text_encoder(part.to(self.device))[0].float() for part in ids.split(SENTENCES)
+        ]
         spoken = tuple(_spoken(row, self.tokenizer.eos_token_id) for row in ids.tolist())
         return Conditioning(torch.cat(parts), spoken, self._fingerprint)
 
@@ -130,12 +133,15 @@ class StableDiffusion:
         for counter in (open_now := counters()):
             counter.forwards += len(x)
         if x.requires_grad:
-            x.register_hook(lambda _: _count_backwards(open_now, len(x)))
-        said = self.unet(x.to(self.unet.dtype), t, tokens.to(self.unet.dtype)).sample.float()
+            x.register_hook(lambda _: _count_backwards(open_now, len(x)))  # type: ignore[no-untyped-call]
+        said: Latents = self.unet(
+            x.to(self.unet.dtype), t, tokens.to(self.unet.dtype)
+        ).sample.float()
         if self.prediction == "epsilon":
-            return said  # type: ignore[no-any-return]
+            return said
         a = float(self.scheduler.alphas_cumprod[t])
-        return a**0.5 * said + (1 - a) ** 0.5 * x  # v = sqrt(a) eps - sqrt(1-a) x0
+        eps: Latents = a**0.5 * said + (1 - a) ** 0.5 * x  # v = sqrt(a) eps - sqrt(1-a) x0
+        return eps
 
     def schedule(self, steps: int) -> Schedule:
         """The levels of an edit in ``steps`` steps, as the model's own scheduler spaces them."""

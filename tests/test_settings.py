@@ -1,0 +1,48 @@
+"""Defaults have one home, and a bad value is said in one line."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from zerocon.settings import Settings
+
+
+def test_overlay_replaces_what_is_given_and_nothing_else() -> None:
+    settings = Settings().overlay({"steps": 20, "guided": [0.0, 0.6], "guidance": []})
+    assert settings == Settings(steps=20, guided=(0.0, 0.6), guidance=())
+    assert Settings().overlay({}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"step": 3}, "no setting 'step'; there are: steps, scale"),
+        ({"steps": 0}, "steps must be a whole number from 1, not 0"),
+        ({"steps": True}, "steps must be"),
+        ({"steps": 2.0}, "steps must be"),
+        ({"scale": float("nan")}, "scale must be a number"),
+        ({"scale": "5"}, "scale must be a number, not '5'"),
+        ({"strength": float("inf")}, "strength must be"),
+        ({"guidance": "contrastive"}, "guidance must be"),
+        ({"guidance": [3]}, "guidance must be"),
+        ({"direction": "up"}, "direction must be one of bank, caption, mean, not 'up'"),
+        ({"guided": [0.6, 0.2]}, "guided must be"),
+        ({"guided": [0.0, 1.2]}, "guided must be"),
+        ({"guided": [0.0]}, "guided must be"),
+        ({"cap": 0}, "cap must be above zero"),
+        ({"remember": 1}, "remember must be true or false"),
+        ({"seed": -1}, "seed must be"),
+        ({"seed": None}, "seed must be"),
+    ],
+)
+def test_a_bad_value_is_one_line(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match="^" + re.escape(message)) as caught:
+        Settings().overlay(values)
+    assert "\n" not in str(caught.value)
+
+
+def test_zero_is_a_value() -> None:
+    assert Settings().overlay({"seed": 0, "strength": 0, "scale": 0.0}).strength == 0

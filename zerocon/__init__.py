@@ -1,0 +1,56 @@
+"""Edit a real picture by saying what should be different.
+
+    model = zerocon.load()
+    edited = zerocon.edit(picture, model=model, to="dog")
+    edited.picture.save("dog.png")
+
+Importing this costs nothing; torch comes with the first name that needs it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zerocon.errors import MissingError
+    from zerocon.inversion import Inversion
+    from zerocon.library import Edit, Understanding, edit, invert, load
+    from zerocon.model import Model
+    from zerocon.settings import Settings
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Edit": "library",
+    "Inversion": "inversion",
+    "MissingError": "errors",
+    "Model": "model",
+    "Settings": "settings",
+    "Understanding": "library",
+    "edit": "library",
+    "invert": "library",
+    "load": "library",
+}
+
+__all__ = [
+    "Edit",
+    "Inversion",
+    "MissingError",
+    "Model",
+    "Settings",
+    "Understanding",
+    "edit",
+    "invert",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'zerocon' has no attribute {name!r}")
+    return getattr(import_module(f"zerocon.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,219 @@
+"""Reading phrases: what the user asks for in parts, and the bones of a caption."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from zerocon import lexicon
+from zerocon.lexicon import Entry, Mention, bare, grammar, is_boundary, lookup, starts, words
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing asked for: "a red hat" is text "red hat" of head "hat".
+
+    `options` are the meanings of the head in the word lists, the likeliest first; none for an
+    unknown word. `joining` is said by the user ("wearing") or "".
+    """
+
+    category: str
+    text: str
+    head: str
+    options: tuple[Entry, ...] = ()
+    joining: str = ""
+    removed: bool = False
+
+    @property
+    def modifiers(self) -> str:
+        return self.text.removesuffix(self.head).strip()
+
+    def being(self, entry: Entry) -> Part:
+        return Part(entry.category, self.text, self.head, (entry,), self.joining, self.removed)
+
+
+def parse(text: str) -> tuple[Part, ...]:
+    """The parts of what the user asks for: "a dog on the beach" -> an object and a place.
+
+    Known words are looked up. Others are told by their surroundings: a leading preposition
+    makes a place, "wearing" or "with" an added thing, "made of" a property, a last word like
+    "painting" a style; all else is an object.
+    """
+    asked = words(text)
+    plain = bare(asked)
+    if whole := _whole(asked):
+        return (whole,)
+    for end in range(len(plain) - 1, 0, -1):
+        if plain[end] == "of" and (part := _whole(plain[:end])) and part.category == "style":
+            return part, *parse(" ".join(plain[end + 1 :]))
+    if asked[-1:] and asked[-1] in grammar("style words"):
+        unknown = " ".join(asked if starts(asked, grammar("prepositions")) else plain)
+        return (Part("style", _style(unknown), unknown),)
+    if asked[:4] == ["in", "the", "style", "of"]:
+        return (Part("style", " ".join(asked), " ".join(asked)),)
+    return tuple(part for chunk in _chunks(asked) if (part := _part(chunk)))
+
+
+def _whole(asked: Sequence[str]) -> Part | None:
+    """A phrase that stands in the word lists as it is."""
+    plain = bare(asked)
+    known = lookup(asked) or lookup(plain) or lookup(_without_style_words(plain))
+    if not known and starts(asked, grammar("prepositions")):
+        known = tuple(e for e in lookup(lexicon.core(asked)) if e.category == "place")
+    if not known:
+        return None
+    # "an orange" is a fruit, "orange" a colour
+    order = ["attribute", "style", "time", "place", "added", "object"]
+    if len(plain) < len(asked) and not starts(asked, grammar("prepositions")):
+        order = ["style", "added", "object", "place", "time", "attribute"]
+    options = tuple(sorted(known, key=lambda e: order.index(e.category)))
+    first = options[0]
+    if first.category in ("attribute", "style"):
+        return Part(first.category, first.name, first.name, options)
+    if first.category in ("place", "time"):
+        said = starts(asked, grammar("prepositions"))
+        name = " ".join(asked) if said else first.name
+        return Part(first.category, name, name, options)
+    return Part(first.category, " ".join(plain), " ".join(plain), options)
+
+
+def _without_style_words(plain: Sequence[str]) -> list[str]:
+    """ "in pixel art style" -> "pixel art"; "like a mosaic" -> "mosaic"; else nothing."""
+    text = list(plain)
+    if text and text[-1].endswith("-style"):
+        text[-1] = text[-1].removesuffix("-style")
+    elif text and text[-1] == "style":
+        text.pop()
+    elif not text or text[0] not in ("as", "like"):
+        return []
+    text = bare(text[1:] if text[:1] in (["in"], ["as"], ["like"]) else text)
+    return text if any(e.category == "style" for e in lookup(text)) else []
+
+
+def _style(phrase: str) -> str:
+    if phrase.endswith("style") and not phrase.startswith("in "):
+        return f"in {phrase}"
+    return phrase if phrase.startswith("in ") else lexicon.determined(phrase)
+
+
+def _chunks(asked: Sequence[str]) -> list[list[str]]:
+    """The words cut before every word that joins: "dog", "on the beach", "at night"."""
+    chunks: list[list[str]] = [[]]
+    i = 0
+    while i < len(asked):
+        length = starts(asked[i:], grammar("joining", "prepositions"))
+        material = chunks[-1][:1] == ["made"] and asked[i] in ("of", "from", "out")
+        if (length and asked[i] != "of" and not material) or asked[i] == "made":
+            chunks.append([])
+        length = max(length, 1)
+        chunks[-1] += asked[i : i + length]
+        i += length
+    links = ("and", "but", "")
+    for chunk in chunks:
+        while chunk and chunk[-1] in links:
+            chunk.pop()
+        while chunk and chunk[0] in links:
+            chunk.pop(0)
+    return [chunk for chunk in chunks if chunk]
+
+
+def _part(chunk: list[str]) -> Part | None:
+    if chunk[0] == "made":
+        return _whole(chunk) or Part("attribute", " ".join(chunk), " ".join(chunk))
+    joined = starts(chunk, grammar("joining", "prepositions"))
+    joining, body = " ".join(chunk[:joined]), bare(chunk[joined:])
+    text = " ".join(body)
+    if joining == "without" or chunk[0] == "no":
+        text = " ".join(body[chunk[0] == "no" :])
+        return Part("added", text, text, lookup(words(text)), removed=True)
+    if joining not in grammar("joining") and (whole := _whole(chunk)):
+        return whole
+    heads = [(i, known) for i in range(len(body)) if (known := lookup(body[i:]))]
+    named = [(i, e) for i, known in heads for e in known if e.category in ("object", "added")]
+    options = tuple(e for i, e in named if i == named[0][0]) if named else ()
+    options = tuple(sorted(options, key=lambda e: e.category != "added"))
+    head = " ".join(body[named[0][0] :]) if named else (body[-1] if body else "")
+    worn = any(e.joining == "wearing" for e in options)
+    if joining in grammar("joining") and joining or (joining == "in" and worn):
+        return Part("added", text, head, options, joining) if body else None
+    if joining:
+        return Part("place", " ".join(chunk), " ".join(chunk))
+    if named:
+        return Part(options[0].category, text, head, options)
+    if heads and (place := next((e for e in heads[0][1] if e.category == "place"), None)):
+        said = place.name.split()
+        tail = body[heads[0][0] :]
+        name = " ".join([*said[: len(said) - len(tail)], *body])
+        return Part("place", name, name, (place,))
+    properties = [lookup([w]) for w in body]
+    last = tuple(e for e in properties[-1] if e.category == "attribute") if body else ()
+    loose = grammar("attribute words")
+    endings = tuple(grammar("attribute endings"))
+    if all(w in loose or p for w, p in zip(body, properties, strict=True)) and last:
+        return Part("attribute", text, text, last)
+    if body and body[-1].endswith(endings):
+        return Part("attribute", text, text)
+    return Part("object", text, head) if body else None
+
+
+def subject(caption: Sequence[str]) -> tuple[int, int]:
+    """Where the main noun stands in the words of a caption; (0, 0) when there is none.
+
+    "there is a cat that is sitting on a couch" -> the place of "cat".
+    """
+    i = 0
+    while i < len(caption):
+        opening = starts(caption[i:], grammar("openings", "noise", "determiners", "numbers"))
+        named = style_at(caption, i)
+        if named and caption[named.end : named.end + 1] == ["of"]:
+            opening = max(opening, named.end + 1 - i)
+        if not opening:
+            break
+        i += opening
+    end = i + 1
+    while end < len(caption) and not is_boundary(caption, end):
+        end += 1
+    if i >= len(caption) or starts(caption[i:], grammar("prepositions", "joining")):
+        return (0, 0)
+    things = [m for m in nouns(caption) if i <= m.start and m.end <= end]
+    return (things[-1].start, things[-1].end) if things else (end - 1, end)
+
+
+def nouns(caption: Sequence[str]) -> list[Mention]:
+    """Mentions of things, without those that only qualify the next word ("an orange cat")."""
+    found = []
+    for mention in lexicon.mentions(caption):
+        things = tuple(e for e in mention.entries if e.category in ("object", "added"))
+        qualifies = mention.of("attribute") and not (
+            mention.end == len(caption) or is_boundary(caption, mention.end)
+        )
+        if things and not qualifies:
+            found.append(Mention(mention.start, mention.end, things))
+    return found
+
+
+def style_at(caption: Sequence[str], start: int) -> Mention | None:
+    for end in range(min(len(caption), start + 6), start, -1):
+        known = tuple(e for e in lookup(caption[start:end]) if e.category == "style")
+        if known:
+            return Mention(start, end, known)
+    return None
+
+
+def phrase_start(caption: Sequence[str], noun: int) -> int:
+    """Where the noun phrase of the noun at this word begins, its article left out."""
+    start = noun
+    stop = grammar("determiners", "numbers", "noise")
+    while start and not is_boundary(caption, start - 1) and caption[start - 1] not in stop:
+        start -= 1
+    return start
+
+
+def joined_start(caption: Sequence[str], start: int) -> int | None:
+    """Where the preposition or joining word of a noun phrase begins, if it has one."""
+    while start and caption[start - 1] in grammar("determiners", "numbers"):
+        start -= 1
+    for length in range(min(4, start), 0, -1):
+        if " ".join(caption[start - length : start]) in grammar("joining", "prepositions"):
+            return start - length
+    return None

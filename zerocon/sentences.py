@@ -1,0 +1,91 @@
+"""The bank of sentences: one change said in many ways, with and without it (pix2pix-zero, 3.2)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from zerocon import lexicon
+from zerocon.wording import Change
+
+
+def pairs(change: Change, limit: int = 72) -> tuple[list[str], list[str]]:
+    """Source and target sentences that differ by the change and by nothing else.
+
+    Both lists have the same length, at most `limit` and, unless `limit` says less, at least 64;
+    sentence i of both comes from one template, and no sentence comes twice. Swapping the
+    change's source and target swaps the lists. Raises ValueError for a change that is none.
+    """
+    if change.source == change.target:
+        raise ValueError(f"nothing changes: source and target are both {change.source!r}")
+    if change.category not in (*lexicon.CATEGORIES, "caption"):
+        known = ", ".join((*lexicon.CATEGORIES, "caption"))
+        raise ValueError(f"no category {change.category!r}; there are: {known}")
+    if limit < 1:
+        raise ValueError(f"limit is {limit}; it must be at least 1")
+    source: dict[str, None] = {}
+    target: dict[str, None] = {}
+    for before, after in _sentences(change):
+        if before not in source and after not in target:
+            source[before] = target[after] = None
+        if len(source) == limit:
+            break
+    return list(source), list(target)
+
+
+def _sentences(change: Change) -> Iterator[tuple[str, str]]:
+    templates = lexicon.sections(f"templates/{change.category}.txt")[""]
+    if change.category == "object" and not (change.source and change.target):
+        templates = lexicon.sections("templates/added.txt")[""]
+    if change.category in ("object", "caption") and change.source and change.target:
+        for template in templates:
+            yield _fill(template, change.source), _fill(template, change.target)
+        return
+    nouns = _nouns(change)
+    plain = lexicon.sections("templates/nouns.txt")["plain styles"]
+    for turn in range(len(nouns)):
+        for i, template in enumerate(templates):
+            # the noun of the caption in every second sentence, the others in turn
+            noun = nouns[0] if turn == 0 and i % 2 == 0 else nouns[(i + turn) % len(nouns)]
+            default = plain[(i + turn) % len(plain)].removeprefix("-")
+            yield (
+                _say(change.category, template, change.source, noun, default),
+                _say(change.category, template, change.target, noun, default),
+            )
+
+
+def _say(category: str, template: str, value: str, noun: str, default: str) -> str:
+    if category == "attribute":
+        return _fill(template, lexicon.attributed(value, noun) if value else noun)
+    if category in ("added", "object"):
+        return _fill(template, f"{noun} {lexicon.joined(value)}" if value else noun)
+    if category == "style":
+        scene = _fill(template, "", noun)
+        return lexicon.styled(value, scene) if value else f"{default} {scene}".strip()
+    return _fill(template, value, noun)
+
+
+def _fill(template: str, value: str, noun: str = "") -> str:
+    """A template with its holes filled and the articles before them put right."""
+    for hole, filler in (("{noun}", noun), ("{}", value)):
+        phrase = re.compile(rf"\ban? ((?:[\w-]+ )?){re.escape(hole)}")
+        if match := phrase.search(template):
+            said = lexicon.determined(match[1] + filler)
+            template = template[: match.start()] + said + template[match.end() :]
+        template = template.replace(hole, filler)
+    return " ".join(template.replace(" ,", ",").split())
+
+
+def _nouns(change: Change) -> list[str]:
+    """Nouns to say a change of, the caption's own first, then those most like it."""
+    bank = lexicon.sections("templates/nouns.txt")
+    general = bank.get(change.category, bank["any"])
+    own = [change.noun] if change.noun else []
+    kin = [
+        other.name
+        for entry in lexicon.lookup(lexicon.words(change.noun))
+        if entry.category == "object"
+        for other in lexicon.family(entry)[:12]
+    ]
+    said = set(lexicon.words(f"{change.source} {change.target}"))
+    return [n for n in dict.fromkeys([*own, *kin, *general]) if n == change.noun or n not in said]

@@ -1,0 +1,84 @@
+"""How an edit is made: every default of the method has its home here, with its reason."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+DEFAULT_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"  # the family of the papers
+DEFAULT_CAPTIONER = "Salesforce/blip-image-captioning-base"  # the method captions with BLIP
+DEFAULT_CLIP = "openai/clip-vit-large-patch14"  # its text half is Stable Diffusion 1's own
+DIRECTIONS = ("bank", "caption", "mean")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an edit is made with; ``overlay`` changes some of it.
+
+    A model's folder may carry measured defaults (``zerocon.json``), which lie over these; what
+    a user asks for lies over both.
+
+    Raises ``ValueError`` when a value has the wrong type or is out of its range.
+    """
+
+    steps: int = 50  # as in pix2pix-zero; inversion's error halves when the steps double
+    scale: float = 5.0  # of classifier-free guidance, as in pix2pix-zero's scripts
+    strength: float = 1.0  # of the edit direction, as it is; 0 asks for nothing
+    guidance: tuple[str, ...] = ("cross-attention", "contrastive")  # the two losses of the method
+    direction: str = "bank"  # pix2pix-zero's way; or from the "caption", or the "mean" of both
+    guided: tuple[float, float] = (0.0, 1.0)  # share of the steps, from noise: all, as published
+    cap: float | None = None  # gradient's length in lengths of the latents; none, as published
+    remember: bool = True  # the source's maps: memory instead of a second look, the same answer
+    seed: int = 0  # places of the contrastive patches: the same seed, the same picture
+
+    def __post_init__(self) -> None:
+        _require(_whole(self.steps) and self.steps >= 1, "steps", "a whole number from 1", self)
+        _require(_number(self.scale), "scale", "a number", self)
+        _require(_number(self.strength), "strength", "a number", self)
+        _require(_strings(self.guidance), "guidance", "names of guidance methods", self)
+        _require(self.direction in DIRECTIONS, "direction", f"one of {', '.join(DIRECTIONS)}", self)
+        _require(_share(self.guided), "guided", "two shares of the steps, 0 <= A < B <= 1", self)
+        _require(
+            self.cap is None or (_number(self.cap) and self.cap > 0), "cap", "above zero", self
+        )
+        _require(isinstance(self.remember, bool), "remember", "true or false", self)
+        _require(_whole(self.seed) and self.seed >= 0, "seed", "a whole number from 0", self)
+
+    def overlay(self, values: Mapping[str, Any]) -> Settings:
+        """A copy with ``values`` in place; lists (of JSON) become tuples.
+
+        Raises ``ValueError`` for a name that is no setting, or for a bad value.
+        """
+        names = [field.name for field in fields(self)]
+        for name in values:
+            if name not in names:
+                raise ValueError(f"no setting {name!r}; there are: {', '.join(names)}")
+        given: dict[str, Any] = dict(values)
+        for name, value in given.items():
+            given[name] = tuple(value) if isinstance(value, list) else value
+        return replace(self, **given)
+
+
+def _require(holds: bool, name: str, wanted: str, settings: Settings) -> None:
+    if not holds:
+        raise ValueError(f"{name} must be {wanted}, not {getattr(settings, name)!r}")
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _strings(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(name, str) and name for name in value)
+
+
+def _share(value: object) -> bool:
+    if not (isinstance(value, tuple) and len(value) == 2 and all(map(_number, value))):
+        return False
+    return bool(0 <= value[0] < value[1] <= 1)
