@@ -1,0 +1,50 @@
+"""A drawn world in which the right result of every edit is known.
+
+A scene is a small frozen value; picture, caption, masks and counterfactuals are pure functions of
+it. NumPy and Pillow only.
+"""
+
+from zerocon.world.captions import caption
+from zerocon.world.counterfactuals import edits
+from zerocon.world.render import edges, labels, masks, render
+from zerocon.world.scene import (
+    ACCESSORIES,
+    COLOURS,
+    COMPANIONS,
+    KINDS,
+    PLACES,
+    STYLES,
+    TEST,
+    TIMES,
+    TRAIN,
+    VALIDATION,
+    VALUES,
+    Scene,
+    dress,
+    sample,
+    truth,
+)
+
+__all__ = [
+    "ACCESSORIES",
+    "COLOURS",
+    "COMPANIONS",
+    "KINDS",
+    "PLACES",
+    "STYLES",
+    "TEST",
+    "TIMES",
+    "TRAIN",
+    "VALIDATION",
+    "VALUES",
+    "Scene",
+    "caption",
+    "dress",
+    "edges",
+    "edits",
+    "labels",
+    "masks",
+    "render",
+    "sample",
+    "truth",
+]

@@ -1,0 +1,47 @@
+"""What a scene's caption says: every named parameter, in a wording that belongs to the scene."""
+
+from __future__ import annotations
+
+from zerocon.world.scene import Scene
+
+_STYLES = {
+    "drawing": ("", "a picture of ", "a drawing of "),
+    "pencil sketch": ("a pencil sketch of ",),
+    "watercolor": ("a watercolor of ", "a watercolor painting of "),
+    "pixel art": ("pixel art of ",),
+    "mosaic": ("a mosaic of ",),
+}
+_PLACES = {
+    "meadow": ("in a meadow", "in the meadow"),
+    "beach": ("on the beach",),
+    "snow": ("in the snow",),
+    "desert": ("in the desert",),
+    "forest": ("in the forest", "in a forest"),
+    "city": ("in the city", "in a city"),
+    "sea": ("at sea", "on the sea"),
+    "room": ("in a room",),
+}
+_TIMES = {"day": "", "night": "at night", "sunset": "at sunset", "rain": "in the rain"}
+
+
+def caption(scene: Scene) -> str:
+    """The caption, lower case, at most 20 words; what is "none", day or plain is not mentioned."""
+    first, second = scene.wording
+    styles, places = _STYLES[scene.style], _PLACES[scene.place]
+    subject = f"{_article(scene.colour)} {scene.colour} {scene.kind}"
+    worn = ""
+    if scene.accessory == "sunglasses":
+        worn = "wearing sunglasses"
+    elif scene.accessory != "none":
+        worn = f"wearing a {scene.accessory}"
+    beside = ""
+    if scene.companion != "none":
+        # the longest accessory takes the shorter word, to stay within twenty words
+        near = "with" if second % 3 == 2 or scene.accessory == "bow tie" else "next to"
+        beside = f"{near} a {scene.companion}"
+    parts = (subject, worn, beside, places[second % len(places)], _TIMES[scene.time])
+    return styles[first % len(styles)] + " ".join(part for part in parts if part)
+
+
+def _article(word: str) -> str:
+    return "an" if word[0] in "aeiou" else "a"

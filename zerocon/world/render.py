@@ -1,0 +1,224 @@
+"""From a scene to its picture, masks, labels and line map, all from one index canvas."""
+
+from __future__ import annotations
+
+import colorsys
+
+import numpy as np
+from PIL import Image, ImageChops, ImageDraw
+
+from zerocon.world import pen
+from zerocon.world.accessories import draw_accessory
+from zerocon.world.animals import draw_animal, head_of
+from zerocon.world.palettes import palette
+from zerocon.world.pen import Pen
+from zerocon.world.places import draw_place
+from zerocon.world.scene import ANIMALS, KINDS, VEHICLES, Scene
+from zerocon.world.skies import draw_front
+from zerocon.world.styles import finish
+from zerocon.world.things import draw_companion, draw_thing
+from zerocon.world.vehicles import draw_vehicle
+
+FINE = 4  # canvas pixels per picture pixel: smooth edges
+OUTLINE = 1.1 / 128  # width of an outline as a share of the picture's side
+
+_REGIONS = {
+    "subject": (pen.SUBJECT, pen.COMPANION),
+    "companion": (pen.COMPANION, pen.ACCESSORY),
+    "accessory": (pen.ACCESSORY, pen.ACCESSORY + pen.ROLES),
+}
+
+
+def render(scene: Scene, size: int = 128) -> Image.Image:
+    """The picture: RGB, `size` x `size`; styles are designed at 128 and scale with the size."""
+    canvas = _canvas(scene, size)
+    _add_pattern(canvas, scene)
+    sky = (
+        canvas.point([255] * pen.SKY_BANDS + [0] * (256 - pen.SKY_BANDS))
+        if scene.time == "rain"
+        else None
+    )
+    canvas.putpalette(palette(scene).tobytes())
+    rgb = np.asarray(canvas.convert("RGB").reduce(FINE), np.float32)
+    glass = None
+    if sky is not None and scene.place == "room":  # rain is seen through the window only
+        glass = np.asarray(sky.reduce(FINE), np.float32) / 255
+    return finish(rgb, scene, glass)
+
+
+def masks(scene: Scene, size: int = 128) -> dict[str, np.ndarray]:
+    """Where subject, accessory and companion are seen: (size, size) bool each, if present."""
+    canvas = _canvas(scene, size)
+    found = {}
+    for name, (first, end) in _REGIONS.items():
+        inside = canvas.point([255 * (first <= n < end) for n in range(256)])
+        mask = np.asarray(inside.reduce(FINE)) > 128  # more than half: no two overlap
+        if mask.any():
+            found[name] = mask
+    return found
+
+
+def labels(scene: Scene, size: int = 128) -> Image.Image:
+    """A flat colour per region and, for the subject, per kind: RGB, no antialiasing."""
+    numbers = np.asarray(_canvas(scene, size))[FINE // 2 :: FINE, FINE // 2 :: FINE]
+    table = np.zeros((256, 3), np.uint8)
+    for number in range(pen.SUBJECT):
+        table[number] = _flat_colour(max(number, pen.SKY_BANDS - 1))
+    for name, (first, end) in _REGIONS.items():
+        worn = KINDS.index(scene.kind) if name == "subject" else 0
+        table[first:end] = _flat_colour(first + worn)
+    return Image.fromarray(table[numbers])
+
+
+def edges(scene: Scene, size: int = 128) -> Image.Image:
+    """The outlines of all parts, white on black: RGB, no patterns, no textures."""
+    numbers = np.asarray(_canvas(scene, size)).astype(np.int16)
+    numbers[numbers < pen.SKY_BANDS] = 0
+    line = np.zeros(numbers.shape, np.uint8)
+    line[1:] |= numbers[1:] != numbers[:-1]
+    line[:, 1:] |= numbers[:, 1:] != numbers[:, :-1]
+    seen = np.asarray(Image.fromarray(line * 255).reduce(FINE)) > 32
+    return Image.fromarray(seen.astype(np.uint8) * 255).convert("RGB")
+
+
+def _flat_colour(number: int) -> tuple[int, int, int]:
+    """Well separated colours for neighbouring numbers: golden-angle hues at three brightnesses."""
+    hue, value = number * 0.618034 % 1, (1.0, 0.8, 0.6)[number % 3]
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.8 if number < pen.SUBJECT else 0.45, value)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _canvas(scene: Scene, size: int) -> Image.Image:
+    """The part number of every fine pixel, mode L."""
+    side = size * FINE
+    canvas = Image.new("L", (side, side))
+    form = scene.geometry
+    draw_place(canvas, scene)
+    x, base = _footing(scene)
+    _draw_shadow(canvas, scene, x, base, form.size)
+    subject = Pen(
+        canvas,
+        x * side,
+        base * side,
+        form.size * side,
+        facing=form.facing,
+        first=pen.SUBJECT,
+        line=OUTLINE * side,
+    )
+    _draw_kind(subject, scene.kind, scene)
+    if scene.accessory != "none":
+        draw_accessory(subject, scene.accessory, head_of(form), side)
+    if scene.companion != "none":
+        _draw_beside(canvas, scene, x, base)
+    draw_front(canvas, scene, x, base)
+    return canvas
+
+
+def _footing(scene: Scene) -> tuple[float, float]:
+    """Where the subject's feet are, as shares of the picture from left and top."""
+    form = scene.geometry
+    free = max(0.04, 0.5 - 0.6 * form.size)
+    lowest = 0.95
+    highest = max(form.horizon + 0.2, form.size + 0.22)  # long ears and hats stay inside
+    return 0.5 + free * form.x, lowest - (lowest - min(highest, lowest)) * form.base
+
+
+def _draw_kind(brush: Pen, kind: str, scene: Scene) -> None:
+    if kind in ANIMALS:
+        draw_animal(brush, kind, scene.geometry)
+    elif kind in VEHICLES:
+        draw_vehicle(brush, kind, scene.geometry)
+    else:
+        draw_thing(brush, kind, scene.geometry)
+
+
+def _draw_beside(canvas: Image.Image, scene: Scene, x: float, base: float) -> None:
+    size, place, depth = scene.geometry.companion
+    side = canvas.width
+    away = -1 if scene.geometry.x > 0 else 1
+    at = x + away * (0.46 * scene.geometry.size + 0.14 + 0.06 * place)
+    at = min(max(at, 0.14), 0.86)
+    foot = min(base + 0.03 * depth, 0.97)
+    second = scene.companion in KINDS
+    unit = 0.3 + 0.08 * size if not second else 0.34 + 0.08 * size
+    unit *= {"ball": 0.85, "balloon": 0.95, "lamp": 1.15}.get(scene.companion, 1.0)
+    _draw_shadow(canvas, scene, at, foot, unit)
+    brush = Pen(
+        canvas,
+        at * side,
+        foot * side,
+        unit * side,
+        facing=-away,
+        first=pen.COMPANION,
+        line=OUTLINE * side,
+    )
+    if second:
+        _draw_kind(brush, scene.companion, scene)
+    else:
+        draw_companion(brush, scene.companion)
+
+
+def _draw_shadow(canvas: Image.Image, scene: Scene, x: float, base: float, size: float) -> None:
+    if scene.place == "sea":
+        return
+    side = canvas.width
+    ground = Pen(canvas, x * side, base * side, size * side)
+    shift = 0.08 if scene.appearance.light[0] < 0.5 else -0.08
+    ground.fill(pen.disc(pen.SHADOW, shift, 0.0, 0.46, 0.06))
+
+
+def _add_pattern(canvas: Image.Image, scene: Scene) -> None:
+    """Turns some of the subject's BODY into PATTERN; periods are at least 8 pixels of 128."""
+    look, form = scene.appearance, scene.geometry
+    if look.pattern == "plain":
+        return
+    body = canvas.point([255 * (n == pen.SUBJECT + pen.BODY) for n in range(256)])
+    box = body.getbbox()
+    if box is None:
+        return
+    rng = np.random.default_rng([look.pattern_seed, 6])
+    cloth = Image.new("L", canvas.size)
+    draw = ImageDraw.Draw(cloth)
+    side = canvas.width
+    x, base = _footing(scene)
+    origin = np.array([x, base - 0.5 * form.size]) * side
+    _PATTERNS[look.pattern](draw, rng, origin, form.size * side, side / 128)
+    canvas.paste(pen.SUBJECT + pen.PATTERN, mask=ImageChops.multiply(body, cloth))
+
+
+def _stripes(
+    draw: ImageDraw.ImageDraw, rng: np.random.Generator, at: np.ndarray, unit: float, px: float
+) -> None:
+    period = max(0.15 * unit, 9 * px) * rng.uniform(1, 1.3)
+    lean = rng.uniform(-0.5, 0.5) * unit
+    for i in range(-7, 8):
+        x = at[0] + i * period
+        draw.line(
+            (x - lean, at[1] - unit, x + lean, at[1] + unit), fill=255, width=round(0.45 * period)
+        )
+
+
+def _spots(
+    draw: ImageDraw.ImageDraw, rng: np.random.Generator, at: np.ndarray, unit: float, px: float
+) -> None:
+    step = max(0.17 * unit, 10 * px) * rng.uniform(1, 1.3)
+    r = 0.3 * step
+    for row in range(-6, 7):
+        for column in range(-6, 7):
+            x, y = (
+                at
+                + step * np.array([column + 0.5 * (row % 2), row])
+                + rng.normal(0, 0.08 * step, 2)
+            )
+            draw.ellipse((x - r, y - r, x + r, y + r), fill=255)
+
+
+def _patches(
+    draw: ImageDraw.ImageDraw, rng: np.random.Generator, at: np.ndarray, unit: float, px: float
+) -> None:
+    for x, y in at + unit * rng.uniform(-0.5, 0.5, (5, 2)):
+        rx, ry = unit * rng.uniform(0.1, 0.2, 2)
+        draw.ellipse((x - rx, y - ry, x + rx, y + ry), fill=255)
+
+
+_PATTERNS = {"stripes": _stripes, "spots": _spots, "patches": _patches}
