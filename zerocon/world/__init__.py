@@ -4,7 +4,7 @@ A scene is a small frozen value; picture, caption, masks and counterfactuals are
 it. NumPy and Pillow only.
 """
 
-from zerocon.world.captions import caption
+from zerocon.world.captions import caption, phrase
 from zerocon.world.counterfactuals import edits
 from zerocon.world.render import edges, labels, masks, render
 from zerocon.world.scene import (
@@ -44,6 +44,7 @@ __all__ = [
     "edits",
     "labels",
     "masks",
+    "phrase",
     "render",
     "sample",
     "truth",

@@ -43,5 +43,20 @@ def caption(scene: Scene) -> str:
     return styles[first % len(styles)] + " ".join(part for part in parts if part)
 
 
+def phrase(name: str, value: str) -> str:
+    """How a person asks for one named parameter: ("place", "beach") is "on the beach".
+
+    What a caption does not mention ("none", "day") is the empty phrase.
+    """
+    if name in ("accessory", "companion"):
+        plural = value.endswith("s") and value != "none"
+        return "" if value == "none" else value if plural else f"a {value}"
+    if name == "style":
+        return "a drawing" if value == "drawing" else _STYLES[value][0].removesuffix(" of ")
+    if name == "place":
+        return _PLACES[value][0]
+    return _TIMES[value] if name == "time" else value
+
+
 def _article(word: str) -> str:
     return "an" if word[0] in "aeiou" else "a"
