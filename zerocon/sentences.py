@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from zerocon import lexicon
-from zerocon.wording import Change
+from zerocon.wording import Change, lexicon
 
 
 def pairs(change: Change, limit: int = 72) -> tuple[list[str], list[str]]:
@@ -62,7 +61,7 @@ def _say(category: str, template: str, value: str, noun: str, default: str) -> s
     if category == "style":
         scene = _fill(template, "", noun)
         return lexicon.styled(value, scene) if value else f"{default} {scene}".strip()
-    return _fill(template, value, noun)
+    return _fill(template, lexicon.placed(value), noun)
 
 
 def _fill(template: str, value: str, noun: str = "") -> str:
@@ -70,7 +69,11 @@ def _fill(template: str, value: str, noun: str = "") -> str:
     for hole, filler in (("{noun}", noun), ("{}", value)):
         phrase = re.compile(rf"\ban? ((?:[\w-]+ )?){re.escape(hole)}")
         if match := phrase.search(template):
-            said = lexicon.determined(match[1] + filler)
+            count, _, rest = filler.partition(" ")
+            if count in lexicon.grammar("numbers"):
+                said = f"{count} {match[1]}{rest}"
+            else:
+                said = lexicon.determined(match[1] + filler)
             template = template[: match.start()] + said + template[match.end() :]
         template = template.replace(hole, filler)
     return " ".join(template.replace(" ,", ",").split())

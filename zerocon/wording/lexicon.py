@@ -145,8 +145,8 @@ def mentions(text: Sequence[str]) -> list[Mention]:
 
 @cache
 def _irregular() -> dict[str, str]:
-    pairs = (line.split(" = ") for line in sections("grammar.txt")["irregular"])
-    return {many: one for many, one in pairs}
+    lines = (line.partition(" = ") for line in sections("grammar.txt")["irregular"])
+    return {many: one for many, _, one in lines}
 
 
 def is_plural(phrase: Sequence[str]) -> bool:
@@ -194,9 +194,9 @@ def article(phrase: str) -> str:
     if is_plural(noun) or noun[-1] in grammar("uncountable"):
         return ""
     first = re.split(r"[-']", text[0])[0]
-    if text[0] in grammar("a") or first in grammar("a"):
+    if {text[0], first} & grammar("a"):
         return "a"
-    return "an" if first in grammar("an") or first[:1] in tuple("aeiou") else "a"
+    return "an" if {text[0], first} & grammar("an") or first[:1] in tuple("aeiou") else "a"
 
 
 def determined(phrase: str) -> str:
@@ -211,8 +211,12 @@ def is_boundary(text: Sequence[str], i: int) -> bool:
         return True
     if starts(text[i:], grammar("joining", "prepositions")):
         return True
-    verb = word.endswith("ing") or (word.endswith("ed") and len(word) > 4)
-    return verb and not lookup([word]) and not lookup(text[i : i + 2])
+    if not (word.endswith("ing") or (word.endswith("ed") and len(word) > 4)):
+        return False
+    known = lookup([word]) or lookup(text[i : i + 2])
+    # "a sleeping cat", but "a cat sleeping on a bed"
+    ends = i + 1 == len(text) or text[i + 1] in grammar("prepositions", "determiners")
+    return not known or (i > 0 and ends and all(e.category == "attribute" for e in known))
 
 
 def attributed(value: str, noun: str) -> str:
@@ -241,3 +245,12 @@ def joined(thing: str) -> str:
             if entry.joining:
                 return f"{entry.joining} {determined(thing)}"
     return f"with {determined(thing)}"
+
+
+def placed(value: str) -> str:
+    """A place or time as it is said after something: "beach" -> "on the beach"."""
+    text = words(value)
+    if not text or starts(text, grammar("prepositions")):
+        return value
+    known = next((e for e in lookup(text) if e.category in ("place", "time")), None)
+    return known.name if known else f"in {determined(value)}"

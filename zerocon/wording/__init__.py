@@ -1,7 +1,7 @@
 """What an edit is about: from a caption and `--to dog` to the words that change.
 
 `understand` finds what the caption says of the thing asked for, writes the caption of the wanted
-picture and names each change. Words come from `zerocon.lexicon`; pictures are only asked
+picture and names each change. Words come from `zerocon.wording.lexicon`; pictures are only asked
 (`see`) for what the caption leaves out.
 """
 
@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 
-from zerocon import rewriting
-from zerocon.lexicon import CATEGORIES, grammar, starts, words
-from zerocon.phrases import Part, parse, phrase_start, subject
+from zerocon.wording import removing, rewriting
+from zerocon.wording.lexicon import CATEGORIES, grammar, starts, words
+from zerocon.wording.phrases import Part, joined_start, parse, phrase_start, subject
+from zerocon.wording.splicing import Step
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,18 @@ def understand(
     if to_caption is not None:
         if source is not None:
             raise ValueError("to_caption says it all: leave out source")
+        if not to_caption.strip():
+            raise ValueError("to_caption is empty; describe the wanted picture")
         return Wording(caption, *_between(caption, " ".join(to_caption.split())), tuple(warnings))
     if to is None:
         raise ValueError("say what is wanted: to (a phrase) or to_caption (a sentence)")
+    for asked in (to, source or ""):
+        if asked.strip() and not parse(asked):
+            raise ValueError(f"{asked.strip()!r} names nothing; say a thing, a place, a style ...")
     if to.strip():
         target, changes = _rewrite(caption, parse(to), source, see, warnings)
     elif source and source.strip():
-        removal = rewriting.remove(caption, source)
+        removal = removing.remove(caption, source)
         target, changes = removal.caption, [_change(removal)]
         warnings += removal.warnings
     else:
@@ -98,7 +104,7 @@ def _rewrite(
     replaced = _meant(parts, source) if source and source.strip() else -1
     for i, part in enumerate(parts):
         if part.removed:
-            step = rewriting.remove(caption, part.text)
+            step = removing.remove(caption, part.text)
         else:
             step = rewriting.replace(caption, part, source if i == replaced else None, see)
         caption = step.caption
@@ -117,7 +123,7 @@ def _meant(parts: Sequence[Part], source: str | None) -> int:
     return 0
 
 
-def _change(step: rewriting.Step) -> Change:
+def _change(step: Step) -> Change:
     return Change(step.category, step.source, step.target, step.noun)
 
 
@@ -134,12 +140,12 @@ def _between(caption: str, wanted: str) -> tuple[str, tuple[Change, ...]]:
         return wanted, (Change("caption", caption, wanted),)
     matcher = SequenceMatcher(None, [w for w, _ in before], [w for w, _ in after], autojunk=False)
     differences = [op for op in matcher.get_opcodes() if op[0] != "equal"]
-    changes = []
+    changes: list[Change] = []
     for _, i, j, k, m in differences:
-        change = _difference(caption, wanted, before[i:j], after[k:m])
-        if change is None or len(differences) > 4:
+        found = _difference(caption, wanted, before[i:j], after[k:m])
+        if not found or len(differences) > 4:
             return wanted, (Change("caption", caption, wanted),)
-        changes.append(change)
+        changes += found
     return wanted, tuple(changes)
 
 
@@ -149,27 +155,39 @@ def _content(caption: str) -> list[tuple[str, int]]:
 
 def _difference(
     caption: str, wanted: str, before: list[tuple[str, int]], after: list[tuple[str, int]]
-) -> Change | None:
+) -> list[Change]:
+    """The changes in one place where two captions differ; none when they cannot be told."""
     source, target = _span(caption, before), _span(wanted, after)
-    kinds = [parse(text) for text in (source, target) if text]
-    if any(len(parts) != 1 for parts in kinds):
-        return None
-    options = [{e.category for e in p.options} | {p.category} for (p,) in kinds]
-    shared = [c for c in CATEGORIES if all(c in o for o in options)]
-    if not shared:
-        return None
     text = words(caption) if before else words(wanted)
     start, end = subject(text)
     noun = " ".join(text[start:end])
-    category = shared[0]
-    if category == "attribute":
+    old, new = parse(source), parse(target)
+    if len(old) > 1 or len(new) > 1:
+        return _paired(old, new, noun)
+    meant = [{p.category, *(e.category for e in p.options)} for p in (*old, *new)]
+    category = next((c for c in CATEGORIES if all(c in some for some in meant)), "")
+    if category == "object" and not (source and target):
+        category = "added"
+    elif category == "object":
+        noun = ""
+    elif category == "attribute":
         last = (before or after)[-1][1] + 1
         noun = text[last] if last < len(text) else noun
-    elif category == "object" and not (source and target):
-        category = "added"
-    if category in ("object", "style"):
-        noun = noun if category == "style" else ""
-    return Change(category, source, target, noun)
+    plain = category and source != target
+    return [Change(category, source, target, noun)] if plain else []
+
+
+def _paired(old: Sequence[Part], new: Sequence[Part], noun: str) -> list[Change]:
+    """Changes between two groups of parts, each category at most once in either."""
+    before, after = ({p.category: p.said for p in parts} for parts in (old, new))
+    if (
+        len(before) < len(old)
+        or len(after) < len(new)
+        or ("object" in before) != ("object" in after)
+    ):
+        return []
+    pairs = ((c, before.get(c, ""), after.get(c, "")) for c in CATEGORIES)
+    return [Change(c, s, t, "" if c == "object" else noun) for c, s, t in pairs if s != t]
 
 
 def _span(text: str, part: list[tuple[str, int]]) -> str:
@@ -180,14 +198,12 @@ def _span(text: str, part: list[tuple[str, int]]) -> str:
     start, end = part[0][1], part[-1][1] + 1
     if spoken[end - 1] == "of":
         end -= 1
-    if parse(" ".join(spoken[start:end]))[0].category == "style" and start:
+    category = next((p.category for p in parse(" ".join(spoken[start:end]))), "")
+    if category == "style" and start:
         start -= spoken[start - 1] in ("a", "an")
-    if parse(" ".join(spoken[start:end]))[0].category in ("place", "time"):
-        named = phrase_start(spoken, start)
-        lead = max(named - 3, 0)
-        while lead < start and not starts(spoken[lead:start], grammar("prepositions")):
-            lead += 1
-        start = lead
+    if category in ("place", "time") and not starts(spoken[start:], grammar("prepositions")):
+        first = joined_start(spoken, phrase_start(spoken, start))
+        start = start if first is None else first
     return " ".join(spoken[start:end])
 
 
@@ -200,8 +216,8 @@ def degenerate(caption: str) -> str | None:
     if not content:
         return "it names nothing"
     for word in dict.fromkeys(content):
-        # a third of all words: "a red bird on a red branch with red berries" is fine
-        if content.count(word) >= max(3, len(content) / 3):
+        # half of all words: "a red bird on a red branch with red berries" is fine
+        if content.count(word) >= max(3, len(content) / 2):
             return f"it repeats {word!r}"
     for length in (2, 3, 4):
         for i in range(len(text) - 2 * length + 1):

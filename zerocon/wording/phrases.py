@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from zerocon import lexicon
-from zerocon.lexicon import Entry, Mention, bare, grammar, is_boundary, lookup, starts, words
+from zerocon.wording import lexicon
+from zerocon.wording.lexicon import (
+    Entry,
+    Mention,
+    bare,
+    grammar,
+    is_boundary,
+    lookup,
+    starts,
+    words,
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,11 @@ class Part:
     def modifiers(self) -> str:
         return self.text.removesuffix(self.head).strip()
 
+    @property
+    def said(self) -> str:
+        """The part as a caption says it: "wearing a red hat"."""
+        return f"{self.joining} {lexicon.determined(self.text)}" if self.joining else self.text
+
     def being(self, entry: Entry) -> Part:
         return Part(entry.category, self.text, self.head, (entry,), self.joining, self.removed)
 
@@ -40,13 +54,15 @@ def parse(text: str) -> tuple[Part, ...]:
     "painting" a style; all else is an object.
     """
     asked = words(text)
+    if not asked:
+        return ()
     plain = bare(asked)
     if whole := _whole(asked):
         return (whole,)
     for end in range(len(plain) - 1, 0, -1):
         if plain[end] == "of" and (part := _whole(plain[:end])) and part.category == "style":
             return part, *parse(" ".join(plain[end + 1 :]))
-    if asked[-1:] and asked[-1] in grammar("style words"):
+    if asked[-1] in grammar("style words"):
         unknown = " ".join(asked if starts(asked, grammar("prepositions")) else plain)
         return (Part("style", _style(unknown), unknown),)
     if asked[:4] == ["in", "the", "style", "of"]:
@@ -134,7 +150,7 @@ def _part(chunk: list[str]) -> Part | None:
     options = tuple(sorted(options, key=lambda e: e.category != "added"))
     head = " ".join(body[named[0][0] :]) if named else (body[-1] if body else "")
     worn = any(e.joining == "wearing" for e in options)
-    if joining in grammar("joining") and joining or (joining == "in" and worn):
+    if (joining and joining in grammar("joining")) or (joining == "in" and worn):
         return Part("added", text, head, options, joining) if body else None
     if joining:
         return Part("place", " ".join(chunk), " ".join(chunk))

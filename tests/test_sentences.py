@@ -1,0 +1,124 @@
+"""The bank: the same templates on both sides, so only the concept differs."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from zerocon.sentences import pairs
+from zerocon.wording import Change, understand
+from zerocon.wording.lexicon import CATEGORIES, Entry, determined, entries
+
+CHANGES = [
+    Change("object", "cat", "dog"),
+    Change("object", "polar bear", "owl"),
+    Change("object", "cats", "owls"),
+    Change("object", "black cat", "two dogs"),
+    Change("object", "man", "robot"),
+    Change("object", "gizmo", "iridescent widget"),
+    Change("object", "", "dog"),
+    Change("attribute", "red", "orange", "fox"),
+    Change("attribute", "red", "blue"),
+    Change("attribute", "", "made of jam", "car"),
+    Change("attribute", "old", "", "sunglasses"),
+    Change("added", "", "wearing a red hat", "fox"),
+    Change("added", "wearing a hat", "wearing a crown", "cat"),
+    Change("added", "next to a ball", ""),
+    Change("added", "cat", "", "dog"),
+    Change("place", "in the snow", "on the beach", "fox"),
+    Change("place", "beach", "desert"),
+    Change("place", "", "underwater", "igloo"),
+    Change("time", "", "at night", "street"),
+    Change("time", "in winter", "in summer"),
+    Change("style", "", "a pencil sketch", "fox"),
+    Change("style", "a picture", "in the style of klimt"),
+    Change("caption", "a cat on a bench", "an owl at night"),
+]
+any_change = pytest.mark.parametrize("change", CHANGES, ids=str)
+
+
+@any_change
+def test_as_many_sentences_on_both_sides_and_none_twice(change: Change) -> None:
+    source, target = pairs(change)
+    assert len(source) == len(target) >= 64
+    assert len(set(source)) == len(source) and len(set(target)) == len(target)
+    assert not any(before == after for before, after in zip(source, target, strict=True))
+
+
+@any_change
+def test_swapping_source_and_target_swaps_the_lists(change: Change) -> None:
+    source, target = pairs(change)
+    swapped = Change(change.category, change.target, change.source, change.noun)
+    assert pairs(swapped) == (target, source)
+
+
+@any_change
+def test_articles_and_spaces_are_right(change: Change) -> None:
+    for sentence in [s for side in pairs(change) for s in side]:
+        assert sentence == sentence.strip() and "  " not in sentence and "{" not in sentence
+        for article, word in re.findall(r"\b(an?) ([\w-]+)", sentence):
+            assert determined(word) in (f"{article} {word}", word), sentence
+        assert not re.search(r"\ban? (two|owls|cats|sunglasses)\b", sentence), sentence
+
+
+@any_change
+def test_each_side_says_its_word_and_only_its_own(change: Change) -> None:
+    source, target = pairs(change)
+    for before, after in zip(source, target, strict=True):
+        said = change.target.split()[-1] if change.target else ""
+        assert said in after
+        if change.source and change.category != "style":
+            assert change.source.split()[-1] in before
+        if change.category in ("added", "place", "time") and not change.source:
+            # without it the sentence is the same sentence
+            assert set(before.split()) - {"a", "an"} <= set(after.split())
+
+
+def test_the_noun_of_the_caption_is_said_most() -> None:
+    source, _ = pairs(Change("attribute", "red", "blue", "igloo"))
+    assert sum("igloo" in sentence for sentence in source) >= 8
+    assert source[0] == "a red igloo"
+
+
+def test_limit() -> None:
+    change = Change("object", "cat", "dog")
+    assert pairs(change, limit=2) == (["a cat", "a photo of a cat"], ["a dog", "a photo of a dog"])
+    assert pairs(change, limit=1)[0] == pairs(change)[0][:1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (Change("object", "cat", "cat"), "nothing changes"),
+        (Change("mood", "sad", "happy"), "no category 'mood'; there are: object"),
+    ],
+)
+def test_changes_without_sense(change: Change, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        pairs(change)
+    with pytest.raises(ValueError, match="at least 1"):
+        pairs(Change("object", "cat", "dog"), limit=0)
+
+
+ALL = [entry for category in CATEGORIES for entry in entries(category)]
+
+
+def test_hundreds_of_words_and_none_twice_in_a_family() -> None:
+    assert len(ALL) > 600
+    assert len({(e.category, e.family, e.name) for e in ALL}) == len(ALL)
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_every_listed_word_can_be_asked_for(category: str) -> None:
+    """Any entry, put to a plain caption, is understood and has its sentences."""
+
+    def ask(entry: Entry) -> None:
+        found = understand("a picture of a widget", to=entry.name)
+        assert not any("word lists" in warning for warning in found.warnings), entry
+        for change in found.changes:
+            assert len(pairs(change)[0]) >= 64, (entry, change)
+
+    for entry in entries(category):
+        if entry.name != "a picture":
+            ask(entry)
