@@ -134,6 +134,8 @@ a fox next to a flower | flower | lamp | a fox next to a lamp \
 | next to a flower -> next to a lamp (added)
 a dog in the park | park | beach | a dog on the beach | in the park -> on the beach (place)
 a cat on a couch | couch | beach | a cat on the beach | on a couch -> on the beach (place)
+a watercolor painting of a cat | a watercolor | a mosaic | a mosaic of a cat \
+| a watercolor painting -> a mosaic (style)
 """
 
 

@@ -47,7 +47,10 @@ class Case:
         if len(self.changed) > 1:
             return {"to_caption": caption_of(self.target)}
         ((name, (before, after)),) = self.changed.items()
-        if name in ("accessory", "companion") and before == "none":
+        if name == "companion" and before == "none":  # "a cat" alone would replace the subject
+            near = "with" if f"with a {after}" in caption_of(self.target) else "next to"
+            return {"to": f"{near} {phrase(name, after)}"}
+        if name == "accessory" and before == "none":
             return {"to": phrase(name, after)}
         return {"source": phrase(name, before), "to": phrase(name, after)}
 

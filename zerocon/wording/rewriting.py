@@ -65,6 +65,8 @@ def _replace_named(caption: str, part: Part, source: str) -> Step:
         warning = f"the caption does not mention {source!r}"
         gone = " ".join(bare(words(source)))
         return Step(step.caption, step.category, gone, step.target, step.noun, (warning,))
+    if part.category == "style" and (whole := style_at(text, found[0])):
+        found = whole.start, max(found[1], whole.end)  # "a watercolor" of "a watercolor painting"
     mention = Mention(*found, meaning.options)
     if part.category in ("place", "time", "style", "attribute") or (
         meaning.category == "added" or part.joining
