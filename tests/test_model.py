@@ -1,6 +1,9 @@
+import shutil
+
 import pytest
 import tiny
 import torch
+from conftest import gradient
 
 from zerocon import model as door
 from zerocon.errors import MissingError
@@ -113,3 +116,63 @@ def test_missing_devices_are_named():
 def test_unknown_dtypes_are_named():
     with pytest.raises(ValueError, match="float16"):
         door.pick_dtype("float12", torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny.save(tmp_path_factory.mktemp("models") / "mine")
+
+
+def test_a_folder_gives_the_model_that_was_saved(folder, model):
+    loaded = door.load(str(folder), device="cpu")
+    x = torch.randn(1, 4, 8, 8)
+    c = model.embed(["a cat"])
+    assert torch.allclose(loaded.eps(x, 300, c.tokens), model.eps(x, 300, c.tokens), atol=1e-6)
+    assert loaded.embed(["a cat"]).ids == c.ids and loaded.embed(["a"]).encoder == c.encoder
+    assert loaded.similarity(gradient(32, 32), ["a cat"]) is None
+    with pytest.raises(MissingError, match=r"hf download Salesforce/blip.*--caption"):
+        loaded.describe(gradient(32, 32))
+
+
+def test_a_hub_id_is_found_in_the_cache_and_nowhere_else(folder, tmp_path, monkeypatch):
+    snapshot = tmp_path / "models--someone--tiny" / "snapshots" / "abc"
+    shutil.copytree(folder, snapshot)
+    (snapshot.parent.parent / "refs").mkdir()
+    (snapshot.parent.parent / "refs" / "main").write_text("abc")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert find("someone/tiny") == snapshot
+    assert door.load("someone/tiny", device="cpu").name == "someone/tiny"
+
+
+def test_an_incomplete_folder_is_named(folder, tmp_path):
+    half = shutil.copytree(folder, tmp_path / "half")
+    shutil.rmtree(half / "unet")
+    with pytest.raises(MissingError, match="half is not complete"):
+        door.load(str(half), device="cpu")
+
+
+def test_a_captioner_or_clip_asked_for_by_name_must_be_there(folder):
+    loaded = door.load(str(folder), device="cpu", captioner="no/blip", clip="no/clip")
+    with pytest.raises(MissingError, match="no/blip"):
+        loaded.describe(gradient(32, 32))
+    with pytest.raises(MissingError, match="no/clip"):
+        loaded.similarity(gradient(32, 32), ["a cat"])
+
+
+def test_measured_defaults_lie_over_the_papers(folder, tmp_path):
+    tuned = shutil.copytree(folder, tmp_path / "tuned")
+    (tuned / "zerocon.json").write_text('{"scale": 2.0, "guidance": ["contrastive:weight=1"]}')
+    settings = door.load(str(tuned), device="cpu").settings
+    assert (settings.scale, settings.guidance, settings.steps) == (
+        2.0,
+        ("contrastive:weight=1",),
+        50,
+    )
+
+
+def test_half_precision_networks_have_float32_edges(folder):
+    loaded = door.load(str(folder), device="cpu", dtype="bfloat16")
+    x = loaded.encode(torch.zeros(1, 3, 64, 64))
+    c = loaded.embed(["a cat"])
+    for values in (x, c.tokens, loaded.eps(x, 5, c.tokens), loaded.decode(x)):
+        assert values.dtype == torch.float32

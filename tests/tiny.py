@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -85,3 +86,12 @@ def model(prediction: str = "epsilon", seed: int = 0, **scheduler: object) -> St
         captioner=TinyCaptioner,
         clip=lambda: None,
     )
+
+
+def save(folder: Path, made: StableDiffusion | None = None) -> Path:
+    """Write a model as a diffusers folder, the way people have them on disk."""
+    made = made or model()
+    for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
+        getattr(made, part).save_pretrained(folder / part)
+    (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    return folder

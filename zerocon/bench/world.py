@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from math import inf, log10
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 from PIL import Image
@@ -26,6 +26,14 @@ KINDS = ("object", "colour", "add", "remove", "place", "time", "style", "two")
 SIZE = 128
 
 
+class Wish(TypedDict, total=False):
+    """What is asked of ``zerocon.edit``, by its parameters' names."""
+
+    to: str
+    source: str
+    to_caption: str
+
+
 @dataclass(frozen=True)
 class Case:
     """One wish about one scene, and the scene that would fulfil it exactly."""
@@ -42,7 +50,7 @@ class Case:
         return {name: (before[name], after[name]) for name in before if before[name] != after[name]}
 
     @property
-    def wish(self) -> dict[str, str]:
+    def wish(self) -> Wish:
         """What a person would tell ``zerocon.edit``: a word where one will do."""
         if len(self.changed) > 1:
             return {"to_caption": caption_of(self.target)}

@@ -133,9 +133,10 @@ def _mosaic(rgb: Pixels, seed: int) -> Pixels:
     cell = t.astype(np.intp)
     edge = 0.5 - np.abs(t - cell - 0.5)  # 0 at a seam, 0.5 in the middle of a tile
     seam = np.clip(1.5 - 9 * np.minimum(edge[:, None], edge[None, :]), 0, 1)[..., None]
-    tiled = rgb * tone[cell[:, None], cell[None, :], None]
+    tiled: Pixels = rgb * tone[cell[:, None], cell[None, :], None]
     grout = np.array([206, 200, 188], np.float32)
-    return tiled + (grout - tiled) * 0.5 * seam
+    tiled += (grout - tiled) * 0.5 * seam
+    return tiled
 
 
 _STYLES: dict[str, Callable[[Pixels, int], Pixels]] = {
