@@ -67,3 +67,9 @@ def test_a_pattern_that_matches_nothing_is_refused_and_leaves_no_trace(model):
     with pytest.raises(ValueError, match="matches"), watch(model.unet, {CROSS, "up_block.attn1"}):
         pass
     assert state(model.unet) == before
+
+
+def test_self_attention_stays_fused_while_watched(model):
+    with watch(model.unet, {CROSS, DECODER_SELF}):
+        kinds = {n: type(p).__name__ for n, p in model.unet.attn_processors.items()}
+    assert {kind for n, kind in kinds.items() if "attn1" in n} == {"AttnProcessor2_0"}

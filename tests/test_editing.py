@@ -200,3 +200,14 @@ def test_the_loop_yields_every_step_and_can_be_left(model):
     next(walk)
     walk.close()
     assert torch.is_grad_enabled()
+
+
+def test_a_half_precision_network_edits_in_float32():
+    model = tiny.model()
+    model.unet.to(torch.bfloat16)
+    x = torch.randn(1, 4, 8, 8)
+    c, edited = model.embed(["a cat"]), model.embed(["a dog"])
+    inversion = invert(model, x, c, watches=Plan(5.0, BOTH).watches)
+    assert next(iter(inversion.seen[1].maps.values())).dtype == torch.bfloat16
+    for latents in edit(model, inversion, c, edited, Plan(5.0, BOTH)):
+        assert latents.dtype == torch.float32 and latents.isfinite().all()

@@ -15,7 +15,7 @@ FOLDERS = {"zerocon": "zerocon", "cli": "zerocon.cli", "prompts": "zerocon.promp
 LISTING = """
 import json
 from setuptools import Distribution
-dist = Distribution()
+dist = Distribution({"script_name": "setup.py"})
 dist.parse_config_files(["setup.cfg"])
 build = dist.get_command_obj("build_py")
 build.ensure_finalized()

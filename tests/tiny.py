@@ -10,14 +10,18 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from PIL.Image import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from zerocon.model.eyes import Captioner
 from zerocon.model.stable_diffusion import StableDiffusion
 from zerocon.settings import Settings
 
 POSITIONS = 16
 
 
-class TinyCaptioner:
+class TinyCaptioner(Captioner):
     """Says the same of every picture; what it says is never the point of a test that uses it."""
+
+    def __init__(self) -> None:
+        """Nothing to load."""
 
     def describe(self, picture: Image) -> str:
         return "a cat on a bench"

@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -23,11 +23,12 @@ from torch import Tensor
 
 from zerocon.attention import CROSS, DECODER_SELF
 from zerocon.observation import Ids, Observation, grid
-from zerocon.shapes import Features, Scalar
+from zerocon.shapes import Scalar
 
 REFERENCE_AREA = 64 * 64  # latent positions of the picture for which the papers' weights were found
 
 
+@runtime_checkable
 class Guidance(Protocol):
     """What the editing loop asks of a guidance; any object with these three will do."""
 
@@ -113,9 +114,9 @@ class Contrastive:
         return torch.stack(losses).sum() * (height * width / REFERENCE_AREA / terms)
 
     def _patches(
-        self, features: Features, latents: tuple[int, int], size: int, name: str, seed: int
+        self, features: Tensor, latents: tuple[int, int], size: int, name: str, seed: int
     ) -> Tensor:
-        """(pixels, features) -> (patches, features), each row of length one."""
+        """One picture's (pixels, features) -> (patches, features), each row of length one."""
         h, w = grid(len(features), latents)
         maps = features.float().T.reshape(-1, h, w)  # (features, h, w)
         pooled = F.avg_pool2d(maps, (min(size, h), min(size, w)))

@@ -92,7 +92,7 @@ def unfit(pixels: Tensor, frame: Frame) -> Image.Image:
     width, height = frame.inner
     inner = pixels.detach()[:, :height, :width].float().cpu()
     values = ((inner + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0)
-    picture = Image.fromarray(values.contiguous().numpy(), "RGB")
+    picture = Image.fromarray(values.contiguous().numpy())
     return picture.resize(frame.source, Image.Resampling.LANCZOS)
 
 
@@ -163,7 +163,8 @@ def _require_still(image: Image.Image) -> None:
 def _flat(image: Image.Image) -> Image.Image:
     """RGB of any mode: 16 bits become 8 by their size, what is transparent lies on white."""
     if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image, np.float64) / 257).round().astype(np.uint8))
+        values = (np.asarray(image, np.float64) / 257).round().clip(0, 255)
+        image = Image.fromarray(values.astype(np.uint8))
     if not image.has_transparency_data:
         return image.convert("RGB")
     layer = image.convert("RGBA")

@@ -69,6 +69,11 @@ class Edit:
         """The sentence the source was inverted under."""
         return self.wording.caption
 
+    @property
+    def direction(self) -> Tokens:
+        """The step in text space, (1, positions, features), before ``strength``."""
+        return self.understanding.direction
+
 
 def load(
     name: str | None = None,

@@ -6,6 +6,8 @@ they carry their dimensions, and the tests check them at run time.
 Ranges and orders that a shape cannot say:
 
 * ``Pixels`` are in -1..1, RGB.
+* ``Tokens`` are (sentences, positions, features), ``CrossMaps`` (batch, heads, pixels, positions),
+  ``Features`` (batch, pixels, features).
 * ``Latents`` are scaled by the VAE's factor and always float32.
 * A batch that holds both sides of an edit is ordered *source first, edited second*.
 """
@@ -28,12 +30,14 @@ else:
     try:
         from jaxtyping import Float
 
+        # An underscore may differ between arguments of one call: layers differ in size, groups of
+        # sentences in number.
         Pixels = Float[Tensor, "batch 3 height width"]
-        Latents = Float[Tensor, "batch channels height width"]
-        Trajectory = Float[Tensor, "levels batch channels height width"]
-        Tokens = Float[Tensor, "sentences positions features"]
-        CrossMaps = Float[Tensor, "batch heads pixels positions"]
-        Features = Float[Tensor, "batch pixels features"]
+        Latents = Float[Tensor, "batch channels rows columns"]
+        Trajectory = Float[Tensor, "levels batch channels rows columns"]
+        Tokens = Float[Tensor, "_ positions features"]
+        CrossMaps = Float[Tensor, "batch _ _ positions"]
+        Features = Float[Tensor, "batch _ _"]
         Scalar = Float[Tensor, ""]
     except ImportError:
         Pixels = Latents = Trajectory = Tokens = CrossMaps = Features = Scalar = Tensor

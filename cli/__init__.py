@@ -1,0 +1,71 @@
+"""The command line: ``zerocon edit cat.png --to dog``. It asks the library and does the talking."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from importlib import import_module
+from typing import Any
+
+import click
+
+from zerocon import __version__
+from zerocon.errors import MissingError
+
+from .options import VERBOSE
+
+# Read from cli/<name>.py when asked for. Inside them torch is imported by the command's body, so
+# that help costs nothing.
+COMMANDS = ("edit", "invert", "caption", "methods", "bench", "train")
+
+USAGE, MISSING, INTERRUPTED = 2, 3, 130  # exit codes; everything done is 0
+
+
+class Front(click.Group):
+    """Commands loaded on demand, and one line for every mistake."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f".{name}", __package__).command
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # the reader has gone; click knows what to do
+            raise
+        except (ValueError, OSError, MissingError) as error:
+            if ctx.meta.get(VERBOSE):
+                traceback.print_exception(error)
+            failure = click.ClickException(str(error) or type(error).__name__)
+            failure.exit_code = MISSING if isinstance(error, MissingError) else USAGE  # type: ignore[misc]
+            raise failure from error
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        extra["standalone_mode"] = False  # click would say three lines where one will do
+        try:
+            result = super().main(*args, **extra)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(USAGE)
+        except click.ClickException as error:
+            click.echo("Error: " + " ".join(error.format_message().split()), err=True)
+            sys.exit(error.exit_code)
+        except click.Abort:
+            click.echo("Interrupted", err=True)
+            sys.exit(INTERRUPTED)
+        sys.exit(result if isinstance(result, int) else 0)
+
+
+@click.group("zerocon", cls=Front, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def main() -> None:
+    """Edit a real picture by saying what should be different.
+
+    Data goes to stdout, talk to stderr. Exit codes: 0 done, 2 a mistake in the command or the
+    picture, 3 a model or device that is not here, 130 interrupted.
+    """

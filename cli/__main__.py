@@ -1,0 +1,5 @@
+"""``python -m zerocon.cli``"""
+
+from . import main
+
+main(prog_name="zerocon")

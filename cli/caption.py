@@ -1,0 +1,35 @@
+"""``zerocon caption``: the sentence that an edit would start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import options, report
+
+
+@click.command("caption")
+@options.image
+@options.form
+@options.talk
+@options.weights
+def command(image: Path, **values: Any) -> None:
+    """Describe IMAGE in one sentence.
+
+    It is the one that an edit without --caption starts from.
+    """
+    from zerocon.images import open_picture
+
+    picture = open_picture(image)
+    model = options.load(values)
+
+    from zerocon.captioning import caption
+    from zerocon.wording import degenerate
+
+    sentence = caption(picture, model)
+    warnings = [fault] if (fault := degenerate(sentence)) else []
+    report.warn(warnings)
+    facts = {"input": str(image), "caption": sentence, "model": model.name, "warnings": warnings}
+    report.tell(values["form"], sentence, {"schema": "zerocon.caption/1", **facts})

@@ -1,0 +1,60 @@
+"""``zerocon edit``: a picture and a few words in, a picture out."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import options, report
+from .bar import progress
+from .naming import name_output, wish_of
+
+
+@click.command("edit")
+@options.image
+@options.words
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="[default: IMAGE-WORDS]")
+@options.overwrite
+@click.option("--compare", type=click.Path(path_type=Path), help="Also save both side by side.")
+@click.option(
+    "--inversion", type=click.Path(exists=True, dir_okay=False), help="What `zerocon invert` made."
+)
+@options.form
+@options.talk
+@options.method
+@options.weights
+def command(image: Path, output: Path | None, compare: Path | None, **values: Any) -> None:
+    """Edit IMAGE by saying what should be different."""
+    from zerocon.images import check_output, open_picture, save_picture, sheet
+
+    words = {name: values[name] for name in options.WORDS}
+    wish = wish_of(words["to"], words["source"], words["to_caption"])
+    picture = open_picture(image)
+    output = output or name_output(image, wish)
+    save = partial(save_picture, overwrite=values["overwrite"], source=image)
+    for path in filter(None, (output, compare)):
+        check_output(path, overwrite=values["overwrite"], source=image)
+    if compare and compare.resolve() == output.resolve():
+        raise click.UsageError("--compare and -o name the same file")
+    if values["inversion"] and values["steps"] is not None:
+        raise click.UsageError("the inversion has its own number of steps; leave --steps out")
+    given = options.given(values)
+
+    import zerocon
+
+    kept = zerocon.Inversion.load(values["inversion"]) if values["inversion"] else None
+    model = options.load(values)
+    settings, talk = model.settings.overlay(given), partial(report.announce, values["quiet"])
+    with progress("Editing", values["quiet"]) as tick:
+        edited = zerocon.edit(
+            picture, model=model, inversion=kept, settings=settings, announce=talk, progress=tick,
+            **words,
+        )  # fmt: skip
+    save(edited.picture, output)
+    if compare:
+        labels = [edited.wording.caption, edited.wording.target_caption]
+        save(sheet([picture, edited.picture], labels, 2), compare)
+    report.tell(values["form"], str(output), report.record(edited, image, output, words))

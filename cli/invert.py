@@ -1,0 +1,54 @@
+"""``zerocon invert``: the slow half of an edit, kept in a file for many edits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import options, report
+from .bar import progress
+
+
+@click.command("invert")
+@options.image
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="[default: IMAGE.safetensors]"
+)
+@options.overwrite
+@click.option("--caption", metavar="SENTENCE", help="A description of the picture as it is.")
+@options.form
+@options.talk
+@options.steps
+@options.weights
+def command(image: Path, output: Path | None, **values: Any) -> None:
+    """Keep the way from IMAGE to noise, for many edits.
+
+    `zerocon edit IMAGE --inversion FILE` then starts from it.
+
+    The file holds the latents and the predicted noise of every step, the caption, and a hash of
+    the picture: about 7 MB for 512x512 pixels and 50 steps. What the network's layers showed on
+    the way (several GB at that size) is not kept; an edit looks again, one forward pass a step.
+    """
+    from zerocon.images import check_output, open_picture
+
+    picture = open_picture(image)
+    output = output or image.with_suffix(".safetensors")
+    overwrite = values["overwrite"]
+    check_output(output, overwrite=overwrite, source=image, endings=(".safetensors",))
+    given = options.given(values)
+
+    import zerocon
+    from zerocon.evaluations import counting
+
+    model = options.load(values)
+    settings = model.settings.overlay({**given, "remember": False})
+    with progress("Inverting", values["quiet"]) as tick, counting() as evaluations:
+        kept = zerocon.invert(
+            picture, model, caption=values["caption"], settings=settings, progress=tick
+        )
+    kept.save(output, overwrite=overwrite)
+    facts = {"input": str(image), "output": str(output), "caption": kept.captions[0]}
+    more = {"model": kept.model, "steps": settings.steps, "evaluations": report.cost(evaluations)}
+    report.tell(values["form"], str(output), {"schema": "zerocon.invert/1", **facts, **more})

@@ -1,0 +1,168 @@
+"""Options that commands share. Defaults are read from where they live, never repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from zerocon.settings import DEFAULT_CAPTIONER, DEFAULT_CLIP, DEFAULT_MODEL, DIRECTIONS, Settings
+
+if TYPE_CHECKING:
+    from zerocon import Model
+
+VERBOSE = "zerocon.verbose"  # in the context's meta, where the group finds it after an error
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def share(text: str) -> tuple[float, float]:
+    """``A..B``, two numbers."""
+    first, _, last = text.partition("..")
+    try:
+        return float(first), float(last)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not like 0..0.6") from None
+
+
+def together(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
+    """Several options as one decorator, listed in this order by ``--help``."""
+
+    def decorate(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+def _remember_verbose(ctx: click.Context, _: click.Parameter, verbose: bool) -> None:
+    ctx.meta[VERBOSE] = verbose
+
+
+def given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that the user really gave, checked; the others are the model's business."""
+    settings = {f.name: values.get(f.name) for f in fields(Settings)}
+    named = {name: value for name, value in settings.items() if value not in (None, ())}
+    if named.get("guidance") == ("none",):
+        named["guidance"] = ()
+    Settings().overlay(named)
+    if named.get("guidance"):
+        from zerocon.registry import available, parse  # needs torch, hence last
+
+        for text in named["guidance"]:
+            parse(text, available("guidance"), "guidance")
+    return named
+
+
+def load(values: Mapping[str, Any]) -> Model:
+    """The model that the ``weights`` options name."""
+    import zerocon
+
+    names = ("device", "dtype", "captioner", "clip")
+    return zerocon.load(values["model"], **{name: values[name] for name in names})
+
+
+def _default(name: str) -> str:
+    return f"[default: {getattr(Settings, name)}]"
+
+
+image = click.argument("image", type=click.Path(path_type=Path))
+
+WORDS = ("to", "source", "to_caption", "caption")
+
+words = together(
+    click.option("--to", metavar="WORDS", help='What should be there: "dog", "at night".'),
+    click.option("--from", "source", metavar="WORDS", help='What it replaces; --to "" removes it.'),
+    click.option("--to-caption", metavar="SENTENCE", help="The wanted picture, described whole."),
+    click.option(
+        "--caption", metavar="SENTENCE", help="The picture as it is. [default: looked at]"
+    ),
+)
+
+talk = together(
+    click.option("-q", "--quiet", is_flag=True, help="Say only warnings and errors."),
+    click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        expose_value=False,
+        callback=_remember_verbose,
+        help="Show tracebacks of errors.",
+    ),
+)
+
+form = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["human", "json"]),
+    default="human",
+    help="What is printed on stdout: for people, or one JSON object.",
+)
+
+overwrite = click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
+
+weights = together(
+    click.option(
+        "--model",
+        metavar="NAME",
+        help='"mini" (embedded, small, for drawings), a diffusers folder, or a hub id. '
+        f"[default: $ZEROCON_MODEL, then {DEFAULT_MODEL}]",
+    ),
+    click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps. [default: best here]"),
+    click.option("--dtype", metavar="NAME", help="float32, float16, bfloat16. [default: device's]"),
+    click.option(
+        "--captioner",
+        metavar="NAME",
+        help="BLIP model, where none lies beside the weights. " + f"[default: {DEFAULT_CAPTIONER}]",
+    ),
+    click.option(
+        "--clip",
+        metavar="NAME",
+        help=f"CLIP model, where none lies beside the weights. [default: {DEFAULT_CLIP}]",
+    ),
+)
+
+steps = click.option("--steps", type=int, help=f"Steps from noise to picture. {_default('steps')}")
+
+guidance = click.option(
+    "--guidance",
+    multiple=True,
+    metavar="NAME:KEY=VALUE,...",
+    help="What keeps the rest of the picture; repeat to combine, see `zerocon methods`; or none. "
+    f"[default: {' and '.join(Settings.guidance)}]",
+)
+
+remember = click.option(
+    "--remember/--look-again",
+    default=None,
+    help="Keep what the source showed at every step in memory, or look at the source again beside "
+    "the edit: the same picture, in less memory and more time. [default: remember]",
+)
+
+method = together(
+    steps,
+    click.option("--scale", type=float, help=f"Classifier-free guidance. {_default('scale')}"),
+    click.option("--strength", type=float, help=f"Of the edit direction. {_default('strength')}"),
+    guidance,
+    click.option(
+        "--direction",
+        metavar="NAME",
+        help=f"Where the direction comes from: {', '.join(DIRECTIONS)}. {_default('direction')}",
+    ),
+    click.option(
+        "--guided",
+        type=share,
+        metavar="A..B",
+        help="Share of the steps, counted from noise, on which guidance acts. "
+        f"[default: {'..'.join(map(str, Settings.guided))}]",
+    ),
+    click.option(
+        "--cap", type=float, help="Longest guidance gradient, in lengths of the latents. [no cap]"
+    ),
+    remember,
+    click.option("--seed", type=int, help=f"For the guidance's samples. {_default('seed')}"),
+)

@@ -1,0 +1,77 @@
+"""What is said: talk and warnings on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from zerocon import Edit, Understanding
+    from zerocon.evaluations import Evaluations
+
+
+def announce(quiet: bool, understanding: Understanding) -> None:
+    """One line on what was understood, then the warnings, before time is spent."""
+    if not quiet:
+        click.echo(understood(understanding), err=True)
+    warn(understanding.warnings)
+
+
+def warn(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        click.echo(f"Warning: {warning}", err=True)
+
+
+def understood(understanding: Understanding) -> str:
+    """``"a cat" -> "a dog": cat -> dog (object); 128 sentences; CLIP 0.250 -> 0.220``."""
+    wording = understanding.wording
+    parts = [*map(str, wording.changes), f"{understanding.sentences} sentences"]
+    if understanding.similarity is not None:
+        before, after = understanding.similarity
+        parts.append(f"CLIP {before:.3f} -> {after:.3f}")
+    return f'"{wording.caption}" -> "{wording.target_caption}": {"; ".join(parts)}'
+
+
+def tell(form: str, human: str, record: dict[str, Any]) -> None:
+    """The result on stdout."""
+    click.echo(human if form == "human" else json.dumps(record, indent=2, ensure_ascii=False))
+
+
+def cost(evaluations: Evaluations) -> dict[str, float]:
+    """U-Net passes, in pictures."""
+    return {
+        "forwards": evaluations.forwards,
+        "backwards": evaluations.backwards,
+        "total": round(evaluations.total, 2),
+    }
+
+
+def record(edited: Edit, image: Path, output: Path, words: dict[str, str | None]) -> dict[str, Any]:
+    """Everything worth knowing about an edit, as the schema ``zerocon.edit/1``."""
+    understanding, wording = edited.understanding, edited.wording
+    pair = understanding.similarity
+    return {
+        "schema": "zerocon.edit/1",
+        "input": str(image),
+        "output": str(output),
+        "from": words["source"],
+        "to": words["to"],
+        "caption": wording.caption,
+        "target_caption": wording.target_caption,
+        "changes": [
+            {"category": change.category, "from": change.source, "to": change.target}
+            for change in wording.changes
+        ],
+        "sentences": understanding.sentences,
+        "similarity": pair and dict(zip(("caption", "target_caption"), pair, strict=True)),
+        "model": edited.inversion.model,
+        "settings": asdict(edited.settings),
+        "seed": edited.settings.seed,
+        "evaluations": cost(edited.evaluations),
+        "warnings": list(understanding.warnings),
+    }

@@ -1,0 +1,57 @@
+"""``zerocon train mini``: how the embedded model was made, to be made again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from . import options
+
+
+@click.command("train")
+@click.argument("name", type=click.Choice(["mini"]))
+@click.option(
+    "--work",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder for scenes, checkpoints and samples, outside any checkout.",
+)
+@click.option(
+    "--stage",
+    "stages",
+    multiple=True,
+    metavar="NAME:KEY=VALUE,...",
+    help="What to run, with settings; repeat for several. [default: all, in order]",
+)
+@click.option("--time-limit", "minutes", type=click.FloatRange(0), help="Minutes, of each stage.")
+@click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps. [default: best here]")
+@click.option("--workers", type=click.IntRange(1), default=1, help="Processes that draw scenes.")
+@options.talk
+def command(
+    name: str,
+    folder: Path,
+    stages: tuple[str, ...],
+    minutes: float | None,
+    device: str | None,
+    workers: int,
+    quiet: bool,
+) -> None:
+    """Train the embedded model NAME, on scenes that are drawn first.
+
+    Every stage goes on where it stopped, also when it was killed.
+    """
+    from zerocon.mini.training import STAGES, run
+    from zerocon.mini.training.work import Work
+    from zerocon.model import pick_device
+    from zerocon.registry import parse
+
+    def say(line: str) -> None:
+        if not quiet:
+            click.echo(line, err=True)
+
+    where = str(pick_device(device))
+    work = Work(folder, where, minutes, workers, say)
+    for stage in [parse(text, STAGES, "stage") for text in stages or STAGES]:
+        run(stage, work)

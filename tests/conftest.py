@@ -1,0 +1,45 @@
+"""One thread, fixed seeds, and the pictures that several tests share."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+torch.set_num_threads(1)  # on a busy machine two threads make small networks a hundred times slower
+
+
+@pytest.fixture(autouse=True)
+def seeds() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test depends on the user's model, and none may ask the network for weights."""
+    monkeypatch.delenv("ZEROCON_MODEL", raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def gradient(width: int, height: int) -> Image.Image:
+    """A smooth picture in which every column and every row has its own colour."""
+    x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
+    return Image.fromarray(np.stack([x, y, 255 - x], -1).astype(np.uint8))
+
+
+@pytest.fixture
+def picture() -> Image.Image:
+    return gradient(96, 64)
+
+
+@pytest.fixture
+def picture_file(tmp_path: Path, picture: Image.Image) -> Path:
+    path = tmp_path / "cat.png"
+    picture.save(path)
+    return path

@@ -1,0 +1,527 @@
+"""Through the front door: exit codes, what is said where, and what is on disk afterwards."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+import tiny
+import torch
+from click.testing import CliRunner, Result
+from conftest import gradient
+from PIL import Image
+
+import zerocon
+from zerocon.cli import COMMANDS, bar, main, naming
+from zerocon.diffusion import Schedule
+from zerocon.evaluations import Evaluations
+from zerocon.guidance import GUIDANCE
+from zerocon.images import open_picture
+from zerocon.inversion import Inversion
+from zerocon.library import Edit, Understanding
+from zerocon.settings import Settings
+from zerocon.wording import Change, Wording
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Call the command line in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *args: CliRunner().invoke(main, [str(arg) for arg in args])
+
+
+def understanding(*warnings: str, similarity: tuple[float, float] | None = None) -> Understanding:
+    change = Change("object", "cat", "dog")
+    words = Wording("a cat", "a dog", (change,), warnings)
+    return Understanding(words, torch.zeros(1, 77, 8), 128, similarity, warnings)
+
+
+class Library:
+    """Stands in for the slow half: keeps what it was asked, and gives the picture turned over."""
+
+    def __init__(self) -> None:
+        self.model = SimpleNamespace(name="toy", settings=Settings(steps=7, scale=2.0))
+        self.loaded: tuple[Any, ...] = ()
+        self.asked: dict[str, Any] = {}
+        self.understood = understanding("doubtful", similarity=(0.25, 0.125))
+
+    def load(self, name: str | None, **options: str | None) -> Any:
+        self.loaded = (name, options)
+        return self.model
+
+    def inversion(self, steps: int) -> Inversion:
+        path = torch.zeros(steps + 1, 1, 4, 2, 2)
+        times, alphas = tuple(range(steps + 1)), (0.5,) * (steps + 1)
+        return Inversion(path, path.clone(), Schedule(times, alphas), ("a cat",), "toy", {})
+
+    def edit(self, picture: Image.Image, **asked: Any) -> Edit:
+        self.asked = asked
+        asked["announce"](self.understood)
+        turned = picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+        settings = asked["settings"]
+        kept = asked["inversion"] or self.inversion(settings.steps)
+        return Edit(turned, self.understood, kept, Evaluations(20, 7), settings)
+
+    def invert(self, picture: Image.Image, model: Any, **asked: Any) -> Inversion:
+        self.asked = asked
+        return self.inversion(asked["settings"].steps)
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> Library:
+    fake = Library()
+    for name in ("load", "edit", "invert"):
+        monkeypatch.setattr(zerocon, name, getattr(fake, name), raising=False)
+    return fake
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+# what it costs to say hello
+
+
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["edit", "--help"]])
+def test_help_is_cheap(args: list[str]) -> None:
+    def once() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(
+            [sys.executable, "-P", "-X", "importtime", "-m", "zerocon.cli", *args],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+        assert not loaded & {"torch", "numpy", "PIL", "transformers", "diffusers"}
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(once() for _ in range(5)) < 0.3
+
+
+def test_import_is_cheap() -> None:
+    code = "import sys, zerocon; zerocon.Settings; print('torch' in sys.modules, *dir(zerocon))"
+    said = subprocess.check_output([sys.executable, "-P", "-c", code], text=True).split()
+    assert said[0] == "False"
+    assert set(zerocon.__all__) < set(said)
+
+
+def test_every_public_name_is_there_and_no_other() -> None:
+    assert all(getattr(zerocon, name) for name in zerocon.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'edits'"):
+        _ = zerocon.edits  # type: ignore[attr-defined]
+
+
+def test_every_command_has_help(run: Run) -> None:
+    listed = run("--help").stdout
+    for name in COMMANDS:
+        assert f"\n  {name} " in listed
+        done = run(name, "--help")
+        assert (done.exit_code, done.stderr) == (0, "")
+    assert run("--version").stdout == f"zerocon {zerocon.__version__}\n"
+    assert run().exit_code == 2
+
+
+def test_help_reads_defaults_from_where_they_live(run: Run) -> None:
+    said = " ".join(run("edit", "--help").stdout.split())
+    for name in ("steps", "scale", "strength", "direction", "seed"):
+        assert f"[default: {getattr(Settings, name)}]" in said
+
+
+# mistakes
+
+
+def spoil(folder: Path) -> None:
+    """Good and bad pictures to be tried."""
+    gradient(96, 64).save(folder / "cat.png")
+    content = (folder / "cat.png").read_bytes()
+    (folder / "taken.png").write_bytes(content)
+    (folder / "text.png").write_text("Once upon a time\n" * 20)
+    (folder / "cut.png").write_bytes(content[: len(content) // 2])
+    (folder / "empty.png").touch()
+    (folder / "folder.png").mkdir()
+
+
+MISTAKES = [
+    ("no file", ["gone.png", "--to", "dog"], 2, "there is no file gone.png"),
+    ("text as picture", ["text.png", "--to", "dog"], 2, "text.png is not a picture"),
+    ("truncated", ["cut.png", "--to", "dog"], 2, "cut.png cannot be read as a picture"),
+    ("empty", ["empty.png", "--to", "dog"], 2, "empty.png is empty"),
+    ("folder", ["folder.png", "--to", "dog"], 2, "folder.png is a folder"),
+    ("no --to", ["cat.png"], 2, "say what should be different: --to"),
+    ("steps 0", ["cat.png", "--to", "dog", "--steps", "0"], 2, "steps must be a whole number"),
+    ("unknown model", ["cat.png", "--to", "dog", "--model", "minni"], 3, 'no model "minni"'),
+    (
+        "weights not here",
+        ["cat.png", "--to", "dog", "--model", "nobody/nothing"],
+        3,
+        "nobody/nothing is not on this machine; get it with: hf download nobody/nothing",
+    ),
+    (
+        "unknown guidance",
+        ["cat.png", "--to", "dog", "--guidance", "contrast"],
+        2,
+        'no guidance "contrast"; there are: contrastive, cross-attention',
+    ),
+    (
+        "unknown option of a guidance",
+        ["cat.png", "--to", "dog", "--guidance", "contrastive:wieght=1"],
+        2,
+        'guidance contrastive has no option "wieght"; there are: weight, temperature',
+    ),
+    (
+        "missing device",
+        ["cat.png", "--to", "dog", "--model", "mini", "--device", "cuda:99"],
+        3,
+        'device "cuda:99" is not on this machine; there are: ',
+    ),
+    ("output exists", ["cat.png", "--to", "dog", "-o", "taken.png"], 2, "taken.png exists already"),
+    (
+        "output onto input",
+        ["cat.png", "--to", "dog", "-o", "cat.png", "--overwrite"],
+        2,
+        "cat.png is the picture itself",
+    ),
+    ("sheet onto input", ["cat.png", "--to", "dog", "--compare", "cat.png"], 2, "is the picture"),
+    (
+        "sheet onto output",
+        ["cat.png", "--to", "dog", "-o", "a.png", "--compare", "./a.png"],
+        2,
+        "--compare and -o name the same file",
+    ),
+    ("output of no kind", ["cat.png", "--to", "dog", "-o", "dog.gif"], 2, "dog.gif must end in"),
+    ("output nowhere", ["cat.png", "--to", "dog", "-o", "no/dog.png"], 2, "there is no folder no"),
+    ("removing nothing", ["cat.png", "--to", ""], 2, "say what should be different"),
+    ("no such option", ["cat.png", "--too", "dog"], 2, "No such option"),
+    ("guided backwards", ["cat.png", "--to", "a", "--guided", "1..0"], 2, "guided must be"),
+    ("guided in words", ["cat.png", "--to", "a", "--guided", "half"], 2, "is not like 0..0.6"),
+    ("no inversion", ["cat.png", "--to", "a", "--inversion", "x.safetensors"], 2, "not exist"),
+]
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"), [case[1:] for case in MISTAKES], ids=[case[0] for case in MISTAKES]
+)
+def test_a_mistake_is_one_line_a_code_and_no_output(
+    run: Run, tmp_path: Path, args: list[str], code: int, message: str
+) -> None:
+    spoil(tmp_path)
+    before = {path: path.is_file() and path.read_bytes() for path in tmp_path.iterdir()}
+    done = run("edit", *args)
+    assert (done.exit_code, done.stdout) == (code, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Error: ")
+    assert message in line
+    assert {path: path.is_file() and path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_cheap_mistakes_are_found_before_anything_is_loaded(
+    run: Run, library: Library, tmp_path: Path
+) -> None:
+    spoil(tmp_path)
+    for name, args, code, _ in MISTAKES:
+        if code == 2:
+            assert run("edit", *args).exit_code == 2, name
+    assert library.loaded == ()
+
+
+@pytest.mark.parametrize("command", ["invert", "caption"])
+def test_the_other_commands_refuse_bad_pictures_too(run: Run, tmp_path: Path, command: str) -> None:
+    spoil(tmp_path)
+    for name in ("gone.png", "text.png", "cut.png", "empty.png", "folder.png"):
+        done = run(command, name)
+        assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+
+
+def test_verbose_shows_where_an_error_came_from(run: Run) -> None:
+    said = run("edit", "gone.png", "--to", "dog", "-v").stderr
+    assert "Traceback" in said
+    assert said.splitlines()[-1] == "Error: there is no file gone.png"
+
+
+def test_a_mistake_of_ours_is_not_hidden(
+    run: Run, library: Library, picture_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise TypeError("a bug")
+
+    monkeypatch.setattr(zerocon, "edit", broken)
+    assert isinstance(run("edit", picture_file, "--to", "dog").exception, TypeError)
+
+
+def test_ctrl_c_leaves_nothing(
+    run: Run, library: Library, picture_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(zerocon, "edit", interrupt)
+    done = run("edit", picture_file, "--to", "dog")
+    assert (done.exit_code, done.stdout) == (130, "")
+    assert done.stderr.split("\n")[-2:] == ["Interrupted", ""]
+    assert names(picture_file.parent) == {"cat.png"}
+
+
+# edit
+
+
+def test_an_edit_says_what_was_understood_and_prints_where_it_is(
+    run: Run, library: Library, picture_file: Path
+) -> None:
+    done = run("edit", picture_file, "--to", "dog")
+    output = picture_file.with_name("cat-dog.png")
+    assert (done.exit_code, done.stdout) == (0, f"{output}\n")
+    assert done.stderr.splitlines() == [
+        '"a cat" -> "a dog": cat -> dog (object); 128 sentences; CLIP 0.250 -> 0.125',
+        "Warning: doubtful",
+    ]
+    assert open_picture(output).size == open_picture(picture_file).size
+    assert names(picture_file.parent) == {"cat.png", "cat-dog.png"}
+
+
+def test_quiet_says_only_warnings(run: Run, library: Library, picture_file: Path) -> None:
+    assert run("edit", picture_file, "--to", "dog", "-q").stderr == "Warning: doubtful\n"
+
+
+def test_json_holds_everything(run: Run, library: Library, picture_file: Path) -> None:
+    done = run("edit", picture_file, "--from", "cat", "--to", "dog", "--format", "json")
+    assert json.loads(done.stdout) == {
+        "schema": "zerocon.edit/1",
+        "input": str(picture_file),
+        "output": str(picture_file.with_name("cat-dog.png")),
+        "from": "cat",
+        "to": "dog",
+        "caption": "a cat",
+        "target_caption": "a dog",
+        "changes": [{"category": "object", "from": "cat", "to": "dog"}],
+        "sentences": 128,
+        "similarity": {"caption": 0.25, "target_caption": 0.125},
+        "model": "toy",
+        "settings": {
+            "steps": 7,
+            "scale": 2.0,
+            "strength": 1.0,
+            "guidance": ["cross-attention", "contrastive"],
+            "direction": "bank",
+            "guided": [0.0, 1.0],
+            "cap": None,
+            "remember": True,
+            "seed": 0,
+        },
+        "seed": 0,
+        "evaluations": {"forwards": 20, "backwards": 7, "total": 28.05},
+        "warnings": ["doubtful"],
+    }
+
+
+def test_without_clip_there_are_no_similarities(
+    run: Run, library: Library, picture_file: Path
+) -> None:
+    library.understood = understanding()
+    done = run("edit", picture_file, "--to", "dog", "--format", "json")
+    assert json.loads(done.stdout)["similarity"] is None
+    assert done.stderr == '"a cat" -> "a dog": cat -> dog (object); 128 sentences\n'
+
+
+@pytest.mark.parametrize(
+    ("args", "changed"),
+    [
+        ([], {}),
+        (["--steps", "50"], {"steps": 50}),  # the default of the method, yet asked for
+        (["--scale", "0", "--seed", "0"], {"scale": 0.0, "seed": 0}),
+        (["--guidance", "none"], {"guidance": ()}),
+        (
+            ["--guidance", "contrastive:patches=64,sizes=1", "--guidance", "cross-attention"],
+            {"guidance": ("contrastive:patches=64,sizes=1", "cross-attention")},
+        ),
+        (["--guided", "0..0.6", "--cap", "0.1"], {"guided": (0.0, 0.6), "cap": 0.1}),
+        (["--look-again", "--direction", "mean"], {"remember": False, "direction": "mean"}),
+        (["--remember", "--strength", "-1"], {"remember": True, "strength": -1.0}),
+    ],
+)
+def test_what_the_user_gave_lies_over_what_the_model_brings(
+    run: Run, library: Library, picture_file: Path, args: list[str], changed: dict[str, Any]
+) -> None:
+    assert run("edit", picture_file, "--to", "dog", *args).exit_code == 0
+    assert library.asked["settings"] == library.model.settings.overlay(changed)
+
+
+def test_words_and_weights_reach_the_library(
+    run: Run, library: Library, picture_file: Path
+) -> None:
+    words = ["--from", "cat", "--to", "", "--caption", "a cat", "--to-caption", "a sofa"]
+    weights = ["--model", "mini", "--device", "cpu", "--dtype", "float32", "--captioner", "B"]
+    assert run("edit", picture_file, *words, *weights, "--clip", "C").exit_code == 0
+    asked = {name: library.asked[name] for name in ("source", "to", "caption", "to_caption")}
+    assert asked == {"source": "cat", "to": "", "caption": "a cat", "to_caption": "a sofa"}
+    options = {"device": "cpu", "dtype": "float32", "captioner": "B", "clip": "C"}
+    assert library.loaded == ("mini", options)
+
+
+def test_an_edit_from_a_kept_inversion(run: Run, library: Library, picture_file: Path) -> None:
+    kept = picture_file.with_name("cat.safetensors")
+    assert run("invert", picture_file, "--steps", "3").stdout == f"{kept}\n"
+    assert run("edit", picture_file, "--to", "dog", "--inversion", kept).exit_code == 0
+    assert library.asked["inversion"].schedule.steps == 3
+    done = run("edit", picture_file, "--to", "fox", "--inversion", kept, "--steps", "9")
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+
+
+def test_a_picture_is_no_inversion(run: Run, library: Library, picture_file: Path) -> None:
+    done = run("edit", picture_file, "--to", "dog", "--inversion", picture_file)
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert library.loaded == ()
+
+
+def test_compare_shows_both(run: Run, library: Library, picture_file: Path) -> None:
+    sheet = picture_file.with_name("sheet.jpg")
+    assert run("edit", picture_file, "--to", "dog", "--compare", sheet).exit_code == 0
+    assert open_picture(sheet).width == 2 * open_picture(picture_file).width
+
+
+def test_overwrite_and_the_same_bytes(run: Run, library: Library, picture_file: Path) -> None:
+    output = picture_file.with_name("cat-dog.png")
+    run("edit", picture_file, "--to", "dog")
+    first = output.read_bytes()
+    assert run("edit", picture_file, "--to", "dog").exit_code == 2
+    assert run("edit", picture_file, "--to", "dog", "--overwrite").exit_code == 0
+    assert output.read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("image", "wish", "output"),
+    [
+        ("cat.png", ("dog", None, None), "cat-dog.png"),
+        ("a/b.c.JPG", ("A red  hat!", None, None), "a/b.c-a-red-hat.JPG"),
+        ("cat.webp", ("dog", None, None), "cat-dog.png"),
+        ("cat.png", ("", "a hat", None), "cat-without-a-hat.png"),
+        ("cat.png", (None, None, "a dog on a sofa"), "cat-a-dog-on-a-sofa.png"),
+        ("cat.png", ("../../etc", None, None), "cat-etc.png"),
+        ("cat.png", ("Füchsin 狐", None, None), "cat-füchsin-狐.png"),
+        ("cat.png", ("?!", None, None), "cat-edit.png"),
+        ("cat.png", ("x" * 99, None, None), f"cat-{'x' * 40}.png"),
+    ],
+)
+def test_an_output_is_named_after_the_wish(
+    image: str, wish: tuple[str | None, str | None, str | None], output: str
+) -> None:
+    assert naming.name_output(Path(image), naming.wish_of(*wish)) == Path(output)
+
+
+# the other commands
+
+
+def test_invert(run: Run, library: Library, picture_file: Path) -> None:
+    kept = picture_file.with_name("kept.safetensors")
+    done = run("invert", picture_file, "-o", kept, "--caption", "a cat", "--format", "json")
+    said = json.loads(done.stdout)
+    assert (said["schema"], said["output"], said["steps"]) == ("zerocon.invert/1", str(kept), 7)
+    assert Inversion.load(kept).captions == ("a cat",)
+    assert library.asked["caption"] == "a cat"
+    assert run("invert", picture_file, "-o", kept).exit_code == 2
+    assert run("invert", picture_file, "-o", kept, "--overwrite").exit_code == 0
+    assert run("invert", picture_file, "-o", "kept.png").exit_code == 2
+
+
+@pytest.mark.parametrize(("said", "warned"), [("a cat on a sofa", 0), ("a cat cat cat cat", 1)])
+def test_caption(run: Run, library: Library, picture_file: Path, said: str, warned: int) -> None:
+    library.model.describe = lambda picture: said
+    done = run("caption", picture_file)
+    assert (done.exit_code, done.stdout) == (0, f"{said}\n")
+    assert done.stderr.count("Warning: ") == warned
+    record = json.loads(run("caption", picture_file, "--format", "json").stdout)
+    assert (record["caption"], len(record["warnings"])) == (said, warned)
+
+
+def test_methods_lists_every_guidance_and_its_options(run: Run) -> None:
+    table = run("methods").stdout.splitlines()
+    assert table[1] == "|---|---|---|---|"
+    assert len(table) == 2 + len(GUIDANCE)
+    for name, row in zip(sorted(GUIDANCE), table[2:], strict=True):
+        assert row.startswith(f"| guidance | `{name}` | ")
+        assert f"`weight={GUIDANCE[name]().weight}`" in row
+    listed = json.loads(run("methods", "--format", "json").stdout)["methods"]
+    assert [method["name"] for method in listed] == sorted(GUIDANCE)
+
+
+# all of it, on a network of a few thousand random weights
+
+
+@pytest.fixture
+def tiny_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny.model()
+    monkeypatch.setattr(zerocon, "load", lambda name, **options: model, raising=False)
+
+
+@pytest.mark.usefixtures("tiny_model")
+def test_a_whole_edit_twice_and_from_a_kept_inversion(run: Run, picture_file: Path) -> None:
+    ask = ["edit", picture_file, "--to", "dog", "--format", "json", "-o"]
+    first = run(*ask, "a.png", "--steps", "2")
+    said = json.loads(first.stdout)
+    assert (said["caption"], said["target_caption"]) == ("a cat on a bench", "a dog on a bench")
+    assert said["changes"] == [{"category": "object", "from": "cat", "to": "dog"}]
+    assert said["sentences"] >= 64
+    assert said["similarity"] is None
+    assert any("CLIP" in warning for warning in said["warnings"])
+    evaluations = said["evaluations"]
+    assert evaluations["forwards"] > 0 and evaluations["backwards"] == 2
+
+    run(*ask, "b.png", "--steps", "2")
+    run("invert", picture_file, "-o", "cat.safetensors", "--steps", "2")
+    again = run(*ask, "c.png", "--inversion", "cat.safetensors")
+    assert json.loads(again.stdout)["settings"]["steps"] == 2
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+    once, kept = (np.asarray(open_picture(name), int) for name in ("a.png", "c.png"))
+    assert np.abs(once - kept).max() <= 2  # watched and unwatched attention round differently
+    assert once.shape == np.asarray(open_picture(picture_file)).shape
+
+
+@pytest.mark.usefixtures("tiny_model")
+def test_an_inversion_of_another_picture_is_refused(run: Run, picture_file: Path) -> None:
+    run("invert", picture_file, "-o", "cat.safetensors", "--steps", "1")
+    gradient(64, 96).save("other.png")
+    done = run("edit", "other.png", "--to", "dog", "--inversion", "cat.safetensors", "-o", "x.png")
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert "picture" in done.stderr
+    assert not Path("x.png").exists()
+
+
+# progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_bar_is_drawn_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    for stream, quiet in ((io.StringIO(), False), (Terminal(), True)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with bar.progress("Editing", quiet) as tick:
+            assert tick is None
+        assert stream.getvalue() == ""
+
+
+def test_the_bar_begins_with_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with bar.progress("Editing", False) as tick:
+        click.echo("a cat -> a dog", err=True)
+        assert stream.getvalue() == "a cat -> a dog\n"
+        assert tick is not None
+        for done in range(1, 5):
+            tick(done, 4)
+    assert "4/4" in stream.getvalue()
+    assert stream.getvalue().endswith(os.linesep)

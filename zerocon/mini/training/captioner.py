@@ -1,0 +1,140 @@
+"""Stage 4: the captioner, a BLIP of the size that the drawn world needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zerocon.mini.training.course import Course, Rng, restore, train
+from zerocon.mini.training.pixels import pixels
+from zerocon.mini.training.scenes import SIZE, drawn
+from zerocon.mini.training.words import LENGTH, blip_tokenizer
+from zerocon.world import VALUES
+
+if TYPE_CHECKING:
+    from zerocon.mini.training.scenes import Drawn
+    from zerocon.mini.training.work import Work
+
+READ = ("kind", "colour", "place")  # what a caption must get right
+
+
+@dataclass(frozen=True)
+class Captioner(Course):
+    """Train the captioner on the scenes' own captions."""
+
+    steps: int = 8_000
+    batch: int = 64
+    lr: float = 1e-3
+    width: int = 128
+    sight_layers: int = 4
+    layers: int = 2
+
+    def build(self, tokenizer: Any) -> Any:
+        from transformers import BlipConfig, BlipForConditionalGeneration
+
+        text = {
+            "vocab_size": len(tokenizer),
+            "hidden_size": self.width,
+            "encoder_hidden_size": self.width,
+            "intermediate_size": 3 * self.width,
+            "projection_dim": self.width,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": 4,
+            "max_position_embeddings": LENGTH,
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.sep_token_id,
+            "sep_token_id": tokenizer.sep_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+        }
+        vision = {
+            "image_size": SIZE,
+            "patch_size": 16,
+            "hidden_size": self.width,
+            "intermediate_size": 3 * self.width,
+            "projection_dim": self.width,
+            "num_hidden_layers": self.sight_layers,
+            "num_attention_heads": 4,
+            "initializer_range": 0.02,  # the class's own default, 1e-10, never gets off the ground
+        }
+        config = BlipConfig(text_config=text, vision_config=vision, projection_dim=self.width)
+        return BlipForConditionalGeneration(config)
+
+    def run(self, work: Work) -> None:
+        scenes, unseen = drawn(work, "train"), drawn(work, "validation")
+        tokenizer = blip_tokenizer(scenes.captions)
+        network = self.build(tokenizer).to(work.device)
+
+        def losses(rng: Rng) -> dict[str, Tensor]:
+            chosen = np.sort(rng.integers(len(scenes), size=self.batch))
+            said = _spoken(tokenizer, [scenes.captions[i] for i in chosen]).to(work.device)
+            heard = said != tokenizer.pad_token_id
+            with work.autocast():
+                loss = network(
+                    input_ids=said,
+                    attention_mask=heard.long(),
+                    pixel_values=pixels(scenes.pictures[chosen]).to(work.device),
+                    labels=said.masked_fill(~heard, -100),
+                ).loss
+            return {"words": loss.float()}
+
+        def preview(average: Any) -> tuple[None, dict[str, float]]:
+            return None, measure(average, tokenizer, unseen, work, 192)
+
+        average, step = train(work, "captioner", self, network, losses, preview)
+        if work.facts("captioner").get("step") != step:
+            work.note("captioner", step=step, **measure(average, tokenizer, unseen, work, 1024))
+            work.say(f"captioner: {work.facts('captioner')}")
+
+
+def load(work: Work) -> tuple[Any, Any]:
+    """The trained captioner and its tokenizer."""
+    settings, weights = restore(work, "captioner")
+    tokenizer = blip_tokenizer(drawn(work, "train").captions)
+    network = Captioner(**settings).build(tokenizer)
+    network.load_state_dict(weights)
+    return network.to(work.device).eval().requires_grad_(False), tokenizer
+
+
+@torch.no_grad()
+def measure(
+    network: Any, tokenizer: Any, scenes: Drawn, work: Work, count: int
+) -> dict[str, float]:
+    """Shares of scenes whose caption names the right kind, colour and place, and all of them."""
+    right = []
+    for first in range(0, min(count, len(scenes)), 64):
+        x = pixels(scenes.pictures[first : min(first + 64, count)]).to(work.device)
+        said = network.generate(pixel_values=x, max_new_tokens=LENGTH - 2, do_sample=False)
+        for i, row in enumerate(said, first):
+            heard = hear(tokenizer.decode(row, skip_special_tokens=True))
+            right.append([heard[name] == scenes.truths[i][name] for name in READ])
+    shares = dict(zip(READ, np.mean(right, axis=0).tolist(), strict=True))
+    return shares | {"all": float(np.mean([all(row) for row in right]))}
+
+
+def hear(caption: str) -> dict[str, str]:
+    """What a caption says of each named parameter: the first of its words that is a value.
+
+    What is not said has the value of what needs no saying, or is empty.
+    """
+    rest = f" {caption.lower()} "
+    unsaid = {"accessory": "none", "companion": "none", "time": "day", "style": "drawing"}
+    heard = {name: unsaid.get(name, "") for name in VALUES}
+    for name in ("style", "colour", "kind", "accessory", "companion", "place", "time"):
+        places = {word: rest.find(f" {word} ") for word in VALUES[name]}
+        said = {word: place for word, place in places.items() if place >= 0}
+        if said:
+            heard[name] = min(said, key=lambda word: said[word])
+            # a second subject is the next animal, not the same one again
+            rest = rest.replace(f" {heard[name]} ", " , ", 1)
+    return heard
+
+
+def _spoken(tokenizer: Any, captions: list[str]) -> Tensor:
+    """Captions as the captioner says them: [DEC] first, [SEP] last, padded."""
+    said: Tensor = tokenizer(captions, padding=True, return_tensors="pt").input_ids
+    said[:, 0] = tokenizer.bos_token_id
+    return said

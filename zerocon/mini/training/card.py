@@ -1,0 +1,67 @@
+"""The card that lies with the weights: what they are, how they were made, how good they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zerocon.mini.training.work import Work
+
+_TEXT = """\
+# The embedded model
+
+A latent diffusion model of the classes and the file layout of Stable Diffusion 1, small enough to
+lie in a package: 128 x 128 pixels, latents of 4 x 16 x 16, float16 on disk. It knows the drawn
+world of `zerocon.world` and nothing else: no photographs, no people, no words beyond a few hundred.
+It is there to try the tool without a download, to test it on trained weights, and to measure edits
+against a known truth. It says nothing about photographs.
+
+## How it was made
+
+All training pictures are drawn by this project's own code (`zerocon.world`, training seeds); no
+other picture, text or weight was used. `zerocon train mini` makes it again.
+
+{made}
+
+## How good it is
+
+On scenes that no part was trained on{how}.
+
+{table}
+
+`captioner/` is a BLIP and `clip/` a CLIP of the same kind and data; the text half of CLIP is the
+text encoder. Defaults of the tool that were measured on this model are in `zerocon.json`.
+
+Licence: Apache-2.0, as the project.
+"""
+
+
+def write_card(work: Work, folder: Path) -> None:
+    """Write ``README.md`` into a folder of weights, from what the stages have noted."""
+    found = work.facts("evaluate")
+    how = f", {found['generated']} pictures in {found['steps']} steps" if found else ""
+    text = _TEXT.format(made=_made(work), how=how, table=_table(found))
+    (folder / "README.md").write_text(text)
+
+
+def _made(work: Work) -> str:
+    steps = {stage: work.facts(stage).get("step") for stage in ("vae", "clip", "captioner", "unet")}
+    rows = [f"| {stage} | {step} |" for stage, step in steps.items() if step]
+    return "\n".join(["| part | steps |", "|---|---|", *rows])
+
+
+def _table(found: Mapping[str, Any]) -> str:
+    if not found:
+        return "Not measured yet."
+    rows = ["| what | measured |", "|---|---|"]
+    for part, numbers in found.items():
+        if isinstance(numbers, Mapping):
+            said = ", ".join(f"{name} {_number(part, number)}" for name, number in numbers.items())
+            rows.append(f"| {part} | {said} |")
+    return "\n".join(rows)
+
+
+def _number(part: str, number: float) -> str:
+    return f"{number:.1f} dB" if "PSNR" in part else f"{100 * number:.1f} %"

@@ -1,0 +1,165 @@
+"""Stage 3: CLIP, whose text half becomes the U-Net's text encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
+
+from zerocon.mini.training.course import Course, Rng, restore, train
+from zerocon.mini.training.fragments import Facts, facts, fragment
+from zerocon.mini.training.pixels import pixels
+from zerocon.mini.training.scenes import SIZE, drawn
+from zerocon.mini.training.words import LENGTH, clip_tokenizer, framed, ids
+from zerocon.world import VALUES
+
+if TYPE_CHECKING:
+    from zerocon.mini.training.scenes import Drawn
+    from zerocon.mini.training.work import Work
+
+GROUP = 64  # captions among which the right one is to be found
+
+
+@dataclass(frozen=True)
+class Clip(Course):
+    """Train pictures and sentences to meet, whole captions and short ones alike."""
+
+    steps: int = 8_000
+    batch: int = 128
+    lr: float = 1e-3
+    width: int = 160  # of the text tower: what the U-Net's cross-attention reads
+    layers: int = 3
+    sight: int = 144  # width of the image tower
+    sight_layers: int = 4
+    named: float = 0.5  # of a reading of each parameter off the picture: it speeds up the start
+
+    def build(self, vocabulary: int) -> Any:
+        from transformers import CLIPConfig, CLIPModel
+
+        text = {
+            "vocab_size": vocabulary,
+            "hidden_size": self.width,
+            "intermediate_size": 3 * self.width,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": 4,
+            "max_position_embeddings": LENGTH,
+            "projection_dim": 128,
+            "bos_token_id": 0,
+            "eos_token_id": 1,
+            "pad_token_id": 1,
+        }
+        vision = {
+            "image_size": SIZE,
+            "patch_size": 16,
+            "hidden_size": self.sight,
+            "intermediate_size": 3 * self.sight,
+            "num_hidden_layers": self.sight_layers,
+            "num_attention_heads": 4,
+            "projection_dim": 128,
+        }
+        config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=128)
+        # the fused attention's backward pass is several times slower than this in bfloat16 on CPUs
+        clip = CLIPModel._from_config(config, attn_implementation="eager")
+        heads = {name: nn.Linear(self.sight, len(words)) for name, words in VALUES.items()}
+        return nn.ModuleDict({"clip": clip, "heads": nn.ModuleDict(heads)})
+
+    def run(self, work: Work) -> None:
+        scenes, unseen = drawn(work, "train"), drawn(work, "validation")
+        tokenizer = clip_tokenizer(work, scenes.captions)
+        network = self.build(len(tokenizer)).to(work.device)
+        known = [facts(truth) for truth in scenes.truths]
+        numbers = torch.tensor(
+            [[VALUES[name].index(truth[name]) for name in VALUES] for truth in scenes.truths]
+        )
+
+        def losses(rng: Rng) -> dict[str, Tensor]:
+            chosen = np.sort(rng.choice(len(scenes), min(self.batch, len(scenes)), replace=False))
+            whole = [framed(scenes.captions[i], rng) for i in chosen]
+            parts = [fragment(scenes.truths[i], rng) for i in chosen]
+            said = ids(tokenizer, whole + [framed(words, rng) for words, _ in parts])
+            asked = [known[i] for i in chosen] + [wanted for _, wanted in parts]
+            right = _true_of(asked, [known[i] for i in chosen]).to(work.device)
+            x = pixels(scenes.pictures[chosen]).to(work.device)
+            with work.autocast():
+                seen, features = _look(network, x)
+                heard = _listen(network, said.to(work.device))
+                read = [head(features) for head in network["heads"].values()]
+            likeness = network["clip"].logit_scale.exp().clamp(max=100) * seen @ heard.T
+            n = len(chosen)
+            answers = numbers[chosen].to(work.device)
+            return {
+                "captions": _contrast(likeness[:, :n], right[:, :n]),
+                "fragments": 0.5 * _contrast(likeness[:, n:], right[:, n:]),
+                "named": self.named
+                * torch.stack(
+                    [cross_entropy(r.float(), a) for r, a in zip(read, answers.T, strict=True)]
+                ).mean(),
+            }
+
+        def preview(average: nn.Module) -> tuple[None, dict[str, float]]:
+            return None, measure(average, tokenizer, unseen, work, 256)
+
+        average, step = train(work, "clip", self, network, losses, preview)
+        if work.facts("clip").get("step") != step:
+            work.note("clip", step=step, **measure(average, tokenizer, unseen, work, 1024))
+            work.say(f"clip: {work.facts('clip')}")
+
+
+def load(work: Work) -> tuple[Any, Any]:
+    """The trained ``CLIPModel`` and its tokenizer."""
+    settings, weights = restore(work, "clip")
+    tokenizer = clip_tokenizer(work, [])
+    network = Clip(**settings).build(len(tokenizer))
+    network.load_state_dict(weights)
+    return network["clip"].to(work.device).eval().requires_grad_(False), tokenizer
+
+
+@torch.no_grad()
+def measure(
+    network: Any, tokenizer: Any, scenes: Drawn, work: Work, count: int
+) -> dict[str, float]:
+    """Shares of scenes whose caption is found among 64, and whose kind is found by name."""
+    names = ids(tokenizer, [f"a {kind}" for kind in VALUES["kind"]]).to(work.device)
+    kinds = _listen(network, names)
+    found, named = [], []
+    for first in range(0, min(count, len(scenes)), GROUP):
+        rows = range(first, min(first + GROUP, len(scenes)))
+        seen, _ = _look(network, pixels(scenes.pictures[rows.start : rows.stop]).to(work.device))
+        said = [scenes.captions[i] for i in rows]
+        heard = _listen(network, ids(tokenizer, said).to(work.device))
+        best = (seen @ heard.T).argmax(1).tolist()
+        found += [said[b] == own for b, own in zip(best, said, strict=True)]
+        guesses = [VALUES["kind"][k] for k in (seen @ kinds.T).argmax(1).tolist()]
+        named += [
+            guess in (scenes.truths[i]["kind"], scenes.truths[i]["companion"])
+            for guess, i in zip(guesses, rows, strict=True)
+        ]
+    return {"top1_of_64": float(np.mean(found)), "kind_by_name": float(np.mean(named))}
+
+
+def _look(network: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    features = network["clip"].vision_model(pixel_values=x).pooler_output
+    return normalize(network["clip"].visual_projection(features).float(), dim=-1), features
+
+
+def _listen(network: Any, said: Tensor) -> Tensor:
+    pooled = network["clip"].text_model(input_ids=said).pooler_output
+    return normalize(network["clip"].text_projection(pooled).float(), dim=-1)
+
+
+def _true_of(asked: list[Facts], known: list[Facts]) -> Tensor:
+    """(pictures, sentences): does the sentence hold of the picture?"""
+    return torch.tensor([[wanted <= facts for wanted in asked] for facts in known])
+
+
+def _contrast(likeness: Tensor, right: Tensor) -> Tensor:
+    """Both ways' cross-entropy to the right partners, of which there may be several."""
+    rows, columns = (
+        -(logs * right).sum(dim) / right.sum(dim).clamp_min(1)
+        for dim, logs in ((1, likeness.log_softmax(1)), (0, likeness.log_softmax(0)))
+    )
+    return (rows.mean() + columns.mean()) / 2

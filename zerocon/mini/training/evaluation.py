@@ -1,0 +1,125 @@
+"""Stage 9: the shipped parts on scenes of the test split, against what they should reach."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zerocon import captioning, mini, model, world
+from zerocon.bench import judges
+from zerocon.images import sheet
+from zerocon.mini.training import vae
+from zerocon.mini.training.captioner import READ, hear
+from zerocon.mini.training.card import write_card
+from zerocon.mini.training.clip import GROUP
+from zerocon.mini.training.painting import paint
+from zerocon.mini.training.pixels import frame, pixels
+from zerocon.mini.training.scenes import SIZE
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from zerocon.mini.training.work import Work
+    from zerocon.model.stable_diffusion import StableDiffusion
+    from zerocon.world import Scene
+
+Shares = dict[str, float]
+
+# world.VALUES' parameters of generated pictures, and what the model is asked to reach
+GOOD: dict[str, Shares] = {
+    "generated": {"kind": 0.9, "colour": 0.9, "place": 0.95, "style": 0.95},
+    "captioner": {"kind": 0.95, "colour": 0.95, "place": 0.95},
+    "CLIP": {"caption among 64": 0.95},
+    "PSNR": {"all": 28.0},
+    "judges, renders": dict.fromkeys(world.VALUES, 0.99),
+    "judges, reconstructions": dict.fromkeys(world.VALUES, 0.99),
+}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Measure the exported model; print the table and put it on the card."""
+
+    generated: int = 128  # pictures painted and judged
+    scenes: int = 512  # looked at by everything else
+    steps: int = 50
+    scale: float = 3.0
+    seed: int = 0
+    weights: str = ""  # a folder; empty for the package's own
+    judges: str = ""  # a file; empty for the package's own
+
+    def run(self, work: Work) -> None:
+        folder = Path(self.weights) if self.weights else mini.path()
+        parts = model.load(str(folder), device=work.device)
+        panel = judges.load(
+            Path(self.judges) if self.judges else judges.WEIGHTS, device=work.device
+        )
+        scenes = [world.sample(seed) for seed in world.TEST[: max(self.generated, self.scenes)]]
+        seen = scenes[: self.scenes]
+        pictures = [world.render(scene, SIZE) for scene in seen]
+        again = [_again(parts, picture) for picture in pictures]
+        captions = [world.caption(scene) for scene in scenes[: self.generated]]
+        painted = paint(parts, captions, self.steps, self.scale, self.seed)
+        sheet(painted[:64], captions[:64], 8).save(work.place("evaluate") / "generated.png")
+        found: dict[str, Shares] = {
+            "generated": _judged(panel, painted, scenes),
+            "captioner": _captioned(parts, pictures, seen),
+            "CLIP": {"caption among 64": _matched(parts, pictures, seen)},
+            "PSNR": vae.measure(lambda x: parts.decode(parts.encode(x)), world.TEST[: self.scenes]),
+            "judges, renders": _judged(panel, pictures, seen),
+            "judges, reconstructions": _judged(panel, again, seen),
+        }
+        work.note("evaluate", **vars(self) | found)
+        write_card(work, folder)
+        for part, numbers in found.items():
+            for name, number in numbers.items():
+                wanted = GOOD[part].get(name)
+                verdict = (
+                    "" if wanted is None else f"  wanted {wanted:g}  {_verdict(number, wanted)}"
+                )
+                work.say(f"{part:24} {name:18} {number:.3f}{verdict}")
+
+
+def _verdict(number: float, wanted: float) -> str:
+    return "good" if number >= wanted else "not yet"
+
+
+def _judged(panel: judges.Judges, pictures: list[Image], scenes: list[Scene]) -> Shares:
+    """Share of pictures that show what their scene is, for each parameter."""
+    read = panel.read(pictures)
+    return {
+        name: float(
+            np.mean([r[name] == world.truth(s)[name] for r, s in zip(read, scenes, strict=False)])
+        )
+        for name in world.VALUES
+    }
+
+
+def _captioned(parts: StableDiffusion, pictures: list[Image], scenes: list[Scene]) -> Shares:
+    heard = [hear(captioning.caption(picture, parts)) for picture in pictures]
+    truths = [world.truth(scene) for scene in scenes]
+    return {
+        name: float(np.mean([h[name] == t[name] for h, t in zip(heard, truths, strict=True)]))
+        for name in READ
+    }
+
+
+def _matched(parts: StableDiffusion, pictures: list[Image], scenes: list[Scene]) -> float:
+    """Share of pictures most alike to their own caption among 64."""
+    captions = [world.caption(scene) for scene in scenes]
+    right = []
+    for i, picture in enumerate(pictures):
+        group = captions[i - i % GROUP :][:GROUP]
+        alike = parts.similarity(picture, group)
+        right.append(alike is not None and group[int(np.argmax(alike))] == captions[i])
+    return float(np.mean(right))
+
+
+def _again(parts: StableDiffusion, picture: Image) -> Image:
+    from zerocon.images import unfit
+
+    seen: Any = parts.decode(parts.encode(pixels(np.asarray(picture)[None])))
+    return unfit(seen[0], frame())

@@ -1,0 +1,126 @@
+"""Stage 8: the trained parts as a folder that diffusers reads, and the judges."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zerocon import mini
+from zerocon.bench import judges
+from zerocon.mini.training import captioner, clip, judging, unet, vae
+from zerocon.mini.training.card import write_card
+from zerocon.mini.training.painting import SCHEDULE
+from zerocon.mini.training.scenes import SIZE
+from zerocon.mini.training.words import save_tokenizer
+
+if TYPE_CHECKING:
+    from zerocon.mini.training.work import Work
+
+MOST = 28e6  # bytes in all: what a package may weigh
+MOST_OF_A_FILE = 15e6
+KEPT = ("zerocon.json", "README.md")  # written by hand or by the evaluation
+
+
+@dataclass(frozen=True)
+class Export:
+    """Put what is trained so far where the tool looks for it."""
+
+    to: str = ""  # a folder; empty for the package's own
+    judges: str = ""  # a file; empty for the package's own
+
+    def run(self, work: Work) -> None:
+        folder = Path(self.to) if self.to else mini.path()
+        new = folder.with_name(folder.name + ".new")
+        shutil.rmtree(new, ignore_errors=True)
+        _save_pipeline(work, new)
+        _save_clip(work, new / "clip")
+        if (work.folder / "captioner" / "checkpoint.pt").exists():
+            _save_captioner(work, new / "captioner")
+        else:
+            work.say("export: there is no captioner yet")
+        (new / "zerocon.json").write_text("{}\n")
+        for name in KEPT:
+            if (folder / name).exists():
+                shutil.copy(folder / name, new / name)
+        _weigh(new)
+        for file in new.rglob("*.safetensors"):
+            file.chmod(0o644)  # it is saved for its owner's eyes only, and would be installed so
+        shutil.rmtree(folder, ignore_errors=True)
+        new.rename(folder)
+        if (work.folder / "judges" / "checkpoint.pt").exists():
+            judges.save(judging.load(work), Path(self.judges) if self.judges else judges.WEIGHTS)
+        else:
+            work.say("export: there are no judges yet")
+        write_card(work, folder)
+        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        work.say(f"export: {size / 1e6:.1f} MB in {folder}")
+
+
+def _save_pipeline(work: Work, folder: Path) -> None:
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+    seer, tokenizer = clip.load(work)
+    autoencoder = vae.load(work)
+    StableDiffusionPipeline(
+        vae=autoencoder.half(),
+        text_encoder=seer.text_model.half(),
+        tokenizer=tokenizer,
+        unet=unet.load(work).half(),
+        scheduler=DDIMScheduler(**SCHEDULE),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+    save_tokenizer(tokenizer, folder / "tokenizer")
+    _computes_in_float32(folder / "text_encoder")
+
+
+def _save_clip(work: Work, folder: Path) -> None:
+    from transformers import CLIPProcessor
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    seer, tokenizer = clip.load(work)
+    images = CLIPImageProcessorPil(
+        size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE}, **_range()
+    )
+    _save_eye(seer, CLIPProcessor(images, tokenizer), folder)
+
+
+def _save_captioner(work: Work, folder: Path) -> None:
+    from transformers import BlipProcessor
+    from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+
+    teller, tokenizer = captioner.load(work)
+    images = BlipImageProcessorPil(size={"height": SIZE, "width": SIZE}, **_range())
+    _save_eye(teller, BlipProcessor(images, tokenizer), folder)
+
+
+def _save_eye(network: Any, processor: Any, folder: Path) -> None:
+    network.half().save_pretrained(folder)
+    processor.save_pretrained(folder)
+    processor.image_processor.save_pretrained(folder)  # by its own name too, for older readers
+    _computes_in_float32(folder)
+
+
+def _range() -> dict[str, Any]:
+    return {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}  # -1..1, as in training
+
+
+def _computes_in_float32(folder: Path) -> None:
+    """Read as float32 unless asked otherwise: half of it is lost time on a CPU."""
+    file = folder / "config.json"
+    file.write_text(
+        json.dumps(json.loads(file.read_text()) | {"dtype": "float32"}, indent=2) + "\n"
+    )
+
+
+def _weigh(folder: Path) -> None:
+    sizes = {file: file.stat().st_size for file in folder.rglob("*") if file.is_file()}
+    largest = max(sizes, key=lambda file: sizes[file])
+    if sum(sizes.values()) > MOST:
+        raise ValueError(f"the parts weigh {sum(sizes.values()) / 1e6:.1f} MB; 28 are allowed")
+    if sizes[largest] > MOST_OF_A_FILE:
+        raise ValueError(f"{largest} weighs {sizes[largest] / 1e6:.1f} MB; 15 are allowed")

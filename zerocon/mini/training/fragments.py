@@ -1,0 +1,107 @@
+"""Short sentences about a part of a scene, and which scenes they are true of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+Facts = frozenset[str]  # "thing=fox", "place=snow", ...: what holds of a scene, or must hold
+
+_PLACES = {"beach": "on the beach", "sea": "at sea", "room": "in a room"}
+_TIMES = {
+    "day": "during the day",
+    "night": "at night",
+    "sunset": "at sunset",
+    "rain": "in the rain",
+}
+
+
+def facts(truth: Mapping[str, str]) -> Facts:
+    """All that a fragment may ask of the scene with this truth."""
+    found = {f"{name}={word}" for name, word in truth.items()}
+    found |= {f"thing={truth[name]}" for name in ("kind", "companion", "accessory")}
+    return frozenset(found)
+
+
+def fragment(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
+    """A few words that are true of the scene, and the facts that make them true."""
+    choices = [_thing, _coloured, _placed, _place, _timed, _styled, _colour]
+    if truth["accessory"] != "none":
+        choices += [_wearing, _accessory]
+    if truth["companion"] != "none":
+        choices += [_beside, _companion]
+    return choices[int(rng.integers(len(choices)))](truth, rng)
+
+
+def _thing(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
+    return _named(truth["kind"], rng), frozenset({f"thing={truth['kind']}"})
+
+
+def _companion(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
+    return _named(truth["companion"], rng), frozenset({f"thing={truth['companion']}"})
+
+
+def _accessory(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
+    word, wanted = truth["accessory"], frozenset({f"thing={truth['accessory']}"})
+    return (word if word == "sunglasses" else _named(word, rng)), wanted
+
+
+def _coloured(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
+    return _named(f"{truth['colour']} {truth['kind']}", rng), _wanted(truth, "colour", "kind")
+
+
+def _colour(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
+    return truth["colour"], _wanted(truth, "colour")
+
+
+def _placed(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
+    subject = f"{_named(truth['kind'], rng)} {_where(truth['place'], rng)}"
+    return subject, _wanted(truth, "kind", "place")
+
+
+def _place(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
+    word = truth["place"]
+    said = (word, f"the {word}", f"a {word}", _where(word, rng))
+    return said[int(rng.integers(len(said)))], _wanted(truth, "place")
+
+
+def _timed(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
+    word = truth["time"]
+    if rng.random() < 0.4:
+        return f"{_named(truth['kind'], rng)} {_TIMES[word]}", _wanted(truth, "kind", "time")
+    return (_TIMES[word] if rng.random() < 0.6 else word), _wanted(truth, "time")
+
+
+def _styled(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
+    style = truth["style"] if truth["style"] == "pixel art" else f"a {truth['style']}"
+    if rng.random() < 0.5:
+        return f"{style} of {_named(truth['kind'], rng)}", _wanted(truth, "style", "kind")
+    return (style if rng.random() < 0.5 else truth["style"]), _wanted(truth, "style")
+
+
+def _wearing(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
+    worn = truth["accessory"] if truth["accessory"] == "sunglasses" else f"a {truth['accessory']}"
+    if rng.random() < 0.3:
+        return f"wearing {worn}", _wanted(truth, "accessory")
+    return f"{_named(truth['kind'], rng)} wearing {worn}", _wanted(truth, "kind", "accessory")
+
+
+def _beside(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
+    near = "with" if rng.random() < 0.4 else "next to"
+    said = f"{_named(truth['kind'], rng)} {near} a {truth['companion']}"
+    return said, _wanted(truth, "kind", "companion")
+
+
+def _wanted(truth: Mapping[str, str], *names: str) -> Facts:
+    return frozenset(f"{name}={truth[name]}" for name in names)
+
+
+def _named(words: str, rng: np.random.Generator) -> str:
+    a = "an" if words[0] in "aeiou" else "a"
+    return f"{(a, a, a, 'the', '')[int(rng.integers(5))]} {words}".strip()
+
+
+def _where(place: str, rng: np.random.Generator) -> str:
+    usual = _PLACES.get(place, f"in the {place}")
+    return usual if rng.random() < 0.7 else f"in a {place}"

@@ -1,0 +1,123 @@
+"""Stage 7: the judges, on renders and on what the autoencoder makes of them, half and half."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from zerocon.bench.judges.network import Classifiers
+from zerocon.mini.training import vae
+from zerocon.mini.training.course import Course, Rng, restore, train
+from zerocon.mini.training.pixels import pixels
+from zerocon.mini.training.records import Records
+from zerocon.mini.training.scenes import SIZE, drawn
+from zerocon.world import VALUES
+
+if TYPE_CHECKING:
+    from zerocon.mini.training.work import Work
+
+Pictures = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Judging(Course):
+    """Train one classifier for each named parameter."""
+
+    steps: int = 6_000
+    batch: int = 128
+    lr: float = 2e-3
+    again: int = 12_000  # training scenes whose reconstructions are judged too
+    shift: int = 4  # pixels, so that no judge learns where a thing must be
+
+    def run(self, work: Work) -> None:
+        scenes, unseen = drawn(work, "train"), drawn(work, "validation")
+        network = Classifiers().to(work.device, memory_format=torch.channels_last)
+        remade = _reconstructions(work, "train", self.again)
+        unseen_remade = _reconstructions(work, "validation", len(unseen))
+        if not len(remade):
+            return  # the sitting was over before any were made
+        answers, unseen_answers = _answers(scenes.truths), _answers(unseen.truths)
+
+        def losses(rng: Rng) -> dict[str, Tensor]:
+            half = self.batch // 2
+            plain = np.sort(rng.integers(len(scenes), size=self.batch - half))
+            again = np.sort(rng.integers(len(remade), size=half))
+            x = pixels(np.concatenate([scenes.pictures[plain], remade[again]]))
+            x = _shifted(x, self.shift, rng).to(work.device, memory_format=torch.channels_last)
+            right = answers[np.concatenate([plain, again])].to(work.device)
+            with work.autocast():
+                logits = network(x)
+            return {
+                name: cross_entropy(rows.float(), right[:, i])
+                for i, (name, rows) in enumerate(logits.items())
+            }
+
+        def preview(average: Any) -> tuple[None, dict[str, float]]:
+            return None, measure(average, unseen_remade[:384], unseen_answers[:384], work)
+
+        average, step = train(work, "judges", self, network, losses, preview)
+        if work.facts("judges").get("step") != step:
+            renders = measure(average, unseen.pictures, unseen_answers, work)
+            again = measure(average, unseen_remade, unseen_answers, work)
+            work.note("judges", step=step, renders=renders, reconstructions=again)
+            work.say(f"judges: {work.facts('judges')}")
+
+
+def load(work: Work) -> Classifiers:
+    """The trained classifiers."""
+    _, weights = restore(work, "judges")
+    network = Classifiers()
+    network.load_state_dict(weights)
+    return network.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def measure(network: Any, pictures: Pictures, answers: Tensor, work: Work) -> dict[str, float]:
+    """Share of pictures that are read right, for each named parameter."""
+    right = []
+    for first in range(0, len(pictures), 64):
+        logits = network(pixels(pictures[first : first + 64]).to(work.device))
+        rows = torch.stack([values.argmax(1) for values in logits.values()], 1).cpu()
+        right.append((rows == answers[first : first + len(rows)]).float())
+    means = torch.cat(right).mean(0).tolist()
+    return {name: round(mean, 4) for name, mean in zip(VALUES, means, strict=True)}
+
+
+def _reconstructions(work: Work, split: str, count: int) -> Pictures:
+    """What the autoencoder makes of the first scenes of a split, made once for each autoencoder."""
+    network, scenes = vae.load(work), drawn(work, split)
+    records = Records(work.place("judges") / f"{split}.u8", (SIZE, SIZE, 3))
+    made_by = {f"vae_of_{split}": work.facts("vae").get("step")}
+    if not made_by.items() <= work.facts("judges").items():
+        records.cut(0)
+        work.note("judges", **made_by)
+    records.cut(len(records))
+    count = min(count, len(scenes))
+    for first in range(len(records), count, 32):
+        if work.spent() > 1:
+            break
+        x = pixels(scenes.pictures[first : min(first + 32, count)]).to(work.device)
+        with torch.no_grad(), work.autocast():
+            again = network.decode(network.encode(x).latent_dist.mode()).sample
+        values = ((again.float() + 1) * 127.5).round().clamp(0, 255).byte()
+        records.append(values.permute(0, 2, 3, 1).cpu().numpy())
+        if first // 32 % 20 == 0 or len(records) == count:
+            work.say(f"judges: {len(records)} of {count} reconstructions, {split}")
+    return records.read()[:count]
+
+
+def _answers(truths: list[dict[str, str]]) -> Tensor:
+    """Class numbers (n, names)."""
+    return torch.tensor([[VALUES[name].index(truth[name]) for name in VALUES] for truth in truths])
+
+
+def _shifted(x: Tensor, reach: int, rng: Rng) -> Tensor:
+    """Pictures moved a little, all of a batch alike, their edges continued."""
+    padded = torch.nn.functional.pad(x, (reach,) * 4, mode="replicate")
+    top, left = rng.integers(2 * reach + 1, size=2)
+    return padded[:, :, top : top + SIZE, left : left + SIZE]

@@ -1,0 +1,63 @@
+"""Stage 5: every captioned scene through the encoder, once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from zerocon.mini.training.pixels import pixels
+from zerocon.mini.training.records import Records
+from zerocon.mini.training.scenes import SIZE, drawn
+from zerocon.mini.training.vae import load
+
+if TYPE_CHECKING:
+    from zerocon.mini.training.work import Work
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Encode the training scenes; again from the start if the encoder has changed."""
+
+    batch: int = 32
+
+    def run(self, work: Work) -> None:
+        vae, scenes, records = load(work), drawn(work, "train"), _records(work)
+        mark = encoder_mark(vae)
+        if work.facts("latents").get("encoder") != mark:
+            records.cut(0)
+            work.note("latents", encoder=mark)
+        records.cut(len(records))
+        for first in range(len(records), len(scenes), self.batch):
+            if work.spent() > 1:
+                return
+            x = pixels(scenes.pictures[first : first + self.batch]).to(work.device)
+            with torch.no_grad(), work.autocast():
+                means = vae.encode(x).latent_dist.mode().float() * vae.config.scaling_factor
+            records.append(means.cpu().numpy())
+            if first // self.batch % 50 == 0 or len(records) == len(scenes):
+                work.say(f"latents: {len(records)} of {len(scenes)}")
+
+
+def encoded(work: Work, vae: Any) -> np.ndarray[Any, Any]:
+    """The scaled latents (n, 4, 16, 16) of the training scenes, float16, mapped.
+
+    Raises ``ValueError`` if they are not there or come from another encoder than ``vae``'s.
+    """
+    if work.facts("latents").get("encoder") != encoder_mark(vae):
+        raise ValueError("the latents are not of this autoencoder; run --stage latents first")
+    return _records(work).read()
+
+
+def encoder_mark(vae: Any) -> str:
+    """Tells one trained encoder from another."""
+    weights = [
+        p.double().abs().sum() for p in (*vae.encoder.parameters(), *vae.quant_conv.parameters())
+    ]
+    return f"{float(sum(weights)):.6f} {vae.config.scaling_factor:.6f}"
+
+
+def _records(work: Work) -> Records:
+    return Records(work.place("latents") / "train.f16", (4, SIZE // 8, SIZE // 8), "float16")

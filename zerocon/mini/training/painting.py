@@ -1,0 +1,93 @@
+"""Pictures from sentences, by plain DDIM: what the samples and the evaluation look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from PIL.Image import Image
+
+from zerocon.diffusion import move
+from zerocon.images import unfit
+from zerocon.mini.training.pixels import frame
+from zerocon.model.stable_diffusion import StableDiffusion
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from zerocon.shapes import Latents
+
+TOGETHER = 16  # pictures painted at a time
+
+
+def assemble(
+    unet: Any, vae: Any, text_encoder: Any, tokenizer: Any, device: str
+) -> StableDiffusion:
+    """A model of trained parts that has neither captioner nor CLIP."""
+    from diffusers import DDIMScheduler
+
+    return StableDiffusion(
+        "mini",
+        unet=unet,
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        scheduler=DDIMScheduler(**SCHEDULE),
+        device=torch.device(device),
+        captioner=_none,
+        clip=_none,
+    )
+
+
+# that of Stable Diffusion 1.5
+SCHEDULE: dict[str, Any] = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
+    "set_alpha_to_one": False,
+    "clip_sample": False,
+    "prediction_type": "epsilon",
+}
+
+
+@torch.no_grad()
+def paint(
+    model: StableDiffusion,
+    sentences: Sequence[str],
+    steps: int = 50,
+    scale: float = 3.0,
+    seed: int = 0,
+) -> list[Image]:
+    """One picture for each sentence; the same seed, the same noise, whatever else is painted."""
+    pictures: list[Image] = []
+    for first in range(0, len(sentences), TOGETHER):
+        part = sentences[first : first + TOGETHER]
+        noise = [_noise(model, seed + first + i) for i in range(len(part))]
+        latents = _denoise(model, part, torch.cat(noise), steps, scale)
+        pictures += [unfit(x, frame()) for x in model.decode(latents)]
+    return pictures
+
+
+def _denoise(
+    model: StableDiffusion, sentences: Sequence[str], x: Latents, steps: int, scale: float
+) -> Latents:
+    schedule = model.schedule(steps)
+    tokens = torch.cat([model.embed([""] * len(sentences)).tokens, model.embed(sentences).tokens])
+    for i in reversed(range(1, steps + 1)):
+        plain, told = model.eps(torch.cat([x, x]), schedule.times[i], tokens).chunk(2)
+        eps = plain + scale * (told - plain)
+        x = move(x, eps, schedule.alphas[i], schedule.alphas[i - 1])
+    return x
+
+
+def _noise(model: StableDiffusion, seed: int) -> Latents:
+    side: int = model.unet.config.sample_size
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(1, 4, side, side, generator=generator).to(model.device)
+
+
+def _none() -> Any:
+    return None

@@ -1,0 +1,124 @@
+"""Stage 6: the U-Net, on cached latents and the sentences of the frozen text encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from zerocon.images import sheet
+from zerocon.mini.training import clip, vae
+from zerocon.mini.training.course import Course, Rng, restore, train
+from zerocon.mini.training.fragments import fragment
+from zerocon.mini.training.latents import encoded
+from zerocon.mini.training.painting import SCHEDULE, assemble, paint
+from zerocon.mini.training.scenes import SIZE, drawn
+from zerocon.mini.training.words import framed, ids
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from zerocon.mini.training.work import Work
+
+
+@dataclass(frozen=True)
+class UNet(Course):
+    """Train the U-Net to predict the noise in a latent, told the scene's caption."""
+
+    steps: int = 15_000
+    batch: int = 64
+    lr: float = 1e-3
+    warmup: int = 300
+    channels: tuple[int, ...] = (64, 112, 128)  # at 16x16, 8x8 and 4x4, all with attention
+    layers: int = 1
+    heads: int = 4
+    dropout: float = 0.1  # share of captions left out, for classifier-free guidance
+    fragments: float = 0.1  # share told in part only, as a user would: "a fox"
+    scale: float = 2.5  # of guidance, on the sample sheet
+    compiled: bool = True  # twice as fast after the two minutes that it takes; needs a compiler
+
+    def build(self, width: int) -> Any:
+        from diffusers import UNet2DConditionModel
+
+        levels = len(self.channels)
+        return UNet2DConditionModel(
+            sample_size=SIZE // 8,
+            in_channels=4,
+            out_channels=4,
+            block_out_channels=self.channels,
+            layers_per_block=self.layers,
+            down_block_types=("CrossAttnDownBlock2D",) * levels,
+            up_block_types=("CrossAttnUpBlock2D",) * levels,
+            cross_attention_dim=width,
+            attention_head_dim=self.heads,  # the number of heads, despite its name
+            norm_num_groups=16,
+        )
+
+    def run(self, work: Work) -> None:
+        autoencoder, (seer, tokenizer) = vae.load(work), clip.load(work)
+        reader = seer.text_model
+        scenes, latents = drawn(work, "train"), encoded(work, autoencoder)
+        network = self.build(reader.config.hidden_size)
+        network = network.to(work.device, memory_format=torch.channels_last)
+        if work.device == "cpu":
+            _attend_plainly(network)
+        predict = torch.compile(network, dynamic=False) if self.compiled else network
+        levels = _levels().to(work.device)
+
+        def losses(rng: Rng) -> dict[str, Tensor]:
+            chosen = np.sort(rng.integers(len(latents), size=self.batch))
+            told = [self.tell(scenes.captions[i], scenes.truths[i], rng) for i in chosen]
+            x0 = torch.from_numpy(np.array(latents[chosen], np.float32)).to(work.device)
+            eps, t = torch.randn_like(x0), torch.randint(0, 1000, (len(x0),), device=x0.device)
+            a = levels[t][:, None, None, None]
+            x = (a.sqrt() * x0 + (1 - a).sqrt() * eps).to(memory_format=torch.channels_last)
+            with work.autocast():
+                with torch.no_grad():
+                    tokens = reader(ids(tokenizer, told).to(work.device))[0]
+                guess = predict(x, t, tokens, return_dict=False)[0]
+            return {"eps": (guess.float() - eps).square().mean()}
+
+        unseen = drawn(work, "validation").captions[:16]
+
+        def preview(average: nn.Module) -> tuple[Image, dict[str, float]]:
+            model = assemble(average, autoencoder, reader, tokenizer, work.device)
+            with work.autocast():
+                return sheet(paint(model, unseen, 25, self.scale), unseen, 8), {}
+
+        _, step = train(work, "unet", self, network, losses, preview)
+        work.note("unet", step=step, samples=step * self.batch)
+
+    def tell(self, caption: str, truth: dict[str, str], rng: Rng) -> str:
+        """What is said of a scene in training: mostly its caption, sometimes less, or nothing."""
+        draw = rng.random()
+        if draw < self.dropout:
+            return ""
+        if draw < self.dropout + self.fragments:
+            caption = fragment(truth, rng)[0]
+        return framed(caption, rng, 0.1)
+
+
+def load(work: Work) -> Any:
+    """The trained U-Net."""
+    settings, weights = restore(work, "unet")
+    width = weights["down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"].shape[1]
+    network = UNet(**settings).build(width)
+    network.load_state_dict(weights)
+    return network.to(work.device).eval().requires_grad_(False)
+
+
+def _attend_plainly(network: Any) -> None:
+    """Attention as three products: on CPUs the fused one's backward takes two thirds of a step."""
+    from diffusers.models.attention_processor import AttnProcessor
+
+    network.set_attn_processor(AttnProcessor())
+
+
+def _levels() -> Tensor:
+    from diffusers import DDIMScheduler
+
+    levels: Tensor = DDIMScheduler(**SCHEDULE).alphas_cumprod
+    return levels

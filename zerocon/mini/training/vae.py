@@ -1,0 +1,149 @@
+"""Stage 2: the autoencoder, from 128 x 128 pixels to 4 x 16 x 16 latents and back."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from zerocon import world
+from zerocon.images import sheet, unfit
+from zerocon.mini.training.course import Course, Rng, restore, train
+from zerocon.mini.training.pixels import crops, frame, pixels
+from zerocon.mini.training.scenes import SIZE, drawn
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from zerocon.mini.training.work import Work
+
+
+@dataclass(frozen=True)
+class Vae(Course):
+    """Train the autoencoder on crops; afterwards measure it and the size of its latents."""
+
+    steps: int = 40_000
+    batch: int = 32
+    lr: float = 1e-3
+    channels: tuple[int, ...] = (32, 64, 96, 96)  # three halvings: f = 8
+    layers: int = 1
+    attention: bool = False  # at the narrowest: it would learn on crops and be used on pictures
+    crop: int = 64  # pixels a side: four crops cost as much as one picture and differ more
+    kl: float = 1e-5  # on the mean per latent value, beside the mean error; 1e-3 collapses them
+    edges: float = 0.5  # of the error in neighbour differences: outlines stay sharp
+    dressed: float = 0.2  # share of scenes in another's colours, or outlines and colours are one
+    judged: int = 256  # held-out pictures of the final measurement
+    freeze_encoder: bool = False  # train the decoder on: the latents, and the U-Net, stay valid
+
+    def build(self) -> Any:
+        from diffusers import AutoencoderKL
+
+        return AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * len(self.channels),
+            up_block_types=("UpDecoderBlock2D",) * len(self.channels),
+            block_out_channels=self.channels,
+            layers_per_block=self.layers,
+            latent_channels=4,
+            norm_num_groups=8,
+            sample_size=SIZE,
+            mid_block_add_attention=self.attention,
+        )
+
+    def run(self, work: Work) -> None:
+        network = self.build().to(work.device, memory_format=torch.channels_last)
+        if self.freeze_encoder:
+            network.encoder.requires_grad_(False)
+            network.quant_conv.requires_grad_(False)
+        plain, dressed = drawn(work, "train").pictures, drawn(work, "dressed").pictures
+
+        def losses(rng: Rng) -> dict[str, Tensor]:
+            foreign = int(rng.binomial(self.batch, self.dressed))
+            parts = [
+                crops(plain, self.batch - foreign, self.crop, rng),
+                crops(dressed, foreign, self.crop, rng),
+            ]
+            x = torch.cat(parts).to(work.device, memory_format=torch.channels_last)
+            with work.autocast():
+                posterior = network.encode(x).latent_dist
+                seen = network.decode(posterior.sample()).sample
+            return self.terms(x, seen.float(), posterior)
+
+        held_out = pixels(drawn(work, "validation").pictures[:8]).to(work.device)
+
+        def preview(average: nn.Module) -> tuple[Image, dict[str, float]]:
+            again = _through(average, held_out)
+            pages = [unfit(x, frame()) for x in torch.cat([held_out, again])]
+            names = ["picture"] * len(held_out) + ["again"] * len(again)
+            return sheet(pages, names, len(held_out)), {"psnr": float(psnr(held_out, again).mean())}
+
+        average, step = train(work, "vae", self, network, losses, preview)
+        if work.facts("vae").get("step") != step:
+            if not self.freeze_encoder:
+                work.note("vae", scaling_factor=_scaling(average, plain, work))
+            found = measure(
+                lambda x: _through(average, x.to(work.device)), world.VALIDATION[: self.judged]
+            )
+            work.note("vae", step=step, psnr=found)
+            work.say(f"vae: {work.facts('vae')}")
+
+    def terms(self, x: Tensor, seen: Tensor, posterior: Any) -> dict[str, Tensor]:
+        """Weighted loss of pictures (n, 3, h, w) in -1..1, seen again after the autoencoder."""
+        error = seen - x
+        down, right = error.diff(dim=2), error.diff(dim=3)
+        mean, logvar = posterior.mean.float(), posterior.logvar.float()
+        kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
+        return {
+            "l1": error.abs().mean(),
+            "mse": 4 * error.square().mean(),
+            "edges": self.edges * (down.abs().mean() + right.abs().mean()),
+            "kl": self.kl * kl,
+        }
+
+
+def load(work: Work) -> Any:
+    """The trained autoencoder, its latents' scale in its config."""
+    settings, weights = restore(work, "vae")
+    network = Vae(**settings).build()
+    network.load_state_dict(weights)
+    network.register_to_config(scaling_factor=work.facts("vae").get("scaling_factor", 1.0))
+    return network.to(work.device).eval().requires_grad_(False)
+
+
+def psnr(x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Decibels (n,) between pictures (n, 3, h, w) in -1..1; inside a mask (n, h, w) if given."""
+    error = ((x - y.clamp(-1, 1)) / 2).square().mean(1)
+    inside = torch.ones_like(error) if mask is None else mask.to(error)
+    mse = (error * inside).sum((1, 2)) / inside.sum((1, 2))
+    return -10 * mse.clamp_min(1e-10).log10()
+
+
+def measure(through: Callable[[Tensor], Tensor], seeds: Sequence[int]) -> dict[str, float]:
+    """Mean PSNR of scenes seen through an autoencoder: of all, by style, and of what is worn."""
+    found = defaultdict(list)
+    for scene in map(world.sample, seeds):
+        x = pixels(np.asarray(world.render(scene, SIZE))[None])
+        y = through(x).cpu()
+        for name in ("all", scene.style):
+            found[name].append(float(psnr(x, y)))
+        worn = world.masks(scene, SIZE).get("accessory")
+        if worn is not None and worn.any():
+            found["accessories"].append(float(psnr(x, y, torch.from_numpy(worn)[None])))
+    return {name: round(float(np.mean(values)), 2) for name, values in found.items()}
+
+
+@torch.no_grad()
+def _through(network: Any, x: Tensor) -> Tensor:
+    again: Tensor = network.decode(network.encode(x).latent_dist.mode()).sample
+    return again
+
+
+@torch.no_grad()
+def _scaling(network: Any, pictures: np.ndarray[Any, Any], work: Work) -> float:
+    parts = np.array_split(pictures[:512], max(1, len(pictures[:512]) // 16))
+    means = [network.encode(pixels(part).to(work.device)).latent_dist.mode() for part in parts]
+    return 1 / float(torch.cat(means).std())

@@ -1,0 +1,105 @@
+"""The words of the embedded model: two small vocabularies, learnt from captions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zerocon.wording import lexicon
+
+if TYPE_CHECKING:
+    from zerocon.mini.training.work import Work
+
+LENGTH = 32  # tokens of a sentence: the longest caption has twenty words
+PIECES = (
+    1_200  # of the first vocabulary, at most; every letter is one, so that any word can be said
+)
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]")
+
+
+@cache
+def frames() -> tuple[str, ...]:
+    """Sentences with a hole, such as "a photo of {}", that say nothing about a scene."""
+    return lexicon.sections("templates/caption.txt")[""]
+
+
+def framed(sentence: str, rng: np.random.Generator, share: float = 0.3) -> str:
+    """The sentence, or now and then the sentence within another that adds nothing."""
+    if rng.random() >= share:
+        return sentence
+    return frames()[int(rng.integers(len(frames())))].replace("{}", sentence)
+
+
+def clip_tokenizer(work: Work, captions: Iterable[str]) -> Any:
+    """The ``CLIPTokenizer`` of the work folder, learnt from ``captions`` if there is none yet.
+
+    Kept once made: the text encoder's weights depend on its numbers.
+    """
+    from transformers import CLIPTokenizer
+
+    folder = work.place("clip") / "tokenizer"
+    if not folder.is_dir():
+        vocab, merges = _pieces([*captions, *_ordinary()])
+        save_tokenizer(CLIPTokenizer(vocab, merges, model_max_length=LENGTH), folder)
+    return CLIPTokenizer.from_pretrained(folder)
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Save with ``vocab.json`` and ``merges.txt`` too, which older readers ask for."""
+    tokenizer.save_pretrained(folder)
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    merges = [" ".join(pair) for pair in model["merges"]]
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False))
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
+
+
+def blip_tokenizer(captions: Iterable[str]) -> Any:
+    """A ``BertTokenizer`` of whole words: the captioner says no others."""
+    from transformers import BertTokenizer
+
+    known = sorted({word for caption in captions for word in caption.split()})
+    vocab = {word: i for i, word in enumerate([*SPECIAL, *known])}
+    return BertTokenizer(vocab, bos_token="[DEC]", model_max_length=LENGTH)
+
+
+def ids(tokenizer: Any, sentences: list[str]) -> Any:
+    """Token numbers (n, LENGTH), padded and cut as the U-Net's sentences are."""
+    return tokenizer(
+        sentences, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt"
+    ).input_ids
+
+
+def _ordinary() -> Iterator[str]:
+    """English around the captions, so that common words are not spelt letter by letter."""
+    for name in ("object", "caption", "place", "time", "style", "added", "attribute"):
+        yield from lexicon.sections(f"templates/{name}.txt")[""]
+
+
+def _pieces(corpus: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    from tokenizers import Tokenizer
+    from tokenizers.models import BPE
+    from tokenizers.pre_tokenizers import ByteLevel
+    from tokenizers.trainers import BpeTrainer
+    from transformers import CLIPTokenizer
+
+    usual = CLIPTokenizer().backend_tokenizer
+    letters = sorted(ByteLevel.alphabet())
+    learner = Tokenizer(BPE(end_of_word_suffix="</w>"))
+    learner.normalizer, learner.pre_tokenizer = usual.normalizer, usual.pre_tokenizer
+    trainer = BpeTrainer(
+        vocab_size=PIECES,
+        min_frequency=2,
+        initial_alphabet=letters,
+        end_of_word_suffix="</w>",
+        show_progress=False,
+    )
+    learner.train_from_iterator(corpus, trainer)
+    merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
+    ends = [f"{letter}</w>" for letter in letters]
+    tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *ends, *map("".join, merges)]
+    return {token: i for i, token in enumerate(dict.fromkeys(tokens))}, merges
