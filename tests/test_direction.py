@@ -2,15 +2,15 @@ import pytest
 import tiny
 import torch
 
-from zerocon.direction import direction, mean_tokens, weight
+from zerocon.direction import between, mean_tokens, weight
 
 
 def test_a_direction_is_the_difference_of_means_and_turns_with_its_sides():
     source, target = torch.randn(5, 8, 4), torch.randn(7, 8, 4)
-    step = direction(source, target)
+    step = between(source, target)
     assert torch.allclose(step, target.mean(0) - source.mean(0))
-    assert torch.equal(direction(target, source), -step)
-    assert direction(source, source).abs().max() == 0
+    assert torch.equal(between(target, source), -step)
+    assert between(source, source).abs().max() == 0
 
 
 def test_sentences_are_encoded_once_per_model(monkeypatch):

@@ -27,7 +27,7 @@ def mean_tokens(model: Model, sentences: Sequence[str]) -> Tokens:
     return known[key]
 
 
-def direction(source: Tokens, target: Tokens) -> Tokens:
+def between(source: Tokens, target: Tokens) -> Tokens:
     """From one concept to another: ``mean E(target) - mean E(source)`` (pix2pix-zero, sec. 3.1).
 
     Both (sentences, positions, features) of one text encoder; the result has one sentence.

@@ -13,7 +13,7 @@ from PIL.Image import Image
 
 from zerocon import __version__, model, wording
 from zerocon.captioning import caption as caption_of
-from zerocon.direction import mean_tokens, weight
+from zerocon.direction import between, mean_tokens, weight
 from zerocon.editing import Plan
 from zerocon.editing import edit as walk
 from zerocon.evaluations import Evaluations, counting
@@ -250,19 +250,11 @@ def _direction(
     steps, sentences = [], 0
     if settings.direction in ("bank", "mean"):
         banks = [pairs(change) for change in said.changes]
-        for before, after in banks:
-            sentences += len(before) + len(after)
-        if banks:
-            steps.append(
-                torch.stack(
-                    [
-                        mean_tokens(model, after) - mean_tokens(model, before)
-                        for before, after in banks
-                    ]
-                ).sum(0)
-            )
-    if settings.direction in ("caption", "mean") or not steps:
-        steps.append(model.embed([said.target_caption]).tokens - c.tokens)
+        sentences = sum(len(before) + len(after) for before, after in banks)
+        each = [between(mean_tokens(model, b), mean_tokens(model, a)) for b, a in banks]
+        steps.append(torch.stack(each).sum(0))
+    if settings.direction in ("caption", "mean"):
+        steps.append(between(c.tokens, model.embed([said.target_caption]).tokens))
         sentences += 2
     return torch.stack(steps).mean(0), sentences
 

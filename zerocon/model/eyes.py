@@ -10,7 +10,7 @@ import torch
 from PIL.Image import Image
 
 from zerocon.errors import MissingError
-from zerocon.model.folder import find_part
+from zerocon.model.folder import find_part, hush
 from zerocon.settings import DEFAULT_CAPTIONER, DEFAULT_CLIP
 
 
@@ -54,6 +54,7 @@ def load_captioner(beside: Path, name: str | None, device: torch.device) -> Capt
     from transformers import AutoTokenizer, BlipForConditionalGeneration
     from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
+    hush()
     own = beside / "captioner"
     try:
         folder = own if own.is_dir() and name is None else find_part(name or DEFAULT_CAPTIONER)
@@ -72,6 +73,7 @@ def load_clip(beside: Path, name: str | None, device: torch.device) -> Clip | No
     from transformers import AutoTokenizer, CLIPModel
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+    hush()
     own = beside / "clip"
     try:
         folder = own if own.is_dir() and name is None else find_part(name or DEFAULT_CLIP)

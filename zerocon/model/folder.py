@@ -32,6 +32,15 @@ def find_part(name: str) -> Path:
     return folder if folder.is_dir() else _cached(name, "config.json", "")
 
 
+def hush() -> None:
+    """Keep the libraries' loading bars off the terminal: progress is the caller's to show."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for logging in (diffusers_logging, transformers_logging):
+        logging.disable_progress_bar()
+
+
 def _cached(name: str, file: str, more: str) -> Path:
     from huggingface_hub import try_to_load_from_cache
 

@@ -16,10 +16,12 @@ from zerocon.diffusion import Schedule
 from zerocon.errors import MissingError
 from zerocon.evaluations import Evaluations, counters
 from zerocon.model.eyes import Captioner, Clip, load_captioner, load_clip
+from zerocon.model.folder import hush
 from zerocon.observation import Conditioning, Ids
 from zerocon.settings import Settings
 from zerocon.shapes import Latents, Pixels, Tokens
 
+PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 SENTENCES = 64  # encoded at a time: what fits beside a U-Net on a small card
 
 
@@ -74,18 +76,18 @@ class StableDiffusion:
         from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
         from transformers import CLIPTextModel, CLIPTokenizer
 
+        hush()
+        for part in PARTS:
+            if not (folder / part).is_dir():
+                raise MissingError(f"{name} is not complete: there is no {part} in {folder}")
         try:
             return cls(
                 name,
-                unet=UNet2DConditionModel.from_pretrained(
-                    folder, subfolder="unet", torch_dtype=dtype
-                ),
-                vae=AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=dtype),
-                text_encoder=CLIPTextModel.from_pretrained(
-                    folder, subfolder="text_encoder", dtype=dtype
-                ),
-                tokenizer=CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer"),
-                scheduler=DDIMScheduler.from_pretrained(folder, subfolder="scheduler"),
+                unet=UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=dtype),
+                vae=AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=dtype),
+                text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=dtype),
+                tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+                scheduler=DDIMScheduler.from_pretrained(folder / "scheduler"),
                 device=device,
                 settings=_measured(folder),
                 captioner=lambda: load_captioner(folder, captioner, device),

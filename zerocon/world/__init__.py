@@ -6,7 +6,7 @@ it. NumPy and Pillow only.
 
 from zerocon.world.captions import caption, phrase
 from zerocon.world.counterfactuals import edits
-from zerocon.world.render import edges, labels, masks, render
+from zerocon.world.rendering import edges, labels, masks, render
 from zerocon.world.scene import (
     ACCESSORIES,
     COLOURS,
