@@ -46,3 +46,18 @@ def test_a_bad_value_is_one_line(values: dict[str, Any], message: str) -> None:
 
 def test_zero_is_a_value() -> None:
     assert Settings().overlay({"seed": 0, "strength": 0, "scale": 0.0}).strength == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        ("contrastive", "contrastive:weight=2,sizes=1"),
+        ("contrastive:temperature=0.1", "contrastive:weight=2,sizes=1,temperature=0.1"),
+        ("contrastive:weight=3", "contrastive:sizes=1,weight=3"),
+        ("cross-attention", "cross-attention"),
+        ("contrastive-too", "contrastive-too"),
+    ],
+)
+def test_a_guidance_by_name_is_the_one_measured_for_the_model(asked: str, meant: str) -> None:
+    measured = Settings(guidance=("contrastive:weight=2,sizes=1", "cross-attention"))
+    assert measured.overlay({"guidance": (asked,)}).guidance == (meant,)

@@ -49,6 +49,9 @@ class Settings:
     def overlay(self, values: Mapping[str, Any]) -> Settings:
         """A copy with ``values`` in place; lists (of JSON) become tuples.
 
+        A guidance keeps the options that it has here and that ``values`` do not set: by name alone
+        it means the one that was measured for the model.
+
         Raises ``ValueError`` for a name that is no setting, or for a bad value.
         """
         names = [field.name for field in fields(self)]
@@ -58,7 +61,20 @@ class Settings:
         given: dict[str, Any] = dict(values)
         for name, value in given.items():
             given[name] = tuple(value) if isinstance(value, list) else value
+        if _strings(given.get("guidance")):
+            given["guidance"] = tuple(_inherit(t, self.guidance) for t in given["guidance"])
         return replace(self, **given)
+
+
+def _inherit(text: str, known: tuple[str, ...]) -> str:
+    """``text`` ("name:key=value,...") over the options that ``known`` has for the same name."""
+    name, _, asked = text.partition(":")
+    for other in known:
+        same, _, options = other.partition(":")
+        if same == name and options:
+            kept = [o for o in options.split(",") if f",{o.partition('=')[0]}=" not in f",{asked}"]
+            return f"{name}:{','.join(filter(None, [*kept, asked]))}"
+    return text
 
 
 def _require(holds: bool, name: str, wanted: str, settings: Settings) -> None:
