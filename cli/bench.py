@@ -26,41 +26,43 @@ def command() -> None:
     help="Tune on validation; look at test once.",
 )
 @click.option("--told", is_flag=True, help="Give the true captions instead of asking for them.")
-@click.option("--rows", type=click.Path(path_type=Path), help="Also save a JSON line per edit.")
-@click.option("--sheet", type=click.Path(path_type=Path), help="Also save source | edit | truth.")
+@click.option("--rows", "lines", type=click.Path(path_type=Path), help="Save a JSON line per edit.")
+@click.option("--sheet", type=click.Path(path_type=Path), help="Save source, edit and truth.")
 @options.overwrite
 @options.talk
 @options.method
 @options.weights
-def world(per_kind: int, split: str, told: bool, **values: Any) -> None:
+def world(
+    per_kind: int, split: str, told: bool, lines: Path | None, sheet: Path | None, **values: Any
+) -> None:
     """Edit scenes of the drawn world and print a table: was it done, and did the rest stay?
 
     "asked change seen": the judges of the changed parameters see their new values. "rest
-    unchanged": all other judges say what they say of the source after the VAE alone.
+    unchanged": all other judges say what they say of the source after the VAE alone. On the
+    embedded model, unless --model names another.
     """
     from zerocon.files import writing
-    from zerocon.images import check_output, save_picture, sheet
+    from zerocon.images import check_output, save_picture
 
-    outputs = {name: values[name] for name in ("rows", "sheet") if values[name]}
-    check_output(values["sheet"], overwrite=values["overwrite"]) if values["sheet"] else None
-    given = options.given(values)
+    overwrite, given = values["overwrite"], options.given(values)
+    if sheet:
+        check_output(sheet, overwrite=overwrite)
 
     from zerocon.bench import judges
-    from zerocon.bench.world import cases, pictures, run, table, to_json
+    from zerocon.bench import world as drawn
 
-    model = options.load({"model": "mini", **{k: v for k, v in values.items() if v is not None}})
-    todo, rows, strips = cases(split, per_kind), [], []
+    model = options.load({**values, "model": values["model"] or "mini"})
+    settings, todo = model.settings.overlay(given), drawn.cases(split, per_kind)
+    done = []
     with progress("Editing", values["quiet"]) as tick:
-        settings = model.settings.overlay(given)
-        for row, result in run(model, judges.load(), todo, settings, told=told):
-            rows.append(row)
-            strips += pictures(todo[len(rows) - 1], result)
+        for result in drawn.run(model, judges.load(), todo, settings, told=told):
+            done.append(result)
             if tick:
-                tick(len(rows), len(todo))
-    if "sheet" in outputs:
-        labels = [label for row in rows for label in (row.caption, row.target_caption, row.verdict)]
-        save_picture(sheet(strips, labels, 6), outputs["sheet"], overwrite=values["overwrite"])
-    if "rows" in outputs:
-        with writing(outputs["rows"], overwrite=values["overwrite"]) as temporary:
-            temporary.write_text("".join(to_json(row) + "\n" for row in rows))
-    click.echo(table(rows))
+                tick(len(done), len(todo))
+    rows = [row for row, _ in done]
+    if sheet:
+        save_picture(drawn.page(todo, done), sheet, overwrite=overwrite)
+    if lines:
+        with writing(lines, overwrite=overwrite) as temporary:
+            temporary.write_text("".join(drawn.to_json(row) + "\n" for row in rows))
+    click.echo(drawn.table(rows))

@@ -68,9 +68,12 @@ def test_scenes_are_edited_judged_and_tabled(cases):
     case = cases[0]
     model = tiny.model()
     model.settings = Settings(steps=2)
-    ((row, picture),) = bench.run(model, Seer(case), [case], model.settings, told=True)
+    done = list(bench.run(model, Seer(case), [case], model.settings, told=True))
+    ((row, picture),) = done
     assert row.caption == caption(case.source) and row.target_caption == caption(case.target)
     assert row.evaluations > 0 and picture.size == (bench.SIZE, bench.SIZE)
+    page = bench.page([case], done)
+    assert page.width == 6 * bench.SIZE and page.height > bench.SIZE
     table = bench.table([row, replace(row, asked=True, inside=20.0)])
     assert "| object | 2 | 50 % | 100 % | 50 % |" in table
 

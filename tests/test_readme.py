@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+
 from zerocon.cli import main
 from zerocon.images import open_picture
 
@@ -16,7 +17,10 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 LINES = [line.strip() for line in re.findall(r"^    (.+)$", README, re.M)]
 COMMANDS = [
-    part.strip() for line in LINES for part in line.split("&&") if part.strip().startswith("zerocon")
+    part.strip()
+    for line in LINES
+    for part in line.split("&&")
+    if part.strip().startswith("zerocon")
 ]
 HERE = [command for command in COMMANDS if "mini" in command and " train " not in command]
 

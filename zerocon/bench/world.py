@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from zerocon import library
-from zerocon.images import fit, unfit
+from zerocon.images import fit, sheet, unfit
 from zerocon.settings import Settings
 from zerocon.world import TEST, VALIDATION, Scene, edits, phrase, render, sample, truth
 from zerocon.world import caption as caption_of
@@ -153,9 +153,13 @@ def _judge(
     )
 
 
-def pictures(case: Case, result: Image.Image) -> list[Image.Image]:
-    """Source, edit and truth, to be looked at side by side."""
-    return [render(case.source, SIZE), result, render(case.target, SIZE)]
+def page(todo: Sequence[Case], done: Sequence[tuple[Row, Image.Image]]) -> Image.Image:
+    """Source, edit and truth of every case side by side, to be looked at."""
+    pictures, labels = [], []
+    for case, (row, result) in zip(todo, done, strict=True):
+        pictures += [render(case.source, SIZE), result, render(case.target, SIZE)]
+        labels += [row.caption, row.verdict, row.target_caption]
+    return sheet(pictures, labels, 6)
 
 
 def table(rows: Sequence[Row]) -> str:
