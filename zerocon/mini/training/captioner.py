@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from zerocon.mini.training.course import Course, Rng, restore, train
-from zerocon.mini.training.pixels import pixels
+from zerocon.mini.training.pixels import as_pixels
 from zerocon.mini.training.scenes import SIZE, drawn
 from zerocon.mini.training.words import LENGTH, blip_tokenizer
 from zerocon.world import VALUES
@@ -76,7 +76,7 @@ class Captioner(Course):
                 loss = network(
                     input_ids=said,
                     attention_mask=heard.long(),
-                    pixel_values=pixels(scenes.pictures[chosen]).to(work.device),
+                    pixel_values=as_pixels(scenes.pictures[chosen]).to(work.device),
                     labels=said.masked_fill(~heard, -100),
                 ).loss
             return {"words": loss.float()}
@@ -106,7 +106,7 @@ def measure(
     """Shares of scenes whose caption names the right kind, colour and place, and all of them."""
     right = []
     for first in range(0, min(count, len(scenes)), 64):
-        x = pixels(scenes.pictures[first : min(first + 64, count)]).to(work.device)
+        x = as_pixels(scenes.pictures[first : min(first + 64, count)]).to(work.device)
         said = network.generate(pixel_values=x, max_new_tokens=LENGTH - 2, do_sample=False)
         for i, row in enumerate(said, first):
             heard = hear(tokenizer.decode(row, skip_special_tokens=True))

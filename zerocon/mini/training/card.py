@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from zerocon.mini.training.work import Work
@@ -40,9 +40,14 @@ Licence: Apache-2.0, as the project.
 
 def write_card(work: Work, folder: Path) -> None:
     """Write ``README.md`` into a folder of weights, from what the stages have noted."""
-    found = work.facts("evaluate")
-    how = f", {found['generated']} pictures in {found['steps']} steps" if found else ""
-    text = _TEXT.format(made=_made(work), how=how, table=_table(found))
+    measured = work.facts("evaluate")
+    how = ""
+    if measured:
+        how = ", {pictures} pictures painted in {steps} steps with guidance {scale}".format(
+            **measured["how"]
+        )
+    table = _table(measured["found"]) if measured else "Not measured yet."
+    text = _TEXT.format(made=_made(work), how=how, table=table)
     (folder / "README.md").write_text(text)
 
 
@@ -52,14 +57,11 @@ def _made(work: Work) -> str:
     return "\n".join(["| part | steps |", "|---|---|", *rows])
 
 
-def _table(found: Mapping[str, Any]) -> str:
-    if not found:
-        return "Not measured yet."
+def _table(found: Mapping[str, Mapping[str, float]]) -> str:
     rows = ["| what | measured |", "|---|---|"]
     for part, numbers in found.items():
-        if isinstance(numbers, Mapping):
-            said = ", ".join(f"{name} {_number(part, number)}" for name, number in numbers.items())
-            rows.append(f"| {part} | {said} |")
+        said = ", ".join(f"{name} {_number(part, number)}" for name, number in numbers.items())
+        rows.append(f"| {part} | {said} |")
     return "\n".join(rows)
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy, normalize, softplus
 
 from zerocon.mini.training.course import Course, Rng, restore, train
-from zerocon.mini.training.fragments import Facts, facts, fragment
-from zerocon.mini.training.pixels import pixels
+from zerocon.mini.training.fragments import SINGLE, Facts, facts, fragment, naming
+from zerocon.mini.training.pixels import as_pixels
 from zerocon.mini.training.scenes import SIZE, drawn
 from zerocon.mini.training.words import LENGTH, clip_tokenizer, framed, ids
 from zerocon.world import VALUES
@@ -36,6 +36,7 @@ class Clip(Course):
     sight: int = 144  # width of the image tower
     sight_layers: int = 4
     named: float = 0.5  # of a reading of each parameter off the picture: it speeds up the start
+    freeze_text: bool = False  # train the rest on: the text encoder, and the U-Net, stay valid
 
     def build(self, vocabulary: int) -> Any:
         from transformers import CLIPConfig, CLIPModel
@@ -71,7 +72,10 @@ class Clip(Course):
         scenes, unseen = drawn(work, "train"), drawn(work, "validation")
         tokenizer = clip_tokenizer(work, scenes.captions)
         network = self.build(len(tokenizer)).to(work.device)
+        if self.freeze_text:
+            network["clip"].text_model.requires_grad_(False)
         known = [facts(truth) for truth in scenes.truths]
+        single = [fact for group in SINGLE.values() for fact in group]
         numbers = torch.tensor(
             [[VALUES[name].index(truth[name]) for name in VALUES] for truth in scenes.truths]
         )
@@ -80,20 +84,23 @@ class Clip(Course):
             chosen = np.sort(rng.choice(len(scenes), min(self.batch, len(scenes)), replace=False))
             whole = [framed(scenes.captions[i], rng) for i in chosen]
             parts = [fragment(scenes.truths[i], rng) for i in chosen]
+            parts += [(naming(fact, rng), frozenset({fact})) for fact in single]
             said = ids(tokenizer, whole + [framed(words, rng) for words, _ in parts])
             asked = [known[i] for i in chosen] + [wanted for _, wanted in parts]
             right = _true_of(asked, [known[i] for i in chosen]).to(work.device)
-            x = pixels(scenes.pictures[chosen]).to(work.device)
+            x = as_pixels(scenes.pictures[chosen]).to(work.device)
             with work.autocast():
                 seen, features = _look(network, x)
                 heard = _listen(network, said.to(work.device))
                 read = [head(features) for head in network["heads"].values()]
             likeness = network["clip"].logit_scale.exp().clamp(max=100) * seen @ heard.T
-            n = len(chosen)
+            n, groups = len(chosen), [len(group) for group in SINGLE.values()]
+            alike, true = (torch.split(both[:, 2 * n :], groups, 1) for both in (likeness, right))
             answers = numbers[chosen].to(work.device)
             return {
                 "captions": _contrast(likeness[:, :n], right[:, :n]),
-                "fragments": 0.5 * _contrast(likeness[:, n:], right[:, n:]),
+                "fragments": _contrast(likeness[:, n : 2 * n], right[:, n : 2 * n]),
+                "words": sum(map(_against_wrong, alike, true), x.new_zeros(())) / len(groups),
                 "named": self.named
                 * torch.stack(
                     [cross_entropy(r.float(), a) for r, a in zip(read, answers.T, strict=True)]
@@ -128,7 +135,7 @@ def measure(
     found, named = [], []
     for first in range(0, min(count, len(scenes)), GROUP):
         rows = range(first, min(first + GROUP, len(scenes)))
-        seen, _ = _look(network, pixels(scenes.pictures[rows.start : rows.stop]).to(work.device))
+        seen, _ = _look(network, as_pixels(scenes.pictures[rows.start : rows.stop]).to(work.device))
         said = [scenes.captions[i] for i in rows]
         heard = _listen(network, ids(tokenizer, said).to(work.device))
         best = (seen @ heard.T).argmax(1).tolist()
@@ -157,9 +164,14 @@ def _true_of(asked: list[Facts], known: list[Facts]) -> Tensor:
 
 
 def _contrast(likeness: Tensor, right: Tensor) -> Tensor:
-    """Both ways' cross-entropy to the right partners, of which there may be several."""
-    rows, columns = (
-        -(logs * right).sum(dim) / right.sum(dim).clamp_min(1)
-        for dim, logs in ((1, likeness.log_softmax(1)), (0, likeness.log_softmax(0)))
-    )
-    return (rows.mean() + columns.mean()) / 2
+    """The loss of pictures that look for their sentences, and sentences for their pictures."""
+    return (_against_wrong(likeness, right, 0) + _against_wrong(likeness, right, 1)) / 2
+
+
+def _against_wrong(likeness: Tensor, right: Tensor, dim: int = 1) -> Tensor:
+    """Each right pair against all wrong ones of its row (dim 1) or column (dim 0).
+
+    Other right ones stay out of it: a picture of a fox in the snow need not choose between them.
+    """
+    wrong = likeness.masked_fill(right, -1e4)  # not -inf, whose gradient is none
+    return softplus(wrong.logsumexp(dim, keepdim=True) - likeness)[right].mean()

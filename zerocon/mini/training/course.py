@@ -159,7 +159,8 @@ def _show(work: Work, stage: str, step: int, average: nn.Module, preview: Previe
 
 @torch.no_grad()
 def _blend(average: nn.Module, network: nn.Module, keep: float) -> None:
-    mine, theirs = list(average.parameters()), list(network.parameters())
+    mine: list[Tensor] = list(average.parameters())
+    theirs: list[Tensor] = list(network.parameters())
     torch._foreach_lerp_(mine, theirs, 1 - keep)
     for kept, seen in zip(average.buffers(), network.buffers(), strict=True):
         kept.copy_(seen)

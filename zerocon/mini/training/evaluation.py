@@ -16,7 +16,7 @@ from zerocon.mini.training.captioner import READ, hear
 from zerocon.mini.training.card import write_card
 from zerocon.mini.training.clip import GROUP
 from zerocon.mini.training.painting import paint
-from zerocon.mini.training.pixels import frame, pixels
+from zerocon.mini.training.pixels import as_pixels, frame
 from zerocon.mini.training.scenes import SIZE
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ class Evaluation:
             "judges, renders": _judged(panel, pictures, seen),
             "judges, reconstructions": _judged(panel, again, seen),
         }
-        work.note("evaluate", **vars(self) | found)
+        how = {"pictures": self.generated, "steps": self.steps, "scale": self.scale}
+        work.note("evaluate", how=how, found=found)
         write_card(work, folder)
         for part, numbers in found.items():
             for name, number in numbers.items():
@@ -121,5 +122,5 @@ def _matched(parts: StableDiffusion, pictures: list[Image], scenes: list[Scene])
 def _again(parts: StableDiffusion, picture: Image) -> Image:
     from zerocon.images import unfit
 
-    seen: Any = parts.decode(parts.encode(pixels(np.asarray(picture)[None])))
+    seen: Any = parts.decode(parts.encode(as_pixels(np.asarray(picture)[None])))
     return unfit(seen[0], frame())

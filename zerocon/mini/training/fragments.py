@@ -6,7 +6,17 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from zerocon.world import VALUES
+
 Facts = frozenset[str]  # "thing=fox", "place=snow", ...: what holds of a scene, or must hold
+
+_OBJECTS = (*VALUES["kind"], *VALUES["companion"], *VALUES["accessory"])
+THINGS = tuple(word for word in dict.fromkeys(_OBJECTS) if word != "none")
+# facts of which one word speaks, by what they speak of
+SINGLE: dict[str, tuple[str, ...]] = {"thing": tuple(f"thing={word}" for word in THINGS)} | {
+    name: tuple(f"{name}={word}" for word in VALUES[name])
+    for name in ("colour", "place", "time", "style")
+}
 
 _PLACES = {"beach": "on the beach", "sea": "at sea", "room": "in a room"}
 _TIMES = {
@@ -26,12 +36,21 @@ def facts(truth: Mapping[str, str]) -> Facts:
 
 def fragment(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
     """A few words that are true of the scene, and the facts that make them true."""
-    choices = [_thing, _coloured, _placed, _place, _timed, _styled, _colour]
+    choices = [_thing, _thing, _thing, _coloured, _placed, _place, _timed, _styled, _colour]
     if truth["accessory"] != "none":
         choices += [_wearing, _accessory]
     if truth["companion"] != "none":
         choices += [_beside, _companion]
     return choices[int(rng.integers(len(choices)))](truth, rng)
+
+
+def naming(fact: str, rng: np.random.Generator) -> str:
+    """A few words for one fact, such as "a fox" for "thing=fox"."""
+    name, _, word = fact.partition("=")
+    if name == "thing":
+        return word if word == "sunglasses" else _named(word, rng)
+    alone = {"colour": _colour, "place": _place, "time": _time, "style": _style}
+    return alone[name]({name: word}, rng)[0]
 
 
 def _thing(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
@@ -67,17 +86,27 @@ def _place(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Fac
 
 
 def _timed(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
+    if rng.random() < 0.6:
+        return _time(truth, rng)
+    said = f"{_named(truth['kind'], rng)} {_TIMES[truth['time']]}"
+    return said, _wanted(truth, "kind", "time")
+
+
+def _time(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
     word = truth["time"]
-    if rng.random() < 0.4:
-        return f"{_named(truth['kind'], rng)} {_TIMES[word]}", _wanted(truth, "kind", "time")
     return (_TIMES[word] if rng.random() < 0.6 else word), _wanted(truth, "time")
 
 
 def _styled(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
-    style = truth["style"] if truth["style"] == "pixel art" else f"a {truth['style']}"
     if rng.random() < 0.5:
-        return f"{style} of {_named(truth['kind'], rng)}", _wanted(truth, "style", "kind")
-    return (style if rng.random() < 0.5 else truth["style"]), _wanted(truth, "style")
+        return _style(truth, rng)
+    style = truth["style"] if truth["style"] == "pixel art" else f"a {truth['style']}"
+    return f"{style} of {_named(truth['kind'], rng)}", _wanted(truth, "style", "kind")
+
+
+def _style(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
+    bare = truth["style"] == "pixel art" or rng.random() < 0.5
+    return (truth["style"] if bare else f"a {truth['style']}"), _wanted(truth, "style")
 
 
 def _wearing(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:

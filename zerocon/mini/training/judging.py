@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from zerocon.bench.judges.network import Classifiers
 from zerocon.mini.training import vae
 from zerocon.mini.training.course import Course, Rng, restore, train
-from zerocon.mini.training.pixels import pixels
+from zerocon.mini.training.pixels import as_pixels
 from zerocon.mini.training.records import Records
 from zerocon.mini.training.scenes import SIZE, drawn
 from zerocon.world import VALUES
@@ -36,7 +36,8 @@ class Judging(Course):
 
     def run(self, work: Work) -> None:
         scenes, unseen = drawn(work, "train"), drawn(work, "validation")
-        network = Classifiers().to(work.device, memory_format=torch.channels_last)
+        network: Any = Classifiers()
+        network = network.to(work.device, memory_format=torch.channels_last)
         remade = _reconstructions(work, "train", self.again)
         unseen_remade = _reconstructions(work, "validation", len(unseen))
         if not len(remade):
@@ -47,7 +48,7 @@ class Judging(Course):
             half = self.batch // 2
             plain = np.sort(rng.integers(len(scenes), size=self.batch - half))
             again = np.sort(rng.integers(len(remade), size=half))
-            x = pixels(np.concatenate([scenes.pictures[plain], remade[again]]))
+            x = as_pixels(np.concatenate([scenes.pictures[plain], remade[again]]))
             x = _shifted(x, self.shift, rng).to(work.device, memory_format=torch.channels_last)
             right = answers[np.concatenate([plain, again])].to(work.device)
             with work.autocast():
@@ -81,7 +82,7 @@ def measure(network: Any, pictures: Pictures, answers: Tensor, work: Work) -> di
     """Share of pictures that are read right, for each named parameter."""
     right = []
     for first in range(0, len(pictures), 64):
-        logits = network(pixels(pictures[first : first + 64]).to(work.device))
+        logits = network(as_pixels(pictures[first : first + 64]).to(work.device))
         rows = torch.stack([values.argmax(1) for values in logits.values()], 1).cpu()
         right.append((rows == answers[first : first + len(rows)]).float())
     means = torch.cat(right).mean(0).tolist()
@@ -101,7 +102,7 @@ def _reconstructions(work: Work, split: str, count: int) -> Pictures:
     for first in range(len(records), count, 32):
         if work.spent() > 1:
             break
-        x = pixels(scenes.pictures[first : min(first + 32, count)]).to(work.device)
+        x = as_pixels(scenes.pictures[first : min(first + 32, count)]).to(work.device)
         with torch.no_grad(), work.autocast():
             again = network.decode(network.encode(x).latent_dist.mode()).sample
         values = ((again.float() + 1) * 127.5).round().clamp(0, 255).byte()

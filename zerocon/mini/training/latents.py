@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from zerocon.mini.training.pixels import pixels
+from zerocon.mini.training.pixels import as_pixels
 from zerocon.mini.training.records import Records
 from zerocon.mini.training.scenes import SIZE, drawn
 from zerocon.mini.training.vae import load
@@ -33,7 +33,7 @@ class Latents:
         for first in range(len(records), len(scenes), self.batch):
             if work.spent() > 1:
                 return
-            x = pixels(scenes.pictures[first : first + self.batch]).to(work.device)
+            x = as_pixels(scenes.pictures[first : first + self.batch]).to(work.device)
             with torch.no_grad(), work.autocast():
                 means = vae.encode(x).latent_dist.mode().float() * vae.config.scaling_factor
             records.append(means.cpu().numpy())

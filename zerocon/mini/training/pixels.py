@@ -14,7 +14,7 @@ from zerocon.mini.training.scenes import SIZE
 CELL = 8  # pixels a side of what one latent sees
 
 
-def pixels(pictures: np.ndarray[Any, Any]) -> Tensor:
+def as_pixels(pictures: np.ndarray[Any, Any]) -> Tensor:
     """Bytes (n, h, w, 3) as a tensor."""
     values = torch.from_numpy(np.array(pictures))  # a copy: the file on disk is read-only
     return values.permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -33,7 +33,7 @@ def crops(
     for i, n in enumerate(rng.integers(len(pictures), size=count)):
         y, x = rng.integers(rooms) * CELL
         found[i] = pictures[n, y : y + side, x : x + side]
-    return pixels(found)
+    return as_pixels(found)
 
 
 def frame() -> Frame:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from zerocon import world
 from zerocon.images import sheet, unfit
 from zerocon.mini.training.course import Course, Rng, restore, train
-from zerocon.mini.training.pixels import crops, frame, pixels
+from zerocon.mini.training.pixels import as_pixels, crops, frame
 from zerocon.mini.training.scenes import SIZE, drawn
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Vae(Course):
                 seen = network.decode(posterior.sample()).sample
             return self.terms(x, seen.float(), posterior)
 
-        held_out = pixels(drawn(work, "validation").pictures[:8]).to(work.device)
+        held_out = as_pixels(drawn(work, "validation").pictures[:8]).to(work.device)
 
         def preview(average: nn.Module) -> tuple[Image, dict[str, float]]:
             again = _through(average, held_out)
@@ -126,7 +126,7 @@ def measure(through: Callable[[Tensor], Tensor], seeds: Sequence[int]) -> dict[s
     """Mean PSNR of scenes seen through an autoencoder: of all, by style, and of what is worn."""
     found = defaultdict(list)
     for scene in map(world.sample, seeds):
-        x = pixels(np.asarray(world.render(scene, SIZE))[None])
+        x = as_pixels(np.asarray(world.render(scene, SIZE))[None])
         y = through(x).cpu()
         for name in ("all", scene.style):
             found[name].append(float(psnr(x, y)))
@@ -145,5 +145,5 @@ def _through(network: Any, x: Tensor) -> Tensor:
 @torch.no_grad()
 def _scaling(network: Any, pictures: np.ndarray[Any, Any], work: Work) -> float:
     parts = np.array_split(pictures[:512], max(1, len(pictures[:512]) // 16))
-    means = [network.encode(pixels(part).to(work.device)).latent_dist.mode() for part in parts]
+    means = [network.encode(as_pixels(part).to(work.device)).latent_dist.mode() for part in parts]
     return 1 / float(torch.cat(means).std())

@@ -1,0 +1,325 @@
+"""The embedded model's making, on a handful of scenes and networks of a few thousand weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+from zerocon import world
+from zerocon.bench import judges
+from zerocon.cli.train import command
+from zerocon.mini.training import STAGES, clip, run, unet, vae
+from zerocon.mini.training.captioner import Captioner, hear
+from zerocon.mini.training.clip import Clip
+from zerocon.mini.training.course import Course, restore, train
+from zerocon.mini.training.evaluation import Evaluation
+from zerocon.mini.training.export import Export
+from zerocon.mini.training.fragments import SINGLE, facts, fragment, naming
+from zerocon.mini.training.judging import Judging
+from zerocon.mini.training.latents import Latents, encoded
+from zerocon.mini.training.records import Records
+from zerocon.mini.training.scenes import Scenes, drawn
+from zerocon.mini.training.unet import UNet
+from zerocon.mini.training.vae import Vae
+from zerocon.mini.training.words import LENGTH, clip_tokenizer, framed
+from zerocon.mini.training.work import Work
+from zerocon.registry import parse
+
+SHORT = {"steps": 2, "batch": 4, "warmup": 0}
+SCENES = Scenes(train=12, validation=6, dressed=4)
+TINY = {
+    "vae": Vae(**SHORT, channels=(8, 8, 8, 8), crop=32, judged=2),
+    "clip": Clip(**SHORT, width=16, layers=1, sight=16, sight_layers=1),
+    "captioner": Captioner(**SHORT, width=16, sight_layers=1, layers=1),
+    "unet": UNet(**SHORT, channels=(16, 16, 16), heads=2, compiled=False),
+    "judges": Judging(**SHORT, again=6),
+}
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
+    """A folder in which every stage has run."""
+    work = Work(tmp_path_factory.mktemp("work"), say=lambda line: None)
+    for stage in (SCENES, TINY["vae"], TINY["clip"], TINY["captioner"], Latents(), TINY["unet"]):
+        run(stage, work)
+    run(TINY["judges"], work)
+    return work
+
+
+@pytest.fixture(scope="module")
+def exported(work: Work) -> Path:
+    folder = work.folder / "weights"
+    run(Export(to=str(folder), judges=str(work.folder / "judges.safetensors")), work)
+    return folder
+
+
+def test_records_survive_a_killed_writer(tmp_path: Path) -> None:
+    records = Records(tmp_path / "r", (2, 3), "int16")
+    assert len(records) == 0 and records.read().shape == (0, 2, 3)
+    records.append(np.arange(12).reshape(2, 2, 3))
+    with records.path.open("ab") as file:
+        file.write(b"half a record"[:7])
+    assert len(records) == 2
+    records.cut(len(records))
+    records.append(np.full((1, 2, 3), 7))
+    assert records.read()[:, 0, 0].tolist() == [0, 6, 7]
+    with pytest.raises(ValueError, match="shape"):
+        records.append(np.zeros((1, 3)))
+
+
+def test_scenes_go_on_where_they_were_cut_off(tmp_path: Path) -> None:
+    work = Work(tmp_path, say=lambda line: None)
+    run(Scenes(train=3, validation=1, dressed=1), work)
+    page = tmp_path / "scenes" / "train.jsonl"
+    page.write_text(page.read_text()[:-20])
+    run(Scenes(train=5, validation=1, dressed=1), work)
+    scenes = drawn(work, "train")
+    assert len(scenes) == 5
+    for i in range(5):
+        scene = world.sample(world.TRAIN[i])
+        assert np.array_equal(scenes.pictures[i], world.render(scene))
+        assert scenes.captions[i] == world.caption(scene)
+        assert scenes.truths[i] == world.truth(scene)
+
+
+def test_a_stage_says_which_one_must_come_first(tmp_path: Path) -> None:
+    work = Work(tmp_path)
+    for stage in (TINY["vae"], Latents(), TINY["unet"], Export(to=str(tmp_path / "w"))):
+        with pytest.raises(ValueError, match=r"--stage (scenes|vae|clip)"):
+            run(stage, work)
+    assert not (tmp_path / "w").exists()
+
+
+@dataclass(frozen=True)
+class Line(Course):
+    """Fit one weight; each batch is another random number."""
+
+    steps: int = 6
+    warmup: int = 0
+    decay: float = 0.0
+
+    def run(self, work: Work) -> float:
+        torch.manual_seed(0)
+        network = nn.Linear(1, 1)
+
+        def losses(rng: np.random.Generator) -> dict[str, torch.Tensor]:
+            x = torch.tensor([[rng.normal()]], dtype=torch.float32) + torch.randn(1, 1)
+            return {"fit": (network(x) - 3 * x).square().mean()}
+
+        average, _ = train(work, "line", self, network, losses, lambda average: (None, {}))
+        return float(average.weight)
+
+
+def test_a_resumed_run_ends_as_an_unbroken_one(tmp_path: Path) -> None:
+    whole, broken = (Work(tmp_path / name, say=lambda line: None) for name in ("a", "b"))
+    for steps in (2, 3, 6):
+        last = Line(steps=steps).run(broken)
+    assert Line(steps=6).run(whole) == last
+
+
+def test_the_time_limit_ends_a_sitting_with_a_checkpoint(tmp_path: Path) -> None:
+    work = Work(tmp_path, minutes=0.002, say=lambda line: None)
+    Line(steps=10**9).run(work)
+    assert restore(work, "line")[0]["steps"] == 10**9
+
+
+@pytest.mark.parametrize(
+    ("step", "first", "spent", "rate"),
+    [
+        (0, 0, 0.0, 0.1),  # rises over ten steps
+        (4, 0, 0.0, 0.5),
+        (50, 0, 0.0, 1.0),
+        (90, 0, 0.0, 0.5),  # falls over the last fifth
+        (50, 0, 0.9, 0.5),  # of the time, where that ends first
+        (50, 50, 0.0, 0.1),  # a resumed run rises again
+    ],
+)
+def test_the_learning_rate(step: int, first: int, spent: float, rate: float) -> None:
+    course = Course(steps=100, lr=1.0, warmup=10, decay=0.2)
+    assert course.rate(step, first, spent) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_every_network_goes_on_from_its_checkpoint(work: Work, name: str, tmp_path: Path) -> None:
+    before = restore(work, name)[1]
+    copy = replace(work, folder=tmp_path / "copy")
+    copy.folder.mkdir()
+    for folder in work.folder.iterdir():
+        if folder.is_dir() and folder.name != name:
+            (copy.folder / folder.name).symlink_to(folder)
+    shutil.copytree(work.folder / name, copy.folder / name)
+    run(replace(TINY[name], steps=3), copy)
+    after = restore(copy, name)[1]
+    assert copy.facts(name)["step"] == 3
+    assert any(not torch.equal(before[key], after[key]) for key in before)
+    log = map(json.loads, (copy.folder / name / "log.jsonl").read_text().splitlines())
+    assert {line["step"] for line in log} == {2, 3}
+
+
+def test_a_checkpoint_of_another_network_is_refused(work: Work) -> None:
+    with pytest.raises(ValueError, match=r"another network, made with .*channels=\(8, 8, 8, 8\)"):
+        run(replace(TINY["vae"], channels=(8, 8, 8, 16)), work)
+
+
+def test_a_frozen_encoder_keeps_the_latents_valid(work: Work, tmp_path: Path) -> None:
+    copy = replace(work, folder=tmp_path)
+    shutil.copytree(work.folder / "vae", tmp_path / "vae")
+    for name in ("scenes", "latents"):
+        (tmp_path / name).symlink_to(work.folder / name)
+    run(replace(TINY["vae"], steps=4, freeze_encoder=True), copy)
+    before, after = vae.load(work), vae.load(copy)
+    assert torch.equal(before.encoder.conv_in.weight, after.encoder.conv_in.weight)
+    assert not torch.equal(before.decoder.conv_in.weight, after.decoder.conv_in.weight)
+    assert encoded(copy, after).shape == (12, 4, 16, 16)
+    run(replace(TINY["vae"], steps=6), copy)
+    with pytest.raises(ValueError, match="not of this autoencoder"):
+        encoded(copy, vae.load(copy))
+
+
+def test_a_frozen_text_tower_keeps_the_unet_valid(work: Work, tmp_path: Path) -> None:
+    copy = replace(work, folder=tmp_path)
+    shutil.copytree(work.folder / "clip", tmp_path / "clip")
+    (tmp_path / "scenes").symlink_to(work.folder / "scenes")
+    run(replace(TINY["clip"], steps=4, freeze_text=True), copy)
+    before, after = clip.load(work)[0], clip.load(copy)[0]
+    ids = torch.tensor([[0, 5, 6, 1]])
+    assert torch.equal(before.text_model(ids)[0], after.text_model(ids)[0])
+    assert not torch.equal(before.visual_projection.weight, after.visual_projection.weight)
+
+
+def test_the_latents_have_unit_size(work: Work) -> None:
+    assert np.std(encoded(work, vae.load(work)).astype(np.float32)) == pytest.approx(1, abs=0.1)
+
+
+def test_decibels() -> None:
+    x = torch.zeros(1, 3, 4, 4)
+    y = x + 0.2  # a tenth of the range -1..1
+    assert vae.psnr(x, y).item() == pytest.approx(20)
+    mask = torch.zeros(1, 4, 4)
+    mask[0, 0, 0] = 1
+    y[0, :, 1:] = 1
+    assert vae.psnr(x, y, mask).item() == pytest.approx(20)
+
+
+def test_the_tokenizer_can_say_anything(work: Work) -> None:
+    tokenizer = clip_tokenizer(work, [])
+    assert tokenizer.model_max_length == LENGTH
+    assert tokenizer("A RED fox").input_ids == tokenizer("a red fox").input_ids
+    for words in ("zyzzyva", "café", "狐 in the snow!?"):
+        ids = tokenizer(words).input_ids
+        assert (ids[0], ids[-1]) == (tokenizer.bos_token_id, tokenizer.eos_token_id)
+        assert tokenizer.eos_token_id not in ids[1:-1]  # which would stand for "unknown"
+    assert len(tokenizer("a red fox").input_ids) <= 3 + 2 + 4
+
+
+def test_fragments_are_true_of_their_scene() -> None:
+    rng = np.random.default_rng(0)
+    for seed in range(300):
+        truth = world.truth(world.sample(seed))
+        said, wanted = fragment(truth, rng)
+        assert wanted <= facts(truth)
+        assert said == said.strip().lower() and len(said.split()) <= 8
+        assert said in framed(said, rng, 1.0)
+
+
+@pytest.mark.parametrize("fact", [fact for group in SINGLE.values() for fact in group])
+def test_every_fact_has_words(fact: str) -> None:
+    said = naming(fact, np.random.default_rng(0))
+    assert fact.partition("=")[2] in said or fact == "time=day"
+
+
+def test_a_fragment_knows_which_scenes_it_is_false_of() -> None:
+    scene = replace(world.sample(0), kind="fox", companion="cat", place="snow", colour="red")
+    known = facts(world.truth(scene))
+    assert {"thing=fox", "thing=cat", "place=snow", "colour=red"} <= known
+    assert "kind=cat" not in known and "thing=dog" not in known
+
+
+@pytest.mark.parametrize(
+    ("caption", "expected"),
+    [
+        ("a red fox in the snow", "fox red none none snow day drawing"),
+        ("a picture of an orange cat with a cat at sea", "cat orange none cat sea day drawing"),
+        (
+            "pixel art of a blue bus on the beach at night",
+            "bus blue none none beach night pixel-art",
+        ),
+        (
+            "a mosaic of a pink owl wearing a bow tie with a lamp in a room in the rain",
+            "owl pink bow-tie lamp room rain mosaic",
+        ),
+        ("a a a", "   none none  day drawing"),
+    ],
+)
+def test_hearing_a_caption(caption: str, expected: str) -> None:
+    words = [word.replace("-", " ") for word in expected.split(" ")]
+    heard = hear(caption)
+    assert [word for word in words if word] == [word for word in heard.values() if word]
+
+
+def test_hearing_every_caption_of_the_world() -> None:
+    for seed in range(500):
+        scene = world.sample(seed)
+        assert hear(world.caption(scene)) == world.truth(scene)
+
+
+def test_an_autoencoder_of_nothing_loses_nothing() -> None:
+    found = vae.measure(lambda x: x, world.VALIDATION[:3])
+    assert found["all"] == pytest.approx(100)
+
+
+def test_the_export_is_what_diffusers_reads(work: Work, exported: Path) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(exported)
+    pipeline.set_progress_bar_config(disable=True)
+    picture = pipeline("a red fox", num_inference_steps=1, guidance_scale=2).images[0]
+    assert picture.size == (128, 128)
+    assert pipeline.scheduler.config.steps_offset == 1
+    assert not pipeline.scheduler.config.set_alpha_to_one
+    reader = clip.load(work)[0].text_model
+    ids = torch.tensor([[0, 5, 6, 1]])
+    assert torch.allclose(pipeline.text_encoder(ids)[0], reader(ids)[0], atol=2e-2)
+    assert unet.load(work).config.cross_attention_dim == 16
+    assert not list(exported.parent.glob("*.new"))
+    for file in exported.rglob("*.json"):
+        assert str(work.folder) not in file.read_text()
+
+
+def test_the_tool_reads_the_export_and_it_is_measured(work: Work, exported: Path) -> None:
+    kept = '{"scale": 2.5}\n'
+    (exported / "zerocon.json").write_text(kept)
+    file = str(work.folder / "judges.safetensors")
+    run(Export(to=str(exported), judges=file), work)
+    assert (exported / "zerocon.json").read_text() == kept
+    run(Evaluation(generated=1, scenes=2, steps=2, weights=str(exported), judges=file), work)
+    found = work.facts("evaluate")["found"]
+    assert set(found["generated"]) == set(world.VALUES)
+    assert found["PSNR"]["all"] > 0
+    card = (exported / "README.md").read_text()
+    assert "| CLIP | caption among 64" in card and "1 pictures painted in 2 steps" in card
+    assert judges.load(Path(file)).read([world.render(world.sample(0))])
+
+
+def test_stages_are_named_with_their_settings() -> None:
+    stage = parse("unet:channels=32+64,compiled=false,lr=0.01", STAGES, "stage")
+    assert (stage.channels, stage.compiled, stage.lr) == ((32, 64), False, 0.01)
+    for name in STAGES:
+        parse(name, STAGES, "stage")
+
+
+def test_the_command(tmp_path: Path) -> None:
+    text = "scenes:train=2,validation=1,dressed=1"
+    done = CliRunner().invoke(command, ["mini", "--work", str(tmp_path), "--stage", text])
+    assert done.exit_code == 0, done.output
+    assert "scenes: train 2 of 2" in done.stderr and done.stdout == ""
+    wrong = CliRunner().invoke(command, ["mini", "--work", str(tmp_path), "--stage", "dream"])
+    assert "there are: " in str(wrong.exception)
