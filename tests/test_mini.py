@@ -1,0 +1,81 @@
+"""The embedded model, as it ships: the tool on trained weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import zerocon
+from zerocon import mini
+from zerocon.captioning import caption
+from zerocon.editing import edit
+from zerocon.images import fit, unfit
+from zerocon.library import _plan
+from zerocon.model.stable_diffusion import StableDiffusion
+
+FOX = Path(__file__).parent.parent / "examples" / "fox.png"
+
+
+@pytest.fixture(scope="module")
+def model() -> StableDiffusion:
+    return zerocon.load("mini", device="cpu")  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="module")
+def fox() -> Image.Image:
+    return Image.open(FOX).convert("RGB")
+
+
+def test_it_is_small_enough_to_ship_and_measured_defaults_lie_with_it() -> None:
+    sizes = {path: path.stat().st_size for path in mini.path().rglob("*") if path.is_file()}
+    assert sum(sizes.values()) <= 28e6 and max(sizes.values()) <= 15e6
+    assert mini.path() / "zerocon.json" in sizes and mini.path() / "README.md" in sizes
+
+
+def test_diffusers_loads_it_as_it_is() -> None:
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(mini.path())
+    pipeline.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(0)
+    painted = pipeline("a red fox", num_inference_steps=2, generator=generator).images[0]
+    assert painted.size == (128, 128)
+
+
+def test_the_captioner_sees_the_fox_and_clip_agrees(model: StableDiffusion, fox: Image.Image):
+    said = caption(fox, model)
+    assert "fox" in said and "orange" in said and "forest" in said
+    likeness = model.similarity(fox, [said, "a blue bus on the beach at night"])
+    assert likeness is not None and likeness[0] > likeness[1] + 0.1
+
+
+@pytest.mark.parametrize("remember", [False, True])
+def test_asking_for_nothing_gives_back_the_reconstruction(
+    model: StableDiffusion, fox: Image.Image, remember: bool
+) -> None:
+    """Zero direction, both guidances on, fifty steps: to the bit, or within 1e-4 in latents."""
+    settings = replace(model.settings, remember=remember)
+    kept = zerocon.invert(fox, model, settings=settings)
+    c = model.embed(kept.captions)
+    *_, latents = edit(model, kept, c, c, _plan(settings))
+    difference = float((latents - kept.latents[0]).abs().max())
+    assert difference <= (1e-4 if remember else 0.0)
+
+
+def test_an_edit_is_repeatable_costs_what_it_says_and_changes_the_picture(
+    model: StableDiffusion, fox: Image.Image
+) -> None:
+    first, second = (zerocon.edit(fox, to="cat", model=model) for _ in range(2))
+    assert first.picture.tobytes() == second.picture.tobytes()
+    assert (first.evaluations.forwards, first.evaluations.backwards) == (201, 50)
+    assert first.evaluations.total <= 260
+    assert "cat" in first.wording.target_caption
+    working = fit(fox, model.size, model.multiple)
+    plain = unfit(model.decode(model.encode(working.pixels))[0], working.frame)
+    changed = np.abs(np.asarray(first.picture, int) - np.asarray(plain, int)).mean()
+    assert 0.5 < changed < 64
