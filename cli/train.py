@@ -8,6 +8,8 @@ import click
 
 from . import options
 
+TIME = click.FloatRange(0, min_open=True)
+
 
 @click.command("train")
 @click.argument("name", type=click.Choice(["mini"]))
@@ -25,12 +27,7 @@ from . import options
     metavar="NAME:KEY=VALUE,...",
     help="What to run, with settings; repeat for several. [default: all, in order]",
 )
-@click.option(
-    "--time-limit",
-    "minutes",
-    type=click.FloatRange(0, min_open=True),
-    help="Minutes, of each stage.",
-)
+@click.option("--time-limit", "minutes", type=TIME, help="Minutes, of each stage.")
 @click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps. [default: best here]")
 @click.option("--workers", type=click.IntRange(1), default=1, help="Processes that draw scenes.")
 @options.talk
