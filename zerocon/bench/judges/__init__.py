@@ -60,6 +60,7 @@ def save(network: Classifiers, path: Path = WEIGHTS) -> None:
         n: w.half().contiguous() for n, w in network.state_dict().items() if w.is_floating_point()
     }
     save_file(weights, path)
+    path.chmod(0o644)  # it is saved for its owner's eyes only, and would be installed so
 
 
 def _pixels(picture: Image.Image) -> torch.Tensor:
