@@ -253,6 +253,14 @@ def test_the_caption_wins_when_it_fits_the_picture_best() -> None:
     assert found.changes == (Change("object", "house", "tree"),)
 
 
+def test_a_hair_s_breadth_does_not_contradict_the_caption() -> None:
+    def hardly(sentences: Sequence[str]) -> list[float]:
+        return [0.74, *(0.75 for _ in sentences[1:])]
+
+    found = understand("a fox", to="at night", see=hardly)
+    assert found.changes == (Change("time", "", "at night", "fox"),) and not found.warnings
+
+
 @pytest.mark.parametrize(
     ("to", "source", "warning"),
     [

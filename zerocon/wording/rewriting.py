@@ -19,6 +19,7 @@ from zerocon.wording.replacing import METHODS, put_added, put_attribute, put_obj
 from zerocon.wording.splicing import Step, locate
 
 See = Callable[[Sequence[str]], Sequence[float] | None]
+_SURER = 0.02  # cosines of paraphrases differ by less: no reason to contradict the caption
 _ASKED = 40  # sentences the picture is compared with: the commonest words of a family
 
 
@@ -150,4 +151,5 @@ def _seen(caption: str, part: Part, see: See | None) -> str:
     likeness = see([caption, *said.values()])
     if likeness is None:
         return ""
-    return max(zip(likeness, ["", *said], strict=True), key=lambda pair: pair[0])[1]
+    best, name = max(zip(likeness, ["", *said], strict=True), key=lambda pair: pair[0])
+    return name if best > likeness[0] + _SURER else ""
