@@ -39,8 +39,8 @@ def command(image: Path, output: Path | None, compare: Path | None, **values: An
         check_output(path, overwrite=values["overwrite"], source=image)
     if compare and compare.resolve() == output.resolve():
         raise click.UsageError("--compare and -o name the same file")
-    if values["inversion"] and values["steps"] is not None:
-        raise click.UsageError("the inversion has its own number of steps; leave --steps out")
+    if values["inversion"] and (values["steps"], values["scheme"]) != (None, None):
+        raise click.UsageError("the inversion has its own steps and scheme; leave both out")
     given = options.given(values)
 
     import zerocon

@@ -21,6 +21,8 @@ from .bar import progress
 @options.form
 @options.talk
 @options.steps
+@options.scheme
+@options.seed
 @options.weights
 def command(image: Path, output: Path | None, **values: Any) -> None:
     """Keep the way from IMAGE to noise, for many edits.

@@ -8,7 +8,7 @@ import click
 
 from . import options, report
 
-FAMILIES = ("guidance",)
+FAMILIES = ("scheme", "guidance")
 
 
 @click.command("methods")
@@ -17,7 +17,7 @@ FAMILIES = ("guidance",)
 def command(form: str, quiet: bool) -> None:
     """List the methods and their options.
 
-    Each is asked for with --guidance NAME:KEY=VALUE,KEY=VALUE; shown are the defaults.
+    Each is asked for with --FAMILY NAME:KEY=VALUE,KEY=VALUE; shown are the defaults.
     """
     from zerocon.registry import available, describe
 

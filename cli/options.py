@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from zerocon.settings import DEFAULT_CAPTIONER, DEFAULT_CLIP, DEFAULT_MODEL, DIRECTIONS, Settings
+from zerocon.settings import (
+    DEFAULT_CAPTIONER,
+    DEFAULT_CLIP,
+    DEFAULT_MODEL,
+    DIRECTIONS,
+    HALVES,
+    POSITIONS,
+    Settings,
+)
 
 if TYPE_CHECKING:
     from zerocon import Model
@@ -26,6 +34,16 @@ def share(text: str) -> tuple[float, float]:
         return float(first), float(last)
     except ValueError:
         raise click.BadParameter(f"{text!r} is not like 0..0.6") from None
+
+
+def scale(text: str) -> float | tuple[float, float]:
+    """A number, or ``A..B``."""
+    if ".." in text:
+        return share(text)
+    try:
+        return float(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is neither a number nor like 7..3") from None
 
 
 def together(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
@@ -50,11 +68,13 @@ def given(values: Mapping[str, Any]) -> dict[str, Any]:
     if named.get("guidance") == ("none",):
         named["guidance"] = ()
     Settings().overlay(named)
-    if named.get("guidance"):
+    methods = [("guidance", text) for text in named.get("guidance", ())]
+    methods += [("scheme", named["scheme"])] if "scheme" in named else []
+    if methods:
         from zerocon.registry import available, parse  # needs torch, hence last
 
-        for text in named["guidance"]:
-            parse(text, available("guidance"), "guidance")
+        for family, text in methods:
+            parse(text, available(family), family)
     return named
 
 
@@ -128,6 +148,14 @@ weights = together(
 
 steps = click.option("--steps", type=int, help=f"Steps from noise to picture. {_default('steps')}")
 
+seed = click.option("--seed", type=int, help=f"Of all chance there is. {_default('seed')}")
+
+scheme = click.option(
+    "--scheme",
+    metavar="NAME:KEY=VALUE,...",
+    help=f"How the picture is inverted, see `zerocon methods`. {_default('scheme')}",
+)
+
 guidance = click.option(
     "--guidance",
     multiple=True,
@@ -145,7 +173,13 @@ remember = click.option(
 
 method = together(
     steps,
-    click.option("--scale", type=float, help=f"Classifier-free guidance. {_default('scale')}"),
+    scheme,
+    click.option(
+        "--scale",
+        type=scale,
+        metavar="W or A..B",
+        help=f"Classifier-free guidance; A..B from noise to picture. {_default('scale')}",
+    ),
     click.option("--strength", type=float, help=f"Of the edit direction. {_default('strength')}"),
     guidance,
     click.option(
@@ -161,8 +195,37 @@ method = together(
         f"[default: {'..'.join(map(str, Settings.guided))}]",
     ),
     click.option(
+        "--positions",
+        type=click.Choice(POSITIONS),
+        help="Add the direction at all positions of the caption, or not at words that stay. "
+        f"{_default('positions')}",
+    ),
+    click.option(
+        "--half",
+        type=click.Choice(HALVES),
+        help="The sentence guidance reads the edit under: the wish, the caption as the released "
+        f"pix2pix-zero does, or both. {_default('half')}",
+    ),
+    click.option(
+        "--looks",
+        type=int,
+        help="Evaluations of a guided step: 1 saves one, and is a little less exact. "
+        f"{_default('looks')}",
+    ),
+    click.option(
+        "--balance",
+        type=float,
+        help="Let later guidances pull this many times as hard as the first, measured once. "
+        "[default: their own weights]",
+    ),
+    click.option(
+        "--corrected/--plain-ddim",
+        default=None,
+        help="Walk as a difference from the source, or denoise as DDIM does. [default: corrected]",
+    ),
+    click.option(
         "--cap", type=float, help="Longest guidance gradient, in lengths of the latents. [no cap]"
     ),
     remember,
-    click.option("--seed", type=int, help=f"For the guidance's samples. {_default('seed')}"),
+    seed,
 )

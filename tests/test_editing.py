@@ -6,10 +6,11 @@ import torch
 from gaussian import GaussianWorld
 
 from zerocon.diffusion import coefficients, move
-from zerocon.editing import Plan, capped, edit
+from zerocon.editing import Plan, capped, edit, nudge, recall, weigh
 from zerocon.evaluations import BACKWARD, counting
 from zerocon.guidance import Contrastive, CrossAttention
-from zerocon.inversion import Inversion, ascend, recollect
+from zerocon.inversion import Inversion, recollect
+from zerocon.scheme import DDIM
 
 BOTH = (CrossAttention(0.1), Contrastive(5.0))
 
@@ -21,7 +22,7 @@ def model():
 
 def invert(model, x, c, steps=6, watches=frozenset()):
     schedule = model.schedule(steps)
-    path = ascend(model, x, c, schedule, watches)
+    path = DDIM()(model, x, c, schedule, watches)
     return Inversion.along(
         path, schedule=schedule, captions=("",) * len(c), model="t", recipe={}, watches=watches
     )
@@ -30,7 +31,7 @@ def invert(model, x, c, steps=6, watches=frozenset()):
 def run(model, x, c, edited, plan, steps=6):
     inversion = invert(model, x, c, steps, plan.watches if plan.remember else frozenset())
     *_, out = edit(model, inversion, c, edited, plan)
-    return out
+    return out.latents
 
 
 @pytest.mark.parametrize("guidance", [(), (CrossAttention(0.1),), (Contrastive(5.0),), BOTH])
@@ -78,7 +79,7 @@ def test_the_difference_form_is_two_branches_with_direct_inversion():
         closed = psi / phi * (inversion.eps[level] - inversion.eps[level - 1])
         assert torch.allclose(error, closed, atol=1e-12)
     *_, ours = edit(world, inversion, c, edited, Plan(scale=1.0))
-    assert torch.allclose(ours, branch, atol=1e-10)
+    assert torch.allclose(ours.latents, branch, atol=1e-10)
 
 
 def test_an_edit_moves_a_gaussian_by_what_was_asked():
@@ -86,7 +87,7 @@ def test_an_edit_moves_a_gaussian_by_what_was_asked():
     c, edited = world.say(0.0, 0.0), world.say(1.0, -0.5)
     x = torch.randn(1, 2, 8, 8, dtype=torch.float64) * 0.5
     *_, out = edit(world, invert(world, x, c, steps=200), c, edited, Plan(scale=1.0))
-    moved = (out - x).mean((0, 2, 3))
+    moved = (out.latents - x).mean((0, 2, 3))
     assert torch.allclose(moved, torch.tensor([1.0, -0.5], dtype=torch.float64), atol=0.05)
 
 
@@ -149,7 +150,7 @@ def test_a_recollected_inversion_edits_as_the_first_did(model):
         seen = tuple(recollect(model, bare, c, plan.watches))
     assert spent.forwards == 6
     *_, second = edit(model, replace(bare, seen=seen, watches=plan.watches), c, edited, plan)
-    assert torch.allclose(first, second, atol=1e-3)
+    assert torch.allclose(first, second.latents, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -169,6 +170,126 @@ def test_the_cost_of_fifty_steps(model, plan, forwards, backwards):
     assert spent.total == pytest.approx(forwards + BACKWARD * backwards)
     if plan.guidance and plan.remember:
         assert spent.total <= 260
+
+
+@pytest.mark.parametrize(
+    ("plan", "forwards", "backwards"),
+    [
+        (Plan(5.0, BOTH, looks=1), 51 + 50 + 50, 50),
+        (Plan(5.0, BOTH, looks=1, guided=(0.0, 0.5)), 51 + 25 + 25 + 50, 25),
+        (Plan(5.0, BOTH, half="both"), 51 + 100 + 100, 100),
+        (Plan(5.0, BOTH, balance=1.0), 51 + 50 + 100 + 1, 50 + 2),
+    ],
+)
+def test_the_cost_of_the_other_ways(model, plan, forwards, backwards):
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    with counting() as spent:
+        run(model, x, c, model.embed(["a dog"]), plan, steps=50)
+    assert (spent.forwards, spent.backwards) == (forwards, backwards)
+
+
+@pytest.mark.parametrize("plan", [Plan(5.0, BOTH, half="source"), Plan(5.0, BOTH, half="both")])
+def test_any_half_leaves_alone_what_nobody_asked_to_change(model, plan):
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    assert torch.equal(run(model, x, c, c, replace(plan, remember=False)), x)
+
+
+def test_one_look_and_two_differ_by_the_size_of_the_step_that_guidance_takes(model):
+    """Property: the difference is of the order of the pull, so it vanishes with the weight."""
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    edited = model.embed(["a dog"])
+
+    def gap(weight):
+        plan = Plan(1.0, (CrossAttention(weight),))
+        return float((run(model, x, c, edited, plan) - run(
+            model, x, c, edited, replace(plan, looks=1)
+        )).norm())  # fmt: skip
+
+    small, large = gap(0.1), gap(1.0)
+    assert 0 < small < 0.3 * large
+
+
+def test_the_released_code_keeps_the_half_that_is_not_pulled_at_first(model):
+    """pix2pix-zero moves its latents by the maps of the caption, whose gradient starts at zero."""
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    edited, plan = model.embed(["a dog"]), Plan(5.0, (CrossAttention(1.0),), remember=False)
+    inversion = invert(model, x, c)
+    source, t = recall(inversion, 6, c, plan), inversion.schedule.times[6]
+
+    def pull(half):
+        one = replace(plan, half=half)
+        weights = torch.ones(1, 1)
+        return nudge(model, source.x, t, source, c, edited, one, weights).gradient
+
+    assert not pull("source").any()
+    assert pull("edited").norm() > 0
+    # a mean over both sentences' maps halves what each of them says
+    assert torch.allclose(pull("both"), pull("edited") / 2, atol=1e-8)
+
+
+def test_balanced_guidances_pull_in_the_proportion_asked_for(model):
+    x, c = torch.randn(2, 4, 8, 8), model.embed(["a cat", "the bus"])
+    edited = model.embed(["a dog", "the hut"])
+    plan = Plan(5.0, BOTH, balance=0.5, seeds=(0, 1))
+    inversion = invert(model, x, c, watches=plan.watches)
+    source, t = recall(inversion, 6, c, plan), inversion.schedule.times[6]
+    weights = weigh(model, source.x, t, source, c, edited, plan)
+    assert torch.allclose(weights[0], torch.tensor(0.1))
+
+    def lengths(row):
+        alone = torch.zeros_like(weights)
+        alone[row] = weights[row]
+        pull = nudge(model, source.x, t, source, c, edited, plan, alone).gradient
+        return pull.flatten(1).norm(dim=1)
+
+    assert torch.allclose(lengths(1), 0.5 * lengths(0), rtol=1e-3)
+
+
+def test_without_correction_it_is_plain_ddim(model):
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    edited = model.embed(["a dog"])
+    inversion = invert(model, x, c)
+    plain, alphas = inversion.latents[-1], inversion.schedule.alphas
+    for level in range(6, 0, -1):
+        t = inversion.schedule.times[level]
+        with torch.no_grad():
+            said = model.eps(plain, t, c.tokens), model.eps(plain, t, edited.tokens)
+        plain = move(plain, said[0] + 3 * (said[1] - said[0]), alphas[level], alphas[level - 1])
+    *_, ours = edit(model, inversion, c, edited, Plan(3.0, corrected=False))
+    assert torch.allclose(ours.latents, plain, atol=1e-3)
+
+
+def test_the_scale_may_run_from_noise_to_picture(model):
+    assert [Plan((8.0, 4.0)).scale_at(done) for done in (0.0, 0.5, 1.0)] == [8.0, 6.0, 4.0]
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    edited = model.embed(["a dog"])
+    level = run(model, x, c, edited, Plan(5.0))
+    assert torch.equal(run(model, x, c, edited, Plan((5.0, 5.0))), level)
+    assert not torch.equal(run(model, x, c, edited, Plan((5.0, 1.0))), level)
+
+
+def test_a_step_says_where_it_stands():
+    """In the Gaussian world a step's clean guess is the exact posterior mean's difference."""
+    world = GaussianWorld()
+    c, edited = world.say(0.0, 0.0), world.say(1.0, -0.5)
+    x = torch.randn(1, 2, 4, 4, dtype=torch.float64) * 0.5
+    inversion = invert(world, x, c, steps=50)
+    steps = list(edit(world, inversion, c, edited, Plan(scale=1.0)))
+    assert [step.level for step in steps] == list(range(49, -1, -1))
+    for step in steps:
+        assert torch.allclose(step.latents - step.difference, inversion.latents[step.level])
+    assert torch.allclose(steps[-1].clean, steps[-1].latents, atol=0.01)
+    moved = (steps[0].clean - x).mean((0, 2, 3))  # nearly all noise: what the sentences say
+    assert torch.allclose(moved, torch.tensor([1.0, -0.5], dtype=torch.float64), atol=0.05)
+    assert steps[0].losses is None
+
+
+def test_a_step_tells_the_losses_of_each_guidance_and_picture(model):
+    x, c = torch.randn(2, 4, 8, 8), model.embed(["a cat", "the bus"])
+    edited, plan = model.embed(["a dog", "the hut"]), Plan(5.0, BOTH, seeds=(0, 1))
+    inversion = invert(model, x, c, watches=plan.watches)
+    for step in edit(model, inversion, c, edited, plan):
+        assert step.losses.shape == (2, 2) and (step.losses >= 0).all()
 
 
 def test_guided_steps_are_counted_from_noise():
@@ -209,5 +330,5 @@ def test_a_half_precision_network_edits_in_float32():
     c, edited = model.embed(["a cat"]), model.embed(["a dog"])
     inversion = invert(model, x, c, watches=Plan(5.0, BOTH).watches)
     assert next(iter(inversion.seen[1].maps.values())).dtype == torch.bfloat16
-    for latents in edit(model, inversion, c, edited, Plan(5.0, BOTH)):
-        assert latents.dtype == torch.float32 and latents.isfinite().all()
+    for step in edit(model, inversion, c, edited, Plan(5.0, BOTH)):
+        assert step.latents.dtype == torch.float32 and step.latents.isfinite().all()

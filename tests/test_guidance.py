@@ -1,7 +1,12 @@
+from dataclasses import replace
+
 import pytest
+import tiny
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
+from zerocon.attention import watch
 from zerocon.guidance import GUIDANCE, Contrastive, CrossAttention, aligned, places
 from zerocon.observation import Observation, grid
 
@@ -11,7 +16,7 @@ SAME = ((0, 5, 6, 1),)
 def show(maps=None, features=None, ids=SAME, seeds=(0,), size=(8, 8)):
     x = torch.zeros(len(ids), 4, *size)
     maps = {} if maps is None else {"layer.attn2": maps}
-    features = {} if features is None else {"layer.attn1": features}
+    features = {} if features is None else {"up_blocks.0.attn1": features}
     return Observation(x, x, ids, seeds, maps, features)
 
 
@@ -192,3 +197,57 @@ def test_a_layer_that_fits_no_level_is_an_error():
 def test_contrastive_refuses_impossible_options(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Contrastive(**wrong)
+
+
+# which layers
+
+
+def test_coarser_layers_leave_the_finest_blocks_out_of_the_backward_pass():
+    model = tiny.model()
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    for layers, reached in (("all", True), ("half", False)):
+        touched: list[Tensor] = []
+        guidance = CrossAttention(layers=layers)
+        with torch.enable_grad(), watch(model.unet, guidance.watches) as seen:
+            eps = model.eps(x.requires_grad_(), 500, c.tokens)
+        for name, maps in seen.maps.items():
+            if name.startswith("up_blocks.1."):
+                maps.register_hook(touched.append)
+        now = Observation(x, eps, c.ids, (0,), seen.maps)
+        was = replace(now.detach(), maps={k: v.detach() + 0.1 for k, v in seen.maps.items()})
+        torch.autograd.grad(guidance(was, now), x)
+        assert bool(touched) == reached, layers
+
+
+def test_a_coarser_choice_is_the_loss_of_its_layers_alone():
+    fine, coarse = torch.rand(1, 2, 64, 4), torch.rand(1, 2, 16, 4)
+    x = torch.zeros(1, 4, 8, 8)
+
+    def show_both(shift):
+        maps = {"fine.attn2": fine + shift, "coarse.attn2": coarse + shift}
+        return Observation(x, x, SAME, (0,), maps)
+
+    whole = CrossAttention()(show_both(0.0), show_both(0.1))
+    half = CrossAttention(layers="half")(show_both(0.0), show_both(0.1))
+    assert torch.allclose(whole, torch.tensor(0.01 * (64 + 16) * 4))
+    assert torch.allclose(half, torch.tensor(0.01 * 16 * 4))
+
+
+def test_contrastive_may_read_the_encoder_instead():
+    assert Contrastive(features="encoder").watches == {"down_blocks.*.attn1"}
+    k = smooth(1, 64, 8)
+    x = torch.zeros(1, 4, 8, 8)
+
+    def show_encoder(features):
+        others = torch.randn(1, 64, 8)
+        parts = {"down_blocks.0.attn1": features, "up_blocks.0.attn1": others}
+        return Observation(x, x, SAME, (0,), {}, parts)
+
+    loss = Contrastive(features="encoder")
+    assert abs(float(loss(show_encoder(k), show_encoder(k)))) < 1e-6
+    assert loss(show_encoder(k), show_encoder(k.flip(1))) > 0
+    for wrong in ({"features": "middle"}, {"targets": "firm"}):
+        with pytest.raises(ValueError, match="must be"):
+            Contrastive(**wrong)
+    with pytest.raises(ValueError, match="layers must be"):
+        CrossAttention(layers="some")

@@ -7,7 +7,8 @@ from safetensors.torch import save_file
 
 from zerocon.attention import CROSS
 from zerocon.evaluations import counting
-from zerocon.inversion import Inversion, ascend
+from zerocon.inversion import Inversion
+from zerocon.scheme import DDIM
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def model():
 @pytest.fixture(scope="module")
 def inversion(model):
     c, schedule = model.embed(["a cat"]), model.schedule(5)
-    path = ascend(model, torch.randn(1, 4, 8, 6), c, schedule, {CROSS})
+    path = DDIM()(model, torch.randn(1, 4, 8, 6), c, schedule, {CROSS})
     return Inversion.along(
         path,
         schedule=schedule,
@@ -37,7 +38,7 @@ def test_a_path_has_a_place_and_an_eps_at_every_level(inversion):
 
 def test_inverting_takes_one_evaluation_a_level(model):
     with counting() as spent:
-        list(ascend(model, torch.randn(1, 4, 8, 8), model.embed(["x"]), model.schedule(7)))
+        list(DDIM()(model, torch.randn(1, 4, 8, 8), model.embed(["x"]), model.schedule(7)))
     assert (spent.forwards, spent.backwards) == (8, 0)
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 LAYERS = {
-    0: "diffusion errors evaluations files images registry settings shapes",
+    0: "chance diffusion errors evaluations files images registry settings shapes",
     1: "attention captioning mini model observation world",
-    2: "direction guidance inversion sentences wording",
+    2: "direction guidance inversion scheme sentences wording",
     3: "editing library",
     4: "bench cli mini.training",
 }

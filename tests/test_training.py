@@ -36,7 +36,7 @@ from zerocon.registry import parse
 SHORT = {"steps": 2, "batch": 4, "warmup": 0}
 SCENES = Scenes(train=12, validation=6, dressed=4)
 TINY = {
-    "vae": Vae(**SHORT, channels=(8, 8, 8, 8), crop=32, judged=2),
+    "vae": Vae(**SHORT, channels=(8, 8, 8, 8), crop=32, judged=2, compiled=False),
     "clip": Clip(**SHORT, width=16, layers=1, sight=16, sight_layers=1),
     "captioner": Captioner(**SHORT, width=16, sight_layers=1, layers=1),
     "unet": UNet(**SHORT, channels=(16, 16, 16), heads=2, compiled=False),

@@ -15,6 +15,7 @@ from zerocon.shapes import CrossMaps, Features
 
 CROSS = "*.attn2"  # every cross-attention layer
 DECODER_SELF = "up_blocks.*.attn1"  # the self-attention layers of the decoder
+ENCODER_SELF = "down_blocks.*.attn1"  # those of the encoder
 
 
 @dataclass

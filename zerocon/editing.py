@@ -18,9 +18,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from math import sqrt
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from torch import Tensor
 
 from zerocon.diffusion import coefficients
 from zerocon.guidance import Guidance
@@ -36,10 +38,14 @@ if TYPE_CHECKING:
 class Plan:
     """How an edit is walked; the numbers come from ``Settings``, which explains them."""
 
-    scale: float
+    scale: float | tuple[float, float]
     guidance: Sequence[Guidance] = ()
     guided: tuple[float, float] = (0.0, 1.0)
+    half: str = "edited"
+    looks: int = 2
+    balance: float | None = None
     cap: float | None = None
+    corrected: bool = True
     remember: bool = True
     seeds: tuple[int, ...] = (0,)
 
@@ -47,32 +53,78 @@ class Plan:
         """Whether guidance acts after this share of the steps, counted from noise."""
         return bool(self.guidance) and self.guided[0] <= done < self.guided[1]
 
+    def scale_at(self, done: float) -> float:
+        """The guidance scale after this share of the steps, counted from noise."""
+        first, last = self.scale if isinstance(self.scale, tuple) else (self.scale, self.scale)
+        return first + done * (last - first)
+
     @property
     def watches(self) -> frozenset[str]:
         """Every layer some guidance wants to see."""
         return frozenset(pattern for each in self.guidance for pattern in each.watches)
 
 
+@dataclass(frozen=True)
+class Step:
+    """Where an edit stands after one step.
+
+    ``latents`` is the edited picture at ``level`` (0 is the picture), ``difference`` how far it is
+    from the source there, ``clean`` the picture it would be if the rest of the way were one step.
+    ``losses`` are the guidances' weighted losses (guidances, pictures), None where none acted.
+    """
+
+    level: int
+    latents: Latents
+    difference: Latents
+    clean: Latents
+    losses: Tensor | None
+
+
+class Pull(NamedTuple):
+    """What guidance says at one level, and the eps under the wish that it saw on the way."""
+
+    gradient: Latents
+    losses: Tensor
+    wished: Latents | None
+
+
 @torch.no_grad()
 def edit(
     model: Model, inversion: Inversion, c: Conditioning, edited: Conditioning, plan: Plan
-) -> Iterator[Latents]:
-    """Walk a batch of edits from noise to picture, yielding the edited latents after every step.
+) -> Iterator[Step]:
+    """Walk a batch of edits from noise to picture, yielding after every step.
 
     ``c`` describes the sources and ``edited`` (``c + dc``) the wish, one sentence per picture; the
-    last latents yielded are the result. Stop whenever you like: there is nothing to close.
+    last step's latents are the result. Stop whenever you like: there is nothing to close.
     """
-    alphas = inversion.schedule.alphas
-    difference = torch.zeros_like(inversion.latents[0])
-    for level in range(inversion.schedule.steps, 0, -1):
-        t, source = inversion.schedule.times[level], recall(inversion, level, c, plan)
+    alphas, steps = inversion.schedule.alphas, inversion.schedule.steps
+    difference, weights = torch.zeros_like(inversion.latents[0]), None
+    for level in range(steps, 0, -1):
+        done, t = 1 - level / steps, inversion.schedule.times[level]
+        source = recall(inversion, level, c, plan)
         phi, psi = coefficients(alphas[level - 1], alphas[level])
-        x = source.x + difference
-        if plan.guides(1 - level / inversion.schedule.steps):
-            x = x - nudge(model, x, t, source, c, edited, plan)
-        eps, eps_source = predict(model, x, t, source, c, edited, plan)
-        difference = ((x - source.x) - psi * (eps - eps_source)) / phi
-        yield inversion.latents[level - 1] + difference
+        x, pull = source.x + difference, None
+        if plan.guides(done):
+            weights = weigh(model, x, t, source, c, edited, plan) if weights is None else weights
+            pull = nudge(model, x, t, source, c, edited, plan, weights)
+        back = 0.0 if pull is None else pull.gradient
+        if pull is None or plan.looks == 2:
+            plain, wished, own = predict(model, x - back, t, source, c, edited, plan)
+        else:  # at x, where guidance has looked already
+            plain, wished, own = predict(model, x, t, source, c, edited, plan, pull.wished)
+        if not plan.corrected:  # what leads back along the path, whatever the network says there
+            own = (inversion.latents[level] - phi * inversion.latents[level - 1]) / psi
+        eps = plain + plan.scale_at(done) * (wished - plain)
+        difference = x - back - source.x
+        clean = (difference - sqrt(1 - alphas[level]) * (eps - own)) / sqrt(alphas[level])
+        difference = (difference - psi * (eps - own)) / phi
+        yield Step(
+            level - 1,
+            inversion.latents[level - 1] + difference,
+            difference,
+            inversion.latents[0] + clean,
+            None if pull is None else pull.losses,
+        )
 
 
 def recall(inversion: Inversion, level: int, c: Conditioning, plan: Plan) -> Observation:
@@ -94,19 +146,77 @@ def nudge(
     c: Conditioning,
     edited: Conditioning,
     plan: Plan,
-) -> Latents:
-    """The step away from the source that the guidances would take back: their weighted gradient."""
+    weights: Tensor,
+) -> Pull:
+    """The step away from the source that the guidances would take back: their weighted gradient.
+
+    ``weights`` are (guidances, pictures).
+    """
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        if plan.remember:
-            now = observe(model, x, t, edited, plan.watches, plan.seeds)
-        else:  # both in one batch: what is equal then comes out equal to the last bit
-            beside = torch.cat([source.x, x])
-            both = observe(model, beside, t, c + edited, plan.watches, plan.seeds * 2)
-            source, now = both.rows(slice(len(x))).detach(), both.rows(slice(len(x), None))
-        loss = torch.stack([each.weight * each(source, now) for each in plan.guidance]).sum()
-        (gradient,) = torch.autograd.grad(loss, x)
-    return gradient if plan.cap is None else capped(gradient, x.detach(), plan.cap)
+        losses, wished = compare(model, x, t, source, c, edited, plan)
+        losses = weights.to(losses) * losses
+        (gradient,) = torch.autograd.grad(losses.sum(), x)
+    gradient = gradient if plan.cap is None else capped(gradient, x.detach(), plan.cap)
+    return Pull(gradient, losses.detach(), wished)
+
+
+def weigh(
+    model: Model,
+    x: Latents,
+    t: int,
+    source: Observation,
+    c: Conditioning,
+    edited: Conditioning,
+    plan: Plan,
+) -> Tensor:
+    """Weights of the guidances, (guidances, pictures): their own, or balanced by a first look.
+
+    With ``plan.balance`` each one after the first pulls, here, that many times as hard as the first
+    does. A pull of no length has no balance; those weights stay as they are.
+    """
+    own = torch.tensor([[each.weight] * len(x) for each in plan.guidance], device=x.device)
+    if plan.balance is None or len(own) < 2:
+        return own
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        losses, _ = compare(model, x, t, source, c, edited, plan)
+        pulls = [torch.autograd.grad(loss.sum(), x, retain_graph=True)[0] for loss in losses]
+    lengths = own.abs() * torch.stack([pull.flatten(1).norm(dim=1) for pull in pulls]).to(own)
+    factors = plan.balance * lengths[0] / lengths
+    factors[0] = 1.0
+    return own * torch.where((lengths > 0) & (lengths[0] > 0), factors, 1.0)
+
+
+def compare(
+    model: Model,
+    x: Latents,
+    t: int,
+    source: Observation,
+    c: Conditioning,
+    edited: Conditioning,
+    plan: Plan,
+) -> tuple[Tensor, Latents | None]:
+    """Unweighted losses (guidances, pictures) of ``x`` against its source; eps under the wish.
+
+    ``plan.half`` says under which sentence ``x`` is read: the wish, the caption (as in the released
+    pix2pix-zero), or each in turn. Under the caption alone nothing is learned about the wish.
+    """
+    n, told = len(x), {"edited": edited, "source": c, "both": edited + c}[plan.half]
+    here, said = x.repeat(len(told) // n, 1, 1, 1), told
+    if not plan.remember:  # all in one batch: what is equal then comes out equal to the last bit
+        here, said = torch.cat([source.x, here]), c + told
+    seen = observe(model, here, t, said, plan.watches, plan.seeds * (len(said) // n))
+    if not plan.remember:
+        source, seen = seen.rows(slice(n)).detach(), seen.rows(slice(n, None))
+    halves = [seen.rows(slice(i, i + n)) for i in range(0, len(told), n)]
+    rows = [slice(i, i + 1) for i in range(n)]
+    losses = [
+        [torch.stack([each(source.rows(i), half.rows(i)) for half in halves]).mean() for i in rows]
+        for each in plan.guidance
+    ]
+    wished = None if plan.half == "source" else halves[0].eps.detach()
+    return torch.stack([torch.stack(row) for row in losses]), wished
 
 
 def predict(
@@ -117,16 +227,18 @@ def predict(
     c: Conditioning,
     edited: Conditioning,
     plan: Plan,
-) -> tuple[Latents, Latents]:
-    """Guided epsilon at ``x``, and the source's own to compare it with."""
-    if plan.remember:
-        tokens = torch.cat([c.tokens, edited.tokens])
-        plain, wished = model.eps(torch.cat([x, x]), t, tokens).chunk(2)
-        eps_source = source.eps
-    else:
-        tokens = torch.cat([c.tokens, c.tokens, edited.tokens])
-        eps_source, plain, wished = model.eps(torch.cat([source.x, x, x]), t, tokens).chunk(3)
-    return plain + plan.scale * (wished - plain), eps_source
+    wished: Latents | None = None,
+) -> tuple[Latents, Latents, Latents]:
+    """Eps at ``x`` under the caption and under the wish (unless known), and the source's own."""
+    here, tokens = [x], [c.tokens]
+    if not plan.remember:
+        here, tokens = [source.x, *here], [c.tokens, *tokens]
+    if wished is None:
+        here, tokens = [*here, x], [*tokens, edited.tokens]
+    said = list(model.eps(torch.cat(here), t, torch.cat(tokens)).chunk(len(here)))
+    own = source.eps if plan.remember else said.pop(0)
+    plain = said.pop(0)
+    return plain, said[0] if wished is None else wished, own
 
 
 def capped(gradient: Latents, x: Latents, cap: float) -> Latents:

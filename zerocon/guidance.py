@@ -10,9 +10,9 @@ To add one: a class, a line in ``GUIDANCE`` at the foot, a test, a row in the RE
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from itertools import pairwise
 from typing import ClassVar, Literal, Protocol, runtime_checkable
@@ -21,10 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zerocon.attention import CROSS, DECODER_SELF
+from zerocon.attention import CROSS, DECODER_SELF, ENCODER_SELF
+from zerocon.chance import stream
 from zerocon.observation import Ids, Observation, grid
 from zerocon.shapes import Scalar
 
+FINEST = {"all": 1, "half": 2, "quarter": 4}  # divisor of the latents' sides, by choice of layers
 REFERENCE_AREA = 64 * 64  # latent positions of the picture for which the papers' weights were found
 
 
@@ -48,33 +50,48 @@ class CrossAttention:
     Sum over layers, pixels and words of the squared difference of the attention maps, mean over
     heads. When the two sentences differ in length only words that both share are compared, paired
     by their longest common subsequence; otherwise the maps of unrelated words would be tied.
+
+    ``layers`` leaves out the finest maps: "half" keeps those of at most half the latents' sides (32
+    and less for 64), "quarter" those of a quarter (16 and 8); the backward pass then ends there.
     """
 
     weight: float = (
         0.1  # pix2pix-zero's step size; not divided by the area, its gradient needs none
     )
+    layers: Literal["all", "half", "quarter"] = "all"
 
     watches: ClassVar[Collection[str]] = frozenset({CROSS})
+
+    def __post_init__(self) -> None:
+        _choice("layers", self.layers, tuple(FINEST))
 
     def __call__(self, source: Observation, edited: Observation) -> Scalar:
         losses = []
         for picture, (before, after) in enumerate(zip(source.ids, edited.ids, strict=True)):
             for name, maps in edited.maps.items():
+                if not self._takes(maps, edited.size):
+                    continue
                 left, right = _shared(before, after, maps.shape[-1])
                 was = source.maps[name][picture][..., left].float()
                 now = maps[picture][..., right].float()
                 losses.append((now - was).square().sum((-2, -1)).mean())
         return torch.stack(losses).sum()
 
+    def _takes(self, maps: Tensor, latents: tuple[int, int]) -> bool:
+        if self.layers == "all":
+            return True
+        return grid(maps.shape[-2], latents)[0] * FINEST[self.layers] <= latents[0]
+
 
 @dataclass(frozen=True)
 class Contrastive:
     """Keep each patch closest to its own old self (the CUT loss, after CUT, CDS, zeroCon).
 
-    Patches of the decoder's self-attention features; each edited patch should resemble the source
-    patch of its own place more than the source patches of other places. Cross-entropy over the
-    patches of one picture, mean over patches, sizes and layers, scaled by the latents' area since
-    the gradient of a mean thins out as pictures grow.
+    Patches of self-attention features: the decoder's, as in CDS, or the encoder's, where ZeCon took
+    its own and the backward pass ends after a third of the network. Each edited patch should
+    resemble the source patch of its own place more than the source patches of other places.
+    Cross-entropy over the patches of one picture, mean over patches, sizes and layers, scaled by
+    the latents' area since the gradient of a mean thins out as pictures grow.
 
     ``soft`` targets ask for the source's own resemblances instead of certainty. A plain contrast
     pushes even a perfect reconstruction, because neighbours resemble each other; the soft one rests
@@ -86,8 +103,7 @@ class Contrastive:
     patches: int = 256  # per layer and size, as in CUT
     sizes: tuple[int, ...] = (1, 2)  # patch sides in feature positions, as in CDS
     targets: Literal["soft", "hard"] = "soft"
-
-    watches: ClassVar[Collection[str]] = frozenset({DECODER_SELF})
+    features: Literal["decoder", "encoder"] = "decoder"
 
     def __post_init__(self) -> None:
         if self.temperature <= 0:
@@ -96,13 +112,17 @@ class Contrastive:
             raise ValueError(f"patches must be at least 2 to be told apart, not {self.patches}")
         if not self.sizes or min(self.sizes) < 1:
             raise ValueError("sizes must be one or more whole numbers from 1, such as 1+2")
-        if self.targets not in ("soft", "hard"):
-            raise ValueError(f'targets must be soft or hard, not "{self.targets}"')
+        _choice("targets", self.targets, ("soft", "hard"))
+        _choice("features", self.features, ("decoder", "encoder"))
+
+    @property
+    def watches(self) -> Collection[str]:
+        return frozenset({DECODER_SELF if self.features == "decoder" else ENCODER_SELF})
 
     def __call__(self, source: Observation, edited: Observation) -> Scalar:
         losses = []
         for picture, seed in enumerate(edited.seeds):
-            for name, features in edited.features.items():
+            for name, features in self._mine(edited.features):
                 for size in self.sizes:
                     q, k = (
                         self._patches(part[picture], edited.size, size, name, seed)
@@ -112,6 +132,11 @@ class Contrastive:
         terms = len(losses) / len(edited.seeds)  # layers x sizes: the mean runs within a picture
         height, width = edited.size
         return torch.stack(losses).sum() * (height * width / REFERENCE_AREA / terms)
+
+    def _mine(self, features: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """The layers that this guidance watches, whatever others watch."""
+        (pattern,) = self.watches
+        return ((name, part) for name, part in features.items() if fnmatchcase(name, pattern))
 
     def _patches(
         self, features: Tensor, latents: tuple[int, int], size: int, name: str, seed: int
@@ -137,14 +162,17 @@ class Contrastive:
         return divergence + pull - pull.detach()
 
 
+def _choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f'{name} must be {" or ".join(known)}, not "{value}"')
+
+
 @lru_cache(maxsize=512)
 def places(seed: int, name: str, height: int, width: int, count: int) -> Tensor:
     """Positions of ``count`` patches on a map: a pure function of seed, layer and size, sorted."""
     if height * width <= count:
         return torch.arange(height * width)
-    key = f"{seed}/{name}/{height}x{width}".encode()
-    digest = hashlib.blake2b(key, digest_size=7).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest, "big"))
+    generator = stream(f"{seed}/{name}/{height}x{width}")
     return torch.randperm(height * width, generator=generator)[:count].sort().values
 
 

@@ -12,10 +12,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from zerocon.diffusion import Schedule, move
+from zerocon.diffusion import Schedule
 from zerocon.files import writing
 from zerocon.observation import Conditioning, Observation, observe
-from zerocon.shapes import Latents, Trajectory
+from zerocon.shapes import Trajectory
 
 if TYPE_CHECKING:
     from zerocon.model import Model
@@ -66,7 +66,7 @@ class Inversion:
         recipe: Mapping[str, str],
         watches: frozenset[str] = frozenset(),
     ) -> Inversion:
-        """Collect what was seen on the way up (``ascend``, with the same ``watches``)."""
+        """Collect what a scheme showed on the way up, with the same ``watches``."""
         seen = tuple(path)
         return cls(
             latents=torch.stack([level.x for level in seen]),
@@ -99,35 +99,12 @@ class Inversion:
         )
 
 
-def ascend(
-    model: Model,
-    x: Latents,
-    c: Conditioning,
-    schedule: Schedule,
-    watches: Collection[str] = (),
-) -> Iterator[Observation]:
-    """Walk from the picture to noise (DDIM inversion), yielding what each level showed.
-
-    Epsilon is taken at ``(x_s, s)``, pix2pix-zero's convention: less accurate as an inverse than
-    ``(x_s, t)``, but each of its evaluations stands exactly where the edit will need the source
-    again, so nothing is ever computed twice. Exactness comes from the difference form, not from
-    here. Yields ``schedule.steps + 1`` observations, level 0 first.
-    """
-    for level, (t, a) in enumerate(zip(schedule.times, schedule.alphas, strict=True)):
-        with torch.no_grad():
-            # the picture itself is never edited: what it shows at level 0 is of no use to anyone
-            seen = observe(model, x, t, c, watches if level else ())
-        yield seen
-        if level < schedule.steps:
-            x = move(x, seen.eps, a, schedule.alphas[level + 1])
-
-
 def recollect(
     model: Model, inversion: Inversion, c: Conditioning, watches: Collection[str]
 ) -> Iterator[Observation]:
     """See again what an inversion's path shows, level by level: for one read from a file.
 
-    Yields as ``ascend`` does; level 0 costs nothing, since its eps is known and nothing is watched.
+    Yields as a scheme does; level 0 costs nothing, since its eps is known and nothing is watched.
     """
     yield Observation(inversion.latents[0], inversion.eps[0], c.ids)
     for level in range(1, inversion.schedule.steps + 1):

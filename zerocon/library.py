@@ -17,8 +17,9 @@ from zerocon.direction import between, mean_tokens, weight
 from zerocon.editing import Plan
 from zerocon.editing import edit as walk
 from zerocon.evaluations import Evaluations, counting
+from zerocon.guidance import aligned
 from zerocon.images import fit, unfit
-from zerocon.inversion import Inversion, ascend, recollect
+from zerocon.inversion import Inversion, recollect
 from zerocon.model import Model
 from zerocon.observation import Conditioning
 from zerocon.registry import available, parse
@@ -105,18 +106,20 @@ def invert(
     caption = caption_of(picture, model) if caption is None else caption
     watches = _plan(settings).watches if settings.remember else frozenset()
     tick = _Ticker(progress, settings.steps + 1)
+    scheme = parse(settings.scheme, available("scheme"), "scheme")
     c = model.embed([caption])
     schedule = model.schedule(settings.steps)
     latents = model.encode(fit(picture, model.size, model.multiple).pixels)
     return Inversion.along(
-        tick(ascend(model, latents, c, schedule, watches)),
+        tick(scheme(model, latents, c, schedule, watches, (settings.seed,))),
         schedule=schedule,
         captions=(caption,),
         model=model.name,
         recipe={
             "picture": fingerprint(picture),
             "encoder": c.encoder,
-            "scheme": "ddim",
+            "scheme": settings.scheme,
+            "seed": str(settings.seed),
             "zerocon": __version__,
         },
         watches=watches,
@@ -191,7 +194,8 @@ def edit(
     settings = settings or model.settings
     if inversion is not None:
         _check(inversion, picture, model, caption)
-        caption, settings = inversion.captions[0], replace(settings, steps=inversion.schedule.steps)
+        caption, steps = inversion.captions[0], inversion.schedule.steps
+        settings = replace(settings, steps=steps, scheme=inversion.recipe["scheme"])
     with counting() as evaluations:
         understanding = understand(
             picture, model, to=to, source=source, to_caption=to_caption,
@@ -211,9 +215,9 @@ def edit(
         elif missing:
             seen = tuple(tick(recollect(model, inversion, c, plan.watches)))
             inversion = replace(inversion, seen=seen, watches=plan.watches)
-        *_, latents = tick(walk(model, inversion, c, edited, plan))
+        *_, last = tick(walk(model, inversion, c, edited, plan))
         frame = fit(picture, model.size, model.multiple).frame
-        result = unfit(model.decode(latents)[0], frame)
+        result = unfit(model.decode(last.latents)[0], frame)
     return Edit(result, understanding, inversion, evaluations, settings)
 
 
@@ -237,7 +241,11 @@ def _plan(settings: Settings) -> Plan:
         scale=settings.scale,
         guidance=tuple(parse(text, known) for text in settings.guidance),
         guided=settings.guided,
+        half=settings.half,
+        looks=settings.looks,
+        balance=settings.balance,
         cap=settings.cap,
+        corrected=settings.corrected,
         remember=settings.remember,
         seeds=(settings.seed,),
     )
@@ -263,10 +271,14 @@ def _edited(
     model: Model, understanding: Understanding, c: Conditioning, settings: Settings
 ) -> Conditioning:
     """Caption plus direction, and the words that now stand at its positions."""
-    ids = c.ids
-    if settings.direction != "bank":  # the positions then follow the target's words
-        ids = model.embed([understanding.wording.target_caption]).ids
-    return replace(c, tokens=c.tokens + settings.strength * understanding.direction, ids=ids)
+    target = model.embed([understanding.wording.target_caption]).ids
+    step = settings.strength * understanding.direction
+    if settings.positions == "changed":  # words that both captions share stay as they are
+        step = step.clone()
+        step[:, [i for i, _ in aligned(c.ids[0][:-1], target[0][:-1])]] = 0.0
+    # the positions follow the target's words, but for the bank, which knows no positions
+    ids = c.ids if settings.direction == "bank" else target
+    return replace(c, tokens=c.tokens + step, ids=ids)
 
 
 def _check(inversion: Inversion, picture: Image, model: Model, caption: str | None) -> None:

@@ -11,6 +11,8 @@ DEFAULT_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"  # the family of t
 DEFAULT_CAPTIONER = "Salesforce/blip-image-captioning-base"  # the method captions with BLIP
 DEFAULT_CLIP = "openai/clip-vit-large-patch14"  # its text half is Stable Diffusion 1's own
 DIRECTIONS = ("bank", "caption", "mean")
+HALVES = ("edited", "source", "both")
+POSITIONS = ("all", "changed")
 
 
 @dataclass(frozen=True)
@@ -24,25 +26,42 @@ class Settings:
     """
 
     steps: int = 50  # as in pix2pix-zero; inversion's error halves when the steps double
-    scale: float = 5.0  # of classifier-free guidance, as in pix2pix-zero's scripts
+    scheme: str = "ddim"  # of the inversion: its evaluations are the ones an edit needs again
+    scale: float | tuple[float, float] = 5.0  # as in pix2pix-zero's scripts; or from noise..picture
     strength: float = 1.0  # of the edit direction, as it is; 0 asks for nothing
     guidance: tuple[str, ...] = ("cross-attention", "contrastive")  # the two losses of the method
     direction: str = "bank"  # pix2pix-zero's way; or from the "caption", or the "mean" of both
+    positions: str = "all"  # where the direction is added: it is nearly one vector everywhere
     guided: tuple[float, float] = (0.0, 1.0)  # share of the steps, from noise: all, as published
+    half: str = "edited"  # the sentence guidance reads under: the papers'; released code: source
+    looks: int = (
+        2  # per guided step: 1 takes eps before the gradient's step and saves an evaluation
+    )
+    balance: float | None = None  # later guidances' pull in the first one's; none: absolute weights
     cap: float | None = None  # gradient's length in lengths of the latents; none, as published
+    corrected: bool = True  # the difference form; false is plain DDIM, for comparison
     remember: bool = True  # the source's maps: memory instead of a second look, the same answer
     seed: int = 0  # places of the contrastive patches: the same seed, the same picture
 
     def __post_init__(self) -> None:
         _require(_whole(self.steps) and self.steps >= 1, "steps", "a whole number from 1", self)
-        _require(_number(self.scale), "scale", "a number", self)
+        _require(isinstance(self.scheme, str) and self.scheme != "", "scheme", "a name", self)
+        _require(_scale(self.scale), "scale", "a number, or two: from noise to picture", self)
         _require(_number(self.strength), "strength", "a number", self)
         _require(_strings(self.guidance), "guidance", "names of guidance methods", self)
         _require(self.direction in DIRECTIONS, "direction", f"one of {', '.join(DIRECTIONS)}", self)
+        _require(self.positions in POSITIONS, "positions", f"one of {', '.join(POSITIONS)}", self)
         _require(_share(self.guided), "guided", "two shares of the steps, 0 <= A < B <= 1", self)
         _require(
             self.cap is None or (_number(self.cap) and self.cap > 0), "cap", "above zero", self
         )
+        _require(self.half in HALVES, "half", f"one of {', '.join(HALVES)}", self)
+        _require(_whole(self.looks) and self.looks in (1, 2), "looks", "1 or 2", self)
+        _require(
+            self.balance is None or (_number(self.balance) and self.balance > 0),
+            "balance", "above zero", self,
+        )  # fmt: skip
+        _require(isinstance(self.corrected, bool), "corrected", "true or false", self)
         _require(isinstance(self.remember, bool), "remember", "true or false", self)
         _require(_whole(self.seed) and self.seed >= 0, "seed", "a whole number from 0", self)
 
@@ -92,6 +111,12 @@ def _number(value: object) -> bool:
 
 def _strings(value: object) -> bool:
     return isinstance(value, tuple) and all(isinstance(name, str) and name for name in value)
+
+
+def _scale(value: object) -> bool:
+    return _number(value) or (
+        isinstance(value, tuple) and len(value) == 2 and all(map(_number, value))
+    )
 
 
 def _share(value: object) -> bool:

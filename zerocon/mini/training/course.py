@@ -73,6 +73,8 @@ def train(
         terms = losses(np.random.default_rng([course.seed, step]))
         loss = torch.stack(list(terms.values())).sum()
         loss.backward()  # type: ignore[no-untyped-call]
+        if step == first:
+            _require_gradients(stage, network)
         nn.utils.clip_grad_norm_(learned, 1.0)
         adam.step()
         adam.zero_grad(set_to_none=True)
@@ -146,6 +148,15 @@ def _save(
     }
     with writing(work.place(stage) / "checkpoint.pt", overwrite=True) as file:
         torch.save(saved, file)
+
+
+def _require_gradients(stage: str, network: nn.Module) -> None:
+    """Stop a run in which part of the network learns nothing, as after a compiler's mistake."""
+    dead = [n for n, p in network.named_parameters() if p.grad is not None and not p.grad.any()]
+    if dead:
+        raise RuntimeError(
+            f"{stage}: no gradient reaches {len(dead)} parameters, such as {dead[0]}"
+        )
 
 
 def _show(work: Work, stage: str, step: int, average: nn.Module, preview: Preview) -> None:

@@ -1,0 +1,122 @@
+import pytest
+import tiny
+import torch
+from gaussian import GaussianWorld
+
+from zerocon.diffusion import move
+from zerocon.editing import Plan, edit
+from zerocon.evaluations import counting
+from zerocon.inversion import Inversion
+from zerocon.scheme import DDIM, SCHEME, Picard, Virtual, autocorrelation, divergence
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny.model()
+
+
+def invert(model, x, c, scheme, steps=5, seeds=None):
+    schedule = model.schedule(steps)
+    path = scheme(model, x, c, schedule, (), seeds or tuple(range(len(x))))
+    return Inversion.along(path, schedule=schedule, captions=("",), model="t", recipe={})
+
+
+EACH = [DDIM(), DDIM(rounds=2), Picard(), Picard(rounds=3), Virtual()]
+
+
+@pytest.mark.parametrize("scheme", EACH)
+def test_beside_any_path_asking_for_nothing_changes_nothing(model, scheme):
+    x, c = torch.randn(2, 4, 8, 6), model.embed(["a cat", "the red bus"])
+    inversion = invert(model, x, c, scheme)
+    assert len(inversion.latents) == 6 and torch.equal(inversion.latents[0], x)
+    *_, last = edit(model, inversion, c, c, Plan(5.0, remember=False))
+    assert torch.equal(last.latents, x)
+
+
+@pytest.mark.parametrize("scheme", EACH)
+def test_what_is_remembered_of_a_level_is_what_the_network_says_there(model, scheme):
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    inversion = invert(model, x, c, scheme)
+    for level in range(1, 6):
+        with torch.no_grad():
+            eps = model.eps(inversion.latents[level], inversion.schedule.times[level], c.tokens)
+        assert torch.equal(eps, inversion.eps[level])
+
+
+@pytest.mark.parametrize("scheme", EACH)
+def test_a_batch_is_its_pictures(model, scheme):
+    x, c = torch.randn(2, 4, 8, 8), model.embed(["a cat", "the bus"])
+    both = invert(model, x, c, scheme, seeds=(3, 4))
+    second = invert(model, x[1:], model.embed(["the bus"]), scheme, seeds=(4,))
+    assert torch.allclose(both.latents[:, 1:], second.latents, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "forwards"),
+    [(DDIM(), 6), (DDIM(rounds=5), 6), (Picard(), 11), (Picard(rounds=3), 21), (Virtual(), 6)],
+)
+def test_what_a_scheme_costs(model, scheme, forwards):
+    with counting() as spent:
+        invert(model, torch.randn(1, 4, 8, 8), model.embed(["a cat"]), scheme)
+    assert (spent.forwards, spent.backwards) == (forwards, 0)
+
+
+def test_more_rounds_of_picard_come_closer_to_the_inverse_of_ddim():
+    world = GaussianWorld()
+    c, x = world.say(0.3, -0.2), torch.randn(1, 2, 4, 4, dtype=torch.float64)
+
+    def error(scheme):
+        inversion = invert(world, x, c, scheme, steps=10)
+        back, (times, alphas) = inversion.latents[-1], _walk(inversion)
+        for level in range(10, 0, -1):
+            eps = world.eps(back, times[level], c.tokens)
+            back = move(back, eps, alphas[level], alphas[level - 1])
+        return float((back - x).norm())
+
+    errors = [error(scheme) for scheme in (DDIM(), Picard(1), Picard(2), Picard(6))]
+    assert errors == sorted(errors, reverse=True) and errors[-1] < 0.1 * errors[1]
+
+
+def _walk(inversion):
+    return inversion.schedule.times, inversion.schedule.alphas
+
+
+def test_the_virtual_path_is_the_picture_under_one_noise(model):
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    inversion = invert(model, x, c, Virtual())
+    noises = [
+        (latents - a**0.5 * x) / (1 - a) ** 0.5
+        for latents, a in zip(inversion.latents[1:], inversion.schedule.alphas[1:], strict=True)
+    ]
+    assert all(torch.allclose(noise, noises[0], atol=1e-4) for noise in noises)
+    again = invert(model, x, c, Virtual(), seeds=(1,))
+    assert not torch.allclose(again.latents[-1], inversion.latents[-1])
+
+
+def test_regularisation_finds_order_in_noise_and_takes_some_away():
+    white = torch.randn(1, 4, 32, 32)
+    blurred = torch.nn.functional.avg_pool2d(white, 3, 1, 1) * 3
+    assert autocorrelation(blurred, "k") > 10 * autocorrelation(white, "k")
+    assert divergence(2 * white) > divergence(white)
+    regular = DDIM(rounds=5)._regular(blurred, 0, (0,))
+    assert autocorrelation(regular, "other") < autocorrelation(blurred, "other")
+    assert torch.equal(DDIM()._regular(blurred, 0, (0,)), blurred)
+
+
+def test_chance_is_the_seeds_and_nobody_elses(model):
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    for scheme in EACH:
+        torch.manual_seed(0)
+        state = torch.get_rng_state()
+        first = invert(model, x, c, scheme)
+        assert torch.equal(torch.get_rng_state(), state)
+        torch.manual_seed(1)
+        assert torch.equal(first.latents, invert(model, x, c, scheme).latents)
+
+
+def test_schemes_refuse_nonsense():
+    with pytest.raises(ValueError, match="rounds"):
+        DDIM(rounds=-1)
+    with pytest.raises(ValueError, match="rounds"):
+        Picard(rounds=0)
+    assert all(scheme.__doc__ for scheme in SCHEME.values())

@@ -1,0 +1,181 @@
+"""Ways from a picture to noise: the paths that an edit walks beside.
+
+A scheme is a frozen dataclass that can be called as ``scheme(model, x, c, schedule, watches,
+seeds)`` and yields what the network showed at every level, the picture (level 0) first. Exactness
+comes from the difference form, not from here: any path will do, and it matters only how well one
+can edit beside it.
+
+To add one: a class, a line in ``SCHEME`` at the foot, a test, a row in the README.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from math import sqrt
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+import torch.nn.functional as F
+
+from zerocon.chance import stream
+from zerocon.diffusion import Schedule, move
+from zerocon.observation import Conditioning, Observation, observe
+from zerocon.shapes import Latents, Scalar
+
+if TYPE_CHECKING:
+    from zerocon.model import Model
+
+COARSEST = 8  # latent rows or columns at which the pyramid of the noise regularisation ends
+
+
+class Scheme(Protocol):
+    """What an inversion asks of a scheme."""
+
+    def __call__(
+        self,
+        model: Model,
+        x: Latents,
+        c: Conditioning,
+        schedule: Schedule,
+        watches: Collection[str] = (),
+        seeds: tuple[int, ...] = (0,),
+    ) -> Iterator[Observation]: ...
+
+
+@dataclass(frozen=True)
+class DDIM:
+    """Epsilon at (x_s, s): each evaluation stands where the edit will need the source again.
+
+    Less accurate as an inverse than epsilon at (x_s, t), but nothing is ever computed twice.
+    ``rounds`` of pix2pix-zero's noise regularisation (5 in its code, 0 for none) bend the epsilon
+    that leads on towards white noise; what is remembered of a level stays what the network said.
+    """
+
+    rounds: int = 0
+    autocorrelation: float = 20.0  # weight, spread over the rounds, as in pix2pix-zero's code
+    divergence: float = 20.0  # weight of the divergence from a normal distribution, applied once
+
+    def __post_init__(self) -> None:
+        if self.rounds < 0:
+            raise ValueError(f"rounds must be 0 or more, not {self.rounds}")
+
+    def __call__(
+        self,
+        model: Model,
+        x: Latents,
+        c: Conditioning,
+        schedule: Schedule,
+        watches: Collection[str] = (),
+        seeds: tuple[int, ...] = (0,),
+    ) -> Iterator[Observation]:
+        for level, (t, a) in enumerate(zip(schedule.times, schedule.alphas, strict=True)):
+            # the picture itself is never edited: what it shows at level 0 is of no use to anyone
+            seen = _look(model, x, t, c, watches if level else ())
+            yield seen
+            if level < schedule.steps:
+                x = move(x, self._regular(seen.eps, level, seeds), a, schedule.alphas[level + 1])
+
+    def _regular(self, eps: Latents, level: int, seeds: tuple[int, ...]) -> Latents:
+        for turn in range(self.rounds):
+            keys = [f"{seed}/{level}/{turn}" for seed in seeds]
+            eps = eps - self.autocorrelation / self.rounds * _slope(autocorrelation, eps, keys)
+        return eps - self.divergence * _slope(divergence, eps, seeds) if self.rounds else eps
+
+
+@dataclass(frozen=True)
+class Picard:
+    """Epsilon at (x_t, t), found by fixed-point rounds: a truer inverse of DDIM, at more cost.
+
+    ``x_t <- phi x_s + psi eps(x_t, t)``, ``rounds`` times from ``x_s``; one round is the inversion
+    of diffusers and of null-text inversion. ``rounds + 1`` evaluations a level.
+    """
+
+    rounds: int = 1
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise ValueError(f"rounds must be 1 or more, not {self.rounds}")
+
+    def __call__(
+        self,
+        model: Model,
+        x: Latents,
+        c: Conditioning,
+        schedule: Schedule,
+        watches: Collection[str] = (),
+        seeds: tuple[int, ...] = (0,),
+    ) -> Iterator[Observation]:
+        yield _look(model, x, schedule.times[0], c, ())
+        for level in range(1, schedule.steps + 1):
+            t, below = schedule.times[level], x
+            for _ in range(self.rounds):
+                eps = _look(model, x, t, c, ()).eps
+                x = move(below, eps, schedule.alphas[level - 1], schedule.alphas[level])
+            yield _look(model, x, t, c, watches)
+
+
+@dataclass(frozen=True)
+class Virtual:
+    """No inversion at all: the picture under ever more of one and the same noise (InfEdit)."""
+
+    def __call__(
+        self,
+        model: Model,
+        x: Latents,
+        c: Conditioning,
+        schedule: Schedule,
+        watches: Collection[str] = (),
+        seeds: tuple[int, ...] = (0,),
+    ) -> Iterator[Observation]:
+        noise = torch.cat(
+            [torch.randn(1, *x.shape[1:], generator=stream(f"{seed}")) for seed in seeds]
+        ).to(x)
+        yield _look(model, x, schedule.times[0], c, ())
+        for t, a in zip(schedule.times[1:], schedule.alphas[1:], strict=True):
+            yield _look(model, sqrt(a) * x + sqrt(1 - a) * noise, t, c, watches)
+
+
+def autocorrelation(eps: Latents, key: str) -> Scalar:
+    """How much one picture's noise (1, channels, h, w) resembles itself, shifted (pix2pix-zero).
+
+    Squared mean product with a shifted copy, rows and columns, for every channel and every level
+    of a pyramid of averages; white noise has none. ``key`` fixes the shifts, from 1 to half a side.
+    """
+    generator, losses = stream(key), []
+    for channel in eps.chunk(eps.shape[1], dim=1):
+        noise = channel
+        while True:
+            for dim in (2, 3):
+                shift = torch.randint(1, max(2, noise.shape[dim] // 2), (), generator=generator)
+                losses.append((noise * noise.roll(int(shift), dim)).mean().square())
+            if min(noise.shape[2:]) <= COARSEST:
+                break
+            noise = F.avg_pool2d(noise, 2)
+    return torch.stack(losses).sum()
+
+
+def divergence(eps: Latents, _: object = None) -> Scalar:
+    """How far one picture's noise is from mean 0 and variance 1 (twice the Gaussian KL)."""
+    mean, var = eps.mean(), eps.var()
+    return var + mean.square() - 1 - (var + 1e-7).log()
+
+
+def _slope(loss: Callable[[Latents, Any], Scalar], eps: Latents, keys: Collection[Any]) -> Latents:
+    """Gradient of a loss of single pictures, each with a key of its own."""
+    with torch.enable_grad():
+        eps = eps.detach().requires_grad_()
+        rows = zip(eps.chunk(len(eps)), keys, strict=True)
+        total = torch.stack([loss(row, key) for row, key in rows]).sum()
+        (gradient,) = torch.autograd.grad(total, eps)
+    return gradient
+
+
+def _look(
+    model: Model, x: Latents, t: int, c: Conditioning, watches: Collection[str]
+) -> Observation:
+    with torch.no_grad():
+        return observe(model, x, t, c, watches)
+
+
+SCHEME: Mapping[str, type[Scheme]] = {"ddim": DDIM, "picard": Picard, "virtual": Virtual}
