@@ -169,11 +169,7 @@ def put_style(caption: str, part: Part, mention: Mention | None) -> Step:
     skip = starts(text, frozenset(("there is", "there are", "this is")))
     noise = starts(text[skip:], grammar("noise"))
     scene = " ".join(tokens[skip + noise :])
-    if (
-        noise
-        and text[noise + skip : noise + skip + 1] != []
-        and not bare(text[skip + noise :]) == []
-    ):
+    if noise and bare(text[skip + noise :]):
         scene = determined(scene)
     return Step(lexicon.styled(part.text, scene).strip(), "style", "", part.text, spoken)
 
