@@ -125,6 +125,19 @@ def test_a_resumed_run_ends_as_an_unbroken_one(tmp_path: Path) -> None:
     assert Line(steps=6).run(whole) == last
 
 
+def test_a_network_of_which_a_part_cannot_learn_is_not_trained(tmp_path: Path) -> None:
+    network = nn.ModuleDict({"alive": nn.Linear(1, 1), "dead": nn.Linear(1, 1)})
+
+    def losses(rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        one = torch.ones(1)
+        return {"all": (network["alive"](one) + 0 * network["dead"](one)).sum()}
+
+    work = Work(tmp_path, say=lambda line: None)
+    with pytest.raises(RuntimeError, match=r"part: no gradient reaches 2 parameters, such as dead"):
+        train(work, "part", Course(steps=3), network, losses, lambda average: (None, {}))
+    assert not (tmp_path / "part" / "checkpoint.pt").exists()
+
+
 def test_the_time_limit_ends_a_sitting_with_a_checkpoint(tmp_path: Path) -> None:
     work = Work(tmp_path, minutes=0.002, say=lambda line: None)
     Line(steps=10**9).run(work)
