@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,16 +107,16 @@ class Outputs:
         from zerocon import plots
         from zerocon.images import save_picture, sheet
 
-        saved = {"overwrite": self.overwrite, "source": self.image}
-        save_picture(edited.picture, self.output, **saved)
+        save = partial(save_picture, overwrite=self.overwrite, source=self.image)
+        save(edited.picture, self.output)
         if self.compare:
             labels = [edited.wording.caption, edited.wording.target_caption]
-            save_picture(sheet([picture, edited.picture], labels, 2), self.compare, **saved)
+            save(sheet([picture, edited.picture], labels, 2), self.compare)
         if not self.explain:
             return {}
         from zerocon.explanation import explain
 
         explanation = explain(picture, edited, self.steps, model)
-        save_picture(plots.draw(explanation), self.explain, **saved)
+        save(plots.draw(explanation), self.explain)
         cost = report.cost(explanation.evaluations)
         return {"explanation": {"output": str(self.explain), "evaluations": cost}}

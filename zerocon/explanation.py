@@ -52,11 +52,13 @@ class Attention:
     """How much of the attention one word got, place by place, at every moment.
 
     ``maps`` are (height, width) of the picture at the model's working size, padding cut off, each
-    value a share of 0..1. ``side`` says in which picture, and so of which sentence.
+    value a share of 0..1. ``even`` is what a word gets where all positions get the same. ``side``
+    says in which picture, and so of which sentence.
     """
 
     side: Side
     word: str
+    even: float
     maps: tuple[Tensor, ...]
 
 
@@ -113,7 +115,7 @@ def explain(picture: Image, edited: Edit, steps: Sequence[Step], model: Model) -
             for word in wanted[:WORDS]:
                 rows = [each[list(word.positions)].mean(0) for each in maps]
                 laid = tuple(lay(row, working) for row in rows)
-                attention.append(Attention(side, word.text, laid))
+                attention.append(Attention(side, word.text, 1 / c.tokens.shape[1], laid))
     return Explanation(
         source=picture,
         edited=edited.picture,
@@ -184,7 +186,7 @@ def merge(seen: Observation) -> Tensor:
     resized = []
     for name, (rows, columns) in sizes.items():
         if nearest <= 2 * rows <= 4 * nearest:
-            maps = seen.maps[name][0].float().mean(0).T.unflatten(1, (rows, columns))
+            maps = seen.maps[name][0].float().mean(0).T.reshape(-1, rows, columns)
             resized.append(F.interpolate(maps[None], seen.size, mode="bilinear")[0])
     return torch.stack(resized).mean(0)
 

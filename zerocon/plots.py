@@ -1,11 +1,12 @@
-"""An explanation as one picture, drawn with matplotlib (the ``plots`` extra), imported when used."""
+"""An explanation as one picture. The only user of matplotlib (the ``plots`` extra), and late."""
 
 from __future__ import annotations
 
 import textwrap
 import warnings
+from io import BytesIO
 from math import isnan
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -14,10 +15,11 @@ from zerocon.errors import MissingError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, SubFigure
-    from matplotlib.image import AxesImage
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import SubFigure
 
-    from zerocon.explanation import Attention, Explanation
+    from zerocon.explanation import Explanation
 
 DPI = 120
 WIDTH = 12.0  # inches
@@ -40,69 +42,78 @@ def draw(explanation: Explanation) -> Image.Image:
     """The sheet: both pictures and their difference, attention of words, losses and D by step."""
     require()
     from matplotlib import style
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     tall = min(max(explanation.source.height / explanation.source.width, 0.4), 1.6)
     curves = len(explanation.losses) + 1
     heights = [
-        0.85 + 3.4 * tall,
-        0.45 + (0.25 + 2.35 * tall) * len(explanation.attention),
-        0.35 + 1.95 * -(-curves // 3),
+        0.75 + 3.45 * tall,
+        0.85 + (0.1 + 2.55 * tall) * len(explanation.attention),
+        0.15 + 2.2 * -(-curves // 3),
     ]
     # the user's own style would change sizes that the layout counts on
     with style.context(["default", STYLE]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # drawn as a box
-        figure = Figure((WIDTH, sum(heights)), dpi=DPI, layout="constrained")
-        canvas = FigureCanvasAgg(figure)
-        top, middle, bottom = figure.subfigures(3, 1, height_ratios=heights)
+        layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
+        figure = Figure((WIDTH, sum(heights)), dpi=DPI, layout=layout)
+        rows = figure.add_gridspec(3, 1, height_ratios=heights)
+        top, middle, bottom = (figure.add_subfigure(rows[row, 0]) for row in range(3))
         _pictures(top, explanation)
         _attention(middle, explanation)
         _curves(bottom, explanation)
-        canvas.draw()
-        return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+        figure.savefig(page := BytesIO(), format="png")
+    return Image.open(page).convert("RGB")
 
 
 def _pictures(part: SubFigure, explanation: Explanation) -> None:
-    left, middle, right = part.subplots(1, 3)
+    axes = part.subplots(1, 3)
     source, edited = _small(explanation.source), _small(explanation.edited)
-    _show(left, source, f"source: {explanation.caption}")
-    _show(middle, edited, f"edited: {explanation.target_caption}")
     difference = np.abs(np.asarray(edited, float) - np.asarray(source, float)).mean(-1)
-    image = _show(right, difference, "difference", cmap=HEAT, vmin=0, vmax=max(1, difference.max()))
-    _bar(right, image, "mean over R, G, B, of 255")
+    axes[0].imshow(source)
+    axes[1].imshow(edited)
+    image = axes[2].imshow(difference, cmap=HEAT, vmin=0, vmax=max(1, difference.max()))
+    _bar(axes[2], image, "mean over R, G, B, of 255")
+    titles = f"source: {explanation.caption}", f"edited: {explanation.target_caption}", "difference"
+    for ax, title in zip(axes, titles, strict=True):
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(textwrap.fill(title, 46))
 
 
 def _attention(part: SubFigure, explanation: Explanation) -> None:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
     moments, rows = explanation.moments, explanation.attention
-    words = "the changed words" if explanation.changed else "the last words (none changed)"
-    note = f"not shown: {', '.join(explanation.left_out)}; " if explanation.left_out else ""
-    part.suptitle(
-        f"Where {words} looked: the source's under the caption, the edited picture's under the "
-        f"target caption\n({note}looked at again: {explanation.evaluations.forwards} evaluations, "
-        "not counted in the edit)"
-    )
+    words = "changed words" if explanation.changed else "last words (none changed)"
+    left = f"; not shown: {', '.join(explanation.left_out)}" if explanation.left_out else ""
+    looks = explanation.evaluations.forwards
+    title = f"Where the {words} looked: {looks} evaluations more, not counted in the edit{left}"
+    part.suptitle(textwrap.fill(title, 110))
     axes = part.subplots(len(rows), len(moments), squeeze=False)
+    for ax, moment in zip(axes[0], moments, strict=True):
+        ax.set_title(f"after step {moment.step}, noise {moment.noise:.2f}")
     for cells, row in zip(axes, rows, strict=True):
-        most = max(float(heat.max()) for heat in row.maps)
-        for ax, moment, heat in zip(cells, moments, row.maps, strict=True):
-            title = f"after step {moment.step}, noise {moment.noise:.2f}"
-            image = _overlay(ax, explanation, row, np.asarray(heat), most)
-            ax.set_title(title if cells is axes[0] else "")
-        cells[0].set_ylabel(f'"{row.word}" in {row.side}', fontsize=11)
-        _bar(cells[-1], image, "share of attention")
+        heats = np.stack([heat.numpy() for heat in row.maps])
+        scale = Normalize(heats.min(), heats.max())
+        for ax, heat in zip(cells, heats, strict=True):
+            _overlay(ax, _small(getattr(explanation, row.side)), heat, scale)
+        cells[0].set_ylabel(f'"{row.word}"\n{row.side}', fontsize=11, multialignment="center")
+        _bar(cells[-1], ScalarMappable(scale, HEAT), f"attention (even: {row.even:.3g})")
 
 
 def _curves(part: SubFigure, explanation: Explanation) -> None:
     curves = [(f"loss of {name}", "weighted", line) for name, line in explanation.losses]
-    curves.append(("difference D from the source", "|D| / |source's latents|", explanation.differences))
+    unit = "|D| / |source's latents|"
+    curves.append(("difference D from the source", unit, explanation.differences))
     cells = part.subplots(-(-len(curves) // 3), min(3, len(curves)), squeeze=False).ravel()
     for ax, (title, unit, line) in zip(cells, curves, strict=False):
         ax.plot(range(1, len(line) + 1), line, marker=".", color="tab:blue")
         ax.set(xlabel="step, from noise to picture", ylabel=unit, xlim=(0.5, len(line) + 0.5))
         ax.set_title(textwrap.fill(title, 44))
         ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.set_ylim(bottom=min(0, ax.get_ylim()[0]))
+        if not any(value < 0 for value in line):
+            ax.set_ylim(bottom=0)
         ax.grid(alpha=0.3)
         if all(map(isnan, line)):
             ax.text(0.5, 0.5, "did not act", transform=ax.transAxes, ha="center")
@@ -110,25 +121,17 @@ def _curves(part: SubFigure, explanation: Explanation) -> None:
         ax.remove()
 
 
-def _overlay(
-    ax: Axes, explanation: Explanation, row: Attention, heat: np.ndarray, most: float
-) -> AxesImage:
+def _overlay(ax: Axes, picture: Image.Image, heat: np.ndarray, scale: Normalize) -> None:
     """A map over its picture in dim grey; both fill the same frame, whatever their sizes."""
-    picture = _small(getattr(explanation, row.side)).convert("L")
     extent = (0, picture.width, picture.height, 0)
-    ax.imshow(picture, cmap="gray", vmin=0, vmax=255, extent=extent)
-    return _show(ax, heat, "", cmap=HEAT, alpha=0.6, vmin=0, vmax=most, extent=extent)
-
-
-def _show(ax: Axes, picture: Any, title: str, **how: Any) -> AxesImage:
     ax.set(xticks=[], yticks=[])
-    ax.set_title(textwrap.fill(title, 44))
-    return ax.imshow(picture, **how)
+    ax.imshow(picture.convert("L"), cmap="gray", vmin=0, vmax=2 * 255, extent=extent)
+    ax.imshow(heat, cmap=HEAT, norm=scale, alpha=0.65, extent=extent)
 
 
-def _bar(ax: Axes, image: AxesImage, unit: str) -> None:
+def _bar(ax: Axes, values: ScalarMappable, unit: str) -> None:
     """A colour bar as high as the picture beside it."""
-    ax.figure.colorbar(image, cax=ax.inset_axes((1.03, 0, 0.05, 1)), label=unit)
+    ax.figure.colorbar(values, cax=ax.inset_axes((1.03, 0, 0.05, 1)), label=unit)
 
 
 def _small(picture: Image.Image) -> Image.Image:
