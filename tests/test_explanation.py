@@ -82,24 +82,25 @@ def test_a_map_lies_on_its_pixels_and_the_padding_is_cut_off():
     assert laid[:, :36].max() == 0
 
 
-def test_layers_around_a_quarter_are_averaged_over_heads_on_the_latents_grid():
+def test_layers_around_16_positions_are_averaged_over_heads_on_the_latents_grid():
     def layer(rows, columns, value):  # two heads, whose mean is the value; two positions
         maps = torch.full((1, 2, rows * columns, 2), value)
         maps[:, 0] *= 2
         maps[:, 1] *= 0
         return maps
 
-    corner = torch.zeros(1, 2, 4 * 2, 2)
-    corner[0, :, 1, 1] = 1.0  # top right of a map of 4 rows and 2 columns
-    maps = {"finest": layer(16, 8, 9.0), "half": layer(8, 4, 0.25), "eighth": layer(2, 1, 0.75)}
-    x = torch.zeros(1, 4, 16, 8)
+    corner = torch.zeros(1, 2, 16 * 8, 2)
+    corner[0, :, 7, 1] = 1.0  # top right of a map of 16 rows and 8 columns
+    maps = {"finest": layer(64, 32, 9.0), "half": layer(32, 16, 0.25), "eighth": layer(8, 4, 0.75)}
+    x = torch.zeros(1, 4, 64, 32)
     seen = Observation(x, x, ((0, 1),), maps={**maps, "quarter": corner})
     merged = explanation.merge(seen)
-    assert tuple(merged.shape) == (2, 16, 8)
-    assert torch.allclose(merged[0], torch.full((16, 8), (0.25 + 0.75) / 3))
-    assert divmod(int(merged[1].argmax()), 8) in {(row, col) for row in range(4) for col in (6, 7)}
+    assert tuple(merged.shape) == (2, 64, 32)
+    assert torch.allclose(merged[0], torch.full((64, 32), (0.25 + 0.75) / 3))
+    row, column = divmod(int(merged[1].argmax()), 32)
+    assert row < 4 and column >= 28
     alone = replace(seen, maps={"finest": maps["finest"]})  # a U-Net of one level
-    assert torch.allclose(explanation.merge(alone), torch.full((2, 16, 8), 9.0))
+    assert torch.allclose(explanation.merge(alone), torch.full((2, 64, 32), 9.0))
 
 
 def walk(losses):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MOMENTS = 4  # looks at the attention, spread over the walk
 WORDS = 3  # a side; nobody reads a sheet of more
-QUARTER = 4  # of the latents' sides: there, layers follow things; finer ones, edges
+CLEAREST = 16  # positions on the longer side of maps that follow things: a quarter of SD's latents
 
 Side = Literal["source", "edited"]
 
@@ -175,17 +175,16 @@ def attend(model: Model, x: Tensor, t: int, c: Conditioning) -> Tensor:
 
 
 def merge(seen: Observation) -> Tensor:
-    """Cross-attention of the first picture, mean over heads and over layers around a quarter.
+    """Cross-attention of the first picture, mean over heads and over the clearest layers.
 
-    Layers at a quarter of the latents' sides, or nearest to it, and those of half and twice its
-    size are brought to the latents' size: (positions, rows, columns).
+    Those are the layers of 16 positions on the longer side, or nearest to it, and of half and twice
+    as many; they are brought to the latents' size: (positions, rows, columns).
     """
     sizes = {name: grid(maps.shape[-2], seen.size) for name, maps in seen.maps.items()}
-    wanted = seen.size[0] / QUARTER
-    nearest = min((rows for rows, _ in sizes.values()), key=lambda rows: abs(log2(rows / wanted)))
+    nearest = min(map(max, sizes.values()), key=lambda side: abs(log2(side / CLEAREST)))
     resized = []
     for name, (rows, columns) in sizes.items():
-        if nearest <= 2 * rows <= 4 * nearest:
+        if nearest <= 2 * max(rows, columns) <= 4 * nearest:
             maps = seen.maps[name][0].float().mean(0).T.reshape(-1, rows, columns)
             resized.append(F.interpolate(maps[None], seen.size, mode="bilinear")[0])
     return torch.stack(resized).mean(0)

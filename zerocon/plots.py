@@ -87,9 +87,8 @@ def _attention(part: SubFigure, explanation: Explanation) -> None:
     moments, rows = explanation.moments, explanation.attention
     words = "changed words" if explanation.changed else "last words (none changed)"
     left = f"; not shown: {', '.join(explanation.left_out)}" if explanation.left_out else ""
-    looks = explanation.evaluations.forwards
-    title = f"Where the {words} looked: {looks} evaluations more, not counted in the edit{left}"
-    part.suptitle(textwrap.fill(title, 110))
+    looks = f"{explanation.evaluations.forwards} more evaluations, not counted as the edit's"
+    part.suptitle(textwrap.fill(f"Where the {words} looked ({looks}{left})", 120))
     axes = part.subplots(len(rows), len(moments), squeeze=False)
     for ax, moment in zip(axes[0], moments, strict=True):
         ax.set_title(f"after step {moment.step}, noise {moment.noise:.2f}")
@@ -110,7 +109,7 @@ def _curves(part: SubFigure, explanation: Explanation) -> None:
     for ax, (title, unit, line) in zip(cells, curves, strict=False):
         ax.plot(range(1, len(line) + 1), line, marker=".", color="tab:blue")
         ax.set(xlabel="step, from noise to picture", ylabel=unit, xlim=(0.5, len(line) + 0.5))
-        ax.set_title(textwrap.fill(title, 44))
+        ax.set_title(textwrap.fill(title.replace(",", ", "), 44))
         ax.xaxis.get_major_locator().set_params(integer=True)
         if not any(value < 0 for value in line):
             ax.set_ylim(bottom=0)
