@@ -8,17 +8,15 @@ from typing import Any
 
 import click
 
-from . import options, report
+from . import options, outputs, report
 from .bar import progress
-from .naming import name_output, wish_of
+from .naming import wish_of
 
 
 @click.command("edit")
 @options.image
 @options.words
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="[default: IMAGE-WORDS]")
-@options.overwrite
-@click.option("--compare", type=click.Path(path_type=Path), help="Also save both side by side.")
+@outputs.asked
 @click.option(
     "--inversion", type=click.Path(exists=True, dir_okay=False), help="What `zerocon invert` made."
 )
@@ -26,19 +24,14 @@ from .naming import name_output, wish_of
 @options.talk
 @options.method
 @options.weights
-def command(image: Path, output: Path | None, compare: Path | None, **values: Any) -> None:
+def command(image: Path, **values: Any) -> None:
     """Edit IMAGE by saying what should be different."""
-    from zerocon.images import check_output, open_picture, save_picture, sheet
+    from zerocon.images import open_picture
 
     words = {name: values[name] for name in options.WORDS}
     wish = wish_of(words["to"], words["source"], words["to_caption"])
     picture = open_picture(image)
-    output = output or name_output(image, wish)
-    save = partial(save_picture, overwrite=values["overwrite"], source=image)
-    for path in filter(None, (output, compare)):
-        check_output(path, overwrite=values["overwrite"], source=image)
-    if compare and compare.resolve() == output.resolve():
-        raise click.UsageError("--compare and -o name the same file")
+    wanted = outputs.Outputs.of(image, wish, values)
     if values["inversion"] and (values["steps"], values["scheme"]) != (None, None):
         raise click.UsageError("the inversion has its own steps and scheme; leave both out")
     given = options.given(values)
@@ -48,13 +41,12 @@ def command(image: Path, output: Path | None, compare: Path | None, **values: An
     kept = zerocon.Inversion.load(values["inversion"]) if values["inversion"] else None
     model = options.load(values)
     settings, talk = model.settings.overlay(given), partial(report.announce, values["quiet"])
+    wanted.begin(picture, model)
     with progress("Editing", values["quiet"]) as tick:
         edited = zerocon.edit(
             picture, model=model, inversion=kept, settings=settings, announce=talk, progress=tick,
-            **words,
+            witness=wanted.witness, **words,
         )  # fmt: skip
-    save(edited.picture, output)
-    if compare:
-        labels = [edited.wording.caption, edited.wording.target_caption]
-        save(sheet([picture, edited.picture], labels, 2), compare)
-    report.tell(values["form"], str(output), report.record(edited, image, output, words))
+    more = wanted.write(picture, edited, model)
+    record = report.record(edited, image, wanted.output, words)
+    report.tell(values["form"], str(wanted.output), record | more)

@@ -88,6 +88,10 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
     return fake
 
 
+def contents(folder: Path) -> dict[Path, bytes | bool]:
+    return {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+
+
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
@@ -152,6 +156,8 @@ def spoil(folder: Path) -> None:
     (folder / "cut.png").write_bytes(content[: len(content) // 2])
     (folder / "empty.png").touch()
     (folder / "folder.png").mkdir()
+    (folder / "kept").mkdir()
+    (folder / "kept" / "step-002.png").write_bytes(content)
 
 
 MISTAKES = [
@@ -201,6 +207,41 @@ MISTAKES = [
         2,
         "--compare and -o name the same file",
     ),
+    ("explained onto input", ["cat.png", "--to", "dog", "--explain", "cat.png"], 2, "the picture"),
+    (
+        "explained onto the sheet",
+        ["cat.png", "--to", "dog", "--compare", "a.jpg", "--explain", "./a.jpg"],
+        2,
+        "--explain and --compare name the same file",
+    ),
+    ("explained in no kind", ["cat.png", "--to", "a", "--explain", "a.pdf"], 2, "must end in"),
+    ("explained nowhere", ["cat.png", "--to", "a", "--explain", "no/a.png"], 2, "no folder no"),
+    ("steps into a file", ["cat.png", "--to", "a", "--steps-dir", "text.png"], 2, "is a file"),
+    ("steps nowhere", ["cat.png", "--to", "a", "--steps-dir", "no/a"], 2, "no folder no to make"),
+    (
+        "steps that are there",
+        ["cat.png", "--to", "dog", "--steps-dir", "kept"],
+        2,
+        "kept/step-002.png exists already",
+    ),
+    (
+        "steps onto input",
+        ["kept/step-002.png", "--to", "dog", "--steps-dir", "kept", "--overwrite"],
+        2,
+        "kept/step-002.png is the picture itself",
+    ),
+    (
+        "a step onto output",
+        ["cat.png", "--to", "dog", "--steps-dir", "folder.png", "-o", "folder.png/step-001.png"],
+        2,
+        "--steps-dir and -o name the same file",
+    ),
+    (
+        "steps folder onto output",
+        ["cat.png", "--to", "dog", "--steps-dir", "a.png", "-o", "./a.png"],
+        2,
+        "--steps-dir and -o name the same file",
+    ),
     ("output of no kind", ["cat.png", "--to", "dog", "-o", "dog.gif"], 2, "dog.gif must end in"),
     ("output nowhere", ["cat.png", "--to", "dog", "-o", "no/dog.png"], 2, "there is no folder no"),
     ("removing nothing", ["cat.png", "--to", ""], 2, "say what should be different"),
@@ -218,13 +259,13 @@ def test_a_mistake_is_one_line_a_code_and_no_output(
     run: Run, tmp_path: Path, args: list[str], code: int, message: str
 ) -> None:
     spoil(tmp_path)
-    before = {path: path.is_file() and path.read_bytes() for path in tmp_path.iterdir()}
+    before = contents(tmp_path)
     done = run("edit", *args)
     assert (done.exit_code, done.stdout) == (code, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("Error: ")
     assert message in line
-    assert {path: path.is_file() and path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert contents(tmp_path) == before
 
 
 def test_cheap_mistakes_are_found_before_anything_is_loaded(
@@ -496,6 +537,80 @@ def test_an_inversion_of_another_picture_is_refused(run: Run, picture_file: Path
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
     assert "picture" in done.stderr
     assert not Path("x.png").exists()
+
+
+# seeing
+
+
+@pytest.mark.usefixtures("tiny_model")
+def test_a_sheet_explains_an_edit_and_changes_nothing_of_it(run: Run, picture_file: Path) -> None:
+    ask = ["edit", picture_file, "--to", "dog", "--steps", "3", "--format", "json", "-o"]
+    plain = json.loads(run(*ask, "plain.png").stdout)
+    done = run(*ask, "edited.png", "--explain", "sheet.png")
+    said = json.loads(done.stdout)
+    assert Path("edited.png").read_bytes() == Path("plain.png").read_bytes()
+    assert said["evaluations"] == plain["evaluations"]
+    cost = {"forwards": 6, "backwards": 0, "total": 6.0}  # at three steps, on both sides
+    assert said["explanation"] == {"output": "sheet.png", "evaluations": cost}
+    assert "explanation" not in plain
+    sheet = open_picture("sheet.png")
+    assert sheet.width > 1000 and sheet.height > 600 and np.asarray(sheet).std() > 20
+    before = Path("sheet.png").read_bytes()
+    refused = run(*ask, "other.png", "--explain", "sheet.png")
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert Path("sheet.png").read_bytes() == before and not Path("other.png").exists()
+
+
+@pytest.mark.usefixtures("tiny_model")
+def test_a_removal_without_guidance_as_jpeg(run: Run, picture_file: Path) -> None:
+    ask = ["edit", picture_file, "--to", "", "--from", "a cat", "--caption", "a dog with a cat"]
+    done = run(*ask, "--steps", "1", "--guidance", "none", "--explain", "s.jpeg", "-o", "a.png")
+    assert done.exit_code == 0, done.stderr
+    assert open_picture("s.jpeg").height > 600
+
+
+@pytest.mark.usefixtures("tiny_model")
+def test_previews_of_every_step_end_with_the_edited_picture(run: Run, picture_file: Path) -> None:
+    ask = ["edit", picture_file, "--to", "dog", "--steps", "3", "--steps-dir", "way"]
+    assert run(*ask).exit_code == 0
+    assert sorted(names(Path("way"))) == ["step-001.png", "step-002.png", "step-003.png"]
+    shown = [np.asarray(open_picture(path), int) for path in sorted(Path("way").iterdir())]
+    assert {each.shape for each in shown} == {(64, 96, 3)}
+    edited = np.asarray(open_picture("cat-dog.png"), int)
+    assert np.abs(shown[-1] - edited).max() <= 2
+    assert np.abs(shown[0] - edited).max() > 2
+    before = contents(Path("way"))
+    assert run(*ask, "-o", "again.png").exit_code == 2
+    assert contents(Path("way")) == before and not Path("again.png").exists()
+    (Path("way") / "step-002.png").write_text("spoilt")
+    assert run(*ask, "--overwrite").exit_code == 0
+    assert contents(Path("way")) == before
+
+
+def test_without_matplotlib_it_says_how_to_get_it_before_anything_is_loaded(
+    run: Run, library: Library, picture_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("matplotlib", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, name, None)
+    done = run("edit", picture_file, "--to", "dog", "--explain", "sheet.png")
+    assert (done.exit_code, done.stdout, library.loaded) == (3, "", ())
+    (line,) = done.stderr.splitlines()
+    assert 'pip install "zerocon[plots]"' in line
+    assert names(picture_file.parent) == {"cat.png"}
+    assert run("edit", picture_file, "--to", "dog").exit_code == 0  # which draws nothing
+
+
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a folder nobody can write to")
+@pytest.mark.parametrize(
+    "option", [["-o", "/sys/a.png"], ["--explain", "/sys/a.png"], ["--steps-dir", "/sys/way"]]
+)
+def test_a_folder_that_cannot_be_written_to_is_found_first(
+    run: Run, library: Library, picture_file: Path, option: list[str]
+) -> None:
+    done = run("edit", picture_file, "--to", "dog", *option)
+    assert (done.exit_code, done.stdout, library.loaded) == (2, "", ())
+    assert "cannot write to /sys" in done.stderr
+    assert names(picture_file.parent) == {"cat.png"}
 
 
 # progress

@@ -13,7 +13,7 @@ LAYERS = {
     0: "chance diffusion errors evaluations files images registry settings shapes",
     1: "attention captioning mini model observation world",
     2: "direction guidance inversion scheme sentences wording",
-    3: "editing library",
+    3: "editing explanation library plots previews",
     4: "bench cli mini.training",
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names.split()}
@@ -104,6 +104,11 @@ def test_heavy_libraries_have_one_door() -> None:
     assert {module for module in users if room(module) not in HEAVY_DOORS} == set()
     at_once = {module for module in users if others(module, top_only=True) & HEAVY}
     assert {module for module in at_once if room(module) == "model"} == set()
+
+
+def test_drawing_has_one_door_that_opens_late() -> None:
+    assert {module for module in SOURCES if "matplotlib" in others(module)} == {"plots"}
+    assert "matplotlib" not in others("plots", top_only=True)
 
 
 def test_what_is_light_stays_light() -> None:

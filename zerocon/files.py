@@ -39,6 +39,15 @@ def writing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             temporary.unlink()
 
 
+def require_writable(folder: Path) -> None:
+    """Raise ``ValueError`` if no file can be made in ``folder``; it is tried, and leaves none."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"cannot write to {folder}: {error.strerror}") from None
+
+
 def _place(temporary: Path, path: Path) -> None:
     try:
         os.link(temporary, path)  # fails where path has appeared meanwhile; rename would replace it

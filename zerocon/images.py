@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
-from zerocon.files import writing
+from zerocon.files import require_writable, writing
 
 if TYPE_CHECKING:  # the command line looks at the picture before it pays for torch
     from torch import Tensor
@@ -106,7 +106,8 @@ def check_output(
     """``path``, if a file may be written there: cheap, so ask before the work.
 
     Raises ``ValueError`` for a name without one of the ``endings``, a folder that is not there, a
-    file that is (unless ``overwrite``), and always for the ``source`` picture itself.
+    file that is (unless ``overwrite``), a folder that cannot be written to, and always for the
+    ``source`` picture itself.
     """
     path = Path(path)
     if path.suffix.lower() not in endings:
@@ -119,6 +120,7 @@ def check_output(
         raise ValueError(f"{path} is a folder; give a file")
     if path.exists() and not overwrite:
         raise ValueError(f"{path} exists already; give --overwrite or another -o")
+    require_writable(path.parent)
     return path
 
 

@@ -14,7 +14,7 @@ from PIL.Image import Image
 from zerocon import __version__, model, wording
 from zerocon.captioning import caption as caption_of
 from zerocon.direction import between, mean_tokens, weight
-from zerocon.editing import Plan
+from zerocon.editing import Plan, Step
 from zerocon.editing import edit as walk
 from zerocon.evaluations import Evaluations, counting
 from zerocon.guidance import aligned
@@ -179,6 +179,7 @@ def edit(
     settings: Settings | None = None,
     announce: Callable[[Understanding], None] | None = None,
     progress: Progress | None = None,
+    witness: Callable[[Step], None] | None = None,
 ) -> Edit:
     """Edit ``picture`` (any size; the result has the same) by a few words.
 
@@ -186,7 +187,8 @@ def edit(
     picture; ``source`` names what is replaced and may be left out; an empty ``to`` with a
     ``source`` removes it. ``caption`` describes the picture and is otherwise the captioner's;
     ``inversion`` (of this very picture) saves finding it again. ``announce`` hears what was
-    understood before time is spent, ``progress`` the steps done of all.
+    understood before time is spent, ``progress`` the steps done of all, ``witness`` sees where the
+    edit stands after every step of its own.
 
     Raises ``ValueError`` for a wish that makes no sense or an inversion of another picture, and
     ``MissingError`` where a captioner is needed and none is here.
@@ -215,7 +217,9 @@ def edit(
         elif missing:
             seen = tuple(tick(recollect(model, inversion, c, plan.watches)))
             inversion = replace(inversion, seen=seen, watches=plan.watches)
-        *_, last = tick(walk(model, inversion, c, edited, plan))
+        for last in tick(walk(model, inversion, c, edited, plan)):
+            if witness is not None:
+                witness(last)
         frame = fit(picture, model.size, model.multiple).frame
         result = unfit(model.decode(last.latents)[0], frame)
     return Edit(result, understanding, inversion, evaluations, settings)

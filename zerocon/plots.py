@@ -1,0 +1,139 @@
+"""An explanation as one picture. The only user of matplotlib (the ``plots`` extra), and late."""
+
+from __future__ import annotations
+
+import textwrap
+import warnings
+from io import BytesIO
+from math import isnan
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from zerocon.errors import MissingError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import SubFigure
+
+    from zerocon.explanation import Explanation
+
+DPI = 120
+WIDTH = 12.0  # inches
+LARGEST = 1000  # pixels a side of a picture on the sheet: the cells are no larger
+STYLE = {"font.size": 10.0, "axes.titlesize": 10.0, "text.parse_math": False}
+HEAT = "inferno"  # dark is nothing, for the difference as for attention
+
+
+def require() -> None:
+    """Raise ``MissingError`` if there is no matplotlib to draw with."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        raise MissingError(
+            'drawing needs matplotlib; get it with: pip install "zerocon[plots]"'
+        ) from None
+
+
+def draw(explanation: Explanation) -> Image.Image:
+    """The sheet: both pictures and their difference, attention of words, losses and D by step."""
+    require()
+    from matplotlib import style
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    tall = min(max(explanation.source.height / explanation.source.width, 0.4), 1.6)
+    curves = len(explanation.losses) + 1
+    heights = [
+        0.75 + 3.45 * tall,
+        0.85 + (0.1 + 2.55 * tall) * len(explanation.attention),
+        0.15 + 2.2 * -(-curves // 3),
+    ]
+    # the user's own style would change sizes that the layout counts on
+    with style.context(["default", STYLE]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # drawn as a box
+        layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
+        figure = Figure((WIDTH, sum(heights)), dpi=DPI, layout=layout)
+        rows = figure.add_gridspec(3, 1, height_ratios=heights)
+        top, middle, bottom = (figure.add_subfigure(rows[row, 0]) for row in range(3))
+        _pictures(top, explanation)
+        _attention(middle, explanation)
+        _curves(bottom, explanation)
+        figure.savefig(page := BytesIO(), format="png")
+    return Image.open(page).convert("RGB")
+
+
+def _pictures(part: SubFigure, explanation: Explanation) -> None:
+    axes = part.subplots(1, 3)
+    source, edited = _small(explanation.source), _small(explanation.edited)
+    difference = np.abs(np.asarray(edited, float) - np.asarray(source, float)).mean(-1)
+    axes[0].imshow(source)
+    axes[1].imshow(edited)
+    image = axes[2].imshow(difference, cmap=HEAT, vmin=0, vmax=max(1, difference.max()))
+    _bar(axes[2], image, "mean over R, G, B, of 255")
+    titles = f"source: {explanation.caption}", f"edited: {explanation.target_caption}", "difference"
+    for ax, title in zip(axes, titles, strict=True):
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(textwrap.fill(title, 46))
+
+
+def _attention(part: SubFigure, explanation: Explanation) -> None:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    moments, rows = explanation.moments, explanation.attention
+    words = "changed words" if explanation.changed else "last words (none changed)"
+    left = f"; not shown: {', '.join(explanation.left_out)}" if explanation.left_out else ""
+    looks = f"{explanation.evaluations.forwards} more evaluations, not counted as the edit's"
+    part.suptitle(textwrap.fill(f"Where the {words} looked ({looks}{left})", 120))
+    axes = part.subplots(len(rows), len(moments), squeeze=False)
+    for ax, moment in zip(axes[0], moments, strict=True):
+        ax.set_title(f"after step {moment.step}, noise {moment.noise:.2f}")
+    for cells, row in zip(axes, rows, strict=True):
+        heats = np.stack([heat.numpy() for heat in row.maps])
+        scale = Normalize(heats.min(), heats.max())
+        for ax, heat in zip(cells, heats, strict=True):
+            _overlay(ax, _small(getattr(explanation, row.side)), heat, scale)
+        cells[0].set_ylabel(f'"{row.word}"\n{row.side}', fontsize=11, multialignment="center")
+        _bar(cells[-1], ScalarMappable(scale, HEAT), f"attention (even: {row.even:.3g})")
+
+
+def _curves(part: SubFigure, explanation: Explanation) -> None:
+    curves = [(f"loss of {name}", "weighted", line) for name, line in explanation.losses]
+    unit = "|D| / |source's latents|"
+    curves.append(("difference D from the source", unit, explanation.differences))
+    cells = part.subplots(-(-len(curves) // 3), min(3, len(curves)), squeeze=False).ravel()
+    for ax, (title, unit, line) in zip(cells, curves, strict=False):
+        ax.plot(range(1, len(line) + 1), line, marker=".", color="tab:blue")
+        ax.set(xlabel="step, from noise to picture", ylabel=unit, xlim=(0.5, len(line) + 0.5))
+        ax.set_title(textwrap.fill(title.replace(",", ", "), 44))
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        if not any(value < 0 for value in line):
+            ax.set_ylim(bottom=0)
+        ax.grid(alpha=0.3)
+        if all(map(isnan, line)):
+            ax.text(0.5, 0.5, "did not act", transform=ax.transAxes, ha="center")
+    for ax in cells[len(curves) :]:
+        ax.remove()
+
+
+def _overlay(ax: Axes, picture: Image.Image, heat: np.ndarray, scale: Normalize) -> None:
+    """A map over its picture in dim grey; both fill the same frame, whatever their sizes."""
+    extent = (0, picture.width, picture.height, 0)
+    ax.set(xticks=[], yticks=[])
+    ax.imshow(picture.convert("L"), cmap="gray", vmin=0, vmax=2 * 255, extent=extent)
+    ax.imshow(heat, cmap=HEAT, norm=scale, alpha=0.65, extent=extent)
+
+
+def _bar(ax: Axes, values: ScalarMappable, unit: str) -> None:
+    """A colour bar as high as the picture beside it."""
+    ax.figure.colorbar(values, cax=ax.inset_axes((1.03, 0, 0.05, 1)), label=unit)
+
+
+def _small(picture: Image.Image) -> Image.Image:
+    small = picture.convert("RGB")
+    small.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
+    return small

@@ -1,0 +1,58 @@
+"""What the picture would be if it were finished early, kept as a file after every step."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zerocon.files import require_writable
+from zerocon.images import Frame, save_picture, unfit
+
+if TYPE_CHECKING:
+    from zerocon.editing import Step
+    from zerocon.model import Model
+
+NAME = re.compile(r"step-\d{3,}\.png")
+
+
+class Previews:
+    """A witness of an edit that decodes every step's ``clean`` into FOLDER/step-001.png ...
+
+    The last one is the edited picture itself: no way is left to be taken in one step.
+    """
+
+    def __init__(
+        self, folder: Path, model: Model, frame: Frame, *, overwrite: bool = False
+    ) -> None:
+        self.folder, self.model, self.frame, self.overwrite = folder, model, frame, overwrite
+        self.kept = 0
+
+    def __call__(self, step: Step) -> None:
+        """Keep one more; the folder is made for the first."""
+        self.kept += 1
+        self.folder.mkdir(exist_ok=True)
+        pixels = self.model.decode(step.clean if step.level else step.latents)
+        path = self.folder / f"step-{self.kept:03}.png"
+        save_picture(unfit(pixels[0], self.frame), path, overwrite=self.overwrite)
+
+
+def check_folder(folder: Path, *, overwrite: bool = False, source: Path | None = None) -> Path:
+    """``folder``, if previews may be kept there: cheap, so ask before the work.
+
+    Raises ``ValueError`` for a file, for a folder that cannot be made or written to, for previews
+    that are there (unless ``overwrite``), and always where one of them is the ``source`` picture.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; give a folder for the steps")
+    if not folder.exists() and not folder.parent.is_dir():
+        raise ValueError(f"there is no folder {folder.parent} to make {folder.name} in")
+    require_writable(folder if folder.exists() else folder.parent)
+    there = [path for path in sorted(folder.glob("step-*.png")) if NAME.fullmatch(path.name)]
+    for path in there:
+        if source is not None and os.path.samefile(path, source):
+            raise ValueError(f"{path} is the picture itself; give another folder for the steps")
+    if there and not overwrite:
+        raise ValueError(f"{there[0]} exists already; give --overwrite or another folder")
+    return folder
