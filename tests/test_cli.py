@@ -27,6 +27,7 @@ from zerocon.cli import COMMANDS, bar, main, naming
 from zerocon.diffusion import Schedule
 from zerocon.evaluations import Evaluations
 from zerocon.guidance import GUIDANCE
+from zerocon.scheme import SCHEME
 from zerocon.images import open_picture
 from zerocon.inversion import Inversion
 from zerocon.library import Edit, Understanding
@@ -352,12 +353,18 @@ def test_json_holds_everything(run: Run, library: Library, picture_file: Path) -
         "model": "toy",
         "settings": {
             "steps": 7,
+            "scheme": "ddim",
             "scale": 2.0,
             "strength": 1.0,
             "guidance": ["cross-attention", "contrastive"],
             "direction": "bank",
+            "positions": "all",
             "guided": [0.0, 1.0],
+            "half": "edited",
+            "looks": 2,
+            "balance": None,
             "cap": None,
+            "corrected": True,
             "remember": True,
             "seed": 0,
         },
@@ -383,6 +390,10 @@ def test_without_clip_there_are_no_similarities(
         (["--steps", "50"], {"steps": 50}),  # the default of the method, yet asked for
         (["--scale", "0", "--seed", "0"], {"scale": 0.0, "seed": 0}),
         (["--guidance", "none"], {"guidance": ()}),
+        (["--scale", "7..2.5", "--looks", "1"], {"scale": (7.0, 2.5), "looks": 1}),
+        (["--scheme", "picard:rounds=2"], {"scheme": "picard:rounds=2"}),
+        (["--plain-ddim", "--half", "source"], {"corrected": False, "half": "source"}),
+        (["--positions", "changed", "--balance", "2"], {"positions": "changed", "balance": 2.0}),
         (
             ["--guidance", "contrastive:patches=64,sizes=1", "--guidance", "cross-attention"],
             {"guidance": ("contrastive:patches=64,sizes=1", "cross-attention")},
@@ -486,15 +497,18 @@ def test_caption(run: Run, library: Library, picture_file: Path, said: str, warn
     assert (record["caption"], len(record["warnings"])) == (said, warned)
 
 
-def test_methods_lists_every_guidance_and_its_options(run: Run) -> None:
+def test_methods_lists_every_method_and_its_options(run: Run) -> None:
     table = run("methods").stdout.splitlines()
     assert table[1] == "|---|---|---|---|"
-    assert len(table) == 2 + len(GUIDANCE)
-    for name, row in zip(sorted(GUIDANCE), table[2:], strict=True):
-        assert row.startswith(f"| guidance | `{name}` | ")
-        assert f"`weight={GUIDANCE[name]().weight}`" in row
+    known = [("scheme", name) for name in sorted(SCHEME)]
+    known += [("guidance", name) for name in sorted(GUIDANCE)]
+    for (family, name), row in zip(known, table[2:], strict=True):
+        assert row.startswith(f"| {family} | `{name}` | ")
+    for name, guidance in GUIDANCE.items():
+        (row,) = (row for row in table if f"| `{name}` |" in row)
+        assert f"`weight={guidance().weight}`" in row
     listed = json.loads(run("methods", "--format", "json").stdout)["methods"]
-    assert [method["name"] for method in listed] == sorted(GUIDANCE)
+    assert [(method["family"], method["name"]) for method in listed] == known
 
 
 # all of it, on a network of a few thousand random weights

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +78,10 @@ class Inversion:
             seen=seen,
             watches=watches,
         )
+
+    def to(self, device: torch.device) -> Inversion:
+        """The same path on another device; one read from a file lies in the computer's memory."""
+        return replace(self, latents=self.latents.to(device), eps=self.eps.to(device))
 
     @classmethod
     def load(cls, path: Path | str) -> Inversion:

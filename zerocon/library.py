@@ -196,6 +196,7 @@ def edit(
     settings = settings or model.settings
     if inversion is not None:
         _check(inversion, picture, model, caption)
+        inversion = inversion.to(model.device)
         caption, steps = inversion.captions[0], inversion.schedule.steps
         settings = replace(settings, steps=steps, scheme=inversion.recipe["scheme"])
     with counting() as evaluations:
