@@ -27,10 +27,10 @@ from zerocon.cli import COMMANDS, bar, main, naming
 from zerocon.diffusion import Schedule
 from zerocon.evaluations import Evaluations
 from zerocon.guidance import GUIDANCE
-from zerocon.scheme import SCHEME
 from zerocon.images import open_picture
 from zerocon.inversion import Inversion
 from zerocon.library import Edit, Understanding
+from zerocon.scheme import SCHEME
 from zerocon.settings import Settings
 from zerocon.wording import Change, Wording
 
