@@ -13,9 +13,9 @@ from zerocon.settings import (
     DEFAULT_CAPTIONER,
     DEFAULT_CLIP,
     DEFAULT_MODEL,
-    DIRECTIONS,
     HALVES,
     POSITIONS,
+    SENTENCES,
     Settings,
 )
 
@@ -183,9 +183,10 @@ method = together(
     click.option("--strength", type=float, help=f"Of the edit direction. {_default('strength')}"),
     guidance,
     click.option(
-        "--direction",
+        "--sentences",
         metavar="NAME",
-        help=f"Where the direction comes from: {', '.join(DIRECTIONS)}. {_default('direction')}",
+        help="What --to becomes a direction between: many sentences of a bank, the caption before "
+        f"and after, or the mean of both ({', '.join(SENTENCES)}). {_default('sentences')}",
     ),
     click.option(
         "--guided",

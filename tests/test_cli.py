@@ -136,7 +136,7 @@ def test_every_command_has_help(run: Run) -> None:
 
 def test_help_reads_defaults_from_where_they_live(run: Run) -> None:
     said = " ".join(run("edit", "--help").stdout.split())
-    for name in ("steps", "scale", "strength", "direction", "seed"):
+    for name in ("steps", "scale", "strength", "sentences", "seed"):
         assert f"[default: {getattr(Settings, name)}]" in said
 
 
@@ -314,7 +314,7 @@ def test_json_holds_everything(run: Run, library: Library, picture_file: Path) -
             "scale": 2.0,
             "strength": 1.0,
             "guidance": ["cross-attention", "contrastive"],
-            "direction": "bank",
+            "sentences": "bank",
             "guided": [0.0, 1.0],
             "cap": None,
             "remember": True,
@@ -347,7 +347,7 @@ def test_without_clip_there_are_no_similarities(
             {"guidance": ("contrastive:patches=64,sizes=1", "cross-attention")},
         ),
         (["--guided", "0..0.6", "--cap", "0.1"], {"guided": (0.0, 0.6), "cap": 0.1}),
-        (["--look-again", "--direction", "mean"], {"remember": False, "direction": "mean"}),
+        (["--look-again", "--sentences", "mean"], {"remember": False, "sentences": "mean"}),
         (["--remember", "--strength", "-1"], {"remember": True, "strength": -1.0}),
     ],
 )

@@ -256,12 +256,12 @@ def _direction(
 ) -> tuple[Tokens, int]:
     """The step in text space for what was said, and how many sentences made it."""
     steps, sentences = [], 0
-    if settings.direction in ("bank", "mean"):
+    if settings.sentences in ("bank", "mean"):
         banks = [pairs(change) for change in said.changes]
         sentences = sum(len(before) + len(after) for before, after in banks)
         each = [between(mean_tokens(model, b), mean_tokens(model, a)) for b, a in banks]
         steps.append(torch.stack(each).sum(0))
-    if settings.direction in ("caption", "mean"):
+    if settings.sentences in ("caption", "mean"):
         steps.append(between(c.tokens, model.embed([said.target_caption]).tokens))
         sentences += 2
     return torch.stack(steps).mean(0), sentences
@@ -277,7 +277,7 @@ def _edited(
         step = step.clone()
         step[:, [i for i, _ in aligned(c.ids[0][:-1], target[0][:-1])]] = 0.0
     # the positions follow the target's words, but for the bank, which knows no positions
-    ids = c.ids if settings.direction == "bank" else target
+    ids = c.ids if settings.sentences == "bank" else target
     return replace(c, tokens=c.tokens + step, ids=ids)
 
 
