@@ -30,9 +30,7 @@ class Settings:
     scale: float | tuple[float, float] = 5.0  # as in pix2pix-zero's scripts; or from noise..picture
     strength: float = 1.0  # of the edit direction, as it is; 0 asks for nothing
     guidance: tuple[str, ...] = ("cross-attention", "contrastive")  # the two losses of the method
-    sentences: str = (
-        "bank"  # pix2pix-zero's; or the captions before and after; or the "mean" of both
-    )
+    sentences: str = "bank"  # pix2pix-zero's way; or from the "caption", or the "mean" of both
     positions: str = "all"  # where the direction is added: it is nearly one vector everywhere
     guided: tuple[float, float] = (0.0, 1.0)  # share of the steps, from noise: all, as published
     half: str = "edited"  # the sentence guidance reads under: the papers'; released code: source
