@@ -55,7 +55,7 @@ def _first(sentences: tuple[str, ...]) -> str:
 
 
 def _profile(direction: Direction) -> list[str]:
-    """Rows of positions in groups that double: what happens, happens at the beginning."""
+    """Rows of positions in groups that double: what tells words apart stands at the beginning."""
     lengths, relative = direction.profile()
     shares = lengths**2 / (lengths**2).sum().clamp_min(1e-12)
     rows = ["| positions | length | relative | share |", "|---|---|---|---|"]
