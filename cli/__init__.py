@@ -16,7 +16,7 @@ from .options import VERBOSE
 
 # Read from cli/<name>.py when asked for. Inside them torch is imported by the command's body, so
 # that help costs nothing.
-COMMANDS = ("edit", "invert", "caption", "methods", "bench", "train")
+COMMANDS = ("edit", "invert", "direction", "caption", "methods", "bench", "train")
 
 USAGE, MISSING, INTERRUPTED = 2, 3, 130  # exit codes; everything done is 0
 

@@ -10,12 +10,13 @@ import click
 
 from . import options, outputs, report
 from .bar import progress
-from .naming import wish_of
+from .naming import wish_of, words_of
 
 
 @click.command("edit")
 @options.image
 @options.words
+@options.directions
 @outputs.asked
 @click.option(
     "--inversion", type=click.Path(exists=True, dir_okay=False), help="What `zerocon invert` made."
@@ -26,17 +27,18 @@ from .naming import wish_of
 @options.weights
 def command(image: Path, **values: Any) -> None:
     """Edit IMAGE by saying what should be different."""
+    import zerocon
     from zerocon.images import open_picture
 
-    words = {name: values[name] for name in options.WORDS}
-    wish = wish_of(words["to"], words["source"], words["to_caption"])
+    words, files = {name: values[name] for name in options.WORDS}, values["directions"]
+    wish = wish_of(words["to"], words["source"], words["to_caption"], optional=bool(files))
     picture = open_picture(image)
+    directions = [(zerocon.Direction.load(file), weight) for file, weight in files]
+    wish = f"{wish} {words_of(each for each, _ in directions)}"
     wanted = outputs.Outputs.of(image, wish, values)
     if values["inversion"] and (values["steps"], values["scheme"]) != (None, None):
         raise click.UsageError("the inversion has its own steps and scheme; leave both out")
     given = options.given(values)
-
-    import zerocon
 
     kept = zerocon.Inversion.load(values["inversion"]) if values["inversion"] else None
     model = options.load(values)
@@ -44,9 +46,9 @@ def command(image: Path, **values: Any) -> None:
     wanted.begin(picture, model)
     with progress("Editing", values["quiet"]) as tick:
         edited = zerocon.edit(
-            picture, model=model, inversion=kept, settings=settings, announce=talk, progress=tick,
-            witness=wanted.witness, **words,
+            picture, model=model, directions=directions, inversion=kept, settings=settings,
+            announce=talk, progress=tick, witness=wanted.witness, **words,
         )  # fmt: skip
     more = wanted.write(picture, edited, model)
-    record = report.record(edited, image, wanted.output, words)
+    record = report.record(edited, image, wanted.output, words, files)
     report.tell(values["form"], str(wanted.output), record | more)

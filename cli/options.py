@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -13,9 +14,9 @@ from zerocon.settings import (
     DEFAULT_CAPTIONER,
     DEFAULT_CLIP,
     DEFAULT_MODEL,
-    DIRECTIONS,
     HALVES,
     POSITIONS,
+    SENTENCES,
     Settings,
 )
 
@@ -44,6 +45,20 @@ def scale(text: str) -> float | tuple[float, float]:
         return float(text)
     except ValueError:
         raise click.BadParameter(f"{text!r} is neither a number nor like 7..3") from None
+
+
+def weighted(text: str) -> tuple[Path, float]:
+    """``FILE``, or ``FILE:WEIGHT``."""
+    name, colon, said = text.rpartition(":")
+    if not colon or Path(text).is_file():
+        return Path(text), 1.0
+    try:
+        weight = float(said)
+    except ValueError:
+        weight = math.nan
+    if not math.isfinite(weight):
+        raise click.BadParameter(f"{text!r} is not FILE:WEIGHT: {said!r} is not a number")
+    return Path(name), weight
 
 
 def together(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
@@ -101,6 +116,15 @@ words = together(
     click.option(
         "--caption", metavar="SENTENCE", help="The picture as it is. [default: looked at]"
     ),
+)
+
+directions = click.option(
+    "--direction",
+    "directions",
+    type=weighted,
+    multiple=True,
+    metavar="FILE[:WEIGHT]",
+    help="What `zerocon direction` made, instead of --to or besides; repeat to add several.",
 )
 
 talk = together(
@@ -183,9 +207,10 @@ method = together(
     click.option("--strength", type=float, help=f"Of the edit direction. {_default('strength')}"),
     guidance,
     click.option(
-        "--direction",
+        "--sentences",
         metavar="NAME",
-        help=f"Where the direction comes from: {', '.join(DIRECTIONS)}. {_default('direction')}",
+        help="What --to becomes a direction between: many sentences of a bank, the caption before "
+        f"and after, or the mean of both ({', '.join(SENTENCES)}). {_default('sentences')}",
     ),
     click.option(
         "--guided",

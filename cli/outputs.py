@@ -110,7 +110,7 @@ class Outputs:
         save = partial(save_picture, overwrite=self.overwrite, source=self.image)
         save(edited.picture, self.output)
         if self.compare:
-            labels = [edited.wording.caption, edited.wording.target_caption]
+            labels = report.labels(edited.understanding)
             save(sheet([picture, edited.picture], labels, 2), self.compare)
         if not self.explain:
             return {}

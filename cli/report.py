@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,12 +29,33 @@ def warn(warnings: Iterable[str]) -> None:
 
 def understood(understanding: Understanding) -> str:
     """``"a cat" -> "a dog": cat -> dog (object); 128 sentences; CLIP 0.250 -> 0.220``."""
-    wording = understanding.wording
-    parts = [*map(str, wording.changes), f"{understanding.sentences} sentences"]
+    parts = [*map(str, understanding.wording.changes), *steps(understanding)]
+    parts.append(f"{understanding.sentences} sentences")
     if understanding.similarity is not None:
         before, after = understanding.similarity
         parts.append(f"CLIP {before:.3f} -> {after:.3f}")
-    return f'"{wording.caption}" -> "{wording.target_caption}": {"; ".join(parts)}'
+    said = '" -> "'.join(captions(understanding))
+    return f'"{said}": {"; ".join(parts)}'
+
+
+def steps(understanding: Understanding) -> list[str]:
+    """The directions out of files: ``cat -> dog (direction x 0.5)``."""
+    return [
+        f"{direction} (direction{'' if weight == 1 else f' x {weight:g}'})"
+        for direction, weight in understanding.directions
+    ]
+
+
+def captions(understanding: Understanding) -> list[str]:
+    """The caption and, where words were said, the caption of the wanted picture."""
+    wording = understanding.wording
+    return [wording.caption, *([wording.target_caption] if wording.changes else [])]
+
+
+def labels(understanding: Understanding) -> list[str]:
+    """What is written under a picture and its edit."""
+    said = captions(understanding)
+    return said if len(said) == 2 else [*said, "; ".join(steps(understanding))]
 
 
 def tell(form: str, human: str, record: dict[str, Any]) -> None:
@@ -51,7 +72,13 @@ def cost(evaluations: Evaluations) -> dict[str, float]:
     }
 
 
-def record(edited: Edit, image: Path, output: Path, words: dict[str, str | None]) -> dict[str, Any]:
+def record(
+    edited: Edit,
+    image: Path,
+    output: Path,
+    words: dict[str, str | None],
+    files: Sequence[tuple[Path, float]],
+) -> dict[str, Any]:
     """Everything worth knowing about an edit, as the schema ``zerocon.edit/1``."""
     understanding, wording = edited.understanding, edited.wording
     pair = understanding.similarity
@@ -66,6 +93,15 @@ def record(edited: Edit, image: Path, output: Path, words: dict[str, str | None]
         "changes": [
             {"category": change.category, "from": change.source, "to": change.target}
             for change in wording.changes
+        ],
+        "directions": [
+            {
+                "file": str(file),
+                "from": list(direction.source),
+                "to": list(direction.target),
+                "weight": weight,
+            }
+            for (file, _), (direction, weight) in zip(files, understanding.directions, strict=True)
         ],
         "sentences": understanding.sentences,
         "similarity": pair and dict(zip(("caption", "target_caption"), pair, strict=True)),

@@ -141,7 +141,7 @@ def test_every_command_has_help(run: Run) -> None:
 
 def test_help_reads_defaults_from_where_they_live(run: Run) -> None:
     said = " ".join(run("edit", "--help").stdout.split())
-    for name in ("steps", "scale", "strength", "direction", "seed"):
+    for name in ("steps", "scale", "strength", "sentences", "seed"):
         assert f"[default: {getattr(Settings, name)}]" in said
 
 
@@ -348,6 +348,7 @@ def test_json_holds_everything(run: Run, library: Library, picture_file: Path) -
         "caption": "a cat",
         "target_caption": "a dog",
         "changes": [{"category": "object", "from": "cat", "to": "dog"}],
+        "directions": [],
         "sentences": 128,
         "similarity": {"caption": 0.25, "target_caption": 0.125},
         "model": "toy",
@@ -357,7 +358,7 @@ def test_json_holds_everything(run: Run, library: Library, picture_file: Path) -
             "scale": 2.0,
             "strength": 1.0,
             "guidance": ["cross-attention", "contrastive"],
-            "direction": "bank",
+            "sentences": "bank",
             "positions": "all",
             "guided": [0.0, 1.0],
             "half": "edited",
@@ -399,7 +400,7 @@ def test_without_clip_there_are_no_similarities(
             {"guidance": ("contrastive:patches=64,sizes=1", "cross-attention")},
         ),
         (["--guided", "0..0.6", "--cap", "0.1"], {"guided": (0.0, 0.6), "cap": 0.1}),
-        (["--look-again", "--direction", "mean"], {"remember": False, "direction": "mean"}),
+        (["--look-again", "--sentences", "mean"], {"remember": False, "sentences": "mean"}),
         (["--remember", "--strength", "-1"], {"remember": True, "strength": -1.0}),
     ],
 )

@@ -72,3 +72,9 @@ def test_other_files_are_refused(tmp_path):
     for path in (text, foreign, tmp_path / "missing.safetensors", tmp_path):
         with pytest.raises(ValueError, match=path.name):
             Inversion.load(path)
+
+
+def test_the_same_inversion_is_the_same_bytes(inversion, tmp_path):
+    for name in "abcdef":
+        inversion.save(tmp_path / name)
+    assert len({(tmp_path / name).read_bytes() for name in "abcdef"}) == 1

@@ -105,12 +105,12 @@ def test_what_was_understood_is_told_before_time_is_spent(model, picture):
     assert steps[-1] == (9, 9) and [done for done, _ in steps] == list(range(1, 10))
 
 
-@pytest.mark.parametrize("direction", ["bank", "caption", "mean"])
-def test_directions_from_the_bank_the_caption_or_both(model, picture, direction):
-    settings = replace(model.settings, direction=direction)
+@pytest.mark.parametrize("sentences", ["bank", "caption", "mean"])
+def test_directions_from_the_bank_the_caption_or_both(model, picture, sentences):
+    settings = replace(model.settings, sentences=sentences)
     understood = library.understand(picture, model, to="dog", settings=settings)
     caption = model.embed(["a dog on a bench"]).tokens - model.embed(["a cat on a bench"]).tokens
-    assert torch.allclose(understood.direction, caption, atol=1e-6) == (direction == "caption")
+    assert torch.allclose(understood.direction, caption, atol=1e-6) == (sentences == "caption")
 
 
 def test_a_whole_target_caption_is_a_wish_too(model, picture):

@@ -28,7 +28,7 @@ def test_overlay_replaces_what_is_given_and_nothing_else() -> None:
         ({"strength": float("inf")}, "strength must be"),
         ({"guidance": "contrastive"}, "guidance must be"),
         ({"guidance": [3]}, "guidance must be"),
-        ({"direction": "up"}, "direction must be one of bank, caption, mean, not 'up'"),
+        ({"sentences": "up"}, "sentences must be one of bank, caption, mean, not 'up'"),
         ({"guided": [0.6, 0.2]}, "guided must be"),
         ({"guided": [0.0, 1.2]}, "guided must be"),
         ({"guided": [0.0]}, "guided must be"),

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zerocon.direction import Direction
     from zerocon.errors import MissingError
     from zerocon.inversion import Inversion
     from zerocon.library import Edit, Understanding, edit, invert, load
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Direction": "direction",
     "Edit": "library",
     "Inversion": "inversion",
     "MissingError": "errors",
@@ -34,6 +36,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Direction",
     "Edit",
     "Inversion",
     "MissingError",

@@ -44,13 +44,15 @@ class Inversion:
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
         """Write the path and its recipe (not ``seen``) to a safetensors file, all or nothing."""
-        metadata = {
+        history = {
             "format": FORMAT,
-            "schedule": json.dumps(asdict(self.schedule)),
-            "captions": json.dumps(self.captions),
+            "schedule": asdict(self.schedule),
+            "captions": self.captions,
             "model": self.model,
-            "recipe": json.dumps(dict(self.recipe), sort_keys=True),
+            "recipe": dict(self.recipe),
         }
+        # in one entry, since several come in random order: the same inversion, the same bytes
+        metadata = {"inversion": json.dumps(history, sort_keys=True, ensure_ascii=False)}
         tensors = {"latents": self.latents.cpu(), "eps": self.eps.cpu()}
         with writing(Path(path), overwrite=overwrite) as temporary:
             save_file(tensors, temporary, metadata=metadata)
@@ -88,18 +90,18 @@ class Inversion:
         """Read what ``save`` wrote; anything else is a ``ValueError``."""
         try:
             with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != FORMAT:
+                history = json.loads((file.metadata() or {}).get("inversion", "{}"))
+                if history.get("format") != FORMAT:
                     raise ValueError(f"{path} is no inversion made by zerocon invert")
                 tensors = {name: file.get_tensor(name) for name in ("latents", "eps")}
         except (SafetensorError, OSError) as error:
             raise ValueError(f"cannot read {path} as an inversion: {error}") from error
         return cls(
             **tensors,
-            schedule=_schedule(json.loads(metadata["schedule"])),
-            captions=tuple(json.loads(metadata["captions"])),
-            model=metadata["model"],
-            recipe=json.loads(metadata["recipe"]),
+            schedule=_schedule(history["schedule"]),
+            captions=tuple(history["captions"]),
+            model=history["model"],
+            recipe=history["recipe"],
         )
 
 

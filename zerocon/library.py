@@ -13,7 +13,7 @@ from PIL.Image import Image
 
 from zerocon import __version__, model, wording
 from zerocon.captioning import caption as caption_of
-from zerocon.direction import between, mean_tokens, weight
+from zerocon.direction import Direction, between, weight
 from zerocon.editing import Plan, Step
 from zerocon.editing import edit as walk
 from zerocon.evaluations import Evaluations, counting
@@ -23,7 +23,6 @@ from zerocon.inversion import Inversion, recollect
 from zerocon.model import Model
 from zerocon.observation import Conditioning
 from zerocon.registry import available, parse
-from zerocon.sentences import pairs
 from zerocon.settings import DEFAULT_MODEL, Settings
 from zerocon.shapes import Tokens
 from zerocon.wording import Wording
@@ -40,7 +39,9 @@ class Understanding:
 
     ``direction`` is the step in text space, (1, positions, features), unscaled; ``sentences`` how
     many made it; ``similarity`` CLIP's cosines of the picture to the caption and to the target
-    caption, None where there is no CLIP.
+    caption, None where there is no CLIP or the captions are the same. ``directions`` are those
+    given ready-made, each with its weight: they are part of ``direction``, and the wording knows
+    nothing of them.
     """
 
     wording: Wording
@@ -48,6 +49,7 @@ class Understanding:
     sentences: int
     similarity: tuple[float, float] | None
     warnings: tuple[str, ...]
+    directions: tuple[tuple[Direction, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -134,36 +136,44 @@ def understand(
     source: str | None = None,
     to_caption: str | None = None,
     caption: str | None = None,
+    directions: Sequence[tuple[Direction, float]] = (),
     settings: Settings | None = None,
 ) -> Understanding:
     """Turn a wish into a direction in text space, and say what is doubtful about it.
 
-    Raises ``ValueError`` if nothing, or nothing new, is asked for.
+    Weighted ``directions`` are added to that of the words, or stand alone where no words are given.
+    Raises ``ValueError`` if nothing, or nothing new, is asked for, and for a direction of another
+    text encoder.
     """
     settings = settings or model.settings
+    steps = [factor * direction.on(model) for direction, factor in directions]
+    sentences = sum(len(side) for direction, _ in directions for side in direction.sentences)
     caption = caption_of(picture, model) if caption is None else caption
-    clip = _sight(model, picture)
-    said = wording.understand(
-        caption,
-        to=to,
-        source=source,
-        to_caption=to_caption,
-        see=clip,
-    )
+    if steps and to is None and source is None and to_caption is None:
+        clip, said = None, wording.leave(caption)
+    else:
+        clip = _sight(model, picture)
+        said = wording.understand(caption, to=to, source=source, to_caption=to_caption, see=clip)
     c = model.embed([caption])
-    step, sentences = _direction(model, said, c, settings)
+    if said.changes:
+        own, more = _direction(model, said, c, settings)
+        steps, sentences = [own, *steps], sentences + more
+    step = torch.stack(steps).sum(0)
     likeness = None if clip is None else clip([said.caption, said.target_caption])
     warnings = list(said.warnings)
     if (length := weight(step, c)) < WEAK:
         warnings.append(f"the direction is weak ({length:.2f} of the caption): little may change")
-    if likeness is None:
+    if said.changes and likeness is None:
         warnings.append("no CLIP model here: similarities are left out (--clip names one)")
+    if not said.changes and settings.positions == "changed":
+        warnings.append("no words say what changes: the direction is added at all positions")
     return Understanding(
         said,
         step,
         sentences,
         None if likeness is None else (likeness[0], likeness[1]),
         tuple(warnings),
+        tuple(directions),
     )
 
 
@@ -175,6 +185,7 @@ def edit(
     source: str | None = None,
     to_caption: str | None = None,
     caption: str | None = None,
+    directions: Sequence[tuple[Direction, float]] = (),
     inversion: Inversion | None = None,
     settings: Settings | None = None,
     announce: Callable[[Understanding], None] | None = None,
@@ -185,13 +196,15 @@ def edit(
 
     ``to`` is a word or phrase ("dog", "at night"), ``to_caption`` a whole description of the wanted
     picture; ``source`` names what is replaced and may be left out; an empty ``to`` with a
-    ``source`` removes it. ``caption`` describes the picture and is otherwise the captioner's;
-    ``inversion`` (of this very picture) saves finding it again. ``announce`` hears what was
-    understood before time is spent, ``progress`` the steps done of all, ``witness`` sees where the
-    edit stands after every step of its own.
+    ``source`` removes it. ``directions``, each with a weight, are added to what the words say; with
+    them words may be left out, and the target caption is then the caption. ``caption`` describes
+    the picture and is otherwise the captioner's; ``inversion`` (of this very picture) saves finding
+    it again. ``announce`` hears what was understood before time is spent, ``progress`` the steps
+    done of all, ``witness`` sees where the edit stands after every step of its own.
 
-    Raises ``ValueError`` for a wish that makes no sense or an inversion of another picture, and
-    ``MissingError`` where a captioner is needed and none is here.
+    Raises ``ValueError`` for a wish that makes no sense, an inversion of another picture or a
+    direction of another text encoder, and ``MissingError`` where a captioner is needed and none is
+    here.
     """
     settings = settings or model.settings
     if inversion is not None:
@@ -202,7 +215,7 @@ def edit(
     with counting() as evaluations:
         understanding = understand(
             picture, model, to=to, source=source, to_caption=to_caption,
-            caption=caption, settings=settings,
+            caption=caption, directions=directions, settings=settings,
         )  # fmt: skip
         if announce is not None:
             announce(understanding)
@@ -259,14 +272,13 @@ def _plan(settings: Settings) -> Plan:
 def _direction(
     model: Model, said: Wording, c: Conditioning, settings: Settings
 ) -> tuple[Tokens, int]:
-    """The step in text space for what was said, and how many sentences made it."""
+    """The step in text space for what was said in words, and how many sentences made it."""
     steps, sentences = [], 0
-    if settings.direction in ("bank", "mean"):
-        banks = [pairs(change) for change in said.changes]
-        sentences = sum(len(before) + len(after) for before, after in banks)
-        each = [between(mean_tokens(model, b), mean_tokens(model, a)) for b, a in banks]
-        steps.append(torch.stack(each).sum(0))
-    if settings.direction in ("caption", "mean"):
+    if settings.sentences in ("bank", "mean"):
+        bank = Direction.of_changes(model, said.changes)
+        sentences = sum(map(len, bank.sentences))
+        steps.append(bank.on(model))
+    if settings.sentences in ("caption", "mean"):
         steps.append(between(c.tokens, model.embed([said.target_caption]).tokens))
         sentences += 2
     return torch.stack(steps).mean(0), sentences
@@ -278,11 +290,12 @@ def _edited(
     """Caption plus direction, and the words that now stand at its positions."""
     target = model.embed([understanding.wording.target_caption]).ids
     step = settings.strength * understanding.direction
-    if settings.positions == "changed":  # words that both captions share stay as they are
+    if settings.positions == "changed" and understanding.wording.changes:
+        # words that both captions share stay as they are
         step = step.clone()
         step[:, [i for i, _ in aligned(c.ids[0][:-1], target[0][:-1])]] = 0.0
     # the positions follow the target's words, but for the bank, which knows no positions
-    ids = c.ids if settings.direction == "bank" else target
+    ids = c.ids if settings.sentences == "bank" else target
     return replace(c, tokens=c.tokens + step, ids=ids)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from zerocon.wording import Change, lexicon
+from zerocon.wording.phrases import parse
 
 
 def pairs(change: Change, limit: int = 72) -> tuple[list[str], list[str]]:
@@ -30,6 +32,37 @@ def pairs(change: Change, limit: int = 72) -> tuple[list[str], list[str]]:
         if len(source) == limit:
             break
     return list(source), list(target)
+
+
+def about(phrase: str, limit: int = 72) -> list[str]:
+    """Sentences that all say a phrase ("cat", "at night"): one side of `pairs` by itself.
+
+    At most `limit`, none twice. For a phrase of several parts they are looser: "a view of ...".
+    Raises ValueError for a phrase that names nothing.
+    """
+    if not (parts := parse(phrase)):
+        raise ValueError(f"{phrase!r} names nothing; say a thing, a place, a style ...")
+    category, said = ("caption", phrase) if len(parts) != 1 else (parts[0].category, parts[0].text)
+    if category not in ("object", "caption"):
+        return pairs(Change(category, said, ""), limit)[0]
+    templates = lexicon.sections(f"templates/{category}.txt")[""]
+    return list(dict.fromkeys(_fill(template, said) for template in templates))[:limit]
+
+
+def read(path: Path | str) -> list[str]:
+    """The user's own sentences: a UTF-8 file, one a line; blank lines and # comments are left out.
+
+    Raises ValueError for a file that is not there, is no such text, or says nothing.
+    """
+    try:
+        lines = [" ".join(line.split()) for line in Path(path).read_text("utf-8-sig").splitlines()]
+    except OSError as error:
+        raise ValueError(f"cannot read sentences from {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8; give sentences, one a line") from error
+    if not (said := [line for line in lines if line and not line.startswith("#")]):
+        raise ValueError(f"{path} has no sentences in it")
+    return said
 
 
 def _sentences(change: Change) -> Iterator[tuple[str, str]]:

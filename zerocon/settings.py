@@ -10,9 +10,9 @@ from typing import Any
 DEFAULT_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"  # the family of the papers
 DEFAULT_CAPTIONER = "Salesforce/blip-image-captioning-base"  # the method captions with BLIP
 DEFAULT_CLIP = "openai/clip-vit-large-patch14"  # its text half is Stable Diffusion 1's own
-DIRECTIONS = ("bank", "caption", "mean")
 HALVES = ("edited", "source", "both")
 POSITIONS = ("all", "changed")
+SENTENCES = ("bank", "caption", "mean")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Settings:
     scale: float | tuple[float, float] = 5.0  # as in pix2pix-zero's scripts; or from noise..picture
     strength: float = 1.0  # of the edit direction, as it is; 0 asks for nothing
     guidance: tuple[str, ...] = ("cross-attention", "contrastive")  # the two losses of the method
-    direction: str = "bank"  # pix2pix-zero's way; or from the "caption", or the "mean" of both
+    sentences: str = "bank"  # pix2pix-zero's way; or from the "caption", or the "mean" of both
     positions: str = "all"  # where the direction is added: it is nearly one vector everywhere
     guided: tuple[float, float] = (0.0, 1.0)  # share of the steps, from noise: all, as published
     half: str = "edited"  # the sentence guidance reads under: the papers'; released code: source
@@ -49,7 +49,7 @@ class Settings:
         _require(_scale(self.scale), "scale", "a number, or two: from noise to picture", self)
         _require(_number(self.strength), "strength", "a number", self)
         _require(_strings(self.guidance), "guidance", "names of guidance methods", self)
-        _require(self.direction in DIRECTIONS, "direction", f"one of {', '.join(DIRECTIONS)}", self)
+        _require(self.sentences in SENTENCES, "sentences", f"one of {', '.join(SENTENCES)}", self)
         _require(self.positions in POSITIONS, "positions", f"one of {', '.join(POSITIONS)}", self)
         _require(_share(self.guided), "guided", "two shares of the steps, 0 <= A < B <= 1", self)
         _require(

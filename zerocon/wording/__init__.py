@@ -66,9 +66,8 @@ def understand(
     """
     if to is not None and to_caption is not None:
         raise ValueError("to and to_caption both say what is wanted: give one of them")
-    caption = " ".join(caption.split())
-    flaw = degenerate(caption)
-    warnings = [f"the caption is no use ({flaw}); give a better one"] if flaw else []
+    unchanged = leave(caption)
+    caption, warnings = unchanged.caption, list(unchanged.warnings)
     if to_caption is not None:
         if source is not None:
             raise ValueError("to_caption says it all: leave out source")
@@ -91,6 +90,14 @@ def understand(
     if not changes:
         raise ValueError(f"nothing to do: the caption already says {to.strip()!r}")
     return Wording(caption, target, tuple(changes), tuple(dict.fromkeys(warnings)))
+
+
+def leave(caption: str) -> Wording:
+    """A picture of this caption of which words ask nothing; a caption of no use is warned of."""
+    caption = " ".join(caption.split())
+    flaw = degenerate(caption)
+    warnings = (f"the caption is no use ({flaw}); give a better one",) if flaw else ()
+    return Wording(caption, caption, (), warnings)
 
 
 def _rewrite(
