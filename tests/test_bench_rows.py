@@ -37,7 +37,7 @@ def bench(model, monkeypatch):
             "--per-kind",
             "1",
             "--methods",
-            "vae,no-guidance",
+            "vae,identity",
         ]
         return CliRunner().invoke(main, [*start, *map(str, words)])
 
@@ -67,10 +67,10 @@ def test_a_run_goes_on_where_it_was_torn_off(bench, tmp_path):
 def test_more_methods_and_scenes_are_added_to_the_same_file(bench, tmp_path):
     path = tmp_path / "rows.jsonl"
     bench("--rows", path)
-    result = bench("--rows", path, "--methods", "identity,vae", "--per-kind", "2")
+    result = bench("--rows", path, "--methods", "vae,from-scratch", "--per-kind", "2")
     assert result.exit_code == 0, result.output
     assert len(rows.read(path)) == (2 + 1) * 8 + 2 * 8
-    assert "no-guidance" not in result.stdout  # the table is of what was asked for now
+    assert "identity" not in result.stdout  # the table is of what was asked for now
 
 
 @pytest.mark.parametrize(
@@ -121,6 +121,13 @@ def test_nobody_elses_file_is_touched(bench, tmp_path, text):
     result = bench("--rows", path)
     assert result.exit_code == 2 and re.search("is no (file of )?rows? of", result.stderr)
     assert path.read_text() == text
+
+
+def test_overwrite_begins_again(bench, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    bench("--rows", path)
+    assert bench("--rows", path, "--scale", "4", "--methods", "vae", "--overwrite").exit_code == 0
+    assert {row.method for row in rows.read(path)} == {"vae"}
 
 
 def test_shards_make_one_table(bench, tmp_path):

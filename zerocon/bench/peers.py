@@ -95,10 +95,10 @@ class Pix2PixZero:
 @contextmanager
 def _lent(model: StableDiffusion, evaluations: Evaluations) -> Iterator[Any]:
     """The pipeline on the model's own parts, its U-Net passes counted, the parts left as before."""
-    from diffusers import DDIMInverseScheduler, DDIMScheduler, StableDiffusionPix2PixZeroPipeline
+    from diffusers import DDIMInverseScheduler, DDIMScheduler
 
     unet, config = model.unet, model.scheduler.config
-    pipeline = StableDiffusionPix2PixZeroPipeline(
+    pipeline = _pipeline()(
         vae=model.vae,
         text_encoder=model.text_encoder,
         tokenizer=model.tokenizer,
@@ -131,6 +131,19 @@ def _lent(model: StableDiffusion, evaluations: Evaluations) -> Iterator[Any]:
         unet.set_attn_processor(before)
         unet.requires_grad_(False)
         unet.zero_grad(set_to_none=True)
+
+
+def _pipeline() -> Any:
+    """The class; its file asks for a part of the safety checker and warns about torchvision."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        from diffusers import StableDiffusionPix2PixZeroPipeline
+    finally:
+        logging.set_verbosity(before)
+    return StableDiffusionPix2PixZeroPipeline
 
 
 PEERS: Mapping[str, type] = {"pix2pix-zero": Pix2PixZero}
