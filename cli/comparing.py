@@ -16,10 +16,10 @@ METHODS += "plain-ddim,word-swap,pix2pix-zero"
 
 def shard(text: str) -> tuple[int, int]:
     """``I/N``, I from 1 to N."""
-    match = re.fullmatch(r"(\d+)/(\d+)", text)
-    if not match or not 1 <= int(match[1]) <= int(match[2]):
+    part, of = map(int, text.split("/")) if re.fullmatch(r"\d+/\d+", text) else (0, 0)
+    if not 1 <= part <= of:
         raise click.BadParameter(f"{text!r} is not like 1/4")
-    return int(match[1]), int(match[2])
+    return part, of
 
 
 what = together(
@@ -45,9 +45,7 @@ what = together(
         show_default=True,
         help="Tune on validation; look at test once.",
     ),
-    click.option(
-        "--shard", type=shard, default="1/1", metavar="I/N", help="Do only part I of N of the work."
-    ),
+    click.option("--shard", type=shard, default="1/1", metavar="I/N", help="Do part I of N only."),
     click.option("--told", is_flag=True, help="Give the true captions instead of asking for them."),
     click.option(
         "--rows",
