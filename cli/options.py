@@ -14,6 +14,7 @@ from zerocon.settings import (
     DEFAULT_CAPTIONER,
     DEFAULT_CLIP,
     DEFAULT_MODEL,
+    FAST,
     HALVES,
     POSITIONS,
     SENTENCES,
@@ -77,11 +78,16 @@ def _remember_verbose(ctx: click.Context, _: click.Parameter, verbose: bool) -> 
 
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that the user really gave, checked; the others are the model's business."""
+    """The settings that the user really gave, checked; the others are the model's business.
+
+    ``--fast`` gives some, under those given one by one.
+    """
     settings = {f.name: values.get(f.name) for f in fields(Settings)}
     named = {name: value for name, value in settings.items() if value not in (None, ())}
     if named.get("guidance") == ("none",):
         named["guidance"] = ()
+    if values.get("fast"):
+        named = {**FAST, **named}
     Settings().overlay(named)
     methods = [("guidance", text) for text in named.get("guidance", ())]
     methods += [("scheme", named["scheme"])] if "scheme" in named else []
@@ -99,6 +105,10 @@ def load(values: Mapping[str, Any]) -> Model:
 
     names = ("device", "dtype", "captioner", "clip")
     return zerocon.load(values["model"], **{name: values[name] for name in names})
+
+
+def _text(value: Any) -> str:
+    return "..".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _default(name: str) -> str:
@@ -195,7 +205,15 @@ remember = click.option(
     "the edit: the same picture, in less memory and more time. [default: remember]",
 )
 
+fast = click.option(
+    "--fast",
+    is_flag=True,
+    help="A third of the evaluations: "
+    f"{', '.join(f'{name} {_text(value)}' for name, value in FAST.items())}, unless you say.",
+)
+
 method = together(
+    fast,
     steps,
     scheme,
     click.option(
@@ -217,7 +235,7 @@ method = together(
         type=share,
         metavar="A..B",
         help="Share of the steps, counted from noise, on which guidance acts. "
-        f"[default: {'..'.join(map(str, Settings.guided))}]",
+        f"[default: {_text(Settings.guided)}]",
     ),
     click.option(
         "--positions",

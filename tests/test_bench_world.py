@@ -1,18 +1,29 @@
+"""Methods compared on drawn scenes: what is asked, what is judged, what is shared."""
+
 import re
 from collections import Counter
 from dataclasses import replace
 
 import pytest
 import tiny
+import torch
 
-from zerocon.bench import world as bench
-from zerocon.settings import Settings
+import zerocon
+from zerocon.bench import cases as drawn
+from zerocon.bench import methods, world
+from zerocon.bench.sources import Asked
+from zerocon.bench.verdicts import EQUAL, judge
+from zerocon.settings import FAST, Settings
 from zerocon.wording import understand
 from zerocon.world import VALIDATION, caption, render, truth
+
+OWN = Settings(steps=2, scale=3.0)
 
 
 class Seer:
     """Judges that know the scenes: whatever picture is not one of theirs is the source."""
+
+    network = torch.nn.Identity()
 
     def __init__(self, case):
         self.case = case
@@ -25,13 +36,26 @@ class Seer:
 
 @pytest.fixture(scope="module")
 def cases():
-    return bench.cases("validation", 8)
+    return drawn.choose("validation", 8)
+
+
+@pytest.fixture(scope="module")
+def model():
+    made = tiny.model()
+    made.settings = OWN
+    return made
+
+
+def compare(model, case, *names, told=True, **given):
+    asked = Asked(model.settings, given)
+    comparison = world.Comparison(model, Seer(case), names, asked, told)
+    return {row.method: (row, p) for row, p in comparison.run(comparison.work([case]))}
 
 
 def test_cases_are_balanced_and_of_their_split(cases):
-    assert Counter(case.kind for case in cases) == dict.fromkeys(bench.KINDS, 8)
+    assert Counter(case.kind for case in cases) == dict.fromkeys(drawn.KINDS, 8)
     assert all(case.seed in VALIDATION for case in cases)
-    assert cases == bench.cases("validation", 8)
+    assert cases == drawn.choose("validation", 8)
 
 
 def test_a_case_changes_what_its_kind_says(cases):
@@ -57,33 +81,132 @@ def test_wishes_lead_to_the_true_caption(cases):
 def test_the_truth_is_judged_right_and_the_source_wrong(cases):
     for case in cases[::9]:
         seer, source, target = Seer(case), render(case.source), render(case.target)
-        right = bench._judge(case, target, source, seer, 1.0, ("", ""))
-        assert right.asked and right.kept and right.inside == float("inf") and not right.wrong
-        wrong = bench._judge(case, source, source, seer, 1.0, ("", ""))
-        assert not wrong.asked and wrong.kept and wrong.outside == float("inf")
+        right = judge(case, target, source, seer)
+        assert right.asked and right.kept and right.inside == EQUAL and not right.wrong
+        wrong = judge(case, source, source, seer)
+        assert not wrong.asked and wrong.kept and wrong.outside in (EQUAL, None)
+        assert (wrong.outside is None) == (case.kind == "time"), "that changes every pixel"
         assert wrong.inside < 40 and len(wrong.wrong) == len(case.changed)
+        made = judge(case, target, None, seer)
+        assert made.asked and (made.kept, made.inside, made.outside) == (None, None, None)
 
 
-def test_scenes_are_edited_judged_and_tabled(cases):
+def test_a_shared_inversion_changes_neither_picture_nor_cost(model, cases):
+    """Methods side by side give what ``zerocon.edit`` gives on its own."""
     case = cases[0]
-    model = tiny.model()
-    model.settings = Settings(steps=2)
-    done = list(bench.run(model, Seer(case), [case], model.settings, told=True))
-    ((row, picture),) = done
-    assert row.caption == caption(case.source) and row.target_caption == caption(case.target)
-    assert row.evaluations > 0 and picture.size == (bench.SIZE, bench.SIZE)
-    page = bench.page([case], done)
-    assert page.width == 6 * bench.SIZE and page.height > bench.SIZE
-    table = bench.table([row, replace(row, asked=True, inside=20.0)])
-    assert "| object | 2 | 50 % | 100 % | 50 % |" in table
+    names = ("default", "plain-ddim", "caption", "no-guidance", "word-swap")
+    for name, (row, picture) in compare(model, case, *names, strength=1.5).items():
+        settings = methods.METHODS[name]
+        settings = Settings(**settings.recipe(Asked(OWN, {"strength": 1.5})))
+        alone = zerocon.edit(
+            render(case.source, drawn.SIZE), model=model, settings=settings,
+            caption=caption(case.source), **case.wish,
+        )  # fmt: skip
+        assert picture.tobytes() == alone.picture.tobytes(), name
+        assert row.evaluations == pytest.approx(alone.evaluations.total), name
+        assert row.caption == caption(case.source) and row.seconds > 0
+        assert row.target_caption == caption(case.target)
 
 
-def test_a_refused_wish_counts_as_nothing_done(cases, monkeypatch):
+def test_bounds_are_the_source_its_reconstruction_and_a_picture_from_nothing(model, cases):
+    case = cases[0]
+    found = compare(model, case, "identity", "vae", "from-scratch", "default")
+    identity, picture = found["identity"]
+    assert picture.tobytes() == render(case.source, drawn.SIZE).tobytes()
+    assert identity.evaluations == 0 and identity.outside < EQUAL
+    assert found["vae"][0].outside == EQUAL
+    scratch, picture = found["from-scratch"]
+    assert picture.size == (drawn.SIZE, drawn.SIZE) and scratch.evaluations == 2 * OWN.steps
+    assert (scratch.kept, scratch.both, scratch.outside) == (None, None, None)
+    again = compare(model, case, "from-scratch")["from-scratch"][1]
+    assert picture.tobytes() == again.tobytes()
+
+
+def test_without_telling_the_captioner_is_asked(model, cases):
+    case = next(case for case in cases if case.kind == "style")
+    assert compare(model, case, "default", told=False)["default"][0].caption == "a cat on a bench"
+
+
+def test_a_refused_wish_counts_as_nothing_done(model, cases, monkeypatch):
     def refuse(*_, **__):
         raise ValueError("nothing to do")
 
-    monkeypatch.setattr(bench.library, "edit", refuse)
-    case = cases[0]
-    ((row, _),) = bench.run(tiny.model(), Seer(case), [case], Settings(), told=True)
-    assert not row.asked and row.kept and row.evaluations == 0
-    assert row.target_caption == "refused: nothing to do"
+    monkeypatch.setattr(zerocon.library, "understand", refuse)
+    for row, _ in compare(model, cases[0], "default", "pix2pix-zero").values():
+        assert not row.asked and row.kept and row.evaluations == 0 and row.outside == EQUAL
+        assert row.target_caption == "refused: nothing to do"
+
+
+def test_a_mistake_is_no_refusal(model, cases):
+    with pytest.raises(ValueError, match="steps must be between 1 and 999"):
+        compare(model, cases[0], "default", steps=5000)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("fast", {"steps": 24, "looks": 1, "scale": 4.0}),
+        ("default", {"steps": 2, "looks": 2, "scale": 4.0}),
+        ("no-guidance", {"guidance": ()}),
+        ("cross-attention", {"guidance": ("cross-attention:weight=0.5",)}),
+        ("contrastive", {"guidance": ("contrastive",)}),
+        ("plain-ddim", {"corrected": False}),
+        ("word-swap", {"corrected": False, "guidance": (), "strength": 1.0}),
+    ],
+)
+def test_settings_of_a_method(name, said):
+    own = replace(OWN, guidance=("cross-attention:weight=0.5", "contrastive"), strength=2.0)
+    recipe = methods.pick(name).recipe(Asked(own, {"scale": 4.0}))
+    assert {key: recipe[key] for key in said} == said
+
+
+def test_the_user_is_stronger_than_fast_and_the_method_stronger_than_the_user():
+    asked = Asked(OWN, {"steps": 7, "corrected": True})
+    assert methods.pick("fast").recipe(asked)["steps"] == 7
+    assert methods.pick("plain-ddim").recipe(asked)["corrected"] is False
+
+
+@pytest.mark.parametrize(("settings", "most"), [({}, 260), (FAST, 90)])
+def test_evaluations_of_an_edit(settings, most, picture):
+    edited = zerocon.edit(
+        picture, model=tiny.model(), to="dog", settings=Settings().overlay(settings)
+    )
+    assert most - 3 < edited.evaluations.total <= most
+
+
+def test_methods_are_told_apart_at_commas():
+    text = "default,pix2pix-zero:amount=0.1,scale=3,pix2pix-zero:amount=0.3,default"
+    names = ("default", "pix2pix-zero:amount=0.1,scale=3", "pix2pix-zero:amount=0.3")
+    assert methods.split(text) == names
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("best", 'no method "best"; there are: identity, vae'),
+        ("fast:steps=3", "method fast has no options"),
+        ("pix2pix-zero:amout=3", 'method pix2pix-zero has no option "amout"'),
+        ("pix2pix-zero:scale=1", "pix2pix-zero needs a scale above 1"),
+    ],
+)
+def test_a_bad_method_is_said_before_any_work(name, message, model, cases):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        world.Comparison(model, Seer(cases[0]), (name,), Asked(OWN))
+
+
+@pytest.mark.parametrize("of", [1, 3, 7])
+def test_shards_together_are_the_whole_and_share_nothing(model, cases, of):
+    comparison = world.Comparison(model, Seer(cases[0]), ("vae", "default"), Asked(OWN))
+
+    def jobs(cases):
+        return [(c.seed, name) for c, names in comparison.work(cases) for name in names]
+
+    parts = [job for i in range(of) for job in jobs(world.share(cases, i + 1, of))]
+    assert len(parts) == len(set(parts)) == 2 * len(cases)
+    assert set(parts) == set(jobs(cases))
+
+
+def test_a_page_shows_source_edit_and_truth(model, cases):
+    done = list(compare(model, cases[0], "vae").values())
+    page = world.page(cases[:1], done)
+    assert page.width == 6 * drawn.SIZE and page.height > drawn.SIZE

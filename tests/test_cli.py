@@ -31,7 +31,7 @@ from zerocon.images import open_picture
 from zerocon.inversion import Inversion
 from zerocon.library import Edit, Understanding
 from zerocon.scheme import SCHEME
-from zerocon.settings import Settings
+from zerocon.settings import FAST, Settings
 from zerocon.wording import Change, Wording
 
 Run = Callable[..., Result]
@@ -402,6 +402,8 @@ def test_without_clip_there_are_no_similarities(
         (["--guided", "0..0.6", "--cap", "0.1"], {"guided": (0.0, 0.6), "cap": 0.1}),
         (["--look-again", "--sentences", "mean"], {"remember": False, "sentences": "mean"}),
         (["--remember", "--strength", "-1"], {"remember": True, "strength": -1.0}),
+        (["--fast"], FAST),
+        (["--fast", "--steps", "9"], {**FAST, "steps": 9}),
     ],
 )
 def test_what_the_user_gave_lies_over_what_the_model_brings(

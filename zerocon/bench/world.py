@@ -1,209 +1,139 @@
-"""Edits of drawn scenes, judged against the truth: was it done, and did the rest stay?"""
+"""Edits of drawn scenes: methods side by side on the same weights, scenes and captions."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from math import inf, log10
-from typing import TYPE_CHECKING, TypedDict
+from functools import cached_property
+from hashlib import blake2b
+from typing import TYPE_CHECKING
 
-import numpy as np
+import torch
 from PIL import Image
 
-from zerocon import library
-from zerocon.images import fit, sheet, unfit
-from zerocon.settings import Settings
-from zerocon.world import TEST, VALIDATION, Scene, edits, phrase, render, sample, truth
-from zerocon.world import caption as caption_of
+from zerocon import __version__
+from zerocon.bench.cases import Case
+from zerocon.bench.methods import pick
+from zerocon.bench.rows import Recipe, Row, differing, digest
+from zerocon.bench.sources import Asked, Source
+from zerocon.bench.verdicts import judge
+from zerocon.images import sheet
 
 if TYPE_CHECKING:
     from zerocon.bench.judges import Judges
-    from zerocon.model import Model
+    from zerocon.model.stable_diffusion import StableDiffusion
 
-SPLITS = {"validation": VALIDATION, "test": TEST}
-KINDS = ("object", "colour", "add", "remove", "place", "time", "style", "two")
-SIZE = 128
-
-
-class Wish(TypedDict, total=False):
-    """What is asked of ``zerocon.edit``, by its parameters' names."""
-
-    to: str
-    source: str
-    to_caption: str
+Work = list[tuple[Case, list[str]]]
 
 
 @dataclass(frozen=True)
-class Case:
-    """One wish about one scene, and the scene that would fulfil it exactly."""
+class Comparison:
+    """Methods, by what they are called, on one model and before the same judges.
 
-    seed: int
-    kind: str
-    source: Scene
-    target: Scene
-
-    @property
-    def changed(self) -> dict[str, tuple[str, str]]:
-        """Named parameters that should change: name -> (before, after)."""
-        before, after = truth(self.source), truth(self.target)
-        return {name: (before[name], after[name]) for name in before if before[name] != after[name]}
-
-    @property
-    def wish(self) -> Wish:
-        """What a person would tell ``zerocon.edit``: a word where one will do."""
-        if len(self.changed) > 1:
-            return {"to_caption": caption_of(self.target)}
-        ((name, (before, after)),) = self.changed.items()
-        if name == "companion" and before == "none":  # "a cat" alone would replace the subject
-            near = "with" if f"with a {after}" in caption_of(self.target) else "next to"
-            return {"to": f"{near} {phrase(name, after)}"}
-        if name == "accessory" and before == "none":
-            return {"to": phrase(name, after)}
-        return {"source": phrase(name, before), "to": phrase(name, after)}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One edit and its verdicts.
-
-    ``asked``: every judge of a changed parameter sees its new value. ``kept``: every other judge
-    says what it says of the source's reconstruction. ``inside``: PSNR in dB to the true result in
-    the region that should change; ``outside``: to the source's reconstruction elsewhere.
+    ``told`` gives the true captions instead of asking the captioner.
     """
 
-    seed: int
-    kind: str
-    caption: str
-    target_caption: str
-    asked: bool
-    kept: bool
-    inside: float
-    outside: float
-    evaluations: float
-    wrong: tuple[str, ...]
+    model: StableDiffusion
+    judges: Judges
+    methods: tuple[str, ...]
+    asked: Asked
+    told: bool = False
 
-    @property
-    def verdict(self) -> str:
-        """In a few words."""
-        return "; ".join(self.wrong) or f"{self.kind}: right"
+    def __post_init__(self) -> None:
+        for name in self.methods:  # what is wrong is said before time is spent
+            pick(name).recipe(self.asked)
+
+    @cached_property
+    def setup(self) -> dict[str, str]:
+        """What all rows of this comparison share, for ``Recipe``."""
+        model = self.model
+        return {
+            "version": __version__,
+            "weights": fingerprint(model.unet, model.vae, model.text_encoder),
+            "judges": fingerprint(self.judges.network),
+            "settings": digest(asdict(self.asked.settings())),
+            "captions": "told" if self.told else "read",
+            "device": model.device.type,
+            "dtype": str(model.unet.dtype).removeprefix("torch."),
+        }
+
+    def recipe(self, name: str) -> Recipe:
+        """Of one method; ``ValueError`` if there is none of that name."""
+        settings = json.loads(json.dumps(pick(name).recipe(self.asked)))
+        return Recipe(self.setup, name, settings)
+
+    def check(self, rows: Iterable[Row]) -> None:
+        """Raise ``ValueError`` for a row that this comparison would have made differently."""
+        recipes: dict[str, str] = {}
+        for row in rows:
+            if others := differing(row.setup, self.setup):
+                raise ValueError(f"the rows there are of another run: other {', '.join(others)}")
+            if row.method not in recipes:
+                recipes[row.method] = self.recipe(row.method).hash
+            if row.recipe != recipes[row.method]:
+                raise ValueError(f"the rows of {row.method} there were made with other settings")
+
+    def work(self, cases: Iterable[Case], rows: Iterable[Row] = ()) -> Work:
+        """What is left to do: the cases, each with the methods whose row is not there yet."""
+        done = {(row.seed, row.method) for row in rows}
+        left = [(case, [m for m in self.methods if (case.seed, m) not in done]) for case in cases]
+        return [(case, names) for case, names in left if names]
+
+    def among(self, rows: Iterable[Row], cases: Iterable[Case]) -> list[Row]:
+        """The rows of these methods and cases: a file may hold more."""
+        seeds = {case.seed for case in cases}
+        return [row for row in rows if row.method in self.methods and row.seed in seeds]
+
+    def run(self, work: Work) -> Iterator[tuple[Row, Image.Image]]:
+        """Edit and judge, yielding as soon as each edit is done."""
+        for case, names in work:
+            source = Source(case, self.model, told=self.told)
+            for name in names:
+                yield self._row(source, name)
+
+    def _row(self, source: Source, name: str) -> tuple[Row, Image.Image]:
+        case, recipe = source.case, self.recipe(name)
+        result = pick(name)(source, self.asked)
+        verdict = judge(case, result.picture, source.kept if result.edits else None, self.judges)
+        row = Row(
+            method=name,
+            recipe=recipe.hash,
+            seed=case.seed,
+            kind=case.kind,
+            caption=result.caption,
+            target_caption=result.target_caption,
+            evaluations=result.evaluations,
+            seconds=round(result.seconds, 3),
+            settings=recipe.settings,
+            setup=recipe.setup,
+            **asdict(verdict),
+        )
+        return row, result.picture
 
 
-def cases(split: str, per_kind: int) -> list[Case]:
-    """The first ``per_kind`` cases of every kind of edit in a split, in order of their seeds."""
-    found: dict[str, list[Case]] = {kind: [] for kind in KINDS}
-    for seed in SPLITS[split]:
-        scene = sample(seed)
-        target, kind = edits(scene, 0)
-        if len(found[kind]) < per_kind:
-            found[kind].append(Case(seed, kind, scene, target))
-        if all(len(full) == per_kind for full in found.values()):
-            break
-    return [case for kind in KINDS for case in found[kind]]
+def share(cases: Sequence[Case], number: int, of: int) -> list[Case]:
+    """Part ``number`` (from 1) of ``of``: together they are all, and no two have one in common.
 
-
-def run(
-    model: Model, judges: Judges, todo: Sequence[Case], settings: Settings, *, told: bool = False
-) -> Iterator[tuple[Row, Image.Image]]:
-    """Edit and judge each case; ``told`` gives the true caption instead of asking the captioner.
-
-    A wish that the tool refuses is a row with nothing asked and nothing changed: the picture.
+    A case stays whole, so that its methods can share what they have in common.
     """
-    for case in todo:
-        picture = render(case.source, SIZE)
-        working = fit(picture, model.size, model.multiple)
-        kept = unfit(model.decode(model.encode(working.pixels))[0], working.frame)
-        caption = caption_of(case.source) if told else None
-        try:
-            edited = library.edit(
-                picture, model=model, settings=settings, caption=caption, **case.wish
-            )
-            result, said, cost = edited.picture, edited.wording, edited.evaluations.total
-            sentences = said.caption, said.target_caption
-        except ValueError as refusal:
-            result, cost, sentences = kept, 0.0, (caption or "", f"refused: {refusal}")
-        yield _judge(case, result, kept, judges, cost, sentences), result
+    return list(cases[number - 1 :: of])
 
 
-def _judge(
-    case: Case,
-    result: Image.Image,
-    kept: Image.Image,
-    judges: Judges,
-    cost: float,
-    sentences: tuple[str, str],
-) -> Row:
-    now, before = judges.read([result, kept])
-    asked = {name: after for name, (_, after) in case.changed.items()}
-    expected = {name: asked.get(name, value) for name, value in before.items()}
-    wrong = tuple(f"{n}: {now[n]}, not {expected[n]}" for n in now if now[n] != expected[n])
-    truth_picture = _array(render(case.target, SIZE))
-    region = np.abs(truth_picture - _array(render(case.source, SIZE))).max(-1) > 0
-    return Row(
-        seed=case.seed,
-        kind=case.kind,
-        caption=sentences[0],
-        target_caption=sentences[1],
-        asked=all(now[name] == value for name, value in asked.items()),
-        kept=all(now[name] == before[name] for name in now if name not in asked),
-        inside=_psnr(_array(result), truth_picture, region),
-        outside=_psnr(_array(result), _array(kept), ~region),
-        evaluations=cost,
-        wrong=wrong,
-    )
-
-
-def page(todo: Sequence[Case], done: Sequence[tuple[Row, Image.Image]]) -> Image.Image:
+def page(cases: Sequence[Case], done: Collection[tuple[Row, Image.Image]]) -> Image.Image:
     """Source, edit and truth of every case side by side, to be looked at."""
     pictures, labels = [], []
-    for case, (row, result) in zip(todo, done, strict=True):
-        pictures += [render(case.source, SIZE), result, render(case.target, SIZE)]
+    for case, (row, result) in zip(cases, done, strict=True):
+        pictures += [case.picture, result, case.truth]
         labels += [row.caption, row.verdict, row.target_caption]
     return sheet(pictures, labels, 6)
 
 
-def table(rows: Sequence[Row]) -> str:
-    """A Markdown table, a line per kind of edit and one for their mean."""
-    lines = [
-        "| edit | n | asked change seen | rest unchanged | both | dB inside | dB outside |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    groups = {kind: [row for row in rows if row.kind == kind] for kind in KINDS}
-    measured = {kind: _means(group) for kind, group in groups.items() if group}
-    for kind, means in measured.items():
-        lines.append(_line(kind, len(groups[kind]), means))
-    overall = [float(np.mean(column)) for column in zip(*measured.values(), strict=True)]
-    lines.append(_line("mean over kinds", len(rows), overall))
-    return "\n".join(lines)
-
-
-def to_json(row: Row) -> str:
-    """One line of JSON."""
-    return json.dumps(asdict(row))
-
-
-def _means(rows: Sequence[Row]) -> list[float]:
-    both = [row.asked and row.kept for row in rows]
-    shares = [np.mean([row.asked for row in rows]), np.mean([row.kept for row in rows])]
-    shares.append(np.mean(both))
-    outside = [min(row.outside, 99.0) for row in rows if row.outside < inf]
-    levels = [np.mean([row.inside for row in rows]), np.mean(outside) if outside else np.nan]
-    return [float(value) for value in [*shares, *levels]]
-
-
-def _line(name: str, count: int, means: Sequence[float]) -> str:
-    shares = [f"{100 * share:.0f} %" for share in means[:3]]
-    levels = [f"{level:.1f}" for level in means[3:]]
-    return f"| {' | '.join([name, str(count), *shares, *levels])} |"
-
-
-def _array(picture: Image.Image) -> np.ndarray:
-    return np.asarray(picture, np.float64)
-
-
-def _psnr(a: np.ndarray, b: np.ndarray, region: np.ndarray) -> float:
-    """In dB over the pixels of ``region``; infinite where they agree or there are none."""
-    if not region.any():
-        return inf
-    error = float(np.square(a - b)[region].mean())
-    return 10 * log10(255**2 / error) if error else inf
+def fingerprint(*networks: torch.nn.Module) -> str:
+    """A hash of their weights, buffers included, in the dtype they have here."""
+    total = blake2b(digest_size=8)
+    for network in networks:
+        for name, values in sorted(network.state_dict().items()):
+            total.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+            total.update(values.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()

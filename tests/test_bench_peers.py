@@ -1,0 +1,65 @@
+"""pix2pix-zero as others ship it, on a model of a few thousand weights."""
+
+import pytest
+import tiny
+import torch
+
+from zerocon.bench import cases
+from zerocon.bench.peers import Pix2PixZero
+from zerocon.bench.sources import Asked, Source
+from zerocon.evaluations import BACKWARD
+from zerocon.settings import Settings
+
+ASKED = Asked(Settings(scale=(4.0, 2.0)))
+
+
+@pytest.fixture(scope="module")
+def case():
+    return cases.choose("validation", 1)[0]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny.model()
+
+
+def run(model, case, **options):
+    return Pix2PixZero(steps=3, **options)(Source(case, model, told=True), ASKED)
+
+
+def test_a_step_costs_seven_forwards_and_two_backwards(model, case):
+    """One to invert, two to remember, two to guide (and back), two to step."""
+    assert run(model, case).evaluations == pytest.approx(3 * (7 + 2 * BACKWARD))
+
+
+def test_the_same_seed_the_same_picture(model, case):
+    torch.manual_seed(0)
+    first = run(model, case)
+    torch.manual_seed(1)
+    second = run(model, case)
+    assert first.picture.tobytes() == second.picture.tobytes()
+    assert first.picture.size == (cases.SIZE, cases.SIZE)
+    assert first.caption and first.target_caption != first.caption
+
+
+def test_amount_and_scale_matter(model, case):
+    pictures = [
+        run(model, case, **options).picture.tobytes()
+        for options in ({}, {"amount": 100.0}, {"scale": 9.0}, {"scale": 3.0})
+    ]
+    assert pictures[0] == pictures[3], "the middle of 4..2"
+    assert len(set(pictures)) == 3
+
+
+def test_the_model_is_given_back_as_it_was(model, case):
+    processors, pass_hooks = model.unet.attn_processors, model.unet._forward_pre_hooks
+    run(model, case)
+    assert model.unet.attn_processors == processors and not pass_hooks
+    assert not any(p.requires_grad or p.grad is not None for p in model.unet.parameters())
+
+
+def test_its_recipe_says_what_it_was_run_with():
+    recipe = Pix2PixZero(amount=0.3).recipe(ASKED)
+    assert (recipe["amount"], recipe["scale"], recipe["steps"]) == (0.3, 3.0, 50)
+    with pytest.raises(ValueError, match="needs a scale above 1, not 1"):
+        Pix2PixZero(scale=1.0).recipe(ASKED)

@@ -1,0 +1,76 @@
+"""What is asked of every method: wishes about drawn scenes whose right answer is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypedDict
+
+from PIL import Image
+
+from zerocon.world import TEST, VALIDATION, Scene, edits, phrase, render, sample, truth
+from zerocon.world import caption as caption_of
+
+SPLITS = {"validation": VALIDATION, "test": TEST}
+KINDS = ("object", "colour", "add", "remove", "place", "time", "style", "two")
+SIZE = 128  # pixels a side of a drawn scene
+
+
+class Wish(TypedDict, total=False):
+    """What is asked of ``zerocon.edit``, by its parameters' names."""
+
+    to: str
+    source: str
+    to_caption: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """One wish about one scene, and the scene that would fulfil it exactly."""
+
+    seed: int
+    kind: str
+    source: Scene
+    target: Scene
+
+    @cached_property
+    def picture(self) -> Image.Image:
+        """What is to be edited."""
+        return render(self.source, SIZE)
+
+    @cached_property
+    def truth(self) -> Image.Image:
+        """The exact result."""
+        return render(self.target, SIZE)
+
+    @property
+    def changed(self) -> dict[str, tuple[str, str]]:
+        """Named parameters that should change: name -> (before, after)."""
+        before, after = truth(self.source), truth(self.target)
+        return {name: (before[name], after[name]) for name in before if before[name] != after[name]}
+
+    @property
+    def wish(self) -> Wish:
+        """What a person would tell ``zerocon.edit``: a word where one will do."""
+        if len(self.changed) > 1:
+            return {"to_caption": caption_of(self.target)}
+        ((name, (before, after)),) = self.changed.items()
+        if name == "companion" and before == "none":  # "a cat" alone would replace the subject
+            near = "with" if f"with a {after}" in caption_of(self.target) else "next to"
+            return {"to": f"{near} {phrase(name, after)}"}
+        if name == "accessory" and before == "none":
+            return {"to": phrase(name, after)}
+        return {"source": phrase(name, before), "to": phrase(name, after)}
+
+
+def choose(split: str, per_kind: int) -> list[Case]:
+    """The first ``per_kind`` cases of every kind of edit in a split, in order of their seeds."""
+    found: dict[str, list[Case]] = {kind: [] for kind in KINDS}
+    for seed in SPLITS[split]:
+        scene = sample(seed)
+        target, kind = edits(scene, 0)
+        if len(found[kind]) < per_kind:
+            found[kind].append(Case(seed, kind, scene, target))
+        if all(len(full) == per_kind for full in found.values()):
+            break
+    return [case for kind in KINDS for case in found[kind]]

@@ -1,0 +1,126 @@
+"""What the methods share of one case, and what each of them gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+
+from zerocon import library
+from zerocon.bench.cases import Case
+from zerocon.captioning import caption as caption_of
+from zerocon.evaluations import counting
+from zerocon.images import fit, unfit
+from zerocon.inversion import Inversion
+from zerocon.settings import Settings
+from zerocon.world import caption as true_caption
+
+if TYPE_CHECKING:
+    from zerocon.library import Understanding
+    from zerocon.model.stable_diffusion import StableDiffusion
+    from zerocon.shapes import Latents
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Settings before a method has its say: the model's ``own``, and those the user gave."""
+
+    own: Settings
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+    def settings(
+        self, preset: Mapping[str, Any] | None = None, fixed: Mapping[str, Any] | None = None
+    ) -> Settings:
+        """With a ``preset`` under what the user gave, and over it what is ``fixed``."""
+        return self.own.overlay(preset or {}).overlay(self.given).overlay(fixed or {})
+
+
+@dataclass(frozen=True)
+class Result:
+    """A picture in the source's size, the sentences it was made of, and its cost.
+
+    ``evaluations`` and ``seconds`` are those of this picture alone, its inversion included, also
+    where several methods shared one; captions are not timed. ``edits`` is whether it is made from
+    the source at all.
+    """
+
+    picture: Image.Image
+    caption: str = ""
+    target_caption: str = ""
+    evaluations: float = 0.0
+    seconds: float = 0.0
+    edits: bool = True
+
+
+@dataclass(frozen=True)
+class Inverted:
+    """An inversion, and what it cost."""
+
+    inversion: Inversion
+    evaluations: float
+    seconds: float
+
+
+class Source:
+    """The source of one case as every method gets it, each part found once and when asked for."""
+
+    def __init__(self, case: Case, model: StableDiffusion, *, told: bool = False) -> None:
+        self.case, self.model, self.told = case, model, told
+        self.picture = case.picture
+        self.fitted = fit(self.picture, model.size, model.multiple)
+        self._inversions: dict[tuple[Any, ...], Inverted] = {}
+
+    @cached_property
+    def latents(self) -> Latents:
+        """The picture, encoded."""
+        return self.model.encode(self.fitted.pixels)
+
+    @cached_property
+    def kept(self) -> Image.Image:
+        """What the VAE alone makes of the picture: the most a method can keep of it."""
+        return self.show(self.latents)
+
+    @cached_property
+    def caption(self) -> str:
+        """The true caption if ``told``, else what the captioner sees."""
+        if self.told:
+            return true_caption(self.case.source)
+        return caption_of(self.picture, self.model)
+
+    def show(self, latents: Latents) -> Image.Image:
+        """A picture of latents, in the source's size."""
+        return unfit(self.model.decode(latents)[0], self.fitted.frame)
+
+    def understand(self, settings: Settings) -> Understanding:
+        """The case's wish as the tool understands it; ``ValueError`` if it refuses."""
+        return library.understand(
+            self.picture, self.model, caption=self.caption, settings=settings, **self.case.wish
+        )
+
+    def refused(self, reason: ValueError) -> Result:
+        """A wish that was refused changes nothing."""
+        return Result(self.kept, self.caption, f"refused: {reason}")
+
+    def invert(self, settings: Settings) -> Inverted:
+        """The inversion under the caption, shared by methods for which it is the same to the bit.
+
+        Guidances decide which layers are watched on the way, and a watched layer rounds otherwise.
+        """
+        names = ("steps", "scheme", "seed", "remember", "guidance")
+        key = tuple(getattr(settings, name) for name in names)
+        if key not in self._inversions:
+            start = perf_counter()
+            with counting() as evaluations:
+                inversion = library.invert(
+                    self.picture, self.model, caption=self.caption, settings=settings
+                )
+            if self.model.device.type == "cuda":  # else it is waited for on another's clock
+                torch.cuda.synchronize(self.model.device)
+            spent = perf_counter() - start
+            self._inversions[key] = Inverted(inversion, evaluations.total, spent)
+        return self._inversions[key]

@@ -1,0 +1,69 @@
+"""What the judges and the truth say of a picture: was it done, and did the rest stay?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log10
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from zerocon.bench.cases import Case
+
+if TYPE_CHECKING:
+    from zerocon.bench.judges import Judges
+
+EQUAL = 99.0  # dB where no byte differs: infinity has no mean
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """On one picture.
+
+    ``asked``: every judge of a changed parameter sees its new value. ``kept``: every other judge
+    says what it says of the source's reconstruction. ``inside``: PSNR in dB to the true result in
+    the region that should change; ``outside``: to the source's reconstruction elsewhere; None where
+    there is no such region. All but ``asked`` are None for a picture that is no edit of the source.
+    """
+
+    asked: bool
+    kept: bool | None
+    inside: float | None
+    outside: float | None
+    wrong: tuple[str, ...]
+
+
+def judge(case: Case, result: Image.Image, kept: Image.Image | None, judges: Judges) -> Verdict:
+    """Judge ``result`` against the truth and against ``kept``, the source's reconstruction.
+
+    Without ``kept`` the picture was made from nothing, and can only have what was asked for.
+    """
+    now, *before = judges.read([result] if kept is None else [result, kept])
+    asked = {name: after for name, (_, after) in case.changed.items()}
+    expected = {**before[0], **asked} if before else asked
+    wrong = tuple(f"{n}: {now[n]}, not {expected[n]}" for n in expected if now[n] != expected[n])
+    seen = all(now[name] == value for name, value in asked.items())
+    if kept is None:
+        return Verdict(seen, None, None, None, wrong)
+    truth = _array(case.truth)
+    region = np.abs(truth - _array(case.picture)).max(-1) > 0
+    return Verdict(
+        asked=seen,
+        kept=all(now[name] == expected[name] for name in expected if name not in asked),
+        inside=psnr(_array(result), truth, region),
+        outside=psnr(_array(result), _array(kept), ~region),
+        wrong=wrong,
+    )
+
+
+def psnr(a: np.ndarray, b: np.ndarray, region: np.ndarray) -> float | None:
+    """In dB over the pixels of ``region``, at most ``EQUAL``; None where there are none."""
+    if not region.any():
+        return None
+    error = float(np.square(a - b)[region].mean())
+    return min(10 * log10(255**2 / error), EQUAL) if error else EQUAL
+
+
+def _array(picture: Image.Image) -> np.ndarray:
+    return np.asarray(picture, np.float64)
