@@ -51,6 +51,10 @@ TABLE = f"""
 | cat -> tiger (object){AND}+ at night (time){AND}+ in a forest (place)
 {DRAWN} | bear | {DRAWN.replace("fox", "bear")} | fox -> bear (object)
 {DRAWN} | orange | {DRAWN.replace("a red", "an orange")} | red -> orange (attribute)
+a frog wearing a crown at sea | with a rabbit | a frog wearing a crown with a rabbit at sea \
+| + with a rabbit (added)
+a frog wearing a crown and a scarf at sea | with a ball \
+| a frog wearing a crown and a scarf with a ball at sea | + with a ball (added)
 {DRAWN} | crown | {DRAWN.replace("hat", "crown")} | wearing a hat -> wearing a crown (added)
 {DRAWN} | bow tie | {DRAWN.replace("hat", "hat and a bow tie")} | + wearing a bow tie (added)
 {DRAWN} | balloon | {DRAWN.replace("ball", "balloon")} | next to a ball -> next to a balloon (added)

@@ -109,6 +109,12 @@ def put_added(
         extra = f"and {determined(part.text)}"
         at = phrase_end(text, end + 1)
         return Step(insert(caption, at, extra), "added", "", phrase, spoken)
+    if joining in ("holding", "carrying", "with") and text[end : end + 1] == ["wearing"]:
+        # a frog with a rabbit wearing a crown: whose crown?
+        at = phrase_end(text, end + 1)
+        while text[at : at + 1] == ["and"]:
+            at = phrase_end(text, at + 1)
+        return Step(insert(caption, at, phrase), "added", "", phrase, spoken)
     at = end if joining in ("wearing", "holding", "carrying", "with", "in") else tail_start(text)
     return Step(insert(caption, at, phrase), "added", "", phrase, spoken)
 
