@@ -262,6 +262,11 @@ method = together(
         "[default: their own weights]",
     ),
     click.option(
+        "--steady/--as-weighted",
+        default=None,
+        help="Shorten guidance's gradient to a step that cannot swing. [default: as weighted]",
+    ),
+    click.option(
         "--corrected/--plain-ddim",
         default=None,
         help="Walk as a difference from the source, or denoise as DDIM does. [default: corrected]",

@@ -365,6 +365,7 @@ def test_json_holds_everything(run: Run, library: Library, picture_file: Path) -
             "looks": 2,
             "balance": None,
             "cap": None,
+            "steady": False,
             "corrected": True,
             "remember": True,
             "seed": 0,

@@ -6,7 +6,7 @@ import torch
 from gaussian import GaussianWorld
 
 from zerocon.diffusion import coefficients, move
-from zerocon.editing import Plan, capped, edit, nudge, recall, weigh
+from zerocon.editing import Plan, capped, edit, nudge, recall, steadied, weigh
 from zerocon.evaluations import BACKWARD, counting
 from zerocon.guidance import Contrastive, CrossAttention
 from zerocon.inversion import Inversion, recollect
@@ -304,6 +304,35 @@ def test_the_cap_shortens_long_gradients_only_and_each_picture_by_itself():
     short = capped(gradient, x, 0.1)
     assert torch.allclose(short[0], torch.full((4, 8, 8), 0.1))
     assert torch.equal(short[1], gradient[1])
+
+
+def test_a_steady_step_never_overshoots_a_convex_loss():
+    """On ``sum h (x - x*)^2`` with any curvature: after it, x is no further from x* than before."""
+    x, goal = torch.randn(3, 4, 8, 8), torch.randn(3, 4, 8, 8)
+    for curvature in (0.01, 0.4, 3.0, 1e4):
+        bends = curvature * torch.rand(3, 4, 8, 8)
+        losses = (bends * (x - goal).square()).flatten(1).sum(1)
+        gradient = 2 * bends * (x - goal)
+        after = x - steadied(gradient, losses)
+        before = (x - goal).flatten(1).norm(dim=1)
+        assert ((after - goal).flatten(1).norm(dim=1) <= before).all()
+        if curvature <= 0.25:  # its own length is short enough
+            assert torch.equal(steadied(gradient, losses), gradient)
+
+
+def test_a_steady_step_of_nothing_is_nothing():
+    nothing = torch.zeros(2, 4, 8, 8)
+    assert torch.equal(steadied(nothing, torch.zeros(2)), nothing)
+
+
+def test_heavy_guidance_blows_up_what_is_remembered_unless_it_is_steady(model):
+    """Rounding between batches of one and two is a disturbance that a long step blows up."""
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    heavy = (CrossAttention(3000.0),)
+    steady = run(model, x, c, c, Plan(5.0, heavy, steady=True), steps=12)
+    assert (steady - x).abs().max() < 1e-4
+    swinging = run(model, x, c, c, Plan(5.0, heavy), steps=12)
+    assert (swinging - x).abs().max() > 1.0
 
 
 def test_weights_never_get_gradients(model):

@@ -40,6 +40,7 @@ def test_overlay_replaces_what_is_given_and_nothing_else() -> None:
         ({"balance": -1}, "balance must be above zero"),
         ({"positions": "some"}, "positions must be one of all, changed"),
         ({"corrected": "no"}, "corrected must be true or false"),
+        ({"steady": 1}, "steady must be true or false"),
         ({"remember": 1}, "remember must be true or false"),
         ({"seed": -1}, "seed must be"),
         ({"seed": None}, "seed must be"),

@@ -45,6 +45,7 @@ class Plan:
     looks: int = 2
     balance: float | None = None
     cap: float | None = None
+    steady: bool = False
     corrected: bool = True
     remember: bool = True
     seeds: tuple[int, ...] = (0,)
@@ -157,6 +158,7 @@ def nudge(
         losses, wished = compare(model, x, t, source, c, edited, plan)
         losses = weights.to(losses) * losses
         (gradient,) = torch.autograd.grad(losses.sum(), x)
+        gradient = steadied(gradient, losses.detach().sum(0)) if plan.steady else gradient
     gradient = gradient if plan.cap is None else capped(gradient, x.detach(), plan.cap)
     return Pull(gradient, losses.detach(), wished)
 
@@ -239,6 +241,18 @@ def predict(
     own = source.eps if plan.remember else said.pop(0)
     plain = said.pop(0)
     return plain, said[0] if wished is None else wished, own
+
+
+def steadied(gradient: Latents, losses: Tensor) -> Latents:
+    """Shorten each picture's gradient to Polyak's step, ``loss / |gradient|^2`` times the gradient.
+
+    No step of a convex loss that can reach zero is then so long that it ends further from where it
+    does, whatever the curvature; a longer one swings from side to side, and grows. Where the weight
+    is small enough for the curvature nothing is shortened. ``losses`` are weighted, (pictures,).
+    """
+    square = gradient.flatten(1).square().sum(1)
+    factor = (losses.to(square) / square.clamp_min(1e-30)).clamp(0.0, 1.0)
+    return factor.view(-1, 1, 1, 1) * gradient
 
 
 def capped(gradient: Latents, x: Latents, cap: float) -> Latents:

@@ -263,6 +263,7 @@ def _plan(settings: Settings) -> Plan:
         looks=settings.looks,
         balance=settings.balance,
         cap=settings.cap,
+        steady=settings.steady,
         corrected=settings.corrected,
         remember=settings.remember,
         seeds=(settings.seed,),

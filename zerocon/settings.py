@@ -42,6 +42,7 @@ class Settings:
     )
     balance: float | None = None  # later guidances' pull in the first one's; none: absolute weights
     cap: float | None = None  # gradient's length in lengths of the latents; none, as published
+    steady: bool = False  # Polyak's limit on the gradient; as published there is none
     corrected: bool = True  # the difference form; false is plain DDIM, for comparison
     remember: bool = True  # the source's maps: memory instead of a second look, the same answer
     seed: int = 0  # places of the contrastive patches: the same seed, the same picture
@@ -64,6 +65,7 @@ class Settings:
             self.balance is None or (_number(self.balance) and self.balance > 0),
             "balance", "above zero", self,
         )  # fmt: skip
+        _require(isinstance(self.steady, bool), "steady", "true or false", self)
         _require(isinstance(self.corrected, bool), "corrected", "true or false", self)
         _require(isinstance(self.remember, bool), "remember", "true or false", self)
         _require(_whole(self.seed) and self.seed >= 0, "seed", "a whole number from 0", self)
