@@ -6,6 +6,9 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from zerocon.mini.training.compiling import compiled
 
+# what the compiler warns of is its own affair
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
 
 def gradients(network, answer):
     answer.float().square().mean().backward()
@@ -14,7 +17,6 @@ def gradients(network, answer):
     return found
 
 
-@pytest.mark.slow
 def test_a_compiled_unet_learns_in_every_layer_what_it_would_have_learnt() -> None:
     unet = UNet2DConditionModel(
         sample_size=16,
@@ -34,7 +36,6 @@ def test_a_compiled_unet_learns_in_every_layer_what_it_would_have_learnt() -> No
     agree(plain, gradients(unet, answer))
 
 
-@pytest.mark.slow
 def test_a_compiled_decoder_tells_its_input_what_to_change() -> None:
     vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 2,
