@@ -7,6 +7,7 @@ from diffusers import DDIMInverseScheduler, DDIMScheduler
 from gaussian import GaussianWorld
 
 from zerocon.diffusion import Schedule, coefficients, move
+from zerocon.observation import Look
 from zerocon.scheme import DDIM
 
 STABLE_DIFFUSION = {
@@ -55,7 +56,7 @@ def test_inversion_error_halves_when_the_steps_double():
     errors = []
     for steps in (50, 100, 200):
         schedule = world.schedule(steps)
-        *_, last = DDIM()(world, x, c, schedule)
+        *_, last = DDIM()(Look(world, c), x, schedule)
         start = world.noise(x, mu, 1.0) / world.noise(x, mu, 1.0) * x  # the picture itself
         exact = world.noise(start, mu, schedule.alphas[-1])
         errors.append(float((last.x - exact).norm() / exact.norm()))

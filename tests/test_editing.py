@@ -6,10 +6,11 @@ import torch
 from gaussian import GaussianWorld
 
 from zerocon.diffusion import coefficients, move
-from zerocon.editing import Plan, capped, edit, nudge, recall, steadied, weigh
+from zerocon.editing import Plan, Walk, capped, edit, steadied
 from zerocon.evaluations import BACKWARD, counting
 from zerocon.guidance import Contrastive, CrossAttention
 from zerocon.inversion import Inversion, recollect
+from zerocon.observation import Look
 from zerocon.scheme import DDIM
 
 BOTH = (CrossAttention(0.1), Contrastive(5.0))
@@ -22,7 +23,7 @@ def model():
 
 def invert(model, x, c, steps=6, watches=frozenset()):
     schedule = model.schedule(steps)
-    path = DDIM()(model, x, c, schedule, watches)
+    path = DDIM()(Look(model, c, watches), x, schedule)
     return Inversion.along(
         path, schedule=schedule, captions=("",) * len(c), model="t", recipe={}, watches=watches
     )
@@ -147,7 +148,7 @@ def test_a_recollected_inversion_edits_as_the_first_did(model):
     with pytest.raises(ValueError, match="remembers no maps"):
         next(edit(model, bare, c, edited, plan))
     with counting() as spent:
-        seen = tuple(recollect(model, bare, c, plan.watches))
+        seen = tuple(recollect(Look(model, c, plan.watches), bare))
     assert spent.forwards == 6
     *_, second = edit(model, replace(bare, seen=seen, watches=plan.watches), c, edited, plan)
     assert torch.allclose(first, second.latents, atol=1e-3)
@@ -214,12 +215,12 @@ def test_the_released_code_keeps_the_half_that_is_not_pulled_at_first(model):
     x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
     edited, plan = model.embed(["a dog"]), Plan(5.0, (CrossAttention(1.0),), remember=False)
     inversion = invert(model, x, c)
-    source, t = recall(inversion, 6, c, plan), inversion.schedule.times[6]
+    t = inversion.schedule.times[6]
 
     def pull(half):
-        one = replace(plan, half=half)
-        weights = torch.ones(1, 1)
-        return nudge(model, source.x, t, source, c, edited, one, weights).gradient
+        walk = Walk(model, c, edited, replace(plan, half=half))
+        source = walk.recall(inversion, 6)
+        return walk.nudge(source.x, t, source, torch.ones(1, 1)).gradient
 
     assert not pull("source").any()
     assert pull("edited").norm() > 0
@@ -232,14 +233,15 @@ def test_balanced_guidances_pull_in_the_proportion_asked_for(model):
     edited = model.embed(["a dog", "the hut"])
     plan = Plan(5.0, BOTH, balance=0.5, seeds=(0, 1))
     inversion = invert(model, x, c, watches=plan.watches)
-    source, t = recall(inversion, 6, c, plan), inversion.schedule.times[6]
-    weights = weigh(model, source.x, t, source, c, edited, plan)
+    walk, t = Walk(model, c, edited, plan), inversion.schedule.times[6]
+    source = walk.recall(inversion, 6)
+    weights = walk.weigh(source.x, t, source)
     assert torch.allclose(weights[0], torch.tensor(0.1))
 
     def lengths(row):
         alone = torch.zeros_like(weights)
         alone[row] = weights[row]
-        pull = nudge(model, source.x, t, source, c, edited, plan, alone).gradient
+        pull = walk.nudge(source.x, t, source, alone).gradient
         return pull.flatten(1).norm(dim=1)
 
     assert torch.allclose(lengths(1), 0.5 * lengths(0), rtol=1e-3)

@@ -16,6 +16,7 @@ from zerocon.editing import Plan, edit
 from zerocon.evaluations import counting
 from zerocon.guidance import Contrastive, CrossAttention
 from zerocon.inversion import Inversion
+from zerocon.observation import Look
 from zerocon.scheme import DDIM
 
 
@@ -26,7 +27,7 @@ def model():
 
 def invert(model, x, c, watches=frozenset(), steps=4):
     schedule = model.schedule(steps)
-    path = DDIM()(model, x, c, schedule, watches)
+    path = DDIM()(Look(model, c, watches), x, schedule)
     return Inversion.along(
         path, schedule=schedule, captions=("",), model="t", recipe={}, watches=watches
     )

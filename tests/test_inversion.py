@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from zerocon.attention import CROSS
 from zerocon.evaluations import counting
 from zerocon.inversion import Inversion
+from zerocon.observation import Look
 from zerocon.scheme import DDIM
 
 
@@ -19,7 +20,7 @@ def model():
 @pytest.fixture(scope="module")
 def inversion(model):
     c, schedule = model.embed(["a cat"]), model.schedule(5)
-    path = DDIM()(model, torch.randn(1, 4, 8, 6), c, schedule, {CROSS})
+    path = DDIM()(Look(model, c, {CROSS}), torch.randn(1, 4, 8, 6), schedule)
     return Inversion.along(
         path,
         schedule=schedule,
@@ -38,7 +39,8 @@ def test_a_path_has_a_place_and_an_eps_at_every_level(inversion):
 
 def test_inverting_takes_one_evaluation_a_level(model):
     with counting() as spent:
-        list(DDIM()(model, torch.randn(1, 4, 8, 8), model.embed(["x"]), model.schedule(7)))
+        look = Look(model, model.embed(["x"]))
+        list(DDIM()(look, torch.randn(1, 4, 8, 8), model.schedule(7)))
     assert (spent.forwards, spent.backwards) == (8, 0)
 
 

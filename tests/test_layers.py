@@ -13,7 +13,7 @@ LAYERS = {
     0: "chance diffusion errors evaluations files images registry settings shapes",
     1: "attention captioning mini model observation world",
     2: "direction guidance inversion scheme sentences wording",
-    3: "editing explanation library plots previews",
+    3: "editing explanation library painting plots previews",
     4: "bench cli mini.training",
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names.split()}

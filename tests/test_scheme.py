@@ -7,6 +7,7 @@ from zerocon.diffusion import move
 from zerocon.editing import Plan, edit
 from zerocon.evaluations import counting
 from zerocon.inversion import Inversion
+from zerocon.observation import Look
 from zerocon.scheme import DDIM, SCHEME, Picard, Virtual, autocorrelation, divergence
 
 
@@ -17,7 +18,7 @@ def model():
 
 def invert(model, x, c, scheme, steps=5, seeds=None):
     schedule = model.schedule(steps)
-    path = scheme(model, x, c, schedule, (), seeds or tuple(range(len(x))))
+    path = scheme(Look(model, c), x, schedule, seeds or tuple(range(len(x))))
     return Inversion.along(path, schedule=schedule, captions=("",), model="t", recipe={})
 
 

@@ -98,21 +98,22 @@ def edit(
     ``c`` describes the sources and ``edited`` (``c + dc``) the wish, one sentence per picture; the
     last step's latents are the result. Stop whenever you like: there is nothing to close.
     """
+    walk, weights = Walk(model, c, edited, plan), None
     alphas, steps = inversion.schedule.alphas, inversion.schedule.steps
-    difference, weights = torch.zeros_like(inversion.latents[0]), None
+    difference = torch.zeros_like(inversion.latents[0])
     for level in range(steps, 0, -1):
         done, t = 1 - level / steps, inversion.schedule.times[level]
-        source = recall(inversion, level, c, plan)
+        source = walk.recall(inversion, level)
         phi, psi = coefficients(alphas[level - 1], alphas[level])
         x, pull = source.x + difference, None
         if plan.guides(done):
-            weights = weigh(model, x, t, source, c, edited, plan) if weights is None else weights
-            pull = nudge(model, x, t, source, c, edited, plan, weights)
+            weights = walk.weigh(x, t, source) if weights is None else weights
+            pull = walk.nudge(x, t, source, weights)
         back = 0.0 if pull is None else pull.gradient
         if pull is None or plan.looks == 2:
-            plain, wished, own = predict(model, x - back, t, source, c, edited, plan)
+            plain, wished, own = walk.predict(x - back, t, source)
         else:  # at x, where guidance has looked already
-            plain, wished, own = predict(model, x, t, source, c, edited, plan, pull.wished)
+            plain, wished, own = walk.predict(x, t, source, pull.wished)
         if not plan.corrected:  # what leads back along the path, whatever the network says there
             own = (inversion.latents[level] - phi * inversion.latents[level - 1]) / psi
         eps = plain + plan.scale_at(done) * (wished - plain)
@@ -128,119 +129,104 @@ def edit(
         )
 
 
-def recall(inversion: Inversion, level: int, c: Conditioning, plan: Plan) -> Observation:
-    """The source at ``level``: all the inversion saw there, or only where it stood."""
-    if plan.remember and plan.guidance:
-        if not plan.watches <= inversion.watches:
-            raise ValueError(
-                "this inversion remembers no maps: look again, or recollect them first"
-            )
-        return replace(inversion.seen[level], seeds=plan.seeds)
-    return Observation(inversion.latents[level], inversion.eps[level], c.ids, plan.seeds)
+@dataclass(frozen=True)
+class Walk:
+    """What stays the same at every level of an edit, and what is asked of the network there.
 
-
-def nudge(
-    model: Model,
-    x: Latents,
-    t: int,
-    source: Observation,
-    c: Conditioning,
-    edited: Conditioning,
-    plan: Plan,
-    weights: Tensor,
-) -> Pull:
-    """The step away from the source that the guidances would take back: their weighted gradient.
-
-    ``weights`` are (guidances, pictures).
+    Each question is about latents ``x`` at time ``t``, beside a ``source`` at the same level.
     """
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        losses, wished = compare(model, x, t, source, c, edited, plan)
-        losses = weights.to(losses) * losses
-        (gradient,) = torch.autograd.grad(losses.sum(), x)
-        gradient = steadied(gradient, losses.detach().sum(0)) if plan.steady else gradient
-    gradient = gradient if plan.cap is None else capped(gradient, x.detach(), plan.cap)
-    return Pull(gradient, losses.detach(), wished)
 
+    model: Model
+    c: Conditioning
+    edited: Conditioning
+    plan: Plan
 
-def weigh(
-    model: Model,
-    x: Latents,
-    t: int,
-    source: Observation,
-    c: Conditioning,
-    edited: Conditioning,
-    plan: Plan,
-) -> Tensor:
-    """Weights of the guidances, (guidances, pictures): their own, or balanced by a first look.
+    def recall(self, inversion: Inversion, level: int) -> Observation:
+        """The source at ``level``: all the inversion saw there, or only where it stood."""
+        if self.plan.remember and self.plan.guidance:
+            if not self.plan.watches <= inversion.watches:
+                raise ValueError(
+                    "this inversion remembers no maps: look again, or recollect them first"
+                )
+            return replace(inversion.seen[level], seeds=self.plan.seeds)
+        stood, said = inversion.latents[level], inversion.eps[level]
+        return Observation(stood, said, self.c.ids, self.plan.seeds)
 
-    With ``plan.balance`` each one after the first pulls, here, that many times as hard as the first
-    does. A pull of no length has no balance; those weights stay as they are.
-    """
-    own = torch.tensor([[each.weight] * len(x) for each in plan.guidance], device=x.device)
-    if plan.balance is None or len(own) < 2:
-        return own
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        losses, _ = compare(model, x, t, source, c, edited, plan)
-        pulls = [torch.autograd.grad(loss.sum(), x, retain_graph=True)[0] for loss in losses]
-    lengths = own.abs() * torch.stack([pull.flatten(1).norm(dim=1) for pull in pulls]).to(own)
-    factors = plan.balance * lengths[0] / lengths
-    factors[0] = 1.0
-    return own * torch.where((lengths > 0) & (lengths[0] > 0), factors, 1.0)
+    def nudge(self, x: Latents, t: int, source: Observation, weights: Tensor) -> Pull:
+        """The step away from the source that the guidances would take back: weighted gradient.
 
+        ``weights`` are (guidances, pictures).
+        """
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            losses, wished = self.compare(x, t, source)
+            losses = weights.to(losses) * losses
+            (gradient,) = torch.autograd.grad(losses.sum(), x)
+        losses = losses.detach()
+        gradient = steadied(gradient, losses.sum(0)) if self.plan.steady else gradient
+        cap = self.plan.cap
+        gradient = gradient if cap is None else capped(gradient, x.detach(), cap)
+        return Pull(gradient, losses, wished)
 
-def compare(
-    model: Model,
-    x: Latents,
-    t: int,
-    source: Observation,
-    c: Conditioning,
-    edited: Conditioning,
-    plan: Plan,
-) -> tuple[Tensor, Latents | None]:
-    """Unweighted losses (guidances, pictures) of ``x`` against its source; eps under the wish.
+    def weigh(self, x: Latents, t: int, source: Observation) -> Tensor:
+        """Weights of the guidances, (guidances, pictures): their own, or balanced by a first look.
 
-    ``plan.half`` says under which sentence ``x`` is read: the wish, the caption (as in the released
-    pix2pix-zero), or each in turn. Under the caption alone nothing is learned about the wish.
-    """
-    n, told = len(x), {"edited": edited, "source": c, "both": edited + c}[plan.half]
-    here, said = x.repeat(len(told) // n, 1, 1, 1), told
-    if not plan.remember:  # all in one batch: what is equal then comes out equal to the last bit
-        here, said = torch.cat([source.x, here]), c + told
-    seen = observe(model, here, t, said, plan.watches, plan.seeds * (len(said) // n))
-    if not plan.remember:
-        source, seen = seen.rows(slice(n)).detach(), seen.rows(slice(n, None))
-    halves = [seen.rows(slice(i, i + n)) for i in range(0, len(told), n)]
-    rows = [slice(i, i + 1) for i in range(n)]
-    losses = [
-        [torch.stack([each(source.rows(i), half.rows(i)) for half in halves]).mean() for i in rows]
-        for each in plan.guidance
-    ]
-    wished = None if plan.half == "source" else halves[0].eps.detach()
-    return torch.stack([torch.stack(row) for row in losses]), wished
+        With ``plan.balance`` each one after the first pulls, here, that many times as hard as the
+        first does. A pull of no length has no balance; those weights stay as they are.
+        """
+        guidance = self.plan.guidance
+        own = torch.tensor([[each.weight] * len(x) for each in guidance], device=x.device)
+        if self.plan.balance is None or len(own) < 2:
+            return own
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            losses, _ = self.compare(x, t, source)
+            pulls = [torch.autograd.grad(loss.sum(), x, retain_graph=True)[0] for loss in losses]
+        lengths = own.abs() * torch.stack([pull.flatten(1).norm(dim=1) for pull in pulls]).to(own)
+        factors = self.plan.balance * lengths[0] / lengths
+        factors[0] = 1.0
+        return own * torch.where((lengths > 0) & (lengths[0] > 0), factors, 1.0)
 
+    def compare(self, x: Latents, t: int, source: Observation) -> tuple[Tensor, Latents | None]:
+        """Unweighted losses (guidances, pictures) of ``x`` against its source; eps under the wish.
 
-def predict(
-    model: Model,
-    x: Latents,
-    t: int,
-    source: Observation,
-    c: Conditioning,
-    edited: Conditioning,
-    plan: Plan,
-    wished: Latents | None = None,
-) -> tuple[Latents, Latents, Latents]:
-    """Eps at ``x`` under the caption and under the wish (unless known), and the source's own."""
-    here, tokens = [x], [c.tokens]
-    if not plan.remember:
-        here, tokens = [source.x, *here], [c.tokens, *tokens]
-    if wished is None:
-        here, tokens = [*here, x], [*tokens, edited.tokens]
-    said = list(model.eps(torch.cat(here), t, torch.cat(tokens)).chunk(len(here)))
-    own = source.eps if plan.remember else said.pop(0)
-    plain = said.pop(0)
-    return plain, said[0] if wished is None else wished, own
+        ``plan.half`` says under which sentence ``x`` is read: the wish, the caption (as in the
+        released pix2pix-zero), or each in turn. Under the caption alone nothing is learned about
+        the wish.
+        """
+        c, edited, plan = self.c, self.edited, self.plan
+        n, told = len(x), {"edited": edited, "source": c, "both": edited + c}[plan.half]
+        here, said = x.repeat(len(told) // n, 1, 1, 1), told
+        if not plan.remember:  # all in one batch: what is equal then comes out equal to the bit
+            here, said = torch.cat([source.x, here]), c + told
+        seen = observe(self.model, here, t, said, plan.watches, plan.seeds * (len(said) // n))
+        if not plan.remember:
+            source, seen = seen.rows(slice(n)).detach(), seen.rows(slice(n, None))
+        halves = [seen.rows(slice(i, i + n)) for i in range(0, len(told), n)]
+        rows = [slice(i, i + 1) for i in range(n)]
+        losses = [
+            [
+                torch.stack([each(source.rows(i), half.rows(i)) for half in halves]).mean()
+                for i in rows
+            ]
+            for each in plan.guidance
+        ]
+        wished = None if plan.half == "source" else halves[0].eps.detach()
+        return torch.stack([torch.stack(row) for row in losses]), wished
+
+    def predict(
+        self, x: Latents, t: int, source: Observation, wished: Latents | None = None
+    ) -> tuple[Latents, Latents, Latents]:
+        """Eps at ``x`` under the caption and under the wish (unless known), the source's own."""
+        here, tokens = [x], [self.c.tokens]
+        if not self.plan.remember:
+            here, tokens = [source.x, *here], [self.c.tokens, *tokens]
+        if wished is None:
+            here, tokens = [*here, x], [*tokens, self.edited.tokens]
+        said = list(self.model.eps(torch.cat(here), t, torch.cat(tokens)).chunk(len(here)))
+        own = source.eps if self.plan.remember else said.pop(0)
+        plain = said.pop(0)
+        return plain, said[0] if wished is None else wished, own
 
 
 def steadied(gradient: Latents, losses: Tensor) -> Latents:

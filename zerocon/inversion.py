@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,11 +14,8 @@ from safetensors.torch import save_file
 
 from zerocon.diffusion import Schedule
 from zerocon.files import writing
-from zerocon.observation import Conditioning, Observation, observe
+from zerocon.observation import Look, Observation
 from zerocon.shapes import Trajectory
-
-if TYPE_CHECKING:
-    from zerocon.model import Model
 
 FORMAT = "zerocon.inversion/1"
 
@@ -105,20 +102,14 @@ class Inversion:
         )
 
 
-def recollect(
-    model: Model, inversion: Inversion, c: Conditioning, watches: Collection[str]
-) -> Iterator[Observation]:
+def recollect(look: Look, inversion: Inversion) -> Iterator[Observation]:
     """See again what an inversion's path shows, level by level: for one read from a file.
 
     Yields as a scheme does; level 0 costs nothing, since its eps is known and nothing is watched.
     """
-    yield Observation(inversion.latents[0], inversion.eps[0], c.ids)
-    for level in range(1, inversion.schedule.steps + 1):
-        with torch.no_grad():
-            seen = observe(
-                model, inversion.latents[level], inversion.schedule.times[level], c, watches
-            )
-        yield seen
+    yield Observation(inversion.latents[0], inversion.eps[0], look.c.ids)
+    for x, t in zip(inversion.latents[1:], inversion.schedule.times[1:], strict=True):
+        yield look(x, t)
 
 
 def _schedule(saved: dict[str, Any]) -> Schedule:

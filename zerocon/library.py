@@ -21,7 +21,7 @@ from zerocon.guidance import aligned
 from zerocon.images import fit, unfit
 from zerocon.inversion import Inversion, recollect
 from zerocon.model import Model
-from zerocon.observation import Conditioning
+from zerocon.observation import Conditioning, Look
 from zerocon.registry import available, parse
 from zerocon.settings import DEFAULT_MODEL, Settings
 from zerocon.shapes import Tokens
@@ -113,7 +113,7 @@ def invert(
     schedule = model.schedule(settings.steps)
     latents = model.encode(fit(picture, model.size, model.multiple).pixels)
     return Inversion.along(
-        tick(scheme(model, latents, c, schedule, watches, (settings.seed,))),
+        tick(scheme(Look(model, c, watches), latents, schedule, (settings.seed,))),
         schedule=schedule,
         captions=(caption,),
         model=model.name,
@@ -229,7 +229,7 @@ def edit(
                 picture, model, caption=caption, settings=settings, progress=tick.step
             )
         elif missing:
-            seen = tuple(tick(recollect(model, inversion, c, plan.watches)))
+            seen = tuple(tick(recollect(Look(model, c, plan.watches), inversion)))
             inversion = replace(inversion, seen=seen, watches=plan.watches)
         for last in tick(walk(model, inversion, c, edited, plan)):
             if witness is not None:

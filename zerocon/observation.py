@@ -100,6 +100,20 @@ def observe(
     return Observation(x, eps, c.ids, seeds, seen.maps, seen.features)
 
 
+@dataclass(frozen=True)
+class Look:
+    """A network, one sentence per picture, and what to watch: a path's view of where it stands."""
+
+    model: Model
+    c: Conditioning
+    watches: Collection[str] = ()
+
+    @torch.no_grad()
+    def __call__(self, x: Latents, t: int, *, watch: bool = True) -> Observation:
+        """Call the network once at time ``t``; without ``watch`` only for what it says."""
+        return observe(self.model, x, t, self.c, self.watches if watch else ())
+
+
 def grid(pixels: int, size: tuple[int, int]) -> tuple[int, int]:
     """Height and width of a layer with ``pixels`` positions, under latents of ``size``.
 

@@ -1,9 +1,9 @@
 """Ways from a picture to noise: the paths that an edit walks beside.
 
-A scheme is a frozen dataclass that can be called as ``scheme(model, x, c, schedule, watches,
-seeds)`` and yields what the network showed at every level, the picture (level 0) first. Exactness
-comes from the difference form, not from here: any path will do, and it matters only how well one
-can edit beside it.
+A scheme is a frozen dataclass that can be called as ``scheme(look, x, schedule, seeds)`` and yields
+what the network showed at every level, the picture ``x`` (level 0) first. Exactness comes from the
+difference form, not from here: any path will do, and it matters only how well one can edit beside
+it.
 
 To add one: a class, a line in ``SCHEME`` at the foot, a test, a row in the README.
 """
@@ -13,18 +13,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import sqrt
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 
 from zerocon.chance import stream
 from zerocon.diffusion import Schedule, move
-from zerocon.observation import Conditioning, Observation, observe
+from zerocon.observation import Look, Observation
 from zerocon.shapes import Latents, Scalar
 
-if TYPE_CHECKING:
-    from zerocon.model import Model
+Seeds = tuple[int, ...]  # of the edits, one per picture
 
 COARSEST = 8  # latent rows or columns at which the pyramid of the noise regularisation ends
 
@@ -33,13 +32,7 @@ class Scheme(Protocol):
     """What an inversion asks of a scheme."""
 
     def __call__(
-        self,
-        model: Model,
-        x: Latents,
-        c: Conditioning,
-        schedule: Schedule,
-        watches: Collection[str] = (),
-        seeds: tuple[int, ...] = (0,),
+        self, look: Look, x: Latents, schedule: Schedule, seeds: Seeds = (0,)
     ) -> Iterator[Observation]: ...
 
 
@@ -61,17 +54,11 @@ class DDIM:
             raise ValueError(f"rounds must be 0 or more, not {self.rounds}")
 
     def __call__(
-        self,
-        model: Model,
-        x: Latents,
-        c: Conditioning,
-        schedule: Schedule,
-        watches: Collection[str] = (),
-        seeds: tuple[int, ...] = (0,),
+        self, look: Look, x: Latents, schedule: Schedule, seeds: Seeds = (0,)
     ) -> Iterator[Observation]:
         for level, (t, a) in enumerate(zip(schedule.times, schedule.alphas, strict=True)):
             # the picture itself is never edited: what it shows at level 0 is of no use to anyone
-            seen = _look(model, x, t, c, watches if level else ())
+            seen = look(x, t, watch=level > 0)
             yield seen
             if level < schedule.steps:
                 x = move(x, self._regular(seen.eps, level, seeds), a, schedule.alphas[level + 1])
@@ -98,21 +85,15 @@ class Picard:
             raise ValueError(f"rounds must be 1 or more, not {self.rounds}")
 
     def __call__(
-        self,
-        model: Model,
-        x: Latents,
-        c: Conditioning,
-        schedule: Schedule,
-        watches: Collection[str] = (),
-        seeds: tuple[int, ...] = (0,),
+        self, look: Look, x: Latents, schedule: Schedule, seeds: Seeds = (0,)
     ) -> Iterator[Observation]:
-        yield _look(model, x, schedule.times[0], c, ())
+        yield look(x, schedule.times[0], watch=False)
         for level in range(1, schedule.steps + 1):
             t, below = schedule.times[level], x
             for _ in range(self.rounds):
-                eps = _look(model, x, t, c, ()).eps
+                eps = look(x, t, watch=False).eps
                 x = move(below, eps, schedule.alphas[level - 1], schedule.alphas[level])
-            yield _look(model, x, t, c, watches)
+            yield look(x, t)
 
 
 @dataclass(frozen=True)
@@ -120,20 +101,14 @@ class Virtual:
     """No inversion at all: the picture under ever more of one and the same noise (InfEdit)."""
 
     def __call__(
-        self,
-        model: Model,
-        x: Latents,
-        c: Conditioning,
-        schedule: Schedule,
-        watches: Collection[str] = (),
-        seeds: tuple[int, ...] = (0,),
+        self, look: Look, x: Latents, schedule: Schedule, seeds: Seeds = (0,)
     ) -> Iterator[Observation]:
         noise = torch.cat(
             [torch.randn(1, *x.shape[1:], generator=stream(f"{seed}")) for seed in seeds]
         ).to(x)
-        yield _look(model, x, schedule.times[0], c, ())
+        yield look(x, schedule.times[0], watch=False)
         for t, a in zip(schedule.times[1:], schedule.alphas[1:], strict=True):
-            yield _look(model, sqrt(a) * x + sqrt(1 - a) * noise, t, c, watches)
+            yield look(sqrt(a) * x + sqrt(1 - a) * noise, t)
 
 
 def autocorrelation(eps: Latents, key: str) -> Scalar:
@@ -169,13 +144,6 @@ def _slope(loss: Callable[[Latents, Any], Scalar], eps: Latents, keys: Collectio
         total = torch.stack([loss(row, key) for row, key in rows]).sum()
         (gradient,) = torch.autograd.grad(total, eps)
     return gradient
-
-
-def _look(
-    model: Model, x: Latents, t: int, c: Conditioning, watches: Collection[str]
-) -> Observation:
-    with torch.no_grad():
-        return observe(model, x, t, c, watches)
 
 
 SCHEME: Mapping[str, type[Scheme]] = {"ddim": DDIM, "picard": Picard, "virtual": Virtual}

@@ -18,9 +18,8 @@ from zerocon import library
 from zerocon.bench.peers import PEERS
 from zerocon.bench.sources import Asked, Result, Source
 from zerocon.chance import stream
-from zerocon.diffusion import move
-from zerocon.editing import Plan
 from zerocon.evaluations import counting
+from zerocon.painting import denoise
 from zerocon.registry import parse
 from zerocon.settings import FAST, SENTENCES
 from zerocon.world import caption
@@ -103,20 +102,13 @@ class FromScratch:
         settings = asked.settings()
         return {"steps": settings.steps, "scale": settings.scale, "seed": settings.seed}
 
-    @torch.no_grad()
     def __call__(self, source: Source, asked: Asked) -> Result:
-        settings, model, start = asked.settings(), source.model, perf_counter()
-        schedule, plan = model.schedule(settings.steps), Plan(settings.scale)
+        settings, start = asked.settings(), perf_counter()
         sentence = caption(source.case.target)
-        tokens = model.embed(["", sentence]).tokens
         chance = stream(f"{settings.seed}/{source.case.seed}")
-        x = torch.randn(source.latents.shape, generator=chance).to(source.latents)
+        noise = torch.randn(source.latents.shape, generator=chance).to(source.latents)
         with counting() as evaluations:
-            for level in range(settings.steps, 0, -1):
-                eps = model.eps(torch.cat([x, x]), schedule.times[level], tokens)
-                plain, told = eps.chunk(2)
-                eps = plain + plan.scale_at(1 - level / settings.steps) * (told - plain)
-                x = move(x, eps, schedule.alphas[level], schedule.alphas[level - 1])
+            x = denoise(source.model, [sentence], noise, settings.steps, settings.scale)
         return Result(
             source.show(x),
             target_caption=sentence,

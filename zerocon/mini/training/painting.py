@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from PIL.Image import Image
 
-from zerocon.diffusion import move
 from zerocon.images import unfit
 from zerocon.mini.training.pixels import frame
 from zerocon.model.stable_diffusion import StableDiffusion
+from zerocon.painting import denoise
 
 if TYPE_CHECKING:
     from typing import Any
@@ -66,21 +66,9 @@ def paint(
     for first in range(0, len(sentences), TOGETHER):
         part = sentences[first : first + TOGETHER]
         noise = [_noise(model, seed + first + i) for i in range(len(part))]
-        latents = _denoise(model, part, torch.cat(noise), steps, scale)
+        latents = denoise(model, part, torch.cat(noise), steps, scale)
         pictures += [unfit(x, frame()) for x in model.decode(latents)]
     return pictures
-
-
-def _denoise(
-    model: StableDiffusion, sentences: Sequence[str], x: Latents, steps: int, scale: float
-) -> Latents:
-    schedule = model.schedule(steps)
-    tokens = torch.cat([model.embed([""] * len(sentences)).tokens, model.embed(sentences).tokens])
-    for i in reversed(range(1, steps + 1)):
-        plain, told = model.eps(torch.cat([x, x]), schedule.times[i], tokens).chunk(2)
-        eps = plain + scale * (told - plain)
-        x = move(x, eps, schedule.alphas[i], schedule.alphas[i - 1])
-    return x
 
 
 def _noise(model: StableDiffusion, seed: int) -> Latents:

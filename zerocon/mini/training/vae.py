@@ -36,6 +36,8 @@ class Vae(Course):
     attention: bool = False  # at the narrowest: it would learn on crops and be used on pictures
     crop: int = 64  # pixels a side: four crops cost as much as one picture and differ more
     kl: float = 1e-5  # on the mean per latent value, beside the mean error; 1e-3 collapses them
+    l1: float = 1.0  # of the mean absolute error: early on it learns faster than the square
+    mse: float = 4.0  # of the mean square: what PSNR measures, so more of it at the end
     edges: float = 0.5  # of the error in neighbour differences: outlines stay sharp
     dressed: float = 0.2  # share of scenes in another's colours, or outlines and colours are one
     judged: int = 256  # held-out pictures of the final measurement
@@ -103,8 +105,8 @@ class Vae(Course):
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
         return {
-            "l1": error.abs().mean(),
-            "mse": 4 * error.square().mean(),
+            "l1": self.l1 * error.abs().mean(),
+            "mse": self.mse * error.square().mean(),
             "edges": self.edges * (down.abs().mean() + right.abs().mean()),
             "kl": self.kl * kl,
         }
