@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from zerocon.diffusion import coefficients
-from zerocon.guidance import Guidance
+from zerocon.guidance import REFERENCE_STEPS, Guidance
 from zerocon.inversion import Inversion
 from zerocon.observation import Conditioning, Observation, observe
 from zerocon.shapes import Latents
@@ -107,7 +107,8 @@ def edit(
         phi, psi = coefficients(alphas[level - 1], alphas[level])
         x, pull = source.x + difference, None
         if plan.guides(done):
-            weights = walk.weigh(x, t, source) if weights is None else weights
+            if weights is None:  # fewer steps pull harder at each, and as hard in all
+                weights = walk.weigh(x, t, source) * (REFERENCE_STEPS / steps)
             pull = walk.nudge(x, t, source, weights)
         back = 0.0 if pull is None else pull.gradient
         if pull is None or plan.looks == 2:

@@ -2,8 +2,9 @@
 
 A guidance is a frozen dataclass that can be called as ``guidance(source, edited) -> loss`` and says
 which layers it ``watches`` and how much it ``weight``s. The loop descends the weighted sum by its
-gradient with respect to the edited latents; the weight *is* the step size. Losses reduce within a
-picture and add up over a batch, so that no picture feels its neighbours.
+gradient with respect to the edited latents; the weight *is* the step size, in a walk of fifty steps,
+and grows as they become fewer. Losses reduce within a picture and add up over a batch, so that no
+picture feels its neighbours.
 
 To add one: a class, a line in ``GUIDANCE`` at the foot, a test, a row in the README.
 """
@@ -27,6 +28,7 @@ from zerocon.observation import Ids, Observation, grid
 from zerocon.shapes import Scalar
 
 FINEST = {"all": 1, "half": 2, "quarter": 4}  # divisor of the latents' sides, by choice of layers
+REFERENCE_STEPS = 50  # of the walk for which they were found
 REFERENCE_AREA = 64 * 64  # latent positions of the picture for which the papers' weights were found
 
 

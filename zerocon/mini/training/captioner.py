@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from zerocon.mini.training.course import Course, Rng, restore, train
-from zerocon.mini.training.pixels import as_pixels
+from zerocon.mini.training.pixels import as_pixels, mirrored, shifted
 from zerocon.mini.training.scenes import SIZE, drawn
 from zerocon.mini.training.words import LENGTH, blip_tokenizer
 from zerocon.world import VALUES
@@ -32,6 +32,7 @@ class Captioner(Course):
     width: int = 128
     sight_layers: int = 4
     layers: int = 2
+    shift: int = 8  # pixels, half a patch: it had begun to know its scenes by heart
 
     def build(self, tokenizer: Any) -> Any:
         from transformers import BlipConfig, BlipForConditionalGeneration
@@ -70,13 +71,14 @@ class Captioner(Course):
 
         def losses(rng: Rng) -> dict[str, Tensor]:
             chosen = np.sort(rng.integers(len(scenes), size=self.batch))
+            x = mirrored(shifted(as_pixels(scenes.pictures[chosen]), self.shift, rng), rng)
             said = _spoken(tokenizer, [scenes.captions[i] for i in chosen]).to(work.device)
             heard = said != tokenizer.pad_token_id
             with work.autocast():
                 loss = network(
                     input_ids=said,
                     attention_mask=heard.long(),
-                    pixel_values=as_pixels(scenes.pictures[chosen]).to(work.device),
+                    pixel_values=x.to(work.device),
                     labels=said.masked_fill(~heard, -100),
                 ).loss
             return {"words": loss.float()}

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from zerocon.bench.judges.network import Classifiers
 from zerocon.mini.training import vae
 from zerocon.mini.training.course import Course, Rng, restore, train
-from zerocon.mini.training.pixels import as_pixels
+from zerocon.mini.training.pixels import as_pixels, shifted
 from zerocon.mini.training.records import Records
 from zerocon.mini.training.scenes import SIZE, drawn
 from zerocon.world import VALUES
@@ -49,7 +49,7 @@ class Judging(Course):
             plain = np.sort(rng.integers(len(scenes), size=self.batch - half))
             again = np.sort(rng.integers(len(remade), size=half))
             x = as_pixels(np.concatenate([scenes.pictures[plain], remade[again]]))
-            x = _shifted(x, self.shift, rng).to(work.device, memory_format=torch.channels_last)
+            x = shifted(x, self.shift, rng).to(work.device, memory_format=torch.channels_last)
             right = answers[np.concatenate([plain, again])].to(work.device)
             with work.autocast():
                 logits = network(x)
@@ -115,10 +115,3 @@ def _reconstructions(work: Work, split: str, count: int) -> Pictures:
 def _answers(truths: list[dict[str, str]]) -> Tensor:
     """Class numbers (n, names)."""
     return torch.tensor([[VALUES[name].index(truth[name]) for name in VALUES] for truth in truths])
-
-
-def _shifted(x: Tensor, reach: int, rng: Rng) -> Tensor:
-    """Pictures moved a little, all of a batch alike, their edges continued."""
-    padded = torch.nn.functional.pad(x, (reach,) * 4, mode="replicate")
-    top, left = rng.integers(2 * reach + 1, size=2)
-    return padded[:, :, top : top + SIZE, left : left + SIZE]

@@ -36,6 +36,19 @@ def crops(
     return as_pixels(found)
 
 
+def shifted(x: Tensor, reach: int, rng: np.random.Generator) -> Tensor:
+    """Pictures moved by up to ``reach`` pixels, all of a batch alike, their edges continued."""
+    padded = torch.nn.functional.pad(x, (reach,) * 4, mode="replicate")
+    top, left = rng.integers(2 * reach + 1, size=2)
+    return padded[:, :, top : top + x.shape[2], left : left + x.shape[3]]
+
+
+def mirrored(x: Tensor, rng: np.random.Generator) -> Tensor:
+    """Half of the pictures turned left to right: which half is chance."""
+    turned = torch.from_numpy(rng.random(len(x)) < 0.5)
+    return torch.where(turned[:, None, None, None], x.flip(3), x)
+
+
 def frame() -> Frame:
     """A frame that neither scales nor pads, for ``unfit``."""
     return Frame((SIZE, SIZE), (SIZE, SIZE))
