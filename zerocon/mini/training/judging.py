@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from zerocon.bench.judges.network import Classifiers
 from zerocon.mini.training import vae
 from zerocon.mini.training.course import Course, Rng, restore, train
-from zerocon.mini.training.pixels import as_pixels, shifted
+from zerocon.mini.training.pixels import as_pixels, mirrored, shifted
 from zerocon.mini.training.records import Records
 from zerocon.mini.training.scenes import SIZE, drawn
 from zerocon.world import VALUES
@@ -49,7 +49,8 @@ class Judging(Course):
             plain = np.sort(rng.integers(len(scenes), size=self.batch - half))
             again = np.sort(rng.integers(len(remade), size=half))
             x = as_pixels(np.concatenate([scenes.pictures[plain], remade[again]]))
-            x = shifted(x, self.shift, rng).to(work.device, memory_format=torch.channels_last)
+            x = mirrored(shifted(x, self.shift, rng), rng)
+            x = x.to(work.device, memory_format=torch.channels_last)
             right = answers[np.concatenate([plain, again])].to(work.device)
             with work.autocast():
                 logits = network(x)
