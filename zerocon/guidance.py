@@ -2,9 +2,9 @@
 
 A guidance is a frozen dataclass that can be called as ``guidance(source, edited) -> loss`` and says
 which layers it ``watches`` and how much it ``weight``s. The loop descends the weighted sum by its
-gradient with respect to the edited latents; the weight *is* the step size, in a walk of fifty steps,
-and grows as they become fewer. Losses reduce within a picture and add up over a batch, so that no
-picture feels its neighbours.
+gradient with respect to the edited latents; the weight *is* the step size in a walk of fifty steps,
+and counts for more in each of fewer. Losses reduce within a picture and add up over a batch, so
+that no picture feels its neighbours.
 
 To add one: a class, a line in ``GUIDANCE`` at the foot, a test, a row in the README.
 """
