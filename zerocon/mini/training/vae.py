@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from zerocon.mini.training.work import Work
 
+FLAT = 1e-3  # mean square error below which a crop, of a bare sky, has no more to teach
+
 
 @dataclass(frozen=True)
 class Vae(Course):
@@ -38,6 +40,7 @@ class Vae(Course):
     kl: float = 1e-5  # on the mean per latent value, beside the mean error; 1e-3 collapses them
     l1: float = 1.0  # of the mean absolute error: early on it learns faster than the square
     mse: float = 4.0  # of the mean square: what PSNR measures, so more of it at the end
+    decibels: float = 0.0  # of the mean PSNR: a mean square forgets crops that are good already
     edges: float = 0.5  # of the error in neighbour differences: outlines stay sharp
     dressed: float = 0.2  # share of scenes in another's colours, or outlines and colours are one
     judged: int = 256  # held-out pictures of the final measurement
@@ -101,12 +104,14 @@ class Vae(Course):
     def terms(self, x: Tensor, seen: Tensor, posterior: Any) -> dict[str, Tensor]:
         """Weighted loss of pictures (n, 3, h, w) in -1..1, seen again after the autoencoder."""
         error = seen - x
+        squares = error.square().mean((1, 2, 3))
         down, right = error.diff(dim=2), error.diff(dim=3)
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
         return {
             "l1": self.l1 * error.abs().mean(),
-            "mse": self.mse * error.square().mean(),
+            "mse": self.mse * squares.mean(),
+            "decibels": self.decibels * (squares + FLAT).log().mean(),
             "edges": self.edges * (down.abs().mean() + right.abs().mean()),
             "kl": self.kl * kl,
         }
