@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -220,6 +222,20 @@ def test_decibels() -> None:
     mask[0, 0, 0] = 1
     y[0, :, 1:] = 1
     assert vae.psnr(x, y, mask).item() == pytest.approx(20)
+
+
+def test_the_autoencoder_may_learn_by_its_mean_psnr() -> None:
+    """Half the error of a good crop gains as many decibels as half the error of a bad one."""
+    course = Vae(l1=0.0, mse=0.0, edges=0.0, decibels=1.0)
+    posterior = SimpleNamespace(mean=torch.zeros(2, 4), logvar=torch.zeros(2, 4))
+    x = torch.zeros(2, 3, 8, 8)
+
+    def loss(*errors: float) -> float:
+        seen = x + torch.tensor(errors).view(2, 1, 1, 1)
+        return float(torch.stack(list(course.terms(x, seen, posterior).values())).sum())
+
+    gains = loss(0.4, 0.8) - loss(0.2, 0.8), loss(0.4, 0.8) - loss(0.4, 0.4)
+    assert gains == pytest.approx((math.log(2), math.log(2)), rel=0.02)  # of two crops
 
 
 def test_the_tokenizer_can_say_anything(work: Work) -> None:
