@@ -16,7 +16,7 @@ from PIL.Image import Transpose
 
 from zerocon.colour import Space, eight_bits, off_white, on_white, paletted
 from zerocon.files import writing
-from zerocon.formats import CLEAR, NAMED, Format, format_of
+from zerocon.formats import CLEAR, GREY, NAMED, Format, format_of
 from zerocon.images import SMALLEST, check_output
 
 # Others that Pillow knows are left out: some start programs (EPS), most hold no photograph.
@@ -107,6 +107,8 @@ class Photograph:
             raise ValueError(f"it has {frames} frames; give a still picture")
         deep = ";16" in str(image.tile) or image.info.get("bit_depth", 8) > 8
         doubts = []
+        if image.format != "TIFF":  # which forgets its orientation when it is loaded
+            image.load()
         orientation, exif = 1, b""
         try:
             orientation, exif = _exif(image, keep_gps)
@@ -201,13 +203,18 @@ class Photograph:
         return tuple(f"as {kind.name}, {each}" for each in lost)
 
     def _file(self, image: Image.Image, kind: Format) -> bytes:
-        own = self.encoding if kind.name == self.kind and self.encoding else kind.options
-        more: dict[str, Any] = {"exif": self.exif} if self.exif else {}
+        more = dict(self.encoding if kind.name == self.kind and self.encoding else kind.options)
+        if image.mode in GREY:
+            more.pop("subsampling", None)  # of what has no colours, AVIF would make some
+        if self.exif:
+            more["exif"] = self.exif
+        if kind.name == "TIFF" and _is_deep(self.exif):
+            more["compression"] = "raw"  # Pillow compresses no TIFF with EXIF's own directories
         if self.dpi:
             more["dpi"] = self.dpi
         profile = self.profile if kind.mode(self.mode) == self.mode else None
         file = BytesIO()
-        image.save(file, format=kind.name, icc_profile=profile, **own, **more)
+        image.save(file, format=kind.name, icc_profile=profile, **more)
         return file.getvalue()
 
 
@@ -240,6 +247,12 @@ def _exif(image: Image.Image, keep_gps: bool) -> tuple[int, bytes]:
     return orientation, exif.tobytes() if exif else b""
 
 
+def _is_deep(exif: bytes) -> bool:
+    said = Image.Exif()
+    said.load(exif)
+    return ExifTags.IFD.Exif in said or ExifTags.IFD.GPSInfo in said
+
+
 def _encoding(image: Image.Image, data: bytes) -> dict[str, Any] | None:
     """How Pillow is told to compress as this file is compressed; None if nobody can say."""
     if isinstance(image, JpegImagePlugin.JpegImageFile):
@@ -267,7 +280,7 @@ def _dpi(image: Image.Image) -> tuple[float, float] | None:
         x, y = map(float, image.info["dpi"])
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
-    return (x, y) if all(math.isfinite(each) and 1 <= each < 65536 for each in (x, y)) else None
+    return (x, y) if all(math.isfinite(each) and 1 < each < 65536 for each in (x, y)) else None
 
 
 def _kept(image: Image.Image) -> Image.Image:
