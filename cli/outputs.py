@@ -72,8 +72,8 @@ class Outputs:
         output = values["output"] or name_output(pictures.beside(image), wish)
         if output == pictures.PIPE and values["form"] != "human":
             raise click.UsageError("-o - and --format json would both be on stdout; give -o FILE")
-        if output == pictures.PIPE and click.get_binary_stream("stdout").isatty():
-            raise click.UsageError("stdout is a terminal; redirect it, or give -o FILE")
+        if output == pictures.PIPE:
+            pictures.require_pipe()
         wanted = cls(image, photograph, output, **{name: values[name] for name in names})
         wanted.check()
         wanted.warnings = photograph.doubts + photograph.losses(wanted.kind)
@@ -136,9 +136,7 @@ class Outputs:
         picture = self.photograph.picture
         save = partial(save_picture, overwrite=self.overwrite)
         if self.output == pictures.PIPE:
-            click.get_binary_stream("stdout").write(
-                self.photograph.encode(edited.picture, self.kind)
-            )
+            pictures.send(self.photograph.encode(edited.picture, self.kind))
         else:
             self.photograph.save(edited.picture, self.output, overwrite=self.overwrite)
         if self.compare:

@@ -1,7 +1,8 @@
-"""Pictures that come in: files, or ``-`` for stdin."""
+"""Pictures that come in and go out: files, or ``-`` for stdin and stdout."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,9 @@ def read(image: Path, *, keep_gps: bool = False) -> Photograph:
 
     if image != PIPE:
         return Photograph.read(image, keep_gps=keep_gps)
-    stdin = click.get_binary_stream("stdin")
-    if stdin.isatty():
+    if sys.stdin.isatty():
         raise click.UsageError("stdin is a terminal; pipe a picture into it, or give a file")
-    return Photograph.read(stdin.read(), keep_gps=keep_gps, name="stdin")
+    return Photograph.read(sys.stdin.buffer.read(), keep_gps=keep_gps, name="stdin")
 
 
 def source(image: Path) -> Path | None:
@@ -35,3 +35,15 @@ def beside(image: Path) -> Path:
     if image == PIPE:
         raise click.UsageError("a picture from stdin gives no name; say where to: -o FILE")
     return image
+
+
+def require_pipe() -> None:
+    """Raise a ``UsageError`` where a picture on stdout would fill a terminal with rubbish."""
+    if sys.stdout.isatty():
+        raise click.UsageError("stdout is a terminal; redirect it, or give -o FILE")
+
+
+def send(data: bytes) -> None:
+    """A file's bytes on stdout."""
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()

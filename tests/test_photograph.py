@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from conftest import gradient
 from PIL import Image, ImageOps, JpegImagePlugin
 
 import zerocon
-from zerocon.cli import main
+from zerocon.cli import main, pictures
 from zerocon.colour import FADE, Space, off_white, on_white, paletted
 from zerocon.errors import MissingError
 from zerocon.formats import FORMATS, NAMED
@@ -133,7 +134,11 @@ def test_edited_upright_and_turned_back(kind: str, orientation: int) -> None:
     edited = ImageOps.invert(photograph.picture)
     back = photograph.encode(edited, NAMED[kind])
     with Image.open(io.BytesIO(back)) as image, Image.open(io.BytesIO(data)) as before:
-        assert image.size == before.size == (96, 64)
+        assert image.size == before.size
+        if kind == "TIFF":  # Pillow says the size it would have upright
+            assert (image.tag_v2[256], image.tag_v2[257]) == (96, 64)
+        else:
+            assert image.size == (96, 64)
         assert image.getexif().get(ORIENTATION, 1) == orientation
     seen = ImageOps.exif_transpose(decoded(back)).convert("RGB")
     assert np.abs(np.asarray(seen, int) - np.asarray(edited, int)).mean() < 3
@@ -553,7 +558,7 @@ def test_no_picture_is_written_to_a_terminal(run: Run, monkeypatch: pytest.Monke
         def isatty(self) -> bool:
             return True
 
-    monkeypatch.setattr("click.get_binary_stream", lambda name: Terminal())
+    monkeypatch.setattr(pictures, "sys", SimpleNamespace(stdin=Terminal(), stdout=Terminal()))
     assert "stdin is a terminal" in run(*EDIT, "-", "-o", "-").stderr
     gradient(40, 30).save("cat.png")
     done = run(*EDIT, "cat.png", "-o", "-")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, JpegImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, UnidentifiedImageError
 from PIL.Image import Transpose
 
 from zerocon.colour import Space, eight_bits, off_white, on_white, paletted
@@ -79,7 +79,7 @@ class Photograph:
             name, source = str(source), _bytes(Path(source))
         if not source:
             raise ValueError(f"{name} is empty, not a picture")
-        formats = READ
+        formats: tuple[str, ...] = READ
         if _is_heic(source):
             NAMED["HEIF"].require()
             formats = ("HEIF",)
@@ -100,7 +100,7 @@ class Photograph:
         return made
 
     @classmethod
-    def _of(cls, image: Image.Image, data: bytes, keep_gps: bool) -> Photograph:
+    def _of(cls, image: ImageFile.ImageFile, data: bytes, keep_gps: bool) -> Photograph:
         frames = getattr(image, "n_frames", 1)
         # MPO, and many a HEIC, is one photograph with a smaller one or its depth behind it
         if frames > 1 and image.format not in ("MPO", "HEIF"):
