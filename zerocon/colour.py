@@ -87,21 +87,17 @@ def eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
 
 
-def on_white(colours: Image.Image, alpha: Image.Image | None) -> Image.Image:
+def on_white(colours: Image.Image, alpha: Image.Image) -> Image.Image:
     """What is seen of RGB ``colours`` under their alpha."""
-    if alpha is None:
-        return colours
     return Image.composite(colours, Image.new("RGB", colours.size, "white"), alpha)
 
 
-def off_white(edited: Image.Image, colours: Image.Image, alpha: Image.Image | None) -> Image.Image:
+def off_white(edited: Image.Image, colours: Image.Image, alpha: Image.Image) -> Image.Image:
     """The colours that, under ``alpha`` and on white, are seen as ``edited``; see ``on_white``.
 
     ``colours + (edited - on_white(colours, alpha)) / alpha``: what is transparent keeps the colour
     that nobody sees, what did not change keeps its own to the bit.
     """
-    if alpha is None:
-        return edited
     seen, own, after = map(np.asarray, (on_white(colours, alpha), colours, edited))
     cover, result = np.asarray(alpha), np.empty_like(own)
     for part in _parts(len(own)):

@@ -159,7 +159,9 @@ class Photograph:
             return turned.convert(mode)
         colours, alpha = _layers(self.stored)
         space = Space(self.profile, colours.mode)
-        under = off_white(turned, space.seen(eight_bits(colours)), alpha)
+        under = turned
+        if alpha is not None:
+            under = off_white(turned, space.seen(colours), alpha)
         if mode == self.mode:
             under = space.carry(colours, under)
         if mode in ("P", "PA"):
@@ -310,7 +312,8 @@ def _layers(stored: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 
 def _seen(stored: Image.Image, profile: bytes | None) -> Image.Image:
     colours, alpha = _layers(stored)
-    return on_white(Space(profile, colours.mode).seen(eight_bits(colours)), alpha)
+    seen = Space(profile, colours.mode).seen(eight_bits(colours))
+    return seen if alpha is None else on_white(seen, alpha)
 
 
 def _turned(image: Image.Image, how: Transpose | None) -> Image.Image:
