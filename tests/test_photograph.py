@@ -466,7 +466,7 @@ def test_heic_without_its_extra_says_how_to_get_it(monkeypatch: pytest.MonkeyPat
         Photograph.read(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40))
 
 
-def test_heic_comes_back_turned(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heic_comes_back_turned() -> None:
     pytest.importorskip("pillow_heif")
     NAMED["HEIF"].require()
     data = encoded(gradient(96, 64), "HEIF", exif=exif(6), quality=90)
