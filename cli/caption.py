@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from . import options, report
+from . import options, pictures, report
 
 
 @click.command("caption")
@@ -20,9 +20,7 @@ def command(image: Path, **values: Any) -> None:
 
     It is the one that an edit without --caption starts from.
     """
-    from zerocon.images import open_picture
-
-    picture = open_picture(image)
+    picture = pictures.read(image).picture
     model = options.load(values)
 
     from zerocon.captioning import caption

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from . import options, outputs, report
+from . import options, outputs, pictures, report
 from .bar import progress
 from .naming import wish_of, words_of
 
@@ -28,27 +28,29 @@ from .naming import wish_of, words_of
 def command(image: Path, **values: Any) -> None:
     """Edit IMAGE by saying what should be different."""
     import zerocon
-    from zerocon.images import open_picture
 
     words, files = {name: values[name] for name in options.WORDS}, values["directions"]
     wish = wish_of(words["to"], words["source"], words["to_caption"], optional=bool(files))
-    picture = open_picture(image)
+    photograph = pictures.read(image, keep_gps=values["keep_gps"])
+    picture = photograph.picture
     directions = [(zerocon.Direction.load(file), weight) for file, weight in files]
     wish = f"{wish} {words_of(each for each, _ in directions)}"
-    wanted = outputs.Outputs.of(image, wish, values)
+    wanted = outputs.Outputs.of(image, photograph, wish, values)
     if values["inversion"] and (values["steps"], values["scheme"]) != (None, None):
         raise click.UsageError("the inversion has its own steps and scheme; leave both out")
     given = options.given(values)
 
     kept = zerocon.Inversion.load(values["inversion"]) if values["inversion"] else None
+    report.warn(wanted.warnings)
     model = options.load(values)
     settings, talk = model.settings.overlay(given), partial(report.announce, values["quiet"])
-    wanted.begin(picture, model)
+    wanted.begin(model)
     with progress("Editing", values["quiet"]) as tick:
         edited = zerocon.edit(
             picture, model=model, directions=directions, inversion=kept, settings=settings,
             announce=talk, progress=tick, witness=wanted.witness, **words,
         )  # fmt: skip
-    more = wanted.write(picture, edited, model)
+    more = wanted.write(edited, model)
     record = report.record(edited, image, wanted.output, words, files)
-    report.tell(values["form"], str(wanted.output), record | more)
+    if wanted.output != pictures.PIPE:
+        report.tell(values["form"], str(wanted.output), record | more)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from . import options, report
+from . import options, pictures, report
 from .bar import progress
 
 
@@ -33,12 +33,13 @@ def command(image: Path, output: Path | None, **values: Any) -> None:
     the picture: about 7 MB for 512x512 pixels and 50 steps. What the network's layers showed on
     the way (several GB at that size) is not kept; an edit looks again, one forward pass a step.
     """
-    from zerocon.images import check_output, open_picture
+    from zerocon.images import check_output
 
-    picture = open_picture(image)
-    output = output or image.with_suffix(".safetensors")
+    picture = pictures.read(image).picture
+    output = output or pictures.beside(image).with_suffix(".safetensors")
     overwrite = values["overwrite"]
-    check_output(output, overwrite=overwrite, source=image, endings=(".safetensors",))
+    endings, source = (".safetensors",), pictures.source(image)
+    check_output(output, overwrite=overwrite, source=source, endings=endings)
     given = options.given(values)
 
     import zerocon

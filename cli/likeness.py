@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import account, options, report
+from . import account, options, pictures, report
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,13 +30,12 @@ def command(file: Path, images: tuple[Path, ...], **values: Any) -> None:
     hardly moves.
     """
     import zerocon
-    from zerocon.images import open_picture
 
-    pictures, direction = [open_picture(image) for image in images], zerocon.Direction.load(file)
+    seen, direction = [pictures.read(i).picture for i in images], zerocon.Direction.load(file)
     model = options.load(values)
     rows = [
         {"input": str(image), **_look(picture, direction, model, values["caption"])}
-        for image, picture in zip(images, pictures, strict=True)
+        for image, picture in zip(images, seen, strict=True)
     ]
     sides = {"from": list(direction.source), "to": list(direction.target)}
     facts = {"file": str(file), **sides, "model": model.name, "pictures": rows}

@@ -44,7 +44,7 @@ def slug(words: str) -> str:
 
 def name_output(image: Path, wish: str) -> Path:
     """``cat.png`` and "a red hat" to ``cat-a-red-hat.png``, beside the picture."""
-    from zerocon.images import FORMATS
+    from zerocon.formats import ENDINGS
 
-    suffix = image.suffix if image.suffix.lower() in FORMATS else ".png"
+    suffix = image.suffix if image.suffix.lower() in ENDINGS else ".png"
     return image.with_name(f"{image.stem}-{slug(wish) or 'edit'}{suffix}")

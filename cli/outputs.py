@@ -11,19 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import options, report
+from . import options, pictures, report
 from .naming import name_output
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from zerocon import Edit, Model
     from zerocon.editing import Step
+    from zerocon.formats import Format
+    from zerocon.photograph import Photograph
     from zerocon.previews import Previews
 
 asked = options.together(
-    click.option("-o", "--output", type=click.Path(path_type=Path), help="[default: IMAGE-WORDS]"),
+    click.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path),
+        help="The ending says what kind of file; - is stdout. [default: IMAGE-WORDS]",
+    ),
     options.overwrite,
+    click.option("--keep-gps", is_flag=True, help="Keep where the picture was taken, in its EXIF."),
     click.option("--compare", type=click.Path(path_type=Path), help="Also save both side by side."),
     click.option(
         "--explain",
@@ -47,22 +53,40 @@ class Outputs:
     """The files one edit of ``image`` makes; a witness of it while it is made."""
 
     image: Path
+    photograph: Photograph
     output: Path
     compare: Path | None
     explain: Path | None
     steps_dir: Path | None
     overwrite: bool
+    warnings: tuple[str, ...] = ()
     steps: list[Step] = field(default_factory=list)
     previews: Previews | None = None
 
     @classmethod
-    def of(cls, image: Path, wish: str, values: Mapping[str, Any]) -> Outputs:
+    def of(
+        cls, image: Path, photograph: Photograph, wish: str, values: Mapping[str, Any]
+    ) -> Outputs:
         """What the options ask for, if all of it can be written."""
         names = ("compare", "explain", "steps_dir", "overwrite")
-        output = values["output"] or name_output(image, wish)
-        wanted = cls(image, output, **{name: values[name] for name in names})
+        output = values["output"] or name_output(pictures.beside(image), wish)
+        if output == pictures.PIPE and values["form"] != "human":
+            raise click.UsageError("-o - and --format json would both be on stdout; give -o FILE")
+        if output == pictures.PIPE:
+            pictures.require_pipe()
+        wanted = cls(image, photograph, output, **{name: values[name] for name in names})
         wanted.check()
+        wanted.warnings = photograph.doubts + photograph.losses(wanted.kind)
         return wanted
+
+    @property
+    def kind(self) -> Format:
+        """The output's kind of file: by its ending; on stdout the source's own, or PNG."""
+        from zerocon.formats import NAMED, format_of
+
+        if self.output != pictures.PIPE:
+            return format_of(self.output)
+        return NAMED.get(self.photograph.kind, NAMED["PNG"])
 
     def check(self) -> None:
         """Raise what stands in the way of any file, before time is spent."""
@@ -70,12 +94,14 @@ class Outputs:
         from zerocon.images import check_output
         from zerocon.previews import NAME, check_folder
 
-        files = {"-o": self.output, "--compare": self.compare, "--explain": self.explain}
+        source = pictures.source(self.image)
+        output = None if self.output == pictures.PIPE else self.output
+        files = {"-o": output, "--compare": self.compare, "--explain": self.explain}
         there = {option: path for option, path in files.items() if path}
         for path in there.values():
-            check_output(path, overwrite=self.overwrite, source=self.image)
+            check_output(path, overwrite=self.overwrite, source=source)
         if self.steps_dir:
-            check_folder(self.steps_dir, overwrite=self.overwrite, source=self.image)
+            check_folder(self.steps_dir, overwrite=self.overwrite, source=source)
             for option, path in there.items():
                 inside = path.resolve().parent == self.steps_dir.resolve()
                 if inside and NAME.fullmatch(path.name):
@@ -87,13 +113,13 @@ class Outputs:
         if self.explain:
             plots.require()
 
-    def begin(self, picture: Image, model: Model) -> None:
-        """Know the picture and the model that the steps to come are of."""
+    def begin(self, model: Model) -> None:
+        """Know the model that the steps to come are of."""
         if self.steps_dir:
             from zerocon.images import fit
             from zerocon.previews import Previews
 
-            frame = fit(picture, model.size, model.multiple).frame
+            frame = fit(self.photograph.picture, model.size, model.multiple).frame
             self.previews = Previews(self.steps_dir, model, frame, overwrite=self.overwrite)
 
     def witness(self, step: Step) -> None:
@@ -102,21 +128,26 @@ class Outputs:
         if self.previews:
             self.previews(step)
 
-    def write(self, picture: Image, edited: Edit, model: Model) -> dict[str, Any]:
+    def write(self, edited: Edit, model: Model) -> dict[str, Any]:
         """Write all files but the previews; what there is to record beside the edit."""
         from zerocon import plots
         from zerocon.images import save_picture, sheet
 
-        save = partial(save_picture, overwrite=self.overwrite, source=self.image)
-        save(edited.picture, self.output)
+        picture = self.photograph.picture
+        save = partial(save_picture, overwrite=self.overwrite)
+        if self.output == pictures.PIPE:
+            pictures.send(self.photograph.encode(edited.picture, self.kind))
+        else:
+            self.photograph.save(edited.picture, self.output, overwrite=self.overwrite)
         if self.compare:
             labels = report.labels(edited.understanding)
             save(sheet([picture, edited.picture], labels, 2), self.compare)
+        more = {"warnings": [*self.warnings, *edited.understanding.warnings]}
         if not self.explain:
-            return {}
+            return more
         from zerocon.explanation import explain
 
         explanation = explain(picture, edited, self.steps, model)
         save(plots.draw(explanation), self.explain)
         cost = report.cost(explanation.evaluations)
-        return {"explanation": {"output": str(self.explain), "evaluations": cost}}
+        return more | {"explanation": {"output": str(self.explain), "evaluations": cost}}

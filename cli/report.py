@@ -109,5 +109,4 @@ def record(
         "settings": asdict(edited.settings),
         "seed": edited.settings.seed,
         "evaluations": cost(edited.evaluations),
-        "warnings": list(understanding.warnings),
     }

@@ -15,8 +15,8 @@ from PIL import Image
 
 import zerocon
 from zerocon.cli import main
-from zerocon.images import open_picture
 from zerocon.model.stable_diffusion import StableDiffusion
+from zerocon.photograph import Photograph
 
 Run = Callable[..., Result]
 KEPT = "cat-to-dog.safetensors"
@@ -56,7 +56,7 @@ def names() -> set[str]:
 
 
 def pixels(name: str) -> np.ndarray:
-    return np.asarray(open_picture(name))
+    return np.asarray(Photograph.read(name).picture)
 
 
 # making and showing

@@ -10,7 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 LAYERS = {
-    0: "chance diffusion errors evaluations files images registry settings shapes",
+    0: "chance colour diffusion errors evaluations files formats images photograph registry "
+    "settings shapes",
     1: "attention captioning mini model observation world",
     2: "direction guidance inversion scheme sentences wording",
     3: "editing explanation library painting plots previews",

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from zerocon.cli import main
-from zerocon.images import open_picture
+from zerocon.photograph import Photograph
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -52,7 +52,7 @@ def test_every_command_on_the_embedded_model_works(
         assert result.exit_code == 0, f"{command}\n{result.output}"
         made = [p for p in set(tmp_path.rglob("*")) - before if p.suffix == ".png"]
         for path in made:
-            assert open_picture(path).size
+            assert Photograph.read(path).picture.size
 
 
 def test_the_table_of_methods_is_the_programs_own() -> None:

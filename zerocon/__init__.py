@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from zerocon.inversion import Inversion
     from zerocon.library import Edit, Understanding, edit, invert, load
     from zerocon.model import Model
+    from zerocon.photograph import Photograph
     from zerocon.settings import Settings
 
 __version__ = "0.1.0"
@@ -28,6 +29,7 @@ _HOMES = {
     "Inversion": "inversion",
     "MissingError": "errors",
     "Model": "model",
+    "Photograph": "photograph",
     "Settings": "settings",
     "Understanding": "library",
     "edit": "library",
@@ -41,6 +43,7 @@ __all__ = [
     "Inversion",
     "MissingError",
     "Model",
+    "Photograph",
     "Settings",
     "Understanding",
     "edit",

@@ -1,18 +1,19 @@
-"""Pictures in and out: files, tensors, sizes, side-by-side sheets."""
+"""Pictures as tensors of the model's size and back, as outputs, side by side on sheets."""
 
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
 from zerocon.files import require_writable, writing
+from zerocon.formats import ENDINGS, format_of
 
 if TYPE_CHECKING:  # the command line looks at the picture before it pays for torch
     from torch import Tensor
@@ -20,8 +21,6 @@ if TYPE_CHECKING:  # the command line looks at the picture before it pays for to
     from zerocon.shapes import Pixels
 
 SMALLEST = 16  # pixels a side; below, there is nothing to see, and the U-Net's levels run out
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
-OPTIONS = {"PNG": {}, "JPEG": {"quality": 95, "subsampling": 0}}  # colours as sharp as the edit
 
 
 @dataclass(frozen=True)
@@ -40,40 +39,11 @@ class Fit:
     frame: Frame
 
 
-def open_picture(path: Path | str) -> Image.Image:
-    """Read a picture (PNG, JPEG, whatever Pillow reads) as RGB, upright; transparency on white.
-
-    Raises ``ValueError``, in one line, for anything that is not one whole still picture of at
-    least 16 pixels a side.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise ValueError(f"there is no file {path}")
-    if not path.is_file():
-        raise ValueError(f"{path} is {'a folder' if path.is_dir() else 'no file'}, not a picture")
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path} is empty, not a picture")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's remarks on EXIF and on pictures half a bomb big
-        try:
-            with Image.open(path) as image:
-                _require_still(image)
-                picture = _flat(ImageOps.exif_transpose(image))
-        except UnidentifiedImageError:
-            raise ValueError(f"{path} is not a picture (PNG and JPEG are)") from None
-        except Exception as error:  # damaged bytes make decoders raise nearly anything
-            line = " ".join(str(error).split()) or type(error).__name__
-            raise ValueError(f"{path} cannot be read as a picture: {line}") from error
-    if min(picture.size) < SMALLEST:
-        width, height = picture.size
-        raise ValueError(f"{path} is {width}x{height}; a picture needs {SMALLEST} pixels a side")
-    return picture
-
-
 def fit(picture: Image.Image, size: int, multiple: int) -> Fit:
     """Scale the longest side to ``size`` (never squashing) and pad both sides to ``multiple``.
 
-    The padding continues the picture by reflection, to the right and below.
+    The padding continues the picture to the right and below: by reflection as far as there is
+    something to reflect, then by the last row or column.
     """
     import torch
 
@@ -81,8 +51,12 @@ def fit(picture: Image.Image, size: int, multiple: int) -> Fit:
     scale = size / max(width, height)
     inner = (max(1, round(width * scale)), max(1, round(height * scale)))
     scaled = picture.convert("RGB").resize(inner, Image.Resampling.LANCZOS)
-    right, below = (-side % multiple for side in inner)
-    values = np.pad(np.asarray(scaled), ((0, below), (0, right), (0, 0)), mode="reflect")
+    values = np.asarray(scaled)
+    for axis, side in enumerate(reversed(inner)):
+        missing = -side % multiple
+        mirrored = min(missing, side - 1)
+        values = _padded(values, axis, mirrored, "reflect")
+        values = _padded(values, axis, missing - mirrored, "edge")
     pixels = torch.from_numpy(values).permute(2, 0, 1)[None].float() / 127.5 - 1
     return Fit(pixels.contiguous(), Frame(picture.size, inner))
 
@@ -101,13 +75,13 @@ def check_output(
     *,
     overwrite: bool = False,
     source: Path | str | None = None,
-    endings: Collection[str] = FORMATS,
+    endings: Collection[str] = ENDINGS,
 ) -> Path:
     """``path``, if a file may be written there: cheap, so ask before the work.
 
     Raises ``ValueError`` for a name without one of the ``endings``, a folder that is not there, a
     file that is (unless ``overwrite``), a folder that cannot be written to, and always for the
-    ``source`` picture itself.
+    ``source`` picture itself; ``MissingError`` for a kind of picture that nothing here can write.
     """
     path = Path(path)
     if path.suffix.lower() not in endings:
@@ -121,6 +95,8 @@ def check_output(
     if path.exists() and not overwrite:
         raise ValueError(f"{path} exists already; give --overwrite or another -o")
     require_writable(path.parent)
+    if endings is ENDINGS:
+        format_of(path).require()
     return path
 
 
@@ -131,11 +107,11 @@ def save_picture(
     overwrite: bool = False,
     source: Path | str | None = None,
 ) -> None:
-    """Write a PNG or JPEG, by the name's ending, whole or not at all; see ``check_output``."""
+    """Write an RGB picture, by the name's ending, whole or not at all; see ``check_output``."""
     path = check_output(path, overwrite=overwrite, source=source)
-    kind = FORMATS[path.suffix.lower()]
+    kind = format_of(path)
     with writing(path, overwrite=overwrite) as temporary:
-        picture.save(temporary, format=kind, **OPTIONS[kind])
+        picture.save(temporary, format=kind.name, **kind.options)
 
 
 def sheet(pictures: Sequence[Image.Image], labels: Sequence[str], columns: int) -> Image.Image:
@@ -155,22 +131,10 @@ def sheet(pictures: Sequence[Image.Image], labels: Sequence[str], columns: int) 
     return page
 
 
-def _require_still(image: Image.Image) -> None:
-    # MPO is what many cameras call a JPEG with a thumbnail or depth map behind it
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":
-        raise ValueError(f"it has {frames} frames; give a still picture")
-
-
-def _flat(image: Image.Image) -> Image.Image:
-    """RGB of any mode: 16 bits become 8 by their size, what is transparent lies on white."""
-    if image.mode.startswith("I"):
-        values = (np.asarray(image, np.float64) / 257).round().clip(0, 255)
-        image = Image.fromarray(values.astype(np.uint8))
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    layer = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+def _padded(
+    values: NDArray[np.uint8], axis: int, more: int, mode: Literal["reflect", "edge"]
+) -> NDArray[np.uint8]:
+    return np.pad(values, [(0, more if each == axis else 0) for each in range(3)], mode=mode)
 
 
 def _shortened(label: str, fits: Callable[[str], bool]) -> str:
