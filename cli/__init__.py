@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from importlib import import_module
@@ -16,7 +17,7 @@ from .options import VERBOSE
 
 # Read from cli/<name>.py when asked for. Inside them torch is imported by the command's body, so
 # that help costs nothing.
-COMMANDS = ("edit", "invert", "direction", "caption", "methods", "bench", "train")
+COMMANDS = ("edit", "invert", "direction", "caption", "methods", "models", "bench", "train")
 
 USAGE, MISSING, INTERRUPTED = 2, 3, 130  # exit codes; everything done is 0
 
@@ -63,9 +64,12 @@ class Front(click.Group):
 
 @click.group("zerocon", cls=Front, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s")
-def main() -> None:
+@click.option("--offline", is_flag=True, help="Let nothing ask the network (HF_HUB_OFFLINE=1).")
+def main(offline: bool) -> None:
     """Edit a real picture by saying what should be different.
 
     Data goes to stdout, talk to stderr. Exit codes: 0 done, 2 a mistake in the command or the
     picture, 3 a model or device that is not here, 130 interrupted.
     """
+    if offline:  # read by the Hub's library when a command's body first imports it
+        os.environ["HF_HUB_OFFLINE"] = "1"

@@ -103,7 +103,7 @@ def load(values: Mapping[str, Any]) -> Model:
     """The model that the ``weights`` options name."""
     import zerocon
 
-    names = ("device", "dtype", "captioner", "clip")
+    names = ("device", "dtype", "captioner", "clip", "prediction")
     return zerocon.load(values["model"], **{name: values[name] for name in names})
 
 
@@ -163,11 +163,17 @@ weights = together(
     click.option(
         "--model",
         metavar="NAME",
-        help='"mini" (embedded, small, for drawings), a diffusers folder, or a hub id. '
+        help='"mini" (embedded, small, for drawings), a diffusers folder, a .safetensors file, or '
+        "a hub id. "
         f"[default: $ZEROCON_MODEL, then {DEFAULT_MODEL}]",
     ),
     click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps. [default: best here]"),
     click.option("--dtype", metavar="NAME", help="float32, float16, bfloat16. [default: device's]"),
+    click.option(
+        "--prediction",
+        metavar="NAME",
+        help="epsilon or v_prediction, where the model does not say. [default: model's]",
+    ),
     click.option(
         "--captioner",
         metavar="NAME",

@@ -174,7 +174,7 @@ MISTAKES = [
         "weights not here",
         ["cat.png", "--to", "dog", "--model", "nobody/nothing"],
         3,
-        "nobody/nothing is not on this machine; get it with: hf download nobody/nothing",
+        "nobody/nothing is not on this machine; get it with: zerocon models pull nobody/nothing",
     ),
     (
         "unknown guidance",
@@ -419,10 +419,12 @@ def test_words_and_weights_reach_the_library(
 ) -> None:
     words = ["--from", "cat", "--to", "", "--caption", "a cat", "--to-caption", "a sofa"]
     weights = ["--model", "mini", "--device", "cpu", "--dtype", "float32", "--captioner", "B"]
-    assert run("edit", picture_file, *words, *weights, "--clip", "C").exit_code == 0
+    more = ["--clip", "C", "--prediction", "epsilon"]
+    assert run("edit", picture_file, *words, *weights, *more).exit_code == 0
     asked = {name: library.asked[name] for name in ("source", "to", "caption", "to_caption")}
     assert asked == {"source": "cat", "to": "", "caption": "a cat", "to_caption": "a sofa"}
     options = {"device": "cpu", "dtype": "float32", "captioner": "B", "clip": "C"}
+    options["prediction"] = "epsilon"
     assert library.loaded == ("mini", options)
 
 

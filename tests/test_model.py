@@ -94,7 +94,9 @@ def test_impossible_steps_are_refused(model, steps):
 
 
 def test_missing_weights_say_how_to_get_them_and_what_else_there_is():
-    with pytest.raises(MissingError, match=r"hf download someone/something .*--model mini"):
+    with pytest.raises(
+        MissingError, match=r"zerocon models pull someone/something, .*--model mini"
+    ):
         find("someone/something")
     with pytest.raises(MissingError, match="diffusers folder"):
         find("no-such-model")
@@ -130,7 +132,7 @@ def test_a_folder_gives_the_model_that_was_saved(folder, model):
     assert torch.allclose(loaded.eps(x, 300, c.tokens), model.eps(x, 300, c.tokens), atol=1e-6)
     assert loaded.embed(["a cat"]).ids == c.ids and loaded.embed(["a"]).encoder == c.encoder
     assert loaded.similarity(gradient(32, 32), ["a cat"]) is None
-    with pytest.raises(MissingError, match=r"hf download Salesforce/blip.*--caption"):
+    with pytest.raises(MissingError, match=r"zerocon models pull Salesforce/blip.*--caption"):
         loaded.describe(gradient(32, 32))
 
 

@@ -16,6 +16,26 @@ from zerocon.settings import Settings
 
 POSITIONS = 16
 
+# What a second-generation U-Net and text encoder do differently, beside what they predict: linear
+# projections, attention in float32, heads of one width, another activation, larger pictures.
+SECOND = {
+    "unet": {
+        "sample_size": 12,
+        "attention_head_dim": (2, 4),
+        "cross_attention_dim": 24,
+        "use_linear_projection": True,
+        "upcast_attention": True,
+    },
+    "text": {"hidden_size": 24, "num_hidden_layers": 3, "hidden_act": "gelu"},
+}
+
+# Wide enough for what the released models never vary: groups of 32, heads of 64.
+WIDE = {
+    "unet": {"block_out_channels": (64, 128), "cross_attention_dim": 64, "norm_num_groups": 32},
+    "text": {"hidden_size": 64, "num_attention_heads": 1},
+    "vae": {"block_out_channels": (32, 32, 32, 32), "norm_num_groups": 32},
+}
+
 
 class TinyCaptioner(Captioner):
     """Says the same of every picture; what it says is never the point of a test that uses it."""
@@ -27,46 +47,66 @@ class TinyCaptioner(Captioner):
         return "a cat on a bench"
 
 
-def tokenizer() -> CLIPTokenizer:
-    """Letters and nothing else: every word has as many tokens as letters."""
+def tokenizer(second: bool = False) -> CLIPTokenizer:
+    """Letters and nothing else: every word has as many tokens as letters.
+
+    The ``second`` generation pads with a word of its own, the first one with the end token.
+    """
     letters = [*string.ascii_lowercase, *(c + "</w>" for c in string.ascii_lowercase)]
-    vocab = {c: i for i, c in enumerate(["<|startoftext|>", "<|endoftext|>", *letters])}
-    return CLIPTokenizer(vocab=vocab, merges=[], model_max_length=POSITIONS)
+    known = ["<|startoftext|>", "<|endoftext|>", *letters, *(["!"] if second else [])]
+    vocab = {c: i for i, c in enumerate(known)}
+    padding = {"pad_token": "!"} if second else {}
+    return CLIPTokenizer(vocab=vocab, merges=[], model_max_length=POSITIONS, **padding)
 
 
-def model(prediction: str = "epsilon", seed: int = 0, **scheduler: object) -> StableDiffusion:
-    """A Stable Diffusion of a few thousand weights: 64 px pictures, 4x8x8 latents."""
+def model(
+    prediction: str = "epsilon",
+    seed: int = 0,
+    second: bool = False,
+    wide: bool = False,
+    **scheduler: object,
+) -> StableDiffusion:
+    """A Stable Diffusion of a few thousand weights: 64 px pictures, 4x8x8 latents.
+
+    The ``second`` generation differs as 2.x does from 1.x: 96 px pictures, 4x12x12 latents. A
+    ``wide`` one has the groups and heads of the released models.
+    """
     torch.manual_seed(seed)
-    width = 16
+
+    def parts(name: str, **first: object) -> dict[str, object]:
+        heads = {"attention_head_dim": (1, 2) if second else 8} if name == "unet" else {}
+        more = WIDE[name] | heads if wide else {}
+        return first | (SECOND.get(name, {}) if second else {}) | more
+
     unet = UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(16, 32),
         layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=width,
-        attention_head_dim=2,
-        norm_num_groups=8,
+        **parts(
+            "unet",
+            sample_size=8,
+            block_out_channels=(16, 32),
+            attention_head_dim=2,
+            cross_attention_dim=16,
+            norm_num_groups=8,
+        ),
     )
     vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(8, 8, 8, 8),
         layers_per_block=1,
-        norm_num_groups=4,
+        **parts("vae", block_out_channels=(8, 8, 8, 8), norm_num_groups=4),
     )
-    words = tokenizer()
+    words = tokenizer(second)
     text = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(words),
-            hidden_size=width,
             intermediate_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
+            **parts("text", hidden_size=16, num_hidden_layers=2, num_attention_heads=2),
             max_position_embeddings=POSITIONS,
             bos_token_id=0,
             eos_token_id=1,
-            pad_token_id=1,
+            pad_token_id=words.pad_token_id,
         )
     )
     schedule = {

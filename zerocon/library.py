@@ -85,14 +85,24 @@ def load(
     dtype: str | None = None,
     captioner: str | None = None,
     clip: str | None = None,
+    prediction: str | None = None,
 ) -> Model:
-    """Load a model: ``mini`` (embedded), a diffusers folder, or a hub id found in the cache.
+    """Load ``mini`` (embedded), a diffusers folder, a ``.safetensors`` file, or a cached hub id.
 
-    ``name`` defaults to the environment's ``ZEROCON_MODEL``, then to Stable Diffusion 1.5. Raises
-    ``MissingError`` for a model, part or device that is not there, ``ValueError`` for a bad name.
+    ``name`` defaults to the environment's ``ZEROCON_MODEL``, then to Stable Diffusion 1.5.
+    ``prediction`` ("epsilon" or "v_prediction") is needed only where the model does not say. Raises
+    ``MissingError`` for a model, part or device that is not there, ``ValueError`` for a bad name,
+    a pickle or a model of another family.
     """
     chosen = name or os.environ.get("ZEROCON_MODEL") or DEFAULT_MODEL
-    return model.load(chosen, device=device, dtype=dtype, captioner=captioner, clip=clip)
+    return model.load(
+        chosen,
+        device=device,
+        dtype=dtype,
+        captioner=captioner,
+        clip=clip,
+        prediction=prediction,
+    )
 
 
 def invert(

@@ -52,20 +52,29 @@ def load(
     dtype: str | None = None,
     captioner: str | None = None,
     clip: str | None = None,
+    prediction: str | None = None,
 ) -> StableDiffusion:
-    """Load a model: ``mini`` (embedded), a diffusers folder, or a hub id found in the cache.
+    """Load ``mini`` (embedded), a diffusers folder, a ``.safetensors`` file, or a cached hub id.
 
-    Nothing is ever downloaded here. ``device`` defaults to CUDA, then MPS, then CPU; ``dtype`` to
-    float16 on a GPU and float32 on a CPU. Captioner and CLIP are taken from ``captioner/`` and
-    ``clip/`` beside the weights where those exist, else from the given (or default) names, and only
-    when they are first needed. Raises ``MissingError`` for a model or device that is not there.
+    Nothing is ever downloaded here. ``prediction`` ("epsilon" or "v_prediction") is read from the
+    model unless it is given: a single file of the second generation may not say. ``device``
+    defaults to CUDA, then MPS, then CPU; ``dtype`` to float16 on a GPU and float32 on a CPU.
+    Captioner and CLIP are taken from ``captioner/`` and ``clip/`` beside the weights where those
+    exist, else from the given (or default) names, and only when they are first needed. Raises
+    ``MissingError`` for a model or device that is not there, ``ValueError`` for a bad name, a
+    pickle or a model of another family.
     """
     from zerocon.model.folder import find
+    from zerocon.model.kinds import PREDICTIONS
     from zerocon.model.stable_diffusion import StableDiffusion
 
     where = pick_device(device)
     kind = pick_dtype(dtype, where)
-    return StableDiffusion.load(find(name), name, where, kind, captioner=captioner, clip=clip)
+    if prediction is not None and prediction not in PREDICTIONS:
+        raise ValueError(f'no prediction "{prediction}"; there are: {", ".join(PREDICTIONS)}')
+    return StableDiffusion.load(
+        find(name), name, where, kind, captioner=captioner, clip=clip, prediction=prediction
+    )
 
 
 def pick_device(device: str | None) -> torch.device:

@@ -2,34 +2,96 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from zerocon.errors import MissingError
+from zerocon.model.kinds import require_pipeline, require_scheduler
 
-WANTED = '--include "*.json" --include "*.txt" --include "*.safetensors" --exclude "safety*"'
+NETWORKS = ("unet", "vae", "text_encoder")
+PARTS = (*NETWORKS, "tokenizer", "scheduler")
+PICKLES = (".ckpt", ".bin", ".pt", ".pth")
+INCLUDE, EXCLUDE = ("*.json", "*.txt", "*.safetensors"), ("safety*",)  # files worth getting
 
 
 def find(name: str) -> Path:
-    """The folder of a diffusion model: embedded (``mini``), local, or in the hub's cache."""
+    """A diffusion model: the folder of the embedded one (``mini``), a local folder or
+    ``.safetensors`` file, or a folder in the hub's cache.
+
+    ``MissingError`` for what is not here, ``ValueError`` for a pickle: opening one runs its code.
+    """
     if name == "mini":
         from zerocon import mini
 
         return mini.path()
     instead = "or use the embedded model: --model mini"
     folder = Path(name).expanduser()
+    if folder.suffix.lower() in PICKLES and not folder.is_dir():
+        raise ValueError(_converting(folder))
+    if folder.suffix.lower() == ".safetensors":
+        if not folder.is_file():
+            raise MissingError(f"there is no file {name}; {instead}")
+        return folder
     if folder.is_dir():
         if not (folder / "model_index.json").is_file():
             raise MissingError(f"{name} is no diffusers folder (no model_index.json); {instead}")
         return folder
-    return _cached(name, "model_index.json", f"{WANTED}, {instead}")
+    return _cached(name, "model_index.json", f", {instead}")
 
 
 def find_part(name: str) -> Path:
     """The folder of a captioner or CLIP model: local, or in the hub's cache."""
     folder = Path(name).expanduser()
     return folder if folder.is_dir() else _cached(name, "config.json", "")
+
+
+def read(
+    folder: Path, name: str, dtype: torch.dtype, prediction: str | None = None
+) -> dict[str, Any]:
+    """The networks, tokenizer and scheduler of a folder, by name as ``StableDiffusion`` takes them.
+
+    ``MissingError`` if a part is not there, ``ValueError`` if it is of another family or a pickle.
+    """
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    hush()
+    require_pipeline(name, _class_name(folder / "model_index.json"))
+    for part in PARTS:
+        if not (folder / part).is_dir():
+            raise MissingError(f"{name} is not complete: there is no {part} in {folder}")
+    for part in NETWORKS:
+        pickles = sorted((folder / part).glob("*.bin"))
+        if pickles and not any((folder / part).glob("*.safetensors")):
+            raise ValueError(_converting(pickles[0]))
+    told = {} if prediction is None else {"prediction_type": prediction}
+    safe: dict[str, Any] = {"use_safetensors": True}  # or a pickle beside them may be taken
+    try:
+        require_scheduler(name, _class_name(folder / "scheduler" / "scheduler_config.json"))
+        return {
+            "unet": UNet2DConditionModel.from_pretrained(
+                folder / "unet", torch_dtype=dtype, **safe
+            ),
+            "vae": AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=dtype, **safe),
+            "text_encoder": CLIPTextModel.from_pretrained(
+                folder / "text_encoder", dtype=dtype, **safe
+            ),
+            "tokenizer": CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+            "scheduler": DDIMScheduler.from_pretrained(folder / "scheduler", **told),
+        }
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise MissingError(f"{name} is not complete: {reason}") from error
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether ``name`` looks like owner/name."""
+    return bool(re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name))
 
 
 def hush() -> None:
@@ -41,16 +103,36 @@ def hush() -> None:
         logging.disable_progress_bar()
 
 
+def _class_name(config: Path) -> str:
+    """The class of diffusers that a configuration is for."""
+    return str(json.loads(config.read_text()).get("_class_name", "nameless class"))
+
+
+def _converting(file: Path) -> str:
+    """Why a pickle is refused, and how to make something better of it without running it."""
+    # diffusers look for the same name with the new ending, transformers for a shorter one
+    made = "model.safetensors" if file.name == "pytorch_model.bin" else f"{file.stem}.safetensors"
+    return (
+        f"{file} is a pickle, which can run code when it is opened; convert it once, without "
+        f'running any: python -c "import torch; from safetensors.torch import save_file; '
+        f"w = torch.load('{file}', map_location='cpu', weights_only=True); "
+        "save_file({k: v.clone() for k, v in w.get('state_dict', w).items() "
+        f"if hasattr(v, 'clone')}}, '{file.with_name(made)}', "
+        "{'format': 'pt'})\""
+    )
+
+
 def _cached(name: str, file: str, more: str) -> Path:
     from huggingface_hub import try_to_load_from_cache
 
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    if not is_hub_id(name):
         raise MissingError(
-            f'no model "{name}": give mini, a diffusers folder, or a hub id such as owner/name'
+            f'no model "{name}": give mini, a diffusers folder, a .safetensors file, or a hub id '
+            "such as owner/name"
         )
     cached = try_to_load_from_cache(name, file)
     if isinstance(cached, str | os.PathLike):
         return Path(cached).parent
     raise MissingError(
-        f"{name} is not on this machine; get it with: hf download {name} {more}".rstrip()
+        f"{name} is not on this machine; get it with: zerocon models pull {name}{more}"
     )

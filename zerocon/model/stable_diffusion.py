@@ -13,22 +13,22 @@ import torch
 from PIL.Image import Image
 
 from zerocon.diffusion import Schedule
-from zerocon.errors import MissingError
 from zerocon.evaluations import Evaluations, counters
 from zerocon.model.eyes import Captioner, Clip, load_captioner, load_clip
-from zerocon.model.folder import hush
+from zerocon.model.folder import read
+from zerocon.model.kinds import require_networks
+from zerocon.model.single import read as read_single
 from zerocon.observation import Conditioning, Ids
 from zerocon.settings import Settings
 from zerocon.shapes import Latents, Pixels, Tokens
 
-PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 SENTENCES = 64  # encoded at a time: what fits beside a U-Net on a small card
 
 
 class StableDiffusion:
     """A Stable Diffusion model, its weights frozen, with a captioner and CLIP beside it.
 
-    Built from diffusers' and transformers' own classes; ``load`` reads them from a folder.
+    Built from diffusers' and transformers' own classes; ``load`` reads them from a folder or file.
     ``captioner`` and ``clip`` are called on first use, since an edit may need neither.
     """
 
@@ -52,11 +52,8 @@ class StableDiffusion:
         self._load_captioner, self._load_clip = captioner, clip
         for network in (unet, vae, text_encoder):
             network.to(device).eval().requires_grad_(False)
+        require_networks(name, unet, vae, scheduler)
         self.prediction = scheduler.config.prediction_type
-        if self.prediction not in ("epsilon", "v_prediction"):
-            raise ValueError(
-                f'{name} predicts "{self.prediction}"; epsilon and v_prediction are understood'
-            )
         factor = 2 ** (len(vae.config.block_out_channels) - 1)
         self.size: int = unet.config.sample_size * factor
         self.multiple: int = factor * 2 ** (len(unet.config.block_out_channels) - 1)
@@ -64,38 +61,32 @@ class StableDiffusion:
     @classmethod
     def load(
         cls,
-        folder: Path,
+        place: Path,
         name: str,
         device: torch.device,
         dtype: torch.dtype,
         *,
         captioner: str | None = None,
         clip: str | None = None,
+        prediction: str | None = None,
     ) -> StableDiffusion:
-        """Read a diffusers folder. ``MissingError`` if a part of it is not there."""
-        from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-        from transformers import CLIPTextModel, CLIPTokenizer
+        """Read a diffusers folder or a single file.
 
-        hush()
-        for part in PARTS:
-            if not (folder / part).is_dir():
-                raise MissingError(f"{name} is not complete: there is no {part} in {folder}")
-        try:
-            return cls(
-                name,
-                unet=UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=dtype),
-                vae=AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=dtype),
-                text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=dtype),
-                tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
-                scheduler=DDIMScheduler.from_pretrained(folder / "scheduler"),
-                device=device,
-                settings=_measured(folder),
-                captioner=lambda: load_captioner(folder, captioner, device),
-                clip=lambda: load_clip(folder, clip, device),
-            )
-        except OSError as error:
-            reason = str(error).splitlines()[0]
-            raise MissingError(f"{name} is not complete: {reason}") from error
+        ``MissingError`` if a part of it is not there, ``ValueError`` if it is of another family.
+        ``prediction`` is what the U-Net predicts, where its scheduler does not say, or says wrong.
+        """
+        single = place.is_file()
+        reading = (place, name, dtype, prediction)
+        parts = read_single(*reading) if single else read(*reading)
+        beside = place.parent if single else place
+        return cls(
+            name,
+            **parts,
+            device=device,
+            settings=Settings() if single else _measured(place),
+            captioner=lambda: load_captioner(beside, captioner, device),
+            clip=lambda: load_clip(beside, clip, device),
+        )
 
     @torch.no_grad()
     def encode(self, pixels: Pixels) -> Latents:
@@ -146,14 +137,21 @@ class StableDiffusion:
         return eps
 
     def schedule(self, steps: int) -> Schedule:
-        """The levels of an edit in ``steps`` steps, as the model's own scheduler spaces them."""
-        most = self.scheduler.config.num_train_timesteps - 1
+        """The levels of an edit in ``steps`` steps, as the model's own scheduler spaces them.
+
+        A schedule with zero terminal SNR ends at a time where nothing of any picture is left and
+        a step divides by zero; there the walk turns at the last time before, where something is.
+        """
+        config, known = self.scheduler.config, self.scheduler.alphas_cumprod
+        most = config.num_train_timesteps - 1
         if not 1 <= steps <= most:
             raise ValueError(f"steps must be between 1 and {most} for {self.name}, not {steps}")
-        self.scheduler.set_timesteps(steps)
-        times = [int(t) for t in reversed(self.scheduler.timesteps)]
-        alphas = [float(self.scheduler.final_alpha_cumprod)]
-        alphas += [float(self.scheduler.alphas_cumprod[t]) for t in times]
+        own = int(config.timestep_spacing == "linspace")  # its first time is level 0, the picture's
+        self.scheduler.set_timesteps(steps + own)
+        spaced = self.scheduler.timesteps[: steps + own]  # rounding may append one before time 0
+        turn = int((known > 0).nonzero().max())
+        times = [min(int(t), turn) for t in reversed(spaced)][own:]
+        alphas = [float(self.scheduler.final_alpha_cumprod), *(float(known[t]) for t in times)]
         return Schedule((0, *times), tuple(alphas))
 
     def describe(self, picture: Image) -> str:

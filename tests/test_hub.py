@@ -1,0 +1,179 @@
+"""The Hub's cache: listed, filled and checked, with a cache made here and no network."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from click.testing import CliRunner, Result
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+from zerocon.cli import main
+
+NAME = "someone/tiny"
+
+
+def run(*args: object) -> Result:
+    return CliRunner().invoke(main, [str(arg) for arg in args])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save(tmp_path_factory.mktemp("models") / "mine")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of its own."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+def keep(cache: Path, name: str, folder: Path | None = None, **config: str) -> Path:
+    """Put a model into the cache as the Hub's own tools do; where its files are."""
+    repo = cache / f"models--{name.replace('/', '--')}"
+    snapshot, blobs = repo / "snapshots" / "abc", repo / "blobs"
+    for made in (snapshot, blobs, repo / "refs"):
+        made.mkdir(parents=True, exist_ok=True)
+    (repo / "refs" / "main").write_text("abc")
+    if folder:
+        for number, file in enumerate(sorted(each for each in folder.rglob("*") if each.is_file())):
+            shutil.copy(file, blobs / str(number))
+            link = snapshot / file.relative_to(folder)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(blobs / str(number))
+    if config:
+        (snapshot / "config.json").write_text(json.dumps(config))
+    return snapshot
+
+
+def test_the_list_has_what_can_be_used_and_nothing_else(cache: Path, folder: Path) -> None:
+    assert run("models", "list").stdout == "mini  diffusion, captioner, clip  (embedded)\n"
+    snapshot = keep(cache, NAME, folder)
+    keep(cache, "some/blip", model_type="blip")
+    keep(cache, "some/words", model_type="bert")
+    keep(cache, "a/broken")
+    said = json.loads(run("models", "list", "--format", "json").stdout)
+    assert [(each["name"], each["use"]) for each in said["models"]] == [
+        ("some/blip", "captioner"),
+        (NAME, "diffusion"),
+    ]
+    assert said["models"][1]["folder"] == str(snapshot) and said["models"][1]["bytes"] > 1000
+    assert f"{NAME}  diffusion  0.00 GB" in run("models", "list").stdout
+
+
+def test_what_is_whole_is_said_to_be(cache: Path, folder: Path) -> None:
+    keep(cache, NAME, folder)
+    assert run("models", "verify", NAME).stdout.startswith(f"{NAME} is whole: ")
+    said = json.loads(run("models", "verify", folder, "--format", "json").stdout)
+    files = {str(Path(file).relative_to(folder)) for file in said["files"]}
+    assert {"unet/config.json", "vae/diffusion_pytorch_model.safetensors"} < files
+    assert run("models", "verify", "mini").exit_code == 0
+
+
+def test_an_index_is_followed_to_every_shard(folder: Path, tmp_path: Path) -> None:
+    split = shutil.copytree(folder, tmp_path / "split")
+    whole = split / "unet" / "diffusion_pytorch_model.safetensors"
+    whole.rename(whole.with_name("first.safetensors"))
+    index = {"weight_map": {"a": "first.safetensors", "b": "second.safetensors"}}
+    whole.with_name(f"{whole.name}.index.json").write_text(json.dumps(index))
+    done = run("models", "verify", split)
+    assert done.exit_code == 3 and "unet/second.safetensors is not there" in done.stderr
+    shutil.copy(whole.with_name("first.safetensors"), whole.with_name("second.safetensors"))
+    assert run("models", "verify", split).exit_code == 0
+
+
+def lost(file: Path) -> None:
+    file.unlink()
+
+
+def emptied(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def pointing(file: Path) -> None:
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+FAULTS = [
+    (lost, "unet/diffusion_pytorch_model.safetensors", "is not there"),
+    (emptied, "vae/diffusion_pytorch_model.safetensors", "is empty"),
+    (pointing, "text_encoder/model.safetensors", "is a Git LFS pointer"),
+    (cut, "unet/diffusion_pytorch_model.safetensors", "is damaged"),
+    (cut, "vae/config.json", "is damaged"),
+    (lost, "scheduler/scheduler_config.json", "is not there"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "name", "fault"), FAULTS)
+def test_every_fault_is_named(
+    folder: Path, tmp_path: Path, spoil: Callable[[Path], None], name: str, fault: str
+) -> None:
+    bad = shutil.copytree(folder, tmp_path / "bad")
+    spoil(bad / name)
+    done = run("models", "verify", bad)
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (3, "", 1)
+    assert f"bad is not whole: {name} {fault}" in done.stderr
+
+
+def test_a_link_into_the_cache_that_leads_nowhere_is_a_fault(cache: Path, folder: Path) -> None:
+    snapshot = keep(cache, NAME, folder)
+    (snapshot / "unet" / "diffusion_pytorch_model.safetensors").resolve().unlink()
+    done = run("models", "verify", NAME)
+    assert done.exit_code == 3
+    assert f"is not there; get it with: zerocon models pull {NAME}" in done.stderr
+
+
+def test_pull_gets_what_is_needed_and_verifies_it(
+    cache: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def download(name: str, **patterns: list[str]) -> str:
+        asked.update(patterns, name=name)
+        return str(keep(cache, name, folder))
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    done = run("models", "pull", NAME)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert Path(done.stdout.strip()).name == "abc"
+    assert asked["name"] == NAME and "*.safetensors" in asked["allow_patterns"]
+    assert not any("bin" in each or "ckpt" in each for each in asked["allow_patterns"])
+    folder_of_nothing = keep(cache, "someone/half")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: folder_of_nothing)
+    (folder_of_nothing / "model_index.json").write_text(
+        '{"_class_name": "StableDiffusionPipeline"}'
+    )
+    half = run("models", "pull", "someone/half")
+    assert (half.exit_code, half.stdout, half.stderr.count("\n")) == (3, "", 1)
+
+
+@pytest.mark.parametrize(("name", "code"), [("mini", 2), ("./folder", 2), ("no/body", 3)])
+def test_what_cannot_be_pulled_is_one_line(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int
+) -> None:
+    def refuse(name: str, **_: object) -> None:
+        raise LocalEntryNotFoundError(f"no {name} here\nand no network")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    done = run("--offline", "models", "pull", name)
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (code, "", 1)
+    assert name in done.stderr
+
+
+def test_offline_is_the_hubs_own_variable(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    assert run("models", "list").exit_code == 0
+    assert "HF_HUB_OFFLINE" not in os.environ
+    assert run("--offline", "models", "list").exit_code == 0
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
