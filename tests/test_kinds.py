@@ -18,10 +18,10 @@ from zerocon import model as door
 from zerocon.cli import main
 from zerocon.editing import Plan, edit
 from zerocon.guidance import GUIDANCE
-from zerocon.images import open_picture
 from zerocon.inversion import Inversion
 from zerocon.model.stable_diffusion import StableDiffusion
 from zerocon.observation import Conditioning, Look
+from zerocon.photograph import Photograph
 from zerocon.scheme import DDIM
 
 TRAILING = {"timestep_spacing": "trailing"}
@@ -151,11 +151,11 @@ def test_an_edit_from_a_folder(kind: str, tmp_path: Path, picture_file: Path) ->
     ask = ["edit", str(picture_file), "--model", str(folder), "--caption", "a cat on a bench"]
     done = CliRunner().invoke(main, [*ask, "--to", "dog", "--steps", "2", "--device", "cpu"])
     assert done.exit_code == 0, done.stderr
-    edited = np.asarray(open_picture(tmp_path / "cat-dog.png"), int)
+    edited = np.asarray(Photograph.read(tmp_path / "cat-dog.png").picture, int)
     assert edited.shape == (64, 96, 3)
     nothing = [*ask, "--to", "dog", "--steps", "2", "--strength", "0", "-o"]
     assert CliRunner().invoke(main, [*nothing, str(tmp_path / "same.png")]).exit_code == 0
-    same = np.asarray(open_picture(tmp_path / "same.png"), int)
+    same = np.asarray(Photograph.read(tmp_path / "same.png").picture, int)
     assert np.abs(same - edited).max() > 0
 
 

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from zerocon import model as door
 from zerocon.cli import main
 from zerocon.errors import MissingError
-from zerocon.images import open_picture
 from zerocon.model.single import Single
+from zerocon.photograph import Photograph
 
 SMALL = {"modelspec__resolution": "64x64"}
 
@@ -50,7 +50,7 @@ def test_an_edit_from_a_file(first: Path, picture_file: Path) -> None:
     ask = ["edit", str(picture_file), "--to", "dog", "--caption", "a cat", "--steps", "1"]
     done = CliRunner().invoke(main, [*ask, "--model", str(first), "--device", "cpu"])
     assert done.exit_code == 0, done.stderr
-    assert np.asarray(open_picture(first.with_name("cat-dog.png"))).shape == (64, 96, 3)
+    assert np.asarray(Photograph.read(first.with_name("cat-dog.png")).picture).shape == (64, 96, 3)
 
 
 def test_a_second_generation_that_does_not_say_what_it_predicts_is_asked_about(
