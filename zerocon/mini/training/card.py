@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from zerocon.mini.training.captioner import Captioner
+from zerocon.mini.training.clip import Clip
+from zerocon.mini.training.course import Course, restore
+from zerocon.mini.training.judging import Judging
+from zerocon.mini.training.unet import UNet
+from zerocon.mini.training.vae import Vae
 
 if TYPE_CHECKING:
     from zerocon.mini.training.work import Work
@@ -21,7 +29,8 @@ against a known truth. It says nothing about photographs.
 ## How it was made
 
 All training pictures are drawn by this project's own code (`zerocon.world`, training seeds); no
-other picture, text or weight was used. `zerocon train mini` makes it again.
+other picture, text or weight was used. `zerocon train mini` makes it again, in as many sittings as
+one likes; these are the options of each part's last, where they are not the defaults.
 
 {made}
 
@@ -52,9 +61,20 @@ def write_card(work: Work, folder: Path) -> None:
 
 
 def _made(work: Work) -> str:
-    steps = {stage: work.facts(stage).get("step") for stage in ("vae", "clip", "captioner", "unet")}
-    rows = [f"| {stage} | {step} |" for stage, step in steps.items() if step]
-    return "\n".join(["| part | steps |", "|---|---|", *rows])
+    stages = {"vae": Vae, "clip": Clip, "captioner": Captioner, "unet": UNet, "judges": Judging}
+    rows = [
+        f"| {stage} | {step} | {_options(work, stage, cls())} |"
+        for stage, cls in stages.items()
+        if (step := work.facts(stage).get("step"))
+    ]
+    return "\n".join(["| part | steps | options |", "|---|---|---|", *rows])
+
+
+def _options(work: Work, stage: str, usual: Course) -> str:
+    """What a stage was last trained with; not how often it was to show itself, nor how long."""
+    last, defaults = restore(work, stage)[0], asdict(usual)
+    given = {name: value for name, value in last.items() if value != defaults.get(name)}
+    return " ".join(f"`{k}={v}`" for k, v in given.items() if k not in ("every", "steps"))
 
 
 def _table(found: Mapping[str, Mapping[str, float]]) -> str:

@@ -33,7 +33,7 @@ class Vae(Course):
     steps: int = 40_000
     batch: int = 32
     lr: float = 1e-3
-    channels: tuple[int, ...] = (32, 64, 96, 96)  # three halvings: f = 8
+    channels: tuple[int, ...] = (16, 48, 96, 96)  # three halvings: f = 8; thin where it costs most
     layers: int = 1
     attention: bool = False  # at the narrowest: it would learn on crops and be used on pictures
     crop: int = 64  # pixels a side: four crops cost as much as one picture and differ more
