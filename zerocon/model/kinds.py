@@ -19,6 +19,15 @@ MORE_CHANNELS = {  # what a U-Net is for that reads more than noisy latents
     5: "depth maps",
 }
 
+NOISE: dict[str, Any] = {  # the schedule of every Stable Diffusion that was released
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
+
 
 def require_pipeline(name: str, pipeline: str) -> None:
     """Raise ``ValueError`` for a class name of diffusers' pipelines that is of another family."""

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from zerocon.errors import MissingError
 from zerocon.model.folder import find_part, hush
-from zerocon.model.kinds import UNDERSTOOD
+from zerocon.model.kinds import NOISE, UNDERSTOOD
 from zerocon.settings import DEFAULT_CLIP
 
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model."
@@ -36,14 +36,6 @@ OTHERS = {  # how keys begin that only one family has, with the U-Net's prefix l
 HEAD = 64  # features of a head in every text encoder, and in the U-Net of 2.x
 HEADS = 8  # in every layer of the U-Net of 1.x
 SIZES = {"epsilon": 512, "v_prediction": 768}  # pictures that the released models were trained on
-NOISE = {  # of every Stable Diffusion that was released
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
-}
 
 Shapes = Mapping[str, tuple[int, ...]]
 

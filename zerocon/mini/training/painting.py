@@ -10,6 +10,7 @@ from PIL.Image import Image
 
 from zerocon.images import unfit
 from zerocon.mini.training.pixels import frame
+from zerocon.model.kinds import NOISE
 from zerocon.model.stable_diffusion import StableDiffusion
 from zerocon.painting import denoise
 
@@ -40,17 +41,7 @@ def assemble(
     )
 
 
-# that of Stable Diffusion 1.5
-SCHEDULE: dict[str, Any] = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "steps_offset": 1,
-    "set_alpha_to_one": False,
-    "clip_sample": False,
-    "prediction_type": "epsilon",
-}
+SCHEDULE: dict[str, Any] = {**NOISE, "num_train_timesteps": 1000, "prediction_type": "epsilon"}
 
 
 @torch.no_grad()
