@@ -46,6 +46,14 @@ what = together(
         help="Tune on validation; look at test once.",
     ),
     click.option("--shard", type=shard, default="1/1", metavar="I/N", help="Do part I of N only."),
+    click.option(
+        "--batch-size",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        help="Scenes edited together: faster, and the same but for rounding. Seconds are then a "
+        "scene's share; pix2pix-zero takes one scene at a time.",
+    ),
     click.option("--told", is_flag=True, help="Give the true captions instead of asking for them."),
     click.option(
         "--rows",

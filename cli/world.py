@@ -43,8 +43,8 @@ def command(methods: str, lines: Path | None, sheet: Path | None, **values: Any)
     if kinds and kinds not in names:
         raise click.UsageError(f"--by-kind {kinds} is not among the methods")
     model: Any = options.load({**values, "model": values["model"] or "mini"})
-    asked = sources.Asked(model.settings, given)
-    comparison = world.Comparison(model, judges.load(), names, asked, values["told"])
+    asked, how = sources.Asked(model.settings, given), (values["told"], values["batch_size"])
+    comparison = world.Comparison(model, judges.load(), names, asked, *how)
     todo = world.share(cases.choose(values["split"], values["per_kind"]), *values["shard"])
     done = []
     with rows.keeping(lines, comparison.check, overwrite=overwrite) as book:

@@ -6,7 +6,7 @@ import torch
 
 from zerocon.bench import cases
 from zerocon.bench.peers import Pix2PixZero
-from zerocon.bench.sources import Asked, Source
+from zerocon.bench.sources import Asked, Batch, Source
 from zerocon.evaluations import BACKWARD
 from zerocon.settings import Settings
 
@@ -24,7 +24,8 @@ def model():
 
 
 def run(model, case, **options):
-    return Pix2PixZero(steps=3, **options)(Source(case, model, told=True), ASKED)
+    batch = Batch([Source(case, model, told=True)])
+    return Pix2PixZero(steps=3, **options)(batch, ASKED)[0]
 
 
 def test_a_step_costs_seven_forwards_and_two_backwards(model, case):

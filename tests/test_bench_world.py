@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -106,6 +107,26 @@ def test_a_shared_inversion_changes_neither_picture_nor_cost(model, cases):
         assert row.evaluations == pytest.approx(alone.evaluations.total), name
         assert row.caption == caption(case.source) and row.seconds > 0
         assert row.target_caption == caption(case.target)
+
+
+def test_scenes_edited_together_come_out_as_they_do_alone(model, cases):
+    """Also beside one whose wish is refused."""
+    names, some = ("vae", "from-scratch", "default", "no-guidance", "pix2pix-zero"), cases[::20]
+    broken = drawn.Case(some[1].seed, some[1].kind, some[1].source, some[1].source)
+    some[1] = broken
+    asked = Asked(model.settings, {})
+
+    def run(size):
+        comparison = world.Comparison(model, Seer(some[0]), names, asked, True, size)
+        return {(r.seed, r.method): (r, p) for r, p in comparison.run(comparison.work(some))}
+
+    alone, together = run(1), run(4)
+    assert len(some) == 4 and alone.keys() == together.keys() and len(alone) == 4 * len(names)
+    for key, (row, picture) in together.items():
+        before, other = alone[key]
+        assert row.evaluations == before.evaluations and row.target_caption == before.target_caption
+        assert np.abs(np.int16(picture) - np.int16(other)).max() <= 2, key
+    assert together[broken.seed, "default"][0].target_caption.startswith("refused")
 
 
 def test_bounds_are_the_source_its_reconstruction_and_a_picture_from_nothing(model, cases):

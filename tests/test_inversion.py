@@ -26,7 +26,8 @@ def inversion(model):
         schedule=schedule,
         captions=("a cat",),
         model="tiny",
-        recipe={"picture": "abc"},
+        pictures=("abc",),
+        recipe={"scheme": "ddim"},
         watches=frozenset({CROSS}),
     )
 

@@ -17,23 +17,25 @@ from zerocon.files import writing
 from zerocon.observation import Look, Observation
 from zerocon.shapes import Trajectory
 
-FORMAT = "zerocon.inversion/1"
+FORMAT = "zerocon.inversion/2"
 
 
 @dataclass(frozen=True)
 class Inversion:
-    """The path from a picture to noise: slow to find, and good for any number of edits.
+    """The paths from pictures to noise: slow to find, and good for any number of edits.
 
-    ``latents[i]`` and ``eps[i]`` stand at level ``i`` of ``schedule``; level 0 is the picture.
-    ``recipe`` says what made it (picture hash, scheme, seed, version). ``seen``, what the network
-    showed at each level, lives in memory only: it is many times larger than the path and is found
-    again with one evaluation per level.
+    ``latents[i]`` and ``eps[i]`` stand at level ``i`` of ``schedule``, one row per picture; level 0
+    is the picture. ``captions`` and ``pictures`` (hashes) say whose the rows are, ``recipe`` what
+    made them (scheme, seed, version). ``seen``, what the network showed at each level, lives in
+    memory only: it is many times larger than the path and is found again with one evaluation per
+    level.
     """
 
     latents: Trajectory
     eps: Trajectory
     schedule: Schedule
     captions: tuple[str, ...]
+    pictures: tuple[str, ...]
     model: str
     recipe: Mapping[str, str]
     seen: tuple[Observation, ...] = field(default=(), repr=False, compare=False)
@@ -45,12 +47,13 @@ class Inversion:
             "format": FORMAT,
             "schedule": asdict(self.schedule),
             "captions": self.captions,
+            "pictures": self.pictures,
             "model": self.model,
             "recipe": dict(self.recipe),
         }
         # in one entry, since several come in random order: the same inversion, the same bytes
         metadata = {"inversion": json.dumps(history, sort_keys=True, ensure_ascii=False)}
-        tensors = {"latents": self.latents.cpu(), "eps": self.eps.cpu()}
+        tensors = {"latents": self.latents.cpu().contiguous(), "eps": self.eps.cpu().contiguous()}
         with writing(Path(path), overwrite=overwrite) as temporary:
             save_file(tensors, temporary, metadata=metadata)
 
@@ -61,6 +64,7 @@ class Inversion:
         *,
         schedule: Schedule,
         captions: tuple[str, ...],
+        pictures: tuple[str, ...] = (),
         model: str,
         recipe: Mapping[str, str],
         watches: frozenset[str] = frozenset(),
@@ -72,6 +76,7 @@ class Inversion:
             eps=torch.stack([level.eps for level in seen]),
             schedule=schedule,
             captions=captions,
+            pictures=pictures,
             model=model,
             recipe=recipe,
             seen=seen,
@@ -81,6 +86,17 @@ class Inversion:
     def to(self, device: torch.device) -> Inversion:
         """The same path on another device; one read from a file lies in the computer's memory."""
         return replace(self, latents=self.latents.to(device), eps=self.eps.to(device))
+
+    def rows(self, rows: slice) -> Inversion:
+        """The same paths of some of the pictures."""
+        return replace(
+            self,
+            latents=self.latents[:, rows],
+            eps=self.eps[:, rows],
+            captions=self.captions[rows],
+            pictures=self.pictures[rows],
+            seen=tuple(level.rows(rows) for level in self.seen),
+        )
 
     @classmethod
     def load(cls, path: Path | str) -> Inversion:
@@ -97,6 +113,7 @@ class Inversion:
             **tensors,
             schedule=_schedule(history["schedule"]),
             captions=tuple(history["captions"]),
+            pictures=tuple(history["pictures"]),
             model=history["model"],
             recipe=history["recipe"],
         )

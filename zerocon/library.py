@@ -24,7 +24,7 @@ from zerocon.model import Model
 from zerocon.observation import Conditioning, Look
 from zerocon.registry import available, parse
 from zerocon.settings import DEFAULT_MODEL, Settings
-from zerocon.shapes import Tokens
+from zerocon.shapes import Pixels, Tokens
 from zerocon.wording import Wording
 
 Progress = Callable[[int, int], None]  # called with (done, total) network steps
@@ -114,21 +114,36 @@ def invert(
     progress: Progress | None = None,
 ) -> Inversion:
     """Find the path from ``picture`` (any size) to noise under its caption: once for many."""
-    settings = settings or model.settings
     caption = caption_of(picture, model) if caption is None else caption
+    return invert_together([picture], model, [caption], settings=settings, progress=progress)
+
+
+def invert_together(
+    pictures: Sequence[Image],
+    model: Model,
+    captions: Sequence[str],
+    *,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> Inversion:
+    """The paths of several pictures in one batch: the same as one by one, but for rounding.
+
+    Raises ``ValueError`` for pictures that the model would see in different sizes.
+    """
+    settings = settings or model.settings
     watches = _plan(settings).watches if settings.remember else frozenset()
     tick = _Ticker(progress, settings.steps + 1)
     scheme = parse(settings.scheme, available("scheme"), "scheme")
-    c = model.embed([caption])
+    c = model.embed(captions)
     schedule = model.schedule(settings.steps)
-    latents = model.encode(fit(picture, model.size, model.multiple).pixels)
+    latents, seeds = model.encode(_fitted(pictures, model)), (settings.seed,) * len(pictures)
     return Inversion.along(
-        tick(scheme(Look(model, c, watches), latents, schedule, (settings.seed,))),
+        tick(scheme(Look(model, c, watches), latents, schedule, seeds)),
         schedule=schedule,
-        captions=(caption,),
+        captions=tuple(captions),
+        pictures=tuple(map(fingerprint, pictures)),
         model=model.name,
         recipe={
-            "picture": fingerprint(picture),
             "encoder": c.encoder,
             "scheme": settings.scheme,
             "seed": str(settings.seed),
@@ -218,25 +233,51 @@ def edit(
     """
     settings = settings or model.settings
     if inversion is not None:
-        _check(inversion, picture, model, caption)
-        inversion = inversion.to(model.device)
-        caption, steps = inversion.captions[0], inversion.schedule.steps
-        settings = replace(settings, steps=steps, scheme=inversion.recipe["scheme"])
+        _check(inversion, [picture], model, None if caption is None else [caption])
+        caption, settings = inversion.captions[0], _along(inversion, settings)
+    understanding = understand(
+        picture, model, to=to, source=source, to_caption=to_caption,
+        caption=caption, directions=directions, settings=settings,
+    )  # fmt: skip
+    if announce is not None:
+        announce(understanding)
+    (edited,) = edit_together(
+        [picture], [understanding], model=model,
+        inversion=inversion, settings=settings, progress=progress, witness=witness,
+    )  # fmt: skip
+    return edited
+
+
+def edit_together(
+    pictures: Sequence[Image],
+    understandings: Sequence[Understanding],
+    *,
+    model: Model,
+    inversion: Inversion | None = None,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+    witness: Callable[[Step], None] | None = None,
+) -> list[Edit]:
+    """Carry out what was understood of several pictures in one batch; otherwise as ``edit``.
+
+    Every result is that of the picture alone, but for rounding; ``evaluations`` are each picture's
+    own. ``inversion`` has a row for every picture, ``witness`` sees all of them after every step.
+    Raises ``ValueError`` for pictures that the model would see in different sizes.
+    """
+    settings, count = settings or model.settings, len(pictures)
+    captions = [understanding.wording.caption for understanding in understandings]
+    if inversion is not None:
+        _check(inversion, pictures, model, captions)
+        inversion, settings = inversion.to(model.device), _along(inversion, settings)
+    plan = replace(_plan(settings), seeds=(settings.seed,) * count)
+    c = model.embed(captions)
+    edited = _edited(model, understandings, c, settings)
+    missing = inversion is None or (settings.remember and not plan.watches <= inversion.watches)
+    tick = _Ticker(progress, settings.steps * (1 + missing) + missing)
     with counting() as evaluations:
-        understanding = understand(
-            picture, model, to=to, source=source, to_caption=to_caption,
-            caption=caption, directions=directions, settings=settings,
-        )  # fmt: skip
-        if announce is not None:
-            announce(understanding)
-        caption = understanding.wording.caption
-        plan, c = _plan(settings), model.embed([caption])
-        edited = _edited(model, understanding, c, settings)
-        missing = inversion is None or (settings.remember and not plan.watches <= inversion.watches)
-        tick = _Ticker(progress, settings.steps * (1 + missing) + missing)
         if inversion is None:
-            inversion = invert(
-                picture, model, caption=caption, settings=settings, progress=tick.step
+            inversion = invert_together(
+                pictures, model, captions, settings=settings, progress=tick.step
             )
         elif missing:
             seen = tuple(tick(recollect(Look(model, c, plan.watches), inversion)))
@@ -244,9 +285,13 @@ def edit(
         for last in tick(walk(model, inversion, c, edited, plan)):
             if witness is not None:
                 witness(last)
-        frame = fit(picture, model.size, model.multiple).frame
-        result = unfit(model.decode(last.latents)[0], frame)
-    return Edit(result, understanding, inversion, evaluations, settings)
+    own = Evaluations(evaluations.forwards // count, evaluations.backwards // count)
+    frames = [fit(picture, model.size, model.multiple).frame for picture in pictures]
+    results = map(unfit, model.decode(last.latents), frames)
+    return [
+        Edit(result, understandings[i], inversion.rows(slice(i, i + 1)), own, settings)
+        for i, result in enumerate(results)
+    ]
 
 
 def fingerprint(picture: Image) -> str:
@@ -296,27 +341,45 @@ def _direction(
 
 
 def _edited(
-    model: Model, understanding: Understanding, c: Conditioning, settings: Settings
+    model: Model, understandings: Sequence[Understanding], c: Conditioning, settings: Settings
 ) -> Conditioning:
-    """Caption plus direction, and the words that now stand at its positions."""
-    target = model.embed([understanding.wording.target_caption]).ids
-    step = settings.strength * understanding.direction
-    if settings.positions == "changed" and understanding.wording.changes:
-        # words that both captions share stay as they are
-        step = step.clone()
-        step[:, [i for i, _ in aligned(c.ids[0][:-1], target[0][:-1])]] = 0.0
+    """Captions plus directions, and the words that now stand at their positions."""
+    target = model.embed([each.wording.target_caption for each in understandings]).ids
+    steps = settings.strength * torch.cat([each.direction for each in understandings])
+    for step, each, before, after in zip(steps, understandings, c.ids, target, strict=True):
+        if settings.positions == "changed" and each.wording.changes:
+            # words that both captions share stay as they are
+            step[[i for i, _ in aligned(before[:-1], after[:-1])]] = 0.0
     # the positions follow the target's words, but for the bank, which knows no positions
     ids = c.ids if settings.sentences == "bank" else target
-    return replace(c, tokens=c.tokens + step, ids=ids)
+    return replace(c, tokens=c.tokens + steps, ids=ids)
 
 
-def _check(inversion: Inversion, picture: Image, model: Model, caption: str | None) -> None:
-    if inversion.recipe.get("picture") != fingerprint(picture):
+def _fitted(pictures: Sequence[Image], model: Model) -> Pixels:
+    """Pictures as the model sees them, in one batch."""
+    fits = [fit(picture, model.size, model.multiple).pixels for picture in pictures]
+    sizes = {f"{each.shape[3]}x{each.shape[2]}" for each in fits}
+    if len(sizes) > 1:
+        raise ValueError(f"pictures edited together must have one size, not {', '.join(sizes)}")
+    return torch.cat(fits)
+
+
+def _along(inversion: Inversion, settings: Settings) -> Settings:
+    """Settings for an edit beside ``inversion``, which has its own steps and scheme."""
+    steps, scheme = inversion.schedule.steps, inversion.recipe["scheme"]
+    return replace(settings, steps=steps, scheme=scheme)
+
+
+def _check(
+    inversion: Inversion, pictures: Sequence[Image], model: Model, captions: Sequence[str] | None
+) -> None:
+    if inversion.pictures != tuple(map(fingerprint, pictures)):
         raise ValueError("the inversion is of another picture; invert this one first")
     if inversion.recipe.get("encoder") != model.embed([""]).encoder:
         raise ValueError(f"the inversion was made with {inversion.model}, not with {model.name}")
-    if caption is not None and caption != inversion.captions[0]:
-        raise ValueError(f'the inversion was made under the caption "{inversion.captions[0]}"')
+    if captions is not None and tuple(captions) != inversion.captions:
+        said = '", "'.join(inversion.captions)
+        raise ValueError(f'the inversion was made under the caption "{said}"')
 
 
 class _Ticker:

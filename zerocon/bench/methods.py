@@ -1,35 +1,40 @@
 """The methods that are compared: zerocon's own settings, bounds to read them by, and peers.
 
-A method says what it is made with (``recipe``, for the record) and makes a picture of a source.
+A method says what it is made with (``recipe``, for the record) and makes pictures of sources.
 To add one: a line in ``METHODS`` at the foot, and a class where settings are not enough.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from time import perf_counter
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from zerocon import library
 from zerocon.bench.peers import PEERS
-from zerocon.bench.sources import Asked, Result, Source
+from zerocon.bench.sources import Asked, Batch, Inverted, Result, Source
 from zerocon.chance import stream
 from zerocon.evaluations import counting
 from zerocon.painting import denoise
 from zerocon.registry import parse
-from zerocon.settings import FAST, SENTENCES
+from zerocon.settings import FAST, SENTENCES, Settings
 from zerocon.world import caption
+
+if TYPE_CHECKING:
+    from zerocon.library import Understanding
+    from zerocon.shapes import Latents
 
 
 class Method(Protocol):
     """What a comparison asks of a method."""
 
     def recipe(self, asked: Asked) -> dict[str, Any]: ...
-    def __call__(self, source: Source, asked: Asked) -> Result: ...
+    def __call__(self, batch: Batch, asked: Asked) -> list[Result]: ...
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,8 @@ class Picture:
     def recipe(self, asked: Asked) -> dict[str, Any]:
         return {}
 
-    def __call__(self, source: Source, asked: Asked) -> Result:
-        return Result(source.picture)
+    def __call__(self, batch: Batch, asked: Asked) -> list[Result]:
+        return [Result(source.picture) for source in batch.sources]
 
 
 @dataclass(frozen=True)
@@ -50,8 +55,8 @@ class Reconstruction:
     def recipe(self, asked: Asked) -> dict[str, Any]:
         return {}
 
-    def __call__(self, source: Source, asked: Asked) -> Result:
-        return Result(source.kept)
+    def __call__(self, batch: Batch, asked: Asked) -> list[Result]:
+        return [Result(source.kept) for source in batch.sources]
 
 
 @dataclass(frozen=True)
@@ -67,28 +72,15 @@ class Zerocon:
     def recipe(self, asked: Asked) -> dict[str, Any]:
         return asdict(asked.settings(self.preset, self.fixed))
 
-    def __call__(self, source: Source, asked: Asked) -> Result:
+    def __call__(self, batch: Batch, asked: Asked) -> list[Result]:
         settings = asked.settings(self.preset, self.fixed)
-        try:
-            source.understand(settings)
-        except ValueError as refusal:
-            return source.refused(refusal)
-        found = source.invert(settings)
-        start = perf_counter()
-        edited = library.edit(
-            source.picture,
-            model=source.model,
-            inversion=found.inversion,
-            settings=settings,
-            **source.case.wish,
-        )
-        return Result(
-            edited.picture,
-            edited.caption,
-            edited.wording.target_caption,
-            evaluations=found.evaluations + edited.evaluations.total,
-            seconds=found.seconds + perf_counter() - start,
-        )
+        said = [source.understand(settings) for source in batch.sources]
+        found, results = batch.invert(settings), []
+        for refused, part in groupby(range(len(said)), lambda i: isinstance(said[i], Result)):
+            some = list(part)
+            rows = slice(some[0], some[-1] + 1)
+            results += said[rows] if refused else _edited(batch, rows, said[rows], settings, found)
+        return results
 
 
 @dataclass(frozen=True)
@@ -102,20 +94,28 @@ class FromScratch:
         settings = asked.settings()
         return {"steps": settings.steps, "scale": settings.scale, "seed": settings.seed}
 
-    def __call__(self, source: Source, asked: Asked) -> Result:
+    def __call__(self, batch: Batch, asked: Asked) -> list[Result]:
         settings, start = asked.settings(), perf_counter()
-        sentence = caption(source.case.target)
-        chance = stream(f"{settings.seed}/{source.case.seed}")
-        noise = torch.randn(source.latents.shape, generator=chance).to(source.latents)
+        sentences = [caption(source.case.target) for source in batch.sources]
+        noise = torch.cat([self._noise(source, settings.seed) for source in batch.sources])
         with counting() as evaluations:
-            x = denoise(source.model, [sentence], noise, settings.steps, settings.scale)
-        return Result(
-            source.show(x),
-            target_caption=sentence,
-            evaluations=evaluations.total,
-            seconds=perf_counter() - start,
-            edits=False,
-        )
+            x = denoise(batch.model, sentences, noise, settings.steps, settings.scale)
+        pictures = [source.show(x[i : i + 1]) for i, source in enumerate(batch.sources)]
+        count, seconds = len(pictures), perf_counter() - start
+        return [
+            Result(
+                picture,
+                target_caption=sentence,
+                evaluations=evaluations.total / count,
+                seconds=seconds / count,
+                edits=False,
+            )
+            for picture, sentence in zip(pictures, sentences, strict=True)
+        ]
+
+    def _noise(self, source: Source, seed: int) -> Latents:
+        chance = stream(f"{seed}/{source.case.seed}")
+        return torch.randn(source.latents.shape, generator=chance).to(source.latents)
 
 
 def split(text: str) -> tuple[str, ...]:
@@ -134,6 +134,31 @@ def pick(text: str) -> Method:
         raise ValueError(f"method {name} has no options: it is made with the settings given")
     peer: Method = parse(text, PEERS, "method")
     return peer
+
+
+def _edited(
+    batch: Batch, rows: slice, said: Sequence[Understanding], settings: Settings, found: Inverted
+) -> list[Result]:
+    """Edits of some of a batch, beside its inversion."""
+    start = perf_counter()
+    made = library.edit_together(
+        batch.pictures[rows],
+        said,
+        model=batch.model,
+        inversion=found.inversion.rows(rows),
+        settings=settings,
+    )
+    seconds = found.seconds + (perf_counter() - start) / len(made)
+    return [
+        Result(
+            edit.picture,
+            edit.caption,
+            edit.wording.target_caption,
+            evaluations=found.evaluations + edit.evaluations.total,
+            seconds=seconds,
+        )
+        for edit in made
+    ]
 
 
 def _said(way: str) -> dict[str, Any]:

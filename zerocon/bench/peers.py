@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from zerocon.bench.sources import Asked, Result, Source
+from zerocon.bench.sources import Asked, Batch, Result, Source
 from zerocon.chance import stream
 from zerocon.evaluations import Evaluations
 
@@ -48,12 +48,15 @@ class Pix2PixZero:
             "diffusers": version("diffusers"),
         }
 
-    def __call__(self, source: Source, asked: Asked) -> Result:
+    def __call__(self, batch: Batch, asked: Asked) -> list[Result]:
+        """One by one: its regularisation mixes the pictures of a batch."""
+        return [self._edited(source, asked) for source in batch.sources]
+
+    def _edited(self, source: Source, asked: Asked) -> Result:
         settings, model, scale = asked.settings(), source.model, self._scale(asked)
-        try:
-            said = source.understand(settings)
-        except ValueError as refusal:
-            return source.refused(refusal)
+        said = source.understand(settings)
+        if isinstance(said, Result):
+            return said
         step = settings.strength * said.direction
         chance, start = stream(f"{settings.seed}"), perf_counter()
         evaluations = Evaluations()

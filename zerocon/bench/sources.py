@@ -1,8 +1,8 @@
-"""What the methods share of one case, and what each of them gives back."""
+"""What the methods share of some cases, and what each of them gives back."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from time import perf_counter
@@ -44,9 +44,9 @@ class Asked:
 class Result:
     """A picture in the source's size, the sentences it was made of, and its cost.
 
-    ``evaluations`` and ``seconds`` are those of this picture alone, its inversion included, also
-    where several methods shared one; captions are not timed. ``edits`` is whether it is made from
-    the source at all.
+    ``evaluations`` and ``seconds`` are this picture's share of what was made together with it, its
+    inversion included, also where several methods shared one; captions are not timed. ``edits`` is
+    whether it is made from the source at all.
     """
 
     picture: Image.Image
@@ -59,7 +59,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Inverted:
-    """An inversion, and what it cost."""
+    """An inversion, and what it cost a picture."""
 
     inversion: Inversion
     evaluations: float
@@ -67,13 +67,12 @@ class Inverted:
 
 
 class Source:
-    """The source of one case as every method gets it, each part found once and when asked for."""
+    """One case's source as every method gets it, each part found once and when asked for."""
 
     def __init__(self, case: Case, model: StableDiffusion, *, told: bool = False) -> None:
         self.case, self.model, self.told = case, model, told
         self.picture = case.picture
         self.fitted = fit(self.picture, model.size, model.multiple)
-        self._inversions: dict[tuple[Any, ...], Inverted] = {}
 
     @cached_property
     def latents(self) -> Latents:
@@ -96,31 +95,44 @@ class Source:
         """A picture of latents, in the source's size."""
         return unfit(self.model.decode(latents)[0], self.fitted.frame)
 
-    def understand(self, settings: Settings) -> Understanding:
-        """The case's wish as the tool understands it; ``ValueError`` if it refuses."""
-        return library.understand(
-            self.picture, self.model, caption=self.caption, settings=settings, **self.case.wish
-        )
+    def understand(self, settings: Settings) -> Understanding | Result:
+        """The case's wish as the tool understands it; one that it refuses changes nothing."""
+        try:
+            return library.understand(
+                self.picture, self.model, caption=self.caption, settings=settings, **self.case.wish
+            )
+        except ValueError as reason:
+            return Result(self.kept, self.caption, f"refused: {reason}")
 
-    def refused(self, reason: ValueError) -> Result:
-        """A wish that was refused changes nothing."""
-        return Result(self.kept, self.caption, f"refused: {reason}")
+
+class Batch:
+    """Sources that are edited together."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.sources = tuple(sources)
+        self.model = sources[0].model
+        self._inversions: dict[tuple[Any, ...], Inverted] = {}
+
+    @property
+    def pictures(self) -> list[Image.Image]:
+        """Of all the sources."""
+        return [source.picture for source in self.sources]
 
     def invert(self, settings: Settings) -> Inverted:
-        """The inversion under the caption, shared by methods for which it is the same to the bit.
+        """The inversion under the captions, shared by methods for which it is equal to the bit.
 
         Guidances decide which layers are watched on the way, and a watched layer rounds otherwise.
         """
         names = ("steps", "scheme", "seed", "remember", "guidance")
         key = tuple(getattr(settings, name) for name in names)
         if key not in self._inversions:
-            start = perf_counter()
+            captions, start = [source.caption for source in self.sources], perf_counter()
             with counting() as evaluations:
-                inversion = library.invert(
-                    self.picture, self.model, caption=self.caption, settings=settings
+                inversion = library.invert_together(
+                    self.pictures, self.model, captions, settings=settings
                 )
             if self.model.device.type == "cuda":  # else it is waited for on another's clock
                 torch.cuda.synchronize(self.model.device)
-            spent = perf_counter() - start
-            self._inversions[key] = Inverted(inversion, evaluations.total, spent)
+            spent, count = perf_counter() - start, len(self.sources)
+            self._inversions[key] = Inverted(inversion, evaluations.total / count, spent / count)
         return self._inversions[key]

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import blake2b
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,7 +17,7 @@ from zerocon import __version__
 from zerocon.bench.cases import Case
 from zerocon.bench.methods import pick
 from zerocon.bench.rows import Recipe, Row, differing, digest
-from zerocon.bench.sources import Asked, Source
+from zerocon.bench.sources import Asked, Batch, Source
 from zerocon.bench.verdicts import judge
 from zerocon.images import sheet
 
@@ -31,7 +32,8 @@ Work = list[tuple[Case, list[str]]]
 class Comparison:
     """Methods, by what they are called, on one model and before the same judges.
 
-    ``told`` gives the true captions instead of asking the captioner.
+    ``told`` gives the true captions instead of asking the captioner. ``batch_size`` cases are
+    edited together: faster, and the same but for rounding.
     """
 
     model: StableDiffusion
@@ -39,6 +41,7 @@ class Comparison:
     methods: tuple[str, ...]
     asked: Asked
     told: bool = False
+    batch_size: int = 1
 
     def __post_init__(self) -> None:
         for name in self.methods:  # what is wrong is said before time is spent
@@ -54,6 +57,7 @@ class Comparison:
             "judges": fingerprint(self.judges.network),
             "settings": digest(asdict(self.asked.settings())),
             "captions": "told" if self.told else "read",
+            "batch_size": str(self.batch_size),
             "device": model.device.type,
             "dtype": str(model.unet.dtype).removeprefix("torch."),
         }
@@ -86,30 +90,35 @@ class Comparison:
         return [row for row in rows if row.method in self.methods and row.seed in seeds]
 
     def run(self, work: Work) -> Iterator[tuple[Row, Image.Image]]:
-        """Edit and judge, yielding as soon as each edit is done."""
-        for case, names in work:
-            source = Source(case, self.model, told=self.told)
-            for name in names:
-                yield self._row(source, name)
+        """Edit and judge, yielding as soon as each edit is done.
 
-    def _row(self, source: Source, name: str) -> tuple[Row, Image.Image]:
-        case, recipe = source.case, self.recipe(name)
-        result = pick(name)(source, self.asked)
-        verdict = judge(case, result.picture, source.kept if result.edits else None, self.judges)
-        row = Row(
-            method=name,
-            recipe=recipe.hash,
-            seed=case.seed,
-            kind=case.kind,
-            caption=result.caption,
-            target_caption=result.target_caption,
-            evaluations=result.evaluations,
-            seconds=round(result.seconds, 3),
-            settings=recipe.settings,
-            setup=recipe.setup,
-            **asdict(verdict),
-        )
-        return row, result.picture
+        Neighbours that need the same methods are edited together, ``batch_size`` at most.
+        """
+        for names, group in groupby(work, lambda part: part[1]):
+            sources = [Source(case, self.model, told=self.told) for case, _ in group]
+            for start in range(0, len(sources), self.batch_size):
+                batch = Batch(sources[start : start + self.batch_size])
+                for name in names:
+                    yield from self._rows(batch, name)
+
+    def _rows(self, batch: Batch, name: str) -> Iterator[tuple[Row, Image.Image]]:
+        recipe = self.recipe(name)
+        for source, result in zip(batch.sources, pick(name)(batch, self.asked), strict=True):
+            case, kept = source.case, source.kept if result.edits else None
+            row = Row(
+                method=name,
+                recipe=recipe.hash,
+                seed=case.seed,
+                kind=case.kind,
+                caption=result.caption,
+                target_caption=result.target_caption,
+                evaluations=result.evaluations,
+                seconds=round(result.seconds, 3),
+                settings=recipe.settings,
+                setup=recipe.setup,
+                **asdict(judge(case, result.picture, kept, self.judges)),
+            )
+            yield row, result.picture
 
 
 def share(cases: Sequence[Case], number: int, of: int) -> list[Case]:
