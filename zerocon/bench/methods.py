@@ -75,11 +75,13 @@ class Zerocon:
     def __call__(self, batch: Batch, asked: Asked) -> list[Result]:
         settings = asked.settings(self.preset, self.fixed)
         said = [source.understand(settings) for source in batch.sources]
-        found, results = batch.invert(settings), []
-        for refused, part in groupby(range(len(said)), lambda i: isinstance(said[i], Result)):
-            some = list(part)
-            rows = slice(some[0], some[-1] + 1)
-            results += said[rows] if refused else _edited(batch, rows, said[rows], settings, found)
+        found, results = batch.invert(settings), list[Result]()
+        for _, part in groupby(enumerate(said), lambda each: isinstance(each[1], Result)):
+            places, some = zip(*part, strict=True)
+            refused = [each for each in some if isinstance(each, Result)]
+            wishes = [each for each in some if not isinstance(each, Result)]
+            rows = slice(places[0], places[-1] + 1)
+            results += refused or _edited(batch, rows, wishes, settings, found)
         return results
 
 
