@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,11 +14,15 @@ import click
 from zerocon import __version__
 from zerocon.errors import MissingError
 
+from . import configuration
 from .options import VERBOSE
 
 # Read from cli/<name>.py when asked for. Inside them torch is imported by the command's body, so
 # that help costs nothing.
-COMMANDS = ("edit", "invert", "direction", "caption", "methods", "models", "bench", "train")
+COMMANDS = (
+    "edit", "invert", "direction", "caption", "methods", "models",
+    "config", "completion", "bench", "train",
+)  # fmt: skip
 
 USAGE, MISSING, INTERRUPTED = 2, 3, 130  # exit codes; everything done is 0
 
@@ -54,7 +59,8 @@ class Front(click.Group):
             error.show()
             sys.exit(USAGE)
         except click.ClickException as error:
-            click.echo("Error: " + " ".join(error.format_message().split()), err=True)
+            said = " ".join(error.format_message().split())
+            click.echo(f"Error: {said}{_whence(error)}", err=True)
             sys.exit(error.exit_code)
         except click.Abort:
             click.echo("Interrupted", err=True)
@@ -65,7 +71,14 @@ class Front(click.Group):
 @click.group("zerocon", cls=Front, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 @click.option("--offline", is_flag=True, help="Let nothing ask the network (HF_HUB_OFFLINE=1).")
-def main(offline: bool) -> None:
+@click.option(
+    "--config",
+    "file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help=f"Read this instead of the nearest {configuration.FILE}.",
+)
+@click.pass_context
+def main(ctx: click.Context, offline: bool, file: Path | None) -> None:
     """Edit a real picture by saying what should be different.
 
     Data goes to stdout, talk to stderr. Exit codes: 0 done, 2 a mistake in the command or the
@@ -73,3 +86,17 @@ def main(offline: bool) -> None:
     """
     if offline:  # read by the Hub's library when a command's body first imports it
         os.environ["HF_HUB_OFFLINE"] = "1"
+    command = main.get_command(ctx, ctx.invoked_subcommand or "")
+    if command and (command.name in configuration.LISTENING or command.name == "config"):
+        ctx.meta[configuration.META] = found = configuration.read(file)
+        found.listen(ctx, command)
+    elif file:
+        raise click.UsageError(f"{ctx.invoked_subcommand} listens to no {configuration.FILE}")
+
+
+def _whence(error: click.ClickException) -> str:
+    """Where a bad value was said, if it was not said on the command line."""
+    if not isinstance(error, click.BadParameter) or not error.ctx or not error.param:
+        return ""
+    place = configuration.origin(error.ctx, error.param)
+    return f" ({place})" if place else ""

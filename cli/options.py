@@ -17,9 +17,12 @@ from zerocon.settings import (
     FAST,
     HALVES,
     POSITIONS,
+    PRESETS,
     SENTENCES,
     Settings,
 )
+
+from . import configuration
 
 if TYPE_CHECKING:
     from zerocon import Model
@@ -78,16 +81,12 @@ def _remember_verbose(ctx: click.Context, _: click.Parameter, verbose: bool) -> 
 
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that the user really gave, checked; the others are the model's business.
-
-    ``--fast`` gives some, under those given one by one.
-    """
+    """The settings that the user really gave, checked; the others are the model's business."""
+    values = configuration.merged(click.get_current_context(), values)
     settings = {f.name: values.get(f.name) for f in fields(Settings)}
     named = {name: value for name, value in settings.items() if value not in (None, ())}
     if named.get("guidance") == ("none",):
         named["guidance"] = ()
-    if values.get("fast"):
-        named = {**FAST, **named}
     Settings().overlay(named)
     methods = [("guidance", text) for text in named.get("guidance", ())]
     methods += [("scheme", named["scheme"])] if "scheme" in named else []
@@ -218,8 +217,17 @@ fast = click.option(
     f"{', '.join(f'{name} {_text(value)}' for name, value in FAST.items())}, unless you say.",
 )
 
+preset = click.option(
+    "--preset",
+    metavar="NAME",
+    shell_complete=configuration.complete_preset,
+    help=f"Options by one name: {', '.join(PRESETS)}, or [presets.NAME] of {configuration.FILE}; "
+    "under those you give beside it.",
+)
+
 method = together(
     fast,
+    preset,
     steps,
     scheme,
     click.option(

@@ -66,7 +66,7 @@ class Library:
     def inversion(self, steps: int) -> Inversion:
         path = torch.zeros(steps + 1, 1, 4, 2, 2)
         times, alphas = tuple(range(steps + 1)), (0.5,) * (steps + 1)
-        return Inversion(path, path.clone(), Schedule(times, alphas), ("a cat",), "toy", {})
+        return Inversion(path, path.clone(), Schedule(times, alphas), ("a cat",), ("",), "toy", {})
 
     def edit(self, picture: Image.Image, **asked: Any) -> Edit:
         self.asked = asked
@@ -410,6 +410,29 @@ def test_without_clip_there_are_no_similarities(
 def test_what_the_user_gave_lies_over_what_the_model_brings(
     run: Run, library: Library, picture_file: Path, args: list[str], changed: dict[str, Any]
 ) -> None:
+    assert run("edit", picture_file, "--to", "dog", *args).exit_code == 0
+    assert library.asked["settings"] == library.model.settings.overlay(changed)
+
+
+@pytest.mark.parametrize(
+    ("args", "file", "environment", "changed"),
+    [
+        (["--fast"], "steps = 30", {}, FAST),  # what is typed is above the file
+        (["--preset", "fast"], "steps = 30", {}, FAST),
+        ([], "steps = 30\nfast = true", {}, {**FAST, "steps": 30}),
+        ([], "fast = true", {"ZEROCON_STEPS": "7"}, {**FAST, "steps": 7}),
+        (["--preset", "a", "--cap", "0.2"], "[presets.a]\ncap = 1\nscale = [2, 1]", {},
+         {"scale": (2.0, 1.0), "cap": 0.2}),
+        (["--fast", "--preset", "a"], "[presets.a]\nlooks = 2", {}, {**FAST, "looks": 2}),
+    ],
+)  # fmt: skip
+def test_a_preset_lies_under_the_options_said_in_the_same_place(
+    run: Run, library: Library, picture_file: Path, monkeypatch: pytest.MonkeyPatch,
+    args: list[str], file: str, environment: dict[str, str], changed: dict[str, Any],
+) -> None:  # fmt: skip
+    Path("zerocon.toml").write_text(file)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     assert run("edit", picture_file, "--to", "dog", *args).exit_code == 0
     assert library.asked["settings"] == library.model.settings.overlay(changed)
 

@@ -16,6 +16,7 @@ SENTENCES = ("bank", "caption", "mean")
 
 # a third of the evaluations: fewer steps, one look at each, guidance while structure is made
 FAST: Mapping[str, Any] = {"steps": 24, "looks": 1, "guided": (0.0, 0.55)}
+PRESETS: Mapping[str, Mapping[str, Any]] = {"fast": FAST}
 
 
 @dataclass(frozen=True)
