@@ -10,6 +10,7 @@ import click
 
 from . import options, outputs, pictures, report
 from .bar import progress
+from .foresight import foresee
 from .naming import wish_of, words_of
 
 
@@ -21,6 +22,7 @@ from .naming import wish_of, words_of
 @click.option(
     "--inversion", type=click.Path(exists=True, dir_okay=False), help="What `zerocon invert` made."
 )
+@options.dry_run
 @options.form
 @options.talk
 @options.method
@@ -32,11 +34,10 @@ def command(image: Path, **values: Any) -> None:
     words, files = {name: values[name] for name in options.WORDS}, values["directions"]
     wish = wish_of(words["to"], words["source"], words["to_caption"], optional=bool(files))
     photograph = pictures.read(image, keep_gps=values["keep_gps"])
-    picture = photograph.picture
     directions = [(zerocon.Direction.load(file), weight) for file, weight in files]
     wish = f"{wish} {words_of(each for each, _ in directions)}"
     wanted = outputs.Outputs.of(image, photograph, wish, values)
-    if values["inversion"] and (values["steps"], values["scheme"]) != (None, None):
+    if values["inversion"] and (options.typed("steps") or options.typed("scheme")):
         raise click.UsageError("the inversion has its own steps and scheme; leave both out")
     given = options.given(values)
 
@@ -44,13 +45,16 @@ def command(image: Path, **values: Any) -> None:
     report.warn(wanted.warnings)
     model = options.load(values)
     settings, talk = model.settings.overlay(given), partial(report.announce, values["quiet"])
+    asked = words | {"directions": directions, "inversion": kept, "settings": settings}
+    if values["dry_run"]:
+        return foresee(photograph.picture, model, image, wanted.output, values, **asked)
     wanted.begin(model)
     with progress("Editing", values["quiet"]) as tick:
-        edited = zerocon.edit(
-            picture, model=model, directions=directions, inversion=kept, settings=settings,
-            announce=talk, progress=tick, witness=wanted.witness, **words,
-        )  # fmt: skip
+        asked |= {"announce": talk, "progress": tick, "witness": wanted.witness}
+        edited = zerocon.edit(photograph.picture, model=model, **asked)
     more = wanted.write(edited, model)
-    record = report.record(edited, image, wanted.output, words, files)
+    about = (edited.understanding, edited.settings, model.name, edited.evaluations)
+    record = report.record(*about, image, wanted.output, values)
     if wanted.output != pictures.PIPE:
         report.tell(values["form"], str(wanted.output), record | more)
+    return None

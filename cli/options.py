@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from zerocon.settings import (
     DEFAULT_CAPTIONER,
@@ -98,6 +99,11 @@ def given(values: Mapping[str, Any]) -> dict[str, Any]:
     return named
 
 
+def typed(name: str) -> bool:
+    """Whether an option of the running command was given on the command line."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
 def load(values: Mapping[str, Any]) -> Model:
     """The model that the ``weights`` options name."""
     import zerocon
@@ -154,6 +160,14 @@ form = click.option(
     type=click.Choice(["human", "json"]),
     default="human",
     help="What is printed on stdout: for people, or one JSON object.",
+)
+
+dry_run = click.option(
+    "-n",
+    "--dry-run",
+    is_flag=True,
+    help="Say how the words are understood, how many evaluations of the U-Net and how much memory "
+    "it would take, and stop.",
 )
 
 overwrite = click.option("--overwrite", is_flag=True, help="Replace an output that exists.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from zerocon import Edit, Understanding
+    from zerocon import Settings, Understanding
     from zerocon.evaluations import Evaluations
+    from zerocon.forecast import Forecast
 
 
 def announce(quiet: bool, understanding: Understanding) -> None:
@@ -73,21 +74,23 @@ def cost(evaluations: Evaluations) -> dict[str, float]:
 
 
 def record(
-    edited: Edit,
+    understanding: Understanding,
+    settings: Settings,
+    model: str,
+    evaluations: Evaluations,
     image: Path,
     output: Path,
-    words: dict[str, str | None],
-    files: Sequence[tuple[Path, float]],
+    values: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Everything worth knowing about an edit, as the schema ``zerocon.edit/1``."""
-    understanding, wording = edited.understanding, edited.wording
-    pair = understanding.similarity
+    """Everything worth knowing about an edit, done or not, as the schema ``zerocon.edit/1``."""
+    wording, pair = understanding.wording, understanding.similarity
+    files = zip(values["directions"], understanding.directions, strict=True)
     return {
         "schema": "zerocon.edit/1",
         "input": str(image),
         "output": str(output),
-        "from": words["source"],
-        "to": words["to"],
+        "from": values["source"],
+        "to": values["to"],
         "caption": wording.caption,
         "target_caption": wording.target_caption,
         "changes": [
@@ -101,12 +104,28 @@ def record(
                 "to": list(direction.target),
                 "weight": weight,
             }
-            for (file, _), (direction, weight) in zip(files, understanding.directions, strict=True)
+            for (file, _), (direction, weight) in files
         ],
         "sentences": understanding.sentences,
         "similarity": pair and dict(zip(("caption", "target_caption"), pair, strict=True)),
-        "model": edited.inversion.model,
-        "settings": asdict(edited.settings),
-        "seed": edited.settings.seed,
-        "evaluations": cost(edited.evaluations),
+        "model": model,
+        "settings": asdict(settings),
+        "seed": settings.seed,
+        "evaluations": cost(evaluations),
     }
+
+
+def plan(forecast: Forecast) -> str:
+    """What an edit would cost, on one line."""
+    gigabytes = [part / 1e9 for part in (forecast.peak, forecast.weights, forecast.remembered)]
+    peak, weights, remembered = (f"{part:.2f}" for part in gigabytes)
+    return (
+        f"{forecast.evaluations.total:.1f} U-Net evaluations, {forecast.operations / 1e12:.3g} "
+        f"TFLOP, {peak} GB at most ({weights} of weights, {remembered} remembered)"
+    )
+
+
+def memory(forecast: Forecast) -> dict[str, int]:
+    """Bytes."""
+    names = ("weights", "remembered", "working", "peak")
+    return {name: getattr(forecast, name) for name in names}

@@ -28,10 +28,15 @@ from zerocon.diffusion import coefficients
 from zerocon.guidance import REFERENCE_STEPS, Guidance
 from zerocon.inversion import Inversion
 from zerocon.observation import Conditioning, Observation, observe
+from zerocon.registry import available, parse
+from zerocon.settings import Settings
 from zerocon.shapes import Latents
 
 if TYPE_CHECKING:
     from zerocon.model import Model
+
+
+SHARED = ("scale", "guided", "half", "looks", "balance", "cap", "steady", "corrected", "remember")
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,14 @@ class Plan:
     corrected: bool = True
     remember: bool = True
     seeds: tuple[int, ...] = (0,)
+
+    @classmethod
+    def of(cls, settings: Settings, pictures: int = 1) -> Plan:
+        """The walk that ``settings`` ask for, of so many pictures; ``ValueError`` as ``parse``."""
+        known = available("guidance")
+        own = {name: getattr(settings, name) for name in SHARED}
+        guidance = tuple(parse(text, known) for text in settings.guidance)
+        return cls(**own, guidance=guidance, seeds=(settings.seed,) * pictures)
 
     def guides(self, done: float) -> bool:
         """Whether guidance acts after this share of the steps, counted from noise."""

@@ -6,6 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BACKWARD = (
     1.15  # a backward pass to the input in forwards, by FLOP count of Stable Diffusion's U-Net
@@ -39,6 +43,15 @@ def counting() -> Iterator[Evaluations]:
         _open.reset(token)
 
 
-def counters() -> tuple[Evaluations, ...]:
-    """The counters open right now: what a model adds its passes to."""
-    return _open.get()
+def count(x: Tensor) -> None:
+    """Note a pass of the U-Net on ``x``, and the way back if a gradient ever comes to it."""
+    now, pictures = _open.get(), len(x)
+    for counter in now:
+        counter.forwards += pictures
+
+    def returned(_: Tensor) -> None:
+        for counter in now:
+            counter.backwards += pictures
+
+    if x.requires_grad:
+        x.register_hook(returned)  # type: ignore[no-untyped-call]

@@ -47,9 +47,7 @@ def fit(picture: Image.Image, size: int, multiple: int) -> Fit:
     """
     import torch
 
-    width, height = picture.size
-    scale = size / max(width, height)
-    inner = (max(1, round(width * scale)), max(1, round(height * scale)))
+    inner = shrunk(picture.size, size)
     scaled = picture.convert("RGB").resize(inner, Image.Resampling.LANCZOS)
     values = np.asarray(scaled)
     for axis, side in enumerate(reversed(inner)):
@@ -59,6 +57,13 @@ def fit(picture: Image.Image, size: int, multiple: int) -> Fit:
         values = _padded(values, axis, missing - mirrored, "edge")
     pixels = torch.from_numpy(values).permute(2, 0, 1)[None].float() / 127.5 - 1
     return Fit(pixels.contiguous(), Frame(picture.size, inner))
+
+
+def shrunk(source: tuple[int, int], size: int) -> tuple[int, int]:
+    """Width and height of a picture whose longest side is made ``size``."""
+    scale = size / max(source)
+    width, height = (max(1, round(side * scale)) for side in source)
+    return width, height
 
 
 def unfit(pixels: Tensor, frame: Frame) -> Image.Image:

@@ -131,7 +131,7 @@ def invert_together(
     Raises ``ValueError`` for pictures that the model would see in different sizes.
     """
     settings = settings or model.settings
-    watches = _plan(settings).watches if settings.remember else frozenset()
+    watches = Plan.of(settings).watches if settings.remember else frozenset()
     tick = _Ticker(progress, settings.steps + 1)
     scheme = parse(settings.scheme, available("scheme"), "scheme")
     c = model.embed(captions)
@@ -233,8 +233,7 @@ def edit(
     """
     settings = settings or model.settings
     if inversion is not None:
-        _check(inversion, [picture], model, None if caption is None else [caption])
-        caption, settings = inversion.captions[0], _along(inversion, settings)
+        caption, settings = resume(inversion, picture, model, caption, settings)
     understanding = understand(
         picture, model, to=to, source=source, to_caption=to_caption,
         caption=caption, directions=directions, settings=settings,
@@ -246,6 +245,17 @@ def edit(
         inversion=inversion, settings=settings, progress=progress, witness=witness,
     )  # fmt: skip
     return edited
+
+
+def resume(
+    inversion: Inversion, picture: Image, model: Model, caption: str | None, settings: Settings
+) -> tuple[str, Settings]:
+    """The caption and settings of an edit beside an ``inversion``, whose steps and scheme hold.
+
+    Raises ``ValueError`` if it is of another picture, model or caption.
+    """
+    _check(inversion, [picture], model, None if caption is None else [caption])
+    return inversion.captions[0], _along(inversion, settings)
 
 
 def edit_together(
@@ -269,7 +279,7 @@ def edit_together(
     if inversion is not None:
         _check(inversion, pictures, model, captions)
         inversion, settings = inversion.to(model.device), _along(inversion, settings)
-    plan = replace(_plan(settings), seeds=(settings.seed,) * count)
+    plan = Plan.of(settings, count)
     c = model.embed(captions)
     edited = _edited(model, understandings, c, settings)
     missing = inversion is None or (settings.remember and not plan.watches <= inversion.watches)
@@ -306,23 +316,6 @@ def _sight(model: Model, picture: Image) -> Callable[[Sequence[str]], list[float
     if model.similarity(picture, ["a picture"]) is None:
         return None
     return lambda sentences: model.similarity(picture, sentences) or []
-
-
-def _plan(settings: Settings) -> Plan:
-    known = available("guidance")
-    return Plan(
-        scale=settings.scale,
-        guidance=tuple(parse(text, known) for text in settings.guidance),
-        guided=settings.guided,
-        half=settings.half,
-        looks=settings.looks,
-        balance=settings.balance,
-        cap=settings.cap,
-        steady=settings.steady,
-        corrected=settings.corrected,
-        remember=settings.remember,
-        seeds=(settings.seed,),
-    )
 
 
 def _direction(

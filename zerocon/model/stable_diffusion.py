@@ -13,7 +13,7 @@ import torch
 from PIL.Image import Image
 
 from zerocon.diffusion import Schedule
-from zerocon.evaluations import Evaluations, counters
+from zerocon.evaluations import count
 from zerocon.model.eyes import Captioner, Clip, load_captioner, load_clip
 from zerocon.model.folder import read
 from zerocon.model.kinds import require_networks
@@ -123,10 +123,7 @@ class StableDiffusion:
 
         Counts its passes: forwards here, backwards when a gradient comes back to ``x``.
         """
-        for counter in (open_now := counters()):
-            counter.forwards += len(x)
-        if x.requires_grad:
-            x.register_hook(lambda _: _count_backwards(open_now, len(x)))  # type: ignore[no-untyped-call]
+        count(x)
         said: Latents = self.unet(
             x.to(self.unet.dtype), t, tokens.to(self.unet.dtype)
         ).sample.float()
@@ -179,11 +176,6 @@ class StableDiffusion:
             if name.endswith("q_proj.weight"):
                 digest.update(weights[name].half().cpu().numpy().tobytes())
         return digest.hexdigest()
-
-
-def _count_backwards(open_then: tuple[Evaluations, ...], pictures: int) -> None:
-    for counter in open_then:
-        counter.backwards += pictures
 
 
 def _spoken(row: list[int], end: int) -> Ids:

@@ -1,0 +1,42 @@
+"""What an edit would do and cost, without doing it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import report
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from zerocon import Inversion, Model, Settings
+
+
+def foresee(
+    picture: Image,
+    model: Model,
+    image: Path,
+    output: Path,
+    values: Mapping[str, Any],
+    *,
+    inversion: Inversion | None,
+    settings: Settings,
+    caption: str | None,
+    **wish: Any,
+) -> None:
+    """Say how the wish is understood and what it would cost; compute nothing, write nothing."""
+    from zerocon import library
+    from zerocon.forecast import forecast
+
+    if inversion is not None:
+        caption, settings = library.resume(inversion, picture, model, caption, settings)
+    understood = library.understand(picture, model, caption=caption, settings=settings, **wish)
+    report.announce(values["quiet"], understood)
+    cost = forecast(model, settings, picture.size, inverted=inversion is not None)
+    record = report.record(
+        understood, settings, model.name, cost.evaluations, image, output, values
+    )
+    more = {"dry_run": True, "operations": cost.operations, "bytes": report.memory(cost)}
+    report.tell(values["form"], f"{output}: {report.plan(cost)}", record | more)

@@ -1,0 +1,207 @@
+"""What an edit will cost, from shapes alone: nothing is computed, nothing held in memory.
+
+Evaluations are counted by walking the real loops over a network that says nothing; operations and
+memory by calling the real networks on tensors that have shapes and no values.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from zerocon.attention import watch
+from zerocon.diffusion import Schedule
+from zerocon.editing import Plan, edit
+from zerocon.evaluations import Evaluations, count, counting
+from zerocon.images import shrunk
+from zerocon.inversion import Inversion
+from zerocon.observation import Conditioning, Look, Observation
+from zerocon.registry import available, parse
+from zerocon.settings import Settings
+from zerocon.shapes import Latents, Scalar, Tokens
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The cost of editing one picture.
+
+    ``operations`` are floating-point operations of the U-Net, in all. Bytes: ``weights`` of the
+    networks, ``remembered`` what is kept of the source at every step, ``working`` the most that is
+    needed beside both at one time. Tensors are counted, what a device needs for itself is not.
+    """
+
+    evaluations: Evaluations
+    operations: float
+    weights: int
+    remembered: int
+    working: int
+
+    @property
+    def peak(self) -> int:
+        """Bytes in all, at the highest point."""
+        return self.weights + self.remembered + self.working
+
+
+def forecast(
+    model: Any, settings: Settings, size: tuple[int, int], *, inverted: bool = False
+) -> Forecast:
+    """What an edit of a picture of ``size`` (width, height) will cost on ``model``.
+
+    ``inverted`` if its path to noise is known already, though not what the network showed there.
+    """
+    plan, networks = Plan.of(settings), (model.unet, model.vae, model.text_encoder)
+    spent = evaluations(model.schedule(settings.steps), settings, inverted=inverted)
+    width, height = (-(-side // model.multiple) for side in shrunk(size, model.size))
+    cell = 2 ** (len(model.unet.config.block_out_channels) - 1)  # latents to a ``multiple``
+    shape = (int(model.unet.config.in_channels), height * cell, width * cell)
+    with FakeTensorMode():
+        unet, vae = map(_shadow, networks[:2])
+        network = _Network(unet, model, shape)
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            with sdpa_kernel(SDPBackend.MATH):  # counted as what it is, whatever kernel will do it
+                network(1)
+        looked, kept = network.look(plan.watches)
+        guided = network.guide(plan) if plan.guidance else 0
+        stepped = _highest(lambda: network(2 + (not plan.remember)))
+        pixels = torch.empty(
+            1, 3, height * model.multiple, width * model.multiple,
+            dtype=model.vae.dtype, device=model.device,
+        )  # fmt: skip
+        coded = _highest(lambda: vae.decode(vae.encode(pixels).latent_dist.mode()))
+    path = 2 * (settings.steps + 1) * torch.Size(shape).numel() * 4  # x and eps, float32
+    return Forecast(
+        evaluations=spent,
+        operations=float(counter.get_total_flops()) * spent.total,
+        weights=sum(p.nbytes for each in networks for p in each.parameters()),
+        remembered=path + (kept * settings.steps if plan.remember else 0),
+        working=max(looked, guided, stepped, coded),
+    )
+
+
+def evaluations(schedule: Schedule, settings: Settings, *, inverted: bool = False) -> Evaluations:
+    """Passes of the U-Net that an edit of one picture takes, finding the path to noise included."""
+    own, silence = Plan.of(settings), cast(Any, _Silence())
+    plan = replace(own, guidance=(_Still(),) * len(own.guidance))
+    scheme = parse(settings.scheme, available("scheme"), "scheme")
+    c, x = Conditioning(torch.zeros(1, 1, 1), ((0,),), ""), torch.zeros(1, 4, 8, 8)
+    with counting() as spent:
+        path = scheme(Look(silence, c), x, schedule, (settings.seed,))
+        inversion = Inversion.along(path, schedule=schedule, captions=("",), model="", recipe={})
+        if inverted:
+            spent.forwards = schedule.steps if own.remember and own.watches else 0
+        for _ in edit(silence, inversion, c, c, plan):
+            pass
+    return spent
+
+
+class _Silence:
+    """A network that predicts no noise at all, and whose passes are counted like any other's."""
+
+    def eps(self, x: Latents, t: int, tokens: Tokens) -> Latents:
+        count(x)
+        return 0 * x
+
+
+@dataclass(frozen=True)
+class _Still:
+    """A guidance that watches nothing and wants nothing."""
+
+    weight: float = 1.0
+    watches: Collection[str] = frozenset()
+
+    def __call__(self, source: Observation, edited: Observation) -> Scalar:
+        return edited.eps.sum()
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A U-Net without values, and what it is called with."""
+
+    unet: Any
+    model: Any
+    shape: tuple[int, int, int]
+
+    def __call__(self, rows: int, *, grad: bool = False) -> tuple[Latents, Latents]:
+        """One call on so many pictures: what went in, and what came out."""
+        kind = {"dtype": self.unet.dtype, "device": self.model.device}
+        words = self.model.tokenizer.model_max_length, self.unet.config.cross_attention_dim
+        x = torch.empty(rows, *self.shape, **kind).requires_grad_(grad)
+        return x, self.unet(x, 0, torch.empty(rows, *words, **kind)).sample
+
+    def look(self, watches: Collection[str]) -> tuple[int, int]:
+        """Bytes of watching the source at one step: at the highest point, and kept."""
+        if not watches:
+            return _highest(lambda: self(1)), 0
+        with watch(self.unet, watches) as seen:
+            highest = _highest(lambda: self(1))
+        return highest, sum(part.nbytes for part in (*seen.maps.values(), *seen.features.values()))
+
+    def guide(self, plan: Plan) -> int:
+        """Bytes at the highest point of one guided step, the losses as large as what they see."""
+        rows = (2 if plan.half == "both" else 1) + (not plan.remember)
+
+        def step() -> Tensor:
+            with torch.enable_grad(), watch(self.unet, plan.watches) as seen:
+                x, _ = self(rows, grad=True)
+                parts = (*seen.maps.values(), *seen.features.values())
+                loss = torch.stack([(p - p.detach()).float().square().sum() for p in parts]).sum()
+                return torch.autograd.grad(loss, x)[0]
+
+        return _highest(step)
+
+
+def _shadow(network: Any) -> Any:
+    """The same network without values; it is made in its dtype, since values cannot be cast."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(network.dtype)
+    try:
+        with torch.device(network.device):
+            return type(network).from_config(network.config).eval().requires_grad_(False)
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _highest(call: Callable[[], object]) -> int:
+    """Bytes of new tensors, at the highest point of a call."""
+    with torch.no_grad(), _Ledger() as ledger:
+        call()
+    return int(ledger.highest)
+
+
+class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds up the memory of tensors as they come and go; views have none of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.highest = 0
+        self.known: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def __torch_dispatch__(self, function: Any, _: Any, given: Any = (), named: Any = None) -> Any:
+        for tensor in tree_leaves((given, named)):
+            if isinstance(tensor, Tensor):
+                self.known.add(tensor.untyped_storage())
+        made = function(*given, **(named or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor) and tensor.untyped_storage() not in self.known:
+                self._enter(tensor.untyped_storage())
+        return made
+
+    def _enter(self, memory: torch.UntypedStorage) -> None:
+        self.known.add(memory)
+        size = memory.nbytes()
+        self.now += size
+        self.highest = max(self.highest, self.now)
+        weakref.finalize(memory, self._leave, size)
+
+    def _leave(self, size: int) -> None:
+        self.now -= size
