@@ -51,7 +51,7 @@ def command(image: Path, **values: Any) -> None:
     wanted.begin(model)
     with progress("Editing", values["quiet"]) as tick:
         asked |= {"announce": talk, "progress": tick, "witness": wanted.witness}
-        edited = zerocon.edit(photograph.picture, model=model, **asked)
+        edited = zerocon.edit(photograph.picture, model=model, warn=wanted.warn, **asked)
     more = wanted.write(edited, model)
     about = (edited.understanding, edited.settings, model.name, edited.evaluations)
     record = report.record(*about, image, wanted.output, values)

@@ -28,13 +28,13 @@ def foresee(
 ) -> None:
     """Say how the wish is understood and what it would cost; compute nothing, write nothing."""
     from zerocon import library
-    from zerocon.forecast import forecast
+    from zerocon.forecast import foretell
 
     if inversion is not None:
         caption, settings = library.resume(inversion, picture, model, caption, settings)
     understood = library.understand(picture, model, caption=caption, settings=settings, **wish)
     report.announce(values["quiet"], understood)
-    cost = forecast(model, settings, picture.size, inverted=inversion is not None)
+    cost = foretell(model, settings, picture.size, inverted=inversion is not None)
     record = report.record(
         understood, settings, model.name, cost.evaluations, image, output, values
     )

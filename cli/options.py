@@ -109,7 +109,12 @@ def load(values: Mapping[str, Any]) -> Model:
     import zerocon
 
     names = ("device", "dtype", "captioner", "clip", "prediction")
-    return zerocon.load(values["model"], **{name: values[name] for name in names})
+    model = zerocon.load(values["model"], **{name: values[name] for name in names})
+    if values["offload"]:
+        model.offload()
+    if values["tile"]:
+        model.tile()
+    return model
 
 
 def _text(value: Any) -> str:
@@ -197,6 +202,12 @@ weights = together(
         metavar="NAME",
         help=f"CLIP model, where none lies beside the weights. [default: {DEFAULT_CLIP}]",
     ),
+    click.option(
+        "--offload",
+        is_flag=True,
+        help="Keep networks in the computer's memory until they are called; for small GPUs.",
+    ),
+    click.option("--tile", is_flag=True, help="Encode and decode in tiles; seams are blended."),
 )
 
 steps = click.option("--steps", type=int, help=f"Steps from noise to picture. {_default('steps')}")

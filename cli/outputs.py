@@ -122,8 +122,17 @@ class Outputs:
             frame = fit(self.photograph.picture, model.size, model.multiple).frame
             self.previews = Previews(self.steps_dir, model, frame, overwrite=self.overwrite)
 
+    def warn(self, said: str) -> None:
+        """Pass a warning on, and keep it for the record."""
+        report.warn([said])
+        self.warnings += (said,)
+
     def witness(self, step: Step) -> None:
-        """Keep what a step showed."""
+        """Keep what a step showed; a walk that begins anew (memory ran out) takes its place."""
+        if self.steps and step.level >= self.steps[-1].level:
+            self.steps.clear()
+            if self.previews:
+                self.previews.restart()
         self.steps.append(step)
         if self.previews:
             self.previews(step)

@@ -14,7 +14,7 @@ from conftest import gradient
 import zerocon
 from zerocon.cli import main
 from zerocon.evaluations import Evaluations
-from zerocon.forecast import evaluations, forecast
+from zerocon.forecast import evaluations, foretell
 from zerocon.settings import FAST, Settings
 
 WAYS: list[dict[str, Any]] = [
@@ -55,11 +55,11 @@ def test_the_papers_settings_cost_what_the_readme_says(model):
 
 def test_operations_are_counted_by_hand_on_one_layer(model):
     """Twice as many evaluations, twice the operations; four times the pixels, at least four."""
-    once = forecast(model, Settings(steps=4, guidance=()), (64, 64))
+    once = foretell(model, Settings(steps=4, guidance=()), (64, 64))
     assert once.operations / once.evaluations.total == pytest.approx(_flops(model))
     large = tiny.model()
     large.size = 128
-    assert forecast(large, Settings(steps=4), (128, 128)).operations > 4 * once.operations
+    assert foretell(large, Settings(steps=4), (128, 128)).operations > 4 * once.operations
 
 
 def _flops(model):
@@ -91,7 +91,7 @@ def _flops(model):
 
 def test_memory_grows_with_what_is_remembered_and_the_picture(model):
     def bytes_of(size=(64, 64), **settings):
-        return forecast(model, Settings(steps=6).overlay(settings), size)
+        return foretell(model, Settings(steps=6).overlay(settings), size)
 
     usual, again, long = bytes_of(), bytes_of(remember=False), bytes_of(steps=12)
     assert again.remembered < usual.remembered < long.remembered
@@ -106,13 +106,13 @@ def test_what_is_remembered_is_what_an_inversion_holds(model):
     kept = zerocon.invert(picture, model, caption="a cat", settings=settings)
     parts = [p for seen in kept.seen for p in (*seen.maps.values(), *seen.features.values())]
     held = sum(p.nbytes for p in (*parts, kept.latents, kept.eps))
-    assert forecast(model, settings, picture.size).remembered == held
+    assert foretell(model, settings, picture.size).remembered == held
 
 
 def test_a_forecast_leaves_no_trace(model):
     picture, settings = gradient(48, 64), Settings(steps=2)
     before = zerocon.edit(picture, model=model, to="dog", settings=settings).picture.tobytes()
-    forecast(model, settings, picture.size)
+    foretell(model, settings, picture.size)
     assert torch.get_default_dtype() is torch.float32
     after = zerocon.edit(picture, model=model, to="dog", settings=settings).picture.tobytes()
     assert before == after

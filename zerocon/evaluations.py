@@ -6,10 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from typing import Any
 
 BACKWARD = (
     1.15  # a backward pass to the input in forwards, by FLOP count of Stable Diffusion's U-Net
@@ -43,15 +40,15 @@ def counting() -> Iterator[Evaluations]:
         _open.reset(token)
 
 
-def count(x: Tensor) -> None:
-    """Note a pass of the U-Net on ``x``, and the way back if a gradient ever comes to it."""
+def count(x: Any) -> None:
+    """Note a pass of the U-Net on the tensor ``x``, and one back if a gradient ever comes to it."""
     now, pictures = _open.get(), len(x)
     for counter in now:
         counter.forwards += pictures
 
-    def returned(_: Tensor) -> None:
+    def returned(_: Any) -> None:
         for counter in now:
             counter.backwards += pictures
 
     if x.requires_grad:
-        x.register_hook(returned)  # type: ignore[no-untyped-call]
+        x.register_hook(returned)

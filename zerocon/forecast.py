@@ -52,7 +52,7 @@ class Forecast:
         return self.weights + self.remembered + self.working
 
 
-def forecast(
+def foretell(
     model: Any, settings: Settings, size: tuple[int, int], *, inverted: bool = False
 ) -> Forecast:
     """What an edit of a picture of ``size`` (width, height) will cost on ``model``.

@@ -20,6 +20,7 @@ from zerocon.evaluations import Evaluations, counting
 from zerocon.guidance import aligned
 from zerocon.images import fit, unfit
 from zerocon.inversion import Inversion, recollect
+from zerocon.memory import within
 from zerocon.model import Model
 from zerocon.observation import Conditioning, Look
 from zerocon.registry import available, parse
@@ -28,6 +29,7 @@ from zerocon.shapes import Pixels, Tokens
 from zerocon.wording import Wording
 
 Progress = Callable[[int, int], None]  # called with (done, total) network steps
+Warn = Callable[[str], None]  # called with a sentence, while there is still time to stop
 WEAK = 0.05  # a direction shorter than this share of the caption's tokens hardly shows
 
 T = TypeVar("T")
@@ -112,10 +114,18 @@ def invert(
     caption: str | None = None,
     settings: Settings | None = None,
     progress: Progress | None = None,
+    warn: Warn | None = None,
 ) -> Inversion:
     """Find the path from ``picture`` (any size) to noise under its caption: once for many."""
     caption = caption_of(picture, model) if caption is None else caption
-    return invert_together([picture], model, [caption], settings=settings, progress=progress)
+    return within(
+        lambda settings: invert_together(
+            [picture], model, [caption], settings=settings, progress=progress
+        ),
+        model,
+        settings or model.settings,
+        warn,
+    )
 
 
 def invert_together(
@@ -216,6 +226,7 @@ def edit(
     announce: Callable[[Understanding], None] | None = None,
     progress: Progress | None = None,
     witness: Callable[[Step], None] | None = None,
+    warn: Warn | None = None,
 ) -> Edit:
     """Edit ``picture`` (any size; the result has the same) by a few words.
 
@@ -225,7 +236,8 @@ def edit(
     them words may be left out, and the target caption is then the caption. ``caption`` describes
     the picture and is otherwise the captioner's; ``inversion`` (of this very picture) saves finding
     it again. ``announce`` hears what was understood before time is spent, ``progress`` the steps
-    done of all, ``witness`` sees where the edit stands after every step of its own.
+    done of all, ``witness`` sees where the edit stands after every step of its own. Where memory
+    runs out it is tried again with less, one step at a time, and ``warn`` hears which.
 
     Raises ``ValueError`` for a wish that makes no sense, an inversion of another picture or a
     direction of another text encoder, and ``MissingError`` where a captioner is needed and none is
@@ -241,8 +253,8 @@ def edit(
     if announce is not None:
         announce(understanding)
     (edited,) = edit_together(
-        [picture], [understanding], model=model,
-        inversion=inversion, settings=settings, progress=progress, witness=witness,
+        [picture], [understanding], model=model, inversion=inversion,
+        settings=settings, progress=progress, witness=witness, warn=warn,
     )  # fmt: skip
     return edited
 
@@ -267,6 +279,7 @@ def edit_together(
     settings: Settings | None = None,
     progress: Progress | None = None,
     witness: Callable[[Step], None] | None = None,
+    warn: Warn | None = None,
 ) -> list[Edit]:
     """Carry out what was understood of several pictures in one batch; otherwise as ``edit``.
 
@@ -274,13 +287,32 @@ def edit_together(
     own. ``inversion`` has a row for every picture, ``witness`` sees all of them after every step.
     Raises ``ValueError`` for pictures that the model would see in different sizes.
     """
-    settings, count = settings or model.settings, len(pictures)
-    captions = [understanding.wording.caption for understanding in understandings]
+    settings = settings or model.settings
     if inversion is not None:
+        captions = [understanding.wording.caption for understanding in understandings]
         _check(inversion, pictures, model, captions)
         inversion, settings = inversion.to(model.device), _along(inversion, settings)
-    plan = Plan.of(settings, count)
-    c = model.embed(captions)
+
+    def carry_out(settings: Settings) -> list[Edit]:
+        work = (pictures, understandings, model, inversion, settings)
+        return _carry_out(*work, progress=progress, witness=witness)
+
+    return within(carry_out, model, settings, warn)
+
+
+def _carry_out(
+    pictures: Sequence[Image],
+    understandings: Sequence[Understanding],
+    model: Model,
+    inversion: Inversion | None,
+    settings: Settings,
+    *,
+    progress: Progress | None,
+    witness: Callable[[Step], None] | None,
+) -> list[Edit]:
+    count = len(pictures)
+    captions = [understanding.wording.caption for understanding in understandings]
+    plan, c = Plan.of(settings, count), model.embed(captions)
     edited = _edited(model, understandings, c, settings)
     missing = inversion is None or (settings.remember and not plan.watches <= inversion.watches)
     tick = _Ticker(progress, settings.steps * (1 + missing) + missing)

@@ -27,7 +27,7 @@ class Previews:
         self, folder: Path, model: Model, frame: Frame, *, overwrite: bool = False
     ) -> None:
         self.folder, self.model, self.frame, self.overwrite = folder, model, frame, overwrite
-        self.kept = 0
+        self.kept, self.own = 0, 0  # files of this walk, and of all walks
 
     def __call__(self, step: Step) -> None:
         """Keep one more; the folder is made for the first."""
@@ -35,7 +35,13 @@ class Previews:
         self.folder.mkdir(exist_ok=True)
         pixels = self.model.decode(step.clean if step.level else step.latents)
         path = self.folder / f"step-{self.kept:03}.png"
-        save_picture(unfit(pixels[0], self.frame), path, overwrite=self.overwrite)
+        overwrite = self.overwrite or self.kept <= self.own
+        save_picture(unfit(pixels[0], self.frame), path, overwrite=overwrite)
+        self.own = max(self.own, self.kept)
+
+    def restart(self) -> None:
+        """Begin anew; what this one wrote itself is written over."""
+        self.kept = 0
 
 
 def check_folder(folder: Path, *, overwrite: bool = False, source: Path | None = None) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from PIL.Image import Image
 
+from zerocon.attention import checkpoint
 from zerocon.diffusion import Schedule
 from zerocon.evaluations import count
 from zerocon.model.eyes import Captioner, Clip, load_captioner, load_clip
@@ -47,6 +48,7 @@ class StableDiffusion:
         clip: Callable[[], Clip | None],
     ) -> None:
         self.name, self.device, self.settings = name, device, settings or Settings()
+        self.offloaded = False
         self.unet, self.vae, self.text_encoder = unet, vae, text_encoder
         self.tokenizer, self.scheduler = tokenizer, scheduler
         self._load_captioner, self._load_clip = captioner, clip
@@ -150,6 +152,37 @@ class StableDiffusion:
         times = [min(int(t), turn) for t in reversed(spaced)][own:]
         alphas = [float(self.scheduler.final_alpha_cumprod), *(float(known[t]) for t in times)]
         return Schedule((0, *times), tuple(alphas))
+
+    def offload(self) -> None:
+        """Let each network lie in the computer's memory until it is called."""
+        from accelerate import cpu_offload_with_hook
+
+        before = None
+        for network in (self.text_encoder, self.unet, self.vae):  # each sends the one before home
+            network.to("cpu")
+            _, before = cpu_offload_with_hook(network, self.device, prev_module_hook=before)
+        self.offloaded = True
+
+    def tile(self) -> None:
+        """Encode and decode tiles of half the model's size, blended where they overlap."""
+        self.vae.enable_slicing()
+        self.vae.enable_tiling()
+        self.vae.tile_sample_min_size = self.size // 2
+        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        self.vae.tile_latent_min_size = self.size // 2 // factor
+
+    def spare(self) -> str | None:
+        """Need less memory from now on, by one step, and say by which; None if none is left."""
+        if not self.unet.is_gradient_checkpointing:
+            checkpoint(self.unet)
+            return "computing again on the way back what is not kept"
+        if self.device.type != "cpu" and not self.offloaded:
+            self.offload()
+            return "keeping networks in the computer's memory until they are called"
+        if not self.vae.use_tiling:
+            self.tile()
+            return "encoding and decoding in tiles"
+        return None
 
     def describe(self, picture: Image) -> str:
         """One sentence of the captioner about ``picture``; ``MissingError`` without one."""
