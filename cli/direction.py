@@ -50,7 +50,7 @@ def command(ctx: click.Context, /, **values: Any) -> None:
     own = any(files)
     made = make.between(model, *sides, words=named) if own else make.of_words(model, *named)
     made.save(output, overwrite=values["overwrite"])
-    if not values["quiet"]:
+    if not options.hushed():
         click.echo(account.summary(made), err=True)
     report.tell(values["form"], str(output), {"output": str(output), **account.record(made)})
 

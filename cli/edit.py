@@ -44,12 +44,12 @@ def command(image: Path, **values: Any) -> None:
     kept = zerocon.Inversion.load(values["inversion"]) if values["inversion"] else None
     report.warn(wanted.warnings)
     model = options.load(values)
-    settings, talk = model.settings.overlay(given), partial(report.announce, values["quiet"])
+    settings, talk = model.settings.overlay(given), partial(report.announce, options.hushed())
     asked = words | {"directions": directions, "inversion": kept, "settings": settings}
     if values["dry_run"]:
         return foresee(photograph.picture, model, image, wanted.output, values, **asked)
     wanted.begin(model)
-    with progress("Editing", values["quiet"]) as tick:
+    with progress("Editing", options.hushed()) as tick:
         asked |= {"announce": talk, "progress": tick, "witness": wanted.witness}
         edited = zerocon.edit(photograph.picture, model=model, warn=wanted.warn, **asked)
     more = wanted.write(edited, model)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import report
+from . import options, report
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,7 +33,7 @@ def foresee(
     if inversion is not None:
         caption, settings = library.resume(inversion, picture, model, caption, settings)
     understood = library.understand(picture, model, caption=caption, settings=settings, **wish)
-    report.announce(values["quiet"], understood)
+    report.announce(options.hushed(), understood)
     cost = foretell(model, settings, picture.size, inverted=inversion is not None)
     record = report.record(
         understood, settings, model.name, cost.evaluations, image, output, values

@@ -47,7 +47,7 @@ def command(image: Path, output: Path | None, **values: Any) -> None:
 
     model = options.load(values)
     settings = model.settings.overlay({**given, "remember": False})
-    with progress("Inverting", values["quiet"]) as tick, counting() as evaluations:
+    with progress("Inverting", options.hushed()) as tick, counting() as evaluations:
         kept = zerocon.invert(
             picture, model, caption=values["caption"], settings=settings, progress=tick
         )

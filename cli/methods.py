@@ -14,7 +14,7 @@ FAMILIES = ("scheme", "guidance")
 @click.command("methods")
 @options.form
 @options.talk
-def command(form: str, quiet: bool) -> None:
+def command(form: str) -> None:
     """List the methods and their options.
 
     Each is asked for with --FAMILY NAME:KEY=VALUE,KEY=VALUE; shown are the defaults.

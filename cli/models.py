@@ -17,7 +17,7 @@ def command() -> None:
 @command.command("list")
 @options.form
 @options.talk
-def listing(form: str, quiet: bool) -> None:
+def listing(form: str) -> None:
     """List the models on this machine that zerocon can use."""
     from zerocon.model import hub
 
@@ -35,7 +35,7 @@ def listing(form: str, quiet: bool) -> None:
 @click.argument("name")
 @options.form
 @options.talk
-def pulling(name: str, form: str, quiet: bool) -> None:
+def pulling(name: str, form: str) -> None:
     """Download NAME, a hub id, into the Hub's cache, and verify it.
 
     Pickles and safety checkers are left out. No other command asks the network for anything.
@@ -50,7 +50,7 @@ def pulling(name: str, form: str, quiet: bool) -> None:
 @click.argument("name")
 @options.form
 @options.talk
-def verifying(name: str, form: str, quiet: bool) -> None:
+def verifying(name: str, form: str) -> None:
     """Check that every file of NAME is there and whole: a hub id, a folder or a file."""
     from zerocon.model import hub
 

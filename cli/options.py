@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from zerocon import Model
 
 VERBOSE = "zerocon.verbose"  # in the context's meta, where the group finds it after an error
+QUIET = "zerocon.quiet"
+FORMS = ("human", "json", "jsonl", "quiet")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -79,6 +81,16 @@ def together(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
 
 def _remember_verbose(ctx: click.Context, _: click.Parameter, verbose: bool) -> None:
     ctx.meta[VERBOSE] = verbose
+
+
+def _remember_quiet(ctx: click.Context, _: click.Parameter, said: bool | str) -> bool | str:
+    ctx.meta[QUIET] = ctx.meta.get(QUIET, False) or said in (True, "quiet")
+    return said
+
+
+def hushed() -> bool:
+    """Whether the running command shall say nothing but results, warnings and errors."""
+    return bool(click.get_current_context().meta.get(QUIET))
 
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,7 +160,14 @@ directions = click.option(
 )
 
 talk = together(
-    click.option("-q", "--quiet", is_flag=True, help="Say only warnings and errors."),
+    click.option(
+        "-q",
+        "--quiet",
+        is_flag=True,
+        expose_value=False,
+        callback=_remember_quiet,
+        help="Say only warnings and errors.",
+    ),
     click.option(
         "-v",
         "--verbose",
@@ -162,9 +181,11 @@ talk = together(
 form = click.option(
     "--format",
     "form",
-    type=click.Choice(["human", "json"]),
+    type=click.Choice(FORMS),
     default="human",
-    help="What is printed on stdout: for people, or one JSON object.",
+    callback=_remember_quiet,
+    help="What is printed on stdout: for people; one JSON object, over many lines or on one "
+    "(jsonl); or as for people, and nothing on stderr but warnings and errors (quiet).",
 )
 
 dry_run = click.option(

@@ -70,8 +70,10 @@ class Outputs:
         """What the options ask for, if all of it can be written."""
         names = ("compare", "explain", "steps_dir", "overwrite")
         output = values["output"] or name_output(pictures.beside(image), wish)
-        if output == pictures.PIPE and values["form"] != "human":
-            raise click.UsageError("-o - and --format json would both be on stdout; give -o FILE")
+        if output == pictures.PIPE and (form := values["form"]).startswith("json"):
+            raise click.UsageError(
+                f"-o - and --format {form} would both be on stdout; give -o FILE"
+            )
         if output == pictures.PIPE:
             pictures.require_pipe()
         wanted = cls(image, photograph, output, **{name: values[name] for name in names})

@@ -13,7 +13,7 @@ from . import account, options, report
 @click.argument("file", type=click.Path(path_type=Path))
 @options.form
 @options.talk
-def command(file: Path, form: str, quiet: bool) -> None:
+def command(file: Path, form: str) -> None:
     """Show what is in FILE: words, sentences, model, and the length at every position.
 
     Lengths are relative to those of the source sentences' own tokens, "share" is of the squared

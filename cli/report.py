@@ -61,7 +61,10 @@ def labels(understanding: Understanding) -> list[str]:
 
 def tell(form: str, human: str, record: dict[str, Any]) -> None:
     """The result on stdout."""
-    click.echo(human if form == "human" else json.dumps(record, indent=2, ensure_ascii=False))
+    indent = {"json": 2, "jsonl": None}
+    if form in indent:
+        human = json.dumps(record, indent=indent[form], ensure_ascii=False)
+    click.echo(human)
 
 
 def cost(evaluations: Evaluations) -> dict[str, float]:

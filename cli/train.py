@@ -38,7 +38,6 @@ def command(
     minutes: float | None,
     device: str | None,
     workers: int,
-    quiet: bool,
 ) -> None:
     """Train the embedded model NAME, on scenes that are drawn first.
 
@@ -48,6 +47,8 @@ def command(
     from zerocon.mini.training.work import Work
     from zerocon.model import pick_device
     from zerocon.registry import parse
+
+    quiet = options.hushed()
 
     def say(line: str) -> None:
         if not quiet:

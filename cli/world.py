@@ -49,7 +49,7 @@ def command(methods: str, lines: Path | None, sheet: Path | None, **values: Any)
     done = []
     with rows.keeping(lines, comparison.check, overwrite=overwrite) as book:
         work = comparison.work(todo, book.rows)
-        with progress("Editing", values["quiet"]) as tick:
+        with progress("Editing", options.hushed()) as tick:
             for edited in comparison.run(work):
                 book.add(edited[0])
                 done.append(edited)
