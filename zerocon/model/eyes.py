@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from PIL.Image import Image
 
-from zerocon.errors import MissingError
+from zerocon.errors import MissingError, NoModelError
 from zerocon.model.folder import find_part, hush
 from zerocon.settings import DEFAULT_CAPTIONER, DEFAULT_CLIP
 
@@ -59,7 +59,7 @@ def load_captioner(beside: Path, name: str | None, device: torch.device) -> Capt
     try:
         folder = own if own.is_dir() and name is None else find_part(name or DEFAULT_CAPTIONER)
     except MissingError as error:
-        raise MissingError(f"{error}, or describe the picture yourself: --caption") from None
+        raise NoModelError(f"{error}, or describe the picture yourself: --caption") from None
     return Captioner(
         BlipForConditionalGeneration.from_pretrained(folder),
         AutoTokenizer.from_pretrained(folder),

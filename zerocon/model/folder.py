@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from zerocon.errors import MissingError
+from zerocon.errors import NoModelError, PickleRefusedError
 from zerocon.model.kinds import require_pipeline, require_scheduler
 
 NETWORKS = ("unet", "vae", "text_encoder")
@@ -32,14 +32,14 @@ def find(name: str) -> Path:
     instead = "or use the embedded model: --model mini"
     folder = Path(name).expanduser()
     if folder.suffix.lower() in PICKLES and not folder.is_dir():
-        raise ValueError(_converting(folder))
+        raise PickleRefusedError(_converting(folder))
     if folder.suffix.lower() == ".safetensors":
         if not folder.is_file():
-            raise MissingError(f"there is no file {name}; {instead}")
+            raise NoModelError(f"there is no file {name}; {instead}")
         return folder
     if folder.is_dir():
         if not (folder / "model_index.json").is_file():
-            raise MissingError(f"{name} is no diffusers folder (no model_index.json); {instead}")
+            raise NoModelError(f"{name} is no diffusers folder (no model_index.json); {instead}")
         return folder
     return _cached(name, "model_index.json", f", {instead}")
 
@@ -64,11 +64,11 @@ def read(
     require_pipeline(name, _class_name(folder / "model_index.json"))
     for part in PARTS:
         if not (folder / part).is_dir():
-            raise MissingError(f"{name} is not complete: there is no {part} in {folder}")
+            raise NoModelError(f"{name} is not complete: there is no {part} in {folder}")
     for part in NETWORKS:
         pickles = sorted((folder / part).glob("*.bin"))
         if pickles and not any((folder / part).glob("*.safetensors")):
-            raise ValueError(_converting(pickles[0]))
+            raise PickleRefusedError(_converting(pickles[0]))
     told = {} if prediction is None else {"prediction_type": prediction}
     safe: dict[str, Any] = {"use_safetensors": True}  # or a pickle beside them may be taken
     try:
@@ -86,7 +86,7 @@ def read(
         }
     except OSError as error:
         reason = str(error).splitlines()[0]
-        raise MissingError(f"{name} is not complete: {reason}") from error
+        raise NoModelError(f"{name} is not complete: {reason}") from error
 
 
 def is_hub_id(name: str) -> bool:
@@ -126,13 +126,13 @@ def _cached(name: str, file: str, more: str) -> Path:
     from huggingface_hub import try_to_load_from_cache
 
     if not is_hub_id(name):
-        raise MissingError(
+        raise NoModelError(
             f'no model "{name}": give mini, a diffusers folder, a .safetensors file, or a hub id '
             "such as owner/name"
         )
     cached = try_to_load_from_cache(name, file)
     if isinstance(cached, str | os.PathLike):
         return Path(cached).parent
-    raise MissingError(
+    raise NoModelError(
         f"{name} is not on this machine; get it with: zerocon models pull {name}{more}"
     )

@@ -13,6 +13,7 @@ import torch
 from PIL.Image import Image
 
 from zerocon.diffusion import Schedule
+from zerocon.errors import SettingError
 from zerocon.evaluations import Evaluations, counters
 from zerocon.model.eyes import Captioner, Clip, load_captioner, load_clip
 from zerocon.model.folder import read
@@ -145,7 +146,7 @@ class StableDiffusion:
         config, known = self.scheduler.config, self.scheduler.alphas_cumprod
         most = config.num_train_timesteps - 1
         if not 1 <= steps <= most:
-            raise ValueError(f"steps must be between 1 and {most} for {self.name}, not {steps}")
+            raise SettingError(f"steps must be between 1 and {most} for {self.name}, not {steps}")
         own = int(config.timestep_spacing == "linspace")  # its first time is level 0, the picture's
         self.scheduler.set_timesteps(steps + own)
         spaced = self.scheduler.timesteps[: steps + own]  # rounding may append one before time 0
