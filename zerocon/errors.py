@@ -238,8 +238,8 @@ class ModelKindError(Mistake):
     """The model is none that zerocon can edit with, or is damaged.
 
     It edits with Stable Diffusion 1.x and 2.x, whole and for pictures from text: not with XL, 3, a
-    LoRA, or an inpainting model. The message says what was found; take a base model. Get a damaged
-    file again.
+    LoRA, or an inpainting model. The message says what was found; take a base model. ``zerocon
+    models verify NAME`` names damaged files; get those again.
     """
 
     id = "ZC-E054"

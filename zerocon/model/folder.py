@@ -5,16 +5,27 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
-from zerocon.errors import NoModelError, PickleRefusedError
+from zerocon.errors import (
+    ModelKindError,
+    NoModelError,
+    OutOfMemoryError,
+    PickleRefusedError,
+    ZeroconError,
+    classify,
+)
 from zerocon.model.kinds import require_pipeline, require_scheduler
 
 NETWORKS = ("unet", "vae", "text_encoder")
 PARTS = (*NETWORKS, "tokenizer", "scheduler")
+WORDS = ("tokenizer.json", "vocab.json")
 PICKLES = (".ckpt", ".bin", ".pt", ".pth")
 INCLUDE, EXCLUDE = ("*.json", "*.txt", "*.safetensors"), ("safety*",)  # files worth getting
 
@@ -61,17 +72,21 @@ def read(
     from transformers import CLIPTextModel, CLIPTokenizer
 
     hush()
-    require_pipeline(name, _class_name(folder / "model_index.json"))
+    with reading(name):
+        require_pipeline(name, _class_name(folder / "model_index.json"))
     for part in PARTS:
         if not (folder / part).is_dir():
             raise NoModelError(f"{name} is not complete: there is no {part} in {folder}")
+    if not any((folder / "tokenizer" / file).is_file() for file in WORDS):
+        # transformers would take it for a language without words
+        raise NoModelError(f"{name} is not complete: the tokenizer has no {' or '.join(WORDS)}")
     for part in NETWORKS:
         pickles = sorted((folder / part).glob("*.bin"))
         if pickles and not any((folder / part).glob("*.safetensors")):
             raise PickleRefusedError(_converting(pickles[0]))
     told = {} if prediction is None else {"prediction_type": prediction}
     safe: dict[str, Any] = {"use_safetensors": True}  # or a pickle beside them may be taken
-    try:
+    with reading(name):
         require_scheduler(name, _class_name(folder / "scheduler" / "scheduler_config.json"))
         return {
             "unet": UNet2DConditionModel.from_pretrained(
@@ -84,9 +99,23 @@ def read(
             "tokenizer": CLIPTokenizer.from_pretrained(folder / "tokenizer"),
             "scheduler": DDIMScheduler.from_pretrained(folder / "scheduler", **told),
         }
-    except OSError as error:
-        reason = str(error).splitlines()[0]
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Let what libraries raise over files of ``name`` leave as an error of ours, in one line."""
+    try:
+        yield
+    except ZeroconError:
+        raise
+    except (OSError, SafetensorError) as error:
+        reason = str(error).strip().partition("\n")[0]
         raise NoModelError(f"{name} is not complete: {reason}") from error
+    except (ValueError, RuntimeError) as error:
+        if classify(error) is OutOfMemoryError:
+            raise
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelKindError(f"{name} is damaged: {reason}") from error
 
 
 def is_hub_id(name: str) -> bool:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from zerocon.errors import CommandError, MissingError, ModelKindError, NoModelError
-from zerocon.model.folder import find_part, hush
+from zerocon.model.folder import find_part, hush, reading
 from zerocon.model.kinds import NOISE, UNDERSTOOD
 from zerocon.settings import DEFAULT_CLIP
 
@@ -192,15 +192,16 @@ def read(
             (Path(folder) / part).mkdir()
             (Path(folder) / part / "config.json").write_text(json.dumps(config))
         here: dict[str, Any] = {"config": folder, "local_files_only": True, "torch_dtype": dtype}
-        parts = {
-            "unet": UNet2DConditionModel.from_single_file(
-                single.weights(UNET), subfolder="unet", **here
-            ),
-            "vae": AutoencoderKL.from_single_file(single.weights(VAE), subfolder="vae", **here),
-            "text_encoder": create_diffusers_clip_model_from_ldm(
-                CLIPTextModel, single.weights(TEXT), subfolder="text_encoder", **here
-            ),
-        }
+        with reading(name):
+            parts = {
+                "unet": UNet2DConditionModel.from_single_file(
+                    single.weights(UNET), subfolder="unet", **here
+                ),
+                "vae": AutoencoderKL.from_single_file(single.weights(VAE), subfolder="vae", **here),
+                "text_encoder": create_diffusers_clip_model_from_ldm(
+                    CLIPTextModel, single.weights(TEXT), subfolder="text_encoder", **here
+                ),
+            }
     for part, network in parts.items():
         lacking = [name for name, weight in network.named_parameters() if weight.is_meta]
         if lacking:

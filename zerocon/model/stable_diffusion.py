@@ -16,7 +16,7 @@ from zerocon.diffusion import Schedule
 from zerocon.errors import SettingError
 from zerocon.evaluations import Evaluations, counters
 from zerocon.model.eyes import Captioner, Clip, load_captioner, load_clip
-from zerocon.model.folder import read
+from zerocon.model.folder import read, reading
 from zerocon.model.kinds import require_networks
 from zerocon.model.single import read as read_single
 from zerocon.observation import Conditioning, Ids
@@ -195,4 +195,5 @@ def _spoken(row: list[int], end: int) -> Ids:
 def _measured(folder: Path) -> Settings:
     """Defaults lying with the weights, measured on them, over the papers'."""
     file = folder / "zerocon.json"
-    return Settings().overlay(json.loads(file.read_text())) if file.is_file() else Settings()
+    with reading(str(file)):
+        return Settings().overlay(json.loads(file.read_text())) if file.is_file() else Settings()
