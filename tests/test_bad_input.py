@@ -43,6 +43,7 @@ PICTURES = [
     ("a WebP cut off", "edit cut.webp --to dog", 2, "ZC-E020"),
     ("a link to itself", "edit loop.png --to dog", 2, "ZC-E020"),
     ("a link to nothing", "edit dangling.png --to dog", 2, "ZC-E020"),
+    ("a name that is too long", f"edit {'x' * 300}.png --to dog", 2, "ZC-E020"),
     ("a pipe in the file system", "edit fifo.png --to dog", 2, "ZC-E020"),
     ("text called PNG", "edit text.png --to dog", 2, "ZC-E021"),
     ("a web page called JPEG", "edit page.jpg --to dog", 2, "ZC-E021"),

@@ -210,6 +210,8 @@ class Photograph:
         mode = kind.mode(self.mode)
         try:
             self._file(Image.new(mode.replace("PA", "P"), self.size), kind)
+        except MemoryError:
+            raise
         except Exception as error:  # encoders have limits, and words, of their own
             line = " ".join(str(error).split()) or type(error).__name__
             raise OutputKindError(
@@ -241,12 +243,12 @@ class Photograph:
 
 
 def _bytes(path: Path) -> bytes:
-    if not path.exists():
-        raise UnreadablePictureError(f"there is no file {path}")
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "no file"
-        raise UnreadablePictureError(f"{path} is {what}, not a picture")
     try:
+        if not path.exists():
+            raise UnreadablePictureError(f"there is no file {path}")
+        if not path.is_file():
+            what = "a folder" if path.is_dir() else "no file"
+            raise UnreadablePictureError(f"{path} is {what}, not a picture")
         return path.read_bytes()
     except OSError as error:
         raise UnreadablePictureError(f"cannot read {path}: {error.strerror}") from error

@@ -16,7 +16,6 @@ from safetensors import SafetensorError
 from zerocon.errors import (
     ModelKindError,
     NoModelError,
-    OutOfMemoryError,
     PickleRefusedError,
     ZeroconError,
     classify,
@@ -106,15 +105,12 @@ def reading(name: str) -> Iterator[None]:
     """Let what libraries raise over files of ``name`` leave as an error of ours, in one line."""
     try:
         yield
-    except ZeroconError:
-        raise
-    except (OSError, SafetensorError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise NoModelError(f"{name} is not complete: {reason}") from error
-    except (ValueError, RuntimeError) as error:
-        if classify(error) is OutOfMemoryError:
+    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+        if classify(error) not in (ZeroconError, None):  # ours already, or no fault of the files
             raise
         reason = str(error).strip().partition("\n")[0]
+        if isinstance(error, OSError | SafetensorError):
+            raise NoModelError(f"{name} is not complete: {reason}") from error
         raise ModelKindError(f"{name} is damaged: {reason}") from error
 
 
