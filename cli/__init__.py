@@ -12,7 +12,14 @@ from typing import Any
 import click
 
 from zerocon import __version__
-from zerocon.errors import MissingError
+from zerocon.errors import (
+    CommandError,
+    ConfigurationError,
+    Interrupted,
+    OutOfMemoryError,
+    ZeroconError,
+    classify,
+)
 
 from . import configuration
 from .options import VERBOSE
@@ -21,10 +28,18 @@ from .options import VERBOSE
 # that help costs nothing.
 COMMANDS = (
     "edit", "invert", "direction", "caption", "methods", "models",
-    "config", "completion", "bench", "train",
+    "config", "completion", "errors", "bench", "train",
 )  # fmt: skip
 
-USAGE, MISSING, INTERRUPTED = 2, 3, 130  # exit codes; everything done is 0
+NO_MEMORY = "there is not enough memory, though all that can be spared was; try --fast"
+
+
+class Failure(click.ClickException):
+    """An error and the class that explains it, on its way out."""
+
+    def __init__(self, message: str, kind: type[ZeroconError]) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class Front(click.Group):
@@ -44,12 +59,14 @@ class Front(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:  # the reader has gone; click knows what to do
             raise
-        except (ValueError, OSError, MissingError) as error:
+        except Exception as error:
+            kind = classify(error)
+            if kind is None:  # click's own, or a bug, whose traceback is wanted
+                raise
             if ctx.meta.get(VERBOSE):
                 traceback.print_exception(error)
-            failure = click.ClickException(str(error) or type(error).__name__)
-            failure.exit_code = MISSING if isinstance(error, MissingError) else USAGE  # type: ignore[misc]
-            raise failure from error
+            said = NO_MEMORY if kind is OutOfMemoryError else str(error) or type(error).__name__
+            raise Failure(said, kind) from error
 
     def main(self, *args: Any, **extra: Any) -> Any:
         extra["standalone_mode"] = False  # click would say three lines where one will do
@@ -57,14 +74,16 @@ class Front(click.Group):
             result = super().main(*args, **extra)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
-            sys.exit(USAGE)
+            sys.exit(CommandError.code)
         except click.ClickException as error:
-            said = " ".join(error.format_message().split())
-            click.echo(f"Error: {said}{_whence(error)}", err=True)
-            sys.exit(error.exit_code)
+            said, place = " ".join(error.format_message().split()), _whence(error)
+            kind = error.kind if isinstance(error, Failure) else CommandError
+            kind = ConfigurationError if place else kind
+            click.echo(f"Error: {said}{place} [{kind.id}]", err=True)
+            sys.exit(kind.code)
         except click.Abort:
-            click.echo("Interrupted", err=True)
-            sys.exit(INTERRUPTED)
+            click.echo(f"Interrupted [{Interrupted.id}]", err=True)
+            sys.exit(Interrupted.code)
         sys.exit(result if isinstance(result, int) else 0)
 
 
@@ -82,7 +101,8 @@ def main(ctx: click.Context, offline: bool, file: Path | None) -> None:
     """Edit a real picture by saying what should be different.
 
     Data goes to stdout, talk to stderr. Exit codes: 0 done, 2 a mistake in the command or the
-    picture, 3 a model or device that is not here, 130 interrupted.
+    picture, 3 a model, device or package that is not here, 130 interrupted. Errors end in an id
+    that `zerocon errors` explains.
     """
     if offline:  # read by the Hub's library when a command's body first imports it
         os.environ["HF_HUB_OFFLINE"] = "1"

@@ -17,6 +17,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from zerocon.errors import ConfigurationError
 from zerocon.settings import PRESETS, Settings
 
 FILE, PREFIX, META = "zerocon.toml", "ZEROCON_", "zerocon.configuration"
@@ -60,7 +61,7 @@ class Configuration:
 
 
 def read(named: Path | None = None) -> Configuration:
-    """The file at ``named``, or the nearest; ``ValueError``, in one line, for what is not right."""
+    """The file at ``named``, or the nearest; a ``ConfigurationError`` for what is not right."""
     here = Path.cwd()
     near = (folder / FILE for folder in (here, *here.parents))
     path = named or next((file for file in near if file.is_file()), None)
@@ -69,12 +70,14 @@ def read(named: Path | None = None) -> Configuration:
     try:
         said = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no TOML: {error}") from None
+        raise ConfigurationError(f"{path} is no TOML: {error}") from None
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
     presets = said.pop("presets", {})
     if not isinstance(presets, dict) or not all(
         isinstance(each, dict) for each in presets.values()
     ):
-        raise ValueError(f"{path}: a preset is a table, [presets.NAME]")
+        raise ConfigurationError(f"{path}: a preset is a table, [presets.NAME]")
     for name, values in presets.items():
         _require(values, [key for key in KEYS if key != "preset"], f"{path}, preset {name}")
     _require(said, KEYS, str(path))
@@ -145,9 +148,9 @@ def _rank(ctx: click.Context, name: str) -> int:
 def _require(values: Mapping[str, Any], known: Collection[str], where: str) -> None:
     for name, value in values.items():
         if name.replace("_", "-") not in {each.replace("_", "-") for each in known}:
-            raise ValueError(f'{where}: no setting "{name}"; there are: {", ".join(known)}')
+            raise ConfigurationError(f'{where}: no setting "{name}"; there are: {", ".join(known)}')
         if isinstance(value, dict):
-            raise ValueError(f"{where}: {name} must be one value, not a table")
+            raise ConfigurationError(f"{where}: {name} must be one value, not a table")
 
 
 def _said(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
+from zerocon.errors import WishError
 
 if TYPE_CHECKING:
     from zerocon import Direction
@@ -18,14 +18,14 @@ LONGEST = 40  # letters of a wish that go into a file's name
 def wish_of(
     to: str | None, source: str | None, to_caption: str | None, *, optional: bool = False
 ) -> str:
-    """The wish in a few words; a ``UsageError`` if there is none, unless words are optional."""
+    """The wish in a few words; a ``WishError`` if there is none, unless words are optional."""
     if wish := (to or to_caption or "").strip():
         return wish
     if to is not None and source:
         return f"without {source}"
     if optional and to is source is to_caption is None:
         return ""
-    raise click.UsageError('say what should be different: --to "dog", or --to-caption "a dog ..."')
+    raise WishError('say what should be different: --to "dog", or --to-caption "a dog ..."')
 
 
 def words_of(directions: Iterable[Direction]) -> str:

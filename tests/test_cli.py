@@ -290,7 +290,7 @@ def test_the_other_commands_refuse_bad_pictures_too(run: Run, tmp_path: Path, co
 def test_verbose_shows_where_an_error_came_from(run: Run) -> None:
     said = run("edit", "gone.png", "--to", "dog", "-v").stderr
     assert "Traceback" in said
-    assert said.splitlines()[-1] == "Error: there is no file gone.png"
+    assert said.splitlines()[-1] == "Error: there is no file gone.png [ZC-E020]"
 
 
 def test_a_mistake_of_ours_is_not_hidden(
@@ -312,7 +312,7 @@ def test_ctrl_c_leaves_nothing(
     monkeypatch.setattr(zerocon, "edit", interrupt)
     done = run("edit", picture_file, "--to", "dog")
     assert (done.exit_code, done.stdout) == (130, "")
-    assert done.stderr.split("\n")[-2:] == ["Interrupted", ""]
+    assert done.stderr.split("\n")[-2:] == ["Interrupted [ZC-E071]", ""]
     assert names(picture_file.parent) == {"cat.png"}
 
 

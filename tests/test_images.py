@@ -105,11 +105,11 @@ def test_overwrite_replaces(tmp_path: Path, picture: Image.Image) -> None:
 def test_a_failed_save_leaves_nothing(
     tmp_path: Path, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: Image.Image, path: Path, **options: object) -> None:
-        Path(path).write_bytes(b"half a pic")
+    def fail(path: Path, data: bytes) -> None:
+        path.write_text("half a pic")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Image.Image, "save", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(KeyboardInterrupt):
         save_picture(picture, tmp_path / "out.png")
     assert list(tmp_path.iterdir()) == []

@@ -12,6 +12,7 @@ import torch
 import torch.utils.checkpoint
 from torch import Tensor, nn
 
+from zerocon.errors import MethodError
 from zerocon.shapes import CrossMaps, Features
 
 CROSS = "*.attn2"  # every cross-attention layer
@@ -100,7 +101,7 @@ def _matching(unet: nn.Module, patterns: Iterable[str]) -> dict[str, Any]:
     for pattern in sorted(patterns):
         matched = {n: m for n, m in layers.items() if fnmatchcase(n, pattern)}
         if not matched:
-            raise ValueError(f'no attention layer of this U-Net matches "{pattern}"')
+            raise MethodError(f'no attention layer of this U-Net matches "{pattern}"')
         chosen |= matched
     return chosen
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor
 
 from zerocon import __version__, wording
+from zerocon.errors import ForeignFileError, MismatchError, WishError
 from zerocon.files import writing
 from zerocon.observation import Conditioning
 from zerocon.sentences import pairs
@@ -66,7 +67,7 @@ class Direction:
         """
         for side, word in zip((source, target), words, strict=True):
             if not side:
-                raise ValueError(f'there are no sentences for "{word}"')
+                raise WishError(f'there are no sentences for "{word}"')
         origin = mean_tokens(model, source)
         return cls(
             tokens=between(origin, mean_tokens(model, target)).cpu(),
@@ -93,11 +94,11 @@ class Direction:
         """
         for words in (source, target):
             if not parse(words):
-                raise ValueError(f"{words!r} names nothing; say a thing, a place, a style ...")
+                raise WishError(f"{words!r} names nothing; say a thing, a place, a style ...")
         try:
             changes = wording.understand(source, to_caption=target).changes
         except ValueError:  # it speaks of captions
-            raise ValueError(f'nothing changes from "{source}" to "{target}"') from None
+            raise WishError(f'nothing changes from "{source}" to "{target}"') from None
         whole = cls.of_changes(model, map(_bare, changes))
         return replace(whole, source=(source,), target=(target,))
 
@@ -118,7 +119,7 @@ class Direction:
     def __add__(self, other: Direction) -> Direction:
         """Both steps in one; ``ValueError`` if they are of two text encoders."""
         if self.encoder != other.encoder:
-            raise ValueError(f"two text encoders: {self.made} cannot be added to {other.made}")
+            raise MismatchError(f"two text encoders: {self.made} cannot be added to {other.made}")
         mine, theirs = (len(each.sentences[0]) for each in (self, other))
         return replace(
             self,
@@ -142,7 +143,7 @@ class Direction:
     def on(self, model: Model) -> Tokens:
         """The step for this model, on its device; ``ValueError`` for one of another encoder."""
         if (own := model.embed([""]).encoder) != self.encoder:
-            raise ValueError(
+            raise MismatchError(
                 f"the direction {self.made} is not for {model.name}, whose text encoder is {own}"
             )
         return self.tokens.to(model.device)
@@ -169,7 +170,7 @@ class Direction:
         metadata = {"direction": json.dumps({"format": FORMAT, **history}, ensure_ascii=False)}
         tensors = {"tokens": self.tokens.contiguous(), "origin": self.origin.contiguous()}
         with writing(Path(path), overwrite=overwrite) as temporary:
-            save_file(tensors, temporary, metadata=metadata)
+            temporary.write_bytes(serialize(tensors, metadata))  # its own writer names no errno
 
     @classmethod
     def load(cls, path: Path | str) -> Direction:
@@ -178,10 +179,10 @@ class Direction:
             with safe_open(path, framework="pt") as file:
                 history = json.loads((file.metadata() or {}).get("direction", "{}"))
                 if history.get("format") != FORMAT:
-                    raise ValueError(f"{path} is no direction made by zerocon direction")
+                    raise ForeignFileError(f"{path} is no direction made by zerocon direction")
                 tensors = {name: file.get_tensor(name) for name in ("tokens", "origin")}
         except (SafetensorError, OSError) as error:
-            raise ValueError(f"cannot read {path} as a direction: {error}") from error
+            raise ForeignFileError(f"cannot read {path} as a direction: {error}") from error
         source, target = history["sentences"]
         return cls(
             **tensors,

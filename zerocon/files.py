@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from zerocon.errors import NoFolderError, OutputExistsError, UnwritableError
+
 
 @contextmanager
 def writing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
@@ -18,9 +20,9 @@ def writing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     without a gap, so that two programs cannot both win.
     """
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists already; give --overwrite or another -o")
+        raise OutputExistsError(f"{path} exists already; give --overwrite or another -o")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to")
+        raise NoFolderError(f"there is no folder {path.parent} to write {path.name} to")
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
@@ -45,17 +47,17 @@ def require_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ValueError(f"cannot write to {folder}: {error.strerror}") from None
+        raise UnwritableError(f"cannot write to {folder}: {error.strerror}") from None
 
 
 def _place(temporary: Path, path: Path) -> None:
     try:
         os.link(temporary, path)  # fails where path has appeared meanwhile; rename would replace it
     except FileExistsError:
-        raise FileExistsError(f"{path} exists already; give --overwrite or another -o") from None
+        raise OutputExistsError(f"{path} exists already; give --overwrite or another -o") from None
     except OSError:  # a file system without hard links: the next best thing
         if path.exists():
-            raise FileExistsError(
+            raise OutputExistsError(
                 f"{path} exists already; give --overwrite or another -o"
             ) from None
         temporary.rename(path)

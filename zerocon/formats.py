@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from zerocon.errors import MissingError
+from zerocon.errors import NoPackageError, OutputKindError
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class Format:
             try:
                 from pillow_heif import register_heif_opener
             except ImportError:
-                raise MissingError(
+                raise NoPackageError(
                     'HEIC needs pillow-heif; get it with: pip install "zerocon[heic]"'
                 ) from None
             register_heif_opener()
         Image.init()
         if self.name not in Image.SAVE:
-            raise MissingError(f"this build of Pillow has no {self.name}; install another build")
+            raise NoPackageError(f"this build of Pillow has no {self.name}; install another build")
 
     def mode(self, own: str) -> str:
         """The mode in which it holds a picture whose ``own`` mode is given, losing least."""
@@ -72,5 +72,5 @@ def format_of(path: Path) -> Format:
     """What a file of this name is; ``ValueError`` if no picture is called so."""
     kind = ENDINGS.get(path.suffix.lower())
     if kind is None:
-        raise ValueError(f"{path} must end in {' or '.join(ENDINGS)}")
+        raise OutputKindError(f"{path} must end in {' or '.join(ENDINGS)}")
     return kind

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,6 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from zerocon.errors import (
+    NoFolderError,
+    OutputExistsError,
+    OutputIsInputError,
+    OutputKindError,
+    UnwritableError,
+)
 from zerocon.files import require_writable, writing
 from zerocon.formats import ENDINGS, format_of
 
@@ -90,15 +98,15 @@ def check_output(
     """
     path = Path(path)
     if path.suffix.lower() not in endings:
-        raise ValueError(f"{path} must end in {' or '.join(endings)}")
+        raise OutputKindError(f"{path} must end in {' or '.join(endings)}")
     if source is not None and path.exists() and os.path.samefile(path, source):
-        raise ValueError(f"{path} is the picture itself; give another output")
+        raise OutputIsInputError(f"{path} is the picture itself; give another output")
     if not path.parent.is_dir():
-        raise ValueError(f"there is no folder {path.parent} to write {path.name} to")
+        raise NoFolderError(f"there is no folder {path.parent} to write {path.name} to")
     if path.is_dir():
-        raise ValueError(f"{path} is a folder; give a file")
+        raise UnwritableError(f"{path} is a folder; give a file")
     if path.exists() and not overwrite:
-        raise ValueError(f"{path} exists already; give --overwrite or another -o")
+        raise OutputExistsError(f"{path} exists already; give --overwrite or another -o")
     require_writable(path.parent)
     if endings is ENDINGS:
         format_of(path).require()
@@ -114,9 +122,10 @@ def save_picture(
 ) -> None:
     """Write an RGB picture, by the name's ending, whole or not at all; see ``check_output``."""
     path = check_output(path, overwrite=overwrite, source=source)
-    kind = format_of(path)
+    kind, file = format_of(path), BytesIO()
+    picture.save(file, format=kind.name, **kind.options)
     with writing(path, overwrite=overwrite) as temporary:
-        picture.save(temporary, format=kind.name, **kind.options)
+        temporary.write_bytes(file.getvalue())  # Pillow would not say why it cannot write
 
 
 def sheet(pictures: Sequence[Image.Image], labels: Sequence[str], columns: int) -> Image.Image:

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 
 from zerocon.diffusion import Schedule
+from zerocon.errors import ForeignFileError
 from zerocon.files import writing
 from zerocon.observation import Look, Observation
 from zerocon.shapes import Trajectory
@@ -55,7 +56,7 @@ class Inversion:
         metadata = {"inversion": json.dumps(history, sort_keys=True, ensure_ascii=False)}
         tensors = {"latents": self.latents.cpu().contiguous(), "eps": self.eps.cpu().contiguous()}
         with writing(Path(path), overwrite=overwrite) as temporary:
-            save_file(tensors, temporary, metadata=metadata)
+            temporary.write_bytes(serialize(tensors, metadata))  # its own writer names no errno
 
     @classmethod
     def along(
@@ -105,10 +106,10 @@ class Inversion:
             with safe_open(path, framework="pt") as file:
                 history = json.loads((file.metadata() or {}).get("inversion", "{}"))
                 if history.get("format") != FORMAT:
-                    raise ValueError(f"{path} is no inversion made by zerocon invert")
+                    raise ForeignFileError(f"{path} is no inversion made by zerocon invert")
                 tensors = {name: file.get_tensor(name) for name in ("latents", "eps")}
         except (SafetensorError, OSError) as error:
-            raise ValueError(f"cannot read {path} as an inversion: {error}") from error
+            raise ForeignFileError(f"cannot read {path} as an inversion: {error}") from error
         return cls(
             **tensors,
             schedule=_schedule(history["schedule"]),

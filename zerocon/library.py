@@ -16,6 +16,7 @@ from zerocon.captioning import caption as caption_of
 from zerocon.direction import Direction, between, weight
 from zerocon.editing import Plan, Step
 from zerocon.editing import edit as walk
+from zerocon.errors import MismatchError
 from zerocon.evaluations import Evaluations, counting
 from zerocon.guidance import aligned
 from zerocon.images import fit, unfit
@@ -399,12 +400,12 @@ def _check(
     inversion: Inversion, pictures: Sequence[Image], model: Model, captions: Sequence[str] | None
 ) -> None:
     if inversion.pictures != tuple(map(fingerprint, pictures)):
-        raise ValueError("the inversion is of another picture; invert this one first")
+        raise MismatchError("the inversion is of another picture; invert this one first")
     if inversion.recipe.get("encoder") != model.embed([""]).encoder:
-        raise ValueError(f"the inversion was made with {inversion.model}, not with {model.name}")
+        raise MismatchError(f"the inversion was made with {inversion.model}, not with {model.name}")
     if captions is not None and tuple(captions) != inversion.captions:
         said = '", "'.join(inversion.captions)
-        raise ValueError(f'the inversion was made under the caption "{said}"')
+        raise MismatchError(f'the inversion was made under the caption "{said}"')
 
 
 class _Ticker:

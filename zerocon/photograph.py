@@ -15,6 +15,15 @@ from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, UnidentifiedImageEr
 from PIL.Image import Transpose
 
 from zerocon.colour import Space, eight_bits, off_white, on_white, paletted
+from zerocon.errors import (
+    AnimatedPictureError,
+    LargePictureError,
+    Mistake,
+    OutputKindError,
+    PictureKindError,
+    SmallPictureError,
+    UnreadablePictureError,
+)
 from zerocon.files import writing
 from zerocon.formats import CLEAR, GREY, NAMED, Format, format_of
 from zerocon.images import SMALLEST, check_output
@@ -78,7 +87,7 @@ class Photograph:
         if not isinstance(source, bytes):
             name, source = str(source), _bytes(Path(source))
         if not source:
-            raise ValueError(f"{name} is empty, not a picture")
+            raise UnreadablePictureError(f"{name} is empty, not a picture")
         formats: tuple[str, ...] = READ
         if _is_heic(source):
             NAMED["HEIF"].require()
@@ -90,13 +99,22 @@ class Photograph:
                     made = cls._of(image, source, keep_gps)
             except UnidentifiedImageError:
                 known = ", ".join(NAMED).replace("HEIF", "HEIC")
-                raise ValueError(f"{name} is not a picture of a known kind ({known})") from None
+                raise PictureKindError(
+                    f"{name} is not a picture of a known kind ({known})"
+                ) from None
+            except MemoryError:
+                raise
             except Exception as error:  # damaged bytes make decoders raise nearly anything
                 line = " ".join(str(error).split()) or type(error).__name__
-                raise ValueError(f"{name} cannot be read as a picture: {line}") from error
+                kind: type[Mistake] = UnreadablePictureError
+                if isinstance(error, Image.DecompressionBombError):
+                    kind = LargePictureError
+                elif isinstance(error, Mistake):
+                    kind = type(error)
+                raise kind(f"{name} cannot be read as a picture: {line}") from error
         if min(made.picture.size) < SMALLEST:
             size = "{}x{}".format(*made.picture.size)
-            raise ValueError(f"{name} is {size}; a picture needs {SMALLEST} pixels a side")
+            raise SmallPictureError(f"{name} is {size}; a picture needs {SMALLEST} pixels a side")
         return made
 
     @classmethod
@@ -104,7 +122,7 @@ class Photograph:
         frames = getattr(image, "n_frames", 1)
         # MPO, and many a HEIC, is one photograph with a smaller one or its depth behind it
         if frames > 1 and image.format not in ("MPO", "HEIF"):
-            raise ValueError(f"it has {frames} frames; give a still picture")
+            raise AnimatedPictureError(f"it has {frames} frames; give a still picture")
         deep = ";16" in str(image.tile) or image.info.get("bit_depth", 8) > 8
         doubts = []
         if image.format != "TIFF":  # which forgets its orientation when it is loaded
@@ -192,9 +210,13 @@ class Photograph:
         mode = kind.mode(self.mode)
         try:
             self._file(Image.new(mode.replace("PA", "P"), self.size), kind)
+        except MemoryError:
+            raise
         except Exception as error:  # encoders have limits, and words, of their own
             line = " ".join(str(error).split()) or type(error).__name__
-            raise ValueError(f"the picture cannot be written as {kind.name}: {line}") from error
+            raise OutputKindError(
+                f"the picture cannot be written as {kind.name}: {line}"
+            ) from error
         lost = []
         if self.mode in CLEAR and mode not in CLEAR:
             lost.append("what is transparent is put on white")
@@ -221,11 +243,15 @@ class Photograph:
 
 
 def _bytes(path: Path) -> bytes:
-    if not path.exists():
-        raise ValueError(f"there is no file {path}")
-    if not path.is_file():
-        raise ValueError(f"{path} is {'a folder' if path.is_dir() else 'no file'}, not a picture")
-    return path.read_bytes()
+    try:
+        if not path.exists():
+            raise UnreadablePictureError(f"there is no file {path}")
+        if not path.is_file():
+            what = "a folder" if path.is_dir() else "no file"
+            raise UnreadablePictureError(f"{path} is {what}, not a picture")
+        return path.read_bytes()
+    except OSError as error:
+        raise UnreadablePictureError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _is_heic(data: bytes) -> bool:
@@ -290,7 +316,7 @@ def _kept(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") and "transparency" not in image.info:
         return Image.fromarray(np.asarray(image).astype(np.uint16))
     if image.mode not in MODES or image.mode == "I;16":
-        raise ValueError(f"its pixels are {image.mode}; give {', '.join(MODES)}")
+        raise PictureKindError(f"its pixels are {image.mode}; give {', '.join(MODES)}")
     if image.mode == "P":
         return image.copy()
     if "transparency" in image.info:  # one colour stands for nothing; an edit would not spare it

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from zerocon.errors import MissingError
+from zerocon.errors import NoPackageError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +33,7 @@ def require() -> None:
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError:
-        raise MissingError(
+        raise NoPackageError(
             'drawing needs matplotlib; get it with: pip install "zerocon[plots]"'
         ) from None
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zerocon.errors import NoFolderError, OutputExistsError, OutputIsInputError, UnwritableError
 from zerocon.files import require_writable
 from zerocon.images import Frame, save_picture, unfit
 
@@ -51,14 +52,16 @@ def check_folder(folder: Path, *, overwrite: bool = False, source: Path | None =
     that are there (unless ``overwrite``), and always where one of them is the ``source`` picture.
     """
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file; give a folder for the steps")
+        raise UnwritableError(f"{folder} is a file; give a folder for the steps")
     if not folder.exists() and not folder.parent.is_dir():
-        raise ValueError(f"there is no folder {folder.parent} to make {folder.name} in")
+        raise NoFolderError(f"there is no folder {folder.parent} to make {folder.name} in")
     require_writable(folder if folder.exists() else folder.parent)
     there = [path for path in sorted(folder.glob("step-*.png")) if NAME.fullmatch(path.name)]
     for path in there:
         if source is not None and os.path.samefile(path, source):
-            raise ValueError(f"{path} is the picture itself; give another folder for the steps")
+            raise OutputIsInputError(
+                f"{path} is the picture itself; give another folder for the steps"
+            )
     if there and not overwrite:
-        raise ValueError(f"{there[0]} exists already; give --overwrite or another folder")
+        raise OutputExistsError(f"{there[0]} exists already; give --overwrite or another folder")
     return folder

@@ -10,6 +10,8 @@ from pkgutil import resolve_name
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from zerocon.errors import MethodError
+
 Known = Mapping[str, str | type]  # a name and its class, or "module:class" until it is used
 
 
@@ -27,19 +29,22 @@ def parse(text: str, known: Known, kind: str = "method") -> Any:
     """
     name, _, rest = text.partition(":")
     if name not in known:
-        raise ValueError(f'no {kind} "{name}"; there are: {", ".join(sorted(known))}')
+        raise MethodError(f'no {kind} "{name}"; there are: {", ".join(sorted(known))}')
     cls = _class(known[name])
     types, options = _types(cls), {}
     for pair in rest.split(",") if rest else []:
         key, _, value = pair.partition("=")
         if key not in types:
             there = ", ".join(types) or "none"
-            raise ValueError(f'{kind} {name} has no option "{key}"; there are: {there}')
+            raise MethodError(f'{kind} {name} has no option "{key}"; there are: {there}')
         try:
             options[key] = _value(value, types[key])
         except ValueError as error:
-            raise ValueError(f"{kind} {name}: {key}={value}: {error}") from None
-    return cls(**options)
+            raise MethodError(f"{kind} {name}: {key}={value}: {error}") from None
+    try:
+        return cls(**options)
+    except ValueError as error:  # the method's own word on the values
+        raise MethodError(str(error)) from error
 
 
 def describe(known: Known) -> list[tuple[str, str, dict[str, str]]]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from zerocon.errors import SettingError
+
 DEFAULT_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"  # the family of the papers
 DEFAULT_CAPTIONER = "Salesforce/blip-image-captioning-base"  # the method captions with BLIP
 DEFAULT_CLIP = "openai/clip-vit-large-patch14"  # its text half is Stable Diffusion 1's own
@@ -82,7 +84,7 @@ class Settings:
         names = [field.name for field in fields(self)]
         for name in values:
             if name not in names:
-                raise ValueError(f"no setting {name!r}; there are: {', '.join(names)}")
+                raise SettingError(f"no setting {name!r}; there are: {', '.join(names)}")
         given: dict[str, Any] = dict(values)
         for name, value in given.items():
             given[name] = tuple(value) if isinstance(value, list) else value
@@ -104,7 +106,7 @@ def _inherit(text: str, known: tuple[str, ...]) -> str:
 
 def _require(holds: bool, name: str, wanted: str, settings: Settings) -> None:
     if not holds:
-        raise ValueError(f"{name} must be {wanted}, not {getattr(settings, name)!r}")
+        raise SettingError(f"{name} must be {wanted}, not {getattr(settings, name)!r}")
 
 
 def _whole(value: object) -> bool:

@@ -19,6 +19,7 @@ from zerocon import library
 from zerocon.bench.peers import PEERS
 from zerocon.bench.sources import Asked, Batch, Inverted, Result, Source
 from zerocon.chance import stream
+from zerocon.errors import MethodError
 from zerocon.evaluations import counting
 from zerocon.painting import denoise
 from zerocon.registry import parse
@@ -129,11 +130,11 @@ def pick(text: str) -> Method:
     """The method that ``text`` names; ``ValueError``, listing what there is, if none."""
     name, _, options = text.partition(":")
     if name not in METHODS:
-        raise ValueError(f'no method "{name}"; there are: {", ".join(METHODS)}')
+        raise MethodError(f'no method "{name}"; there are: {", ".join(METHODS)}')
     if not options:
         return METHODS[name]
     if name not in PEERS:
-        raise ValueError(f"method {name} has no options: it is made with the settings given")
+        raise MethodError(f"method {name} has no options: it is made with the settings given")
     peer: Method = parse(text, PEERS, "method")
     return peer
 

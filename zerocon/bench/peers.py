@@ -16,6 +16,7 @@ import torch
 
 from zerocon.bench.sources import Asked, Batch, Result, Source
 from zerocon.chance import stream
+from zerocon.errors import SettingError
 from zerocon.evaluations import Evaluations
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Pix2PixZero:
         own = asked.settings().scale if self.scale is None else self.scale
         scale = sum(own) / 2 if isinstance(own, tuple) else own
         if scale <= 1:  # its batch then has no second half, and it edits nothing without a word
-            raise ValueError(f"pix2pix-zero needs a scale above 1, not {scale}")
+            raise SettingError(f"pix2pix-zero needs a scale above 1, not {scale}")
         return float(scale)
 
 

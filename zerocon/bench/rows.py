@@ -11,6 +11,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TextIO
 
+from zerocon.errors import ForeignFileError, MismatchError, NoFolderError
+
 FORMAT = "zerocon.bench.row/1"
 HEAD = json.dumps({"format": FORMAT})[:-1]  # how every line begins
 
@@ -95,7 +97,7 @@ def read(path: Path) -> list[Row]:
         try:
             found.append(from_json(line))
         except ValueError as error:
-            raise ValueError(f"{path}, line {number}, is no row of zerocon bench") from error
+            raise ForeignFileError(f"{path}, line {number}, is no row of zerocon bench") from error
     return found
 
 
@@ -127,7 +129,7 @@ def keeping(
         yield Book()
         return
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to")
+        raise NoFolderError(f"there is no folder {path.parent} to write {path.name} to")
     found: list[Row] = []
     if path.exists() and not overwrite:
         found = read(path)
@@ -135,7 +137,7 @@ def keeping(
             accept(found)
             check(found)
         except ValueError as error:
-            raise ValueError(f"{path}: {error}; name another file, or --overwrite it") from error
+            raise MismatchError(f"{path}: {error}; name another file, or --overwrite it") from error
         os.truncate(path, _whole(path)[1])
     with path.open("w" if overwrite else "a", encoding="utf-8") as file:
         yield Book(found, file)
@@ -151,12 +153,12 @@ def check(rows: Iterable[Row]) -> None:
     seen = set()
     for row in rows:
         if others := differing(setups or row.setup, row.setup):
-            raise ValueError(f"the rows are of different runs: other {', '.join(others)}")
+            raise MismatchError(f"the rows are of different runs: other {', '.join(others)}")
         setups = row.setup
         if recipes.setdefault(row.method, row.recipe) != row.recipe:
-            raise ValueError(f"the rows of {row.method} were made with different settings")
+            raise MismatchError(f"the rows of {row.method} were made with different settings")
         if (row.method, row.seed) in seen:
-            raise ValueError(f"scene {row.seed} comes twice with {row.method}")
+            raise MismatchError(f"scene {row.seed} comes twice with {row.method}")
         seen.add((row.method, row.seed))
 
 
@@ -174,5 +176,5 @@ def _whole(path: Path) -> tuple[list[str], int]:
     end = text.rfind(b"\n") + 1
     torn, head = text[end:], HEAD.encode()
     if not (torn.startswith(head) or head.startswith(torn)):
-        raise ValueError(f"{path} is no file of rows of zerocon bench")
+        raise ForeignFileError(f"{path} is no file of rows of zerocon bench")
     return text[:end].decode(errors="replace").splitlines(), end

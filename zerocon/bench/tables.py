@@ -12,6 +12,7 @@ import numpy as np
 
 from zerocon.bench.cases import KINDS
 from zerocon.bench.rows import Row
+from zerocon.errors import CommandError
 
 REFERENCE = "default"  # the method that others are measured against
 RESAMPLES = 2000  # of the bootstrap: moves the ends of an interval by about a fortieth of it
@@ -89,7 +90,7 @@ def by_kind(rows: Sequence[Row], method: str) -> Table:
     """One method's means for every kind of edit; ``ValueError`` if it has no rows."""
     methods = _by_method(rows)
     if method not in methods:
-        raise ValueError(f"there are no rows of {method}; there are: {', '.join(methods)}")
+        raise CommandError(f"there are no rows of {method}; there are: {', '.join(methods)}")
     part = methods[method]
     kinds = [(kind, [row for row in part if row.kind == kind]) for kind in KINDS]
     lines = [_line(kind, some) for kind, some in kinds if some]

@@ -19,6 +19,7 @@ from zerocon.bench.methods import pick
 from zerocon.bench.rows import Recipe, Row, differing, digest
 from zerocon.bench.sources import Asked, Batch, Source
 from zerocon.bench.verdicts import judge
+from zerocon.errors import MismatchError
 from zerocon.images import sheet
 
 if TYPE_CHECKING:
@@ -72,11 +73,11 @@ class Comparison:
         recipes: dict[str, str] = {}
         for row in rows:
             if others := differing(row.setup, self.setup):
-                raise ValueError(f"the rows there are of another run: other {', '.join(others)}")
+                raise MismatchError(f"the rows there are of another run: other {', '.join(others)}")
             if row.method not in recipes:
                 recipes[row.method] = self.recipe(row.method).hash
             if row.recipe != recipes[row.method]:
-                raise ValueError(f"the rows of {row.method} there were made with other settings")
+                raise MismatchError(f"the rows of {row.method} there were made with other settings")
 
     def work(self, cases: Iterable[Case], rows: Iterable[Row] = ()) -> Work:
         """What is left to do: the cases, each with the methods whose row is not there yet."""

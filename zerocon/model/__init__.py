@@ -9,7 +9,7 @@ import torch
 from PIL.Image import Image
 
 from zerocon.diffusion import Schedule
-from zerocon.errors import MissingError
+from zerocon.errors import NoDeviceError, SettingError
 from zerocon.observation import Conditioning
 from zerocon.settings import Settings
 from zerocon.shapes import Latents, Pixels, Tokens
@@ -74,7 +74,7 @@ def load(
     where = pick_device(device)
     kind = pick_dtype(dtype, where)
     if prediction is not None and prediction not in PREDICTIONS:
-        raise ValueError(f'no prediction "{prediction}"; there are: {", ".join(PREDICTIONS)}')
+        raise SettingError(f'no prediction "{prediction}"; there are: {", ".join(PREDICTIONS)}')
     return StableDiffusion.load(
         find(name), name, where, kind, captioner=captioner, clip=clip, prediction=prediction
     )
@@ -90,10 +90,10 @@ def pick_device(device: str | None) -> torch.device:
     try:
         wanted = torch.device(device)
     except RuntimeError:
-        raise ValueError(f'no device "{device}"; there are: {names}') from None
+        raise SettingError(f'no device "{device}"; there are: {names}') from None
     many = torch.cuda.device_count() if wanted.type == "cuda" else 1
     if not there.get(wanted.type) or (wanted.index or 0) >= many:
-        raise MissingError(f'device "{device}" is not on this machine; there are: {names}')
+        raise NoDeviceError(f'device "{device}" is not on this machine; there are: {names}')
     return wanted
 
 
@@ -102,5 +102,5 @@ def pick_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
     if dtype is None:
         return torch.float32 if device.type == "cpu" else torch.float16
     if dtype not in DTYPES:
-        raise ValueError(f'no dtype "{dtype}"; there are: {", ".join(DTYPES)}')
+        raise SettingError(f'no dtype "{dtype}"; there are: {", ".join(DTYPES)}')
     return DTYPES[dtype]

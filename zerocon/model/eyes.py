@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from PIL.Image import Image
 
-from zerocon.errors import MissingError
-from zerocon.model.folder import find_part, hush
+from zerocon.errors import MissingError, NoModelError
+from zerocon.model.folder import find_part, hush, reading
 from zerocon.settings import DEFAULT_CAPTIONER, DEFAULT_CLIP
 
 
@@ -59,13 +59,14 @@ def load_captioner(beside: Path, name: str | None, device: torch.device) -> Capt
     try:
         folder = own if own.is_dir() and name is None else find_part(name or DEFAULT_CAPTIONER)
     except MissingError as error:
-        raise MissingError(f"{error}, or describe the picture yourself: --caption") from None
-    return Captioner(
-        BlipForConditionalGeneration.from_pretrained(folder),
-        AutoTokenizer.from_pretrained(folder),
-        BlipImageProcessorPil.from_pretrained(folder),
-        device,
-    )
+        raise NoModelError(f"{error}, or describe the picture yourself: --caption") from None
+    with reading(str(folder)):
+        return Captioner(
+            BlipForConditionalGeneration.from_pretrained(folder),
+            AutoTokenizer.from_pretrained(folder),
+            BlipImageProcessorPil.from_pretrained(folder),
+            device,
+        )
 
 
 def load_clip(beside: Path, name: str | None, device: torch.device) -> Clip | None:
@@ -81,9 +82,10 @@ def load_clip(beside: Path, name: str | None, device: torch.device) -> Clip | No
         if name is not None:  # asked for by name: its absence is an error, not a choice
             raise
         return None
-    return Clip(
-        CLIPModel.from_pretrained(folder),
-        AutoTokenizer.from_pretrained(folder),
-        CLIPImageProcessorPil.from_pretrained(folder),
-        device,
-    )
+    with reading(str(folder)):
+        return Clip(
+            CLIPModel.from_pretrained(folder),
+            AutoTokenizer.from_pretrained(folder),
+            CLIPImageProcessorPil.from_pretrained(folder),
+            device,
+        )

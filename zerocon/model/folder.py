@@ -5,16 +5,26 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
-from zerocon.errors import MissingError
+from zerocon.errors import (
+    ModelKindError,
+    NoModelError,
+    PickleRefusedError,
+    ZeroconError,
+    classify,
+)
 from zerocon.model.kinds import require_pipeline, require_scheduler
 
 NETWORKS = ("unet", "vae", "text_encoder")
 PARTS = (*NETWORKS, "tokenizer", "scheduler")
+WORDS = ("tokenizer.json", "vocab.json")
 PICKLES = (".ckpt", ".bin", ".pt", ".pth")
 INCLUDE, EXCLUDE = ("*.json", "*.txt", "*.safetensors"), ("safety*",)  # files worth getting
 
@@ -32,14 +42,14 @@ def find(name: str) -> Path:
     instead = "or use the embedded model: --model mini"
     folder = Path(name).expanduser()
     if folder.suffix.lower() in PICKLES and not folder.is_dir():
-        raise ValueError(_converting(folder))
+        raise PickleRefusedError(_converting(folder))
     if folder.suffix.lower() == ".safetensors":
         if not folder.is_file():
-            raise MissingError(f"there is no file {name}; {instead}")
+            raise NoModelError(f"there is no file {name}; {instead}")
         return folder
     if folder.is_dir():
         if not (folder / "model_index.json").is_file():
-            raise MissingError(f"{name} is no diffusers folder (no model_index.json); {instead}")
+            raise NoModelError(f"{name} is no diffusers folder (no model_index.json); {instead}")
         return folder
     return _cached(name, "model_index.json", f", {instead}")
 
@@ -61,17 +71,21 @@ def read(
     from transformers import CLIPTextModel, CLIPTokenizer
 
     hush()
-    require_pipeline(name, _class_name(folder / "model_index.json"))
+    with reading(name):
+        require_pipeline(name, _class_name(folder / "model_index.json"))
     for part in PARTS:
         if not (folder / part).is_dir():
-            raise MissingError(f"{name} is not complete: there is no {part} in {folder}")
+            raise NoModelError(f"{name} is not complete: there is no {part} in {folder}")
+    if not any((folder / "tokenizer" / file).is_file() for file in WORDS):
+        # transformers would take it for a language without words
+        raise NoModelError(f"{name} is not complete: the tokenizer has no {' or '.join(WORDS)}")
     for part in NETWORKS:
         pickles = sorted((folder / part).glob("*.bin"))
         if pickles and not any((folder / part).glob("*.safetensors")):
-            raise ValueError(_converting(pickles[0]))
+            raise PickleRefusedError(_converting(pickles[0]))
     told = {} if prediction is None else {"prediction_type": prediction}
     safe: dict[str, Any] = {"use_safetensors": True}  # or a pickle beside them may be taken
-    try:
+    with reading(name):
         require_scheduler(name, _class_name(folder / "scheduler" / "scheduler_config.json"))
         return {
             "unet": UNet2DConditionModel.from_pretrained(
@@ -84,9 +98,20 @@ def read(
             "tokenizer": CLIPTokenizer.from_pretrained(folder / "tokenizer"),
             "scheduler": DDIMScheduler.from_pretrained(folder / "scheduler", **told),
         }
-    except OSError as error:
-        reason = str(error).splitlines()[0]
-        raise MissingError(f"{name} is not complete: {reason}") from error
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Let what libraries raise over files of ``name`` leave as an error of ours, in one line."""
+    try:
+        yield
+    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+        if classify(error) not in (ZeroconError, None):  # ours already, or no fault of the files
+            raise
+        reason = str(error).strip().partition("\n")[0]
+        if isinstance(error, OSError | SafetensorError):
+            raise NoModelError(f"{name} is not complete: {reason}") from error
+        raise ModelKindError(f"{name} is damaged: {reason}") from error
 
 
 def is_hub_id(name: str) -> bool:
@@ -126,13 +151,13 @@ def _cached(name: str, file: str, more: str) -> Path:
     from huggingface_hub import try_to_load_from_cache
 
     if not is_hub_id(name):
-        raise MissingError(
+        raise NoModelError(
             f'no model "{name}": give mini, a diffusers folder, a .safetensors file, or a hub id '
             "such as owner/name"
         )
     cached = try_to_load_from_cache(name, file)
     if isinstance(cached, str | os.PathLike):
         return Path(cached).parent
-    raise MissingError(
+    raise NoModelError(
         f"{name} is not on this machine; get it with: zerocon models pull {name}{more}"
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from zerocon.errors import MissingError
+from zerocon.errors import CommandError, MissingError, ModelKindError, NoModelError
 from zerocon.model.folder import EXCLUDE, INCLUDE, PARTS, find, find_part, is_hub_id
 from zerocon.model.kinds import require_pipeline
 from zerocon.model.single import Single
@@ -60,14 +60,14 @@ def pull(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError
 
     if not is_hub_id(name):
-        raise ValueError(f'"{name}" is no hub id such as owner/name')
+        raise CommandError(f'"{name}" is no hub id such as owner/name')
     try:
         folder = snapshot_download(
             name, allow_patterns=list(INCLUDE), ignore_patterns=list(EXCLUDE)
         )
     except (OSError, HfHubHTTPError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise MissingError(f"cannot get {name}: {reason}") from error
+        raise NoModelError(f"cannot get {name}: {reason}") from error
     verify(name)
     return Path(folder)
 
@@ -85,7 +85,7 @@ def verify(name: str) -> list[Path]:
     faults = [f"{file.relative_to(place)} {fault}" for file in files if (fault := _fault(file))]
     if faults:
         again = f"; get it with: zerocon models pull {name}" if is_hub_id(name) else ""
-        raise MissingError(f"{name} is not whole: {', '.join(faults)}{again}")
+        raise NoModelError(f"{name} is not whole: {', '.join(faults)}{again}")
     return files
 
 
@@ -98,7 +98,7 @@ def _place(name: str) -> Path:
             raise
         folder = find_part(name)
         if not _use(folder):
-            raise ValueError(f"{name} is nothing that zerocon uses") from None
+            raise ModelKindError(f"{name} is nothing that zerocon uses") from None
         return folder
 
 

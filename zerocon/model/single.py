@@ -18,8 +18,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from zerocon.errors import MissingError
-from zerocon.model.folder import find_part, hush
+from zerocon.errors import CommandError, MissingError, ModelKindError, NoModelError
+from zerocon.model.folder import find_part, hush, reading
 from zerocon.model.kinds import NOISE, UNDERSTOOD
 from zerocon.settings import DEFAULT_CLIP
 
@@ -56,13 +56,13 @@ class Single:
                 shapes = {key: tuple(weights.get_slice(key).get_shape()) for key in weights.keys()}
                 metadata = weights.metadata() or {}
         except (SafetensorError, OSError) as error:
-            raise ValueError(f"cannot read {file} as a checkpoint: {error}") from error
+            raise ModelKindError(f"cannot read {file} as a checkpoint: {error}") from error
         for beginning, family in OTHERS.items():
             if any(key.removeprefix(UNET).startswith(beginning) for key in shapes):
-                raise ValueError(f"{file} is {family}; {UNDERSTOOD}".replace(",;", ";"))
+                raise ModelKindError(f"{file} is {family}; {UNDERSTOOD}".replace(",;", ";"))
         for prefix, part in PARTS.items():
             if not any(key.startswith(prefix) for key in shapes):
-                raise ValueError(
+                raise ModelKindError(
                     f"{file} is no whole Stable Diffusion checkpoint: no {part} ({prefix}*) in it"
                 )
         return cls(file, shapes, metadata)
@@ -90,7 +90,7 @@ class Single:
             is_v = re.search(r"""parameterization:\s*["']?v\b""", beside.read_text())
             return "v_prediction" if is_v else "epsilon"
         if self.second and not said.startswith("eps"):
-            raise ValueError(
+            raise CommandError(
                 f"{self.file} does not say what it predicts; add --prediction epsilon (as the "
                 "512 px models of 2.x do) or --prediction v_prediction (the 768 px ones)"
             )
@@ -192,19 +192,20 @@ def read(
             (Path(folder) / part).mkdir()
             (Path(folder) / part / "config.json").write_text(json.dumps(config))
         here: dict[str, Any] = {"config": folder, "local_files_only": True, "torch_dtype": dtype}
-        parts = {
-            "unet": UNet2DConditionModel.from_single_file(
-                single.weights(UNET), subfolder="unet", **here
-            ),
-            "vae": AutoencoderKL.from_single_file(single.weights(VAE), subfolder="vae", **here),
-            "text_encoder": create_diffusers_clip_model_from_ldm(
-                CLIPTextModel, single.weights(TEXT), subfolder="text_encoder", **here
-            ),
-        }
+        with reading(name):
+            parts = {
+                "unet": UNet2DConditionModel.from_single_file(
+                    single.weights(UNET), subfolder="unet", **here
+                ),
+                "vae": AutoencoderKL.from_single_file(single.weights(VAE), subfolder="vae", **here),
+                "text_encoder": create_diffusers_clip_model_from_ldm(
+                    CLIPTextModel, single.weights(TEXT), subfolder="text_encoder", **here
+                ),
+            }
     for part, network in parts.items():
         lacking = [name for name, weight in network.named_parameters() if weight.is_meta]
         if lacking:
-            raise MissingError(f"{name} is not complete: there is no {lacking[0]} for the {part}")
+            raise NoModelError(f"{name} is not complete: there is no {lacking[0]} for the {part}")
     end = "ztsnr" in single.shapes  # the mark that trainers leave for zero terminal SNR
     spaced = {"rescale_betas_zero_snr": end, "timestep_spacing": "trailing" if end else "leading"}
     scheduler = DDIMScheduler(**NOISE, **spaced, prediction_type=prediction)
@@ -221,7 +222,7 @@ def _tokenizer(single: Single) -> Any:
         length = single.text()["max_position_embeddings"]
         return CLIPTokenizer.from_pretrained(folder, model_max_length=length, **said)
     except (MissingError, OSError):
-        raise MissingError(
+        raise NoModelError(
             f"{single.file} needs the tokenizer of {DEFAULT_CLIP}; get it with: "
             f"zerocon models pull {DEFAULT_CLIP}"
         ) from None

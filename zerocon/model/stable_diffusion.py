@@ -14,9 +14,10 @@ from PIL.Image import Image
 
 from zerocon.attention import checkpoint
 from zerocon.diffusion import Schedule
+from zerocon.errors import SettingError
 from zerocon.evaluations import count
 from zerocon.model.eyes import Captioner, Clip, load_captioner, load_clip
-from zerocon.model.folder import read
+from zerocon.model.folder import read, reading
 from zerocon.model.kinds import require_networks
 from zerocon.model.single import read as read_single
 from zerocon.observation import Conditioning, Ids
@@ -144,7 +145,7 @@ class StableDiffusion:
         config, known = self.scheduler.config, self.scheduler.alphas_cumprod
         most = config.num_train_timesteps - 1
         if not 1 <= steps <= most:
-            raise ValueError(f"steps must be between 1 and {most} for {self.name}, not {steps}")
+            raise SettingError(f"steps must be between 1 and {most} for {self.name}, not {steps}")
         own = int(config.timestep_spacing == "linspace")  # its first time is level 0, the picture's
         self.scheduler.set_timesteps(steps + own)
         spaced = self.scheduler.timesteps[: steps + own]  # rounding may append one before time 0
@@ -219,4 +220,5 @@ def _spoken(row: list[int], end: int) -> Ids:
 def _measured(folder: Path) -> Settings:
     """Defaults lying with the weights, measured on them, over the papers'."""
     file = folder / "zerocon.json"
-    return Settings().overlay(json.loads(file.read_text())) if file.is_file() else Settings()
+    with reading(str(file)):
+        return Settings().overlay(json.loads(file.read_text())) if file.is_file() else Settings()

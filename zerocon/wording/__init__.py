@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 
+from zerocon.errors import WishError
 from zerocon.wording import removing, rewriting
 from zerocon.wording.lexicon import CATEGORIES, grammar, starts, words
 from zerocon.wording.phrases import Part, joined_start, parse, phrase_start, subject
@@ -65,20 +66,20 @@ def understand(
     Raises ValueError when nothing is asked for or nothing would change.
     """
     if to is not None and to_caption is not None:
-        raise ValueError("to and to_caption both say what is wanted: give one of them")
+        raise WishError("to and to_caption both say what is wanted: give one of them")
     unchanged = leave(caption)
     caption, warnings = unchanged.caption, list(unchanged.warnings)
     if to_caption is not None:
         if source is not None:
-            raise ValueError("to_caption says it all: leave out source")
+            raise WishError("to_caption says it all: leave out source")
         if not to_caption.strip():
-            raise ValueError("to_caption is empty; describe the wanted picture")
+            raise WishError("to_caption is empty; describe the wanted picture")
         return Wording(caption, *_between(caption, " ".join(to_caption.split())), tuple(warnings))
     if to is None:
-        raise ValueError("say what is wanted: to (a phrase) or to_caption (a sentence)")
+        raise WishError("say what is wanted: to (a phrase) or to_caption (a sentence)")
     for asked in (to, source or ""):
         if asked.strip() and not parse(asked):
-            raise ValueError(f"{asked.strip()!r} names nothing; say a thing, a place, a style ...")
+            raise WishError(f"{asked.strip()!r} names nothing; say a thing, a place, a style ...")
     if to.strip():
         target, changes = _rewrite(caption, parse(to), source, see, warnings)
     elif source and source.strip():
@@ -86,9 +87,9 @@ def understand(
         target, changes = removal.caption, [_change(removal)]
         warnings += removal.warnings
     else:
-        raise ValueError("nothing to add and nothing to remove: to is empty, so name a source")
+        raise WishError("nothing to add and nothing to remove: to is empty, so name a source")
     if not changes:
-        raise ValueError(f"nothing to do: the caption already says {to.strip()!r}")
+        raise WishError(f"nothing to do: the caption already says {to.strip()!r}")
     return Wording(caption, target, tuple(changes), tuple(dict.fromkeys(warnings)))
 
 
@@ -142,7 +143,7 @@ def _between(caption: str, wanted: str) -> tuple[str, tuple[Change, ...]]:
     """
     before, after = _content(caption), _content(wanted)
     if [w for w, _ in before] == [w for w, _ in after]:
-        raise ValueError("nothing to do: both captions say the same")
+        raise WishError("nothing to do: both captions say the same")
     if not before or not after:
         return wanted, (Change("caption", caption, wanted),)
     matcher = SequenceMatcher(None, [w for w, _ in before], [w for w, _ in after], autojunk=False)

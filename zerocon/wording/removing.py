@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from zerocon.errors import WishError
 from zerocon.wording import lexicon
 from zerocon.wording.lexicon import grammar, starts, words
 from zerocon.wording.phrases import joined_start, parse, phrase_start, style_at, subject
@@ -16,7 +17,7 @@ def remove(caption: str, source: str) -> Step:
     text = words(caption)
     found = locate(text, source)
     if found is None:
-        raise ValueError(f"the caption does not mention {source!r}, so it cannot be removed")
+        raise WishError(f"the caption does not mention {source!r}, so it cannot be removed")
     start, end = found
     meaning = parse(source)[0]
     if (style := style_at(text, start)) and text[style.end : style.end + 1] == ["of"]:
@@ -64,7 +65,7 @@ def _remove_subject(caption: str, start: int, end: int) -> Step:
             break
         rest += step
     if rest >= len(text):
-        raise ValueError(f"without {' '.join(text[start:end])!r} the caption says nothing")
+        raise WishError(f"without {' '.join(text[start:end])!r} the caption says nothing")
     before = start - (start > 0 and text[start - 1] in grammar("determiners", "numbers"))
     gone = " ".join(text[start:end])
     return Step(cut(caption, before, rest), "added", gone, "")

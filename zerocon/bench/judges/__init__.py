@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from zerocon.bench.judges.network import SIZE, Classifiers
-from zerocon.errors import MissingError
+from zerocon.errors import NoModelError
 from zerocon.world import VALUES
 
 WEIGHTS = Path(__file__).parent / "judges.safetensors"
@@ -46,7 +46,7 @@ def load(path: Path = WEIGHTS, device: str = "cpu") -> Judges:
     from safetensors.torch import load_file
 
     if not path.is_file():
-        raise MissingError(f"there are no judges at {path}; train them with: zerocon train mini")
+        raise NoModelError(f"there are no judges at {path}; train them with: zerocon train mini")
     network = Classifiers()
     network.load_state_dict(load_file(path), strict=False)  # counters of batches are not kept
     return Judges(network.to(device))

@@ -1,0 +1,45 @@
+"""``zerocon errors``: what each error means, and what to do about it."""
+
+from __future__ import annotations
+
+from inspect import getdoc
+
+import click
+
+from zerocon.errors import KNOWN, ZeroconError
+
+from . import options, report
+
+HEAD = """# Errors
+
+What zerocon says when it cannot do something ends in an id that stays the same from version to
+version. `zerocon errors ID` explains one, and `zerocon errors` prints this page. Exit codes are 0
+(done), 2 (a mistake in the command or the picture, or no memory or space), 3 (a model, device or
+package that is not here) and 130 (interrupted); a traceback, with exit code 1, is a bug.
+"""
+
+
+@click.command("errors")
+@click.argument("id", required=False)
+@options.form
+@options.talk
+def command(id: str | None, form: str) -> None:
+    """Explain the error ID, or all of them."""
+    if id and id.upper() not in KNOWN:
+        raise click.UsageError(f'no error "{id}"; `zerocon errors` lists them')
+    chosen = [KNOWN[id.upper()]] if id else list(KNOWN.values())
+    text = "\n".join([*([] if id else [HEAD]), *map(_section, chosen)])
+    facts = [{"id": each.id, "exit_code": each.code, **_said(each)} for each in chosen]
+    report.tell(form, text.rstrip(), {"schema": "zerocon.errors/1", "errors": facts})
+
+
+def _said(kind: type[ZeroconError]) -> dict[str, str]:
+    """A class's docstring: the first line, and all below it."""
+    title, _, text = (getdoc(kind) or "").partition("\n\n")
+    return {"title": title.rstrip("."), "text": text.replace("``", "`")}
+
+
+def _section(kind: type[ZeroconError]) -> str:
+    said = _said(kind)
+    own = f"In Python: `zerocon.errors.{kind.__name__}`. Exit code: {kind.code}."
+    return f"## {kind.id}: {said['title']}\n\n{said['text']}\n\n{own}\n"

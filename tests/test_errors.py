@@ -1,0 +1,85 @@
+"""Ids, the classes behind them, and the page that explains them."""
+
+from __future__ import annotations
+
+import errno
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from zerocon import errors
+from zerocon.cli import main
+
+PAGE = Path(__file__).parent.parent / "docs" / "errors.md"
+
+
+def test_the_page_says_what_the_classes_say() -> None:
+    done = CliRunner().invoke(main, ["errors"])
+    assert (done.exit_code, done.stdout) == (0, PAGE.read_text())
+
+
+def test_every_error_has_an_id_of_its_own_a_title_and_advice() -> None:
+    classes = {
+        each for each in vars(errors).values() if isinstance(each, type) and "id" in vars(each)
+    }
+    assert len(classes) == len(errors.KNOWN)
+    assert list(errors.KNOWN) == sorted(errors.KNOWN)
+    for name, kind in errors.KNOWN.items():
+        assert re.fullmatch(r"ZC-E\d{3}", name)
+        title, _, advice = (kind.__doc__ or "").partition("\n\n")
+        assert title.endswith(".") and "\n" not in title and advice.strip()
+
+
+@pytest.mark.parametrize("name", ["ZC-E020", "zc-e020"])
+def test_one_error_is_explained(name: str) -> None:
+    said = CliRunner().invoke(main, ["errors", name]).stdout
+    assert said.startswith("## ZC-E020: The picture cannot be read\n") and said in PAGE.read_text()
+    listed = json.loads(CliRunner().invoke(main, ["errors", name, "--format", "json"]).stdout)
+    (only,) = listed["errors"]
+    assert (only["id"], only["exit_code"]) == ("ZC-E020", 2)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (errors.WishError("a"), errors.WishError),
+        (errors.NoFolderError("a"), errors.NoFolderError),
+        (OSError(errno.ENOSPC, "a"), errors.NoSpaceError),
+        (PermissionError(errno.EACCES, "a"), errors.UnwritableError),
+        (OSError(errno.EIO, "a"), errors.ZeroconError),
+        (OSError("without a number"), errors.ZeroconError),
+        (ValueError("a"), errors.ZeroconError),
+        (MemoryError(), errors.OutOfMemoryError),
+        (OSError(errno.ENOMEM, "a"), errors.OutOfMemoryError),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried"), errors.OutOfMemoryError),
+        (RuntimeError("MPS backend out of memory"), errors.OutOfMemoryError),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), None),
+        (TypeError("a bug"), None),
+    ],
+)
+def test_errors_of_others_are_told_apart(error: Exception, kind: type | None) -> None:
+    assert errors.classify(error) is kind
+
+
+def test_torch_says_of_a_cpu_without_memory_what_we_expect() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 50)
+    assert errors.classify(caught.value) is errors.OutOfMemoryError
+
+
+def test_what_was_caught_before_is_caught_still() -> None:
+    for kind in errors.KNOWN.values():
+        assert (kind.code == 3) == issubclass(kind, errors.MissingError)
+    for kind, before in [
+        (errors.WishError, ValueError),
+        (errors.OutputExistsError, ValueError),
+        (errors.OutputExistsError, FileExistsError),
+        (errors.NoFolderError, ValueError),
+        (errors.NoFolderError, FileNotFoundError),
+        (errors.MissingError, RuntimeError),
+    ]:
+        assert issubclass(kind, before)
