@@ -11,8 +11,9 @@ from conftest import gradient
 import zerocon
 from zerocon import attention
 from zerocon.cli import main
+from zerocon.errors import OutOfMemoryError, classify
 from zerocon.images import fit
-from zerocon.memory import is_shortage, within
+from zerocon.memory import within
 from zerocon.settings import Settings
 
 STEPS = (
@@ -69,25 +70,10 @@ def test_other_errors_are_nobody_s_business():
     assert not told
 
 
-@pytest.mark.parametrize(
-    ("error", "short"),
-    [
-        (MemoryError(), True),
-        (torch.OutOfMemoryError("x"), True),
-        (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), True),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ..."), True),
-        (RuntimeError("expected scalar type Half"), False),
-        (ValueError("out of memory"), False),
-    ],
-)
-def test_shortages_are_told_from_mistakes(error, short):
-    assert is_shortage(error) is short
-
-
 def test_a_real_shortage_of_this_machine_is_one():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**55)
-    assert is_shortage(caught.value)
+    assert classify(caught.value) is OutOfMemoryError
 
 
 def test_what_failed_is_gone_before_it_is_tried_again():

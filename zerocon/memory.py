@@ -10,18 +10,13 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 
 from zerocon.editing import Plan
+from zerocon.errors import OutOfMemoryError, classify
 from zerocon.settings import Settings
 
 if TYPE_CHECKING:
     from zerocon.model import Model
 
 T = TypeVar("T")
-
-SAYINGS = (
-    "out of memory",
-    "can't allocate memory",
-    "Invalid buffer size",
-)  # CUDA and MPS, CPU, MPS
 
 
 def within(
@@ -40,7 +35,7 @@ def within(
         try:
             return run(settings)
         except (MemoryError, RuntimeError) as error:
-            if not is_shortage(error):
+            if classify(error) is not OutOfMemoryError:
                 raise
             remembers = settings.remember and bool(Plan.of(settings).watches)
             said = "looking at the source again instead of remembering it"
@@ -54,10 +49,3 @@ def within(
             torch.cuda.empty_cache()
         if tell is not None:
             tell(f"out of memory; {spared}")
-
-
-def is_shortage(error: BaseException) -> bool:
-    """Whether memory ran out, of whatever device."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(each in str(error) for each in SAYINGS)
