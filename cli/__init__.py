@@ -28,7 +28,7 @@ from .options import VERBOSE
 # that help costs nothing.
 COMMANDS = (
     "edit", "invert", "direction", "caption", "methods", "models",
-    "config", "completion", "errors", "bench", "train",
+    "config", "completion", "doctor", "errors", "bench", "train",
 )  # fmt: skip
 
 NO_MEMORY = "there is not enough memory, though all that can be spared was; try --fast"

@@ -337,6 +337,12 @@ def _carry_out(
     ]
 
 
+def reconstruct(picture: Image, model: Model) -> Image:
+    """What the model's autoencoder alone makes of ``picture``: the most that an edit can keep."""
+    found = fit(picture, model.size, model.multiple)
+    return unfit(model.decode(model.encode(found.pixels))[0], found.frame)
+
+
 def fingerprint(picture: Image) -> str:
     """A hash of the picture's pixels, size and mode, not of its file."""
     digest = hashlib.blake2b(f"{picture.mode} {picture.size}".encode(), digest_size=16)
