@@ -20,7 +20,7 @@ from .options import VERBOSE
 # Read from cli/<name>.py when asked for. Inside them torch is imported by the command's body, so
 # that help costs nothing.
 COMMANDS = (
-    "edit", "invert", "direction", "caption", "methods", "models",
+    "edit", "invert", "direction", "caption", "inspect", "replay", "methods", "models",
     "config", "completion", "bench", "train",
 )  # fmt: skip
 
@@ -81,8 +81,9 @@ class Front(click.Group):
 def main(ctx: click.Context, offline: bool, file: Path | None) -> None:
     """Edit a real picture by saying what should be different.
 
-    Data goes to stdout, talk to stderr. Exit codes: 0 done, 2 a mistake in the command or the
-    picture, 3 a model or device that is not here, 130 interrupted.
+    Data goes to stdout, talk to stderr. Exit codes: 0 done, 1 replay: the picture came out
+    differently, 2 a mistake in the command or the picture, 3 a model or device that is not here,
+    130 interrupted.
     """
     if offline:  # read by the Hub's library when a command's body first imports it
         os.environ["HF_HUB_OFFLINE"] = "1"

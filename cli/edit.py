@@ -50,7 +50,8 @@ def command(image: Path, **values: Any) -> None:
             picture, model=model, directions=directions, inversion=kept, settings=settings,
             announce=talk, progress=tick, witness=wanted.witness, **words,
         )  # fmt: skip
-    more = wanted.write(edited, model)
+    recipe = partial(zerocon.Recipe.of, edited, picture, model, inversion=kept)
+    more = wanted.write(edited, model, recipe)
     record = report.record(edited, image, wanted.output, words, files)
     if wanted.output != pictures.PIPE:
         report.tell(values["form"], str(wanted.output), record | more)

@@ -12,6 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from zerocon import Edit, Understanding
+    from zerocon.comparison import Comparison
     from zerocon.evaluations import Evaluations
 
 
@@ -61,6 +62,12 @@ def labels(understanding: Understanding) -> list[str]:
 def tell(form: str, human: str, record: dict[str, Any]) -> None:
     """The result on stdout."""
     click.echo(human if form == "human" else json.dumps(record, indent=2, ensure_ascii=False))
+
+
+def compared(form: str, file: Path, found: Comparison, changed: Sequence[str]) -> None:
+    """Whether ``file`` came out again, and what is not as it was, as ``zerocon.replay/1``."""
+    facts = {"schema": "zerocon.replay/1", "file": str(file), **asdict(found)}
+    tell(form, "\n".join([str(found), *changed]), {**facts, "changed": changed})
 
 
 def cost(evaluations: Evaluations) -> dict[str, float]:

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from zerocon.files import require_writable, writing
 from zerocon.formats import ENDINGS, format_of
+from zerocon.provenance import Provenance
 
 if TYPE_CHECKING:  # the command line looks at the picture before it pays for torch
     from torch import Tensor
@@ -106,12 +107,14 @@ def save_picture(
     *,
     overwrite: bool = False,
     source: Path | str | None = None,
+    provenance: Provenance | None = None,
 ) -> None:
     """Write an RGB picture, by the name's ending, whole or not at all; see ``check_output``."""
     path = check_output(path, overwrite=overwrite, source=source)
     kind = format_of(path)
+    more = provenance.within(kind.name).options(kind.name) if provenance else {}
     with writing(path, overwrite=overwrite) as temporary:
-        picture.save(temporary, format=kind.name, **kind.options)
+        picture.save(temporary, format=kind.name, **kind.options, **more)
 
 
 def sheet(pictures: Sequence[Image.Image], labels: Sequence[str], columns: int) -> Image.Image:

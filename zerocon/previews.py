@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from zerocon.files import require_writable
 from zerocon.images import Frame, save_picture, unfit
+from zerocon.provenance import Provenance
 
 if TYPE_CHECKING:
     from zerocon.editing import Step
@@ -24,10 +25,16 @@ class Previews:
     """
 
     def __init__(
-        self, folder: Path, model: Model, frame: Frame, *, overwrite: bool = False
+        self,
+        folder: Path,
+        model: Model,
+        frame: Frame,
+        *,
+        overwrite: bool = False,
+        provenance: Provenance | None = None,
     ) -> None:
         self.folder, self.model, self.frame, self.overwrite = folder, model, frame, overwrite
-        self.kept = 0
+        self.provenance, self.kept = provenance, 0
 
     def __call__(self, step: Step) -> None:
         """Keep one more; the folder is made for the first."""
@@ -35,7 +42,8 @@ class Previews:
         self.folder.mkdir(exist_ok=True)
         pixels = self.model.decode(step.clean if step.level else step.latents)
         path = self.folder / f"step-{self.kept:03}.png"
-        save_picture(unfit(pixels[0], self.frame), path, overwrite=self.overwrite)
+        picture, more = unfit(pixels[0], self.frame), self.provenance
+        save_picture(picture, path, overwrite=self.overwrite, provenance=more)
 
 
 def check_folder(folder: Path, *, overwrite: bool = False, source: Path | None = None) -> Path:
