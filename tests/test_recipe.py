@@ -22,7 +22,7 @@ import zerocon
 from zerocon import provenance
 from zerocon.cli import main
 from zerocon.formats import FORMATS
-from zerocon.model.weights import fingerprint
+from zerocon.model.weights import fingerprint, folder
 from zerocon.photograph import Photograph
 from zerocon.provenance import MARKING, Provenance
 from zerocon.recipe import Recipe
@@ -336,3 +336,25 @@ def test_a_cache_that_cannot_be_is_no_error(
     monkeypatch.setenv("ZEROCON_CACHE", str(tmp_path / "file" / "cache"))
     assert fingerprint(weights) == first
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("platform", "environment", "expected"),
+    [
+        ("linux", {"ZEROCON_CACHE": "own", "XDG_CACHE_HOME": "xdg"}, "own"),
+        ("linux", {"XDG_CACHE_HOME": "xdg"}, "xdg/zerocon"),
+        ("linux", {}, "home/.cache/zerocon"),
+        ("darwin", {"XDG_CACHE_HOME": "xdg"}, "home/Library/Caches/zerocon"),
+        ("win32", {"LOCALAPPDATA": "local"}, "local/zerocon/Cache"),
+    ],
+)
+def test_hashes_are_kept_where_the_system_keeps_such_things(
+    platform: str, environment: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ZEROCON_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(Path, "home", lambda: Path("home"))
+    assert folder() == Path(expected)
