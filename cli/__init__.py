@@ -27,7 +27,7 @@ from .options import VERBOSE
 # Read from cli/<name>.py when asked for. Inside them torch is imported by the command's body, so
 # that help costs nothing.
 COMMANDS = (
-    "edit", "invert", "direction", "caption", "methods", "models",
+    "edit", "invert", "direction", "caption", "inspect", "replay", "methods", "models",
     "config", "completion", "doctor", "errors", "bench", "train",
 )  # fmt: skip
 
@@ -100,9 +100,9 @@ class Front(click.Group):
 def main(ctx: click.Context, offline: bool, file: Path | None) -> None:
     """Edit a real picture by saying what should be different.
 
-    Data goes to stdout, talk to stderr. Exit codes: 0 done, 2 a mistake in the command or the
-    picture, 3 a model, device or package that is not here, 130 interrupted. Errors end in an id
-    that `zerocon errors` explains.
+    Data goes to stdout, talk to stderr. Exit codes: 0 done, 1 what was checked is not so (replay,
+    doctor), 2 a mistake in the command or the picture, 3 a model, device or package that is not
+    here, 130 interrupted. Errors end in an id that `zerocon errors` explains.
     """
     if offline:  # read by the Hub's library when a command's body first imports it
         os.environ["HF_HUB_OFFLINE"] = "1"

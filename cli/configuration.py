@@ -24,7 +24,8 @@ FILE, PREFIX, META = "zerocon.toml", "ZEROCON_", "zerocon.configuration"
 LISTENING = ("edit", "invert", "direction", "caption")
 KEYS = (
     "model", "device", "dtype", "prediction", "captioner", "clip", "offload", "tile",
-    "preset", "fast", *(each.name for each in fields(Settings)), "keep-gps", "format", "quiet",
+    "preset", "fast", *(each.name for each in fields(Settings)),
+    "keep-gps", "metadata", "format", "quiet",
 )  # fmt: skip
 RANKS = (ParameterSource.DEFAULT_MAP, ParameterSource.ENVIRONMENT, ParameterSource.COMMANDLINE)
 

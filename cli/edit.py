@@ -52,9 +52,9 @@ def command(image: Path, **values: Any) -> None:
     with progress("Editing", options.hushed()) as tick:
         asked |= {"announce": talk, "progress": tick, "witness": wanted.witness}
         edited = zerocon.edit(photograph.picture, model=model, warn=wanted.warn, **asked)
-    more = wanted.write(edited, model)
+    recipe = partial(zerocon.Recipe.of, edited, photograph.picture, model, inversion=kept)
+    more = wanted.write(edited, model, recipe)
     about = (edited.understanding, edited.settings, model.name, edited.evaluations)
     record = report.record(*about, image, wanted.output, values)
     if wanted.output != pictures.PIPE:
         report.tell(values["form"], str(wanted.output), record | more)
-    return None

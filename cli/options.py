@@ -26,7 +26,7 @@ from zerocon.settings import (
 from . import configuration
 
 if TYPE_CHECKING:
-    from zerocon import Model
+    from zerocon import Model, Recipe
 
 VERBOSE = "zerocon.verbose"  # in the context's meta, where the group finds it after an error
 QUIET = "zerocon.quiet"
@@ -126,6 +126,25 @@ def load(values: Mapping[str, Any]) -> Model:
         model.offload()
     if values["tile"]:
         model.tile()
+    return model
+
+
+def load_again(values: Mapping[str, Any], recipe: Recipe) -> Model:
+    """The model of a recipe, in what the ``again`` options do not say otherwise."""
+    import zerocon
+
+    try:
+        model: Model = zerocon.load(
+            values["model"] or recipe.model,
+            device=values["device"] or recipe.device,
+            dtype=values["dtype"] or recipe.dtype,
+            clip=values["clip"],
+            prediction=recipe.prediction,
+        )
+    except zerocon.MissingError as error:
+        said = "" if values["model"] else "; or say where the recipe's model is: --model"
+        raise zerocon.MissingError(f"{error}{said}") from None
+    recipe.require_model(model)
     return model
 
 
@@ -229,6 +248,24 @@ weights = together(
         help="Keep networks in the computer's memory until they are called; for small GPUs.",
     ),
     click.option("--tile", is_flag=True, help="Encode and decode in tiles; seams are blended."),
+)
+
+again = together(
+    click.option(
+        "--direction",
+        "directions",
+        type=click.Path(path_type=Path),
+        multiple=True,
+        metavar="FILE",
+        help="One that the edit went along; the recipe knows its weight.",
+    ),
+    click.option(
+        "--inversion", type=click.Path(path_type=Path), help="The one that the edit was given."
+    ),
+    click.option("--model", metavar="NAME", help="Where the weights are. [default: the recipe's]"),
+    click.option("--device", metavar="NAME", help="Compute elsewhere. [default: the recipe's]"),
+    click.option("--dtype", metavar="NAME", help="Compute in another. [default: the recipe's]"),
+    click.option("--clip", metavar="NAME", help="CLIP model, where one was given."),
 )
 
 steps = click.option("--steps", type=int, help=f"Steps from noise to picture. {_default('steps')}")

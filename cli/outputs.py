@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
@@ -15,11 +15,14 @@ from . import options, pictures, report
 from .naming import name_output
 
 if TYPE_CHECKING:
-    from zerocon import Edit, Model
+    from zerocon import Edit, Model, Recipe
     from zerocon.editing import Step
     from zerocon.formats import Format
     from zerocon.photograph import Photograph
     from zerocon.previews import Previews
+    from zerocon.provenance import Provenance
+
+LEVELS = ("full", "minimal", "none")
 
 asked = options.together(
     click.option(
@@ -30,6 +33,15 @@ asked = options.together(
     ),
     options.overwrite,
     click.option("--keep-gps", is_flag=True, help="Keep where the picture was taken, in its EXIF."),
+    click.option(
+        "--metadata",
+        type=click.Choice(LEVELS),
+        default=LEVELS[0],
+        show_default=True,
+        help="What the picture's file says of how it was made: its recipe, for `zerocon inspect` "
+        "and `replay`, and IPTC's marking of pictures made in part by a network; the marking "
+        "alone; or nothing.",
+    ),
     click.option("--compare", type=click.Path(path_type=Path), help="Also save both side by side."),
     click.option(
         "--explain",
@@ -59,6 +71,7 @@ class Outputs:
     explain: Path | None
     steps_dir: Path | None
     overwrite: bool
+    metadata: str
     warnings: tuple[str, ...] = ()
     steps: list[Step] = field(default_factory=list)
     previews: Previews | None = None
@@ -68,7 +81,7 @@ class Outputs:
         cls, image: Path, photograph: Photograph, wish: str, values: Mapping[str, Any]
     ) -> Outputs:
         """What the options ask for, if all of it can be written."""
-        names = ("compare", "explain", "steps_dir", "overwrite")
+        names = ("compare", "explain", "steps_dir", "overwrite", "metadata")
         output = values["output"] or name_output(pictures.beside(image), wish)
         if output == pictures.PIPE and (form := values["form"]).startswith("json"):
             raise click.UsageError(
@@ -117,12 +130,17 @@ class Outputs:
 
     def begin(self, model: Model) -> None:
         """Know the model that the steps to come are of."""
+        if self.metadata == "full":
+            model.fingerprint()  # files that cannot be read are found before time is spent
         if self.steps_dir:
             from zerocon.images import fit
             from zerocon.previews import Previews
 
             frame = fit(self.photograph.picture, model.size, model.multiple).frame
-            self.previews = Previews(self.steps_dir, model, frame, overwrite=self.overwrite)
+            marking = self.provenance()  # the recipe is whole when the edit is
+            self.previews = Previews(
+                self.steps_dir, model, frame, overwrite=self.overwrite, provenance=marking
+            )
 
     def warn(self, said: str) -> None:
         """Pass a warning on, and keep it for the record."""
@@ -139,17 +157,31 @@ class Outputs:
         if self.previews:
             self.previews(step)
 
-    def write(self, edited: Edit, model: Model) -> dict[str, Any]:
+    def provenance(self, recipe: Callable[[], Recipe] | None = None) -> Provenance | None:
+        """What the files say of how they were made, as far as it was asked for."""
+        from zerocon.provenance import Provenance
+
+        if self.metadata == "none":
+            return None
+        return Provenance(recipe().to_json() if recipe and self.metadata == "full" else None)
+
+    def write(self, edited: Edit, model: Model, recipe: Callable[[], Recipe]) -> dict[str, Any]:
         """Write all files but the previews; what there is to record beside the edit."""
         from zerocon import plots
         from zerocon.images import save_picture, sheet
 
-        picture = self.photograph.picture
-        save = partial(save_picture, overwrite=self.overwrite)
+        picture, whole = self.photograph.picture, self.provenance(recipe)
+        said = whole and whole.within(self.kind.name)
+        if said != whole:
+            self.warnings += (f"as {self.kind.name}, the recipe is too long, and left out",)
+            report.warn(self.warnings[-1:])
+        save = partial(save_picture, overwrite=self.overwrite, provenance=whole)
         if self.output == pictures.PIPE:
-            pictures.send(self.photograph.encode(edited.picture, self.kind))
+            pictures.send(self.photograph.encode(edited.picture, self.kind, said))
         else:
-            self.photograph.save(edited.picture, self.output, overwrite=self.overwrite)
+            self.photograph.save(
+                edited.picture, self.output, overwrite=self.overwrite, provenance=said
+            )
         if self.compare:
             labels = report.labels(edited.understanding)
             save(sheet([picture, edited.picture], labels, 2), self.compare)

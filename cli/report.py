@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from zerocon import Settings, Understanding
+    from zerocon.comparison import Comparison
     from zerocon.evaluations import Evaluations
     from zerocon.forecast import Forecast
 
@@ -65,6 +66,12 @@ def tell(form: str, human: str, record: dict[str, Any]) -> None:
     if form in indent:
         human = json.dumps(record, indent=indent[form], ensure_ascii=False)
     click.echo(human)
+
+
+def compared(form: str, file: Path, found: Comparison, changed: Sequence[str]) -> None:
+    """Whether ``file`` came out again, and what is not as it was, as ``zerocon.replay/1``."""
+    facts = {"schema": "zerocon.replay/1", "file": str(file), **asdict(found)}
+    tell(form, "\n".join([str(found), *changed]), {**facts, "changed": changed})
 
 
 def cost(evaluations: Evaluations) -> dict[str, float]:

@@ -21,8 +21,11 @@ def seeds() -> None:
 
 
 @pytest.fixture(autouse=True)
-def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test depends on the user's model, and none may ask the network for weights."""
+def own_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """No test depends on the user's model or cache, and none may ask the network for weights."""
+    monkeypatch.setenv("ZEROCON_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.delenv("ZEROCON_MODEL", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 

@@ -84,6 +84,7 @@ class Library:
 @pytest.fixture
 def library(monkeypatch: pytest.MonkeyPatch) -> Library:
     fake = Library()
+    monkeypatch.setenv("ZEROCON_METADATA", "minimal")  # of no real edit there is no recipe
     for name in ("load", "edit", "invert"):
         monkeypatch.setattr(zerocon, name, getattr(fake, name), raising=False)
     return fake

@@ -156,7 +156,7 @@ def test_an_edit_along_a_file_is_the_edit_by_its_words(run: Run, picture_file: P
     assert (done.exit_code, done.stdout) == (0, "cat-cat-to-dog.png\n")
     assert done.stderr == '"a cat on a bench": cat -> dog (direction); 144 sentences\n'
     run("edit", "cat.png", "--to", "dog", "--sentences", "bank")
-    assert Path("cat-cat-to-dog.png").read_bytes() == Path("cat-dog.png").read_bytes()
+    assert np.array_equal(pixels("cat-cat-to-dog.png"), pixels("cat-dog.png"))
 
 
 @pytest.mark.usefixtures("model")

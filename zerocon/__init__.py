@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from zerocon.library import Edit, Understanding, edit, invert, load
     from zerocon.model import Model
     from zerocon.photograph import Photograph
+    from zerocon.recipe import Recipe
     from zerocon.settings import Settings
 
 __version__ = "0.1.0"
@@ -30,6 +31,7 @@ _HOMES = {
     "MissingError": "errors",
     "Model": "model",
     "Photograph": "photograph",
+    "Recipe": "recipe",
     "Settings": "settings",
     "Understanding": "library",
     "edit": "library",
@@ -44,6 +46,7 @@ __all__ = [
     "MissingError",
     "Model",
     "Photograph",
+    "Recipe",
     "Settings",
     "Understanding",
     "edit",

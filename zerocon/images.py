@@ -22,6 +22,7 @@ from zerocon.errors import (
 )
 from zerocon.files import require_writable, writing
 from zerocon.formats import ENDINGS, format_of
+from zerocon.provenance import Provenance
 
 if TYPE_CHECKING:  # the command line looks at the picture before it pays for torch
     from torch import Tensor
@@ -119,11 +120,13 @@ def save_picture(
     *,
     overwrite: bool = False,
     source: Path | str | None = None,
+    provenance: Provenance | None = None,
 ) -> None:
     """Write an RGB picture, by the name's ending, whole or not at all; see ``check_output``."""
     path = check_output(path, overwrite=overwrite, source=source)
     kind, file = format_of(path), BytesIO()
-    picture.save(file, format=kind.name, **kind.options)
+    more = provenance.within(kind.name).options(kind.name) if provenance else {}
+    picture.save(file, format=kind.name, **kind.options, **more)
     with writing(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(file.getvalue())  # Pillow would not say why it cannot write
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import torch
@@ -44,7 +44,7 @@ class Understanding:
     many made it; ``similarity`` CLIP's cosines of the picture to the caption and to the target
     caption, None where there is no CLIP or the captions are the same. ``directions`` are those
     given ready-made, each with its weight: they are part of ``direction``, and the wording knows
-    nothing of them.
+    nothing of them. ``words`` are the wish itself, by the names of ``edit``'s arguments.
     """
 
     wording: Wording
@@ -53,6 +53,7 @@ class Understanding:
     similarity: tuple[float, float] | None
     warnings: tuple[str, ...]
     directions: tuple[tuple[Direction, float], ...] = ()
+    words: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -203,6 +204,7 @@ def understand(
         warnings.append("no CLIP model here: similarities are left out (--clip names one)")
     if not said.changes and settings.positions == "changed":
         warnings.append("no words say what changes: the direction is added at all positions")
+    asked = {"to": to, "source": source, "to_caption": to_caption}
     return Understanding(
         said,
         step,
@@ -210,6 +212,7 @@ def understand(
         None if likeness is None else (likeness[0], likeness[1]),
         tuple(warnings),
         tuple(directions),
+        {name: said for name, said in asked.items() if said is not None},
     )
 
 

@@ -27,6 +27,7 @@ from zerocon.errors import (
 from zerocon.files import writing
 from zerocon.formats import CLEAR, GREY, NAMED, Format, format_of
 from zerocon.images import SMALLEST, check_output
+from zerocon.provenance import Provenance, recipe_of
 
 # Others that Pillow knows are left out: some start programs (EPS), most hold no photograph.
 READ = ("PNG", "JPEG", "WEBP", "TIFF", "AVIF", "GIF", "BMP", "PPM", "JPEG2000")
@@ -60,8 +61,8 @@ class Photograph:
     pixels: its mode, its size, not turned by ``orientation`` (1..8 as in EXIF), in the colours of
     the ICC ``profile``. ``exif`` is without place (unless asked for), without the thumbnail, which
     would show the source, and with the orientation. ``encoding`` is how a file of the same
-    ``kind`` is compressed alike; ``doubts`` say in a line each what could not be read.
-    XMP, IPTC and a PNG's texts are not kept.
+    ``kind`` is compressed alike; ``doubts`` say in a line each what could not be read; ``recipe``
+    is zerocon's own, as written. Otherwise XMP, IPTC and a PNG's texts are not kept.
     """
 
     picture: Image.Image
@@ -73,6 +74,7 @@ class Photograph:
     dpi: tuple[float, float] | None = None
     encoding: Mapping[str, Any] | None = None
     doubts: tuple[str, ...] = ()
+    recipe: str | None = None
 
     @classmethod
     def read(
@@ -148,7 +150,10 @@ class Photograph:
             doubts.append(f"the colour profile is left out: {error}")
             profile = None
         picture = _turned(_seen(stored, profile), UPRIGHT.get(orientation))
-        return cls(picture, stored, kind, orientation, profile, exif, dpi, encoding, tuple(doubts))
+        return cls(
+            picture, stored, kind, orientation, profile, exif, dpi, encoding, tuple(doubts),
+            recipe_of(image),
+        )  # fmt: skip
 
     @property
     def mode(self) -> str:
@@ -191,14 +196,31 @@ class Photograph:
             under.putalpha(alpha)
         return under
 
-    def encode(self, edited: Image.Image, kind: Format) -> bytes:
-        """A file of ``kind`` with the edited picture and all that its source's file said."""
-        return self._file(self.restore(edited, kind), kind)
+    @property
+    def located(self) -> bool:
+        """Whether the EXIF data kept say where it was taken."""
+        return ExifTags.IFD.GPSInfo in _tags(self.exif)
 
-    def save(self, edited: Image.Image, path: Path | str, *, overwrite: bool = False) -> None:
+    def encode(
+        self, edited: Image.Image, kind: Format, provenance: Provenance | None = None
+    ) -> bytes:
+        """A file of ``kind`` with the edited picture and all that its source's file said.
+
+        ``provenance`` says besides how the edit was made.
+        """
+        return self._file(self.restore(edited, kind), kind, provenance)
+
+    def save(
+        self,
+        edited: Image.Image,
+        path: Path | str,
+        *,
+        overwrite: bool = False,
+        provenance: Provenance | None = None,
+    ) -> None:
         """Write ``encode``'s file, by the name's ending, whole or not at all."""
         path = check_output(path, overwrite=overwrite)
-        data = self.encode(edited, format_of(path))
+        data = self.encode(edited, format_of(path), provenance)
         with writing(path, overwrite=overwrite) as temporary:
             temporary.write_bytes(data)
 
@@ -226,13 +248,18 @@ class Photograph:
             lost.append("CMYK becomes sRGB")
         return tuple(f"as {kind.name}, {each}" for each in lost)
 
-    def _file(self, image: Image.Image, kind: Format) -> bytes:
+    def _file(
+        self, image: Image.Image, kind: Format, provenance: Provenance | None = None
+    ) -> bytes:
         more = dict(self.encoding if kind.name == self.kind and self.encoding else kind.options)
         if image.mode in GREY:
             more.pop("subsampling", None)  # of what has no colours, AVIF would make some
         if self.exif:
             more["exif"] = self.exif
-        if kind.name == "TIFF" and _is_deep(self.exif):
+        if provenance:
+            more |= provenance.options(kind.name, self.exif)
+        tags = _tags(self.exif)
+        if kind.name == "TIFF" and (ExifTags.IFD.Exif in tags or ExifTags.IFD.GPSInfo in tags):
             more["compression"] = "raw"  # Pillow compresses no TIFF with EXIF's own directories
         if self.dpi:
             more["dpi"] = self.dpi
@@ -275,10 +302,10 @@ def _exif(image: Image.Image, keep_gps: bool) -> tuple[int, bytes]:
     return orientation, exif.tobytes() if exif else b""
 
 
-def _is_deep(exif: bytes) -> bool:
+def _tags(exif: bytes) -> Image.Exif:
     said = Image.Exif()
     said.load(exif)
-    return ExifTags.IFD.Exif in said or ExifTags.IFD.GPSInfo in said
+    return said
 
 
 def _encoding(image: Image.Image, data: bytes) -> dict[str, Any] | None:

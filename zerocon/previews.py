@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from zerocon.errors import NoFolderError, OutputExistsError, OutputIsInputError, UnwritableError
 from zerocon.files import require_writable
 from zerocon.images import Frame, save_picture, unfit
+from zerocon.provenance import Provenance
 
 if TYPE_CHECKING:
     from zerocon.editing import Step
@@ -25,10 +26,17 @@ class Previews:
     """
 
     def __init__(
-        self, folder: Path, model: Model, frame: Frame, *, overwrite: bool = False
+        self,
+        folder: Path,
+        model: Model,
+        frame: Frame,
+        *,
+        overwrite: bool = False,
+        provenance: Provenance | None = None,
     ) -> None:
         self.folder, self.model, self.frame, self.overwrite = folder, model, frame, overwrite
         self.kept, self.own = 0, 0  # files of this walk, and of all walks
+        self.provenance = provenance
 
     def __call__(self, step: Step) -> None:
         """Keep one more; the folder is made for the first."""
@@ -36,8 +44,9 @@ class Previews:
         self.folder.mkdir(exist_ok=True)
         pixels = self.model.decode(step.clean if step.level else step.latents)
         path = self.folder / f"step-{self.kept:03}.png"
-        overwrite = self.overwrite or self.kept <= self.own
-        save_picture(unfit(pixels[0], self.frame), path, overwrite=overwrite)
+        overwrite, more = self.overwrite or self.kept <= self.own, self.provenance
+        picture = unfit(pixels[0], self.frame)
+        save_picture(picture, path, overwrite=overwrite, provenance=more)
         self.own = max(self.own, self.kept)
 
     def restart(self) -> None:

@@ -26,11 +26,13 @@ class Model(Protocol):
 
     Latents, tokens and eps are float32 on ``device`` whatever the network computes in; pixels are
     -1..1. ``size`` is the side of picture it was trained on, ``multiple`` what both sides of a
-    picture must be divisible by.
+    picture must be divisible by, ``prediction`` what the network was trained to predict, and
+    ``fingerprint`` a hash of its weights' files, None for a model that was made in memory.
     """
 
     name: str
     device: torch.device
+    prediction: str
     unet: torch.nn.Module
     settings: Settings
     size: int
@@ -44,6 +46,7 @@ class Model(Protocol):
     def offload(self) -> None: ...
     def tile(self) -> None: ...
     def spare(self) -> str | None: ...
+    def fingerprint(self) -> str | None: ...
     def describe(self, picture: Image) -> str: ...
     def similarity(self, picture: Image, sentences: Sequence[str]) -> list[float] | None: ...
 

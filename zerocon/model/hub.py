@@ -81,7 +81,7 @@ def verify(name: str) -> list[Path]:
     if place.is_file():
         Single.open(place)
         return [place]
-    files = _needed(place)
+    files = needed(place)
     faults = [f"{file.relative_to(place)} {fault}" for file in files if (fault := _fault(file))]
     if faults:
         again = f"; get it with: zerocon models pull {name}" if is_hub_id(name) else ""
@@ -113,7 +113,7 @@ def _use(folder: Path) -> str | None:
         return None
 
 
-def _needed(folder: Path) -> list[Path]:
+def needed(folder: Path) -> list[Path]:
     """Every file that a folder must have."""
     if not (folder / "model_index.json").is_file():
         more = ["config.json", "preprocessor_config.json"]

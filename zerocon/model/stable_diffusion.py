@@ -20,6 +20,7 @@ from zerocon.model.eyes import Captioner, Clip, load_captioner, load_clip
 from zerocon.model.folder import read, reading
 from zerocon.model.kinds import require_networks
 from zerocon.model.single import read as read_single
+from zerocon.model.weights import fingerprint
 from zerocon.observation import Conditioning, Ids
 from zerocon.settings import Settings
 from zerocon.shapes import Latents, Pixels, Tokens
@@ -45,6 +46,7 @@ class StableDiffusion:
         scheduler: Any,
         device: torch.device,
         settings: Settings | None = None,
+        place: Path | None = None,
         captioner: Callable[[], Captioner],
         clip: Callable[[], Clip | None],
     ) -> None:
@@ -52,7 +54,7 @@ class StableDiffusion:
         self.offloaded = False
         self.unet, self.vae, self.text_encoder = unet, vae, text_encoder
         self.tokenizer, self.scheduler = tokenizer, scheduler
-        self._load_captioner, self._load_clip = captioner, clip
+        self._place, self._load_captioner, self._load_clip = place, captioner, clip
         for network in (unet, vae, text_encoder):
             network.to(device).eval().requires_grad_(False)
         require_networks(name, unet, vae, scheduler)
@@ -87,6 +89,7 @@ class StableDiffusion:
             **parts,
             device=device,
             settings=Settings() if single else _measured(place),
+            place=place,
             captioner=lambda: load_captioner(beside, captioner, device),
             clip=lambda: load_clip(beside, clip, device),
         )
@@ -119,7 +122,7 @@ class StableDiffusion:
             self.text_encoder(part.to(self.device))[0].float() for part in ids.split(SENTENCES)
         ]
         spoken = tuple(_spoken(row, self.tokenizer.eos_token_id) for row in ids.tolist())
-        return Conditioning(torch.cat(parts), spoken, self._fingerprint)
+        return Conditioning(torch.cat(parts), spoken, self._encoder)
 
     def eps(self, x: Latents, t: int, tokens: Tokens) -> Latents:
         """The noise the U-Net sees in ``x`` at time ``t``, whatever it was trained to predict.
@@ -185,6 +188,10 @@ class StableDiffusion:
             return "encoding and decoding in tiles"
         return None
 
+    def fingerprint(self) -> str | None:
+        """A hash of the weights' files; None for a model that was made in memory."""
+        return self._weights
+
     def describe(self, picture: Image) -> str:
         """One sentence of the captioner about ``picture``; ``MissingError`` without one."""
         return self._captioner.describe(picture)
@@ -202,8 +209,12 @@ class StableDiffusion:
         return self._load_clip()
 
     @cached_property
-    def _fingerprint(self) -> str:
-        """Of the text encoder, in float16 so that it does not depend on the dtype in use."""
+    def _weights(self) -> str | None:
+        return None if self._place is None else fingerprint(self._place)
+
+    @cached_property
+    def _encoder(self) -> str:
+        """Which text encoder it is: a hash in float16, so that it does not depend on the dtype."""
         weights = self.text_encoder.state_dict()
         digest = hashlib.blake2b(digest_size=8)
         for name in sorted(weights):

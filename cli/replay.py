@@ -1,0 +1,59 @@
+"""``zerocon replay``: a picture made again from the recipe it carries, and compared."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import options, report
+from .bar import progress
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command("replay")
+@click.argument("file", type=FILE)
+@click.option("--source", type=FILE, required=True, help="The picture that FILE was made of.")
+@click.option("-o", "--output", type=FILE, help="Also write the picture that comes out.")
+@options.overwrite
+@options.again
+@options.form
+@options.talk
+def command(file: Path, source: Path, **values: Any) -> int:
+    """Make FILE again from the recipe that it carries, and compare the files byte by byte.
+
+    Exit code 0 if they agree, 1 if not. Nothing is written without -o.
+    """
+    import zerocon
+    from zerocon.comparison import Comparison
+    from zerocon.formats import NAMED
+    from zerocon.images import check_output
+    from zerocon.provenance import Provenance
+
+    output, kept, quiet = values["output"], values["inversion"], options.hushed()
+    for each in (file, source) if output else ():
+        check_output(output, overwrite=values["overwrite"], source=each)
+    saved, recipe = zerocon.Photograph.read(file, keep_gps=True), zerocon.Recipe.read(file)
+    photograph = zerocon.Photograph.read(source, keep_gps=saved.located)
+    recipe.require_picture(photograph.picture)
+    directions = [zerocon.Direction.load(each) for each in values["directions"]]
+    recipe.along(directions)
+    inversion = zerocon.Inversion.load(kept) if kept else None
+    recipe.require_inversion(inversion)
+    model = options.load_again(values, recipe)
+    with progress("Replaying", quiet) as tick:
+        edited = recipe.repeat(
+            photograph.picture, model, directions=directions, inversion=inversion,
+            announce=partial(report.announce, quiet), progress=tick,
+        )  # fmt: skip
+    made = photograph.encode(edited.picture, NAMED[saved.kind], Provenance(saved.recipe))
+    found = Comparison.of(file.read_bytes(), made)
+    now = zerocon.Recipe.of(edited, photograph.picture, model, inversion)
+    if output:
+        more = {"overwrite": values["overwrite"], "provenance": Provenance(now.to_json())}
+        photograph.save(edited.picture, output, **more)
+    report.compared(values["form"], file, found, recipe.differences(now))
+    return 0 if found.same else 1
