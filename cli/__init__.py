@@ -31,7 +31,7 @@ COMMANDS = (
     "config", "completion", "doctor", "errors", "bench", "train",
 )  # fmt: skip
 
-NO_MEMORY = "there is not enough memory, though all that can be spared was; try --fast"
+NO_MEMORY = "not enough memory, with all spared that can be; try --fast or --device cpu"
 
 
 class Failure(click.ClickException):
