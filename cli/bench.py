@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .speed import command as speed
 from .tables import command as table
 from .world import command as world
 
@@ -15,3 +16,4 @@ def command() -> None:
 
 command.add_command(world)
 command.add_command(table)
+command.add_command(speed)

@@ -23,7 +23,7 @@ from zerocon.settings import PRESETS, Settings
 FILE, PREFIX, META = "zerocon.toml", "ZEROCON_", "zerocon.configuration"
 LISTENING = ("edit", "invert", "direction", "caption")
 KEYS = (
-    "model", "device", "dtype", "prediction", "captioner", "clip", "offload", "tile",
+    "model", "device", "dtype", "prediction", "captioner", "clip", "offload", "tile", "compile",
     "preset", "fast", *(each.name for each in fields(Settings)),
     "keep-gps", "metadata", "format", "quiet",
 )  # fmt: skip

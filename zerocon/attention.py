@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
+from weakref import WeakSet
 
 import torch
 import torch.utils.checkpoint
@@ -18,6 +19,9 @@ from zerocon.shapes import CrossMaps, Features
 CROSS = "*.attn2"  # every cross-attention layer
 DECODER_SELF = "up_blocks.*.attn1"  # the self-attention layers of the decoder
 ENCODER_SELF = "down_blocks.*.attn1"  # those of the encoder
+
+
+_watched: WeakSet[nn.Module] = WeakSet()
 
 
 @dataclass
@@ -45,6 +49,7 @@ def watch(unet: nn.Module, patterns: Iterable[str]) -> Iterator[Seen]:
     before: dict[Any, Any] = {}
     hooks = []
     try:
+        _watched.add(unet)
         for name, layer in _matching(unet, patterns).items():
             if name.endswith("attn2"):
                 before[layer] = layer.processor
@@ -57,6 +62,12 @@ def watch(unet: nn.Module, patterns: Iterable[str]) -> Iterator[Seen]:
             layer.set_processor(processor)
         for hook in hooks:
             hook.remove()
+        _watched.discard(unet)
+
+
+def watched(unet: nn.Module) -> bool:
+    """Whether somebody looks into it right now."""
+    return unet in _watched
 
 
 def checkpoint(unet: Any) -> None:

@@ -61,31 +61,30 @@ def foretell(
     """
     plan, networks = Plan.of(settings), (model.unet, model.vae, model.text_encoder)
     spent = evaluations(model.schedule(settings.steps), settings, inverted=inverted)
-    width, height = (-(-side // model.multiple) for side in shrunk(size, model.size))
-    cell = 2 ** (len(model.unet.config.block_out_channels) - 1)  # latents to a ``multiple``
-    shape = (int(model.unet.config.in_channels), height * cell, width * cell)
+    height, width, shape = _sizes(model, size)
     with FakeTensorMode():
         unet, vae = map(_shadow, networks[:2])
         network = _Network(unet, model, shape)
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            with sdpa_kernel(SDPBackend.MATH):  # counted as what it is, whatever kernel will do it
-                network(1)
+        each = network.operations()
         looked, kept = network.look(plan.watches)
         guided = network.guide(plan) if plan.guidance else 0
         stepped = _highest(lambda: network(2 + (not plan.remember)))
-        pixels = torch.empty(
-            1, 3, height * model.multiple, width * model.multiple,
-            dtype=model.vae.dtype, device=model.device,
-        )  # fmt: skip
+        pixels = torch.empty(1, 3, height, width, dtype=model.vae.dtype, device=model.device)
         coded = _highest(lambda: vae.decode(vae.encode(pixels).latent_dist.mode()))
     path = 2 * (settings.steps + 1) * torch.Size(shape).numel() * 4  # x and eps, float32
     return Forecast(
         evaluations=spent,
-        operations=float(counter.get_total_flops()) * spent.total,
+        operations=each * spent.total,
         weights=sum(p.nbytes for each in networks for p in each.parameters()),
         remembered=path + (kept * settings.steps if plan.remember else 0),
         working=max(looked, guided, stepped, coded),
     )
+
+
+def operations(model: Any, size: tuple[int, int]) -> float:
+    """Floating-point operations of one evaluation of the U-Net on a picture of ``size``."""
+    with FakeTensorMode():
+        return _Network(_shadow(model.unet), model, _sizes(model, size)[2]).operations()
 
 
 def evaluations(schedule: Schedule, settings: Settings, *, inverted: bool = False) -> Evaluations:
@@ -138,6 +137,13 @@ class _Network:
         x = torch.empty(rows, *self.shape, **kind).requires_grad_(grad)
         return x, self.unet(x, 0, torch.empty(rows, *words, **kind)).sample
 
+    def operations(self) -> float:
+        """Of one call on one picture; attention as what it is, whatever kernel will do it."""
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            with sdpa_kernel(SDPBackend.MATH):
+                self(1)
+        return float(counter.get_total_flops())
+
     def look(self, watches: Collection[str]) -> tuple[int, int]:
         """Bytes of watching the source at one step: at the highest point, and kept."""
         if not watches:
@@ -158,6 +164,14 @@ class _Network:
                 return torch.autograd.grad(loss, x)[0]
 
         return _highest(step)
+
+
+def _sizes(model: Any, size: tuple[int, int]) -> tuple[int, int, tuple[int, int, int]]:
+    """Height and width of the padded picture, and the shape of its latents."""
+    width, height = (-(-side // model.multiple) for side in shrunk(size, model.size))
+    cell = 2 ** (len(model.unet.config.block_out_channels) - 1)  # latents to a ``multiple``
+    shape = (int(model.unet.config.in_channels), height * cell, width * cell)
+    return height * model.multiple, width * model.multiple, shape
 
 
 def _shadow(network: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from PIL.Image import Image
 
-from zerocon.attention import checkpoint
+from zerocon.attention import checkpoint, watched
 from zerocon.diffusion import Schedule
 from zerocon.errors import SettingError
 from zerocon.evaluations import count
@@ -52,6 +52,7 @@ class StableDiffusion:
     ) -> None:
         self.name, self.device, self.settings = name, device, settings or Settings()
         self.offloaded = False
+        self._compiled: Any = None
         self.unet, self.vae, self.text_encoder = unet, vae, text_encoder
         self.tokenizer, self.scheduler = tokenizer, scheduler
         self._place, self._load_captioner, self._load_clip = place, captioner, clip
@@ -130,9 +131,9 @@ class StableDiffusion:
         Counts its passes: forwards here, backwards when a gradient comes back to ``x``.
         """
         count(x)
-        said: Latents = self.unet(
-            x.to(self.unet.dtype), t, tokens.to(self.unet.dtype)
-        ).sample.float()
+        plain = not x.requires_grad and not watched(self.unet)
+        unet = self._compiled if self._compiled is not None and plain else self.unet
+        said: Latents = unet(x.to(self.unet.dtype), t, tokens.to(self.unet.dtype)).sample.float()
         if self.prediction == "epsilon":
             return said
         a = float(self.scheduler.alphas_cumprod[t])
@@ -156,6 +157,13 @@ class StableDiffusion:
         times = [min(int(t), turn) for t in reversed(spaced)][own:]
         alphas = [float(self.scheduler.final_alpha_cumprod), *(float(known[t]) for t in times)]
         return Schedule((0, *times), tuple(alphas))
+
+    def compile(self) -> None:
+        """Compile the U-Net for calls that nobody looks into and no gradient comes back from.
+
+        The first such call then takes minutes, all later ones of its shape less than before.
+        """
+        self._compiled = torch.compile(self.unet)
 
     def offload(self) -> None:
         """Let each network lie in the computer's memory until it is called."""
