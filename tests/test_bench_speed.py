@@ -6,6 +6,7 @@ import pytest
 import tiny
 import torch
 from click.testing import CliRunner
+from torch.utils.flop_counter import FlopCounterMode
 
 from zerocon.bench import speed
 from zerocon.bench.shapes import first_generation
@@ -59,7 +60,10 @@ def test_the_shape_of_the_first_generation_is_the_released_one():
     counts = [sum(p.numel() for p in n.parameters()) for n in (model.unet, model.vae)]
     assert counts == [859_520_964, 83_653_863]
     assert (model.size, model.multiple) == (512, 64)
-    assert 6.5e11 < operations(model, (512, 512)) < 9e11
+    x, tokens = (torch.zeros(1, *shape, device="meta") for shape in ((4, 64, 64), (77, 768)))
+    with FlopCounterMode(display=False) as counter:
+        assert model.eps(x, 500, tokens).shape == x.shape
+    assert 6.5e11 < counter.get_total_flops() < 9e11
 
 
 def test_at_the_front_door_on_the_embedded_model():
