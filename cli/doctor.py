@@ -25,8 +25,8 @@ def command(form: str) -> None:
     found = list(examine())
     lines = []
     for each in found:
-        advice = f"\n{'':16}-> {each.advice}" if each.advice else ""
-        lines.append(f"{each.status:5}  {each.name:8} {each.said}{advice}")
+        lines.append(f"{each.status:5}  {each.name:8} {each.said}")
+        lines += [f"{'':16}-> {advice}" for advice in each.advice.split("; ") if advice]
     well = all(each.status != "wrong" for each in found)
     facts = {"well": well, "findings": [asdict(each) for each in found]}
     report.tell(form, "\n".join(lines), {"schema": "zerocon.doctor/1", **facts})
