@@ -62,7 +62,7 @@ def effective(ctx: click.Context) -> dict[str, tuple[Any, str]]:
     found: dict[str, tuple[Any, str]] = {}
     for name, option in known.items():
         if name not in final:
-            value = inner.params[name]
+            value = inner.params.get(name, inner.meta.get(options.QUIET))  # it has none of its own
             default = DEFAULT_MODEL if name == "model" else value
             found[configuration.key(option)] = (
                 default if value is None else value,

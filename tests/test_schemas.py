@@ -1,0 +1,76 @@
+"""What programs are promised is what they get: docs/schemas.md against the commands."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import tiny
+from click.testing import CliRunner
+from conftest import gradient
+
+import zerocon
+from zerocon.cli import main
+
+ROOT = Path(__file__).parent.parent
+SECTION = re.compile(r"^## (\S+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+PROMISED = {  # the names before a line's first colon
+    name: {
+        field
+        for line in re.findall(r"^- (.*?)$", text, re.MULTILINE)
+        for field in re.findall(r"`(\w+)`", line.partition(":")[0])
+    }
+    for name, text in SECTION.findall((ROOT / "docs" / "schemas.md").read_text())
+}
+
+ASK = ["edit", "cat.png", "--to", "dog", "--overwrite"]
+SAID = [
+    ("zerocon.edit/1", ASK),
+    ("zerocon.edit/1", [*ASK, "--dry-run"]),
+    ("zerocon.edit/1", [*ASK, "--explain", "sheet.png"]),
+    ("zerocon.invert/1", ["invert", "cat.png", "--overwrite"]),
+    ("zerocon.caption/1", ["caption", "cat.png"]),
+    ("zerocon.direction/1", ["direction", "--from", "cat", "--to", "dog", "--overwrite"]),
+    ("zerocon.recipe/1", ["inspect", "cat-dog.png"]),
+    ("zerocon.config/1", ["config", "show"]),
+    ("zerocon.models/1", ["models", "list"]),
+    ("zerocon.methods/1", ["methods"]),
+    ("zerocon.errors/1", ["errors"]),
+]
+OPTIONAL = {"explanation", "dry_run", "operations", "bytes", "warnings", "output", "file"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("schemas")
+    gradient(48, 64).save(place / "cat.png")
+    return place
+
+
+@pytest.mark.parametrize(("schema", "args"), SAID)
+@pytest.mark.parametrize("form", ["json", "jsonl"])
+def test_fields_are_those_promised(schema, args, form, folder, monkeypatch):
+    if args[0] == "inspect" and not (folder / "cat-dog.png").exists():
+        pytest.skip("needs the picture of the first one")
+    monkeypatch.chdir(folder)
+    model = tiny.model()
+    monkeypatch.setattr(zerocon, "load", lambda *_, **__: model, raising=False)
+    done = CliRunner().invoke(main, [*args, "--format", form])
+    assert done.exit_code == 0, done.output
+    assert form == "json" or done.stdout.count("\n") == 1
+    said = json.loads(done.stdout)
+    assert said.pop("schema") == schema
+    promised = PROMISED[schema]
+    assert set(said) <= promised, "every field is in the docs"
+    assert promised - OPTIONAL <= set(said), "every promise is kept"
+
+
+def test_every_schema_in_the_code_is_in_the_docs():
+    code = [*(ROOT / "cli").glob("*.py"), *(ROOT / "zerocon").rglob("*.py")]
+    named = {
+        name for path in code for name in re.findall(r'"(zerocon\.[\w.-]+/\d)"', path.read_text())
+    }
+    kept_in_files = {"zerocon.inversion/2", "zerocon.direction-file/1", "zerocon.bench.row/1"}
+    assert named - kept_in_files == set(PROMISED)
