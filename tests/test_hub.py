@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import tiny
 from click.testing import CliRunner, Result
+from conftest import gradient
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from zerocon.cli import main
+from zerocon.model.folder import worth
 
 NAME = "someone/tiny"
 
@@ -143,12 +145,14 @@ def test_pull_gets_what_is_needed_and_verifies_it(
         asked.update(patterns, name=name)
         return str(keep(cache, name, folder))
 
+    files = [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()]
+    more = ["v1-5.safetensors", "unet/x.bin", "safety_checker/model.safetensors", "README.md"]
+    monkeypatch.setattr("huggingface_hub.list_repo_files", lambda _: [*files, *more])
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     done = run("models", "pull", NAME)
     assert (done.exit_code, done.stderr) == (0, "")
     assert Path(done.stdout.strip()).name == "abc"
-    assert asked["name"] == NAME and "*.safetensors" in asked["allow_patterns"]
-    assert not any("bin" in each or "ckpt" in each for each in asked["allow_patterns"])
+    assert asked["name"] == NAME and sorted(asked["allow_patterns"]) == sorted(files)
     folder_of_nothing = keep(cache, "someone/half")
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: folder_of_nothing)
     (folder_of_nothing / "model_index.json").write_text(
@@ -158,6 +162,33 @@ def test_pull_gets_what_is_needed_and_verifies_it(
     assert (half.exit_code, half.stdout, half.stderr.count("\n")) == (3, "", 1)
 
 
+@pytest.mark.parametrize(
+    ("files", "chosen"),
+    [
+        (["model.safetensors", "pytorch_model.bin", "config.json"], {0, 2}),
+        (["model.fp16.safetensors", "model.safetensors"], {1}),
+        (["model.fp16.safetensors", "vocab.txt"], {0, 1}),
+        (["model_index.json", "unet/a.fp16.safetensors", "unet/a.safetensors"], {0, 2}),
+        (["model_index.json", "unet/a.non_ema.safetensors", "unet/a.safetensors"], {0, 2}),
+        (["model_index.json", "unet/a.fp16.safetensors", "vae/a.safetensors"], {0, 1, 2}),
+        (["model_index.json", "v1-5.safetensors", "unet/a.safetensors"], {0, 2}),
+    ],
+)
+def test_nothing_is_got_twice(files: list[str], chosen: set[int]) -> None:
+    assert worth(files) == [file for i, file in enumerate(files) if i in chosen]
+
+
+def test_a_folder_in_half_precision_only_is_whole_and_edits(tmp_path: Path, folder: Path) -> None:
+    half = shutil.copytree(folder, tmp_path / "half")
+    for file in half.rglob("*.safetensors"):
+        file.rename(file.with_name(file.name.replace(".safetensors", ".fp16.safetensors")))
+    assert run("models", "verify", half).exit_code == 0
+    picture = tmp_path / "cat.png"
+    gradient(48, 64).save(picture)
+    words = ["--caption", "a cat", "--to", "dog", "--steps", "2"]
+    assert run("edit", picture, *words, "--model", half).exit_code == 0
+
+
 @pytest.mark.parametrize(("name", "code"), [("mini", 2), ("./folder", 2), ("no/body", 3)])
 def test_what_cannot_be_pulled_is_one_line(
     cache: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int
@@ -165,7 +196,7 @@ def test_what_cannot_be_pulled_is_one_line(
     def refuse(name: str, **_: object) -> None:
         raise LocalEntryNotFoundError(f"no {name} here\nand no network")
 
-    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    monkeypatch.setattr("huggingface_hub.list_repo_files", refuse)
     done = run("--offline", "models", "pull", name)
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (code, "", 1)
     assert name in done.stderr

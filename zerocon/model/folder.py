@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,13 @@ NETWORKS = ("unet", "vae", "text_encoder")
 PARTS = (*NETWORKS, "tokenizer", "scheduler")
 WORDS = ("tokenizer.json", "vocab.json")
 PICKLES = (".ckpt", ".bin", ".pt", ".pth")
-INCLUDE, EXCLUDE = ("*.json", "*.txt", "*.safetensors"), ("safety*",)  # files worth getting
+WEIGHTS = {
+    "unet": "diffusion_pytorch_model.safetensors",
+    "vae": "diffusion_pytorch_model.safetensors",
+    "text_encoder": "model.safetensors",
+}
+HALF = "fp16"  # the one variant that is of use: half the bytes, and the same picture to the eye
+ENDINGS = (".json", ".txt", ".safetensors")
 
 
 def find(name: str) -> Path:
@@ -84,16 +90,19 @@ def read(
         if pickles and not any((folder / part).glob("*.safetensors")):
             raise PickleRefusedError(_converting(pickles[0]))
     told = {} if prediction is None else {"prediction_type": prediction}
-    safe: dict[str, Any] = {"use_safetensors": True}  # or a pickle beside them may be taken
+
+    def how(part: str) -> dict[str, Any]:  # without it a pickle beside the weights may be taken
+        return {"use_safetensors": True, "variant": variant(folder / part, WEIGHTS[part])}
+
     with reading(name):
         require_scheduler(name, _class_name(folder / "scheduler" / "scheduler_config.json"))
         return {
             "unet": UNet2DConditionModel.from_pretrained(
-                folder / "unet", torch_dtype=dtype, **safe
+                folder / "unet", torch_dtype=dtype, **how("unet")
             ),
-            "vae": AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=dtype, **safe),
+            "vae": AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=dtype, **how("vae")),
             "text_encoder": CLIPTextModel.from_pretrained(
-                folder / "text_encoder", dtype=dtype, **safe
+                folder / "text_encoder", dtype=dtype, **how("text_encoder")
             ),
             "tokenizer": CLIPTokenizer.from_pretrained(folder / "tokenizer"),
             "scheduler": DDIMScheduler.from_pretrained(folder / "scheduler", **told),
@@ -112,6 +121,31 @@ def reading(name: str) -> Iterator[None]:
         if isinstance(error, OSError | SafetensorError):
             raise NoModelError(f"{name} is not complete: {reason}") from error
         raise ModelKindError(f"{name} is damaged: {reason}") from error
+
+
+def variant(part: Path, name: str) -> str | None:
+    """``fp16`` where a part's weights are there in that precision only."""
+    whole = any((part / each).exists() for each in (name, f"{name}.index.json"))
+    half = name.replace(".safetensors", f".{HALF}.safetensors")
+    return HALF if not whole and (part / half).exists() else None
+
+
+def worth(files: Collection[str]) -> list[str]:
+    """Which of a repository's files are worth getting: no pickles, nothing twice.
+
+    Of a pipeline its parts, but for the safety checker, and not the whole model in one file beside
+    them; of weights in several precisions the plain ones.
+    """
+    chosen = [file for file in files if file.endswith(ENDINGS)]
+    if "model_index.json" in files:
+        chosen = [f for f in chosen if f == "model_index.json" or f.partition("/")[0] in PARTS]
+    plain = {file for file in chosen if file.endswith(".safetensors") and _stem(file) == file}
+    return [file for file in chosen if file in plain or _stem(file) not in plain]
+
+
+def _stem(file: str) -> str:
+    """``unet/model.fp16.safetensors`` without what says which kind it is."""
+    return re.sub(r"\.(fp16|fp32|bf16|non_ema)(?=\.)", "", file)
 
 
 def is_hub_id(name: str) -> bool:

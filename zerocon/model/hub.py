@@ -10,16 +10,19 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from zerocon.errors import CommandError, MissingError, ModelKindError, NoModelError
-from zerocon.model.folder import EXCLUDE, INCLUDE, PARTS, find, find_part, is_hub_id
+from zerocon.model.folder import (
+    PARTS,
+    WEIGHTS,
+    find,
+    find_part,
+    is_hub_id,
+    variant,
+    worth,
+)
 from zerocon.model.kinds import require_pipeline
 from zerocon.model.single import Single
 
 EYES = {"blip": "captioner", "clip": "clip"}  # transformers' model types, and what we use them for
-WEIGHTS = {
-    "unet": "diffusion_pytorch_model.safetensors",
-    "vae": "diffusion_pytorch_model.safetensors",
-    "text_encoder": "model.safetensors",
-}
 POINTER = b"version https://git-lfs"
 
 
@@ -51,20 +54,18 @@ def scan() -> list[Cached]:
 
 
 def pull(name: str) -> Path:
-    """Download a hub id into the cache, pickles and safety checkers left out, and verify it.
+    """Download what is worth it of a hub id into the cache, and verify it.
 
     The only function here that asks the network. ``ValueError`` for what is no hub id,
     ``MissingError`` for what cannot be had or is not whole.
     """
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import list_repo_files, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
     if not is_hub_id(name):
         raise CommandError(f'"{name}" is no hub id such as owner/name')
     try:
-        folder = snapshot_download(
-            name, allow_patterns=list(INCLUDE), ignore_patterns=list(EXCLUDE)
-        )
+        folder = snapshot_download(name, allow_patterns=worth(list_repo_files(name)))
     except (OSError, HfHubHTTPError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise NoModelError(f"cannot get {name}: {reason}") from error
@@ -137,6 +138,8 @@ def _words(folder: Path) -> list[Path]:
 
 def _shards(folder: Path, name: str) -> list[Path]:
     """A network's weights: one file, or an index and all that it names."""
+    if kind := variant(folder, name):
+        return [folder / name.replace(".safetensors", f".{kind}.safetensors")]
     index = folder / f"{name}.index.json"
     if not index.exists() or _fault(index):
         return [index if index.exists() else folder / name]
