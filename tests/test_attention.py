@@ -12,7 +12,7 @@ def model():
 
 
 def call(model, x):
-    return model.eps(x, 500, model.embed(["a cat"] * len(x)).tokens)
+    return model.eps(x, 500, model.embed(["a cat"] * len(x)))
 
 
 def state(unet):

@@ -13,6 +13,7 @@ from zerocon.bench.shapes import first_generation
 from zerocon.cli import main
 from zerocon.evaluations import BACKWARD
 from zerocon.forecast import foretell, operations
+from zerocon.observation import Conditioning
 from zerocon.settings import FAST
 
 
@@ -61,8 +62,9 @@ def test_the_shape_of_the_first_generation_is_the_released_one():
     assert counts == [859_520_964, 83_653_863]
     assert (model.size, model.multiple) == (512, 64)
     x, tokens = (torch.zeros(1, *shape, device="meta") for shape in ((4, 64, 64), (77, 768)))
+    c = Conditioning(tokens, ((0,),), "")
     with FlopCounterMode(display=False) as counter:
-        assert model.eps(x, 500, tokens).shape == x.shape
+        assert model.eps(x, 500, c).shape == x.shape
     assert 6.5e11 < counter.get_total_flops() < 9e11
 
 

@@ -57,7 +57,7 @@ def test_the_difference_form_is_exact_at_any_number_of_steps_and_plain_ddim_is_n
     inversion = invert(model, x, c, steps)
     plain, alphas = inversion.latents[-1], inversion.schedule.alphas
     for level in range(steps, 0, -1):
-        eps = model.eps(plain, inversion.schedule.times[level], c.tokens)
+        eps = model.eps(plain, inversion.schedule.times[level], c)
         plain = move(plain, eps, alphas[level], alphas[level - 1])
     assert (plain - x).abs().max() > 1e-4
 
@@ -72,7 +72,7 @@ def test_the_difference_form_is_two_branches_with_direct_inversion():
     branch = inversion.latents[-1]
     for level in range(20, 0, -1):
         here, there, t = alphas[level], alphas[level - 1], times[level]
-        said = world.eps(branch, t, edited.tokens)
+        said = world.eps(branch, t, edited)
         source = move(inversion.latents[level], inversion.eps[level], here, there)
         error = inversion.latents[level - 1] - source
         branch = move(branch, said, here, there) + error
@@ -255,7 +255,7 @@ def test_without_correction_it_is_plain_ddim(model):
     for level in range(6, 0, -1):
         t = inversion.schedule.times[level]
         with torch.no_grad():
-            said = model.eps(plain, t, c.tokens), model.eps(plain, t, edited.tokens)
+            said = model.eps(plain, t, c), model.eps(plain, t, edited)
         plain = move(plain, said[0] + 3 * (said[1] - said[0]), alphas[level], alphas[level - 1])
     *_, ours = edit(model, inversion, c, edited, Plan(3.0, corrected=False))
     assert torch.allclose(ours.latents, plain, atol=1e-3)

@@ -209,7 +209,7 @@ def test_coarser_layers_leave_the_finest_blocks_out_of_the_backward_pass():
         touched: list[Tensor] = []
         guidance = CrossAttention(layers=layers)
         with torch.enable_grad(), watch(model.unet, guidance.watches) as seen:
-            eps = model.eps(x.requires_grad_(), 500, c.tokens)
+            eps = model.eps(x.requires_grad_(), 500, c)
         for name, maps in seen.maps.items():
             if name.startswith("up_blocks.1."):
                 maps.register_hook(touched.append)

@@ -50,11 +50,11 @@ def test_many_sentences_are_the_same_as_each_alone(model):
 def test_velocity_leaves_the_door_as_eps():
     velocity, epsilon = tiny.model("v_prediction"), tiny.model()
     x, t = torch.randn(1, 4, 8, 8), 400
-    tokens = epsilon.embed(["a cat"]).tokens
-    v = epsilon.eps(x, t, tokens)  # same weights: the same raw answer, read as v
+    c = epsilon.embed(["a cat"])
+    v = epsilon.eps(x, t, c)  # same weights: the same raw answer, read as v
     a = float(velocity.scheduler.alphas_cumprod[t])
     x0 = a**0.5 * x - (1 - a) ** 0.5 * v
-    assert torch.allclose(velocity.eps(x, t, tokens), (x - a**0.5 * x0) / (1 - a) ** 0.5, atol=1e-4)
+    assert torch.allclose(velocity.eps(x, t, c), (x - a**0.5 * x0) / (1 - a) ** 0.5, atol=1e-4)
 
 
 def test_unknown_predictions_are_refused():
@@ -63,12 +63,12 @@ def test_unknown_predictions_are_refused():
 
 
 def test_passes_are_counted_in_pictures_and_in_every_open_counter(model):
-    x, tokens = torch.randn(3, 4, 8, 8), model.embed(["a", "b", "c"]).tokens
+    x, c = torch.randn(3, 4, 8, 8), model.embed(["a", "b", "c"])
     with counting() as outer:
-        model.eps(x, 10, tokens)
+        model.eps(x, 10, c)
         with counting() as inner:
             leaf = x.clone().requires_grad_()
-            said = model.eps(leaf, 10, tokens)
+            said = model.eps(leaf, 10, c)
             assert inner.backwards == 0
         torch.autograd.grad(said.sum(), leaf)
     assert (outer.forwards, outer.backwards) == (6, 3)
@@ -129,7 +129,7 @@ def test_a_folder_gives_the_model_that_was_saved(folder, model):
     loaded = door.load(str(folder), device="cpu")
     x = torch.randn(1, 4, 8, 8)
     c = model.embed(["a cat"])
-    assert torch.allclose(loaded.eps(x, 300, c.tokens), model.eps(x, 300, c.tokens), atol=1e-6)
+    assert torch.allclose(loaded.eps(x, 300, c), model.eps(x, 300, c), atol=1e-6)
     assert loaded.embed(["a cat"]).ids == c.ids and loaded.embed(["a"]).encoder == c.encoder
     assert loaded.similarity(gradient(32, 32), ["a cat"]) is None
     with pytest.raises(MissingError, match=r"zerocon models pull Salesforce/blip.*--caption"):
@@ -176,5 +176,5 @@ def test_half_precision_networks_have_float32_edges(folder):
     loaded = door.load(str(folder), device="cpu", dtype="bfloat16")
     x = loaded.encode(torch.zeros(1, 3, 64, 64))
     c = loaded.embed(["a cat"])
-    for values in (x, c.tokens, loaded.eps(x, 5, c.tokens), loaded.decode(x)):
+    for values in (x, c.tokens, loaded.eps(x, 5, c), loaded.decode(x)):
         assert values.dtype == torch.float32

@@ -77,7 +77,7 @@ def our_edit(noise: torch.Tensor, amount: float) -> torch.Tensor:
             (pull,) = torch.autograd.grad(loss, copies)
         with torch.no_grad():
             copies = copies - amount * pull
-            plain, wished = model.eps(copies, t, both.tokens).chunk(2)
+            plain, wished = model.eps(copies, t, both).chunk(2)
         eps = plain + SCALE * (wished - plain)
         x = move(copies[:1].detach(), eps, schedule.alphas[level], schedule.alphas[level - 1])
     return x

@@ -40,7 +40,7 @@ def test_what_is_remembered_of_a_level_is_what_the_network_says_there(model, sch
     inversion = invert(model, x, c, scheme)
     for level in range(1, 6):
         with torch.no_grad():
-            eps = model.eps(inversion.latents[level], inversion.schedule.times[level], c.tokens)
+            eps = model.eps(inversion.latents[level], inversion.schedule.times[level], c)
         assert torch.equal(eps, inversion.eps[level])
 
 
@@ -70,7 +70,7 @@ def test_more_rounds_of_picard_come_closer_to_the_inverse_of_ddim():
         inversion = invert(world, x, c, scheme, steps=10)
         back, (times, alphas) = inversion.latents[-1], _walk(inversion)
         for level in range(10, 0, -1):
-            eps = world.eps(back, times[level], c.tokens)
+            eps = world.eps(back, times[level], c)
             back = move(back, eps, alphas[level], alphas[level - 1])
         return float((back - x).norm())
 

@@ -40,7 +40,7 @@ def test_a_file_gives_the_model_that_was_written(
     c, same = made.embed(["a cat"]), loaded.embed(["a cat"])
     assert (c.ids, c.encoder) == (same.ids, same.encoder)
     assert torch.allclose(c.tokens, same.tokens, atol=1e-5)
-    assert torch.allclose(made.eps(x, 300, c.tokens), loaded.eps(x, 300, c.tokens), atol=1e-4)
+    assert torch.allclose(made.eps(x, 300, c), loaded.eps(x, 300, c), atol=1e-4)
     assert torch.allclose(made.encode(pixels), loaded.encode(pixels), atol=1e-5)
     assert torch.allclose(made.decode(x), loaded.decode(x), atol=1e-4)
     assert made.schedule(50) == loaded.schedule(50)

@@ -232,15 +232,15 @@ class Walk:
         self, x: Latents, t: int, source: Observation, wished: Latents | None = None
     ) -> tuple[Latents, Latents, Latents]:
         """Eps at ``x`` under the caption and under the wish (unless known), the source's own."""
-        here, tokens = [x], [self.c.tokens]
+        here, said = [x], self.c
         if not self.plan.remember:
-            here, tokens = [source.x, *here], [self.c.tokens, *tokens]
+            here, said = [source.x, *here], self.c + said
         if wished is None:
-            here, tokens = [*here, x], [*tokens, self.edited.tokens]
-        said = list(self.model.eps(torch.cat(here), t, torch.cat(tokens)).chunk(len(here)))
-        own = source.eps if self.plan.remember else said.pop(0)
-        plain = said.pop(0)
-        return plain, said[0] if wished is None else wished, own
+            here, said = [*here, x], said + self.edited
+        parts = list(self.model.eps(torch.cat(here), t, said).chunk(len(here)))
+        own = source.eps if self.plan.remember else parts.pop(0)
+        plain = parts.pop(0)
+        return plain, parts[0] if wished is None else wished, own
 
 
 def steadied(gradient: Latents, losses: Tensor) -> Latents:

@@ -28,7 +28,7 @@ from zerocon.inversion import Inversion
 from zerocon.observation import Conditioning, Look, Observation
 from zerocon.registry import available, parse
 from zerocon.settings import Settings
-from zerocon.shapes import Latents, Scalar, Tokens
+from zerocon.shapes import Latents, Scalar
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def evaluations(schedule: Schedule, settings: Settings, *, inverted: bool = Fals
 class _Silence:
     """A network that predicts no noise at all, and whose passes are counted like any other's."""
 
-    def eps(self, x: Latents, t: int, tokens: Tokens) -> Latents:
+    def eps(self, x: Latents, t: int, c: Conditioning) -> Latents:
         count(x)
         return 0 * x
 

@@ -20,7 +20,7 @@ Ids = tuple[int, ...]  # the token numbers of one sentence, start and end includ
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Sentences as the U-Net reads them.
+    """Sentences as the U-Net reads them: all that a model is told beside latents and time.
 
     ``tokens`` are the text encoder's last hidden states, float32, one row of positions per
     sentence; ``ids`` the words standing at those positions; ``encoder`` a fingerprint of the text
@@ -96,7 +96,7 @@ def observe(
     """Call the network once at time ``t`` and keep what it said and what ``watches`` name."""
     watching = watch(model.unet, watches) if watches else nullcontext(Seen())
     with watching as seen:
-        eps = model.eps(x, t, c.tokens)
+        eps = model.eps(x, t, c)
     return Observation(x, eps, c.ids, seeds, seen.maps, seen.features)
 
 

@@ -29,9 +29,9 @@ def denoise(
     last of a walk. Two evaluations a step and picture.
     """
     schedule, plan = model.schedule(steps), Plan(scale)
-    tokens = model.embed([""] * len(sentences) + list(sentences)).tokens
+    c = model.embed([""] * len(sentences) + list(sentences))
     for level in range(steps, 0, -1):
-        plain, told = model.eps(torch.cat([x, x]), schedule.times[level], tokens).chunk(2)
+        plain, told = model.eps(torch.cat([x, x]), schedule.times[level], c).chunk(2)
         eps = plain + plan.scale_at(1 - level / steps) * (told - plain)
         x = move(x, eps, schedule.alphas[level], schedule.alphas[level - 1])
     return x

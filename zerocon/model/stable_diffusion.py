@@ -23,7 +23,7 @@ from zerocon.model.single import read as read_single
 from zerocon.model.weights import fingerprint
 from zerocon.observation import Conditioning, Ids
 from zerocon.settings import Settings
-from zerocon.shapes import Latents, Pixels, Tokens
+from zerocon.shapes import Latents, Pixels
 
 SENTENCES = 64  # encoded at a time: what fits beside a U-Net on a small card
 
@@ -125,7 +125,7 @@ class StableDiffusion:
         spoken = tuple(_spoken(row, self.tokenizer.eos_token_id) for row in ids.tolist())
         return Conditioning(torch.cat(parts), spoken, self._encoder)
 
-    def eps(self, x: Latents, t: int, tokens: Tokens) -> Latents:
+    def eps(self, x: Latents, t: int, c: Conditioning) -> Latents:
         """The noise the U-Net sees in ``x`` at time ``t``, whatever it was trained to predict.
 
         Counts its passes: forwards here, backwards when a gradient comes back to ``x``.
@@ -133,7 +133,7 @@ class StableDiffusion:
         count(x)
         plain = not x.requires_grad and not watched(self.unet)
         unet = self._compiled if self._compiled is not None and plain else self.unet
-        said: Latents = unet(x.to(self.unet.dtype), t, tokens.to(self.unet.dtype)).sample.float()
+        said: Latents = unet(x.to(self.unet.dtype), t, c.tokens.to(self.unet.dtype)).sample.float()
         if self.prediction == "epsilon":
             return said
         a = float(self.scheduler.alphas_cumprod[t])
