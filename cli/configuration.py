@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
 from zerocon.errors import ConfigurationError
 from zerocon.settings import PRESETS, Settings
@@ -98,6 +99,16 @@ def complete_preset(ctx: click.Context, param: click.Parameter, typed: str) -> l
     except (ValueError, OSError):  # to be said when the command is run, not while it is typed
         own = {}
     return [name for name in (*PRESETS, *own) if name.startswith(typed)]
+
+
+def complete_model(ctx: click.Context, param: click.Parameter, typed: str) -> list[CompletionItem]:
+    """Models that are here and begin with what was typed, and files, for the shell."""
+    from huggingface_hub import constants
+
+    cached = Path(constants.HF_HUB_CACHE).glob("models--*--*")
+    names = ["mini", *sorted("/".join(folder.name.split("--")[1:3]) for folder in cached)]
+    found = [CompletionItem(name) for name in names if name.startswith(typed)]
+    return [*found, CompletionItem(typed, type="file")]
 
 
 def key(option: click.Parameter) -> str:

@@ -237,6 +237,7 @@ weights = together(
     click.option(
         "--model",
         metavar="NAME",
+        shell_complete=configuration.complete_model,
         help='"mini" (embedded, small, for drawings), a diffusers folder, a .safetensors file, or '
         "a hub id. "
         f"[default: $ZEROCON_MODEL, then {DEFAULT_MODEL}]",

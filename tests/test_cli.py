@@ -101,7 +101,10 @@ def names(folder: Path) -> set[str]:
 # what it costs to say hello
 
 
-@pytest.mark.parametrize("args", [["--help"], ["--version"], ["edit", "--help"]])
+@pytest.mark.parametrize(
+    "args",
+    [["--help"], ["--version"], ["edit", "--help"], ["config", "show"], ["completion", "bash"]],
+)
 def test_help_is_cheap(args: list[str]) -> None:
     def once() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)

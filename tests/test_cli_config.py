@@ -131,9 +131,17 @@ def test_a_shell_is_given_its_completion(show, shell):
 
 @pytest.mark.parametrize(
     ("typed", "there"),
-    [("edit --pre", "--preset"), ("edit --preset ge", "gentle"), ("con", "config")],
+    [
+        ("edit --pre", "--preset"),
+        ("edit --preset ge", "gentle"),
+        ("con", "config"),
+        ("edit --model mi", "mini"),
+        ("edit --model some", "someone/model"),
+    ],
 )
-def test_words_are_completed(show, tmp_path, typed, there):
+def test_words_are_completed(show, tmp_path, monkeypatch, typed, there):
+    (tmp_path / "hub" / "models--someone--model").mkdir(parents=True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     (tmp_path / "zerocon.toml").write_text(FILE)
     words = f"zerocon {typed}"
     found = show(
