@@ -14,7 +14,7 @@ from conftest import gradient
 import zerocon
 from zerocon.cli import main
 from zerocon.evaluations import Evaluations
-from zerocon.forecast import evaluations, foretell
+from zerocon.forecast import evaluations, foretell, highest
 from zerocon.settings import FAST, Settings
 
 WAYS: list[dict[str, Any]] = [
@@ -107,6 +107,16 @@ def test_what_is_remembered_is_what_an_inversion_holds(model):
     parts = [p for seen in kept.seen for p in (*seen.maps.values(), *seen.features.values())]
     held = sum(p.nbytes for p in (*parts, kept.latents, kept.eps))
     assert foretell(model, settings, picture.size).remembered == held
+
+
+@pytest.mark.parametrize("way", [{}, {"remember": False}, {"guidance": ()}, {"half": "both"}])
+def test_memory_is_nearly_what_an_edit_really_takes(model, way):
+    """Tensors are added up while they come and go; guidances have a few of their own."""
+    settings, picture = Settings(steps=6).overlay(way), gradient(48, 64)
+    ask = {"model": model, "to": "dog", "caption": "a cat", "settings": settings}
+    taken = highest(lambda: zerocon.edit(picture, **ask))
+    told = foretell(model, settings, picture.size)
+    assert 0.85 < (told.remembered + told.working) / taken < 1.05
 
 
 def test_a_forecast_leaves_no_trace(model):

@@ -68,9 +68,9 @@ def foretell(
         each = network.operations()
         looked, kept = network.look(plan.watches)
         guided = network.guide(plan) if plan.guidance else 0
-        stepped = _highest(lambda: network(2 + (not plan.remember)))
+        stepped = highest(lambda: network(2 + (not plan.remember)))
         pixels = torch.empty(1, 3, height, width, dtype=model.vae.dtype, device=model.device)
-        coded = _highest(lambda: vae.decode(vae.encode(pixels).latent_dist.mode()))
+        coded = highest(lambda: vae.decode(vae.encode(pixels).latent_dist.mode()))
     path = 2 * (settings.steps + 1) * torch.Size(shape).numel() * 4  # x and eps, float32
     return Forecast(
         evaluations=spent,
@@ -101,6 +101,13 @@ def evaluations(schedule: Schedule, settings: Settings, *, inverted: bool = Fals
         for _ in edit(silence, inversion, c, c, plan):
             pass
     return spent
+
+
+def highest(call: Callable[[], object]) -> int:
+    """Bytes of new tensors, at the highest point of a call."""
+    with torch.no_grad(), _Ledger() as ledger:
+        call()
+    return int(ledger.highest)
 
 
 class _Silence:
@@ -147,10 +154,10 @@ class _Network:
     def look(self, watches: Collection[str]) -> tuple[int, int]:
         """Bytes of watching the source at one step: at the highest point, and kept."""
         if not watches:
-            return _highest(lambda: self(1)), 0
+            return highest(lambda: self(1)), 0
         with watch(self.unet, watches) as seen:
-            highest = _highest(lambda: self(1))
-        return highest, sum(part.nbytes for part in (*seen.maps.values(), *seen.features.values()))
+            most = highest(lambda: self(1))
+        return most, sum(part.nbytes for part in (*seen.maps.values(), *seen.features.values()))
 
     def guide(self, plan: Plan) -> int:
         """Bytes at the highest point of one guided step, the losses as large as what they see."""
@@ -163,7 +170,7 @@ class _Network:
                 loss = torch.stack([(p - p.detach()).float().square().sum() for p in parts]).sum()
                 return torch.autograd.grad(loss, x)[0]
 
-        return _highest(step)
+        return highest(step)
 
 
 def _sizes(model: Any, size: tuple[int, int]) -> tuple[int, int, tuple[int, int, int]]:
@@ -183,13 +190,6 @@ def _shadow(network: Any) -> Any:
             return type(network).from_config(network.config).eval().requires_grad_(False)
     finally:
         torch.set_default_dtype(before)
-
-
-def _highest(call: Callable[[], object]) -> int:
-    """Bytes of new tensors, at the highest point of a call."""
-    with torch.no_grad(), _Ledger() as ledger:
-        call()
-    return int(ledger.highest)
 
 
 class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
