@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -108,7 +108,16 @@ def given(values: Mapping[str, Any]) -> dict[str, Any]:
 
         for family, text in methods:
             parse(text, available(family), family)
-    return named
+    return {**_settings_of(values.get("recipe")), **named}
+
+
+def _settings_of(picture: Path | None) -> dict[str, Any]:
+    """Those in an edited picture's recipe."""
+    if picture is None:
+        return {}
+    from zerocon.recipe import Recipe
+
+    return asdict(Recipe.read(picture).settings)
 
 
 def typed(name: str) -> bool:
@@ -235,6 +244,7 @@ compiled = click.option(
 
 weights = together(
     click.option(
+        "-m",
         "--model",
         metavar="NAME",
         shell_complete=configuration.complete_model,
@@ -326,9 +336,17 @@ preset = click.option(
     "under those you give beside it.",
 )
 
+recipe = click.option(
+    "--recipe",
+    metavar="PICTURE",
+    type=click.Path(path_type=Path),
+    help="The settings, not the words, of a picture that zerocon edited; under those you give.",
+)
+
 method = together(
     fast,
     preset,
+    recipe,
     steps,
     scheme,
     click.option(

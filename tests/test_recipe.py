@@ -106,6 +106,17 @@ def test_every_kind_of_file_carries_it_and_comes_out_again(run: Run, ending: str
     assert {path: path.read_bytes() for path in Path().glob("*.*")} == before
 
 
+def test_another_picture_is_edited_with_the_same_settings(run: Run) -> None:
+    assert run(*EDIT, "--to", "dog", "--cap", "0.02", "-o", "dog.png").exit_code == 0
+    gradient(64, 64).save("other.png")
+    words = ["--caption", "a cat", "--to", "dog", "--model", "weights", "--recipe", "dog.png"]
+    done = run("edit", "other.png", *words, "--seed", "5", "-o", "same.png")
+    assert done.exit_code == 0, done.stderr
+    kept, now = Recipe.read("dog.png").settings, Recipe.read("same.png").settings
+    assert now == replace(kept, seed=5) and kept.cap == 0.02
+    assert run("edit", "other.png", *words[:-1], "cat.png").exit_code == 2, "it carries none"
+
+
 def test_two_runs_write_the_same_bytes_and_no_path(run: Run, tmp_path: Path) -> None:
     for name in ("one.png", "two.png"):
         ask = [*EDIT, "--to", "dog", "-o", tmp_path / name, "--model", tmp_path / "weights"]
