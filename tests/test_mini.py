@@ -14,9 +14,8 @@ import zerocon
 from zerocon import mini
 from zerocon.bench import judges
 from zerocon.captioning import caption
-from zerocon.editing import edit
+from zerocon.editing import Plan, edit
 from zerocon.images import fit, unfit
-from zerocon.library import _plan
 from zerocon.model.stable_diffusion import StableDiffusion
 
 FOX = Path(__file__).parent.parent / "examples" / "fox.png"
@@ -63,7 +62,7 @@ def test_asking_for_nothing_gives_back_the_reconstruction(
     settings = replace(model.settings, remember=remember)
     kept = zerocon.invert(fox, model, settings=settings)
     c = model.embed(kept.captions)
-    *_, last = edit(model, kept, c, c, _plan(settings))
+    *_, last = edit(model, kept, c, c, Plan.of(settings))
     difference = float((last.latents - kept.latents[0]).abs().max())
     assert difference <= (1e-4 if remember else 0.0)
 

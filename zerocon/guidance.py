@@ -27,6 +27,7 @@ from zerocon.chance import stream
 from zerocon.observation import Ids, Observation, grid
 from zerocon.shapes import Scalar
 
+CPU = torch.device("cpu")
 FINEST = {"all": 1, "half": 2, "quarter": 4}  # divisor of the latents' sides, by choice of layers
 REFERENCE_STEPS = 50  # of the walk for which they were found
 REFERENCE_AREA = 64 * 64  # latent positions of the picture for which the papers' weights were found
@@ -148,7 +149,8 @@ class Contrastive:
         maps = features.float().T.reshape(-1, h, w)  # (features, h, w)
         pooled = F.avg_pool2d(maps, (min(size, h), min(size, w)))
         h, w = pooled.shape[-2:]
-        rows = pooled.flatten(1).T[places(seed, name, h, w, self.patches).to(features.device)]
+        where = places(seed, name, h, w, self.patches, features.device)
+        rows = pooled.flatten(1).T[where]
         return F.normalize(rows, dim=-1, eps=1e-7)
 
     def _contrast(self, q: Tensor, k: Tensor) -> Scalar:
@@ -170,12 +172,18 @@ def _choice(name: str, value: str, known: tuple[str, ...]) -> None:
 
 
 @lru_cache(maxsize=512)
-def places(seed: int, name: str, height: int, width: int, count: int) -> Tensor:
-    """Positions of ``count`` patches on a map: a pure function of seed, layer and size, sorted."""
+def places(
+    seed: int, name: str, height: int, width: int, count: int, device: torch.device = CPU
+) -> Tensor:
+    """Positions of ``count`` patches on a map: a pure function of seed, layer and size, sorted.
+
+    They stay on the ``device``, so that a step waits for no copy.
+    """
     if height * width <= count:
-        return torch.arange(height * width)
+        return torch.arange(height * width, device=device)
     generator = stream(f"{seed}/{name}/{height}x{width}")
-    return torch.randperm(height * width, generator=generator)[:count].sort().values
+    chosen = torch.randperm(height * width, generator=generator)[:count].sort().values
+    return chosen.to(device)
 
 
 @lru_cache(maxsize=512)
