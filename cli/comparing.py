@@ -39,6 +39,12 @@ what = together(
         help="Scenes for every kind of edit.",
     ),
     click.option(
+        "--skip",
+        type=click.IntRange(0),
+        default=0,
+        help="Leave out so many of every kind first: scenes that nobody has looked at yet.",
+    ),
+    click.option(
         "--split",
         type=click.Choice(["validation", "test"]),
         default="validation",

@@ -37,16 +37,16 @@ def command(methods: str, lines: Path | None, sheet: Path | None, **values: Any)
     from zerocon.bench import cases, judges, rows, sources, world
     from zerocon.bench.methods import split
 
-    names = split(methods)
+    names, done = split(methods), []
     if sheet and len(names) > 1:
         raise click.UsageError("a sheet shows one method; name it with --methods")
     if kinds and kinds not in names:
         raise click.UsageError(f"--by-kind {kinds} is not among the methods")
-    model: Any = options.load({**values, "model": values["model"] or "mini"})
-    asked, how = sources.Asked(model.settings, given), (values["told"], values["batch_size"])
-    comparison = world.Comparison(model, judges.load(), names, asked, *how)
-    todo = world.share(cases.choose(values["split"], values["per_kind"]), *values["shard"])
-    done = []
+    model: Any = options.load(values | {"model": values["model"] or "mini"})
+    how = (sources.Asked(model.settings, given), values["told"], values["batch_size"])
+    comparison = world.Comparison(model, judges.load(), names, *how)
+    which = (values[name] for name in ("split", "per_kind", "skip"))
+    todo = world.share(cases.choose(*which), *values["shard"])
     with rows.keeping(lines, comparison.check, overwrite=overwrite) as book:
         work = comparison.work(todo, book.rows)
         with progress("Editing", options.hushed()) as tick:

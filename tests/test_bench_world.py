@@ -59,6 +59,11 @@ def test_cases_are_balanced_and_of_their_split(cases):
     assert cases == drawn.choose("validation", 8)
 
 
+def test_skipping_gives_the_scenes_after_the_first(cases):
+    later = [case for i, case in enumerate(cases) if i % 8 >= 5]
+    assert drawn.choose("validation", 3, skip=5) == later
+
+
 def test_a_case_changes_what_its_kind_says(cases):
     for case in cases:
         assert len(case.changed) == (2 if case.kind == "two" else 1), case

@@ -63,14 +63,17 @@ class Case:
         return {"source": phrase(name, before), "to": phrase(name, after)}
 
 
-def choose(split: str, per_kind: int) -> list[Case]:
-    """The first ``per_kind`` cases of every kind of edit in a split, in order of their seeds."""
+def choose(split: str, per_kind: int, skip: int = 0) -> list[Case]:
+    """The next ``per_kind`` cases of every kind of edit in a split after the first ``skip``.
+
+    In order of their seeds, kind by kind.
+    """
     found: dict[str, list[Case]] = {kind: [] for kind in KINDS}
     for seed in SPLITS[split]:
         scene = sample(seed)
         target, kind = edits(scene, 0)
-        if len(found[kind]) < per_kind:
+        if len(found[kind]) < skip + per_kind:
             found[kind].append(Case(seed, kind, scene, target))
-        if all(len(full) == per_kind for full in found.values()):
+        if all(len(full) == skip + per_kind for full in found.values()):
             break
-    return [case for kind in KINDS for case in found[kind]]
+    return [case for kind in KINDS for case in found[kind][skip:]]
