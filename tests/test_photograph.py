@@ -511,6 +511,22 @@ def test_a_camera_s_jpeg_comes_back_as_one(run: Run, tmp_path: Path) -> None:
         assert (edited.getexif().get_ifd(GPS), there.getexif().get_ifd(GPS)[1]) == ({}, "N")
 
 
+def test_turn_profile_and_alpha_come_back_together(run: Run, tmp_path: Path) -> None:
+    """On its side, in wide colours, half transparent: shown as before, where nothing was asked."""
+    cut = Image.fromarray(np.tile(np.linspace(0, 255, 96).astype(np.uint8), (64, 1)))
+    picture = gradient(96, 64).convert("RGBA")
+    picture.putalpha(cut)
+    (tmp_path / "cut.png").write_bytes(
+        encoded(picture, "PNG", exif=exif(8), icc_profile=wide(), dpi=(300, 300))
+    )
+    assert run(*EDIT, "cut.png").exit_code == 0
+    with Image.open("cut.png") as before, Image.open("cut-dog.png") as after:
+        assert (after.size, after.mode) == (before.size, "RGBA") == ((96, 64), "RGBA")
+        assert after.getexif()[ORIENTATION] == 8 and after.info["icc_profile"] == wide()
+        assert np.array_equal(*(np.asarray(each.getchannel("A")) for each in (before, after)))
+        assert after.tobytes() != before.tobytes(), "the colours are edited"
+
+
 def test_from_stdin_to_stdout(run: Run, tmp_path: Path) -> None:
     for kind in ("PNG", "WEBP"):
         done = run(*EDIT, "-", "-o", "-", stdin=encoded(noise("RGBA"), kind))
