@@ -1,10 +1,15 @@
 """What a compiler makes of the networks must learn as they do."""
 
+import numpy as np
 import pytest
+import tiny
 import torch
+from conftest import gradient
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
+import zerocon
 from zerocon.mini.training.compiling import compiled
+from zerocon.settings import Settings
 
 # what the compiler warns of is its own affair
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -53,7 +58,22 @@ def test_a_compiled_decoder_tells_its_input_what_to_change() -> None:
 
 def agree(plain, fast):
     assert plain.keys() == fast.keys()
-    for name, gradient in plain.items():
-        likeness = torch.cosine_similarity(gradient.flatten(), fast[name].flatten(), dim=0)
-        small = gradient.norm() < 1e-6  # such as those of keys' biases, which are zero in theory
+    for name, slope in plain.items():
+        likeness = torch.cosine_similarity(slope.flatten(), fast[name].flatten(), dim=0)
+        small = slope.norm() < 1e-6  # such as those of keys' biases, which are zero in theory
         assert small or likeness > 0.9, name
+
+
+def test_a_compiled_edit_is_the_same_edit() -> None:
+    """Looked into, or asked for a gradient, the U-Net is still the plain one."""
+    picture, asked = gradient(48, 64), {"to": "dog", "caption": "a cat on a bench"}
+    settings = Settings(steps=3, guided=(0.0, 0.5))
+    plain, compiled_model = tiny.model(), tiny.model()
+    compiled_model.compile()
+    calls = []
+    fast = compiled_model._compiled
+    compiled_model._compiled = lambda *given, **named: calls.append(1) or fast(*given, **named)
+    before = zerocon.edit(picture, model=plain, settings=settings, **asked).picture
+    after = zerocon.edit(picture, model=compiled_model, settings=settings, **asked).picture
+    assert np.abs(np.int16(before) - np.int16(after)).max() <= 2
+    assert len(calls) == 1 + 3, "the picture's own level, and a prediction a step"
