@@ -95,8 +95,11 @@ def hushed() -> bool:
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that the user really gave, checked; the others are the model's business."""
-    values = configuration.merged(click.get_current_context(), values)
-    settings = {f.name: values.get(f.name) for f in fields(Settings)}
+    said, values = values, configuration.merged(click.get_current_context(), values)
+    kept = _settings_of(values.get("recipe"))
+    # a recipe, like a preset, is above what the file and the environment say
+    weak = {name for name in kept if not typed(name) and values.get(name) is said.get(name)}
+    settings = {f.name: values.get(f.name) for f in fields(Settings) if f.name not in weak}
     named = {name: value for name, value in settings.items() if value not in (None, ())}
     if named.get("guidance") == ("none",):
         named["guidance"] = ()
@@ -108,7 +111,7 @@ def given(values: Mapping[str, Any]) -> dict[str, Any]:
 
         for family, text in methods:
             parse(text, available(family), family)
-    return {**_settings_of(values.get("recipe")), **named}
+    return {**kept, **named}
 
 
 def _settings_of(picture: Path | None) -> dict[str, Any]:
