@@ -408,7 +408,10 @@ method = together(
         help="Walk as a difference from the source, or denoise as DDIM does. [default: corrected]",
     ),
     click.option(
-        "--cap", type=float, help="Longest guidance gradient, in lengths of the latents. [no cap]"
+        "--cap",
+        type=float,
+        help="Longest guidance gradient in lengths of the latents, for 50 steps: of fewer each may "
+        "be longer. [default: no cap]",
     ),
     remember,
     seed,

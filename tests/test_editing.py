@@ -300,6 +300,23 @@ def test_guided_steps_are_counted_from_noise():
     assert not Plan(5.0).guides(0.0)
 
 
+@pytest.mark.parametrize("steps", [5, 10, 50])
+def test_all_steps_together_may_pull_as_far_however_many_they_are(steps):
+    """Weights and cap are those of a walk of fifty steps."""
+    model = tiny.model()
+    c, schedule = model.embed(["a cat"]), model.schedule(steps)
+    plan = Plan(2.0, (CrossAttention(weight=1e6),), cap=0.01)
+    path = DDIM()(Look(model, c, plan.watches), torch.randn(1, 4, 8, 8), schedule)
+    inversion = Inversion.along(
+        path, schedule=schedule, captions=("",), model="t", recipe={}, watches=plan.watches
+    )
+    walk = Walk(model, c, model.embed(["dog"]), plan, 50 / steps)
+    source = walk.recall(inversion, steps)
+    x = source.x + 0.1
+    pull = walk.nudge(x, schedule.times[steps], source, torch.tensor([[1e6]])).gradient
+    assert float(pull.norm() / x.norm()) * steps == pytest.approx(0.01 * 50, rel=1e-4)
+
+
 def test_the_cap_shortens_long_gradients_only_and_each_picture_by_itself():
     x = torch.ones(2, 4, 8, 8)
     gradient = torch.stack([torch.full((4, 8, 8), 10.0), torch.full((4, 8, 8), 0.01)])

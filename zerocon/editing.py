@@ -111,8 +111,8 @@ def edit(
     ``c`` describes the sources and ``edited`` (``c + dc``) the wish, one sentence per picture; the
     last step's latents are the result. Stop whenever you like: there is nothing to close.
     """
-    walk, weights = Walk(model, c, edited, plan), None
     alphas, steps = inversion.schedule.alphas, inversion.schedule.steps
+    walk, weights = Walk(model, c, edited, plan, REFERENCE_STEPS / steps), None
     difference = torch.zeros_like(inversion.latents[0])
     for level in range(steps, 0, -1):
         done, t = 1 - level / steps, inversion.schedule.times[level]
@@ -120,8 +120,8 @@ def edit(
         phi, psi = coefficients(alphas[level - 1], alphas[level])
         x, pull = source.x + difference, None
         if plan.guides(done):
-            if weights is None:  # fewer steps pull harder at each, and as hard in all
-                weights = walk.weigh(x, t, source) * (REFERENCE_STEPS / steps)
+            if weights is None:
+                weights = walk.weigh(x, t, source)
             pull = walk.nudge(x, t, source, weights)
         back = 0.0 if pull is None else pull.gradient
         if pull is None or plan.looks == 2:
@@ -147,13 +147,16 @@ def edit(
 class Walk:
     """What stays the same at every level of an edit, and what is asked of the network there.
 
-    Each question is about latents ``x`` at time ``t``, beside a ``source`` at the same level.
+    Each question is about latents ``x`` at time ``t``, beside a ``source`` at the same level. One
+    step stands for ``pace`` steps of the walk for which weights and cap are meant: fewer steps pull
+    harder at each, and as hard in all.
     """
 
     model: Model
     c: Conditioning
     edited: Conditioning
     plan: Plan
+    pace: float = 1.0
 
     def recall(self, inversion: Inversion, level: int) -> Observation:
         """The source at ``level``: all the inversion saw there, or only where it stood."""
@@ -174,12 +177,12 @@ class Walk:
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             losses, wished = self.compare(x, t, source)
-            losses = weights.to(losses) * losses
+            losses = self.pace * weights.to(losses) * losses
             (gradient,) = torch.autograd.grad(losses.sum(), x)
         losses = losses.detach()
         gradient = steadied(gradient, losses.sum(0)) if self.plan.steady else gradient
-        cap = self.plan.cap
-        gradient = gradient if cap is None else capped(gradient, x.detach(), cap)
+        if self.plan.cap is not None:
+            gradient = capped(gradient, x.detach(), self.pace * self.plan.cap)
         return Pull(gradient, losses, wished)
 
     def weigh(self, x: Latents, t: int, source: Observation) -> Tensor:

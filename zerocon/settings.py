@@ -44,7 +44,8 @@ class Settings:
         2  # per guided step: 1 takes eps before the gradient's step and saves an evaluation
     )
     balance: float | None = None  # later guidances' pull in the first one's; none: absolute weights
-    cap: float | None = None  # gradient's length in lengths of the latents; none, as published
+    # gradient's length in lengths of the latents, of a walk of 50 steps; none, as published
+    cap: float | None = None
     steady: bool = False  # Polyak's limit on the gradient; as published there is none
     corrected: bool = True  # the difference form; false is plain DDIM, for comparison
     remember: bool = True  # the source's maps: memory instead of a second look, the same answer
