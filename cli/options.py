@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from zerocon.settings import (
+    CHANGES,
     DEFAULT_CAPTIONER,
     DEFAULT_CLIP,
     DEFAULT_MODEL,
@@ -52,6 +53,14 @@ def scale(text: str) -> float | tuple[float, float]:
         return float(text)
     except ValueError:
         raise click.BadParameter(f"{text!r} is neither a number nor like 7..3") from None
+
+
+def length(text: str) -> float | str:
+    """A number, or a number and others by name; the latter is for ``Settings`` to check."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def weighted(text: str) -> tuple[Path, float]:
@@ -409,9 +418,10 @@ method = together(
     ),
     click.option(
         "--cap",
-        type=float,
+        type=length,
+        metavar="C or C,CHANGE=C,...",
         help="Longest guidance gradient in lengths of the latents, for 50 steps: of fewer each may "
-        "be longer. [default: no cap]",
+        f"be longer. By kind of change ({', '.join(CHANGES)}): 0.01,style=0.05. [default: no cap]",
     ),
     remember,
     seed,

@@ -405,6 +405,7 @@ def test_without_clip_there_are_no_similarities(
             {"guidance": ("contrastive:patches=64,sizes=1", "cross-attention")},
         ),
         (["--guided", "0..0.6", "--cap", "0.1"], {"guided": (0.0, 0.6), "cap": 0.1}),
+        (["--cap", "0.1,style=0.2"], {"cap": "0.1,style=0.2"}),
         (["--look-again", "--sentences", "mean"], {"remember": False, "sentences": "mean"}),
         (["--remember", "--strength", "-1"], {"remember": True, "strength": -1.0}),
         (["--fast"], FAST),

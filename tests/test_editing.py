@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from zerocon.guidance import Contrastive, CrossAttention
 from zerocon.inversion import Inversion, recollect
 from zerocon.observation import Look
 from zerocon.scheme import DDIM
+from zerocon.settings import Settings
 
 BOTH = (CrossAttention(0.1), Contrastive(5.0))
 
@@ -305,7 +307,7 @@ def test_all_steps_together_may_pull_as_far_however_many_they_are(steps):
     """Weights and cap are those of a walk of fifty steps."""
     model = tiny.model()
     c, schedule = model.embed(["a cat"]), model.schedule(steps)
-    plan = Plan(2.0, (CrossAttention(weight=1e6),), cap=0.01)
+    plan = Plan(2.0, (CrossAttention(weight=1e6),), cap=(0.01,))
     path = DDIM()(Look(model, c, plan.watches), torch.randn(1, 4, 8, 8), schedule)
     inversion = Inversion.along(
         path, schedule=schedule, captions=("",), model="t", recipe={}, watches=plan.watches
@@ -317,12 +319,22 @@ def test_all_steps_together_may_pull_as_far_however_many_they_are(steps):
     assert float(pull.norm() / x.norm()) * steps == pytest.approx(0.01 * 50, rel=1e-4)
 
 
-def test_the_cap_shortens_long_gradients_only_and_each_picture_by_itself():
-    x = torch.ones(2, 4, 8, 8)
-    gradient = torch.stack([torch.full((4, 8, 8), 10.0), torch.full((4, 8, 8), 0.01)])
-    short = capped(gradient, x, 0.1)
+def test_the_cap_shortens_long_gradients_only_and_each_picture_by_its_own():
+    x = torch.ones(3, 4, 8, 8)
+    gradient = torch.stack([torch.full((4, 8, 8), length) for length in (10.0, 10.0, 0.01)])
+    short = capped(gradient, x, torch.tensor([0.1, 0.5, 0.1]))
     assert torch.allclose(short[0], torch.full((4, 8, 8), 0.1))
-    assert torch.equal(short[1], gradient[1])
+    assert torch.allclose(short[1], torch.full((4, 8, 8), 0.5))
+    assert torch.equal(short[2], gradient[2])
+    assert torch.equal(capped(gradient, x, torch.tensor(math.inf)), gradient)
+
+
+def test_each_picture_of_a_batch_has_the_cap_of_its_change():
+    settings = Settings(cap="0.01,style=0.05,place=0.03")
+    plan = Plan.of(settings, [{"style"}, {"object"}, {"style", "place"}, set(), {"style", "added"}])
+    assert plan.cap == (0.05, 0.01, 0.03, 0.01, 0.01)
+    assert Plan.of(Settings()).cap == (math.inf,)
+    assert Plan.of(Settings(cap=0.2), [{"style"}, {"object"}]).cap == (0.2, 0.2)
 
 
 def test_a_steady_step_never_overshoots_a_convex_loss():

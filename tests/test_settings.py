@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from zerocon.settings import Settings
+from zerocon.settings import CHANGES, Settings
+from zerocon.wording.lexicon import CATEGORIES
 
 
 def test_overlay_replaces_what_is_given_and_nothing_else() -> None:
@@ -33,6 +34,11 @@ def test_overlay_replaces_what_is_given_and_nothing_else() -> None:
         ({"guided": [0.0, 1.2]}, "guided must be"),
         ({"guided": [0.0]}, "guided must be"),
         ({"cap": 0}, "cap must be above zero"),
+        ({"cap": "0.1,styl=0.2"}, "cap must be above zero, or like 0.01,style=0.05 of object, att"),
+        ({"cap": "style=0.2"}, "cap must be"),
+        ({"cap": "0.1,style=0"}, "cap must be"),
+        ({"cap": "0.1,style"}, "cap must be"),
+        ({"cap": ""}, "cap must be"),
         ({"scale": [7.0]}, "scale must be a number"),
         ({"scheme": ""}, "scheme must be a name"),
         ({"looks": 3}, "looks must be 1 or 2"),
@@ -50,6 +56,10 @@ def test_a_bad_value_is_one_line(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match="^" + re.escape(message)) as caught:
         Settings().overlay(values)
     assert "\n" not in str(caught.value)
+
+
+def test_kinds_of_change_are_those_of_the_wording() -> None:
+    assert {*CHANGES} == {*CATEGORIES, "caption"}
 
 
 def test_zero_is_a_value() -> None:

@@ -16,9 +16,9 @@ corrected by the source's own error (direct inversion), which has this closed fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import sqrt
+from math import inf, sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -36,12 +36,15 @@ if TYPE_CHECKING:
     from zerocon.model import Model
 
 
-SHARED = ("scale", "guided", "half", "looks", "balance", "cap", "steady", "corrected", "remember")
+SHARED = ("scale", "guided", "half", "looks", "balance", "steady", "corrected", "remember")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How an edit is walked; the numbers come from ``Settings``, which explains them."""
+    """How an edit is walked; the numbers come from ``Settings``, which explains them.
+
+    ``cap`` and ``seeds`` have one for every picture.
+    """
 
     scale: float | tuple[float, float]
     guidance: Sequence[Guidance] = ()
@@ -49,19 +52,23 @@ class Plan:
     half: str = "edited"
     looks: int = 2
     balance: float | None = None
-    cap: float | None = None
+    cap: tuple[float, ...] = (inf,)
     steady: bool = False
     corrected: bool = True
     remember: bool = True
     seeds: tuple[int, ...] = (0,)
 
     @classmethod
-    def of(cls, settings: Settings, pictures: int = 1) -> Plan:
-        """The walk that ``settings`` ask for, of so many pictures; ``ValueError`` as ``parse``."""
+    def of(cls, settings: Settings, changes: Sequence[Collection[str]] = ((),)) -> Plan:
+        """The walk that ``settings`` ask for; ``ValueError`` as ``parse``.
+
+        ``changes`` are the kinds of change, picture by picture.
+        """
         known = available("guidance")
         own = {name: getattr(settings, name) for name in SHARED}
         guidance = tuple(parse(text, known) for text in settings.guidance)
-        return cls(**own, guidance=guidance, seeds=(settings.seed,) * pictures)
+        caps, seeds = tuple(map(settings.cap_of, changes)), (settings.seed,) * len(changes)
+        return cls(**own, guidance=guidance, cap=caps, seeds=seeds)
 
     def guides(self, done: float) -> bool:
         """Whether guidance acts after this share of the steps, counted from noise."""
@@ -181,8 +188,7 @@ class Walk:
             (gradient,) = torch.autograd.grad(losses.sum(), x)
         losses = losses.detach()
         gradient = steadied(gradient, losses.sum(0)) if self.plan.steady else gradient
-        if self.plan.cap is not None:
-            gradient = capped(gradient, x.detach(), self.pace * self.plan.cap)
+        gradient = capped(gradient, x.detach(), self.pace * torch.tensor(self.plan.cap))
         return Pull(gradient, losses, wished)
 
     def weigh(self, x: Latents, t: int, source: Observation) -> Tensor:
@@ -258,9 +264,9 @@ def steadied(gradient: Latents, losses: Tensor) -> Latents:
     return factor.view(-1, 1, 1, 1) * gradient
 
 
-def capped(gradient: Latents, x: Latents, cap: float) -> Latents:
-    """Shorten each picture's gradient to at most ``cap`` times the length of its latents."""
+def capped(gradient: Latents, x: Latents, cap: Tensor) -> Latents:
+    """Shorten each picture's gradient to at most its ``cap`` times the length of its latents."""
     length = gradient.flatten(1).norm(dim=1).clamp_min(1e-12)
-    allowed = cap * x.flatten(1).norm(dim=1)
+    allowed = cap.to(x) * x.flatten(1).norm(dim=1)
     factor: Latents = (allowed / length).clamp_max(1.0).view(-1, 1, 1, 1)
     return factor * gradient

@@ -316,7 +316,8 @@ def _carry_out(
 ) -> list[Edit]:
     count = len(pictures)
     captions = [understanding.wording.caption for understanding in understandings]
-    plan, c = Plan.of(settings, count), model.embed(captions)
+    changes = [{each.category for each in said.wording.changes} for said in understandings]
+    plan, c = Plan.of(settings, changes), model.embed(captions)
     edited = _edited(model, understandings, c, settings)
     missing = inversion is None or (settings.remember and not plan.watches <= inversion.watches)
     tick = _Ticker(progress, settings.steps * (1 + missing) + missing)

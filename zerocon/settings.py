@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ DEFAULT_CLIP = "openai/clip-vit-large-patch14"  # its text half is Stable Diffus
 HALVES = ("edited", "source", "both")
 POSITIONS = ("all", "changed")
 SENTENCES = ("bank", "caption", "mean")
+CHANGES = ("object", "attribute", "added", "place", "time", "style", "caption")  # kinds of change
 
 # a third of the evaluations: fewer steps, one look at each, guidance while structure is made
 FAST: Mapping[str, Any] = {"steps": 24, "looks": 1, "guided": (0.0, 0.55)}
@@ -44,8 +45,9 @@ class Settings:
         2  # per guided step: 1 takes eps before the gradient's step and saves an evaluation
     )
     balance: float | None = None  # later guidances' pull in the first one's; none: absolute weights
-    # gradient's length in lengths of the latents, of a walk of 50 steps; none, as published
-    cap: float | None = None
+    # gradient's length in lengths of the latents, in a walk of 50 steps; none, as published. "0.01,
+    # style=0.05" has another one for pictures whose change is of that kind
+    cap: float | str | None = None
     steady: bool = False  # Polyak's limit on the gradient; as published there is none
     corrected: bool = True  # the difference form; false is plain DDIM, for comparison
     remember: bool = True  # the source's maps: memory instead of a second look, the same answer
@@ -61,7 +63,10 @@ class Settings:
         _require(self.positions in POSITIONS, "positions", f"one of {', '.join(POSITIONS)}", self)
         _require(_share(self.guided), "guided", "two shares of the steps, 0 <= A < B <= 1", self)
         _require(
-            self.cap is None or (_number(self.cap) and self.cap > 0), "cap", "above zero", self
+            _cap(self.cap),
+            "cap",
+            f"above zero, or like 0.01,style=0.05 of {', '.join(CHANGES)}",
+            self,
         )
         _require(self.half in HALVES, "half", f"one of {', '.join(HALVES)}", self)
         _require(_whole(self.looks) and self.looks in (1, 2), "looks", "1 or 2", self)
@@ -93,6 +98,14 @@ class Settings:
             given["guidance"] = tuple(_inherit(t, self.guidance) for t in given["guidance"])
         return replace(self, **given)
 
+    def cap_of(self, changes: Collection[str]) -> float:
+        """The cap where changes are of these kinds: the smallest of theirs, infinite for none."""
+        if self.cap is None:
+            return math.inf
+        plain, *others = str(self.cap).split(",")
+        caps = dict(other.split("=") for other in others)
+        return min((float(caps.get(kind, plain)) for kind in changes), default=float(plain))
+
 
 def _inherit(text: str, known: tuple[str, ...]) -> str:
     """``text`` ("name:key=value,...") over the options that ``known`` has for the same name."""
@@ -116,6 +129,21 @@ def _whole(value: object) -> bool:
 
 def _number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _cap(value: object) -> bool:
+    """Whether it is nothing, a length, or a length and others for kinds of change."""
+    if not isinstance(value, str):
+        return value is None or (isinstance(value, int | float) and _number(value) and value > 0)
+    plain, *others = value.split(",")
+    pairs = [other.partition("=") for other in others]
+    lengths = [plain, *(length for _, _, length in pairs)]
+    try:
+        return {kind for kind, _, _ in pairs} <= {*CHANGES} and all(
+            0 < float(length) < math.inf for length in lengths
+        )
+    except ValueError:
+        return False
 
 
 def _strings(value: object) -> bool:
