@@ -27,7 +27,7 @@ from .options import VERBOSE
 # Read from cli/<name>.py when asked for. Inside them torch is imported by the command's body, so
 # that help costs nothing.
 COMMANDS = (
-    "edit", "invert", "direction", "caption", "inspect", "replay", "methods", "models",
+    "edit", "batch", "invert", "direction", "caption", "inspect", "replay", "methods", "models",
     "config", "completion", "doctor", "errors", "bench", "train",
 )  # fmt: skip
 

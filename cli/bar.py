@@ -9,9 +9,11 @@ from typing import Any
 
 import click
 
+Tick = Callable[[int, int], None]
+
 
 @contextmanager
-def progress(label: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+def progress(label: str, quiet: bool) -> Iterator[Tick | None]:
     """A function to call with (done, total), or None where nobody would look."""
     if quiet or not sys.stderr.isatty():
         yield None

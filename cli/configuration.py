@@ -22,7 +22,7 @@ from zerocon.errors import ConfigurationError
 from zerocon.settings import PRESETS, Settings
 
 FILE, PREFIX, META = "zerocon.toml", "ZEROCON_", "zerocon.configuration"
-LISTENING = ("edit", "invert", "direction", "caption")
+LISTENING = ("edit", "batch", "invert", "direction", "caption")
 KEYS = (
     "model", "device", "dtype", "prediction", "captioner", "clip", "offload", "tile", "compile",
     "preset", "fast", *(each.name for each in fields(Settings)),
@@ -47,7 +47,7 @@ class Configuration:
         for option in options:
             option.envvar = PREFIX + key(option).upper().replace("-", "_")
         known = {
-            str(option.name): self.values[key(option)]
+            str(option.name): _listed(option, self.values[key(option)])
             for option in options
             if key(option) in self.values
         }
@@ -168,6 +168,11 @@ def _require(values: Mapping[str, Any], known: Collection[str], where: str) -> N
 def _said(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values as somebody would type them: 0.6 as "0.6", [7, 3] as "7..3"."""
     return {name.replace("_", "-"): _typed(value) for name, value in values.items()}
+
+
+def _listed(option: click.Option, value: Any) -> Any:
+    """One value of an option that takes several, as a list of one."""
+    return [value] if option.multiple and isinstance(value, str) else value
 
 
 def _typed(value: Any) -> Any:

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
+from zerocon.naming import slug
+
 from . import account, likeness, options, profile, report
-from .naming import slug
 
 KEPT = ".safetensors"
 FILE, GIVEN = click.Path(path_type=Path), click.core.ParameterSource.COMMANDLINE

@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
+from zerocon.naming import wish_of, words_of
+
 from . import options, outputs, pictures, report
 from .bar import progress
 from .foresight import foresee
-from .naming import wish_of, words_of
 
 
 @click.command("edit")

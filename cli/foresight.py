@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from zerocon import Inversion, Model, Settings
+
+    from .batching import Run
 
 
 def foresee(
@@ -40,3 +43,31 @@ def foresee(
     )
     more = {"dry_run": True, "operations": cost.operations, "bytes": report.memory(cost)}
     report.tell(values["form"], f"{output}: {report.plan(cost)}", record | more)
+
+
+def foresee_many(run: Run) -> int:
+    """Say what a run would do and cost; compute one evaluation to know how long, write nothing."""
+    from zerocon.batch import costs
+
+    orders = [new.order for _, new in run.entered]
+    cost = costs.foretell(run.model, orders)
+    edits = [{"input": str(o.picture), "output": str(run.outputs / o.name)} for o in orders]
+    record = {
+        "schema": "zerocon.batch-plan/1",
+        "output": str(run.outputs),
+        "of": len(run.orders),
+        "skipped": len(run.kept),
+        "edits": edits,
+        "evaluations": report.cost(cost.evaluations),
+        "seconds": round(cost.seconds, 3),
+        "bytes": cost.peak,
+    }
+    lines = [f"{edit['input']} -> {edit['output']}" for edit in edits]
+    about = timedelta(seconds=round(cost.seconds))
+    lines.append(
+        f"{len(orders)} edits of {cost.pictures} pictures, {len(run.kept)} stay as they are: "
+        f"{cost.evaluations.total:.1f} U-Net evaluations, about {about} here, "
+        f"{cost.peak / 1e9:.2f} GB at most"
+    )
+    report.tell(run.values["form"], "\n".join(lines), record)
+    return 0

@@ -110,8 +110,13 @@ def given(values: Mapping[str, Any]) -> dict[str, Any]:
     weak = {name for name in kept if not typed(name) and values.get(name) is said.get(name)}
     settings = {f.name: values.get(f.name) for f in fields(Settings) if f.name not in weak}
     named = {name: value for name, value in settings.items() if value not in (None, ())}
+    return {**kept, **checked(named)}
+
+
+def checked(named: dict[str, Any]) -> dict[str, Any]:
+    """The same settings, if there are such settings and methods; "none" is no guidance."""
     if named.get("guidance") == ("none",):
-        named["guidance"] = ()
+        named = {**named, "guidance": ()}
     Settings().overlay(named)
     methods = [("guidance", text) for text in named.get("guidance", ())]
     methods += [("scheme", named["scheme"])] if "scheme" in named else []
@@ -120,7 +125,7 @@ def given(values: Mapping[str, Any]) -> dict[str, Any]:
 
         for family, text in methods:
             parse(text, available(family), family)
-    return {**kept, **named}
+    return named
 
 
 def _settings_of(picture: Path | None) -> dict[str, Any]:
@@ -310,6 +315,10 @@ again = together(
 
 steps = click.option("--steps", type=int, help=f"Steps from noise to picture. {_default('steps')}")
 
+strength = click.option(
+    "--strength", type=float, help=f"Of the edit direction. {_default('strength')}"
+)
+
 seed = click.option("--seed", type=int, help=f"Of all chance there is. {_default('seed')}")
 
 scheme = click.option(
@@ -355,7 +364,7 @@ recipe = click.option(
     help="The settings, not the words, of a picture that zerocon edited; under those you give.",
 )
 
-method = together(
+manner = together(
     fast,
     preset,
     recipe,
@@ -367,7 +376,6 @@ method = together(
         metavar="W or A..B",
         help=f"Classifier-free guidance; A..B from noise to picture. {_default('scale')}",
     ),
-    click.option("--strength", type=float, help=f"Of the edit direction. {_default('strength')}"),
     guidance,
     click.option(
         "--sentences",
@@ -424,5 +432,6 @@ method = together(
         f"be longer. By kind of change ({', '.join(CHANGES)}): 0.01,style=0.05. [default: no cap]",
     ),
     remember,
-    seed,
 )
+
+method = together(manner, strength, seed)

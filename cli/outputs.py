@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zerocon.naming import name_output
+
 from . import options, pictures, report
-from .naming import name_output
 
 if TYPE_CHECKING:
     from zerocon import Edit, Model, Recipe
@@ -24,14 +25,7 @@ if TYPE_CHECKING:
 
 LEVELS = ("full", "minimal", "none")
 
-asked = options.together(
-    click.option(
-        "-o",
-        "--output",
-        type=click.Path(path_type=Path),
-        help="The ending says what kind of file; - is stdout. [default: IMAGE-WORDS]",
-    ),
-    options.overwrite,
+written = options.together(
     click.option("--keep-gps", is_flag=True, help="Keep where the picture was taken, in its EXIF."),
     click.option(
         "--metadata",
@@ -42,6 +36,17 @@ asked = options.together(
         "and `replay`, and IPTC's marking of pictures made in part by a network; the marking "
         "alone; or nothing.",
     ),
+)
+
+asked = options.together(
+    click.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path),
+        help="The ending says what kind of file; - is stdout. [default: IMAGE-WORDS]",
+    ),
+    options.overwrite,
+    written,
     click.option("--compare", type=click.Path(path_type=Path), help="Also save both side by side."),
     click.option(
         "--explain",

@@ -23,7 +23,8 @@ from conftest import gradient
 from PIL import Image
 
 import zerocon
-from zerocon.cli import COMMANDS, bar, main, naming
+from zerocon import naming
+from zerocon.cli import COMMANDS, bar, main
 from zerocon.diffusion import Schedule
 from zerocon.evaluations import Evaluations
 from zerocon.guidance import GUIDANCE
@@ -524,7 +525,7 @@ def test_invert(run: Run, library: Library, picture_file: Path) -> None:
 
 @pytest.mark.parametrize(("said", "warned"), [("a cat on a sofa", 0), ("a cat cat cat cat", 1)])
 def test_caption(run: Run, library: Library, picture_file: Path, said: str, warned: int) -> None:
-    library.model.describe = lambda picture: said
+    library.model.describe = lambda pictures: [said] * len(pictures)
     done = run("caption", picture_file)
     assert (done.exit_code, done.stdout) == (0, f"{said}\n")
     assert done.stderr.count("Warning: ") == warned

@@ -133,7 +133,7 @@ def test_a_folder_gives_the_model_that_was_saved(folder, model):
     assert loaded.embed(["a cat"]).ids == c.ids and loaded.embed(["a"]).encoder == c.encoder
     assert loaded.similarity(gradient(32, 32), ["a cat"]) is None
     with pytest.raises(MissingError, match=r"zerocon models pull Salesforce/blip.*--caption"):
-        loaded.describe(gradient(32, 32))
+        loaded.describe([gradient(32, 32)])
 
 
 def test_a_hub_id_is_found_in_the_cache_and_nowhere_else(folder, tmp_path, monkeypatch):
@@ -156,7 +156,7 @@ def test_an_incomplete_folder_is_named(folder, tmp_path):
 def test_a_captioner_or_clip_asked_for_by_name_must_be_there(folder):
     loaded = door.load(str(folder), device="cpu", captioner="no/blip", clip="no/clip")
     with pytest.raises(MissingError, match="no/blip"):
-        loaded.describe(gradient(32, 32))
+        loaded.describe([gradient(32, 32)])
     with pytest.raises(MissingError, match="no/clip"):
         loaded.similarity(gradient(32, 32), ["a cat"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -43,8 +44,8 @@ class TinyCaptioner(Captioner):
     def __init__(self) -> None:
         """Nothing to load."""
 
-    def describe(self, picture: Image) -> str:
-        return "a cat on a bench"
+    def describe(self, pictures: Sequence[Image]) -> list[str]:
+        return ["a cat on a bench"] * len(pictures)
 
 
 def tokenizer(second: bool = False) -> CLIPTokenizer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from PIL.Image import Image
@@ -15,4 +16,9 @@ def caption(picture: Image, model: Model) -> str:
 
     Raises ``MissingError`` where there is no captioner on this machine.
     """
-    return " ".join(model.describe(picture).lower().split()).rstrip(" .")
+    return captions([picture], model)[0]
+
+
+def captions(pictures: Sequence[Image], model: Model) -> list[str]:
+    """As ``caption``, of several pictures in one batch."""
+    return [" ".join(said.lower().split()).rstrip(" .") for said in model.describe(pictures)]

@@ -12,8 +12,11 @@ from zerocon.errors import NoFolderError, OutputExistsError, UnwritableError
 
 
 @contextmanager
-def writing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Give a temporary file beside ``path`` to write to, and put it in place when the block ends.
+def writing(path: Path, *, overwrite: bool = False, through: Path | None = None) -> Iterator[Path]:
+    """Give a temporary file to write to, and put it in place when the block ends.
+
+    It lies beside ``path``, or where ``through`` says, whose name it begins with; that must be on
+    the same file system.
 
     An error inside the block, Ctrl-C included, leaves neither a new file nor a changed one. An
     existing ``path`` is a ``FileExistsError`` unless ``overwrite``; it is checked again at the end,
@@ -23,7 +26,8 @@ def writing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         raise OutputExistsError(f"{path} exists already; give --overwrite or another -o")
     if not path.parent.is_dir():
         raise NoFolderError(f"there is no folder {path.parent} to write {path.name} to")
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    near = through or path.with_name(f".{path.name}.")
+    handle, name = tempfile.mkstemp(prefix=near.name, suffix=".part", dir=near.parent)
     os.close(handle)
     temporary = Path(name)
     try:

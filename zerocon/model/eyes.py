@@ -22,11 +22,11 @@ class Captioner:
         self.tokenizer, self.images, self.device = tokenizer, images, device
 
     @torch.no_grad()
-    def describe(self, picture: Image) -> str:
-        """One sentence about ``picture``."""
-        pixels = self.images(picture, return_tensors="pt").pixel_values.to(self.device)
+    def describe(self, pictures: Sequence[Image]) -> list[str]:
+        """One sentence about each of ``pictures``."""
+        pixels = self.images(list(pictures), return_tensors="pt").pixel_values.to(self.device)
         words = self.network.generate(pixel_values=pixels, max_new_tokens=40, do_sample=False)
-        return str(self.tokenizer.decode(words[0], skip_special_tokens=True))
+        return [str(each) for each in self.tokenizer.batch_decode(words, skip_special_tokens=True)]
 
 
 class Clip:

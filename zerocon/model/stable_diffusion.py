@@ -200,9 +200,9 @@ class StableDiffusion:
         """A hash of the weights' files; None for a model that was made in memory."""
         return self._weights
 
-    def describe(self, picture: Image) -> str:
-        """One sentence of the captioner about ``picture``; ``MissingError`` without one."""
-        return self._captioner.describe(picture)
+    def describe(self, pictures: Sequence[Image]) -> list[str]:
+        """The captioner's sentence about each picture; ``MissingError`` without one."""
+        return self._captioner.describe(pictures)
 
     def similarity(self, picture: Image, sentences: Sequence[str]) -> list[float] | None:
         """CLIP's cosine of the picture to each sentence, -1..1; None where there is no CLIP."""

@@ -1,0 +1,48 @@
+"""``zerocon batch``: many pictures, many wishes, and a folder of results that loses nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from . import batching, foresight, options, ordering, outputs
+
+
+@click.command("batch")
+@ordering.asked
+@options.overwrite
+@outputs.written
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Check results by their hashes and make again what is missing, cut off or changed; "
+    "without PICTURES, of the folder's last run.",
+)
+@click.option("--retry-failed", is_flag=True, help="Try again what has failed before.")
+@click.option("--fail-fast", is_flag=True, help="Stop at the first failure.")
+@click.option(
+    "--batch-size",
+    type=ordering.size,
+    default="auto",
+    show_default=True,
+    metavar="N",
+    help="Pictures of one shape that go through the network together: auto is 1 on a CPU, where "
+    "results are then those of `zerocon edit` to the byte, and what fits on a GPU.",
+)
+@options.dry_run
+@options.form
+@options.talk
+@options.manner
+@options.weights
+def command(pictures: tuple[str, ...], **values: Any) -> int:
+    """Edit PICTURES (files, folders, patterns) as `zerocon edit` would, into one folder.
+
+    A journal in FOLDER/.zerocon knows what is done: the same command again does only what is
+    missing, also after Ctrl-C, a crash or a power cut. Several may work on one folder at a time.
+    Exit code 0 if everything is done, 1 if something failed.
+    """
+    with batching.opened(pictures, values) as run:
+        if values["dry_run"]:
+            return foresight.foresee_many(run)
+        return batching.work(run)

@@ -1,0 +1,134 @@
+"""A run of many edits: entered in the journal, worked on, and told of."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import options, ordering
+from .telling import Telling
+
+if TYPE_CHECKING:
+    from zerocon import Model
+    from zerocon.batch.journal import Entry, Journal
+    from zerocon.batch.orders import Order
+
+# what every worker of a run must be told, beside its orders
+TOLD = (
+    "model", "device", "dtype", "captioner", "clip", "prediction", "offload", "tile", "compile",
+    "metadata", "keep_gps",
+)  # fmt: skip
+
+
+@dataclass
+class Run:
+    """Orders, and what the journal knows of them: to be entered, or to stay as they are."""
+
+    values: Mapping[str, Any]
+    outputs: Path
+    model: Model
+    orders: list[Order]
+    entered: list[tuple[Entry | None, Entry]]
+    kept: list[str]
+    journal: Journal | None
+
+
+@contextmanager
+def opened(pictures: Iterable[str], values: Mapping[str, Any]) -> Iterator[Run]:
+    """Everything known that can be, before any time is spent; nothing is written for a dry run."""
+    from zerocon.batch import placing
+    from zerocon.batch.journal import FILE, FOLDER, Journal
+
+    outputs, pictures = values["outputs"], list(pictures)
+    named = bool(pictures or values["manifest"] or values["files_from"])
+    if not named and not values["resume"]:
+        raise click.UsageError("name pictures, folders or patterns, or give --manifest or --resume")
+    there = (outputs / FOLDER / FILE).is_file()
+    if not named and not there:
+        raise click.UsageError(f"{outputs} holds no journal to resume from")
+    orders = ordering.orders(pictures, values) if named else []
+    if named and not orders:
+        raise click.UsageError(f"no pictures in {', '.join(map(str, pictures)) or 'the list'}")
+    journal = Journal(outputs) if there or not values["dry_run"] else None
+    try:
+        if journal and not values["dry_run"]:
+            placing.recover(journal)
+        if journal and not named:
+            number, told = journal.last() or (0, {})
+            values = {**values, **told}
+            orders = [entry.order for entry in journal.entries(number)]
+        model = options.load(values)
+        entered, kept = placing.plan(
+            journal.entry if journal else lambda _: None,
+            outputs,
+            _described(orders, model, values),
+            overwrite=values["overwrite"],
+            verify=values["resume"],
+            retry=values["retry_failed"],
+        )
+        yield Run(values, outputs, model, orders, entered, kept, journal)
+    finally:
+        if journal:
+            journal.close()
+
+
+def _described(
+    orders: Iterable[Order], model: Model, values: Mapping[str, Any]
+) -> Iterator[tuple[Order, str, str]]:
+    """Each order with the hash of all that decides its result but the picture, and its shape."""
+    from zerocon.batch.studio import shape_of
+
+    shared = {name: values[name] for name in ("metadata", "keep_gps", "captioner", "clip")}
+    shared |= {"weights": model.fingerprint() or model.name, "prediction": model.prediction}
+    for order in orders:
+        settings = model.settings.overlay(order.settings)
+        yield order, order.hash({**shared, **asdict(settings)}), shape_of(order.picture, model)
+
+
+def work(run: Run) -> int:
+    """Carry a run out; its exit code."""
+    from zerocon.batch.studio import Studio
+    from zerocon.batch.working import Worker
+
+    journal, values = run.journal, run.values
+    assert journal is not None
+    number = journal.begin({name: values[name] for name in TOLD})
+    journal.enter(number, run.entered)
+    journal.want(number, run.kept)
+    studio = Studio(run.model, metadata=values["metadata"])
+    count = ordering.count(values["batch_size"], run.model)
+    worker = Worker(journal, number, studio, count, values["keep_gps"])
+    told = Telling(values["form"], options.hushed(), run.outputs, len(run.orders))
+    told.begin(journal.counts(number))
+    try:
+        with terminated(), told.bar(), closing(worker()) as results:
+            for done in results:
+                told.one(done, journal.counts(number))
+                if done.failure and values["fail_fast"]:
+                    break
+    except KeyboardInterrupt:
+        told.interrupted(journal.counts(number))
+        raise
+    counts = journal.counts(number)
+    told.end(counts, journal.entries(number, "failed"))
+    return 0 if counts == {"done": len(run.orders)} else 1
+
+
+@contextmanager
+def terminated() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,228 @@
+"""What ``zerocon batch`` is told, as orders: pictures times wishes times strengths times seeds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from itertools import product
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zerocon import naming
+from zerocon.batch import inputs, manifest
+from zerocon.errors import ForeignFileError
+from zerocon.settings import Settings
+
+from . import options
+
+if TYPE_CHECKING:
+    from zerocon import Model
+    from zerocon.batch.orders import Order
+
+Directions = tuple[tuple[str, float], ...]
+WORDS = ("source", "to_caption", "caption")  # that are said once for all pictures
+SPOKEN = {"to": "to", "from": "source", "to_caption": "to_caption", "caption": "caption"}
+
+asked = options.together(
+    click.argument("pictures", nargs=-1, metavar="[PICTURES]..."),
+    click.option(
+        "-o",
+        "--output",
+        "outputs",
+        type=click.Path(path_type=Path, file_okay=False),
+        required=True,
+        metavar="FOLDER",
+        help="For the results, in folders like those of the pictures, and for nothing else.",
+    ),
+    click.option(
+        "--files-from",
+        type=click.File("rb"),
+        metavar="FILE",
+        help="Also the pictures of a list, one a line; - is stdin.",
+    ),
+    click.option("-0", "--null", is_flag=True, help="That list has zero bytes between its names."),
+    click.option(
+        "--manifest",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="Also the edits of a list: .csv, .jsonl or .toml with picture, to, from, to_caption, "
+        "caption, seed, strength, name and any option of the method; what a row does not say is "
+        "as for all.",
+    ),
+    click.option(
+        "--to",
+        "tos",
+        multiple=True,
+        metavar="WORDS",
+        help='What should be there: "dog", "at night". Repeat to have each of every picture.',
+    ),
+    click.option("--from", "source", metavar="WORDS", help='What it replaces; --to "" removes it.'),
+    click.option("--to-caption", metavar="SENTENCE", help="The wanted pictures, described whole."),
+    click.option(
+        "--caption", metavar="SENTENCE", help="The pictures as they are. [default: looked at]"
+    ),
+    click.option(
+        "--sidecars",
+        is_flag=True,
+        help=f"Take captions from the NAME{inputs.SIDECAR} beside pictures, where there is one.",
+    ),
+    options.directions,
+    click.option(
+        "--name",
+        default=naming.TEMPLATE,
+        show_default=True,
+        metavar="TEMPLATE",
+        help=f"Of a result, with any of {', '.join(f'{{{each}}}' for each in naming.FIELDS)}; it "
+        "may have folders.",
+    ),
+    click.option(
+        "--strength",
+        "strengths",
+        type=float,
+        multiple=True,
+        help=f"Of the edit direction; repeat for several. [default: {Settings.strength}]",
+    ),
+    click.option(
+        "--seed",
+        "seeds",
+        type=int,
+        multiple=True,
+        help=f"Of all chance there is; repeat for several. [default: {Settings.seed}]",
+    ),
+)
+
+
+AUTO, MOST = "auto", 32  # pictures in a batch that nobody chose
+
+
+def size(text: str) -> int:
+    """A batch size; 0 is for ``count`` to choose."""
+    if text == AUTO:
+        return 0
+    if not text.isdecimal() or int(text) < 1:
+        raise click.BadParameter(f'{text!r} is neither "{AUTO}" nor a number from 1')
+    return int(text)
+
+
+def count(chosen: int, model: Model) -> int:
+    """How many pictures go together: on a GPU, if nobody says, as many as fit into its memory."""
+    if chosen or model.device.type != "cuda":
+        return chosen or 1
+    import torch
+
+    from zerocon.forecast import foretell
+
+    each = foretell(model, model.settings, (model.size, model.size))
+    free, _ = torch.cuda.mem_get_info(model.device)
+    return max(1, min(MOST, int(0.8 * free) // (each.remembered + each.working)))
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A picture, its place, and all that is said of one or more edits of it."""
+
+    file: Path
+    place: PurePosixPath
+    words: Mapping[str, str]
+    settings: Mapping[str, Any]
+    name: str
+
+
+def orders(pictures: Iterable[str], values: Mapping[str, Any]) -> list[Order]:
+    """Every edit that is asked for; a ``ValueError`` for what makes no sense before any begins."""
+    from zerocon.batch.orders import require_distinct
+
+    given = options.given(values)
+    directions = tuple((str(file.absolute()), weight) for file, weight in values["directions"])
+    wishes = [*_named(pictures, values), *_listed(values)]
+    found = [order for wish in wishes for order in _multiplied(wish, values, given, directions)]
+    require_distinct(found)
+    return found
+
+
+def _multiplied(
+    wish: Wish, values: Mapping[str, Any], given: Mapping[str, Any], directions: Directions
+) -> Iterator[Order]:
+    """An order for everything that a wish does not say itself and that is said several times."""
+    from zerocon.batch.orders import Order
+
+    many = {"to": values["tos"], "strength": values["strengths"], "seed": values["seeds"]}
+    several = [
+        [None] if name in {**wish.words, **wish.settings} else said or [None]
+        for name, said in many.items()
+    ]
+    if "to_caption" in wish.words:
+        several[0] = [None]
+    for to, strength, seed in product(*several):
+        words = {**({} if to is None else {"to": to}), **wish.words}
+        own = {"strength": strength, "seed": seed}
+        settings = {**given, **{k: v for k, v in own.items() if v is not None}, **wish.settings}
+        asked = naming.wish_of(
+            words.get("to"), words.get("source"), words.get("to_caption"), optional=bool(directions)
+        )
+        said = {"to": asked, "from": words.get("source", ""), **_chosen(settings)}
+        name = naming.fill(wish.name, wish.place, said)
+        yield Order(wish.file.absolute(), name, words, settings, directions)
+
+
+def _chosen(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: settings.get(name, getattr(Settings, name)) for name in ("seed", "strength")}
+
+
+def _named(pictures: Iterable[str], values: Mapping[str, Any]) -> Iterator[Wish]:
+    """The pictures of the command line and of the list of names."""
+    names = list(pictures)
+    if values["files_from"]:
+        text = os.fsdecode(values["files_from"].read())
+        names += inputs.lines(text, zero=values["null"])
+    words = {name: values[name] for name in WORDS if values[name] is not None}
+    for each in inputs.find(names, outputs=values["outputs"]):
+        said = each.caption() if values["sidecars"] else None
+        own = {**words, **({} if said is None else {"caption": said})}
+        yield Wish(each.file, each.place, own, {}, values["name"])
+
+
+def _listed(values: Mapping[str, Any]) -> Iterator[Wish]:
+    """The edits of a manifest; what a row does not say is as for all."""
+    if not values["manifest"]:
+        return
+    words = {name: values[name] for name in WORDS if values[name] is not None}
+    for row in manifest.read(values["manifest"]):
+        said = dict(row.said)
+        name = said.pop("name", values["name"])
+        own = {word: said.pop(key) for key, word in SPOKEN.items() if key in said}
+        if wrong := [
+            key for key, text in {**own, "name": name}.items() if not isinstance(text, str)
+        ]:
+            raise ForeignFileError(f"{row.where}: {wrong[0]} must be text")
+        own = own if {"to", "to_caption"} & {*own} else {**words, **own}
+        try:
+            settings = options.checked(dict(_settings(said)))
+        except (ValueError, click.UsageError) as error:
+            raise ForeignFileError(f"{row.where}: {error}") from None
+        yield Wish(row.picture, _place(row.picture, values["manifest"].parent), own, settings, name)
+
+
+def _settings(said: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Settings of a row, which as text are what somebody would type."""
+    ctx = click.get_current_context()
+    known = {str(param.name): param for param in ctx.command.params}
+    for key, value in said.items():
+        name = key.replace("-", "_")
+        option = known.get({"seed": "seeds", "strength": "strengths"}.get(name, name))
+        if option is None or name not in {field.name for field in fields(Settings)}:
+            there = ", ".join([*manifest.KEYS, *(field.name for field in fields(Settings))])
+            raise ForeignFileError(f'no column "{key}"; there are: {there}')
+        if isinstance(value, str):
+            value = option.type(value, option, ctx)
+            value = (value,) if name == "guidance" else value
+        yield name, tuple(value) if isinstance(value, list) else value
+
+
+def _place(picture: Path, folder: Path) -> PurePosixPath:
+    """Where a listed picture's results lie: as it lies beside the list, if it does."""
+    below = picture.is_relative_to(folder) and ".." not in picture.relative_to(folder).parts
+    return PurePosixPath(picture.relative_to(folder).as_posix() if below else picture.name)

@@ -1,0 +1,80 @@
+"""What many edits will cost, what they share counted once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from zerocon import forecast
+from zerocon.batch.orders import Order
+from zerocon.batch.studio import path_of, shape_of
+from zerocon.editing import Plan
+from zerocon.evaluations import Evaluations
+from zerocon.settings import Settings
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Of a run: pictures, U-Net evaluations, seconds on this machine, bytes at the highest point.
+
+    Seconds are those evaluations times one that was timed at each size: without captions, reading
+    and writing, and with what a batch saves left out.
+    """
+
+    pictures: int
+    evaluations: Evaluations
+    seconds: float
+    peak: int
+
+
+def foretell(model: Any, orders: Sequence[Order]) -> Costs:
+    """What ``orders`` will cost on ``model``, one after the other."""
+    total, seconds, largest = Evaluations(), 0.0, (1, 1)
+    peak, known = 0, set[tuple[object, ...]]()
+
+    @lru_cache
+    def evaluations(settings: Settings, inverted: bool) -> Evaluations:
+        watched = Plan.of(settings).watches if inverted else ()
+        return forecast.evaluations(
+            model.schedule(settings.steps), settings, inverted=inverted, watched=watched
+        )
+
+    @lru_cache
+    def pace(width: int, height: int) -> float:
+        return seconds_of(model, (width, height))
+
+    for order in orders:
+        settings = model.settings.overlay(order.settings)
+        path = (order.picture, order.words.get("caption"), *path_of(settings))
+        each = evaluations(settings, path in known)
+        known.add(path)
+        total.forwards += each.forwards
+        total.backwards += each.backwards
+        width, height = map(int, (shape_of(order.picture, model) or "16x16").split("x"))
+        seconds += each.total * pace(width, height)
+        largest = max(largest, (width, height), key=lambda size: size[0] * size[1])
+    if orders:
+        peak = max(
+            forecast.foretell(model, settings, largest).peak
+            for settings in {model.settings.overlay(order.settings) for order in orders}
+        )
+    return Costs(len({order.picture for order in orders}), total, seconds, peak)
+
+
+@torch.no_grad()
+def seconds_of(model: Any, size: tuple[int, int]) -> float:
+    """Seconds of one evaluation on a picture of ``size`` (width, height), the second of two."""
+    width, height = size
+    x = model.encode(torch.zeros(1, 3, height, width))
+    c, t = model.embed([""]), model.schedule(2).times[1]
+    model.eps(x, t, c)
+    start = perf_counter()
+    model.eps(x, t, c)
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)
+    return perf_counter() - start

@@ -1,0 +1,121 @@
+"""Results put in place, so that after any accident everybody can tell what is there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from hashlib import blake2b
+from pathlib import Path
+
+from zerocon.batch.journal import Entry, Journal
+from zerocon.batch.orders import Order, digest
+from zerocon.errors import OutputExistsError
+from zerocon.files import writing
+
+SHOWN = 3  # names in a message
+PARTS = "parts"  # files on their way into place, below the journal's folder
+
+
+def stamp(picture: Path) -> str:
+    """Size and time of a file: while both stay, nobody reads it again to see if it is the same."""
+    try:
+        state = picture.stat()
+    except OSError:
+        return ""  # reading it will say why
+    return f"{state.st_size} {state.st_mtime_ns}"
+
+
+def put(journal: Journal, entry: Entry, worker: str, data: bytes, content: str) -> None:
+    """Write a result, made of a picture of this ``content``; the journal knows of it before.
+
+    Raises ``FileExistsError`` for a file that nobody asked to replace.
+    """
+    journal.require_here()
+    path, result = journal.outputs / entry.order.name, blake2b(data, digest_size=16).hexdigest()
+    if not journal.place(entry.name, worker, result, content):
+        return  # somebody took us for dead, and makes the same
+    if not entry.replace and _digest(path) == result:
+        return  # the very file, by somebody who could not say so any more
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parts = journal.folder / PARTS
+    parts.mkdir(exist_ok=True)
+    with writing(path, overwrite=entry.replace, through=parts / f"{worker}-") as temporary:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # in place means: after a power cut, too
+
+
+def recover(journal: Journal) -> None:
+    """Queue again what workers left behind that have ended, but for what was in place already."""
+    for worker in journal.dead(journal.workers()):
+        for entry in journal.entries(None, "placing"):
+            if entry.worker == worker and intact(journal.outputs, entry):
+                journal.finish(entry.name, worker)
+        journal.put_back(worker)
+    for part in (journal.folder / PARTS).glob("*.part"):
+        if journal.dead([part.name.partition("-")[0]]):
+            part.unlink(missing_ok=True)
+
+
+def intact(outputs: Path, entry: Entry) -> bool:
+    """Whether the file in place is the one that was made."""
+    return _digest(outputs / entry.order.name) == entry.result
+
+
+def plan(
+    known_of: Callable[[str], Entry | None],
+    outputs: Path,
+    orders: Iterable[tuple[Order, str, str]],
+    *,
+    overwrite: bool = False,
+    verify: bool = False,
+    retry: bool = False,
+) -> tuple[list[tuple[Entry | None, Entry]], list[str]]:
+    """What to enter of ``orders`` (with recipe and shape), and the names of those that stay.
+
+    Done by the same recipe from the same picture stays done while its file is there and, to
+    ``verify``, is the file that was made. Failed stays failed unless ``retry``. Raises
+    ``FileExistsError``, before anything begins, for results that would take the place of files
+    made otherwise; ``overwrite`` lets them.
+    """
+    entered, kept, taken = list[tuple[Entry | None, Entry]](), list[str](), list[Path]()
+    for order, recipe, shape in orders:
+        known, path = known_of(str(order.name)), outputs / order.name
+        new = Entry(order, recipe, stamp(order.picture), shape, "queued", overwrite)
+        if known is None or not _same(known, new):
+            if os.path.lexists(path) and not overwrite:
+                taken.append(path)
+        elif known.state == "done":
+            if intact(outputs, known) if verify else path.is_file():
+                kept.append(known.name)
+                continue
+            new = replace(new, replace=overwrite or verify)
+        elif known.state != "failed" or not retry:
+            kept.append(known.name)
+            continue
+        entered.append((known, new))
+    if taken:
+        names = ", ".join(str(path) for path in taken[:SHOWN]) + " ..." * (len(taken) > SHOWN)
+        raise OutputExistsError(
+            f"{len(taken)} of the results exist already and were made otherwise ({names}); give "
+            "--overwrite, another -o or another --name"
+        )
+    return entered, kept
+
+
+def _same(known: Entry, new: Entry) -> bool:
+    """Whether both are the same edit of the same picture; a touched file is read to see."""
+    if known.recipe != new.recipe or known.order.picture != new.order.picture:
+        return False
+    return known.stamp == new.stamp or (
+        known.content is not None and known.content == _digest(new.order.picture)
+    )
+
+
+def _digest(file: Path) -> str | None:
+    try:
+        return digest(file)
+    except OSError:
+        return None
