@@ -16,6 +16,7 @@ from .telling import Telling
 
 if TYPE_CHECKING:
     from zerocon import Model
+    from zerocon.batch import engines
     from zerocon.batch.journal import Entry, Journal
     from zerocon.batch.orders import Order
 
@@ -93,21 +94,15 @@ def _described(
 
 def work(run: Run) -> int:
     """Carry a run out; its exit code."""
-    from zerocon.batch.studio import Studio
-    from zerocon.batch.working import Worker
-
     journal, values = run.journal, run.values
     assert journal is not None
     number = journal.begin({name: values[name] for name in TOLD})
     journal.enter(number, run.entered)
     journal.want(number, run.kept)
-    studio = Studio(run.model, metadata=values["metadata"])
-    count = ordering.count(values["batch_size"], run.model)
-    worker = Worker(journal, number, studio, count, values["keep_gps"])
     told = Telling(values["form"], options.hushed(), run.outputs, len(run.orders))
     told.begin(journal.counts(number))
     try:
-        with terminated(), told.bar(), closing(worker()) as results:
+        with terminated(), told.bar(), closing(_results(run, journal, number)) as results:
             for done in results:
                 told.one(done, journal.counts(number))
                 if done.failure and values["fail_fast"]:
@@ -118,6 +113,40 @@ def work(run: Run) -> int:
     counts = journal.counts(number)
     told.end(counts, journal.entries(number, "failed"))
     return 0 if counts == {"done": len(run.orders)} else 1
+
+
+def _results(run: Run, journal: Journal, number: int) -> engines.Results:
+    """The work, by the engine that was asked for."""
+    from zerocon.batch import engines
+
+    values, model = run.values, run.model
+    count = ordering.count(values["batch_size"], model)
+    if values["engine"] == "ray":
+        told = journal.told(number)
+        return engines.on_ray(journal, number, told, count, values["workers"] or 0)
+    if values["workers"]:
+        join = ["-o", str(run.outputs), "--join", str(number), "--batch-size", str(count)]
+        shard = ["--shard", values["shard"]] if values["shard"] else []
+        command = ["zerocon.cli", "batch", *join, *shard]
+        return engines.many(journal, number, command, values["workers"])
+    return engines.alone(journal, number, model, values["metadata"], count, values["keep_gps"])
+
+
+def join(values: Mapping[str, Any]) -> int:
+    """Work on a run that another process has begun, and say nothing."""
+    from zerocon.batch import engines
+    from zerocon.batch.journal import Journal
+    from zerocon.model.processes import Group, launched
+
+    journal = Journal(values["outputs"], journal_of(values["shard"]))
+    told = journal.told(values["join"])
+    device = Group().device if launched() else told["device"]
+    model = options.load({**told, "device": device})
+    more = (told["metadata"], ordering.count(values["batch_size"], model), told["keep_gps"])
+    with terminated(), closing(engines.alone(journal, values["join"], model, *more)) as results:
+        for _ in results:
+            pass
+    return 0
 
 
 @contextmanager

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 VERBOSE = "zerocon.verbose"  # in the context's meta, where the group finds it after an error
 QUIET = "zerocon.quiet"
+MODEL = ("device", "dtype", "captioner", "clip", "prediction", "offload", "tile", "compile")
 FORMS = ("human", "json", "jsonl", "quiet")
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -146,15 +147,7 @@ def load(values: Mapping[str, Any]) -> Model:
     """The model that the ``weights`` options name."""
     import zerocon
 
-    names = ("device", "dtype", "captioner", "clip", "prediction")
-    model = zerocon.load(values["model"], **{name: values[name] for name in names})
-    if values["offload"]:
-        model.offload()
-    if values["tile"]:
-        model.tile()
-    if values["compile"]:
-        model.compile()
-    return model
+    return zerocon.load(values["model"], **{name: values[name] for name in MODEL})
 
 
 def load_again(values: Mapping[str, Any], recipe: Recipe) -> Model:

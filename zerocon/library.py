@@ -90,16 +90,20 @@ def load(
     captioner: str | None = None,
     clip: str | None = None,
     prediction: str | None = None,
+    offload: bool = False,
+    tile: bool = False,
+    compile: bool = False,
 ) -> Model:
     """Load ``mini`` (embedded), a diffusers folder, a ``.safetensors`` file, or a cached hub id.
 
     ``name`` defaults to the environment's ``ZEROCON_MODEL``, then to Stable Diffusion 1.5.
-    ``prediction`` ("epsilon" or "v_prediction") is needed only where the model does not say. Raises
+    ``prediction`` ("epsilon" or "v_prediction") is needed only where the model does not say.
+    ``offload``, ``tile`` and ``compile`` are done to it as the model's methods say. Raises
     ``MissingError`` for a model, part or device that is not there, ``ValueError`` for a bad name,
     a pickle or a model of another family.
     """
     chosen = name or os.environ.get("ZEROCON_MODEL") or DEFAULT_MODEL
-    return model.load(
+    loaded = model.load(
         chosen,
         device=device,
         dtype=dtype,
@@ -107,6 +111,13 @@ def load(
         clip=clip,
         prediction=prediction,
     )
+    if offload:
+        loaded.offload()
+    if tile:
+        loaded.tile()
+    if compile:
+        loaded.compile()
+    return loaded
 
 
 def invert(

@@ -1,0 +1,143 @@
+"""Who works on a run: this process, several on this machine, or those of a Ray cluster."""
+
+from __future__ import annotations
+
+import queue
+import signal
+import threading
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from time import sleep
+from typing import Any
+
+from zerocon import library
+from zerocon.batch.journal import Journal
+from zerocon.batch.orders import Order
+from zerocon.batch.placing import recover
+from zerocon.batch.studio import Made, Source, Studio, reason
+from zerocon.batch.working import PAUSE, Done, Maker, Worker
+from zerocon.errors import NoPackageError, ZeroconError
+from zerocon.model import Model
+from zerocon.model.processes import launch
+
+Results = Generator[Done]
+MODEL = ("device", "dtype", "captioner", "clip", "prediction", "offload", "tile", "compile")
+
+
+def alone(
+    journal: Journal, run: int, model: Model, metadata: str, count: int, keep_gps: bool
+) -> Results:
+    """Work in this process."""
+    return Worker(journal, run, Studio(model, metadata=metadata), count, keep_gps)()
+
+
+def many(journal: Journal, run: int, command: Sequence[str], count: int) -> Results:
+    """Work in ``count`` processes that ``command`` starts; this one looks on.
+
+    A process that is killed is started again, and its orders go to whoever comes first. What is
+    yielded is as the journal has it. Raises ``ZeroconError`` if the processes give up.
+    """
+    known = {each.name for each in journal.entries(run, "done", "failed")}
+    module, *arguments = command
+    processes = launch(module, arguments, count)
+    try:
+        ended: int | None = None
+        while ended is None:
+            ended = processes.poll()
+            for entry in journal.entries(run, "done", "failed"):
+                if entry.name not in known:
+                    known.add(entry.name)
+                    yield Done(entry, failure=entry.reason if entry.state == "failed" else None)
+            sleep(PAUSE)
+    finally:
+        if processes.poll() is None:
+            processes.send_signal(signal.SIGTERM)
+            processes.wait()
+        recover(journal)
+    if ended:
+        raise ZeroconError(f"the processes ended with exit code {ended}; what they said is above")
+
+
+def on_ray(
+    journal: Journal, run: int, told: Mapping[str, Any], count: int, workers: int
+) -> Results:
+    """Work in so many ``workers`` of the Ray cluster that is running, or of one on this machine.
+
+    Without a number there is one for every GPU of the cluster, or else for every core. Journal,
+    pictures and results stay here: workers get a picture's content and give back that of the
+    result, so that they share nothing but Ray. One that dies is started again and asked again.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise NoPackageError('Ray is not here; get it with: pip install "zerocon[ray]"') from None
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False, configure_logging=False)
+    gpus, cpus = (int(ray.cluster_resources().get(name, 0)) for name in ("GPU", "CPU"))
+    own: dict[str, Any] = {"num_cpus": 1, "num_gpus": int(gpus > 0)}
+    actor: Any = ray.remote(max_restarts=-1, max_task_retries=-1, **own)(Remote)
+    actors = [actor.remote(dict(told)) for _ in range(workers or gpus or cpus)]
+
+    def maker(actor: Any) -> Maker:
+        def ask(orders: Sequence[tuple[Order, Source]]) -> list[Made | Exception]:
+            made: list[Made | Exception] = ray.get(actor.make.remote(list(orders)))
+            return made
+
+        return ask
+
+    try:
+        yield from together(journal, run, list(map(maker, actors)), count, told["keep_gps"])
+    finally:
+        for each in actors:
+            ray.kill(each)
+
+
+class Remote:
+    """A studio somewhere else: made when it is first asked, of what a run was told."""
+
+    def __init__(self, told: Mapping[str, Any]) -> None:
+        model = library.load(told["model"], **{name: told[name] for name in MODEL})
+        self.studio = Studio(model, metadata=told["metadata"])
+
+    def make(self, orders: Sequence[tuple[Order, Source]]) -> list[Made | Exception]:
+        """As a studio does, errors in a form that survives the way back."""
+        return [
+            made if isinstance(made, Made | ZeroconError) else ZeroconError(reason(made))
+            for made in self.studio(orders)
+        ]
+
+
+def together(
+    journal: Journal, run: int, makers: Sequence[Maker], count: int, keep_gps: bool
+) -> Results:
+    """Let several makers work on a run at once, each with a worker in a thread of its own."""
+    results, stop = queue.Queue[Done | BaseException | None](), threading.Event()
+
+    def work(make: Maker) -> None:
+        try:
+            with closing(Worker(journal, run, make, count, keep_gps)()) as found:
+                for done in found:
+                    results.put(done)
+                    if stop.is_set():
+                        break
+        except BaseException as error:
+            results.put(error)
+        finally:
+            results.put(None)
+
+    threads = [threading.Thread(target=work, args=(make,)) for make in makers]
+    for thread in threads:
+        thread.start()
+    try:
+        working = len(threads)
+        while working:
+            result = results.get()
+            if isinstance(result, BaseException):
+                raise result
+            working -= result is None
+            if result is not None:
+                yield result
+    finally:
+        stop.set()
+        for thread in threads:  # what they have in hand is finished
+            thread.join()
