@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,15 +24,12 @@ def writing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         raise OutputExistsError(f"{path} exists already; give --overwrite or another -o")
     if not path.parent.is_dir():
         raise NoFolderError(f"there is no folder {path.parent} to write {path.name} to")
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    # not mkstemp, whose files are for their owner's eyes only: the mask that would say what is
+    # usual cannot be read without changing it, for all threads
+    temporary.open("xb").close()
     try:
         yield temporary
-        # mkstemp makes files for their owner's eyes only; give it what open() would have
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
         if overwrite:
             temporary.replace(path)
         else:
