@@ -1,8 +1,8 @@
 """Picture in, picture out: what ``import zerocon`` offers. It computes, and prints nothing.
 
 All of it may be called from any number of threads: walks on one model queue up, those on two run
-side by side. Only loading must not overlap with edits, since torch's default dtype, which belongs
-to the whole process, may be another meanwhile.
+side by side. Only loading and ``forecast`` must not overlap with edits, since torch's default
+dtype, which belongs to the whole process, may be another meanwhile.
 """
 
 from __future__ import annotations
