@@ -31,7 +31,7 @@ if asked.out.exists():
 
 coco = {} if asked.labels.is_dir() else json.loads(asked.labels.read_text())
 images = {each["file_name"]: each for each in coco.get("images", ())}
-files = images or [path.name for path in asked.pictures.iterdir() if path.is_file()]
+files = images if coco else [path.name for path in asked.pictures.iterdir() if path.is_file()]
 model, refused, copies = zerocon.load(asked.model), 0, {"images": [], "annotations": []}
 settings = model.settings.overlay({"steps": asked.steps} if asked.steps else {})
 

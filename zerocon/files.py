@@ -25,8 +25,8 @@ def writing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     if not path.parent.is_dir():
         raise NoFolderError(f"there is no folder {path.parent} to write {path.name} to")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    # not mkstemp, whose files are for their owner's eyes only: the mask that would say what is
-    # usual cannot be read without changing it, for all threads
+    # not mkstemp, whose files are for their owner's eyes only: what open() would have given them is
+    # the umask's to say, which cannot be read without changing it for all threads
     temporary.open("xb").close()
     try:
         yield temporary
