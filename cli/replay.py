@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from . import options, report
+from . import folders, options, report
 from .bar import progress
 
 FILE = click.Path(path_type=Path)
@@ -16,7 +16,7 @@ FILE = click.Path(path_type=Path)
 
 @click.command("replay")
 @click.argument("file", type=FILE)
-@click.option("--source", type=FILE, required=True, help="The picture that FILE was made of.")
+@click.option("--source", type=FILE, required=True, help="What it was made of.")
 @click.option("-o", "--output", type=FILE, help="Also write the picture that comes out.")
 @options.overwrite
 @options.again
@@ -25,11 +25,13 @@ FILE = click.Path(path_type=Path)
 def command(file: Path, source: Path, **values: Any) -> int:
     """Make FILE again from the recipe that it carries, and compare the files byte by byte.
 
-    Exit code 0 if they agree, 1 if not. Nothing is written without -o.
+    Exit code 0 if they agree, 1 if not. Nothing is written without -o. Of a folder, every picture
+    in it that carries a recipe is made again, of the one in --source with its source's pixels.
     """
+    if file.is_dir():
+        return folders.replay(file, source, values)
     import zerocon
     from zerocon.comparison import Comparison
-    from zerocon.formats import NAMED
     from zerocon.images import check_output
     from zerocon.provenance import Provenance
 
@@ -49,8 +51,7 @@ def command(file: Path, source: Path, **values: Any) -> int:
             photograph.picture, model, directions=directions, inversion=inversion,
             announce=partial(report.announce, quiet), progress=tick,
         )  # fmt: skip
-    made = photograph.encode(edited.picture, NAMED[saved.kind], Provenance(saved.recipe))
-    found = Comparison.of(file.read_bytes(), made)
+    found = Comparison.again(file, source, edited.picture)
     now = zerocon.Recipe.of(edited, photograph.picture, model, inversion)
     if output:
         more = {"overwrite": values["overwrite"], "provenance": Provenance(now.to_json())}

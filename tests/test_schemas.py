@@ -71,6 +71,18 @@ def test_fields_are_those_promised(schema, args, form, folder, monkeypatch):
     assert promised - OPTIONAL <= set(said), "every promise is kept"
 
 
+def test_fields_of_a_folder_are_those_promised(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    model = tiny.model()
+    monkeypatch.setattr(zerocon, "load", lambda *_, **__: model, raising=False)
+    for args in (["inspect", "."], ["replay", ".", "--source", "."]):
+        whole = json.loads(CliRunner().invoke(main, [*args, "--format", "json"]).stdout)
+        lines = CliRunner().invoke(main, [*args, "--format", "jsonl"]).stdout.splitlines()
+        assert list(map(json.loads, lines)) == whole["pictures"] and lines
+        for record in (whole, *whole["pictures"]):
+            assert PROMISED[record.pop("schema")] == set(record)
+
+
 def test_every_schema_in_the_code_is_in_the_docs():
     code = [*(ROOT / "cli").glob("*.py"), *(ROOT / "zerocon").rglob("*.py")]
     named = {

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from zerocon.formats import NAMED
 from zerocon.photograph import Photograph
+from zerocon.provenance import Provenance
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,14 @@ class Comparison:
             return cls(False, total, total, None, shapes)
         off = np.abs(_values(one) - _values(other)).reshape(total, -1).max(1)
         return cls(saved == made, int((off > 0).sum()), total, int(off.max()), shapes)
+
+    @classmethod
+    def again(cls, file: Path, source: Path, picture: Image.Image) -> Comparison:
+        """Compare ``file``, an edit of ``source``, with ``picture``, the same edit made again."""
+        saved = Photograph.read(file, keep_gps=True)
+        photograph = Photograph.read(source, keep_gps=saved.located)
+        made = photograph.encode(picture, NAMED[saved.kind], Provenance(saved.recipe))
+        return cls.of(file.read_bytes(), made)
 
     def __str__(self) -> str:
         if self.same:

@@ -116,7 +116,8 @@ def edit(
     """Walk a batch of edits from noise to picture, yielding after every step.
 
     ``c`` describes the sources and ``edited`` (``c + dc``) the wish, one sentence per picture; the
-    last step's latents are the result. Stop whenever you like: there is nothing to close.
+    last step's latents are the result. Stop whenever you like: there is nothing to close. Where
+    several threads walk on one model, each holds ``model.lock`` from its first step to its last.
     """
     alphas, steps = inversion.schedule.alphas, inversion.schedule.steps
     walk, weights = Walk(model, c, edited, plan, REFERENCE_STEPS / steps), None

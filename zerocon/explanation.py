@@ -103,7 +103,7 @@ def explain(picture: Image, edited: Edit, steps: Sequence[Step], model: Model) -
     working, schedule = fit(picture, model.size, model.multiple), edited.inversion.schedule
     chosen = [steps[number - 1] for number in spread(MOMENTS, len(steps))]
     attention: list[Attention] = []
-    with counting() as evaluations:
+    with model.lock, counting() as evaluations:
         for side, wanted in asked.items():
             if not wanted:
                 continue

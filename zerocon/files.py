@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -27,15 +28,12 @@ def writing(path: Path, *, overwrite: bool = False, through: Path | None = None)
     if not path.parent.is_dir():
         raise NoFolderError(f"there is no folder {path.parent} to write {path.name} to")
     near = through or path.with_name(f".{path.name}.")
-    handle, name = tempfile.mkstemp(prefix=near.name, suffix=".part", dir=near.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = near.with_name(f"{near.name}{secrets.token_hex(4)}.part")
+    # not mkstemp, whose files are for their owner's eyes only: what open() would have given them is
+    # the umask's to say, which cannot be read without changing it for all threads
+    temporary.open("xb").close()
     try:
         yield temporary
-        # mkstemp makes files for their owner's eyes only; give it what open() would have
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
         if overwrite:
             temporary.replace(path)
         else:

@@ -1,4 +1,9 @@
-"""Picture in, picture out: what ``import zerocon`` offers. It computes, and prints nothing."""
+"""Picture in, picture out: what ``import zerocon`` offers. It computes, and prints nothing.
+
+All of it may be called from any number of threads: walks on one model queue up, those on two run
+side by side. Only loading and ``forecast`` must not overlap with edits, since torch's default
+dtype, which belongs to the whole process, may be another meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -160,8 +165,10 @@ def invert_together(
     c = model.embed(captions)
     schedule = model.schedule(settings.steps)
     latents, seeds = model.encode(_fitted(pictures, model)), (settings.seed,) * len(pictures)
+    with model.lock:
+        path = tuple(tick(scheme(Look(model, c, watches), latents, schedule, seeds)))
     return Inversion.along(
-        tick(scheme(Look(model, c, watches), latents, schedule, seeds)),
+        path,
         schedule=schedule,
         captions=tuple(captions),
         pictures=tuple(map(fingerprint, pictures)),
@@ -332,7 +339,7 @@ def _carry_out(
     edited = _edited(model, understandings, c, settings)
     missing = inversion is None or (settings.remember and not plan.watches <= inversion.watches)
     tick = _Ticker(progress, settings.steps * (1 + missing) + missing)
-    with counting() as evaluations:
+    with model.lock, counting() as evaluations:
         if inversion is None:
             inversion = invert_together(
                 pictures, model, captions, settings=settings, progress=tick.step

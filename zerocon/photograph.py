@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from zerocon.provenance import Provenance, recipe_of
 # Others that Pillow knows are left out: some start programs (EPS), most hold no photograph.
 READ = ("PNG", "JPEG", "WEBP", "TIFF", "AVIF", "GIF", "BMP", "PPM", "JPEG2000")
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16")  # that are edited
+HUSHED = Lock()  # warnings are let in or kept out for all threads at once
 
 UPRIGHT = {  # by EXIF's orientation: what makes a stored picture upright
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -94,7 +96,7 @@ class Photograph:
         if _is_heic(source):
             NAMED["HEIF"].require()
             formats = ("HEIF",)
-        with warnings.catch_warnings():
+        with HUSHED, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on EXIF, and on half a bomb
             try:
                 with Image.open(BytesIO(source), formats=formats) as image:
@@ -267,6 +269,17 @@ class Photograph:
         file = BytesIO()
         image.save(file, format=kind.name, icc_profile=profile, **more)
         return file.getvalue()
+
+
+def peek(path: Path) -> tuple[int, int] | None:
+    """Width and height as the head of a file tells them; None if it is no picture."""
+    try:
+        with HUSHED, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=READ) as image:
+                return image.size
+    except Exception:  # a file may hold anything; reading all of it will say what
+        return None
 
 
 def _bytes(path: Path) -> bytes:

@@ -6,6 +6,7 @@ import textwrap
 import warnings
 from io import BytesIO
 from math import isnan
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +26,7 @@ DPI = 120
 WIDTH = 12.0  # inches
 LARGEST = 1000  # pixels a side of a picture on the sheet: the cells are no larger
 STYLE = {"font.size": 10.0, "axes.titlesize": 10.0, "text.parse_math": False}
+DRAWING = Lock()  # matplotlib's style is that of all threads
 HEAT = "inferno"  # dark is nothing, for the difference as for attention
 
 
@@ -53,7 +55,7 @@ def draw(explanation: Explanation) -> Image.Image:
         0.15 + 2.2 * -(-curves // 3),
     ]
     # the user's own style would change sizes that the layout counts on
-    with style.context(["default", STYLE]), warnings.catch_warnings():
+    with DRAWING, style.context(["default", STYLE]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # drawn as a box
         layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
         figure = Figure((WIDTH, sum(heights)), dpi=DPI, layout=layout)

@@ -178,6 +178,14 @@ class Recipe:
             needed = "the recipe needs the inversion that the edit was given: --inversion FILE"
             raise MismatchError("the inversion is not the recipe's" if given else needed)
 
+    def uses(self, made: Direction | Inversion) -> bool:
+        """Whether the edit went along this direction, or was given this inversion."""
+        from zerocon.direction import Direction
+
+        if isinstance(made, Direction):
+            return _hash(made.tokens) in {each.hash for each in self.directions}
+        return _hash(made.latents, made.eps) == self.inversion
+
     def along(self, directions: Sequence[Direction]) -> list[tuple[Direction, float]]:
         """The recipe's directions with their weights; ``ValueError`` if one lacks, or is none."""
         given = {_hash(direction.tokens): direction for direction in directions}

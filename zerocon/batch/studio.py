@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import groupby
 from pathlib import Path
 
-import PIL.Image
 from PIL.Image import Image
 
 from zerocon import library
@@ -31,7 +29,7 @@ from zerocon.images import shrunk
 from zerocon.inversion import Inversion
 from zerocon.library import Understanding
 from zerocon.model import Model
-from zerocon.photograph import Photograph
+from zerocon.photograph import Photograph, peek
 from zerocon.provenance import Provenance
 from zerocon.recipe import Recipe
 from zerocon.settings import Settings
@@ -215,13 +213,8 @@ def path_of(settings: Settings) -> tuple[object, ...]:
 
 def shape_of(picture: Path, model: Model) -> str:
     """In which ``model`` sees a picture, as far as the head of its file tells; else ""."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with PIL.Image.open(picture) as image:
-                return "{}x{}".format(*shape(image.size, model))
-    except Exception:  # a file may hold anything; reading it will say what
-        return ""
+    size = peek(picture)
+    return "" if size is None else "{}x{}".format(*shape(size, model))
 
 
 def shape(size: tuple[int, int], model: Model) -> tuple[int, int]:

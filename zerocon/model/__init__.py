@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from PIL.Image import Image
@@ -28,10 +29,14 @@ class Model(Protocol):
     -1..1. ``size`` is the side of picture it was trained on, ``multiple`` what both sides of a
     picture must be divisible by, ``prediction`` what the network was trained to predict, and
     ``fingerprint`` a hash of its weights' files, None for a model that was made in memory.
+
+    Every call holds ``lock``, which is re-entrant. Who looks into the ``unet``, or wants a gradient
+    back through it, holds it for as long: all calls of one walk see the same network.
     """
 
     name: str
     device: torch.device
+    lock: AbstractContextManager[Any]
     prediction: str
     unet: torch.nn.Module
     settings: Settings

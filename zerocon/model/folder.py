@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import torch
@@ -33,6 +34,8 @@ WEIGHTS = {
 }
 HALF = "fp16"  # the one variant that is of use: half the bytes, and the same picture to the eye
 ENDINGS = (".json", ".txt", ".safetensors")
+# One model is read at a time: torch's default dtype, which both libraries change, is everybody's.
+LOADING = RLock()
 
 
 def find(name: str) -> Path:
@@ -113,7 +116,8 @@ def read(
 def reading(name: str) -> Iterator[None]:
     """Let what libraries raise over files of ``name`` leave as an error of ours, in one line."""
     try:
-        yield
+        with LOADING:
+            yield
     except (OSError, SafetensorError, ValueError, RuntimeError) as error:
         if classify(error) not in (ZeroconError, None):  # ours already, or no fault of the files
             raise

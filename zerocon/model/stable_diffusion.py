@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from contextlib import AbstractContextManager
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any
+from threading import RLock
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 from PIL.Image import Image
@@ -26,6 +28,22 @@ from zerocon.settings import Settings
 from zerocon.shapes import Latents, Pixels
 
 SENTENCES = 64  # encoded at a time: what fits beside a U-Net on a small card
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def alone(
+    method: Callable[Concatenate[StableDiffusion, P], T],
+) -> Callable[Concatenate[StableDiffusion, P], T]:
+    """Let one thread at a time into a method: networks, tokenizers and schedulers have states."""
+
+    @wraps(method)
+    def called(self: StableDiffusion, /, *given: P.args, **named: P.kwargs) -> T:
+        with self.lock:
+            return method(self, *given, **named)
+
+    return called
 
 
 class StableDiffusion:
@@ -51,6 +69,7 @@ class StableDiffusion:
         clip: Callable[[], Clip | None],
     ) -> None:
         self.name, self.device, self.settings = name, device, settings or Settings()
+        self.lock: AbstractContextManager[Any] = RLock()
         self.offloaded = False
         self._compiled: Any = None
         self.unet, self.vae, self.text_encoder = unet, vae, text_encoder
@@ -95,6 +114,7 @@ class StableDiffusion:
             clip=lambda: load_clip(beside, clip, device),
         )
 
+    @alone
     @torch.no_grad()
     def encode(self, pixels: Pixels) -> Latents:
         """Latents of pictures: the posterior's mean, since a sample differs from run to run."""
@@ -102,6 +122,7 @@ class StableDiffusion:
         latents: Latents = posterior.mode().float() * float(self.vae.config.scaling_factor)
         return latents
 
+    @alone
     @torch.no_grad()
     def decode(self, latents: Latents) -> Pixels:
         """Pictures of latents, -1..1 (not clipped)."""
@@ -109,6 +130,7 @@ class StableDiffusion:
         pixels: Pixels = self.vae.decode(scaled.to(self.vae.dtype)).sample.float()
         return pixels
 
+    @alone
     @torch.no_grad()
     def embed(self, sentences: Sequence[str]) -> Conditioning:
         """Sentences as the U-Net reads them: last hidden states, padded to the full length."""
@@ -125,6 +147,7 @@ class StableDiffusion:
         spoken = tuple(_spoken(row, self.tokenizer.eos_token_id) for row in ids.tolist())
         return Conditioning(torch.cat(parts), spoken, self._encoder)
 
+    @alone
     def eps(self, x: Latents, t: int, c: Conditioning) -> Latents:
         """The noise the U-Net sees in ``x`` at time ``t``, whatever it was trained to predict.
 
@@ -140,6 +163,7 @@ class StableDiffusion:
         eps: Latents = a**0.5 * said + (1 - a) ** 0.5 * x  # v = sqrt(a) eps - sqrt(1-a) x0
         return eps
 
+    @alone
     def schedule(self, steps: int) -> Schedule:
         """The levels of an edit in ``steps`` steps, as the model's own scheduler spaces them.
 
@@ -158,6 +182,7 @@ class StableDiffusion:
         alphas = [float(self.scheduler.final_alpha_cumprod), *(float(known[t]) for t in times)]
         return Schedule((0, *times), tuple(alphas))
 
+    @alone
     def compile(self) -> None:
         """Compile the U-Net for calls that nobody looks into and no gradient comes back from.
 
@@ -165,6 +190,7 @@ class StableDiffusion:
         """
         self._compiled = torch.compile(self.unet)
 
+    @alone
     def offload(self) -> None:
         """Let each network lie in the computer's memory until it is called."""
         from accelerate import cpu_offload_with_hook
@@ -175,6 +201,7 @@ class StableDiffusion:
             _, before = cpu_offload_with_hook(network, self.device, prev_module_hook=before)
         self.offloaded = True
 
+    @alone
     def tile(self) -> None:
         """Encode and decode tiles of half the model's size, blended where they overlap."""
         self.vae.enable_slicing()
@@ -183,6 +210,7 @@ class StableDiffusion:
         factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.vae.tile_latent_min_size = self.size // 2 // factor
 
+    @alone
     def spare(self) -> str | None:
         """Need less memory from now on, by one step, and say by which; None if none is left."""
         if not self.unet.is_gradient_checkpointing:
@@ -200,10 +228,12 @@ class StableDiffusion:
         """A hash of the weights' files; None for a model that was made in memory."""
         return self._weights
 
+    @alone
     def describe(self, pictures: Sequence[Image]) -> list[str]:
         """The captioner's sentence about each picture; ``MissingError`` without one."""
         return self._captioner.describe(pictures)
 
+    @alone
     def similarity(self, picture: Image, sentences: Sequence[str]) -> list[float] | None:
         """CLIP's cosine of the picture to each sentence, -1..1; None where there is no CLIP."""
         return None if self._clip is None else self._clip.similarity(picture, sentences)

@@ -1,0 +1,221 @@
+"""Folders of edited pictures: listed, and every one made again of its own source."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from click.testing import CliRunner, Result
+from conftest import gradient
+from PIL import Image
+
+import zerocon
+from zerocon.cli import main
+from zerocon.library import fingerprint
+from zerocon.model.stable_diffusion import StableDiffusion
+from zerocon.photograph import Photograph
+from zerocon.provenance import Provenance
+from zerocon.settings import Settings
+
+Run = Callable[..., Result]
+
+BRIEF = Settings(steps=1, guidance=(), seed=3)
+
+
+def save(file: str, output: str, model: StableDiffusion, **wish: Any) -> zerocon.Recipe:
+    """Edit one file to another, as `zerocon edit` does."""
+    photograph = Photograph.read(file)
+    edited = zerocon.edit(photograph.picture, model=model, settings=BRIEF, **wish)
+    recipe = zerocon.Recipe.of(edited, photograph.picture, model, wish.get("inversion"))
+    photograph.save(edited.picture, Path(output), provenance=Provenance(recipe.to_json()))
+    return recipe
+
+
+def carry(output: str, recipe: zerocon.Recipe) -> None:
+    """The same PNG with another recipe."""
+    with Image.open(output) as image:
+        image.load()
+        image.save(output, **Provenance(recipe.to_json()).options("PNG"))
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which models were loaded; there is one here, with two names, and it needs no file."""
+    names: list[str] = []
+
+    def load(name: str, **_: Any) -> StableDiffusion:
+        if name not in ("tiny", "small"):
+            raise zerocon.MissingError(f"no {name} here")
+        names.append(name)
+        return named(name)
+
+    monkeypatch.setattr(zerocon, "load", load, raising=False)
+    return names
+
+
+def named(name: str) -> StableDiffusion:
+    model = tiny.model()
+    model.name = name
+    return model
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Call the command line where there are two sources and four edits of two models."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("sources/deep", "edits/deep"):
+        Path(folder).mkdir(parents=True)
+    gradient(96, 64).save("sources/cat.png")
+    gradient(64, 80).save("sources/deep/bus.jpg")
+    one, other = named("tiny"), named("small")
+    save("sources/cat.png", "edits/a.png", one, to="dog")
+    save("sources/cat.png", "edits/b.webp", other, to="pig", source="cat")
+    save("sources/deep/bus.jpg", "edits/c.jpg", one, to="hen", caption="a bus")
+    save("sources/cat.png", "edits/deep/d.png", one, to="at night")
+    shutil.copy("sources/cat.png", "edits/plain.png")
+    Path("edits/notes.txt").write_text("not a picture")
+    shutil.copytree("edits", "edits/.hidden")
+    return lambda *args: CliRunner().invoke(main, [str(arg) for arg in args])
+
+
+def test_inspect_lists_what_carries_a_recipe_and_counts_the_rest(run: Run) -> None:
+    done = run("inspect", "edits")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "| picture | wish | caption | model | seed |",
+        "|---|---|---|---|---|",
+        '| edits/a.png | to "dog" | a cat on a bench | tiny | 3 |',
+        '| edits/b.webp | from "cat", to "pig" | a cat on a bench | small | 3 |',
+        '| edits/c.jpg | to "hen" | a bus | tiny | 3 |',
+        '| edits/deep/d.png | to "at night" | a cat on a bench | tiny | 3 |',
+        "with a recipe: 4, without: 1",
+    ]
+    assert run("inspect", "sources").stdout == "with a recipe: 0, without: 2\n"
+
+
+def test_inspect_tells_programs_all_of_it(run: Run) -> None:
+    album = json.loads(run("inspect", "edits", "--format", "json").stdout)
+    assert (album["schema"], album["folder"], album["others"]) == ("zerocon.recipes/1", "edits", 1)
+    lines = [
+        json.loads(line)
+        for line in run("inspect", "edits", "--format", "jsonl").stdout.splitlines()
+    ]
+    assert lines == album["pictures"] and len(lines) == 4
+    alone = json.loads(run("inspect", "edits/a.png", "--format", "json").stdout)
+    assert lines[0]["recipe"] == alone and lines[0]["problem"] is None
+
+
+def test_a_picture_that_cannot_be_read_hides_no_other(run: Run) -> None:
+    Path("edits/broken.png").write_bytes(Path("edits/a.png").read_bytes()[:200])
+    frames = [gradient(32, 32), gradient(32, 33).crop((0, 0, 32, 32))]
+    frames[0].save("edits/moving.gif", save_all=True, append_images=frames[1:])
+    done = run("inspect", "edits")
+    assert "Warning: edits/broken.png cannot be read as a picture" in done.stderr
+    assert done.exit_code == 0 and "with a recipe: 4, without: 2" in done.stdout
+
+
+def test_replay_finds_every_source_and_loads_every_model_once(run: Run, loaded: list[str]) -> None:
+    before = {path: path.read_bytes() for path in Path().rglob("*.*") if path.is_file()}
+    done = run("replay", "edits", "--source", "sources")
+    assert (done.exit_code, done.stderr) == (0, "")
+    same = "the same file, byte for byte"
+    names = ("b.webp", "a.png", "c.jpg", "deep/d.png")  # by model, then by name
+    lines = [*(f"edits/{name}: {same}" for name in names), "4 of 4 came out the same"]
+    assert done.stdout.splitlines() == lines
+    assert loaded == ["small", "tiny"]
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_what_came_out_differently_and_what_has_no_source_is_said(
+    run: Run, loaded: list[str]
+) -> None:
+    with Image.open("edits/a.png") as image:
+        recipe = zerocon.Recipe.read("edits/a.png")
+        image.putpixel((3, 4), (0, 0, 0))
+        image.save("edits/a.png", **Provenance(recipe.to_json()).options("PNG"))
+    carry("edits/deep/d.png", replace(recipe, versions={**recipe.versions, "torch": "1.0"}))
+    done = run("replay", "edits", "--source", "sources/cat.png")
+    assert done.exit_code == 1
+    said = dict(line.split(": ", 1) for line in done.stdout.splitlines()[:-1])
+    assert said["edits/a.png"].startswith("1 of 6144 pixels differ, by up to ")
+    assert said["edits/c.jpg"] == "its source is not there: no picture has its pixels"
+    assert "; torch 1.0 -> " in said["edits/deep/d.png"]
+    assert done.stdout.splitlines()[-1] == "1 of 4 came out the same"
+
+    form = ("--format", "jsonl")
+    lines = run("replay", "edits", "--source", "sources/cat.png", *form).stdout.splitlines()
+    found = {each["file"]: each for each in map(json.loads, lines)}
+    assert found["edits/b.webp"]["same"] and found["edits/b.webp"]["source"] == "sources/cat.png"
+    assert (found["edits/a.png"]["pixels"], found["edits/a.png"]["total"]) == (1, 6144)
+    lost = found["edits/c.jpg"]
+    assert (lost["same"], lost["source"], lost["pixels"]) == (False, None, None)
+    whole = json.loads(
+        run("replay", "edits", "--source", "sources/cat.png", "--format", "json").stdout
+    )
+    assert whole["schema"] == "zerocon.replays/1" and whole["same"] is False
+    assert whole["pictures"] == list(found.values())
+
+
+def test_a_model_that_is_not_here_stops_only_its_own_pictures(run: Run, loaded: list[str]) -> None:
+    carry("edits/a.png", replace(zerocon.Recipe.read("edits/a.png"), model="gone"))
+    done = run("replay", "edits", "--source", "sources")
+    assert "edits/a.png: no gone here; or say where the recipe's model is: --model" in done.stdout
+    assert done.exit_code == 1 and "3 of 4 came out the same" in done.stdout
+    assert "Traceback" not in done.output
+
+
+def test_of_twins_the_one_that_the_edit_was_made_of_is_found(run: Run, loaded: list[str]) -> None:
+    data = Image.Exif()
+    data[0x010F] = "Camera"
+    for name, more in {"sources/aaa.png": {}, "sources/zzz.png": {"exif": data}}.items():
+        gradient(50, 70).save(name, **more)
+    Path("made").mkdir()
+    save("sources/zzz.png", "made/e.png", named("tiny"), to="dog")
+    done = run("replay", "made", "--source", "sources", "--format", "jsonl")
+    assert done.exit_code == 0 and json.loads(done.stdout)["source"] == "sources/zzz.png"
+
+
+def test_directions_and_inversions_go_where_they_belong(run: Run, loaded: list[str]) -> None:
+    model = named("tiny")
+    picture = Photograph.read("sources/cat.png").picture
+    night = zerocon.Direction.of_words(model, "by day", "at night")
+    hen = zerocon.Direction.of_words(model, "cat", "hen")
+    kept = zerocon.invert(picture, model, settings=replace(BRIEF, seed=9, scheme="virtual"))
+    for name, made in {"night": night, "hen": hen, "kept": kept}.items():
+        made.save(f"{name}.safetensors")  # type: ignore[attr-defined]
+    save("sources/cat.png", "edits/e.png", model, directions=[(night, 0.5)], inversion=kept)
+    ask = ("replay", "edits", "--source", "sources", "--inversion", "kept.safetensors")
+    done = run(*ask, "--direction", "night.safetensors")
+    assert done.exit_code == 0 and "5 of 5 came out the same" in done.stdout, done.output
+    assert "edits/e.png: the recipe needs" in run(*ask[:4]).stdout
+    done = run(*ask, "--direction", "hen.safetensors")
+    assert "no picture in edits was made with hen.safetensors" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["edits", "--source", "sources", "-o", "new.png"], "-o is for one picture made again"),
+        (["sources", "--source", "edits"], "no picture in sources carries a recipe"),
+        (["edits", "--source", "nowhere"], "there is no file nowhere"),
+        (["edits/a.png", "--source", "sources"], "sources is a folder, not a picture"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_line(run: Run, args: list[str], message: str) -> None:
+    done = run("replay", *args)
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert message in done.stderr and not Path("new.png").exists()
+
+
+def test_a_source_is_known_by_its_pixels_not_by_its_file(run: Run) -> None:
+    from zerocon.album import find_sources
+
+    found, problems = find_sources(Path("sources"))
+    assert problems == []
+    assert found[fingerprint(gradient(96, 64))] == [Path("sources/cat.png")]
