@@ -30,6 +30,7 @@ from . import batching, foresight, options, ordering, outputs
     help="Pictures of one shape that go through the network together: auto is 1 on a CPU, where "
     "results are then those of `zerocon edit` to the byte, and what fits on a GPU.",
 )
+@ordering.spread
 @options.dry_run
 @options.form
 @options.talk
@@ -42,6 +43,8 @@ def command(pictures: tuple[str, ...], **values: Any) -> int:
     missing, also after Ctrl-C, a crash or a power cut. Several may work on one folder at a time.
     Exit code 0 if everything is done, 1 if something failed.
     """
+    if values["join"]:
+        return batching.join(values)
     with batching.opened(pictures, values) as run:
         if values["dry_run"]:
             return foresight.foresee_many(run)

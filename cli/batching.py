@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zerocon.errors import NoDeviceError
+
 from . import options, ordering
 from .telling import Telling
 
@@ -44,27 +46,31 @@ class Run:
 def opened(pictures: Iterable[str], values: Mapping[str, Any]) -> Iterator[Run]:
     """Everything known that can be, before any time is spent; nothing is written for a dry run."""
     from zerocon.batch import placing
-    from zerocon.batch.journal import FILE, FOLDER, Journal
+    from zerocon.batch.journal import FOLDER, Journal
 
     outputs, pictures = values["outputs"], list(pictures)
     named = bool(pictures or values["manifest"] or values["files_from"])
     if not named and not values["resume"]:
         raise click.UsageError("name pictures, folders or patterns, or give --manifest or --resume")
-    there = (outputs / FOLDER / FILE).is_file()
+    file = journal_of(values["shard"])
+    there = (outputs / FOLDER / file).is_file()
     if not named and not there:
         raise click.UsageError(f"{outputs} holds no journal to resume from")
     orders = ordering.orders(pictures, values) if named else []
     if named and not orders:
         raise click.UsageError(f"no pictures in {', '.join(map(str, pictures)) or 'the list'}")
-    journal = Journal(outputs) if there or not values["dry_run"] else None
+    orders = [order for order in orders if ordering.mine(order.picture, values["shard"])]
+    journal = Journal(outputs, file) if there or not values["dry_run"] else None
     try:
         if journal and not values["dry_run"]:
             placing.recover(journal)
         if journal and not named:
             number, told = journal.last() or (0, {})
-            values = {**values, **told}
+            values = {**told, **{name: said for name, said in values.items() if _said(name, told)}}
             orders = [entry.order for entry in journal.entries(number)]
-        model = options.load(values)
+        # where others do the work, this one needs to know the model and not to compute
+        local = values["engine"] == "local" and values["devices"] is None
+        model = options.load(values if local else {**values, "device": "cpu", "compile": False})
         entered, kept = placing.plan(
             journal.entry if journal else lambda _: None,
             outputs,
@@ -123,12 +129,14 @@ def _results(run: Run, journal: Journal, number: int) -> engines.Results:
     count = ordering.count(values["batch_size"], model)
     if values["engine"] == "ray":
         told = journal.told(number)
-        return engines.on_ray(journal, number, told, count, values["workers"] or 0)
-    if values["workers"]:
-        join = ["-o", str(run.outputs), "--join", str(number), "--batch-size", str(count)]
-        shard = ["--shard", values["shard"]] if values["shard"] else []
-        command = ["zerocon.cli", "batch", *join, *shard]
-        return engines.many(journal, number, command, values["workers"])
+        return engines.on_ray(journal, number, told, count, values["devices"] or 0)
+    if values["devices"] is not None:
+        size = str(values["batch_size"] or ordering.AUTO)
+        join = ["-o", str(run.outputs), "--join", str(number), "--batch-size", size]
+        shard = ["--shard", "{}/{}".format(*values["shard"])] if values["shard"] else []
+        return engines.many(
+            journal, number, ["zerocon.cli", "batch", *join, *shard], values["devices"] or _gpus()
+        )
     return engines.alone(journal, number, model, values["metadata"], count, values["keep_gps"])
 
 
@@ -147,6 +155,26 @@ def join(values: Mapping[str, Any]) -> int:
         for _ in results:
             pass
     return 0
+
+
+def _gpus() -> int:
+    import torch
+
+    if count := torch.cuda.device_count():
+        return count
+    raise NoDeviceError("no GPU is here; give a number of processes: --devices 2")
+
+
+def journal_of(shard: tuple[int, int] | None) -> str:
+    """Its own for every part, since a journal is for one machine."""
+    from zerocon.batch.journal import FILE
+
+    return "journal-{}-of-{}.sqlite".format(*shard) if shard else FILE
+
+
+def _said(name: str, told: Mapping[str, Any]) -> bool:
+    """Whether an option's value counts beside what a run was told before."""
+    return name not in told or options.typed(name)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from hashlib import blake2b
 from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,32 @@ if TYPE_CHECKING:
 Directions = tuple[tuple[str, float], ...]
 WORDS = ("source", "to_caption", "caption")  # that are said once for all pictures
 SPOKEN = {"to": "to", "from": "source", "to_caption": "to_caption", "caption": "caption"}
+
+
+def processes(text: str) -> int:
+    """A number of processes; 0 for ``all``, one for every GPU."""
+    if text == "all":
+        return 0
+    if not text.isdecimal() or int(text) < 1:
+        raise click.BadParameter(f'{text!r} is neither "all" nor a number from 1')
+    return int(text)
+
+
+def part(text: str) -> tuple[int, int]:
+    """``I/N``, 1 <= I <= N."""
+    first, _, last = text.partition("/")
+    if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+        raise click.BadParameter(f"{text!r} is not like 2/8")
+    return int(first), int(last)
+
+
+def mine(picture: Path, shard: tuple[int, int] | None) -> bool:
+    """Whether a picture is of this part; all edits of one are of the same part, on any machine."""
+    if shard is None:
+        return True
+    digest = blake2b(os.fsencode(picture), digest_size=8).digest()
+    return int.from_bytes(digest) % shard[1] == shard[0] - 1
+
 
 asked = options.together(
     click.argument("pictures", nargs=-1, metavar="[PICTURES]..."),
@@ -92,6 +119,31 @@ asked = options.together(
         multiple=True,
         help=f"Of all chance there is; repeat for several. [default: {Settings.seed}]",
     ),
+)
+
+
+spread = options.together(
+    click.option(
+        "--devices",
+        type=processes,
+        metavar="all|N",
+        help="Work in one process for every GPU, or in N; one that dies is started again.",
+    ),
+    click.option(
+        "--engine",
+        type=click.Choice(("local", "ray")),
+        default="local",
+        show_default=True,
+        help="ray: workers of the Ray cluster that is running, or of one on this machine, one for "
+        "every GPU or core, or --devices N. Needs the extra [ray].",
+    ),
+    click.option(
+        "--shard",
+        type=part,
+        metavar="I/N",
+        help="Do part I of N, each with a journal of its own: for job arrays of clusters.",
+    ),
+    click.option("--join", type=int, hidden=True),  # a run that another process has begun
 )
 
 

@@ -73,7 +73,8 @@ def on_ray(
         raise NoPackageError('Ray is not here; get it with: pip install "zerocon[ray]"') from None
     if not ray.is_initialized():
         ray.init(log_to_driver=False, configure_logging=False)
-    gpus, cpus = (int(ray.cluster_resources().get(name, 0)) for name in ("GPU", "CPU"))
+    there: Any = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    gpus, cpus = (int(there.get(name, 0)) for name in ("GPU", "CPU"))
     own: dict[str, Any] = {"num_cpus": 1, "num_gpus": int(gpus > 0)}
     actor: Any = ray.remote(max_restarts=-1, max_task_retries=-1, **own)(Remote)
     actors = [actor.remote(dict(told)) for _ in range(workers or gpus or cpus)]
