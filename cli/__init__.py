@@ -28,7 +28,7 @@ from .options import VERBOSE
 # that help costs nothing.
 COMMANDS = (
     "edit", "invert", "direction", "caption", "inspect", "replay", "methods", "models",
-    "config", "completion", "doctor", "errors", "bench", "train",
+    "cache", "config", "completion", "doctor", "errors", "bench", "train",
 )  # fmt: skip
 
 NO_MEMORY = "not enough memory, with all spared that can be; try --fast or --device cpu"

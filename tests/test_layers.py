@@ -14,7 +14,7 @@ LAYERS = {
     "provenance registry settings shapes",
     1: "attention captioning mini model observation world",
     2: "direction guidance inversion scheme sentences wording",
-    3: "editing explanation forecast library memory painting plots previews recipe",
+    3: "cache editing explanation forecast library memory painting plots previews recipe",
     4: "bench cli mini.training",
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names.split()}

@@ -26,8 +26,9 @@ class Model(Protocol):
 
     Latents, tokens and eps are float32 on ``device`` whatever the network computes in; pixels are
     -1..1. ``size`` is the side of picture it was trained on, ``multiple`` what both sides of a
-    picture must be divisible by, ``prediction`` what the network was trained to predict, and
-    ``fingerprint`` a hash of its weights' files, None for a model that was made in memory.
+    picture must be divisible by, ``prediction`` what the network was trained to predict, ``manner``
+    how it computes as far as results depend on it ("cpu float32"), and ``fingerprint`` a hash of
+    its weights' files, None for a model that was made in memory.
     """
 
     name: str
@@ -38,6 +39,8 @@ class Model(Protocol):
     size: int
     multiple: int
 
+    @property
+    def manner(self) -> str: ...
     def encode(self, pixels: Pixels) -> Latents: ...
     def decode(self, latents: Latents) -> Pixels: ...
     def embed(self, sentences: Sequence[str]) -> Conditioning: ...
