@@ -24,8 +24,8 @@ def tell(
     lines += [f"damaged: {entry.path.name}" for entry in damaged]
     lines += [f"removed: {entry.path.name}" for entry in removed]
     lines.append(
-        f"{cache.folder}: {len(there)} inversions, {size / MEGABYTE:.1f} MB "
-        f"of {cache.limit / MEGABYTE:.0f} MB at most"
+        f"{cache.folder}: {len(there)} kept, {size / MEGABYTE:.1f} of "
+        f"{cache.limit / MEGABYTE:g} MB at most"
     )
     facts = {"folder": str(cache.folder), "limit": cache.limit, "bytes": size, "entries": there}
     gone = {"damaged": [each.path.name for each in damaged]}

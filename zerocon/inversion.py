@@ -46,13 +46,14 @@ class Inversion:
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
         """Write the path and its recipe (not ``seen``) to a safetensors file, all or nothing."""
         tensors, history = self.parts()
+        tensors = {name: part.contiguous() for name, part in tensors.items()}
         # in one entry, since several come in random order: the same inversion, the same bytes
         metadata = {"inversion": history}
         with writing(Path(path), overwrite=overwrite) as temporary:
             temporary.write_bytes(serialize(tensors, metadata))  # its own writer names no errno
 
     def parts(self, *, seen: bool = False) -> tuple[dict[str, Tensor], str]:
-        """Tensors by name, and a line of JSON with all else: what ``of_parts`` makes it from.
+        """Tensors by name, on the CPU, and a line of JSON with all else, for ``of_parts``.
 
         With ``seen``, what the network showed is among them.
         """
@@ -73,7 +74,7 @@ class Inversion:
                 shown = {**each.maps, **each.features}
                 tensors |= {f"{level}/{layer}": part for layer, part in shown.items()}
         line = json.dumps(history, sort_keys=True, ensure_ascii=False)
-        return {name: part.cpu().contiguous() for name, part in tensors.items()}, line
+        return {name: part.cpu() for name, part in tensors.items()}, line
 
     @property
     def shown(self) -> int:
@@ -138,10 +139,15 @@ class Inversion:
             raise MismatchError("inversions of different models, settings or sizes stay apart")
         alike = all(part.seen and part.watches == first.watches for part in parts)
         levels = zip(*(part.seen for part in parts), strict=True) if alike else ()
+
+        def joined(paths: Sequence[Trajectory]) -> Trajectory:
+            # level by level, which keeps the order in memory: rounding depends on it
+            return torch.stack([torch.cat(rows) for rows in zip(*paths, strict=True)])
+
         return replace(
             first,
-            latents=torch.cat([part.latents for part in parts], dim=1),
-            eps=torch.cat([part.eps for part in parts], dim=1),
+            latents=joined([part.latents for part in parts]),
+            eps=joined([part.eps for part in parts]),
             captions=tuple(caption for part in parts for caption in part.captions),
             pictures=tuple(picture for part in parts for picture in part.pictures),
             seen=tuple(map(Observation.together, levels)),
