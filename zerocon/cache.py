@@ -63,7 +63,7 @@ class Entry:
                 said = json.loads(file.metadata()["inversion"])
             steps = len(said["schedule"]["times"]) - 1
             about = said["captions"][0], said["model"], steps, "watches" in said
-        except (SafetensorError, OSError, ValueError, LookupError, TypeError):
+        except (SafetensorError, OSError, RuntimeError, ValueError, LookupError, TypeError):
             return dict.fromkeys(FACTS)
         return dict(zip(FACTS, about, strict=True))
 
@@ -127,11 +127,9 @@ class Cache:
             if sum(part.nbytes for part in tensors.values()) > self.limit:
                 return
             orders = {name: _order(part) for name, part in tensors.items()}
-            tensors = {name: part.permute(orders[name]) for name, part in tensors.items()}
-            tensors = {name: part.contiguous() for name, part in tensors.items()}
-            odd = {name: order for name, order in orders.items() if order != sorted(order)}
-            layout = json.dumps(odd, sort_keys=True)
-            metadata = {"inversion": history, "layout": layout}
+            for name, order in orders.items():
+                tensors[name] = tensors[name].permute(order).contiguous()
+            metadata = {"inversion": history, "orders": json.dumps(orders)}
             metadata["hash"] = _hash(key, metadata, tensors)
             # copies of private pictures: for their owner's eyes only
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -253,12 +251,10 @@ def read(path: Path) -> Inversion:
     said = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
     if said.pop("hash", None) != _hash(path.stem, said, tensors):
         raise ForeignFileError("its content is not what was written")
-    for name, order in json.loads(said["layout"]).items():
-        tensors[name] = tensors[name].permute([order.index(i) for i in range(len(order))])
-    # cloned, which places them in memory as new ones are
-    return Inversion.of_parts(
-        {name: part.clone() for name, part in tensors.items()}, json.loads(said["inversion"])
-    )
+    for name, order in json.loads(said["orders"]).items():
+        back = [order.index(i) for i in range(len(order))]
+        tensors[name] = tensors[name].permute(back).clone()  # a clone is aligned as new ones are
+    return Inversion.of_parts(tensors, json.loads(said["inversion"]))
 
 
 def _unlink(path: Path) -> None:
