@@ -40,8 +40,8 @@ FOLDER, ENDING = "inversions", ".safetensors"
 LIMIT = "2GB"  # in all; 54 pictures of mini with what they showed, or 299 paths of 512x512 pixels
 VARIABLE = "ZEROCON_CACHE_LIMIT"  # says another limit
 # What the network showed is kept up to this part of the limit, else only the path. Mini's is 36 MB,
-# read in a twentieth of the time that it took. Stable Diffusion 1's at 512 pixels is 2.3 GB in
-# float16: it would push out all others, and a GPU finds it again about as fast as a disk gives it.
+# read in a tenth of the time that it took on a CPU core. Stable Diffusion 1's at 512 pixels is
+# 2.3 GB in float16: more than a second picture leaves room for, and long to write after every edit.
 PART = 0.5
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 FACTS = ("caption", "model", "steps", "seen")
