@@ -28,7 +28,7 @@ from .options import VERBOSE
 # that help costs nothing.
 COMMANDS = (
     "edit", "batch", "invert", "direction", "caption", "inspect", "replay", "methods", "models",
-    "config", "completion", "doctor", "errors", "bench", "train",
+    "cache", "config", "completion", "doctor", "errors", "bench", "train",
 )  # fmt: skip
 
 NO_MEMORY = "not enough memory, with all spared that can be; try --fast or --device cpu"
@@ -101,8 +101,8 @@ def main(ctx: click.Context, offline: bool, file: Path | None) -> None:
     """Edit a real picture by saying what should be different.
 
     Data goes to stdout, talk to stderr. Exit codes: 0 done, 1 what was checked is not so (replay,
-    doctor), 2 a mistake in the command or the picture, 3 a model, device or package that is not
-    here, 130 interrupted. Errors end in an id that `zerocon errors` explains.
+    doctor, cache verify), 2 a mistake in the command or the picture, 3 a model, device or package
+    that is not here, 130 interrupted. Errors end in an id that `zerocon errors` explains.
     """
     if offline:  # read by the Hub's library when a command's body first imports it
         os.environ["HF_HUB_OFFLINE"] = "1"

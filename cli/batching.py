@@ -47,6 +47,7 @@ def opened(pictures: Iterable[str], values: Mapping[str, Any]) -> Iterator[Run]:
     """Everything known that can be, before any time is spent; nothing is written for a dry run."""
     from zerocon.batch import placing
     from zerocon.batch.journal import FOLDER, Journal
+    from zerocon.model.processes import own_device
 
     outputs, pictures = values["outputs"], list(pictures)
     named = bool(pictures or values["manifest"] or values["files_from"])
@@ -70,7 +71,11 @@ def opened(pictures: Iterable[str], values: Mapping[str, Any]) -> Iterator[Run]:
             orders = [entry.order for entry in journal.entries(number)]
         # where others do the work, this one needs to know the model and not to compute
         local = values["engine"] == "local" and values["devices"] is None
-        model = options.load(values if local else {**values, "device": "cpu", "compile": False})
+        model = options.load(
+            {**values, "device": values["device"] or own_device()}
+            if local
+            else {**values, "device": "cpu", "compile": False}
+        )
         entered, kept = placing.plan(
             journal.entry if journal else lambda _: None,
             outputs,
@@ -102,9 +107,13 @@ def work(run: Run) -> int:
     """Carry a run out; its exit code."""
     journal, values = run.journal, run.values
     assert journal is not None
+    from zerocon.model.processes import rank
+
     number = journal.begin({name: values[name] for name in TOLD})
     journal.enter(number, run.entered)
     journal.want(number, run.kept)
+    if rank():  # one of several, and the first one talks
+        return quietly(_results(run, journal, number))
     told = Telling(values["form"], options.hushed(), run.outputs, len(run.orders))
     told.begin(journal.counts(number))
     try:
@@ -144,14 +153,18 @@ def join(values: Mapping[str, Any]) -> int:
     """Work on a run that another process has begun, and say nothing."""
     from zerocon.batch import engines
     from zerocon.batch.journal import Journal
-    from zerocon.model.processes import Group, launched
+    from zerocon.model.processes import own_device
 
     journal = Journal(values["outputs"], journal_of(values["shard"]))
     told = journal.told(values["join"])
-    device = Group().device if launched() else told["device"]
-    model = options.load({**told, "device": device})
+    model = options.load({**told, "device": own_device() or told["device"]})
     more = (told["metadata"], ordering.count(values["batch_size"], model), told["keep_gps"])
-    with terminated(), closing(engines.alone(journal, values["join"], model, *more)) as results:
+    return quietly(engines.alone(journal, values["join"], model, *more))
+
+
+def quietly(results: engines.Results) -> int:
+    """Work, and say nothing: another process looks at the journal."""
+    with terminated(), closing(results):
         for _ in results:
             pass
     return 0

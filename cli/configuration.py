@@ -26,7 +26,7 @@ LISTENING = ("edit", "batch", "invert", "direction", "caption")
 KEYS = (
     "model", "device", "dtype", "prediction", "captioner", "clip", "offload", "tile", "compile",
     "preset", "fast", *(each.name for each in fields(Settings)),
-    "keep-gps", "metadata", "format", "quiet",
+    "no-cache", "keep-gps", "metadata", "format", "quiet",
 )  # fmt: skip
 RANKS = (ParameterSource.DEFAULT_MAP, ParameterSource.ENVIRONMENT, ParameterSource.COMMANDLINE)
 

@@ -20,9 +20,8 @@ from .foresight import foresee
 @options.words
 @options.directions
 @outputs.asked
-@click.option(
-    "--inversion", type=click.Path(exists=True, dir_okay=False), help="What `zerocon invert` made."
-)
+@options.inversion
+@options.no_cache
 @options.dry_run
 @options.form
 @options.talk
@@ -40,13 +39,13 @@ def command(image: Path, **values: Any) -> None:
     wanted = outputs.Outputs.of(image, photograph, wish, values)
     if values["inversion"] and (options.typed("steps") or options.typed("scheme")):
         raise click.UsageError("the inversion has its own steps and scheme; leave both out")
-    given = options.given(values)
-
+    given, cache = options.given(values), options.cache(values, wanted.warn)
     kept = zerocon.Inversion.load(values["inversion"]) if values["inversion"] else None
     report.warn(wanted.warnings)
     model = options.load(values)
     settings, talk = model.settings.overlay(given), partial(report.announce, options.hushed())
     asked = words | {"directions": directions, "inversion": kept, "settings": settings}
+    asked |= {"cache": cache}
     if values["dry_run"]:
         return foresee(photograph.picture, model, image, wanted.output, values, **asked)
     wanted.begin(model)
@@ -56,6 +55,6 @@ def command(image: Path, **values: Any) -> None:
     recipe = partial(zerocon.Recipe.of, edited, photograph.picture, model, inversion=kept)
     more = wanted.write(edited, model, recipe)
     about = (edited.understanding, edited.settings, model.name, edited.evaluations)
-    record = report.record(*about, image, wanted.output, values)
+    record = report.record(*about, edited.origin, image, wanted.output, values)
     if wanted.output != pictures.PIPE:
         report.tell(values["form"], str(wanted.output), record | more)

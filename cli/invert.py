@@ -17,6 +17,7 @@ from .bar import progress
     "-o", "--output", type=click.Path(path_type=Path), help="[default: IMAGE.safetensors]"
 )
 @options.overwrite
+@options.no_cache
 @click.option("--caption", metavar="SENTENCE", help="A description of the picture as it is.")
 @options.form
 @options.talk
@@ -40,7 +41,7 @@ def command(image: Path, output: Path | None, **values: Any) -> None:
     overwrite = values["overwrite"]
     endings, source = (".safetensors",), pictures.source(image)
     check_output(output, overwrite=overwrite, source=source, endings=endings)
-    given = options.given(values)
+    given, cache = options.given(values), options.cache(values, lambda said: report.warn([said]))
 
     import zerocon
     from zerocon.evaluations import counting
@@ -49,8 +50,9 @@ def command(image: Path, output: Path | None, **values: Any) -> None:
     settings = model.settings.overlay({**given, "remember": False})
     with progress("Inverting", options.hushed()) as tick, counting() as evaluations:
         kept = zerocon.invert(
-            picture, model, caption=values["caption"], settings=settings, progress=tick
-        )
+            picture, model,
+            caption=values["caption"], settings=settings, progress=tick, cache=cache,
+        )  # fmt: skip
     kept.save(output, overwrite=overwrite)
     facts = {"input": str(image), "output": str(output), "caption": kept.captions[0]}
     more = {"model": kept.model, "steps": settings.steps, "evaluations": report.cost(evaluations)}

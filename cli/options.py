@@ -27,7 +27,7 @@ from zerocon.settings import (
 from . import configuration
 
 if TYPE_CHECKING:
-    from zerocon import Model, Recipe
+    from zerocon import Cache, Model, Recipe
 
 VERBOSE = "zerocon.verbose"  # in the context's meta, where the group finds it after an error
 QUIET = "zerocon.quiet"
@@ -57,11 +57,16 @@ def scale(text: str) -> float | tuple[float, float]:
 
 
 def length(text: str) -> float | str:
-    """A number, or a number and others by name; the latter is for ``Settings`` to check."""
+    """A number, or a number and others by name."""
     try:
         return float(text)
     except ValueError:
-        return text
+        pass
+    try:
+        Settings(cap=text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return text
 
 
 def weighted(text: str) -> tuple[Path, float]:
@@ -169,6 +174,13 @@ def load_again(values: Mapping[str, Any], recipe: Recipe) -> Model:
     return model
 
 
+def cache(values: Mapping[str, Any], warn: Callable[[str], None]) -> Cache | None:
+    """The cache of inversions, unless it is not wanted."""
+    import zerocon
+
+    return None if values["no_cache"] else zerocon.Cache(warn=warn)
+
+
 def _text(value: Any) -> str:
     return "..".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
@@ -234,6 +246,16 @@ dry_run = click.option(
     is_flag=True,
     help="Say how the words are understood, how many evaluations of the U-Net and how much memory "
     "it would take, and stop.",
+)
+
+inversion = click.option(
+    "--inversion", type=click.Path(exists=True, dir_okay=False), help="What `zerocon invert` made."
+)
+
+no_cache = click.option(
+    "--no-cache",
+    is_flag=True,
+    help="Invert the picture anew, and keep nothing of it, see `zerocon cache`.",
 )
 
 overwrite = click.option("--overwrite", is_flag=True, help="Replace an output that exists.")

@@ -88,6 +88,7 @@ def record(
     settings: Settings,
     model: str,
     evaluations: Evaluations,
+    origin: str,
     image: Path,
     output: Path,
     values: Mapping[str, Any],
@@ -121,6 +122,7 @@ def record(
         "model": model,
         "settings": asdict(settings),
         "seed": settings.seed,
+        "inversion": origin,
         "evaluations": cost(evaluations),
     }
 

@@ -49,8 +49,10 @@ class Telling:
         finished, order = counts.get("done", 0) + counts.get("failed", 0), done.entry.order
         where = {"input": str(order.picture), "output": str(self.outputs / order.name)}
         now = {"finished": finished, "of": self.count, "failures": counts.get("failed", 0)}
-        if done.made is None:
+        if done.failure is not None:
             self._event("failed", **where, reason=done.failure, **now)
+        elif done.made is None:  # by another process
+            self._event("done", **where, **now)
         else:
             cost = report.cost(done.made.evaluations)
             self.made, self.evaluations = self.made + 1, self.evaluations + cost["total"]

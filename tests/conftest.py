@@ -26,6 +26,8 @@ def own_environment(
 ) -> None:
     """No test depends on the user's model or cache, and none may ask the network for weights."""
     monkeypatch.setenv("ZEROCON_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setenv("ZEROCON_NO_CACHE", "1")  # an edit costs what it costs alone
+    monkeypatch.delenv("ZEROCON_CACHE_LIMIT", raising=False)
     monkeypatch.delenv("ZEROCON_MODEL", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 

@@ -376,6 +376,7 @@ def test_json_holds_everything(run: Run, library: Library, picture_file: Path) -
             "seed": 0,
         },
         "seed": 0,
+        "inversion": "made",
         "evaluations": {"forwards": 20, "backwards": 7, "total": 28.05},
         "warnings": ["doubtful"],
     }

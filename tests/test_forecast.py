@@ -35,17 +35,19 @@ def model():
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("kept", [None, "path", "all"])
 def test_evaluations_are_those_of_the_edit(model, way, kept):
     settings, picture = Settings(steps=6).overlay({"steps": 6} | way), gradient(48, 64)
-    inversion = None
+    inversion, watched = None, ()
     if kept:
-        bare = settings.overlay({"remember": False})
-        inversion = zerocon.invert(picture, model, caption="a cat", settings=bare)
+        inverted = settings if kept == "all" else settings.overlay({"remember": False})
+        inversion = zerocon.invert(picture, model, caption="a cat", settings=inverted)
+        watched = inversion.watches
     edited = zerocon.edit(
         picture, model=model, to="dog", caption="a cat", settings=settings, inversion=inversion
     )
-    told = evaluations(model.schedule(settings.steps), settings, inverted=kept)
+    known = {"inverted": kept is not None, "watched": watched}
+    told = evaluations(model.schedule(settings.steps), settings, **known)
     assert told == edited.evaluations
 
 

@@ -5,7 +5,7 @@ import tiny
 import torch
 from safetensors.torch import save_file
 
-from zerocon.attention import CROSS
+from zerocon.attention import CROSS, DECODER_SELF
 from zerocon.evaluations import counting
 from zerocon.inversion import Inversion
 from zerocon.observation import Look
@@ -57,6 +57,35 @@ def test_a_saved_inversion_comes_back_with_its_recipe_but_without_maps(inversion
         bare.recipe,
     )
     assert back.seen == ()
+
+
+def test_rows_are_taken_apart_and_put_together(model):
+    watches, schedule = frozenset({CROSS, DECODER_SELF}), model.schedule(3)
+    c = model.embed(["a cat", "a bus in town", "a dog"])
+    path = DDIM()(Look(model, c, watches), torch.randn(3, 4, 8, 6), schedule)
+    said = {"captions": ("a", "b", "c"), "pictures": ("x", "y", "z"), "recipe": {"seed": "0"}}
+    whole = Inversion.along(path, schedule=schedule, model="tiny", watches=watches, **said)
+    parts = [whole.rows(slice(i, i + 1)) for i in range(3)]
+    again = Inversion.together(parts)
+    assert torch.equal(again.latents, whole.latents) and torch.equal(again.eps, whole.eps)
+    assert (again.captions, again.pictures) == (whole.captions, whole.pictures)
+    assert again.watches == watches and len(again.seen) == 4
+    for ours, theirs in zip(again.seen, whole.seen, strict=True):
+        assert ours.ids == theirs.ids and list(ours.maps) == list(theirs.maps)
+        assert all(torch.equal(ours.maps[name], theirs.maps[name]) for name in ours.maps)
+        pairs = [(ours.features[name], theirs.features[name]) for name in theirs.features]
+        assert all(torch.equal(one, other) for one, other in pairs)
+    bare = replace(parts[0], seen=(), watches=frozenset())
+    mixed = Inversion.together([bare, *parts[1:]])
+    assert torch.equal(mixed.latents, whole.latents)
+    assert mixed.seen == () and not mixed.watches, "what only some have seen is looked at again"
+
+
+@pytest.mark.parametrize("other", [{"model": "other"}, {"recipe": {"scheme": "picard"}}, {}])
+def test_what_does_not_belong_together_stays_apart(inversion, other):
+    wide = {"latents": torch.zeros(6, 1, 4, 8, 8)}
+    with pytest.raises(ValueError, match="stay apart"):
+        Inversion.together([inversion, replace(inversion, **(other or wide))])
 
 
 def test_nothing_is_overwritten_unasked(inversion, tmp_path):

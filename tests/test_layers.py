@@ -10,12 +10,12 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 LAYERS = {
-    0: "chance colour comparison diffusion errors evaluations files formats images photograph "
-    "provenance registry settings shapes",
+    0: "chance colour comparison diffusion errors evaluations files formats images naming "
+    "photograph provenance registry settings shapes",
     1: "attention captioning mini model observation world",
     2: "direction guidance inversion scheme sentences wording",
-    3: "album editing explanation forecast library memory painting plots previews recipe",
-    4: "bench cli mini.training",
+    3: "album cache editing explanation forecast library memory painting plots previews recipe",
+    4: "batch bench cli mini.training",
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names.split()}
 

@@ -38,6 +38,8 @@ SAID = [
     ("zerocon.recipe/1", ["inspect", "cat-dog.png"]),
     ("zerocon.config/1", ["config", "show"]),
     ("zerocon.models/1", ["models", "list"]),
+    ("zerocon.cache/1", ["cache", "ls"]),
+    ("zerocon.cache/1", ["cache", "verify"]),
     ("zerocon.methods/1", ["methods"]),
     ("zerocon.errors/1", ["errors"]),
 ]

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zerocon.cache import Cache
     from zerocon.direction import Direction
     from zerocon.errors import MissingError
     from zerocon.inversion import Inversion
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Cache": "cache",
     "Direction": "direction",
     "Edit": "library",
     "Inversion": "inversion",
@@ -40,6 +42,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Cache",
     "Direction",
     "Edit",
     "Inversion",

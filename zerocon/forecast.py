@@ -53,14 +53,21 @@ class Forecast:
 
 
 def foretell(
-    model: Any, settings: Settings, size: tuple[int, int], *, inverted: bool = False
+    model: Any,
+    settings: Settings,
+    size: tuple[int, int],
+    *,
+    inverted: bool = False,
+    watched: Collection[str] = frozenset(),
 ) -> Forecast:
     """What an edit of a picture of ``size`` (width, height) will cost on ``model``.
 
-    ``inverted`` if its path to noise is known already, though not what the network showed there.
+    ``inverted`` if its path to noise is known already; ``watched`` are the layers of which is also
+    known what they showed there.
     """
     plan, networks = Plan.of(settings), (model.unet, model.vae, model.text_encoder)
-    spent = evaluations(model.schedule(settings.steps), settings, inverted=inverted)
+    schedule = model.schedule(settings.steps)
+    spent = evaluations(schedule, settings, inverted=inverted, watched=watched)
     height, width, shape = _sizes(model, size)
     with FakeTensorMode():
         unet, vae = map(_shadow, networks[:2])
@@ -87,8 +94,17 @@ def operations(model: Any, size: tuple[int, int]) -> float:
         return _Network(_shadow(model.unet), model, _sizes(model, size)[2]).operations()
 
 
-def evaluations(schedule: Schedule, settings: Settings, *, inverted: bool = False) -> Evaluations:
-    """Passes of the U-Net that an edit of one picture takes, finding the path to noise included."""
+def evaluations(
+    schedule: Schedule,
+    settings: Settings,
+    *,
+    inverted: bool = False,
+    watched: Collection[str] = frozenset(),
+) -> Evaluations:
+    """Passes of the U-Net that an edit of one picture takes, finding the path to noise included.
+
+    ``inverted`` and ``watched`` as in ``foretell``.
+    """
     own, silence = Plan.of(settings), cast(Any, _Silence())
     plan = replace(own, guidance=(_Still(),) * len(own.guidance))
     scheme = parse(settings.scheme, available("scheme"), "scheme")
@@ -97,7 +113,8 @@ def evaluations(schedule: Schedule, settings: Settings, *, inverted: bool = Fals
         path = scheme(Look(silence, c), x, schedule, (settings.seed,))
         inversion = Inversion.along(path, schedule=schedule, captions=("",), model="", recipe={})
         if inverted:
-            spent.forwards = schedule.steps if own.remember and own.watches else 0
+            again = own.remember and not own.watches <= frozenset(watched)
+            spent.forwards = schedule.steps if again else 0
         for _ in edit(silence, inversion, c, c, plan):
             pass
     return spent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
+from torch import Tensor
 
 from zerocon.diffusion import Schedule
-from zerocon.errors import ForeignFileError
+from zerocon.errors import ForeignFileError, MismatchError
 from zerocon.files import writing
 from zerocon.observation import Look, Observation
 from zerocon.shapes import Trajectory
@@ -27,9 +28,9 @@ class Inversion:
 
     ``latents[i]`` and ``eps[i]`` stand at level ``i`` of ``schedule``, one row per picture; level 0
     is the picture. ``captions`` and ``pictures`` (hashes) say whose the rows are, ``recipe`` what
-    made them (scheme, seed, version). ``seen``, what the network showed at each level, lives in
-    memory only: it is many times larger than the path and is found again with one evaluation per
-    level.
+    made them (scheme, seed, version). ``seen``, what the network showed at each level, is not in
+    the file that ``save`` writes: it is many times larger than the path and is found again with one
+    evaluation per level.
     """
 
     latents: Trajectory
@@ -44,7 +45,19 @@ class Inversion:
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
         """Write the path and its recipe (not ``seen``) to a safetensors file, all or nothing."""
-        history = {
+        tensors, history = self.parts()
+        tensors = {name: part.contiguous() for name, part in tensors.items()}
+        # in one entry, since several come in random order: the same inversion, the same bytes
+        metadata = {"inversion": history}
+        with writing(Path(path), overwrite=overwrite) as temporary:
+            temporary.write_bytes(serialize(tensors, metadata))  # its own writer names no errno
+
+    def parts(self, *, seen: bool = False) -> tuple[dict[str, Tensor], str]:
+        """Tensors by name, on the CPU, and a line of JSON with all else, for ``of_parts``.
+
+        With ``seen``, what the network showed is among them.
+        """
+        history: dict[str, Any] = {
             "format": FORMAT,
             "schedule": asdict(self.schedule),
             "captions": self.captions,
@@ -52,11 +65,22 @@ class Inversion:
             "model": self.model,
             "recipe": dict(self.recipe),
         }
-        # in one entry, since several come in random order: the same inversion, the same bytes
-        metadata = {"inversion": json.dumps(history, sort_keys=True, ensure_ascii=False)}
-        tensors = {"latents": self.latents.cpu().contiguous(), "eps": self.eps.cpu().contiguous()}
-        with writing(Path(path), overwrite=overwrite) as temporary:
-            temporary.write_bytes(serialize(tensors, metadata))  # its own writer names no errno
+        tensors = {"latents": self.latents, "eps": self.eps}
+        if seen:
+            last = self.seen[-1]  # the layers in the network's own order, in which losses are added
+            history |= {"maps": [*last.maps], "features": [*last.features]}
+            history |= {"ids": last.ids, "watches": sorted(self.watches)}
+            for level, each in enumerate(self.seen):
+                shown = {**each.maps, **each.features}
+                tensors |= {f"{level}/{layer}": part for layer, part in shown.items()}
+        line = json.dumps(history, sort_keys=True, ensure_ascii=False)
+        return {name: part.cpu() for name, part in tensors.items()}, line
+
+    @property
+    def shown(self) -> int:
+        """Bytes of what the network showed: maps and features of ``seen``."""
+        levels = [(*each.maps.values(), *each.features.values()) for each in self.seen]
+        return sum(part.nbytes for level in levels for part in level)
 
     @classmethod
     def along(
@@ -86,7 +110,8 @@ class Inversion:
 
     def to(self, device: torch.device) -> Inversion:
         """The same path on another device; one read from a file lies in the computer's memory."""
-        return replace(self, latents=self.latents.to(device), eps=self.eps.to(device))
+        seen = tuple(level.to(device) for level in self.seen)
+        return replace(self, latents=self.latents.to(device), eps=self.eps.to(device), seen=seen)
 
     def rows(self, rows: slice) -> Inversion:
         """The same paths of some of the pictures."""
@@ -100,6 +125,36 @@ class Inversion:
         )
 
     @classmethod
+    def together(cls, parts: Sequence[Inversion]) -> Inversion:
+        """The rows of several inversions as one, in order; ``rows`` takes them apart again.
+
+        What the network showed is there if all parts watched the same. ``ValueError`` for parts of
+        different models, schedules, recipes or sizes of latents.
+        """
+        first = parts[0]
+        if len(parts) == 1:  # not copied, since it may be large
+            return first
+        made = {(p.model, p.schedule, json.dumps(dict(p.recipe), sort_keys=True)) for p in parts}
+        if len(made) > 1 or len({part.latents.shape[2:] for part in parts}) > 1:
+            raise MismatchError("inversions of different models, settings or sizes stay apart")
+        alike = all(part.seen and part.watches == first.watches for part in parts)
+        levels = zip(*(part.seen for part in parts), strict=True) if alike else ()
+
+        def joined(paths: Sequence[Trajectory]) -> Trajectory:
+            # level by level, which keeps the order in memory: rounding depends on it
+            return torch.stack([torch.cat(rows) for rows in zip(*paths, strict=True)])
+
+        return replace(
+            first,
+            latents=joined([part.latents for part in parts]),
+            eps=joined([part.eps for part in parts]),
+            captions=tuple(caption for part in parts for caption in part.captions),
+            pictures=tuple(picture for part in parts for picture in part.pictures),
+            seen=tuple(map(Observation.together, levels)),
+            watches=first.watches if alike else frozenset(),
+        )
+
+    @classmethod
     def load(cls, path: Path | str) -> Inversion:
         """Read what ``save`` wrote; anything else is a ``ValueError``."""
         try:
@@ -110,13 +165,33 @@ class Inversion:
                 tensors = {name: file.get_tensor(name) for name in ("latents", "eps")}
         except (SafetensorError, OSError) as error:
             raise ForeignFileError(f"cannot read {path} as an inversion: {error}") from error
+        return cls.of_parts(tensors, history)
+
+    @classmethod
+    def of_parts(cls, tensors: Mapping[str, Tensor], history: Mapping[str, Any]) -> Inversion:
+        """Make it again from its ``parts``, the line of JSON read."""
+        latents, eps = tensors["latents"], tensors["eps"]
+        watches, saved = frozenset(history.get("watches", ())), history["schedule"]
+
+        def shown(level: int, layers: list[str]) -> dict[str, Tensor]:
+            names = {layer: f"{level}/{layer}" for layer in layers}
+            return {layer: tensors[name] for layer, name in names.items() if name in tensors}
+
+        def observed(level: int) -> Observation:
+            maps, features = (shown(level, history[kind]) for kind in ("maps", "features"))
+            ids = tuple(map(tuple, history["ids"]))
+            return Observation(latents[level], eps[level], ids, maps=maps, features=features)
+
         return cls(
-            **tensors,
-            schedule=_schedule(history["schedule"]),
+            latents,
+            eps,
+            schedule=Schedule(tuple(saved["times"]), tuple(saved["alphas"])),
             captions=tuple(history["captions"]),
             pictures=tuple(history["pictures"]),
             model=history["model"],
             recipe=history["recipe"],
+            seen=tuple(map(observed, range(len(latents)))) if watches else (),
+            watches=watches,
         )
 
 
@@ -128,7 +203,3 @@ def recollect(look: Look, inversion: Inversion) -> Iterator[Observation]:
     yield Observation(inversion.latents[0], inversion.eps[0], look.c.ids)
     for x, t in zip(inversion.latents[1:], inversion.schedule.times[1:], strict=True):
         yield look(x, t)
-
-
-def _schedule(saved: dict[str, Any]) -> Schedule:
-    return Schedule(tuple(saved["times"]), tuple(saved["alphas"]))

@@ -17,6 +17,7 @@ import torch
 from PIL.Image import Image
 
 from zerocon import __version__, model, wording
+from zerocon.cache import Cache, key_of
 from zerocon.captioning import caption as caption_of
 from zerocon.direction import Direction, between, weight
 from zerocon.editing import Plan, Step
@@ -63,13 +64,18 @@ class Understanding:
 
 @dataclass(frozen=True)
 class Edit:
-    """An edited picture and all it was made of."""
+    """An edited picture and all it was made of.
+
+    ``origin`` says where the inversion comes from: "made" for this edit, "found" in a cache, or
+    "given".
+    """
 
     picture: Image
     understanding: Understanding
     inversion: Inversion
     evaluations: Evaluations
     settings: Settings
+    origin: str = "made"
 
     @property
     def wording(self) -> Wording:
@@ -133,12 +139,16 @@ def invert(
     settings: Settings | None = None,
     progress: Progress | None = None,
     warn: Warn | None = None,
+    cache: Cache | None = None,
 ) -> Inversion:
-    """Find the path from ``picture`` (any size) to noise under its caption: once for many."""
+    """Find the path from ``picture`` (any size) to noise under its caption: once for many.
+
+    It is taken from the ``cache`` if it is there, and else kept in it.
+    """
     caption = caption_of(picture, model) if caption is None else caption
     return within(
         lambda settings: invert_together(
-            [picture], model, [caption], settings=settings, progress=progress
+            [picture], model, [caption], settings=settings, progress=progress, cache=cache
         ),
         model,
         settings or model.settings,
@@ -153,12 +163,52 @@ def invert_together(
     *,
     settings: Settings | None = None,
     progress: Progress | None = None,
+    cache: Cache | None = None,
 ) -> Inversion:
     """The paths of several pictures in one batch: the same as one by one, but for rounding.
 
-    Raises ``ValueError`` for pictures that the model would see in different sizes.
+    They are taken from the ``cache`` if all of them are there, inverted as many together, and else
+    kept in it. Raises ``ValueError`` for pictures that the model would see in different sizes.
     """
     settings = settings or model.settings
+    found = find_together(pictures, model, captions, settings=settings, cache=cache)
+    if found is not None:
+        return found
+    return _invert(pictures, model, captions, settings, progress=progress, cache=cache)
+
+
+def find_together(
+    pictures: Sequence[Image],
+    model: Model,
+    captions: Sequence[str],
+    *,
+    settings: Settings | None = None,
+    cache: Cache | None,
+) -> Inversion | None:
+    """What ``invert_together`` would make, out of the ``cache``; None if it is not all there."""
+    if cache is None:
+        return None
+    settings, parts = settings or model.settings, []
+    for key in _keys(pictures, model, captions, settings):
+        found = None if key is None else cache.find(key)
+        if found is None:
+            return None
+        # under whatever name and seed it was made, it is the one that would be made here
+        recipe = {**found.recipe, "scheme": settings.scheme, "seed": str(settings.seed)}
+        parts.append(replace(found, model=model.name, recipe=recipe).to(model.device))
+    return Inversion.together(parts)
+
+
+def _invert(
+    pictures: Sequence[Image],
+    model: Model,
+    captions: Sequence[str],
+    settings: Settings,
+    *,
+    progress: Progress | None,
+    cache: Cache | None,
+) -> Inversion:
+    """Make it, and keep each picture's row."""
     watches = Plan.of(settings).watches if settings.remember else frozenset()
     tick = _Ticker(progress, settings.steps + 1)
     scheme = parse(settings.scheme, available("scheme"), "scheme")
@@ -167,7 +217,7 @@ def invert_together(
     latents, seeds = model.encode(_fitted(pictures, model)), (settings.seed,) * len(pictures)
     with model.lock:
         path = tuple(tick(scheme(Look(model, c, watches), latents, schedule, seeds)))
-    return Inversion.along(
+    made = Inversion.along(
         path,
         schedule=schedule,
         captions=tuple(captions),
@@ -181,6 +231,21 @@ def invert_together(
         },
         watches=watches,
     )
+    if cache is not None:
+        for i, key in enumerate(_keys(pictures, model, captions, settings)):
+            if key is not None:
+                cache.keep(key, made.rows(slice(i, i + 1)))
+    return made
+
+
+def _keys(
+    pictures: Sequence[Image], model: Model, captions: Sequence[str], settings: Settings
+) -> list[str | None]:
+    """What each picture's inversion, made together with the others', is kept under."""
+    return [
+        key_of(model, settings, fingerprint(picture), caption, together=len(pictures))
+        for picture, caption in zip(pictures, captions, strict=True)
+    ]
 
 
 def understand(
@@ -249,6 +314,7 @@ def edit(
     progress: Progress | None = None,
     witness: Callable[[Step], None] | None = None,
     warn: Warn | None = None,
+    cache: Cache | None = None,
 ) -> Edit:
     """Edit ``picture`` (any size; the result has the same) by a few words.
 
@@ -257,9 +323,10 @@ def edit(
     ``source`` removes it. ``directions``, each with a weight, are added to what the words say; with
     them words may be left out, and the target caption is then the caption. ``caption`` describes
     the picture and is otherwise the captioner's; ``inversion`` (of this very picture) saves finding
-    it again. ``announce`` hears what was understood before time is spent, ``progress`` the steps
-    done of all, ``witness`` sees where the edit stands after every step of its own. Where memory
-    runs out it is tried again with less, one step at a time, and ``warn`` hears which.
+    it again, and where none is given a ``cache`` does, from the second edit on. ``announce`` hears
+    what was understood before time is spent, ``progress`` the steps done of all, ``witness`` sees
+    where the edit stands after every step of its own. Where memory runs out it is tried again with
+    less, one step at a time, and ``warn`` hears which.
 
     Raises ``ValueError`` for a wish that makes no sense, an inversion of another picture or a
     direction of another text encoder, and ``MissingError`` where a captioner is needed and none is
@@ -276,7 +343,7 @@ def edit(
         announce(understanding)
     (edited,) = edit_together(
         [picture], [understanding], model=model, inversion=inversion,
-        settings=settings, progress=progress, witness=witness, warn=warn,
+        settings=settings, progress=progress, witness=witness, warn=warn, cache=cache,
     )  # fmt: skip
     return edited
 
@@ -302,6 +369,7 @@ def edit_together(
     progress: Progress | None = None,
     witness: Callable[[Step], None] | None = None,
     warn: Warn | None = None,
+    cache: Cache | None = None,
 ) -> list[Edit]:
     """Carry out what was understood of several pictures in one batch; otherwise as ``edit``.
 
@@ -317,7 +385,7 @@ def edit_together(
 
     def carry_out(settings: Settings) -> list[Edit]:
         work = (pictures, understandings, model, inversion, settings)
-        return _carry_out(*work, progress=progress, witness=witness)
+        return _carry_out(*work, progress=progress, witness=witness, cache=cache)
 
     return within(carry_out, model, settings, warn)
 
@@ -331,18 +399,23 @@ def _carry_out(
     *,
     progress: Progress | None,
     witness: Callable[[Step], None] | None,
+    cache: Cache | None,
 ) -> list[Edit]:
     count = len(pictures)
     captions = [understanding.wording.caption for understanding in understandings]
     changes = [{each.category for each in said.wording.changes} for said in understandings]
     plan, c = Plan.of(settings, changes), model.embed(captions)
     edited = _edited(model, understandings, c, settings)
+    origin = "made" if inversion is None else "given"
+    if inversion is None:
+        inversion = find_together(pictures, model, captions, settings=settings, cache=cache)
+        origin = "made" if inversion is None else "found"
     missing = inversion is None or (settings.remember and not plan.watches <= inversion.watches)
     tick = _Ticker(progress, settings.steps * (1 + missing) + missing)
     with model.lock, counting() as evaluations:
         if inversion is None:
-            inversion = invert_together(
-                pictures, model, captions, settings=settings, progress=tick.step
+            inversion = _invert(
+                pictures, model, captions, settings, progress=tick.step, cache=cache
             )
         elif missing:
             seen = tuple(tick(recollect(Look(model, c, plan.watches), inversion)))
@@ -354,7 +427,7 @@ def _carry_out(
     frames = [fit(picture, model.size, model.multiple).frame for picture in pictures]
     results = map(unfit, model.decode(last.latents), frames)
     return [
-        Edit(result, understandings[i], inversion.rows(slice(i, i + 1)), own, settings)
+        Edit(result, understandings[i], inversion.rows(slice(i, i + 1)), own, settings, origin)
         for i, result in enumerate(results)
     ]
 

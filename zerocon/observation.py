@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from zerocon.attention import Seen, watch
 from zerocon.shapes import CrossMaps, Features, Latents, Tokens
@@ -76,12 +77,34 @@ class Observation:
 
     def detach(self) -> Observation:
         """The same values with no way back: what stands still cannot be pulled."""
+        return self._each(Tensor.detach)
+
+    def to(self, device: torch.device) -> Observation:
+        """The same values on another device."""
+        return self._each(lambda part: part.to(device))
+
+    @classmethod
+    def together(cls, parts: Sequence[Observation]) -> Observation:
+        """The pictures of several observations, in order; all have the same layers."""
+        first = parts[0]
+        return cls(
+            x=torch.cat([part.x for part in parts]),
+            eps=torch.cat([part.eps for part in parts]),
+            ids=tuple(ids for part in parts for ids in part.ids),
+            seeds=tuple(seed for part in parts for seed in part.seeds),
+            maps={name: torch.cat([part.maps[name] for part in parts]) for name in first.maps},
+            features={
+                name: torch.cat([part.features[name] for part in parts]) for name in first.features
+            },
+        )
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Observation:
         return replace(
             self,
-            x=self.x.detach(),
-            eps=self.eps.detach(),
-            maps={name: part.detach() for name, part in self.maps.items()},
-            features={name: part.detach() for name, part in self.features.items()},
+            x=change(self.x),
+            eps=change(self.eps),
+            maps={name: change(part) for name, part in self.maps.items()},
+            features={name: change(part) for name, part in self.features.items()},
         )
 
 

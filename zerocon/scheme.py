@@ -3,7 +3,8 @@
 A scheme is a frozen dataclass that can be called as ``scheme(look, x, schedule, seeds)`` and yields
 what the network showed at every level, the picture ``x`` (level 0) first. Exactness comes from the
 difference form, not from here: any path will do, and it matters only how well one can edit beside
-it.
+it. One whose path is the same whatever the seeds may say so by ``chance = False``; a cache then
+finds it under any seed.
 
 To add one: a class, a line in ``SCHEME`` at the foot, a test, a row in the README.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import sqrt
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -53,6 +54,11 @@ class DDIM:
         if self.rounds < 0:
             raise ValueError(f"rounds must be 0 or more, not {self.rounds}")
 
+    @property
+    def chance(self) -> bool:
+        """The noise regularisation shifts noise at random."""
+        return self.rounds > 0
+
     def __call__(
         self, look: Look, x: Latents, schedule: Schedule, seeds: Seeds = (0,)
     ) -> Iterator[Observation]:
@@ -79,6 +85,8 @@ class Picard:
     """
 
     rounds: int = 1
+
+    chance: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.rounds < 1:

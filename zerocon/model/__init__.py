@@ -27,8 +27,9 @@ class Model(Protocol):
 
     Latents, tokens and eps are float32 on ``device`` whatever the network computes in; pixels are
     -1..1. ``size`` is the side of picture it was trained on, ``multiple`` what both sides of a
-    picture must be divisible by, ``prediction`` what the network was trained to predict, and
-    ``fingerprint`` a hash of its weights' files, None for a model that was made in memory.
+    picture must be divisible by, ``prediction`` what the network was trained to predict, ``manner``
+    how it computes as far as results depend on it ("cpu float32"), and ``fingerprint`` a hash of
+    its weights' files, None for a model that was made in memory.
 
     Every call holds ``lock``, which is re-entrant. Who looks into the ``unet``, or wants a gradient
     back through it, holds it for as long: all calls of one walk see the same network.
@@ -43,6 +44,8 @@ class Model(Protocol):
     size: int
     multiple: int
 
+    @property
+    def manner(self) -> str: ...
     def encode(self, pixels: Pixels) -> Latents: ...
     def decode(self, latents: Latents) -> Pixels: ...
     def embed(self, sentences: Sequence[str]) -> Conditioning: ...

@@ -1,4 +1,4 @@
-"""Several processes at one work, as ``accelerate launch`` or ``torchrun`` start them."""
+"""Several processes at one work, as ``accelerate launch`` starts them."""
 
 from __future__ import annotations
 
@@ -6,42 +6,34 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
-RESTARTS = 1000  # of a group of which one ended early; each time its work goes on where it was
+RESTARTS = 1000  # of processes of which one ended early; each time their work goes on where it was
 
 
-def launched() -> bool:
-    """Whether this process is one of several."""
-    return int(os.environ.get("WORLD_SIZE", 1)) > 1 and "RANK" in os.environ
+def rank() -> int:
+    """Which of several processes this one is, from 0; 0 also where there is one."""
+    return int(os.environ.get("RANK", 0))
 
 
-class Group:
-    """This process among the others; ``rank`` 0 is the first, ``device`` is its own."""
+def own_device() -> str | None:
+    """The GPU of this process, where several are at work on one machine; None for no other reason.
 
-    def __init__(self) -> None:
-        from accelerate import PartialState
-
-        state = PartialState(cpu=not torch.cuda.is_available())
-        self.rank, self.device = int(state.process_index), str(state.device)
-
-    def agree(self, value: Any) -> Any:
-        """The first one's value, in all of them; each waits for it."""
-        from accelerate.utils import broadcast_object_list
-
-        values = [value]
-        broadcast_object_list(values)
-        return values[0]
+    They never talk to each other, so that none waits for one that has died.
+    """
+    if int(os.environ.get("LOCAL_WORLD_SIZE", 1)) < 2 or not torch.cuda.is_available():
+        return None
+    return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
 
 
 def launch(module: str, arguments: Sequence[str], count: int) -> subprocess.Popen[bytes]:
-    """Start a module in ``count`` processes that know of each other, and again if one ends early.
-
-    It is what ``accelerate launch`` does for several GPUs, and works on CPUs, too.
-    """
-    own = ["--standalone", "--nproc-per-node", str(count), "--max-restarts", str(RESTARTS)]
-    command = [sys.executable, "-m", "torch.distributed.run", *own, "-m", module, *arguments]
-    threads = max(1, (os.cpu_count() or 1) // count)
-    return subprocess.Popen(command, env={"OMP_NUM_THREADS": str(threads), **os.environ})
+    """Start a module in ``count`` processes by accelerate, and again where one of them dies."""
+    own = ["--multi_gpu", "--num_machines", "1", "--num_processes", str(count)]
+    own += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    own += ["--max_restarts", str(RESTARTS), "-m", module, *arguments]
+    threads = str(max(1, (os.cpu_count() or 1) // count))
+    return subprocess.Popen(
+        [sys.executable, "-m", "accelerate.commands.launch", *own],
+        env={"OMP_NUM_THREADS": threads, **os.environ},
+    )

@@ -224,6 +224,13 @@ class StableDiffusion:
             return "encoding and decoding in tiles"
         return None
 
+    @property
+    def manner(self) -> str:
+        """How it computes, as far as results depend on it: device, dtype, tiles, compiled."""
+        ways = {"tiled": self.vae.use_tiling, "compiled": self._compiled is not None}
+        dtype = str(self.unet.dtype).removeprefix("torch.")
+        return " ".join([self.device.type, dtype, *(way for way, on in ways.items() if on)])
+
     def fingerprint(self) -> str | None:
         """A hash of the weights' files; None for a model that was made in memory."""
         return self._weights
