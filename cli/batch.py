@@ -13,6 +13,7 @@ from . import batching, foresight, options, ordering, outputs
 @ordering.asked
 @options.overwrite
 @outputs.written
+@options.no_cache
 @click.option(
     "--resume",
     is_flag=True,

@@ -13,7 +13,7 @@ import click
 
 from zerocon.errors import NoDeviceError
 
-from . import options, ordering
+from . import options, ordering, report
 from .telling import Telling
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # what every worker of a run must be told, beside its orders
 TOLD = (
     "model", "device", "dtype", "captioner", "clip", "prediction", "offload", "tile", "compile",
-    "metadata", "keep_gps",
+    "metadata", "keep_gps", "no_cache",
 )  # fmt: skip
 
 
@@ -146,7 +146,7 @@ def _results(run: Run, journal: Journal, number: int) -> engines.Results:
         return engines.many(
             journal, number, ["zerocon.cli", "batch", *join, *shard], values["devices"] or _gpus()
         )
-    return engines.alone(journal, number, model, values["metadata"], count, values["keep_gps"])
+    return engines.alone(journal, number, model, count, lambda said: report.warn([said]))
 
 
 def join(values: Mapping[str, Any]) -> int:
@@ -158,8 +158,8 @@ def join(values: Mapping[str, Any]) -> int:
     journal = Journal(values["outputs"], journal_of(values["shard"]))
     told = journal.told(values["join"])
     model = options.load({**told, "device": own_device() or told["device"]})
-    more = (told["metadata"], ordering.count(values["batch_size"], model), told["keep_gps"])
-    return quietly(engines.alone(journal, values["join"], model, *more))
+    count = ordering.count(values["batch_size"], model)
+    return quietly(engines.alone(journal, values["join"], model, count))
 
 
 def quietly(results: engines.Results) -> int:

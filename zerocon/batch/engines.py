@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import signal
 import threading
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from time import sleep
 from typing import Any
@@ -16,6 +16,7 @@ from zerocon.batch.orders import Order
 from zerocon.batch.placing import recover
 from zerocon.batch.studio import Made, Source, Studio, reason
 from zerocon.batch.working import PAUSE, Done, Maker, Worker
+from zerocon.cache import Cache
 from zerocon.errors import NoPackageError, ZeroconError
 from zerocon.model import Model
 from zerocon.model.processes import launch
@@ -25,10 +26,15 @@ MODEL = ("device", "dtype", "captioner", "clip", "prediction", "offload", "tile"
 
 
 def alone(
-    journal: Journal, run: int, model: Model, metadata: str, count: int, keep_gps: bool
+    journal: Journal,
+    run: int,
+    model: Model,
+    count: int,
+    warn: Callable[[str], None] | None = None,
 ) -> Results:
-    """Work in this process."""
-    return Worker(journal, run, Studio(model, metadata=metadata), count, keep_gps)()
+    """Work in this process, ``count`` pictures at a time."""
+    told = journal.told(run)
+    return Worker(journal, run, _studio(model, told, warn), count, told["keep_gps"])()
 
 
 def many(journal: Journal, run: int, command: Sequence[str], count: int) -> Results:
@@ -98,7 +104,7 @@ class Remote:
 
     def __init__(self, told: Mapping[str, Any]) -> None:
         model = library.load(told["model"], **{name: told[name] for name in MODEL})
-        self.studio = Studio(model, metadata=told["metadata"])
+        self.studio = _studio(model, told)
 
     def make(self, orders: Sequence[tuple[Order, Source]]) -> list[Made | Exception]:
         """As a studio does, errors in a form that survives the way back."""
@@ -142,3 +148,10 @@ def together(
         stop.set()
         for thread in threads:  # what they have in hand is finished
             thread.join()
+
+
+def _studio(
+    model: Model, told: Mapping[str, Any], warn: Callable[[str], None] | None = None
+) -> Studio:
+    cache = None if told["no_cache"] else Cache(warn=warn)
+    return Studio(model, metadata=told["metadata"], cache=cache)

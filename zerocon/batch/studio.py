@@ -12,6 +12,7 @@ from PIL.Image import Image
 
 from zerocon import library
 from zerocon.batch.orders import Order
+from zerocon.cache import Cache
 from zerocon.captioning import captions
 from zerocon.direction import Direction
 from zerocon.errors import (
@@ -94,10 +95,14 @@ class Job:
 
 
 class Studio:
-    """A model at work on orders. ``metadata`` is as in ``zerocon edit``."""
+    """A model at work on orders; ``metadata`` is as in ``zerocon edit``.
 
-    def __init__(self, model: Model, *, metadata: str = "full") -> None:
-        self.model, self.metadata = model, metadata
+    Paths to noise are taken from the ``cache`` and kept in it, and those of the last call are at
+    hand besides.
+    """
+
+    def __init__(self, model: Model, *, metadata: str = "full", cache: Cache | None = None) -> None:
+        self.model, self.metadata, self.cache = model, metadata, cache
         self.paths: dict[tuple[object, ...], Inversion] = {}  # of the pictures of the last call
 
     def __call__(self, orders: Sequence[tuple[Order, Source]]) -> list[Made | Exception]:
@@ -197,10 +202,14 @@ class Studio:
         pictures = [job.picture for job in missing.values()]
         said = [job.understanding.wording.caption for job in missing.values()]
         if len(missing) == 1:
-            path = library.invert(pictures[0], self.model, caption=said[0], settings=settings)
+            path = library.invert(
+                pictures[0], self.model, caption=said[0], settings=settings, cache=self.cache
+            )
             known[next(iter(missing))] = path
         elif missing:
-            paths = library.invert_together(pictures, self.model, said, settings=settings)
+            paths = library.invert_together(
+                pictures, self.model, said, settings=settings, cache=self.cache
+            )
             known |= {key: paths.rows(slice(i, i + 1)) for i, key in enumerate(missing)}
         parts = [known[key] for key in keys]
         return parts[0] if len(parts) == 1 else Inversion.together(parts)
