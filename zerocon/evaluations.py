@@ -20,6 +20,10 @@ class Evaluations:
     forwards: int = 0
     backwards: int = 0
 
+    def __add__(self, other: Evaluations) -> Evaluations:
+        """Of both."""
+        return Evaluations(self.forwards + other.forwards, self.backwards + other.backwards)
+
     @property
     def total(self) -> float:
         """Everything in forwards."""

@@ -67,14 +67,14 @@ def fill(template: str, picture: PurePosixPath, said: Mapping[str, object]) -> P
     values |= {name: slug(values.get(name, "")) for name in ("to", "from")}
     values |= {"stem": picture.stem, "suffix": suffix_of(picture), "to": values["to"] or "edit"}
     try:
-        fields = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
+        for _, field, _, _ in Formatter().parse(template):
+            if field is not None and field not in FIELDS:
+                raise CommandError(
+                    f"--name {template}: no field {field!r}; there are: {', '.join(FIELDS)}"
+                )
         name = PurePosixPath(template.format(**values))
-    except (LookupError, ValueError, AttributeError):
-        fields = [""]
-    if unknown := [field for field in fields if field not in FIELDS]:
-        raise CommandError(
-            f"--name {template}: no field {unknown[0]!r}; there are: {', '.join(FIELDS)}"
-        )
+    except ValueError as error:  # ours, or braces that do not close
+        raise CommandError(str(error)) from None
     if name.is_absolute() or ".." in name.parts or not name.name:
         raise CommandError(f"--name {template} leads out of the output folder")
     # a name that is no text (bytes of another encoding) is made one, since it stands in records

@@ -24,7 +24,7 @@ from zerocon.errors import (
     ZeroconError,
     classify,
 )
-from zerocon.evaluations import Evaluations
+from zerocon.evaluations import Evaluations, counting
 from zerocon.formats import format_of
 from zerocon.images import shrunk
 from zerocon.inversion import Inversion
@@ -34,6 +34,8 @@ from zerocon.photograph import Photograph, peek
 from zerocon.provenance import Provenance
 from zerocon.recipe import Recipe
 from zerocon.settings import Settings
+
+Key = tuple[object, ...]  # of a picture's path to noise
 
 # not the fault of a picture: the next one would fail for the same reason
 COMMON = (NoDeviceError, NoModelError, NoSpaceError, OutOfMemoryError)
@@ -103,7 +105,7 @@ class Studio:
 
     def __init__(self, model: Model, *, metadata: str = "full", cache: Cache | None = None) -> None:
         self.model, self.metadata, self.cache = model, metadata, cache
-        self.paths: dict[tuple[object, ...], Inversion] = {}  # of the pictures of the last call
+        self.paths: dict[Key, Inversion] = {}  # of the pictures of the last call
 
     def __call__(self, orders: Sequence[tuple[Order, Source]]) -> list[Made | Exception]:
         """Carry out orders, as many together as their shapes and settings allow.
@@ -165,14 +167,14 @@ class Studio:
         return [made for job in jobs for made in self._edit([job])]  # together they were too many
 
     def _together(self, jobs: Sequence[Job]) -> list[Made]:
-        settings = jobs[0].settings
         doubts: list[str] = []
+        inversion, spent = self._invert(jobs)
         edits = library.edit_together(
             [job.picture for job in jobs],
             [job.understanding for job in jobs],
             model=self.model,
-            inversion=self._invert(jobs),
-            settings=settings,
+            inversion=inversion,
+            settings=jobs[0].settings,
             warn=doubts.append,
         )
         return [
@@ -181,38 +183,50 @@ class Studio:
                 job.source,
                 edited.caption,
                 edited.wording.target_caption,
-                edited.evaluations,
+                edited.evaluations + own,
                 Recipe.of(edited, job.picture, self.model) if self.metadata == "full" else None,
                 self.metadata != "none",
                 (*job.warnings, *doubts),
             )
-            for edited, job in zip(edits, jobs, strict=True)
+            for edited, job, own in zip(edits, jobs, spent, strict=True)
         ]
 
-    def _invert(self, jobs: Sequence[Job]) -> Inversion:
-        """The paths of the jobs' pictures, a row for each job; found once for each picture."""
+    def _invert(self, jobs: Sequence[Job]) -> tuple[Inversion, list[Evaluations]]:
+        """The paths of the jobs' pictures, a row for each, and what each job spent on its own.
+
+        A path is found once for all jobs of its picture, at the cost of the first.
+        """
         settings = jobs[0].settings
         keys = [
             (job.source.content, job.understanding.wording.caption, *path_of(settings))
             for job in jobs
         ]
         known = {key: self.paths[key] for key in keys if key in self.paths}
-        missing = {key: job for key, job in zip(keys, jobs, strict=True) if key not in known}
         self.paths = known  # what nobody needs is gone before more is found
+        missing: dict[Key, Job] = {}
+        for key, job in zip(keys, jobs, strict=True):
+            if key not in known:
+                missing.setdefault(key, job)
+        with counting() as spent:
+            known |= self._find(missing, settings)
+        each = Evaluations(*(n // max(1, len(missing)) for n in (spent.forwards, spent.backwards)))
+        costs = [each if missing.pop(key, None) else Evaluations() for key in keys]
+        return Inversion.together([known[key] for key in keys]), costs
+
+    def _find(self, missing: Mapping[Key, Job], settings: Settings) -> dict[Key, Inversion]:
         pictures = [job.picture for job in missing.values()]
         said = [job.understanding.wording.caption for job in missing.values()]
+        if not missing:
+            return {}
         if len(missing) == 1:
             path = library.invert(
                 pictures[0], self.model, caption=said[0], settings=settings, cache=self.cache
             )
-            known[next(iter(missing))] = path
-        elif missing:
-            paths = library.invert_together(
-                pictures, self.model, said, settings=settings, cache=self.cache
-            )
-            known |= {key: paths.rows(slice(i, i + 1)) for i, key in enumerate(missing)}
-        parts = [known[key] for key in keys]
-        return parts[0] if len(parts) == 1 else Inversion.together(parts)
+            return dict.fromkeys(missing, path)
+        paths = library.invert_together(
+            pictures, self.model, said, settings=settings, cache=self.cache
+        )
+        return {key: paths.rows(slice(i, i + 1)) for i, key in enumerate(missing)}
 
 
 def path_of(settings: Settings) -> tuple[object, ...]:
