@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zerocon import naming
-from zerocon.batch import inputs, manifest
 from zerocon.errors import ForeignFileError
 from zerocon.settings import Settings
 
@@ -94,7 +93,7 @@ asked = options.together(
     click.option(
         "--sidecars",
         is_flag=True,
-        help=f"Take captions from the NAME{inputs.SIDECAR} beside pictures, where there is one.",
+        help=f"Take captions from the NAME{naming.SIDECAR} beside pictures, where there is one.",
     ),
     options.directions,
     click.option(
@@ -226,6 +225,8 @@ def _chosen(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _named(pictures: Iterable[str], values: Mapping[str, Any]) -> Iterator[Wish]:
     """The pictures of the command line and of the list of names."""
+    from zerocon.batch import inputs
+
     names = list(pictures)
     if values["files_from"]:
         text = os.fsdecode(values["files_from"].read())
@@ -239,6 +240,8 @@ def _named(pictures: Iterable[str], values: Mapping[str, Any]) -> Iterator[Wish]
 
 def _listed(values: Mapping[str, Any]) -> Iterator[Wish]:
     """The edits of a manifest; what a row does not say is as for all."""
+    from zerocon.batch import manifest
+
     if not values["manifest"]:
         return
     words = {name: values[name] for name in WORDS if values[name] is not None}
@@ -260,6 +263,8 @@ def _listed(values: Mapping[str, Any]) -> Iterator[Wish]:
 
 def _settings(said: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Settings of a row, which as text are what somebody would type."""
+    from zerocon.batch import manifest
+
     ctx = click.get_current_context()
     known = {str(param.name): param for param in ctx.command.params}
     for key, value in said.items():

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from zerocon.batch.journal import Entry
     from zerocon.batch.working import Done
 
-SCHEMA = "zerocon.batch/1"
 SHOWN = 20  # failures in the table at the end; all are in the records and in the journal
 
 
@@ -77,8 +76,7 @@ class Telling:
         left = self.count - done - len(failed)
         names = [(each.order, each.reason or "") for each in failed]
         record = {
-            "schema": SCHEMA,
-            "event": "end",
+            "schema": "zerocon.batch/1",
             "output": str(self.outputs),
             "of": self.count,
             "done": done,
@@ -111,7 +109,7 @@ class Telling:
 
     def _event(self, event: str, **facts: Any) -> None:
         if self.form == "jsonl":
-            line = {"schema": SCHEMA, "event": event, **facts}
+            line = {"schema": "zerocon.batch-event/1", "event": event, **facts}
             click.echo(json.dumps(line, ensure_ascii=False))
 
 

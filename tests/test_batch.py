@@ -530,15 +530,11 @@ def test_what_is_no_journal_is_left_alone(run: Run) -> None:
 
 def test_a_line_for_every_event(run: Run) -> None:
     Path("in/broken.png").write_bytes(b"nonsense")
-    events = [
-        json.loads(each)
-        for each in run("in", "-o", "out", "--to", "dog", form="jsonl", code=1).stdout.splitlines()
-    ]
-    kinds = [event["event"] for event in events]
-    assert (kinds[0], kinds[-1]) == ("begin", "end")
-    assert sorted(kinds[1:-1]) == ["done", "done", "done", "failed"]
-    assert {event["schema"] for event in events} == {"zerocon.batch/1"}
-    assert [event["finished"] for event in events[1:-1]] == [1, 2, 3, 4]
+    lines = run("in", "-o", "out", "--to", "dog", form="jsonl", code=1).stdout.splitlines()
+    *events, end = map(json.loads, lines)
+    assert (events[0]["event"], end["schema"]) == ("begin", "zerocon.batch/1")
+    assert sorted(each["event"] for each in events[1:]) == ["done", "done", "done", "failed"]
+    assert [each["finished"] for each in events[1:]] == [1, 2, 3, 4]
 
 
 def test_parts_are_all_and_apart(run: Run) -> None:

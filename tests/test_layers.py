@@ -19,7 +19,7 @@ LAYERS = {
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names.split()}
 
-STANDARD_ONLY = {"errors", "registry", "settings", "files", "evaluations", "__init__"}
+STANDARD_ONLY = {"errors", "registry", "settings", "files", "evaluations", "naming", "__init__"}
 WITHOUT_TORCH = {"sentences", "wording", "world", "mini"}
 HEAVY = {"diffusers", "transformers", "tokenizers", "accelerate", "huggingface_hub"}
 HEAVY_DOORS = {"model", "mini.training", "bench"}

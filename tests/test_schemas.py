@@ -32,6 +32,8 @@ SAID = [
     ("zerocon.edit/1", ASK),
     ("zerocon.edit/1", [*ASK, "--dry-run"]),
     ("zerocon.edit/1", [*ASK, "--explain", "sheet.png"]),
+    ("zerocon.batch/1", ["batch", "cat.png", "--to", "dog", "-o", "many"]),
+    ("zerocon.batch-plan/1", ["batch", "cat.png", "--to", "bus", "-o", "more", "--dry-run"]),
     ("zerocon.invert/1", ["invert", "cat.png", "--overwrite"]),
     ("zerocon.caption/1", ["caption", "cat.png"]),
     ("zerocon.direction/1", ["direction", "--from", "cat", "--to", "dog", "--overwrite"]),
@@ -65,9 +67,15 @@ def test_fields_are_those_promised(schema, args, form, folder, monkeypatch):
     monkeypatch.setattr(zerocon, "load", lambda *_, **__: model, raising=False)
     done = CliRunner().invoke(main, [*args, "--format", form])
     assert done.exit_code == 0, done.output
-    assert form == "json" or done.stdout.count("\n") == 1
-    said = json.loads(done.stdout)
+    events = []
+    if form == "jsonl":
+        *events, line = done.stdout.splitlines()
+        said = json.loads(line)
+    else:
+        said = json.loads(done.stdout)
     assert said.pop("schema") == schema
+    for event in map(json.loads, events):
+        assert set(event) - {"schema"} <= PROMISED[event["schema"]]
     promised = PROMISED[schema]
     assert set(said) <= promised, "every field is in the docs"
     assert promised - OPTIONAL <= set(said), "every promise is kept"

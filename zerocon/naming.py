@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from zerocon import Direction
 
 LONGEST = 40  # letters of a wish that go into a file's name
+SIDECAR = ".txt"  # ending of a caption beside a picture
 TEMPLATE = "{stem}-{to}-{seed}{suffix}"  # of an output of many
 FIELDS = ("stem", "suffix", "to", "from", "seed", "strength")
 

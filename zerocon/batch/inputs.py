@@ -10,9 +10,9 @@ from pathlib import Path, PurePosixPath
 
 from zerocon.errors import CommandError, UnwritableError
 from zerocon.formats import ENDINGS
+from zerocon.naming import SIDECAR
 
 READ = (*ENDINGS, ".gif", ".bmp", ".ppm", ".jp2")  # endings of what is taken from a folder
-SIDECAR = ".txt"
 
 
 @dataclass(frozen=True)
