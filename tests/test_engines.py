@@ -1,0 +1,107 @@
+"""Several processes at one batch: a worker is killed in mid-run, and nothing is lost or done twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from zerocon.batch.journal import FOLDER, Journal
+from zerocon.world import VALIDATION, render, sample
+
+pytestmark = pytest.mark.slow
+ASK = ("pictures", "--to", "blue", "--to", "at night", "--model", "mini", "--steps", "6")
+PATIENCE = 500  # seconds, of a busy machine
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with drawn pictures, and what one process makes of them."""
+    folder = tmp_path_factory.mktemp("engines")
+    (folder / "pictures").mkdir()
+    for number in range(6):
+        render(sample(VALIDATION[number]), 128).save(folder / "pictures" / f"{number}.png")
+    done = subprocess.run(command("alone"), cwd=folder, env=environment(), timeout=PATIENCE)
+    assert done.returncode in (0, 1)  # some are blue, or at night, already
+    return folder
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
+
+
+def command(output: str, *more: str, start: tuple[str, ...] = ("-m", "zerocon.cli")) -> list[str]:
+    return [sys.executable, *start, "batch", *ASK, "-o", output, *more, "--format", "jsonl"]
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.png"))}
+
+
+def work_and_kill(words: list[str], folder: Path, victims: str) -> list[dict[str, object]]:
+    """Run a batch; at its second edit kill one of its processes that is called so. Its events."""
+    events: list[dict[str, object]] = []
+    killed = False
+    with subprocess.Popen(
+        words, cwd=folder, env=environment(), stdout=subprocess.PIPE, text=True
+    ) as batch:
+        assert batch.stdout is not None
+        for line in batch.stdout:
+            events.append(json.loads(line))
+            if not killed and sum(each.get("event") == "done" for each in events) == 2:
+                os.kill(next(named(batch.pid, victims)), signal.SIGKILL)
+                killed = True
+        assert batch.wait(PATIENCE) in (0, 1)
+    assert killed
+    return events
+
+
+def named(parent: int, name: str) -> Iterator[int]:
+    """Processes below ``parent`` whose command line has this in it; the last one first."""
+    for child in reversed(psutil.Process(parent).children(recursive=True)):
+        if name in " ".join(child.cmdline()) and "distributed" not in " ".join(child.cmdline()):
+            yield child.pid
+
+
+def require_the_same(folder: Path, output: str) -> None:
+    """Every result once, to the byte as one process makes it, and nothing left over."""
+    assert results(folder / output) == results(folder / "alone")
+    journals = [Journal(folder / name) for name in (output, "alone")]
+    states = [{each.name: each.state for each in journal.entries()} for journal in journals]
+    for journal in journals:
+        journal.close()
+    assert states[0] == states[1] and set(states[0].values()) <= {"done", "failed"}
+    left = {path.name for path in (folder / output / FOLDER).rglob("*") if path.is_file()}
+    assert left == {"journal.sqlite"}
+
+
+def test_two_processes_of_accelerate_of_which_one_is_killed(place: Path) -> None:
+    events = work_and_kill(command("processes", "--devices", "2"), place, "--join")
+    require_the_same(place, "processes")
+    done = [each["output"] for each in events if each.get("event") == "done"]
+    assert len(done) == len(set(done)) == len(results(place / "alone"))
+
+
+def test_accelerate_launch_by_hand(place: Path) -> None:
+    launch = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2")
+    more = ("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no")
+    words = command("by-hand", start=(*launch, *more, "-m", "zerocon.cli"))
+    subprocess.run(words, cwd=place, env=environment(), timeout=PATIENCE)
+    require_the_same(place, "by-hand")
+
+
+def test_a_local_ray_cluster_of_which_one_actor_is_killed(place: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is an extra: pip install zerocon[ray]")
+    events = work_and_kill(
+        command("ray", "--engine", "ray", "--devices", "2"), place, "ray::Remote"
+    )
+    require_the_same(place, "ray")
+    done = [each["output"] for each in events if each.get("event") == "done"]
+    assert len(done) == len(set(done)) == len(results(place / "alone"))
