@@ -1,4 +1,4 @@
-"""Several processes at one batch: a worker is killed in mid-run, and nothing is lost or done twice."""
+"""Several processes at one batch: one is killed in mid-run, and nothing is lost or done twice."""
 
 from __future__ import annotations
 
@@ -99,9 +99,8 @@ def test_accelerate_launch_by_hand(place: Path) -> None:
 
 def test_a_local_ray_cluster_of_which_one_actor_is_killed(place: Path) -> None:
     pytest.importorskip("ray", reason="Ray is an extra: pip install zerocon[ray]")
-    events = work_and_kill(
-        command("ray", "--engine", "ray", "--devices", "2"), place, "ray::Remote"
-    )
+    words = command("ray", "--engine", "ray", "--devices", "2")
+    events = work_and_kill(words, place, "ray::Remote")
     require_the_same(place, "ray")
     done = [each["output"] for each in events if each.get("event") == "done"]
     assert len(done) == len(set(done)) == len(results(place / "alone"))
