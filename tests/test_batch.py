@@ -273,6 +273,13 @@ def test_the_same_command_again_does_what_is_missing(run: Run) -> None:
     assert results() | before == results()
 
 
+def test_pictures_may_move_with_their_results(run: Run) -> None:
+    run("in", "-o", "out", "--to", "dog")
+    Path("in").rename("elsewhere")
+    Path("out").rename("there")
+    assert said(run("elsewhere", "-o", "there", "--to", "dog"))["skipped"] == 3
+
+
 def test_a_resumed_run_trusts_no_file(run: Run) -> None:
     run("in", "-o", "out", "--to", "dog")
     before = results()

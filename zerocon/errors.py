@@ -283,7 +283,8 @@ class Interrupted(ZeroconError):
     """You interrupted the command.
 
     With Ctrl-C. No half output was left behind. What was complete by then is there: previews of
-    ``--steps-dir``, and rows of ``--rows``, which go on from where they are.
+    ``--steps-dir``, and rows of ``--rows`` and results of ``zerocon batch``, which go on from where
+    they are.
     """
 
     id = "ZC-E071"

@@ -106,12 +106,11 @@ def plan(
 
 
 def _same(known: Entry, new: Entry) -> bool:
-    """Whether both are the same edit of the same picture; a touched file is read to see."""
-    if known.recipe != new.recipe or known.order.picture != new.order.picture:
+    """Whether both are the same edit of the same picture; a moved or touched one is read to see."""
+    if known.recipe != new.recipe:
         return False
-    return known.stamp == new.stamp or (
-        known.content is not None and known.content == _digest(new.order.picture)
-    )
+    where = (known.order.picture, known.stamp) == (new.order.picture, new.stamp)
+    return where or (known.content is not None and known.content == _digest(new.order.picture))
 
 
 def _digest(file: Path) -> str | None:
