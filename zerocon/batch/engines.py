@@ -43,16 +43,16 @@ def many(journal: Journal, run: int, command: Sequence[str], count: int) -> Resu
     A process that is killed is started again, and its orders go to whoever comes first. What is
     yielded is as the journal has it. Raises ``ZeroconError`` if the processes give up.
     """
-    known = {each.name for each in journal.entries(run, "done", "failed")}
+    known = set(journal.names(run, "done", "failed"))
     module, *arguments = command
     processes = launch(module, arguments, count)
     try:
         ended: int | None = None
         while ended is None:
             ended = processes.poll()
-            for entry in journal.entries(run, "done", "failed"):
-                if entry.name not in known:
-                    known.add(entry.name)
+            for name in journal.names(run, "done", "failed"):
+                if name not in known and (entry := journal.entry(name)):
+                    known.add(name)
                     yield Done(entry, failure=entry.reason if entry.state == "failed" else None)
             sleep(PAUSE)
     finally:

@@ -208,15 +208,11 @@ class Journal:
 
     def entries(self, run: int | None = None, *states: State) -> list[Entry]:
         """Orders in some states, or in any, of a run or of all, in the order in which they came."""
-        query, values = f"SELECT {COLUMNS} FROM orders", list[Any](states)
-        if run is not None:
-            query, values = f"{query} JOIN wanted USING (name)", [run, *values]
-        terms = ["run = ?"] * (run is not None)
-        terms += [f"state IN ({', '.join('?' * len(states))})"] * bool(states)
-        where = f" WHERE {' AND '.join(terms)}" if terms else ""
-        with self._plainly():
-            rows = self.base.execute(f"{query}{where} ORDER BY orders.rowid", values).fetchall()
-        return [_entry(row) for row in rows]
+        return [_entry(row) for row in self._select(COLUMNS, run, states)]
+
+    def names(self, run: int, *states: State) -> list[str]:
+        """Names of orders in some states; of many, much faster than ``entries``."""
+        return [name for (name,) in self._select("name", run, states)]
 
     def entry(self, name: str) -> Entry | None:
         """What is known of the order of one result."""
@@ -286,6 +282,16 @@ class Journal:
                 "WHERE name = ? AND worker = ?",
                 (state, reason, name, worker),
             )
+
+    def _select(self, columns: str, run: int | None, states: Collection[State]) -> list[Any]:
+        query, values = f"SELECT {columns} FROM orders", list[Any](states)
+        if run is not None:
+            query, values = f"{query} JOIN wanted USING (name)", [run, *values]
+        terms = ["run = ?"] * (run is not None)
+        terms += [f"state IN ({', '.join('?' * len(states))})"] * bool(states)
+        where = f" WHERE {' AND '.join(terms)}" if terms else ""
+        with self._plainly():
+            return self.base.execute(f"{query}{where} ORDER BY orders.rowid", values).fetchall()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
