@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ from zerocon.errors import ForeignFileError, NoSpaceError, UnwritableError
 
 FOLDER, FILE = ".zerocon", "journal.sqlite"
 PATIENCE = 60.0  # seconds to wait for another process's write
+PAUSE = 0.02  # seconds between tries
 VERSION = 1
 State = Literal["queued", "running", "placing", "done", "failed"]
 SCHEMA = """
@@ -88,7 +90,7 @@ class Journal:
             self.base = sqlite3.connect(
                 self.file, timeout=PATIENCE, isolation_level=None, check_same_thread=False
             )
-            self.base.execute("PRAGMA journal_mode = WAL")  # readers do not wait for a writer
+            self._log_ahead()
             self.base.execute("PRAGMA synchronous = FULL")  # what is noted survives a power cut
             (version,) = self.base.execute("PRAGMA user_version").fetchone()
             if version not in (0, VERSION):
@@ -286,6 +288,18 @@ class Journal:
                 "WHERE name = ? AND worker = ?",
                 (state, reason, name, worker),
             )
+
+    def _log_ahead(self) -> None:
+        """Let readers not wait for a writer; SQLite does not wait itself where others do so too."""
+        end = monotonic() + PATIENCE
+        while True:
+            try:
+                self.base.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or monotonic() > end:
+                    raise
+                sleep(PAUSE)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
