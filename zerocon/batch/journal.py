@@ -282,6 +282,7 @@ class Journal:
         return self.folder / f"worker-{worker}.lock"
 
     def _set(self, name: str, worker: str, state: State, reason: str | None) -> None:
+        reason = reason and _text(reason)  # it may name a file
         with self._writing():
             self.base.execute(
                 "UPDATE orders SET state = ?, reason = ?, worker = NULL "
@@ -330,9 +331,9 @@ class Journal:
             raise UnwritableError(said) from error
 
 
-def _text(path: Path) -> str:
-    """A file's name as text: some names are none."""
-    return str(path).encode("utf-8", "backslashreplace").decode()
+def _text(said: Path | str) -> str:
+    """As text: some names of files are none."""
+    return str(said).encode("utf-8", "backslashreplace").decode()
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
