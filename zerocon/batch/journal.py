@@ -6,7 +6,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
@@ -239,12 +239,13 @@ class Journal:
         return dict(rows)
 
     def workers(self) -> list[str]:
-        """Everybody who has an order, alive or not."""
+        """Everybody who has an order or has left a lock behind, alive or not."""
         with self._plainly():
             rows = self.base.execute(
                 "SELECT DISTINCT worker FROM orders WHERE state IN ('running', 'placing')"
             ).fetchall()
-        return [worker for (worker,) in rows]
+        locks = (path.stem.removeprefix("worker-") for path in self.folder.glob("worker-*.lock"))
+        return sorted({*(worker for (worker,) in rows), *locks})
 
     @contextmanager
     def working(self) -> Iterator[str]:
@@ -255,7 +256,7 @@ class Journal:
             try:
                 yield worker
             finally:
-                self._lock(worker).unlink(missing_ok=True)
+                self._let_go(worker)
 
     def dead(self, workers: Collection[str]) -> list[str]:
         """Those of ``workers`` whose processes have ended without a word."""
@@ -266,7 +267,7 @@ class Journal:
                     found.append(worker)
             except Timeout:
                 continue
-            self._lock(worker).unlink(missing_ok=True)
+            self._let_go(worker)
         return found
 
     def require_here(self) -> None:
@@ -280,6 +281,10 @@ class Journal:
 
     def _lock(self, worker: str) -> Path:
         return self.folder / f"worker-{worker}.lock"
+
+    def _let_go(self, worker: str) -> None:
+        with suppress(OSError):  # where nothing may be written any more; the next one tidies up
+            self._lock(worker).unlink()
 
     def _set(self, name: str, worker: str, state: State, reason: str | None) -> None:
         reason = reason and _text(reason)  # it may name a file
