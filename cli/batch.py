@@ -44,9 +44,10 @@ def command(pictures: tuple[str, ...], **values: Any) -> int:
     missing, also after Ctrl-C, a crash or a power cut. Several may work on one folder at a time.
     Exit code 0 if everything is done, 1 if something failed.
     """
-    if values["join"]:
-        return batching.join(values)
-    with batching.opened(pictures, values) as run:
-        if values["dry_run"]:
-            return foresight.foresee_many(run)
-        return batching.work(run)
+    with batching.terminated():
+        if values["join"]:
+            return batching.join(values)
+        with batching.opened(pictures, values) as run:
+            if values["dry_run"]:
+                return foresight.foresee_many(run)
+            return batching.work(run)

@@ -117,7 +117,7 @@ def work(run: Run) -> int:
     told = Telling(values["form"], options.hushed(), run.outputs, len(run.orders))
     told.begin(journal.counts(number))
     try:
-        with terminated(), told.bar(), closing(_results(run, journal, number)) as results:
+        with told.bar(), closing(_results(run, journal, number)) as results:
             for done in results:
                 told.one(done, journal.counts(number))
                 if done.failure and values["fail_fast"]:
@@ -164,7 +164,7 @@ def join(values: Mapping[str, Any]) -> int:
 
 def quietly(results: engines.Results) -> int:
     """Work, and say nothing: another process looks at the journal."""
-    with terminated(), closing(results):
+    with closing(results):
         for _ in results:
             pass
     return 0

@@ -65,7 +65,12 @@ def tell(form: str, human: str, record: dict[str, Any]) -> None:
     indent = {"json": 2, "jsonl": None}
     if form in indent:
         human = json.dumps(record, indent=indent[form], ensure_ascii=False)
-    click.echo(human)
+    echo(human)
+
+
+def echo(text: str) -> None:
+    """Say on stdout what may hold names of files, some of which are no text: those as JSON does."""
+    click.echo(text.encode("utf-8", "backslashreplace").decode())
 
 
 def compared(form: str, file: Path, found: Comparison, changed: Sequence[str]) -> None:

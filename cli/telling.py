@@ -110,7 +110,7 @@ class Telling:
     def _event(self, event: str, **facts: Any) -> None:
         if self.form == "jsonl":
             line = {"schema": "zerocon.batch-event/1", "event": event, **facts}
-            click.echo(json.dumps(line, ensure_ascii=False))
+            report.echo(json.dumps(line, ensure_ascii=False))
 
 
 def _line(done: Done) -> str:

@@ -33,6 +33,8 @@ from zerocon.provenance import Provenance, recipe_of
 # Others that Pillow knows are left out: some start programs (EPS), most hold no photograph.
 READ = ("PNG", "JPEG", "WEBP", "TIFF", "AVIF", "GIF", "BMP", "PPM", "JPEG2000")
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16")  # that are edited
+# bytes of a file; as many pixels as Pillow reads, with 16 bits a channel, have 1.4 billion
+LARGEST = 2_000_000_000
 HUSHED = Lock()  # warnings are let in or kept out for all threads at once
 
 UPRIGHT = {  # by EXIF's orientation: what makes a stored picture upright
@@ -89,7 +91,7 @@ class Photograph:
         HEIC where pillow-heif is not installed.
         """
         if not isinstance(source, bytes):
-            name, source = str(source), _bytes(Path(source))
+            name, source = str(source), contents(Path(source))
         if not source:
             raise UnreadablePictureError(f"{name} is empty, not a picture")
         formats: tuple[str, ...] = READ
@@ -274,6 +276,8 @@ class Photograph:
 def peek(path: Path) -> tuple[int, int] | None:
     """Width and height as the head of a file tells them; None if it is no picture."""
     try:
+        if not path.is_file():  # opening a pipe would wait
+            return None
         with HUSHED, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=READ) as image:
@@ -282,13 +286,16 @@ def peek(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def _bytes(path: Path) -> bytes:
+def contents(path: Path) -> bytes:
+    """The bytes of a file; ``ValueError`` for what is none, or is too large for any picture."""
     try:
         if not path.exists():
             raise UnreadablePictureError(f"there is no file {path}")
         if not path.is_file():
             what = "a folder" if path.is_dir() else "no file"
             raise UnreadablePictureError(f"{path} is {what}, not a picture")
+        if path.stat().st_size > LARGEST:  # before memory is taken for it
+            raise LargePictureError(f"{path} has more than {LARGEST / 1e9:.0f} GB")
         return path.read_bytes()
     except OSError as error:
         raise UnreadablePictureError(f"cannot read {path}: {error.strerror}") from error

@@ -6,9 +6,10 @@ import json
 import sqlite3
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ from zerocon.errors import ForeignFileError, NoSpaceError, UnwritableError
 
 FOLDER, FILE = ".zerocon", "journal.sqlite"
 PATIENCE = 60.0  # seconds to wait for another process's write
+PAUSE = 0.02  # seconds between tries
 VERSION = 1
 State = Literal["queued", "running", "placing", "done", "failed"]
 SCHEMA = """
@@ -88,7 +90,7 @@ class Journal:
             self.base = sqlite3.connect(
                 self.file, timeout=PATIENCE, isolation_level=None, check_same_thread=False
             )
-            self.base.execute("PRAGMA journal_mode = WAL")  # readers do not wait for a writer
+            self._log_ahead()
             self.base.execute("PRAGMA synchronous = FULL")  # what is noted survives a power cut
             (version,) = self.base.execute("PRAGMA user_version").fetchone()
             if version not in (0, VERSION):
@@ -233,12 +235,13 @@ class Journal:
         return dict(rows)
 
     def workers(self) -> list[str]:
-        """Everybody who has an order, alive or not."""
+        """Everybody who has an order or has left a lock behind, alive or not."""
         with self._plainly():
             rows = self.base.execute(
                 "SELECT DISTINCT worker FROM orders WHERE state IN ('running', 'placing')"
             ).fetchall()
-        return [worker for (worker,) in rows]
+        locks = (path.stem.removeprefix("worker-") for path in self.folder.glob("worker-*.lock"))
+        return sorted({*(worker for (worker,) in rows), *locks})
 
     @contextmanager
     def working(self) -> Iterator[str]:
@@ -249,7 +252,7 @@ class Journal:
             try:
                 yield worker
             finally:
-                self._lock(worker).unlink(missing_ok=True)
+                self._let_go(worker)
 
     def dead(self, workers: Collection[str]) -> list[str]:
         """Those of ``workers`` whose processes have ended without a word."""
@@ -260,7 +263,7 @@ class Journal:
                     found.append(worker)
             except Timeout:
                 continue
-            self._lock(worker).unlink(missing_ok=True)
+            self._let_go(worker)
         return found
 
     def require_here(self) -> None:
@@ -275,7 +278,12 @@ class Journal:
     def _lock(self, worker: str) -> Path:
         return self.folder / f"worker-{worker}.lock"
 
+    def _let_go(self, worker: str) -> None:
+        with suppress(OSError):  # where nothing may be written any more; the next one tidies up
+            self._lock(worker).unlink()
+
     def _set(self, name: str, worker: str, state: State, reason: str | None) -> None:
+        reason = reason and _text(reason)  # it may name a file
         with self._writing():
             self.base.execute(
                 "UPDATE orders SET state = ?, reason = ?, worker = NULL "
@@ -292,6 +300,18 @@ class Journal:
         where = f" WHERE {' AND '.join(terms)}" if terms else ""
         with self._plainly():
             return self.base.execute(f"{query}{where} ORDER BY orders.rowid", values).fetchall()
+
+    def _log_ahead(self) -> None:
+        """Let readers not wait for a writer; SQLite does not wait itself where others do so too."""
+        end = monotonic() + PATIENCE
+        while True:
+            try:
+                self.base.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or monotonic() > end:
+                    raise
+                sleep(PAUSE)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -322,9 +342,9 @@ class Journal:
             raise UnwritableError(said) from error
 
 
-def _text(path: Path) -> str:
-    """A file's name as text: some names are none."""
-    return str(path).encode("utf-8", "backslashreplace").decode()
+def _text(said: Path | str) -> str:
+    """As text: some names of files are none."""
+    return str(said).encode("utf-8", "backslashreplace").decode()
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:

@@ -115,6 +115,6 @@ def _same(known: Entry, new: Entry) -> bool:
 
 def _digest(file: Path) -> str | None:
     try:
-        return digest(file)
+        return digest(file) if file.is_file() else None
     except OSError:
         return None

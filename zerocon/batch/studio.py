@@ -20,7 +20,6 @@ from zerocon.errors import (
     NoModelError,
     NoSpaceError,
     OutOfMemoryError,
-    UnreadablePictureError,
     ZeroconError,
     classify,
 )
@@ -30,7 +29,7 @@ from zerocon.images import shrunk
 from zerocon.inversion import Inversion
 from zerocon.library import Understanding
 from zerocon.model import Model
-from zerocon.photograph import Photograph, peek
+from zerocon.photograph import Photograph, contents, peek
 from zerocon.provenance import Provenance
 from zerocon.recipe import Recipe
 from zerocon.settings import Settings
@@ -52,10 +51,9 @@ class Source:
     def read(cls, file: Path, *, keep_gps: bool = False) -> Source:
         """Read a file; what is wrong with it is told, not raised."""
         try:
-            data = file.read_bytes()
-        except OSError as error:
-            said = f"cannot read {file}: {error.strerror}"
-            return cls("", UnreadablePictureError(said))
+            data = contents(file)
+        except ZeroconError as error:
+            return cls("", error)
         content = blake2b(data, digest_size=16).hexdigest()
         try:
             return cls(content, Photograph.read(data, keep_gps=keep_gps, name=str(file)))
