@@ -541,12 +541,13 @@ def test_a_line_for_every_event(run: Run) -> None:
     *events, end = map(json.loads, lines)
     assert (events[0]["event"], end["schema"]) == ("begin", "zerocon.batch/1")
     assert sorted(each["event"] for each in events[1:]) == ["done", "done", "done", "failed"]
-    assert [each["finished"] for each in events[1:]] == [1, 2, 3, 4]
+    finished = [each["finished"] for each in events[1:]]
+    assert finished == sorted(finished) and finished[-1] == 4
 
 
 def test_parts_are_all_and_apart(run: Run) -> None:
-    for part in ("1/3", "2/3", "3/3"):
-        run("in", "-o", "out", "--to", "dog", "--to", "bus", "--shard", part)
+    for part in range(1, 9):  # some of them have nothing to do
+        run("in", "-o", "out", "--to", "dog", "--to", "bus", "--shard", f"{part}/8")
     run("in", "-o", "whole", "--to", "dog", "--to", "bus")
     assert results() == results("whole")
 
