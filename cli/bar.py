@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
-Tick = Callable[[int, int], None]
+
+class Tick(Protocol):
+    """Called with steps done, of all, and what there is to say of them."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None: ...
 
 
 @contextmanager
 def progress(label: str, quiet: bool) -> Iterator[Tick | None]:
-    """A function to call with (done, total), or None where nobody would look."""
+    """A function to call after each step, or None where nobody would look."""
     if quiet or not sys.stderr.isatty():
         yield None
         return
     bars: list[Any] = []
     with ExitStack() as stack:
 
-        def tick(done: int, total: int) -> None:
+        def tick(done: int, total: int, note: str = "") -> None:
             if not bars:  # drawn at the first step: until then others may want to say something
                 bar = click.progressbar(length=total, label=label, show_pos=True, file=sys.stderr)
                 bars.append(stack.enter_context(bar))
+            bars[0].label = f"{label}, {note}" if note else label
             bars[0].update(done - bars[0].pos)
 
         yield tick

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from zerocon.formats import Format
     from zerocon.photograph import Photograph
     from zerocon.previews import Previews
-    from zerocon.provenance import Provenance
 
 LEVELS = ("full", "minimal", "none")
 
@@ -140,9 +139,11 @@ class Outputs:
         if self.steps_dir:
             from zerocon.images import fit
             from zerocon.previews import Previews
+            from zerocon.provenance import Provenance
 
             frame = fit(self.photograph.picture, model.size, model.multiple).frame
-            marking = self.provenance()  # the recipe is whole when the edit is
+            # the recipe is whole when the edit is
+            marking = Provenance() if self.metadata != "none" else None
             self.previews = Previews(
                 self.steps_dir, model, frame, overwrite=self.overwrite, provenance=marking
             )
@@ -162,20 +163,14 @@ class Outputs:
         if self.previews:
             self.previews(step)
 
-    def provenance(self, recipe: Callable[[], Recipe] | None = None) -> Provenance | None:
-        """What the files say of how they were made, as far as it was asked for."""
-        from zerocon.provenance import Provenance
-
-        if self.metadata == "none":
-            return None
-        return Provenance(recipe().to_json() if recipe and self.metadata == "full" else None)
-
     def write(self, edited: Edit, model: Model, recipe: Callable[[], Recipe]) -> dict[str, Any]:
         """Write all files but the previews; what there is to record beside the edit."""
         from zerocon import plots
         from zerocon.images import save_picture, sheet
+        from zerocon.provenance import Provenance
 
-        picture, whole = self.photograph.picture, self.provenance(recipe)
+        picture = self.photograph.picture
+        whole = Provenance.at(self.metadata, lambda: recipe().to_json())
         said = whole and whole.within(self.kind.name)
         if said != whole:
             self.warnings += (f"as {self.kind.name}, the recipe is too long, and left out",)

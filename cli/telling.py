@@ -59,7 +59,8 @@ class Telling:
             more = {"evaluations": cost, "warnings": list(done.made.warnings)}
             self._event("done", **where, **said, **more, **now)
         if self.tick:
-            self.tick(finished, self.count)
+            failures = counts.get("failed", 0)
+            self.tick(finished, self.count, f"{failures} failed" if failures else "")
         elif not self.quiet:
             click.echo(f"[{finished}/{self.count}] {_line(done)}", err=True)
         elif done.failure:

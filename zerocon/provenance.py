@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
@@ -42,6 +43,13 @@ class Provenance:
     """
 
     recipe: str | None = None
+
+    @classmethod
+    def at(cls, level: str, recipe: Callable[[], str]) -> Provenance | None:
+        """With the ``recipe`` ("full"), made if need be, the marking alone ("minimal"), or "none"."""
+        if level == "none":
+            return None
+        return cls(recipe() if level == "full" else None)
 
     def within(self, kind: str) -> Provenance:
         """As much of it as a file of ``kind`` (Pillow's name) can hold: the marking always."""

@@ -70,16 +70,15 @@ class Made:
     caption: str
     target_caption: str
     evaluations: Evaluations
-    recipe: Recipe | None
-    marked: bool
+    provenance: Provenance | None
     warnings: tuple[str, ...]
 
     def encode(self, kind: str) -> bytes:
         """The bytes of a file that ends in ``kind``; needs no model, and so no turn at one."""
         photograph, form = self.source.photograph, format_of(Path(f"picture{kind}"))
         assert isinstance(photograph, Photograph)
-        whole = Provenance(self.recipe.to_json() if self.recipe else None) if self.marked else None
-        return photograph.encode(self.picture, form, whole and whole.within(form.name))
+        said = self.provenance and self.provenance.within(form.name)
+        return photograph.encode(self.picture, form, said)
 
 
 @dataclass(frozen=True)
@@ -182,8 +181,7 @@ class Studio:
                 edited.caption,
                 edited.wording.target_caption,
                 edited.evaluations + own,
-                Recipe.of(edited, job.picture, self.model) if self.metadata == "full" else None,
-                self.metadata != "none",
+                Provenance.at(self.metadata, Recipe.of(edited, job.picture, self.model).to_json),
                 (*job.warnings, *doubts),
             )
             for edited, job, own in zip(edits, jobs, spent, strict=True)
