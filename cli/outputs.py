@@ -172,9 +172,8 @@ class Outputs:
         picture = self.photograph.picture
         whole = Provenance.at(self.metadata, lambda: recipe().to_json())
         said = whole and whole.within(self.kind.name)
-        if said != whole:
-            self.warnings += (f"as {self.kind.name}, the recipe is too long, and left out",)
-            report.warn(self.warnings[-1:])
+        for warning in whole.losses(self.kind.name) if whole else ():
+            self.warn(warning)
         save = partial(save_picture, overwrite=self.overwrite, provenance=whole)
         if self.output == pictures.PIPE:
             pictures.send(self.photograph.encode(edited.picture, self.kind, said))

@@ -46,7 +46,7 @@ class Provenance:
 
     @classmethod
     def at(cls, level: str, recipe: Callable[[], str]) -> Provenance | None:
-        """With the ``recipe`` ("full"), made if need be, the marking alone ("minimal"), or "none"."""
+        """With the ``recipe``, made if need be ("full"), the marking alone ("minimal"); "none"."""
         if level == "none":
             return None
         return cls(recipe() if level == "full" else None)
@@ -55,6 +55,11 @@ class Provenance:
         """As much of it as a file of ``kind`` (Pillow's name) can hold: the marking always."""
         fits = len(_packet(self.recipe)) <= LONGEST.get(kind, float("inf"))
         return self if fits else Provenance()
+
+    def losses(self, kind: str) -> tuple[str, ...]:
+        """What a file of ``kind`` cannot hold of it, in a line each."""
+        whole = self.within(kind) == self
+        return () if whole else (f"as {kind}, the recipe is too long, and left out",)
 
     def options(self, kind: str, exif: bytes = b"") -> dict[str, Any]:
         """What Pillow is told when it saves a file of ``kind``, beside these EXIF data."""

@@ -27,7 +27,7 @@ from zerocon.evaluations import Evaluations, counting
 from zerocon.formats import format_of
 from zerocon.images import shrunk
 from zerocon.inversion import Inversion
-from zerocon.library import Understanding
+from zerocon.library import Edit, Understanding
 from zerocon.model import Model
 from zerocon.photograph import Photograph, contents, peek
 from zerocon.provenance import Provenance
@@ -175,17 +175,23 @@ class Studio:
             warn=doubts.append,
         )
         return [
-            Made(
-                edited.picture,
-                job.source,
-                edited.caption,
-                edited.wording.target_caption,
-                edited.evaluations + own,
-                Provenance.at(self.metadata, Recipe.of(edited, job.picture, self.model).to_json),
-                (*job.warnings, *doubts),
-            )
+            self._made(edited, job, own, doubts)
             for edited, job, own in zip(edits, jobs, spent, strict=True)
         ]
+
+    def _made(self, edited: Edit, job: Job, own: Evaluations, doubts: Sequence[str]) -> Made:
+        recipe = Recipe.of(edited, job.picture, self.model)
+        provenance = Provenance.at(self.metadata, recipe.to_json)
+        losses = provenance.losses(format_of(Path(job.order.name)).name) if provenance else ()
+        return Made(
+            edited.picture,
+            job.source,
+            edited.caption,
+            edited.wording.target_caption,
+            edited.evaluations + own,
+            provenance,
+            (*job.warnings, *doubts, *losses),
+        )
 
     def _invert(self, jobs: Sequence[Job]) -> tuple[Inversion, list[Evaluations]]:
         """The paths of the jobs' pictures, a row for each, and what each job spent on its own.
