@@ -31,7 +31,7 @@ FAULTS = {
     "odd name": Fault(crowds.names, 30, "a result of the right bytes; too long: a reason"),
     "loop of links": Fault(crowds.loops, 1, WHOLE),
     "10000 edits, killed twice": Fault(
-        crowds.manifest, 1, "planned in 60 s and 2 GB; all orders known, no edit twice"
+        crowds.manifest, 1, "planned in 60 s of a core and 2 GB; all orders known, no edit twice"
     ),
     "worker of --devices 2 killed": Fault(crowds.worker, 1, f"all told of once; {WHOLE}"),
     "leader of --devices 2 killed": Fault(crowds.leader, 1, SAME),
