@@ -1,9 +1,10 @@
-"""An explanation as one picture. The only user of matplotlib (the ``plots`` extra), and late."""
+"""Explanations and curves as pictures. The only user of matplotlib (extra ``plots``), and late."""
 
 from __future__ import annotations
 
 import textwrap
 import warnings
+from collections.abc import Sequence
 from io import BytesIO
 from math import isnan
 from threading import Lock
@@ -64,6 +65,22 @@ def draw(explanation: Explanation) -> Image.Image:
         _pictures(top, explanation)
         _attention(middle, explanation)
         _curves(bottom, explanation)
+        figure.savefig(page := BytesIO(), format="png")
+    return Image.open(page).convert("RGB")
+
+
+def draw_curve(values: Sequence[float], *, x: str, y: str) -> Image.Image:
+    """One value after the other, from 1 on, with the names of both axes."""
+    require()
+    from matplotlib import style
+    from matplotlib.figure import Figure
+
+    with DRAWING, style.context(["default", STYLE]):
+        figure = Figure((WIDTH / 2, WIDTH / 4), dpi=DPI, layout="constrained")
+        ax = figure.add_subplot()
+        ax.plot(range(1, len(values) + 1), values, color="tab:blue")
+        ax.set(xlabel=x, ylabel=y, xlim=(1, max(2, len(values))), ylim=(0, None))
+        ax.grid(alpha=0.3)
         figure.savefig(page := BytesIO(), format="png")
     return Image.open(page).convert("RGB")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from time import perf_counter
 from typing import Any
@@ -35,7 +35,7 @@ class Costs:
 def foretell(model: Any, orders: Sequence[Order]) -> Costs:
     """What ``orders`` will cost on ``model``, one after the other."""
     total, seconds, largest = Evaluations(), 0.0, (1, 1)
-    peak, known = 0, set[tuple[object, ...]]()
+    kinds, known = set[Settings](), set[tuple[object, ...]]()
 
     @lru_cache
     def evaluations(settings: Settings, inverted: bool) -> Evaluations:
@@ -51,18 +51,16 @@ def foretell(model: Any, orders: Sequence[Order]) -> Costs:
     for order in orders:
         settings = model.settings.overlay(order.settings)
         path = (order.picture, order.words.get("caption"), *path_of(settings))
-        each = evaluations(settings, path in known)
+        kind = replace(settings, seed=model.settings.seed)  # chance costs nothing
+        kinds.add(kind)
+        each = evaluations(kind, path in known)
         known.add(path)
         total.forwards += each.forwards
         total.backwards += each.backwards
         width, height = map(int, (shape_of(order.picture, model) or "16x16").split("x"))
         seconds += each.total * pace(width, height)
         largest = max(largest, (width, height), key=lambda size: size[0] * size[1])
-    if orders:
-        peak = max(
-            forecast.foretell(model, settings, largest).peak
-            for settings in {model.settings.overlay(order.settings) for order in orders}
-        )
+    peak = max((forecast.foretell(model, kind, largest).peak for kind in kinds), default=0)
     return Costs(len({order.picture for order in orders}), total, seconds, peak)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
@@ -22,6 +22,7 @@ FOLDER, FILE = ".zerocon", "journal.sqlite"
 PATIENCE = 60.0  # seconds to wait for another process's write
 PAUSE = 0.02  # seconds between tries
 VERSION = 1
+T = TypeVar("T")
 State = Literal["queued", "running", "placing", "done", "failed"]
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS orders (
@@ -117,13 +118,13 @@ class Journal:
             row = self.base.execute(
                 "SELECT run, said FROM runs ORDER BY run DESC LIMIT 1"
             ).fetchone()
-        return None if row is None else (int(row[0]), json.loads(row[1]))
+        return None if row is None else (int(row[0]), _parsed(row[1], json.loads))
 
     def told(self, run: int) -> dict[str, Any]:
         """What a run was told."""
         with self._plainly():
             row = self.base.execute("SELECT said FROM runs WHERE run = ?", (run,)).fetchone()
-        told: dict[str, Any] = json.loads(row[0])
+        told: dict[str, Any] = _parsed(row[0], json.loads)
         return told
 
     def want(self, run: int, names: Iterable[str]) -> None:
@@ -340,6 +341,8 @@ class Journal:
             if "not a database" in str(error) or "malformed" in str(error):
                 raise ForeignFileError(said) from error
             raise UnwritableError(said) from error
+        except UnicodeDecodeError as error:  # of what should be text, while SQLite says so
+            raise ForeignFileError(f"the journal {self.file} is damaged") from error
 
 
 def _text(said: Path | str) -> str:
@@ -349,4 +352,13 @@ def _text(said: Path | str) -> str:
 
 def _entry(row: tuple[Any, ...]) -> Entry:
     said, recipe, stamp, shape, state, replace, *others = row
-    return Entry(Order.from_json(said), recipe, stamp, shape, state, bool(replace), *others)
+    order = _parsed(said, Order.from_json)
+    return Entry(order, recipe, stamp, shape, state, bool(replace), *others)
+
+
+def _parsed(line: str, parse: Callable[[str], T]) -> T:
+    """What a line says that was written here; SQLite does not notice bytes that changed in it."""
+    try:
+        return parse(line)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ForeignFileError(f"the journal is damaged: it says {line[:60]!r}") from error
