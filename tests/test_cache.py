@@ -279,7 +279,9 @@ def read_only(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "spoil", [full, read_only, lambda path, _: path.write_text("in the way")], ids=str
+    "spoil",
+    [full, read_only, lambda path, _: path.write_text("in the way")],
+    ids=["full", "read-only", "in the way"],
 )
 def test_a_folder_of_no_use_costs_time_and_no_more(spoil, model, cache, warnings, monkeypatch):
     spoil(cache.folder, monkeypatch)
