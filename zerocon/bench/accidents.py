@@ -42,7 +42,8 @@ def _stopped(
     """What was wrong after each signal, and at the end for all of them."""
     stage, found = workshop.stage(SEEDS), list[Wrong]()
     while _aimed(stage, run := stage.start(), chance):
-        if (got := run.end(signal)) == 0:  # it was quicker
+        got = run.end(signal)
+        if run.events("end"):  # it was quicker
             break
         wrong = [] if got == code else [f"exit code {got}: {run.said()}"]
         wrong += stage.halfway()
@@ -51,7 +52,8 @@ def _stopped(
             states = {state for state, _, _ in stage.entries().values()}
             wrong += [f"still {state}" for state in states - {"queued", "done"}]
         found.append(wrong)
-    end = stage.settle(stage.whole(run))
+    run.end()
+    end = stage.settle(stage.whole(stage.start()))
     yield from ([*wrong, *end] for wrong in found)
 
 
