@@ -449,13 +449,13 @@ def test_words_and_weights_reach_the_library(
 ) -> None:
     words = ["--from", "cat", "--to", "", "--caption", "a cat", "--to-caption", "a sofa"]
     weights = ["--model", "mini", "--device", "cpu", "--dtype", "float32", "--captioner", "B"]
-    more = ["--clip", "C", "--prediction", "epsilon"]
+    more = ["--clip", "C", "--prediction", "epsilon", "--tile"]
     assert run("edit", picture_file, *words, *weights, *more).exit_code == 0
     asked = {name: library.asked[name] for name in ("source", "to", "caption", "to_caption")}
     assert asked == {"source": "cat", "to": "", "caption": "a cat", "to_caption": "a sofa"}
     options = {"device": "cpu", "dtype": "float32", "captioner": "B", "clip": "C"}
-    options["prediction"] = "epsilon"
-    assert library.loaded == ("mini", options)
+    manner = {"prediction": "epsilon", "offload": False, "tile": True, "compile": False}
+    assert library.loaded == ("mini", {**options, **manner})
 
 
 def test_an_edit_from_a_kept_inversion(run: Run, library: Library, picture_file: Path) -> None:
