@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -68,9 +68,9 @@ def tell(form: str, human: str, record: dict[str, Any]) -> None:
     echo(human)
 
 
-def echo(text: str) -> None:
+def echo(text: str, file: TextIO | None = None) -> None:
     """Say on stdout what may hold names of files, some of which are no text: those as JSON does."""
-    click.echo(text.encode("utf-8", "backslashreplace").decode())
+    click.echo(text.encode("utf-8", "backslashreplace").decode(), file)
 
 
 def compared(form: str, file: Path, found: Comparison, changed: Sequence[str]) -> None:

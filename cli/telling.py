@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ class Telling:
 
     def __init__(self, form: str, quiet: bool, outputs: Path, count: int) -> None:
         self.form, self.quiet, self.outputs, self.count = form, quiet, outputs, count
+        self.out = sys.stdout  # for records alone, whatever an engine makes of it
         self.tick: Tick | None = None
         self.start, self.evaluations, self.made, self.skipped = monotonic(), 0.0, 0, 0
 
@@ -111,7 +113,7 @@ class Telling:
     def _event(self, event: str, **facts: Any) -> None:
         if self.form == "jsonl":
             line = {"schema": "zerocon.batch-event/1", "event": event, **facts}
-            report.echo(json.dumps(line, ensure_ascii=False))
+            report.echo(json.dumps(line, ensure_ascii=False), self.out)
 
 
 def _line(done: Done) -> str:

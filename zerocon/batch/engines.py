@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import queue
 import signal
+import sys
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from time import sleep
 from typing import Any
 
@@ -93,7 +94,8 @@ def on_ray(
         return ask
 
     try:
-        yield from together(journal, run, list(map(maker, actors)), count, told["keep_gps"])
+        with redirect_stdout(sys.stderr):  # where Ray says that somebody has died
+            yield from together(journal, run, list(map(maker, actors)), count, told["keep_gps"])
     finally:
         for each in actors:
             ray.kill(each)
