@@ -35,7 +35,7 @@ def command(edits: int, plot: Path | None, form: str, overwrite: bool) -> None:
     model: Any = library.load("mini", device="cpu")
     laps: list[soak.Lap] = []
     with tempfile.TemporaryDirectory() as folder, progress("Editing", options.hushed()) as tick:
-        for lap in soak.soak(model, Path(folder), edits):
+        for lap in soak.work(model, Path(folder), edits):
             laps.append(lap)
             if tick:
                 tick(len(laps), edits)

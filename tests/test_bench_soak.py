@@ -17,7 +17,7 @@ from zerocon.cli import main
 @pytest.fixture(scope="module")
 def laps(tmp_path_factory):
     folder = tmp_path_factory.mktemp("soak")
-    return folder, list(soak.soak(tiny.model(), folder, 12))
+    return folder, list(soak.work(tiny.model(), folder, 12))
 
 
 def test_every_edit_is_made_once(laps):

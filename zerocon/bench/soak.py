@@ -54,7 +54,7 @@ class Soaked:
     doubled: int
 
 
-def soak(model: Model, folder: Path, edits: int) -> Iterator[Lap]:
+def work(model: Model, folder: Path, edits: int) -> Iterator[Lap]:
     """Edit through a journal, a worker and a studio, every second tenth of the work with a cache.
 
     Three pictures, two wishes, and seeds without end; results and cache go into ``folder``.
