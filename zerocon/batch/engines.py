@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, redirect_stdout
+from importlib import import_module
 from time import sleep
 from typing import Any
 
@@ -75,12 +76,12 @@ def on_ray(
     result, so that they share nothing but Ray. One that dies is started again and asked again.
     """
     try:
-        import ray
+        ray: Any = import_module("ray")  # types and all: it is an extra
     except ImportError:
         raise NoPackageError('Ray is not here; get it with: pip install "zerocon[ray]"') from None
     if not ray.is_initialized():
         ray.init(log_to_driver=False, configure_logging=False)
-    there: Any = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    there: Any = ray.cluster_resources()
     gpus, cpus = (int(there.get(name, 0)) for name in ("GPU", "CPU"))
     own: dict[str, Any] = {"num_cpus": 1, "num_gpus": int(gpus > 0)}
     actor: Any = ray.remote(max_restarts=-1, max_task_retries=-1, **own)(Remote)
