@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
@@ -303,6 +304,13 @@ def test_another_wish_for_the_same_names_replaces_nothing_unasked(run: Run) -> N
     assert all(results()[name] != data for name, data in before.items())
 
 
+def test_without_ray_it_says_how_to_get_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    done = run("in", "-o", "out", "--to", "dog", "--engine", "ray", code=3)
+    assert 'pip install "zerocon[ray]" [ZC-E052]' in line(done)
+    assert said(run("in", "-o", "out", "--to", "dog"))["done"] == 3
+
+
 def test_files_of_others_are_never_replaced(run: Run) -> None:
     Path("out").mkdir()
     Path("out/one-dog-0.png").write_text("mine")
@@ -402,9 +410,15 @@ def test_no_space_stops_the_run_and_loses_nothing(run: Run, monkeypatch: pytest.
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_goes_on(
-    run: Run, monkeypatch: pytest.MonkeyPatch, how: signal.Signals
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    how: signal.Signals,
 ) -> None:
     make, calls = Studio.__call__, []
+    if how == signal.SIGINT:  # which a shell lets a process in the background ignore
+        before = signal.signal(how, signal.default_int_handler)
+        request.addfinalizer(lambda: signal.signal(how, before))
 
     def interrupted(self: Studio, orders: Any) -> Any:
         calls.append(orders)
