@@ -23,10 +23,7 @@ if TYPE_CHECKING:
     from zerocon.batch.orders import Order
 
 # what every worker of a run must be told, beside its orders
-TOLD = (
-    "model", "device", "dtype", "captioner", "clip", "prediction", "offload", "tile", "compile",
-    "metadata", "keep_gps", "no_cache",
-)  # fmt: skip
+TOLD = ("model", *options.MODEL, "metadata", "keep_gps", "no_cache")
 
 
 @dataclass
@@ -109,9 +106,7 @@ def work(run: Run) -> int:
     assert journal is not None
     from zerocon.model.processes import rank
 
-    number = journal.begin({name: values[name] for name in TOLD})
-    journal.enter(number, run.entered)
-    journal.want(number, run.kept)
+    number = journal.begin({name: values[name] for name in TOLD}, run.entered, run.kept)
     if rank():  # one of several, and the first one talks
         return quietly(_results(run, journal, number))
     told = Telling(values["form"], options.hushed(), run.outputs, len(run.orders))

@@ -17,6 +17,7 @@ from zerocon.errors import ForeignFileError
 from zerocon.settings import Settings
 
 from . import options
+from .comparing import shard
 
 if TYPE_CHECKING:
     from zerocon import Model
@@ -36,20 +37,12 @@ def processes(text: str) -> int:
     return int(text)
 
 
-def part(text: str) -> tuple[int, int]:
-    """``I/N``, 1 <= I <= N."""
-    first, _, last = text.partition("/")
-    if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
-        raise click.BadParameter(f"{text!r} is not like 2/8")
-    return int(first), int(last)
-
-
-def mine(picture: Path, shard: tuple[int, int] | None) -> bool:
+def mine(picture: Path, among: tuple[int, int] | None) -> bool:
     """Whether a picture is of this part; all edits of one are of the same part, on any machine."""
-    if shard is None:
+    if among is None:
         return True
     digest = blake2b(os.fsencode(picture), digest_size=8).digest()
-    return int.from_bytes(digest) % shard[1] == shard[0] - 1
+    return int.from_bytes(digest) % among[1] == among[0] - 1
 
 
 asked = options.together(
@@ -138,7 +131,7 @@ spread = options.together(
     ),
     click.option(
         "--shard",
-        type=part,
+        type=shard,
         metavar="I/N",
         help="Do part I of N, each with a journal of its own: for job arrays of clusters.",
     ),

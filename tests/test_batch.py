@@ -216,7 +216,7 @@ def test_captions_lie_beside_pictures(run: Run) -> None:
             "in/one.png would both become one-dog-0.png; tell them apart with --name",
         ),
         (["in", "-o", "out", "--to", "dog", "--batch-size", "0"], 'neither "auto" nor a number'),
-        (["in", "-o", "out", "--to", "dog", "--shard", "3/2"], "'3/2' is not like 2/8"),
+        (["in", "-o", "out", "--to", "dog", "--shard", "3/2"], "'3/2' is not like 1/4"),
         (["in", "-o", "in/one.png", "--to", "dog"], "is a file"),
     ],
 )
@@ -450,10 +450,7 @@ def enter(journal: Journal, count: int) -> int:
         for i in range(count)
     ]
     entered, kept = plan(journal.entry, journal.outputs, ((o, "recipe", "") for o in orders))
-    run = journal.begin({})
-    journal.enter(run, entered)
-    journal.want(run, kept)
-    return run
+    return journal.begin({}, entered, kept)
 
 
 def test_orders_of_the_dead_are_queued_again_unless_their_file_is_whole(journal: Journal) -> None:
@@ -508,6 +505,17 @@ def test_any_number_of_workers_do_everything_once(journal: Journal) -> None:
         thread.join(60)
     assert len(made) == len(set(made)) == 40
     assert journal.counts(run) == {"failed": 40}
+
+
+def test_a_run_begins_whole_or_not_at_all(journal: Journal) -> None:
+    def broken() -> Iterator[tuple[None, Entry]]:
+        order = Order(Path("a"), Path("0.png"), {})  # type: ignore[arg-type]
+        yield None, Entry(order, "", "", "", "queued")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        journal.begin({}, broken())
+    assert journal.last() is None and journal.entries() == []
 
 
 def test_what_others_changed_meanwhile_stays(journal: Journal) -> None:

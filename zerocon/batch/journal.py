@@ -106,11 +106,23 @@ class Journal:
         with self.guard:
             self.base.close()
 
-    def begin(self, said: Mapping[str, Any]) -> int:
-        """The number of a new run, told all that its workers must know."""
+    def begin(
+        self,
+        said: Mapping[str, Any],
+        entries: Iterable[tuple[Entry | None, Entry]] = (),
+        kept: Iterable[str] = (),
+    ) -> int:
+        """The number of a new run, told all that its workers must know.
+
+        It wants ``entries``, put in as by ``enter``, and ``kept``, names of orders that are there:
+        either all of it is noted or nothing, so that no run is resumed that wants only a part.
+        """
         with self._writing():
             row = self.base.execute("INSERT INTO runs (said) VALUES (?)", (json.dumps(said),))
-        return int(row.lastrowid or 0)
+            run = int(row.lastrowid or 0)
+            self._enter(run, entries)
+            self._want(run, kept)
+        return run
 
     def last(self) -> tuple[int, dict[str, Any]] | None:
         """The last run and what it was told; None before the first."""
@@ -127,30 +139,13 @@ class Journal:
         told: dict[str, Any] = _parsed(row[0], json.loads)
         return told
 
-    def want(self, run: int, names: Iterable[str]) -> None:
-        """Let a run want orders that are in the journal."""
-        with self._writing():
-            self.base.executemany(
-                "INSERT OR IGNORE INTO wanted VALUES (?, ?)", ((run, name) for name in names)
-            )
-
     def enter(self, run: int, entries: Iterable[tuple[Entry | None, Entry]]) -> None:
         """Put orders into the journal for a run to want, each in place of what was known of it.
 
         What somebody else has changed meanwhile stays, and is wanted as it is.
         """
         with self._writing():
-            for known, each in entries:
-                if self.entry(each.name) == known:
-                    self.base.execute(
-                        "INSERT OR REPLACE INTO orders (name, said, recipe, picture, stamp, shape, "
-                        "state, replace_it) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                        (
-                            each.name, each.order.to_json(), each.recipe, _text(each.order.picture),
-                            each.stamp, each.shape, each.state, each.replace,
-                        ),
-                    )  # fmt: skip
-                self.base.execute("INSERT OR IGNORE INTO wanted VALUES (?, ?)", (run, each.name))
+            self._enter(run, entries)
 
     def take(
         self, run: int, worker: str, count: int = 1, beside: Path | None = None
@@ -275,6 +270,24 @@ class Journal:
             raise UnwritableError(f"the journal {self.file} is gone: {error.strerror}") from error
         if (here.st_dev, here.st_ino) != (self.state.st_dev, self.state.st_ino):
             raise UnwritableError(f"the journal {self.file} was replaced by another one")
+
+    def _enter(self, run: int, entries: Iterable[tuple[Entry | None, Entry]]) -> None:
+        for known, each in entries:
+            if self.entry(each.name) == known:
+                self.base.execute(
+                    "INSERT OR REPLACE INTO orders (name, said, recipe, picture, stamp, shape, "
+                    "state, replace_it) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        each.name, each.order.to_json(), each.recipe, _text(each.order.picture),
+                        each.stamp, each.shape, each.state, each.replace,
+                    ),
+                )  # fmt: skip
+            self._want(run, [each.name])
+
+    def _want(self, run: int, names: Iterable[str]) -> None:
+        self.base.executemany(
+            "INSERT OR IGNORE INTO wanted VALUES (?, ?)", ((run, name) for name in names)
+        )
 
     def _lock(self, worker: str) -> Path:
         return self.folder / f"worker-{worker}.lock"
