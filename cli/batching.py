@@ -77,6 +77,7 @@ def opened(pictures: Iterable[str], values: Mapping[str, Any]) -> Iterator[Run]:
             journal.entry if journal else lambda _: None,
             outputs,
             _described(orders, model, values),
+            inputs=options.input_files(values, *_lists(values)),
             overwrite=values["overwrite"],
             verify=values["resume"],
             retry=values["retry_failed"],
@@ -98,6 +99,12 @@ def _described(
     for order in orders:
         settings = model.settings.overlay(order.settings)
         yield order, order.hash({**shared, **asdict(settings)}), shape_of(order.picture, model)
+
+
+def _lists(values: Mapping[str, Any]) -> list[Path]:
+    """The file of ``--files-from``, unless it is stdin."""
+    file = values["files_from"]
+    return [Path(file.name)] if file is not None and isinstance(file.name, str) else []
 
 
 def work(run: Run) -> int:

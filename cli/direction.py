@@ -45,7 +45,8 @@ def command(ctx: click.Context, /, **values: Any) -> None:
         raise click.UsageError("give both sides: --from cat --to dog, or --from-file and --to-file")
     named = (words[0] or files[0].stem, words[1] or files[1].stem)
     output = values["output"] or Path(f"{slug(' to '.join(named))}{KEPT}")
-    check_output(output, overwrite=values["overwrite"], endings=(KEPT,))
+    inputs = options.input_files(values, *files)
+    check_output(output, overwrite=values["overwrite"], inputs=inputs, endings=(KEPT,))
     sides = [read(file) if file else about(said) for said, file in zip(named, files, strict=True)]
     model, make = options.load(values), zerocon.Direction
     own = any(files)

@@ -39,8 +39,8 @@ def command(image: Path, output: Path | None, **values: Any) -> None:
     picture = pictures.read(image).picture
     output = output or pictures.beside(image).with_suffix(".safetensors")
     overwrite = values["overwrite"]
-    endings, source = (".safetensors",), pictures.source(image)
-    check_output(output, overwrite=overwrite, source=source, endings=endings)
+    inputs = options.input_files(values, pictures.source(image))
+    check_output(output, overwrite=overwrite, inputs=inputs, endings=(".safetensors",))
     given, cache = options.given(values), options.cache(values, lambda said: report.warn([said]))
 
     import zerocon

@@ -181,6 +181,15 @@ def cache(values: Mapping[str, Any], warn: Callable[[str], None]) -> Cache | Non
     return None if values["no_cache"] else zerocon.Cache(warn=warn)
 
 
+def input_files(values: Mapping[str, Any], *others: Path | None) -> tuple[Path, ...]:
+    """Every file that the options make the command read, and ``others``: none may be written."""
+    files = [values.get(name) for name in ("inversion", "recipe", "manifest", "model")]
+    directions = [
+        each[0] if isinstance(each, tuple) else each for each in values.get("directions", ())
+    ]
+    return tuple(Path(file) for file in (*files, *directions, *others) if file is not None)
+
+
 def _text(value: Any) -> str:
     return "..".join(map(str, value)) if isinstance(value, tuple) else str(value)
 

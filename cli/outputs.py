@@ -76,6 +76,7 @@ class Outputs:
     steps_dir: Path | None
     overwrite: bool
     metadata: str
+    inputs: tuple[Path, ...]
     warnings: tuple[str, ...] = ()
     steps: list[Step] = field(default_factory=list)
     previews: Previews | None = None
@@ -93,7 +94,13 @@ class Outputs:
             )
         if output == pictures.PIPE:
             pictures.require_pipe()
-        wanted = cls(image, photograph, output, **{name: values[name] for name in names})
+        wanted = cls(
+            image,
+            photograph,
+            output,
+            **{name: values[name] for name in names},
+            inputs=options.input_files(values, pictures.source(image)),
+        )
         wanted.check()
         wanted.warnings = photograph.doubts + photograph.losses(wanted.kind)
         return wanted
@@ -113,14 +120,14 @@ class Outputs:
         from zerocon.images import check_output
         from zerocon.previews import NAME, check_folder
 
-        source = pictures.source(self.image)
+        inputs = self.inputs
         output = None if self.output == pictures.PIPE else self.output
         files = {"-o": output, "--compare": self.compare, "--explain": self.explain}
         there = {option: path for option, path in files.items() if path}
         for path in there.values():
-            check_output(path, overwrite=self.overwrite, source=source)
+            check_output(path, overwrite=self.overwrite, inputs=inputs)
         if self.steps_dir:
-            check_folder(self.steps_dir, overwrite=self.overwrite, source=source)
+            check_folder(self.steps_dir, overwrite=self.overwrite, inputs=inputs)
             for option, path in there.items():
                 inside = path.resolve().parent == self.steps_dir.resolve()
                 if inside and NAME.fullmatch(path.name):

@@ -36,8 +36,9 @@ def command(file: Path, source: Path, **values: Any) -> int:
     from zerocon.provenance import Provenance
 
     output, kept, quiet = values["output"], values["inversion"], options.hushed()
-    for each in (file, source) if output else ():
-        check_output(output, overwrite=values["overwrite"], source=each)
+    if output:
+        inputs = options.input_files(values, file, source)
+        check_output(output, overwrite=values["overwrite"], inputs=inputs)
     saved, recipe = zerocon.Photograph.read(file, keep_gps=True), zerocon.Recipe.read(file)
     photograph = zerocon.Photograph.read(source, keep_gps=saved.located)
     recipe.require_picture(photograph.picture)

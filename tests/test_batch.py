@@ -318,6 +318,32 @@ def test_files_of_others_are_never_replaced(run: Run) -> None:
     assert results() == {"one-dog-0.png": b"mine"}
 
 
+@pytest.mark.parametrize("link", [None, os.symlink, os.link])
+def test_no_result_replaces_an_input(run: Run, link: Callable[..., None] | None) -> None:
+    before = {path: path.read_bytes() for path in Path("in").rglob("*.[pj]*")}
+    args = ["in", "-o", "in2" if link else "in", "--to", "dog", "--name", "{stem}{suffix}"]
+    if link:
+        Path("in2").mkdir()
+        link(Path("in/two.jpg").absolute(), "in2/two.jpg")
+    else:
+        args[0] = "in/one.png"
+    refused = run(*args, "--overwrite", code=2)
+    assert "is an input of this run" in line(refused) and line(refused).endswith("[ZC-E031]")
+    assert {path: path.read_bytes() for path in Path("in").rglob("*.[pj]*")} == before
+    assert not Path(args[2], FOLDER, "parts").exists()
+
+
+def test_no_result_replaces_a_manifest_or_a_direction(run: Run, model: StableDiffusion) -> None:
+    zerocon.Direction.of_words(model, "cat", "dog").save("one.png")
+    Path("in/list.csv").write_text("picture,to\none.png,dog\n")
+    text = Path("in/list.csv").read_bytes()
+    args = ("--manifest", "in/list.csv", "-o", ".", "--overwrite", "--name")
+    assert "[ZC-E031]" in line(run(*args, "in/list.csv", code=2))
+    args = ("in/one.png", "-o", ".", "--overwrite", "--direction", "one.png", "--name")
+    assert "[ZC-E031]" in line(run(*args, "{stem}{suffix}", code=2))
+    assert Path("in/list.csv").read_bytes() == text
+
+
 def test_a_changed_picture_is_another_one(run: Run) -> None:
     run("in", "-o", "out", "--to", "dog")
     gradient(48, 48).save("in/one.png")

@@ -79,9 +79,9 @@ def test_an_output_that_is_refused(tmp_path: Path, picture: Image.Image) -> None
     (tmp_path / "folder.png").mkdir()
     before = source.read_bytes()
     for name, overwrite, message in [
-        ("source.png", True, "is the picture itself"),
-        ("hard.png", True, "is the picture itself"),
-        ("soft.png", True, "is the picture itself"),
+        ("source.png", True, "is an input"),
+        ("hard.png", True, "is an input"),
+        ("soft.png", True, "is an input"),
         ("other.png", False, "exists already; give --overwrite"),
         ("folder.png", True, "is a folder"),
         ("away/out.png", False, "there is no folder"),
@@ -89,9 +89,9 @@ def test_an_output_that_is_refused(tmp_path: Path, picture: Image.Image) -> None
         ("out", False, "must end in"),
     ]:
         with pytest.raises(ValueError, match=message):
-            check_output(tmp_path / name, overwrite=overwrite, source=source)
+            check_output(tmp_path / name, overwrite=overwrite, inputs=[source])
         with pytest.raises(ValueError, match=message):
-            save_picture(picture, tmp_path / name, overwrite=overwrite, source=source)
+            save_picture(picture, tmp_path / name, overwrite=overwrite, inputs=[source])
     assert source.read_bytes() == before
     assert (tmp_path / "other.png").read_bytes() == b"precious"
 

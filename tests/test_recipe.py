@@ -302,9 +302,7 @@ def test_another_source_other_weights_and_a_foreign_picture_are_refused(run: Run
     line = said(run("replay", "other.png", "--source", "cat.png"))
     assert "other.png carries no recipe of zerocon" in line
     for name in ("cat.png", "cat-dog.png"):
-        assert f"{name} is the picture itself" in said(
-            again(run, "cat-dog.png", "--overwrite", "-o", name)
-        )
+        assert f"{name} is an input" in said(again(run, "cat-dog.png", "--overwrite", "-o", name))
     Path("weights").unlink()
     done = run(*replay, "cat.png")
     assert done.exit_code == 3 and "say where the recipe's model is: --model" in done.stderr

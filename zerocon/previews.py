@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zerocon.errors import NoFolderError, OutputExistsError, OutputIsInputError, UnwritableError
+from zerocon.errors import NoFolderError, OutputExistsError, UnwritableError
 from zerocon.files import require_writable
-from zerocon.images import Frame, save_picture, unfit
+from zerocon.images import Frame, require_not_input, save_picture, unfit
 from zerocon.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -54,11 +54,13 @@ class Previews:
         self.kept = 0
 
 
-def check_folder(folder: Path, *, overwrite: bool = False, source: Path | None = None) -> Path:
+def check_folder(
+    folder: Path, *, overwrite: bool = False, inputs: Sequence[Path | str] = ()
+) -> Path:
     """``folder``, if previews may be kept there: cheap, so ask before the work.
 
     Raises ``ValueError`` for a file, for a folder that cannot be made or written to, for previews
-    that are there (unless ``overwrite``), and always where one of them is the ``source`` picture.
+    that are there (unless ``overwrite``), and always where one of them is one of the ``inputs``.
     """
     if folder.exists() and not folder.is_dir():
         raise UnwritableError(f"{folder} is a file; give a folder for the steps")
@@ -67,10 +69,7 @@ def check_folder(folder: Path, *, overwrite: bool = False, source: Path | None =
     require_writable(folder if folder.exists() else folder.parent)
     there = [path for path in sorted(folder.glob("step-*.png")) if NAME.fullmatch(path.name)]
     for path in there:
-        if source is not None and os.path.samefile(path, source):
-            raise OutputIsInputError(
-                f"{path} is the picture itself; give another folder for the steps"
-            )
+        require_not_input(path, inputs)
     if there and not overwrite:
         raise OutputExistsError(f"{there[0]} exists already; give --overwrite or another folder")
     return folder

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 
 from zerocon.batch.journal import Entry, Journal
 from zerocon.batch.orders import Order, digest
-from zerocon.errors import OutputExistsError
+from zerocon.errors import OutputExistsError, OutputIsInputError
 from zerocon.files import writing
 
 SHOWN = 3  # names in a message
@@ -69,6 +69,7 @@ def plan(
     outputs: Path,
     orders: Iterable[tuple[Order, str, str]],
     *,
+    inputs: Iterable[Path] = (),
     overwrite: bool = False,
     verify: bool = False,
     retry: bool = False,
@@ -78,8 +79,11 @@ def plan(
     Done by the same recipe from the same picture stays done while its file is there and, to
     ``verify``, is the file that was made. Failed stays failed unless ``retry``. Raises
     ``FileExistsError``, before anything begins, for results that would take the place of files
-    made otherwise; ``overwrite`` lets them.
+    made otherwise; ``overwrite`` lets them. Raises ``OutputIsInputError`` for a result that is the
+    same file as a picture of any order, one of its directions, or one of ``inputs``.
     """
+    orders = list(orders)
+    require_no_inputs(outputs, [order for order, _, _ in orders], inputs)
     entered, kept, taken = list[tuple[Entry | None, Entry]](), list[str](), list[Path]()
     for order, recipe, shape in orders:
         known, path = known_of(str(order.name)), outputs / order.name
@@ -103,6 +107,31 @@ def plan(
             "--overwrite, another -o or another --name"
         )
     return entered, kept
+
+
+def require_no_inputs(outputs: Path, orders: Sequence[Order], inputs: Iterable[Path]) -> None:
+    """Raise ``OutputIsInputError`` if a result of ``orders`` would replace a file that is read.
+
+    Files are compared as the system knows them, so that links and other spellings are found.
+    """
+    directions = {file for order in orders for file, _ in order.directions}
+    files = {*inputs, *map(Path, directions), *(order.picture for order in orders)}
+    read = {number for file in files if (number := _file_number(file))}
+    for order in orders:
+        path = outputs / order.name
+        if (number := _file_number(path)) and number in read:
+            raise OutputIsInputError(
+                f"the result {path} is an input of this run; give another -o or another --name"
+            )
+
+
+def _file_number(file: Path) -> tuple[int, int] | None:
+    """Device and inode of a file, links followed; None if there is none."""
+    try:
+        state = file.stat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino
 
 
 def _same(known: Entry, new: Entry) -> bool:
