@@ -89,6 +89,23 @@ def test_two_processes_of_accelerate_of_which_one_is_killed(place: Path) -> None
     assert len(done) == len(set(done)) == len(results(place / "alone"))
 
 
+@pytest.mark.parametrize("engine", [["--devices", "2"], ["--engine", "ray", "--devices", "1"]])
+def test_no_module_of_the_working_directory_is_run(
+    place: Path, tmp_path: Path, engine: list[str]
+) -> None:
+    if "ray" in engine:
+        pytest.importorskip("ray", reason="Ray is an extra: pip install zerocon[ray]")
+    (tmp_path / "pictures").symlink_to(place / "pictures")
+    for name in ("torch", "accelerate", "zerocon", "click", "json"):
+        (tmp_path / f"{name}.py").write_text(
+            "open('was-run', 'w').write(__name__)\nraise SystemExit(9)"
+        )
+    words = command("safe", *engine, start=("-P", "-m", "zerocon.cli"))
+    done = subprocess.run(words, cwd=tmp_path, env=environment(), timeout=PATIENCE)
+    assert done.returncode in (0, 1) and not (tmp_path / "was-run").exists()
+    assert results(tmp_path / "safe") == results(place / "alone")
+
+
 def test_accelerate_launch_by_hand(place: Path) -> None:
     launch = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2")
     more = ("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no")

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, redirect_stdout
 from importlib import import_module
+from tempfile import TemporaryDirectory
 from time import sleep
 from typing import Any
 
@@ -80,7 +81,10 @@ def on_ray(
     except ImportError:
         raise NoPackageError('Ray is not here; get it with: pip install "zerocon[ray]"') from None
     if not ray.is_initialized():
-        ray.init(log_to_driver=False, configure_logging=False)
+        with TemporaryDirectory() as empty:
+            # else workers would import any torch.py of the working directory
+            safe = {"working_dir": empty}
+            ray.init(log_to_driver=False, configure_logging=False, runtime_env=safe)
     there: Any = ray.cluster_resources()
     gpus, cpus = (int(there.get(name, 0)) for name in ("GPU", "CPU"))
     own: dict[str, Any] = {"num_cpus": 1, "num_gpus": int(gpus > 0)}

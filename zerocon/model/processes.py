@@ -33,7 +33,9 @@ def launch(module: str, arguments: Sequence[str], count: int) -> subprocess.Pope
     own += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     own += ["--max_restarts", str(RESTARTS), "-m", module, *arguments]
     threads = str(max(1, (os.cpu_count() or 1) // count))
+    # -m would put the working directory, and so any torch.py in it, before the installed packages
+    safe = {"PYTHONSAFEPATH": "1"}
     return subprocess.Popen(
-        [sys.executable, "-m", "accelerate.commands.launch", *own],
-        env={"OMP_NUM_THREADS": threads, **os.environ},
+        [sys.executable, "-P", "-m", "accelerate.commands.launch", *own],
+        env={"OMP_NUM_THREADS": threads, **os.environ, **safe},
     )
