@@ -135,13 +135,6 @@ def test_the_drawn_world_stays_out_of_the_tool() -> None:
     assert {module for module in users if room(module) not in DRAWERS} == set()
 
 
-def test_a_command_fits_on_a_page() -> None:
-    pages = {m: SOURCES[m].read_text() for m in SOURCES if room(m) == "cli"}
-    commands = {module for module, text in pages.items() if "@click.command" in text}
-    assert commands >= {"cli.edit", "cli.invert", "cli.caption", "cli.methods"}
-    assert {module for module in commands if pages[module].count("\n") > 60} == set()
-
-
 def test_no_function_is_named_as_its_module() -> None:
     """Where names load late, the one would hide the other, and which one depends on the day."""
     shadows = {

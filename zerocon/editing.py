@@ -30,7 +30,7 @@ from zerocon.inversion import Inversion
 from zerocon.observation import Conditioning, Observation, observe
 from zerocon.registry import available, parse
 from zerocon.settings import Settings
-from zerocon.shapes import Latents
+from zerocon.shapes import Latents, require_finite
 
 if TYPE_CHECKING:
     from zerocon.model import Model
@@ -142,6 +142,7 @@ def edit(
         difference = x - back - source.x
         clean = (difference - sqrt(1 - alphas[level]) * (eps - own)) / sqrt(alphas[level])
         difference = (difference - psi * (eps - own)) / phi
+        require_finite(difference, f"the latents after step {steps - level + 1} of {steps}")
         yield Step(
             level - 1,
             inversion.latents[level - 1] + difference,

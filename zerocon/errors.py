@@ -279,6 +279,17 @@ class OutOfMemoryError(ZeroconError, MemoryError):
     id = "ZC-E070"
 
 
+class NotFiniteError(ZeroconError):
+    """The network computed values that are not finite.
+
+    NaN or infinity in latents, embeddings or pixels: no image can be made of them, and none was
+    written or cached. In half precision the VAE of some models overflows: use ``--dtype float32``,
+    or ``bfloat16``. In float32 the weights are damaged: ``zerocon models verify NAME``.
+    """
+
+    id = "ZC-E072"
+
+
 class Interrupted(ZeroconError):
     """You interrupted the command.
 

@@ -17,7 +17,7 @@ from zerocon.diffusion import Schedule
 from zerocon.errors import ForeignFileError, MismatchError
 from zerocon.files import writing
 from zerocon.observation import Look, Observation
-from zerocon.shapes import Trajectory
+from zerocon.shapes import Trajectory, require_finite
 
 FORMAT = "zerocon.inversion/2"
 
@@ -96,9 +96,13 @@ class Inversion:
     ) -> Inversion:
         """Collect what a scheme showed on the way up, with the same ``watches``."""
         seen = tuple(path)
+        latents = torch.stack([level.x for level in seen])
+        eps = torch.stack([level.eps for level in seen])
+        for values in (latents, eps):
+            require_finite(values, "the latents or the predicted noise of the inversion")
         return cls(
-            latents=torch.stack([level.x for level in seen]),
-            eps=torch.stack([level.eps for level in seen]),
+            latents=latents,
+            eps=eps,
             schedule=schedule,
             captions=captions,
             pictures=pictures,

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from torch import Tensor
 
+from zerocon.errors import NotFiniteError
+
 if TYPE_CHECKING:
     Pixels: TypeAlias = Tensor
     Latents: TypeAlias = Tensor
@@ -41,3 +43,9 @@ else:
         Scalar = Float[Tensor, ""]
     except ImportError:
         Pixels = Latents = Trajectory = Tokens = CrossMaps = Features = Scalar = Tensor
+
+
+def require_finite(values: Tensor, what: str) -> None:
+    """Raise ``NotFiniteError`` if ``values`` hold NaN or infinity; ``what`` names them."""
+    if not bool(values.isfinite().all()):
+        raise NotFiniteError(f"{what} are not finite (NaN or infinity); try --dtype float32")

@@ -25,7 +25,7 @@ from zerocon.model.single import read as read_single
 from zerocon.model.weights import fingerprint
 from zerocon.observation import Conditioning, Ids
 from zerocon.settings import Settings
-from zerocon.shapes import Latents, Pixels
+from zerocon.shapes import Latents, Pixels, require_finite
 
 SENTENCES = 64  # encoded at a time: what fits beside a U-Net on a small card
 
@@ -120,6 +120,7 @@ class StableDiffusion:
         """Latents of pictures: the posterior's mean, since a sample differs from run to run."""
         posterior = self.vae.encode(pixels.to(self.device, self.vae.dtype)).latent_dist
         latents: Latents = posterior.mode().float() * float(self.vae.config.scaling_factor)
+        require_finite(latents, f"the latents that the VAE of {self.name} encoded in {self._dtype}")
         return latents
 
     @alone
@@ -128,6 +129,7 @@ class StableDiffusion:
         """Pictures of latents, -1..1 (not clipped)."""
         scaled = latents / float(self.vae.config.scaling_factor)
         pixels: Pixels = self.vae.decode(scaled.to(self.vae.dtype)).sample.float()
+        require_finite(pixels, f"the pixels that the VAE of {self.name} decoded in {self._dtype}")
         return pixels
 
     @alone
@@ -144,6 +146,8 @@ class StableDiffusion:
         parts = [
             self.text_encoder(part.to(self.device))[0].float() for part in ids.split(SENTENCES)
         ]
+        for part in parts:
+            require_finite(part, f"the text embeddings of {self.name} in {self._dtype}")
         spoken = tuple(_spoken(row, self.tokenizer.eos_token_id) for row in ids.tolist())
         return Conditioning(torch.cat(parts), spoken, self._encoder)
 
@@ -228,8 +232,11 @@ class StableDiffusion:
     def manner(self) -> str:
         """How it computes, as far as results depend on it: device, dtype, tiles, compiled."""
         ways = {"tiled": self.vae.use_tiling, "compiled": self._compiled is not None}
-        dtype = str(self.unet.dtype).removeprefix("torch.")
-        return " ".join([self.device.type, dtype, *(way for way, on in ways.items() if on)])
+        return " ".join([self.device.type, self._dtype, *(way for way, on in ways.items() if on)])
+
+    @property
+    def _dtype(self) -> str:
+        return str(self.unet.dtype).removeprefix("torch.")
 
     def fingerprint(self) -> str | None:
         """A hash of the weights' files; None for a model that was made in memory."""
