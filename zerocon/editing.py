@@ -269,6 +269,7 @@ def steadied(gradient: Latents, losses: Tensor) -> Latents:
 def capped(gradient: Latents, x: Latents, cap: Tensor) -> Latents:
     """Shorten each picture's gradient to at most its ``cap`` times the length of its latents."""
     length = gradient.flatten(1).norm(dim=1).clamp_min(1e-12)
-    allowed = cap.to(x) * x.flatten(1).norm(dim=1)
+    size, cap = x.flatten(1).norm(dim=1), cap.to(x)
+    allowed = torch.where(cap.isinf(), cap, cap * size)  # not infinity times nothing
     factor: Latents = (allowed / length).clamp_max(1.0).view(-1, 1, 1, 1)
     return factor * gradient
