@@ -17,11 +17,11 @@ from PIL import Image
 
 import zerocon
 from zerocon.cli import main
-from zerocon.library import fingerprint
 from zerocon.model.stable_diffusion import StableDiffusion
 from zerocon.photograph import Photograph
 from zerocon.provenance import Provenance
 from zerocon.settings import Settings
+from zerocon.storage.hashing import image_hash
 
 Run = Callable[..., Result]
 
@@ -218,4 +218,4 @@ def test_a_source_is_known_by_its_pixels_not_by_its_file(run: Run) -> None:
 
     found, problems = find_sources(Path("sources"))
     assert problems == []
-    assert found[fingerprint(gradient(96, 64))] == [Path("sources/cat.png")]
+    assert found[image_hash(gradient(96, 64))] == [Path("sources/cat.png")]

@@ -21,12 +21,13 @@ from PIL import Image
 
 import zerocon
 from zerocon.batch.journal import FOLDER, Entry, Journal
-from zerocon.batch.orders import Order, digest
+from zerocon.batch.orders import Order
 from zerocon.batch.placing import plan, put, recover
 from zerocon.batch.studio import Made, Studio
 from zerocon.batch.working import Worker
 from zerocon.cli import main
 from zerocon.model.stable_diffusion import StableDiffusion
+from zerocon.storage.hashing import file_hash
 
 Run = Callable[..., Result]
 STEPS = 2
@@ -612,4 +613,4 @@ def test_a_journal_is_a_database_anybody_can_read(run: Run) -> None:
     run("in", "-o", "out", "--to", "dog")
     with sqlite3.connect("out/.zerocon/journal.sqlite") as base:
         rows = dict(base.execute("SELECT name, result FROM orders").fetchall())
-    assert rows == {name: digest(Path("out", name)) for name in results()}
+    assert rows == {name: file_hash(Path("out", name)) for name in results()}

@@ -9,13 +9,14 @@ import pytest
 from click.testing import CliRunner
 
 from zerocon.batch.journal import Entry, Journal
-from zerocon.batch.orders import Order, digest
+from zerocon.batch.orders import Order
 from zerocon.batch.placing import put
 from zerocon.batch.studio import Source
 from zerocon.bench import hostile, stage, trials
 from zerocon.bench.trials import Fault, ImpossibleError, Row
 from zerocon.cli import main
 from zerocon.errors import ZeroconError
+from zerocon.storage.hashing import file_hash
 
 
 class Ended:
@@ -47,7 +48,7 @@ def finished(tmp_path):
             journal.finish(name, worker)
     journal.close()
     (made.outputs / ".zerocon" / "parts").rmdir()
-    made.wanted = {name: digest(made.outputs / name) for name in ("a.png", "b.png")}
+    made.wanted = {name: file_hash(made.outputs / name) for name in ("a.png", "b.png")}
     assert made.before
     return made
 

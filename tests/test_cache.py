@@ -26,9 +26,10 @@ from zerocon.cache import Cache, key_of, size_of
 from zerocon.cli import main
 from zerocon.diffusion import Schedule
 from zerocon.inversion import Inversion
-from zerocon.library import edit_together, fingerprint, understand
+from zerocon.library import edit_together, understand
 from zerocon.model import Model
 from zerocon.settings import Settings
+from zerocon.storage.hashing import image_hash
 
 SETTINGS = Settings(steps=4, scale=3.0)
 PICTURE = gradient(48, 64)
@@ -163,7 +164,7 @@ def test_where_memory_runs_out_the_edit_comes_out_as_without_a_cache(weights, ca
 def test_whatever_an_inversion_depends_on_is_in_its_key(model, weights, tmp_path):
     def key(of: Model = model, caption: str = "a cat", together: int = 1, **values: Any) -> str:
         settings = SETTINGS.overlay(values)
-        found = key_of(of, settings, fingerprint(PICTURE), caption, together=together)
+        found = key_of(of, settings, image_hash(PICTURE), caption, together=together)
         assert found is not None
         return found
 
@@ -187,7 +188,7 @@ def test_whatever_an_inversion_depends_on_is_in_its_key(model, weights, tmp_path
         key(load(dtype="bfloat16")),
         key(load(prediction="v_prediction")),
         key(tiled),
-        key_of(model, SETTINGS, fingerprint(gradient(48, 63)), "a cat"),
+        key_of(model, SETTINGS, image_hash(gradient(48, 63)), "a cat"),
     ]
     assert len(set(keys)) == len(keys)
     assert key(load()) == key() == key(seed=1) == key(scale=7.0, strength=2.0)

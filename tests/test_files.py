@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from zerocon.files import writing
+from zerocon.storage.atomic import writing
 
 
 def leftovers(folder):

@@ -19,10 +19,10 @@ from conftest import gradient
 from PIL import Image
 
 import zerocon
-from zerocon.files import writing
 from zerocon.model.stable_diffusion import StableDiffusion
 from zerocon.photograph import Photograph
 from zerocon.previews import Previews
+from zerocon.storage.atomic import writing
 
 WORDS = ("dog", "bus", "at night", "watercolor")
 PATIENCE = 20  # seconds until a thread that waits for another gives up

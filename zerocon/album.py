@@ -15,6 +15,7 @@ from zerocon.errors import AnimatedPictureError, ZeroconError
 from zerocon.formats import ENDINGS
 from zerocon.photograph import READ, Photograph
 from zerocon.recipe import Recipe
+from zerocon.storage.hashing import image_hash
 
 if TYPE_CHECKING:  # recipes are listed without torch
     from zerocon.direction import Direction
@@ -98,15 +99,13 @@ def find_sources(place: Path) -> tuple[Sources, list[str]]:
 
     Raises ``ValueError`` if ``place`` is neither a folder nor a picture.
     """
-    from zerocon.library import fingerprint
-
     if not place.is_dir():
-        return {fingerprint(Photograph.read(place).picture): [place]}, []
+        return {image_hash(Photograph.read(place).picture): [place]}, []
     found: dict[str, list[Path]] = {}
     problems = []
     for file in pictures(place):
         try:
-            found.setdefault(fingerprint(Photograph.read(file).picture), []).append(file)
+            found.setdefault(image_hash(Photograph.read(file).picture), []).append(file)
         except REFUSALS as error:
             problems.append(str(error))
     return found, problems

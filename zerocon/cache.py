@@ -14,7 +14,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +25,12 @@ from torch import Tensor
 
 from zerocon.editing import Plan
 from zerocon.errors import ConfigurationError, ForeignFileError, SettingError
-from zerocon.files import writing
 from zerocon.inversion import FORMAT, Inversion
 from zerocon.model import weights
-from zerocon.recipe import MAKERS
 from zerocon.registry import available, parse
 from zerocon.settings import Settings
+from zerocon.storage.atomic import writing
+from zerocon.storage.versions import package_versions
 
 if TYPE_CHECKING:
     from zerocon.model import Model
@@ -221,7 +220,7 @@ def key_of(
     scheme = parse(settings.scheme, available("scheme"), "scheme")
     told = {
         "format": FORMAT,
-        "versions": {name: version(name) for name in MAKERS},
+        "versions": package_versions(),
         "threads": torch.get_num_threads(),
         "weights": known,
         "prediction": model.prediction,

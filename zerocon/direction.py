@@ -18,10 +18,10 @@ from torch import Tensor
 
 from zerocon import __version__, wording
 from zerocon.errors import ForeignFileError, MismatchError, WishError
-from zerocon.files import writing
 from zerocon.observation import Conditioning
 from zerocon.sentences import pairs
 from zerocon.shapes import Tokens
+from zerocon.storage.atomic import writing
 from zerocon.wording import Change, lexicon
 from zerocon.wording.phrases import parse
 

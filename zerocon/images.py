@@ -20,9 +20,9 @@ from zerocon.errors import (
     OutputKindError,
     UnwritableError,
 )
-from zerocon.files import require_writable, writing
 from zerocon.formats import ENDINGS, format_of
 from zerocon.provenance import Provenance
+from zerocon.storage.atomic import require_writable, writing
 
 if TYPE_CHECKING:  # the command line looks at the picture before it pays for torch
     from torch import Tensor

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from zerocon.diffusion import Schedule
 from zerocon.errors import ForeignFileError, MismatchError
-from zerocon.files import writing
 from zerocon.observation import Look, Observation
 from zerocon.shapes import Trajectory, require_finite
+from zerocon.storage.atomic import writing
 
 FORMAT = "zerocon.inversion/2"
 

@@ -7,7 +7,6 @@ dtype, which belongs to the whole process, may be another meanwhile.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,6 +32,7 @@ from zerocon.observation import Conditioning, Look
 from zerocon.registry import available, parse
 from zerocon.settings import DEFAULT_MODEL, Settings
 from zerocon.shapes import Pixels, Tokens
+from zerocon.storage.hashing import image_hash
 from zerocon.wording import Wording
 
 Progress = Callable[[int, int], None]  # called with (done, total) network steps
@@ -221,7 +221,7 @@ def _invert(
         path,
         schedule=schedule,
         captions=tuple(captions),
-        pictures=tuple(map(fingerprint, pictures)),
+        pictures=tuple(map(image_hash, pictures)),
         model=model.name,
         recipe={
             "encoder": c.encoder,
@@ -243,7 +243,7 @@ def _keys(
 ) -> list[str | None]:
     """What each picture's inversion, made together with the others', is kept under."""
     return [
-        key_of(model, settings, fingerprint(picture), caption, together=len(pictures))
+        key_of(model, settings, image_hash(picture), caption, together=len(pictures))
         for picture, caption in zip(pictures, captions, strict=True)
     ]
 
@@ -438,13 +438,6 @@ def reconstruct(picture: Image, model: Model) -> Image:
     return unfit(model.decode(model.encode(found.pixels))[0], found.frame)
 
 
-def fingerprint(picture: Image) -> str:
-    """A hash of the picture's pixels, size and mode, not of its file."""
-    digest = hashlib.blake2b(f"{picture.mode} {picture.size}".encode(), digest_size=16)
-    digest.update(picture.tobytes())
-    return digest.hexdigest()
-
-
 def _sight(model: Model, picture: Image) -> Callable[[Sequence[str]], list[float]] | None:
     """CLIP's view of this picture, if there is a CLIP."""
     if model.similarity(picture, ["a picture"]) is None:
@@ -500,7 +493,7 @@ def _along(inversion: Inversion, settings: Settings) -> Settings:
 def _check(
     inversion: Inversion, pictures: Sequence[Image], model: Model, captions: Sequence[str] | None
 ) -> None:
-    if inversion.pictures != tuple(map(fingerprint, pictures)):
+    if inversion.pictures != tuple(map(image_hash, pictures)):
         raise MismatchError("the inversion is of another picture; invert this one first")
     if inversion.recipe.get("encoder") != model.embed([""]).encoder:
         raise MismatchError(f"the inversion was made with {inversion.model}, not with {model.name}")

@@ -25,10 +25,10 @@ from zerocon.errors import (
     SmallPictureError,
     UnreadablePictureError,
 )
-from zerocon.files import writing
 from zerocon.formats import CLEAR, GREY, NAMED, Format, format_of
 from zerocon.images import SMALLEST, check_output
 from zerocon.provenance import Provenance, recipe_of
+from zerocon.storage.atomic import writing
 
 # Others that Pillow knows are left out: some start programs (EPS), most hold no photograph.
 READ = ("PNG", "JPEG", "WEBP", "TIFF", "AVIF", "GIF", "BMP", "PPM", "JPEG2000")

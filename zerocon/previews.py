@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zerocon.errors import NoFolderError, OutputExistsError, UnwritableError
-from zerocon.files import require_writable
 from zerocon.images import Frame, require_not_input, save_picture, unfit
 from zerocon.provenance import Provenance
+from zerocon.storage.atomic import require_writable
 
 if TYPE_CHECKING:
     from zerocon.editing import Step

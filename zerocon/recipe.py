@@ -7,13 +7,14 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zerocon.errors import ForeignFileError, MismatchError
 from zerocon.photograph import Photograph
 from zerocon.settings import Settings
+from zerocon.storage.hashing import image_hash
+from zerocon.storage.versions import package_versions
 
 if TYPE_CHECKING:  # a recipe is read without torch
     from PIL.Image import Image
@@ -25,7 +26,6 @@ if TYPE_CHECKING:  # a recipe is read without torch
     from zerocon.model import Model
 
 SCHEMA = "zerocon.recipe/1"
-MAKERS = ("zerocon", "torch", "diffusers", "transformers", "pillow")  # whose versions are kept
 WORDS = {"from": "source", "to": "to", "to_caption": "to_caption"}  # and the arguments of an edit
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # could give a terminal orders
 
@@ -71,12 +71,11 @@ class Recipe:
     ) -> Recipe:
         """The recipe of ``edited``, made of ``picture``, with ``inversion`` if one was given."""
         from zerocon.images import fit
-        from zerocon.library import fingerprint
 
         height, width = fit(picture, model.size, model.multiple).pixels.shape[2:]
         asked = edited.understanding.words
         return cls(
-            picture=fingerprint(picture),
+            picture=image_hash(picture),
             size=(width, height),
             model=_name(model.name),
             weights=model.fingerprint(),
@@ -92,7 +91,7 @@ class Recipe:
             ),
             inversion=_hash(inversion.latents, inversion.eps) if inversion else None,
             settings=edited.settings,
-            versions={name: version(name) for name in MAKERS},
+            versions=package_versions(),
         )
 
     @classmethod
@@ -158,9 +157,8 @@ class Recipe:
 
     def require_picture(self, picture: Image) -> None:
         """Raise ``ValueError`` if ``picture`` is not the source."""
-        from zerocon.library import fingerprint
 
-        if fingerprint(picture) != self.picture:
+        if image_hash(picture) != self.picture:
             raise MismatchError("the source is another picture: its pixels are not the recipe's")
 
     def require_model(self, model: Model) -> None:

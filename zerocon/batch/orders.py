@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from zerocon.errors import CommandError
+from zerocon.storage.hashing import file_hash
 
 WORDS = ("to", "source", "to_caption", "caption")
 
@@ -52,20 +53,11 @@ class Order:
         said = {
             "words": dict(self.words),
             "settings": dict(self.settings),
-            "directions": [(digest(Path(file)), weight) for file, weight in self.directions],
+            "directions": [(file_hash(Path(file)), weight) for file, weight in self.directions],
             "kind": self.name.suffix.lower(),
             "shared": dict(shared),
         }
         return blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-
-def digest(file: Path) -> str:
-    """A hash of a file's bytes."""
-    total = blake2b(digest_size=16)
-    with file.open("rb") as opened:
-        while part := opened.read(1 << 20):
-            total.update(part)
-    return total.hexdigest()
 
 
 def require_distinct(orders: Iterable[Order]) -> None:

@@ -9,9 +9,10 @@ from hashlib import blake2b
 from pathlib import Path
 
 from zerocon.batch.journal import Entry, Journal
-from zerocon.batch.orders import Order, digest
+from zerocon.batch.orders import Order
 from zerocon.errors import OutputExistsError, OutputIsInputError
-from zerocon.files import writing
+from zerocon.storage.atomic import writing
+from zerocon.storage.hashing import file_hash
 
 SHOWN = 3  # names in a message
 PARTS = "parts"  # files on their way into place, below the journal's folder
@@ -144,6 +145,6 @@ def _same(known: Entry, new: Entry) -> bool:
 
 def _digest(file: Path) -> str | None:
     try:
-        return digest(file) if file.is_file() else None
+        return file_hash(file) if file.is_file() else None
     except OSError:
         return None

@@ -19,8 +19,8 @@ from time import monotonic, sleep
 from typing import Any
 
 from zerocon.batch.journal import FILE, FOLDER
-from zerocon.batch.orders import digest
 from zerocon.errors import ZeroconError
+from zerocon.storage.hashing import file_hash
 from zerocon.world import render, sample
 
 SCENES = (0, 2, 3)  # of the drawn world
@@ -219,7 +219,7 @@ def _hashes(folder: Path) -> dict[str, str]:
         if path.is_symlink():
             found[str(path.relative_to(folder))] = f"link to {os.readlink(path)}"
         elif path.is_file() and path.stat().st_size < LARGEST:
-            found[str(path.relative_to(folder))] = digest(path)
+            found[str(path.relative_to(folder))] = file_hash(path)
         elif not path.is_dir():
             found[str(path.relative_to(folder))] = f"{path.stat().st_size} bytes"
     return found

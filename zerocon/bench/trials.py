@@ -11,7 +11,7 @@ from pathlib import Path
 
 from zerocon.bench.stage import Workshop
 from zerocon.errors import ForeignFileError, ZeroconError
-from zerocon.files import writing
+from zerocon.storage.atomic import writing
 
 FORMAT = "zerocon.bench.fault/1"
 KILL = "kill -9"

@@ -14,13 +14,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from zerocon.errors import (
-    ModelKindError,
-    NoModelError,
-    PickleRefusedError,
-    ZeroconError,
-    classify,
-)
+from zerocon.errors import ModelKindError, NoModelError, PickleRefusedError, ZeroconError, classify
 from zerocon.model.kinds import require_pipeline, require_scheduler
 
 NETWORKS = ("unet", "vae", "text_encoder")

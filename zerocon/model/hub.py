@@ -10,15 +10,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from zerocon.errors import CommandError, MissingError, ModelKindError, NoModelError
-from zerocon.model.folder import (
-    PARTS,
-    WEIGHTS,
-    find,
-    find_part,
-    is_hub_id,
-    variant,
-    worth,
-)
+from zerocon.model.folder import PARTS, WEIGHTS, find, find_part, is_hub_id, variant, worth
 from zerocon.model.kinds import require_pipeline
 from zerocon.model.single import Single
 

@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from zerocon.files import writing
 from zerocon.model.hub import needed
+from zerocon.storage.atomic import writing
 
 CACHE = "weights.json"  # {file: [size, time of its last change, hash]}
 

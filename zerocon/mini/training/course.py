@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zerocon.files import writing
+from zerocon.storage.atomic import writing
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zerocon.files import writing
+from zerocon.storage.atomic import writing
 
 if TYPE_CHECKING:  # the renderers' processes have no use for torch
     import torch
