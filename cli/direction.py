@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from zerocon.naming import slug
+from zerocon.image.naming import slug
 
 from . import account, likeness, options, profile, report
 
@@ -37,7 +37,7 @@ def command(ctx: click.Context, /, **values: Any) -> None:
             raise click.UsageError(f"options come after {ctx.invoked_subcommand}, not before it")
         return
     import zerocon
-    from zerocon.images import check_output
+    from zerocon.image.saving import check_output
     from zerocon.sentences import about, read
 
     words, files = (values["source"], values["target"]), (values["from_file"], values["to_file"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from zerocon.naming import wish_of, words_of
+from zerocon.image.naming import wish_of, words_of
 
 from . import options, outputs, pictures, report
 from .bar import progress

@@ -34,7 +34,7 @@ def command(image: Path, output: Path | None, **values: Any) -> None:
     the picture: about 7 MB for 512x512 pixels and 50 steps. What the network's layers showed on
     the way (several GB at that size) is not kept; an edit looks again, one forward pass a step.
     """
-    from zerocon.images import check_output
+    from zerocon.image.saving import check_output
 
     picture = pictures.read(image).picture
     output = output or pictures.beside(image).with_suffix(".safetensors")

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zerocon import naming
 from zerocon.errors import ForeignFileError
+from zerocon.image import naming
 from zerocon.settings import Settings
 
 from . import options

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zerocon.naming import name_output
+from zerocon.image.naming import name_output
 
 from . import options, pictures, report
 
 if TYPE_CHECKING:
     from zerocon import Edit, Model, Recipe
     from zerocon.editing import Step
-    from zerocon.formats import Format
-    from zerocon.photograph import Photograph
+    from zerocon.image.formats import Format
+    from zerocon.image.photo import Photograph
     from zerocon.previews import Previews
 
 LEVELS = ("full", "minimal", "none")
@@ -108,7 +108,7 @@ class Outputs:
     @property
     def kind(self) -> Format:
         """The output's kind of file: by its ending; on stdout the source's own, or PNG."""
-        from zerocon.formats import NAMED, format_of
+        from zerocon.image.formats import NAMED, format_of
 
         if self.output != pictures.PIPE:
             return format_of(self.output)
@@ -117,7 +117,7 @@ class Outputs:
     def check(self) -> None:
         """Raise what stands in the way of any file, before time is spent."""
         from zerocon import plots
-        from zerocon.images import check_output
+        from zerocon.image.saving import check_output
         from zerocon.previews import NAME, check_folder
 
         inputs = self.inputs
@@ -144,9 +144,9 @@ class Outputs:
         if self.metadata == "full":
             model.fingerprint()  # files that cannot be read are found before time is spent
         if self.steps_dir:
-            from zerocon.images import fit
+            from zerocon.image.metadata import Provenance
+            from zerocon.image.transforms import fit
             from zerocon.previews import Previews
-            from zerocon.provenance import Provenance
 
             frame = fit(self.photograph.picture, model.size, model.multiple).frame
             # the recipe is whole when the edit is
@@ -173,8 +173,9 @@ class Outputs:
     def write(self, edited: Edit, model: Model, recipe: Callable[[], Recipe]) -> dict[str, Any]:
         """Write all files but the previews; what there is to record beside the edit."""
         from zerocon import plots
-        from zerocon.images import save_picture, sheet
-        from zerocon.provenance import Provenance
+        from zerocon.image.contact_sheet import sheet
+        from zerocon.image.metadata import Provenance
+        from zerocon.image.saving import save_picture
 
         picture = self.photograph.picture
         whole = Provenance.at(self.metadata, lambda: recipe().to_json())

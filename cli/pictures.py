@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from zerocon.photograph import Photograph
+    from zerocon.image.photo import Photograph
 
 PIPE = Path("-")  # stdin as IMAGE, stdout as output
 
 
 def read(image: Path, *, keep_gps: bool = False) -> Photograph:
     """The picture in a file, or on stdin."""
-    from zerocon.photograph import Photograph
+    from zerocon.image.photo import Photograph
 
     if image != PIPE:
         return Photograph.read(image, keep_gps=keep_gps)

@@ -31,9 +31,9 @@ def command(file: Path, source: Path, **values: Any) -> int:
     if file.is_dir():
         return folders.replay(file, source, values)
     import zerocon
-    from zerocon.comparison import Comparison
-    from zerocon.images import check_output
-    from zerocon.provenance import Provenance
+    from zerocon.image.compare import Comparison
+    from zerocon.image.metadata import Provenance
+    from zerocon.image.saving import check_output
 
     output, kept, quiet = values["output"], values["inversion"], options.hushed()
     if output:

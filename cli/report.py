@@ -12,9 +12,9 @@ import click
 
 if TYPE_CHECKING:
     from zerocon import Settings, Understanding
-    from zerocon.comparison import Comparison
     from zerocon.evaluations import Evaluations
     from zerocon.forecast import Forecast
+    from zerocon.image.compare import Comparison
 
 
 def announce(quiet: bool, understanding: Understanding) -> None:

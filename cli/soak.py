@@ -27,7 +27,7 @@ def command(edits: int, plot: Path | None, form: str, overwrite: bool) -> None:
     """
     from zerocon import library, plots
     from zerocon.bench import soak
-    from zerocon.images import check_output, save_picture
+    from zerocon.image.saving import check_output, save_picture
 
     if plot:
         check_output(plot, overwrite=overwrite)

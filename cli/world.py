@@ -26,7 +26,7 @@ def command(methods: str, lines: Path | None, sheet: Path | None, **values: Any)
     inside the region that should change to the truth, outside it to the source after the VAE. On
     the embedded model, unless --model names another; settings are those of `default`.
     """
-    from zerocon.images import check_output, save_picture
+    from zerocon.image.saving import check_output, save_picture
 
     overwrite, given, kinds = values["overwrite"], options.given(values), values["kinds"]
     if sheet:

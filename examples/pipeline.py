@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import zerocon
-from zerocon.images import check_output
-from zerocon.provenance import Provenance
+from zerocon.image.metadata import Provenance
+from zerocon.image.saving import check_output
 
 T, R = TypeVar("T"), TypeVar("R")
 

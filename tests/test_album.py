@@ -17,9 +17,9 @@ from PIL import Image
 
 import zerocon
 from zerocon.cli import main
+from zerocon.image.metadata import Provenance
+from zerocon.image.photo import Photograph
 from zerocon.model.stable_diffusion import StableDiffusion
-from zerocon.photograph import Photograph
-from zerocon.provenance import Provenance
 from zerocon.settings import Settings
 from zerocon.storage.hashing import image_hash
 

@@ -23,14 +23,14 @@ from conftest import gradient
 from PIL import Image
 
 import zerocon
-from zerocon import naming
 from zerocon.cli import COMMANDS, bar, main
 from zerocon.diffusion import Schedule
 from zerocon.evaluations import Evaluations
 from zerocon.guidance import GUIDANCE
+from zerocon.image import naming
+from zerocon.image.photo import Photograph
 from zerocon.inversion import Inversion
 from zerocon.library import Edit, Understanding
-from zerocon.photograph import Photograph
 from zerocon.scheme import SCHEME
 from zerocon.settings import FAST, Settings
 from zerocon.wording import Change, Wording

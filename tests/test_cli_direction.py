@@ -15,8 +15,8 @@ from PIL import Image
 
 import zerocon
 from zerocon.cli import main
+from zerocon.image.photo import Photograph
 from zerocon.model.stable_diffusion import StableDiffusion
-from zerocon.photograph import Photograph
 
 Run = Callable[..., Result]
 KEPT = "cat-to-dog.safetensors"

@@ -19,7 +19,7 @@ from PIL import Image
 
 import zerocon
 from zerocon.cli import main
-from zerocon.photograph import Photograph
+from zerocon.image.photo import Photograph
 
 ROOT = Path(__file__).parent.parent
 SECTION = re.search(r"^## Scripts\n(.*?)^## ", (ROOT / "README.md").read_text(), re.M | re.S)

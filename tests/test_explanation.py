@@ -18,7 +18,7 @@ from zerocon import explanation, plots
 from zerocon.editing import Step
 from zerocon.evaluations import Evaluations
 from zerocon.explanation import Attention, Explanation, Moment
-from zerocon.images import fit
+from zerocon.image.transforms import fit
 from zerocon.observation import Observation
 
 

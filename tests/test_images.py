@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from zerocon import images
-from zerocon.images import check_output, fit, save_picture, sheet, unfit
-from zerocon.photograph import Photograph
+from zerocon.image import transforms
+from zerocon.image.contact_sheet import sheet
+from zerocon.image.photo import Photograph
+from zerocon.image.saving import check_output, save_picture
+from zerocon.image.transforms import fit, unfit
 
 sides = st.integers(1, 90)
 
@@ -130,5 +132,5 @@ def test_sheet_has_a_cell_for_each_and_room_for_the_words() -> None:
 
 
 def test_a_label_is_shortened_to_what_fits() -> None:
-    assert images._shortened("a fox", lambda text: len(text) <= 8) == "a fox"
-    assert images._shortened("a fox in the snow", lambda text: len(text) <= 8) == "a fox..."
+    assert transforms._shortened("a fox", lambda text: len(text) <= 8) == "a fox"
+    assert transforms._shortened("a fox in the snow", lambda text: len(text) <= 8) == "a fox..."

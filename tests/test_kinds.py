@@ -18,10 +18,10 @@ from zerocon import model as door
 from zerocon.cli import main
 from zerocon.editing import Plan, edit
 from zerocon.guidance import GUIDANCE
+from zerocon.image.photo import Photograph
 from zerocon.inversion import Inversion
 from zerocon.model.stable_diffusion import StableDiffusion
 from zerocon.observation import Conditioning, Look
-from zerocon.photograph import Photograph
 from zerocon.scheme import DDIM
 
 TRAILING = {"timestep_spacing": "trailing"}

@@ -42,7 +42,7 @@ def test_the_same_wish_gives_the_same_picture(model, picture):
 
 
 def test_no_strength_gives_back_what_the_vae_makes_of_the_picture(model, picture):
-    from zerocon.images import fit, unfit
+    from zerocon.image.transforms import fit, unfit
 
     settings = replace(model.settings, strength=0.0, remember=False)
     same = zerocon.edit(picture, model=model, to="dog", settings=settings).picture

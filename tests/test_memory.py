@@ -12,7 +12,7 @@ import zerocon
 from zerocon import attention
 from zerocon.cli import main
 from zerocon.errors import OutOfMemoryError, classify
-from zerocon.images import fit
+from zerocon.image.transforms import fit
 from zerocon.memory import within
 from zerocon.settings import Settings
 

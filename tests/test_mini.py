@@ -15,7 +15,7 @@ from zerocon import mini
 from zerocon.bench import judges
 from zerocon.captioning import caption
 from zerocon.editing import Plan, edit
-from zerocon.images import fit, unfit
+from zerocon.image.transforms import fit, unfit
 from zerocon.model.stable_diffusion import StableDiffusion
 
 FOX = Path(__file__).parent.parent / "examples" / "fox.png"

@@ -25,10 +25,10 @@ from PIL import Image, ImageOps, JpegImagePlugin
 
 import zerocon
 from zerocon.cli import main, pictures
-from zerocon.colour import FADE, Space, off_white, on_white, paletted
 from zerocon.errors import MissingError
-from zerocon.formats import FORMATS, NAMED
-from zerocon.photograph import Photograph
+from zerocon.image.color import FADE, Space, off_white, on_white, paletted
+from zerocon.image.formats import FORMATS, NAMED
+from zerocon.image.photo import Photograph
 
 ORIENTATION, MAKE, GPS, EXPOSURE = 0x0112, 0x010F, 0x8825, 0x829A
 EXACT: dict[str, dict[str, Any]] = {

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from zerocon.cli import main
-from zerocon.photograph import Photograph
+from zerocon.image.photo import Photograph
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

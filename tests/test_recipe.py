@@ -19,12 +19,11 @@ from conftest import gradient
 from PIL import Image, ImageCms
 
 import zerocon
-from zerocon import provenance
 from zerocon.cli import main
-from zerocon.formats import FORMATS
+from zerocon.image.formats import FORMATS
+from zerocon.image.metadata import MARKING, Provenance
+from zerocon.image.photo import Photograph
 from zerocon.model.weights import fingerprint, folder
-from zerocon.photograph import Photograph
-from zerocon.provenance import MARKING, Provenance
 from zerocon.recipe import Recipe
 from zerocon.settings import Settings
 
@@ -150,7 +149,7 @@ def test_everything_else_that_an_edit_saves_is_marked_too(run: Run) -> None:
 
 
 def test_what_a_kind_of_file_cannot_hold_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provenance, "LONGEST", {"JPEG": 900})
+    monkeypatch.setattr(metadata, "LONGEST", {"JPEG": 900})
     done = run(*EDIT, "--to", "dog", "-o", "dog.jpg", "--format", "json")
     line = "as JPEG, the recipe is too long, and left out"
     assert f"Warning: {line}\n" in done.stderr and line in json.loads(done.stdout)["warnings"]

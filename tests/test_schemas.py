@@ -13,8 +13,8 @@ from conftest import gradient
 
 import zerocon
 from zerocon.cli import main
-from zerocon.images import save_picture
-from zerocon.provenance import Provenance
+from zerocon.image.metadata import Provenance
+from zerocon.image.saving import save_picture
 
 ROOT = Path(__file__).parent.parent
 SECTION = re.compile(r"^## (\S+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from zerocon import model as door
 from zerocon.cli import main
 from zerocon.errors import MissingError
+from zerocon.image.photo import Photograph
 from zerocon.model.single import Single
-from zerocon.photograph import Photograph
 
 SMALL = {"modelspec__resolution": "64x64"}
 

@@ -19,8 +19,8 @@ from conftest import gradient
 from PIL import Image
 
 import zerocon
+from zerocon.image.photo import Photograph
 from zerocon.model.stable_diffusion import StableDiffusion
-from zerocon.photograph import Photograph
 from zerocon.previews import Previews
 from zerocon.storage.atomic import writing
 
@@ -108,7 +108,7 @@ def test_two_models_walk_side_by_side() -> None:
 
 
 def test_a_witness_may_ask_the_model_that_is_walking(model: StableDiffusion, tmp_path: Path):
-    from zerocon.images import fit
+    from zerocon.image.transforms import fit
 
     frame = fit(gradient(64, 64), model.size, model.multiple).frame
     previews = Previews(tmp_path / "steps", model, frame)

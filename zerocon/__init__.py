@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from zerocon.cache import Cache
     from zerocon.direction import Direction
     from zerocon.errors import MissingError
+    from zerocon.image.photo import Photograph
     from zerocon.inversion import Inversion
     from zerocon.library import Edit, Understanding, edit, invert, load
     from zerocon.model import Model
-    from zerocon.photograph import Photograph
     from zerocon.recipe import Recipe
     from zerocon.settings import Settings
 
@@ -32,7 +32,7 @@ _HOMES = {
     "Inversion": "inversion",
     "MissingError": "errors",
     "Model": "model",
-    "Photograph": "photograph",
+    "Photograph": "image.photo",
     "Recipe": "recipe",
     "Settings": "settings",
     "Understanding": "library",

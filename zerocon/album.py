@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from zerocon.comparison import Comparison
 from zerocon.errors import AnimatedPictureError, ZeroconError
-from zerocon.formats import ENDINGS
-from zerocon.photograph import READ, Photograph
+from zerocon.image.compare import Comparison
+from zerocon.image.formats import ENDINGS
+from zerocon.image.photo import READ, Photograph
 from zerocon.recipe import Recipe
 from zerocon.storage.hashing import image_hash
 

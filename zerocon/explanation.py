@@ -16,7 +16,7 @@ from zerocon.attention import CROSS
 from zerocon.editing import Step
 from zerocon.evaluations import Evaluations, counting
 from zerocon.guidance import aligned
-from zerocon.images import Fit, fit
+from zerocon.image.transforms import Fit, fit
 from zerocon.observation import Conditioning, Observation, grid, observe
 from zerocon.wording.lexicon import grammar, words
 

@@ -23,7 +23,7 @@ from zerocon.attention import watch
 from zerocon.diffusion import Schedule
 from zerocon.editing import Plan, edit
 from zerocon.evaluations import Evaluations, count, counting
-from zerocon.images import shrunk
+from zerocon.image.transforms import shrunk
 from zerocon.inversion import Inversion
 from zerocon.observation import Conditioning, Look, Observation
 from zerocon.registry import available, parse

@@ -24,7 +24,7 @@ from zerocon.editing import edit as walk
 from zerocon.errors import MismatchError
 from zerocon.evaluations import Evaluations, counting
 from zerocon.guidance import aligned
-from zerocon.images import fit, unfit
+from zerocon.image.transforms import fit, unfit
 from zerocon.inversion import Inversion, recollect
 from zerocon.memory import within
 from zerocon.model import Model

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zerocon.errors import NoFolderError, OutputExistsError, UnwritableError
-from zerocon.images import Frame, require_not_input, save_picture, unfit
-from zerocon.provenance import Provenance
+from zerocon.image.metadata import Provenance
+from zerocon.image.saving import require_not_input, save_picture
+from zerocon.image.transforms import Frame, unfit
 from zerocon.storage.atomic import require_writable
 
 if TYPE_CHECKING:

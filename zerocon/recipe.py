@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zerocon.errors import ForeignFileError, MismatchError
-from zerocon.photograph import Photograph
+from zerocon.image.photo import Photograph
 from zerocon.settings import Settings
 from zerocon.storage.hashing import image_hash
 from zerocon.storage.versions import package_versions
@@ -70,7 +70,7 @@ class Recipe:
         cls, edited: Edit, picture: Image, model: Model, inversion: Inversion | None = None
     ) -> Recipe:
         """The recipe of ``edited``, made of ``picture``, with ``inversion`` if one was given."""
-        from zerocon.images import fit
+        from zerocon.image.transforms import fit
 
         height, width = fit(picture, model.size, model.multiple).pixels.shape[2:]
         asked = edited.understanding.words

@@ -9,8 +9,8 @@ from glob import glob, has_magic
 from pathlib import Path, PurePosixPath
 
 from zerocon.errors import CommandError, UnwritableError
-from zerocon.formats import ENDINGS
-from zerocon.naming import SIDECAR
+from zerocon.image.formats import ENDINGS
+from zerocon.image.naming import SIDECAR
 
 READ = (*ENDINGS, ".gif", ".bmp", ".ppm", ".jp2")  # endings of what is taken from a folder
 

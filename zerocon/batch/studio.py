@@ -24,13 +24,13 @@ from zerocon.errors import (
     classify,
 )
 from zerocon.evaluations import Evaluations, counting
-from zerocon.formats import format_of
-from zerocon.images import shrunk
+from zerocon.image.formats import format_of
+from zerocon.image.metadata import Provenance
+from zerocon.image.photo import Photograph, contents, peek
+from zerocon.image.transforms import shrunk
 from zerocon.inversion import Inversion
 from zerocon.library import Edit, Understanding
 from zerocon.model import Model
-from zerocon.photograph import Photograph, contents, peek
-from zerocon.provenance import Provenance
 from zerocon.recipe import Recipe
 from zerocon.settings import Settings
 

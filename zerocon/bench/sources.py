@@ -15,7 +15,7 @@ from zerocon import library
 from zerocon.bench.cases import Case
 from zerocon.captioning import caption as caption_of
 from zerocon.evaluations import counting
-from zerocon.images import fit, unfit
+from zerocon.image.transforms import fit, unfit
 from zerocon.inversion import Inversion
 from zerocon.settings import Settings
 from zerocon.world import caption as true_caption

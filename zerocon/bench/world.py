@@ -20,7 +20,7 @@ from zerocon.bench.rows import Recipe, Row, differing, digest
 from zerocon.bench.sources import Asked, Batch, Source
 from zerocon.bench.verdicts import judge
 from zerocon.errors import MismatchError
-from zerocon.images import sheet
+from zerocon.image.contact_sheet import sheet
 
 if TYPE_CHECKING:
     from zerocon.bench.judges import Judges

@@ -10,7 +10,7 @@ import numpy as np
 
 from zerocon import captioning, mini, model, world
 from zerocon.bench import judges
-from zerocon.images import sheet
+from zerocon.image.contact_sheet import sheet
 from zerocon.mini.training import vae
 from zerocon.mini.training.captioner import READ, hear
 from zerocon.mini.training.card import write_card
@@ -120,7 +120,7 @@ def _matched(parts: StableDiffusion, pictures: list[Image], scenes: list[Scene])
 
 
 def _again(parts: StableDiffusion, picture: Image) -> Image:
-    from zerocon.images import unfit
+    from zerocon.image.transforms import unfit
 
     seen: Any = parts.decode(parts.encode(as_pixels(np.asarray(picture)[None])))
     return unfit(seen[0], frame())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from PIL.Image import Image
 
-from zerocon.images import unfit
+from zerocon.image.transforms import unfit
 from zerocon.mini.training.pixels import frame
 from zerocon.model.kinds import NOISE
 from zerocon.model.stable_diffusion import StableDiffusion

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zerocon.images import Frame
+from zerocon.image.transforms import Frame
 from zerocon.mini.training.scenes import SIZE
 
 CELL = 8  # pixels a side of what one latent sees

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zerocon.images import sheet
+from zerocon.image.contact_sheet import sheet
 from zerocon.mini.training import clip, vae
 from zerocon.mini.training.compiling import compiled
 from zerocon.mini.training.course import Course, Rng, restore, train

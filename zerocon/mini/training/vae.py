@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from zerocon import world
-from zerocon.images import sheet, unfit
+from zerocon.image.contact_sheet import sheet
+from zerocon.image.transforms import unfit
 from zerocon.mini.training.compiling import compiled
 from zerocon.mini.training.course import Course, Rng, restore, train
 from zerocon.mini.training.pixels import as_pixels, crops, frame

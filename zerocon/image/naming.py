@@ -53,7 +53,7 @@ def name_output(image: Path, wish: str) -> Path:
 
 def suffix_of(image: Path | PurePosixPath) -> str:
     """The ending of an output of this picture: its own, if such a file can be written."""
-    from zerocon.formats import ENDINGS
+    from zerocon.image.formats import ENDINGS
 
     return image.suffix if image.suffix.lower() in ENDINGS else ".png"
 

@@ -15,7 +15,6 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, UnidentifiedImageError
 from PIL.Image import Transpose
 
-from zerocon.colour import Space, eight_bits, off_white, on_white, paletted
 from zerocon.errors import (
     AnimatedPictureError,
     LargePictureError,
@@ -25,9 +24,11 @@ from zerocon.errors import (
     SmallPictureError,
     UnreadablePictureError,
 )
-from zerocon.formats import CLEAR, GREY, NAMED, Format, format_of
-from zerocon.images import SMALLEST, check_output
-from zerocon.provenance import Provenance, recipe_of
+from zerocon.image.color import Space, eight_bits, off_white, on_white, paletted
+from zerocon.image.formats import CLEAR, GREY, NAMED, Format, format_of
+from zerocon.image.metadata import Provenance, recipe_of
+from zerocon.image.saving import check_output
+from zerocon.image.transforms import SMALLEST
 from zerocon.storage.atomic import writing
 
 # Others that Pillow knows are left out: some start programs (EPS), most hold no photograph.

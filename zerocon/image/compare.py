@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from zerocon.formats import NAMED
-from zerocon.photograph import Photograph
-from zerocon.provenance import Provenance
+from zerocon.image.formats import NAMED
+from zerocon.image.metadata import Provenance
+from zerocon.image.photo import Photograph
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Image files: reading, color, formats, metadata, resizing for a model, saving."""
