@@ -24,7 +24,7 @@ def command(image: Path, **values: Any) -> None:
     model = options.load(values)
 
     from zerocon.captioning import caption
-    from zerocon.wording import degenerate
+    from zerocon.prompt import degenerate
 
     sentence = caption(picture, model)
     warnings = [fault] if (fault := degenerate(sentence)) else []

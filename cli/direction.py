@@ -38,7 +38,7 @@ def command(ctx: click.Context, /, **values: Any) -> None:
         return
     import zerocon
     from zerocon.image.saving import check_output
-    from zerocon.sentences import about, read
+    from zerocon.prompt.sentence_bank import about, read
 
     words, files = (values["source"], values["target"]), (values["from_file"], values["to_file"])
     if not all(file or (said or "").strip() for said, file in zip(words, files, strict=True)):

@@ -14,8 +14,8 @@ from zerocon.bench import cases as drawn
 from zerocon.bench import methods, world
 from zerocon.bench.sources import Asked
 from zerocon.bench.verdicts import EQUAL, judge
+from zerocon.prompt import understand
 from zerocon.settings import FAST, Settings
-from zerocon.wording import understand
 from zerocon.world import VALIDATION, caption, render, truth
 
 OWN = Settings(steps=2, scale=3.0)

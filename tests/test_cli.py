@@ -31,9 +31,9 @@ from zerocon.image import naming
 from zerocon.image.photo import Photograph
 from zerocon.inversion import Inversion
 from zerocon.library import Edit, Understanding
+from zerocon.prompt import Change, Wording
 from zerocon.scheme import SCHEME
 from zerocon.settings import FAST, Settings
-from zerocon.wording import Change, Wording
 
 Run = Callable[..., Result]
 

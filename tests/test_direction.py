@@ -11,7 +11,7 @@ import zerocon
 from zerocon import library
 from zerocon.direction import Direction, between, mean_tokens, weight
 from zerocon.inversion import Inversion
-from zerocon.sentences import about, read
+from zerocon.prompt.sentence_bank import about, read
 
 CATS, DOGS = ["a cat", "a cat in a box", "my cat"], ["a dog", "the dog"]
 

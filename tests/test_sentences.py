@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from zerocon.sentences import pairs
-from zerocon.wording import Change, understand
-from zerocon.wording.lexicon import CATEGORIES, Entry, determined, entries
+from zerocon.prompt import Change, understand
+from zerocon.prompt.sentence_bank import pairs
+from zerocon.prompt.vocabulary import CATEGORIES, Entry, determined, entries
 
 CHANGES = [
     Change("object", "cat", "dog"),

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from zerocon.prompt.vocabulary import CATEGORIES
 from zerocon.settings import CHANGES, Settings
-from zerocon.wording.lexicon import CATEGORIES
 
 
 def test_overlay_replaces_what_is_given_and_nothing_else() -> None:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from zerocon.wording import Change, Wording, degenerate, understand
-from zerocon.wording.lexicon import determined, plural, singular
+from zerocon.prompt import Change, Wording, degenerate, understand
+from zerocon.prompt.vocabulary import determined, plural, singular
 
 BENCH = "a cat sitting on a wooden bench"
 DRAWN = "a picture of a red fox wearing a hat next to a ball in the snow at night"
@@ -372,5 +372,5 @@ def test_plurals(one: str, many: str) -> None:
 
 
 def test_words_need_no_torch() -> None:
-    code = "import sys, zerocon.sentences; sys.exit('torch' in sys.modules)"
+    code = "import sys, zerocon.prompt.sentence_bank; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -16,14 +16,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
 
-from zerocon import __version__, wording
+from zerocon import __version__, prompt
 from zerocon.errors import ForeignFileError, MismatchError, WishError
 from zerocon.observation import Conditioning
-from zerocon.sentences import pairs
+from zerocon.prompt import Change, vocabulary
+from zerocon.prompt.parser import parse
+from zerocon.prompt.sentence_bank import pairs
 from zerocon.shapes import Tokens
 from zerocon.storage.atomic import writing
-from zerocon.wording import Change, lexicon
-from zerocon.wording.phrases import parse
 
 if TYPE_CHECKING:
     from zerocon.model import Model
@@ -96,7 +96,7 @@ class Direction:
             if not parse(words):
                 raise WishError(f"{words!r} names nothing; say a thing, a place, a style ...")
         try:
-            changes = wording.understand(source, to_caption=target).changes
+            changes = prompt.understand(source, to_caption=target).changes
         except ValueError:  # it speaks of captions
             raise WishError(f'nothing changes from "{source}" to "{target}"') from None
         whole = cls.of_changes(model, map(_bare, changes))
@@ -226,5 +226,5 @@ def weight(step: Tokens, c: Conditioning) -> float:
 
 def _bare(change: Change) -> Change:
     """Between bare words, "red" and "blue", what changes is taken for what it is said of."""
-    said = lexicon.words(f"{change.source} {change.target}")
-    return replace(change, noun="") if set(lexicon.words(change.noun)) <= set(said) else change
+    said = vocabulary.words(f"{change.source} {change.target}")
+    return replace(change, noun="") if set(vocabulary.words(change.noun)) <= set(said) else change

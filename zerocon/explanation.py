@@ -18,7 +18,7 @@ from zerocon.evaluations import Evaluations, counting
 from zerocon.guidance import aligned
 from zerocon.image.transforms import Fit, fit
 from zerocon.observation import Conditioning, Observation, grid, observe
-from zerocon.wording.lexicon import grammar, words
+from zerocon.prompt.vocabulary import grammar, words
 
 if TYPE_CHECKING:
     from zerocon.library import Edit

@@ -15,7 +15,7 @@ from typing import TypeVar
 import torch
 from PIL.Image import Image
 
-from zerocon import __version__, model, wording
+from zerocon import __version__, model, prompt
 from zerocon.cache import Cache, key_of
 from zerocon.captioning import caption as caption_of
 from zerocon.direction import Direction, between, weight
@@ -29,11 +29,11 @@ from zerocon.inversion import Inversion, recollect
 from zerocon.memory import within
 from zerocon.model import Model
 from zerocon.observation import Conditioning, Look
+from zerocon.prompt import Wording
 from zerocon.registry import available, parse
 from zerocon.settings import DEFAULT_MODEL, Settings
 from zerocon.shapes import Pixels, Tokens
 from zerocon.storage.hashing import image_hash
-from zerocon.wording import Wording
 
 Progress = Callable[[int, int], None]  # called with (done, total) network steps
 Warn = Callable[[str], None]  # called with a sentence, while there is still time to stop
@@ -270,10 +270,10 @@ def understand(
     sentences = sum(len(side) for direction, _ in directions for side in direction.sentences)
     caption = caption_of(picture, model) if caption is None else caption
     if steps and to is None and source is None and to_caption is None:
-        clip, said = None, wording.leave(caption)
+        clip, said = None, prompt.leave(caption)
     else:
         clip = _sight(model, picture)
-        said = wording.understand(caption, to=to, source=source, to_caption=to_caption, see=clip)
+        said = prompt.understand(caption, to=to, source=source, to_caption=to_caption, see=clip)
     c = model.embed([caption])
     if said.changes:
         own, more = _direction(model, said, c, settings)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zerocon.wording import lexicon
+from zerocon.prompt import vocabulary
 
 if TYPE_CHECKING:
     from zerocon.mini.training.work import Work
@@ -25,7 +25,7 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]")
 @cache
 def frames() -> tuple[str, ...]:
     """Sentences with a hole, such as "a photo of {}", that say nothing about a scene."""
-    return lexicon.sections("templates/caption.txt")[""]
+    return vocabulary.sections("templates/caption.txt")[""]
 
 
 def framed(sentence: str, rng: np.random.Generator, share: float = 0.3) -> str:
@@ -77,7 +77,7 @@ def ids(tokenizer: Any, sentences: list[str]) -> Any:
 def _ordinary() -> Iterator[str]:
     """English around the captions, so that common words are not spelt letter by letter."""
     for name in ("object", "caption", "place", "time", "style", "added", "attribute"):
-        yield from lexicon.sections(f"templates/{name}.txt")[""]
+        yield from vocabulary.sections(f"templates/{name}.txt")[""]
 
 
 def _pieces(corpus: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from zerocon.wording import lexicon
-from zerocon.wording.lexicon import (
+from zerocon.prompt import vocabulary
+from zerocon.prompt.vocabulary import (
     Entry,
     Mention,
     bare,
@@ -40,7 +40,7 @@ class Part:
     @property
     def said(self) -> str:
         """The part as a caption says it: "wearing a red hat"."""
-        return f"{self.joining} {lexicon.determined(self.text)}" if self.joining else self.text
+        return f"{self.joining} {vocabulary.determined(self.text)}" if self.joining else self.text
 
     def being(self, entry: Entry) -> Part:
         return Part(entry.category, self.text, self.head, (entry,), self.joining, self.removed)
@@ -75,7 +75,7 @@ def _whole(asked: Sequence[str]) -> Part | None:
     plain = bare(asked)
     known = lookup(asked) or lookup(plain) or lookup(_without_style_words(plain))
     if not known and starts(asked, grammar("prepositions")):
-        known = tuple(e for e in lookup(lexicon.core(asked)) if e.category == "place")
+        known = tuple(e for e in lookup(vocabulary.core(asked)) if e.category == "place")
     if not known:
         return None
     # "an orange" is a fruit, "orange" a colour
@@ -109,7 +109,7 @@ def _without_style_words(plain: Sequence[str]) -> list[str]:
 def _style(phrase: str) -> str:
     if phrase.endswith("style") and not phrase.startswith("in "):
         return f"in {phrase}"
-    return phrase if phrase.startswith("in ") else lexicon.determined(phrase)
+    return phrase if phrase.startswith("in ") else vocabulary.determined(phrase)
 
 
 def _chunks(asked: Sequence[str]) -> list[list[str]]:
@@ -198,7 +198,7 @@ def subject(caption: Sequence[str]) -> tuple[int, int]:
 def nouns(caption: Sequence[str]) -> list[Mention]:
     """Mentions of things, without those that only qualify the next word ("an orange cat")."""
     found = []
-    for mention in lexicon.mentions(caption):
+    for mention in vocabulary.mentions(caption):
         things = tuple(e for e in mention.entries if e.category in ("object", "added"))
         qualifies = mention.of("attribute") and not (
             mention.end == len(caption) or is_boundary(caption, mention.end)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zerocon.errors import ForeignFileError, WishError
-from zerocon.wording import Change, lexicon
-from zerocon.wording.phrases import parse
+from zerocon.prompt import Change, vocabulary
+from zerocon.prompt.parser import parse
 
 
 def pairs(change: Change, limit: int = 72) -> tuple[list[str], list[str]]:
@@ -20,8 +20,8 @@ def pairs(change: Change, limit: int = 72) -> tuple[list[str], list[str]]:
     """
     if change.source == change.target:
         raise ValueError(f"nothing changes: source and target are both {change.source!r}")
-    if change.category not in (*lexicon.CATEGORIES, "caption"):
-        known = ", ".join((*lexicon.CATEGORIES, "caption"))
+    if change.category not in (*vocabulary.CATEGORIES, "caption"):
+        known = ", ".join((*vocabulary.CATEGORIES, "caption"))
         raise ValueError(f"no category {change.category!r}; there are: {known}")
     if limit < 1:
         raise ValueError(f"limit is {limit}; it must be at least 1")
@@ -46,7 +46,7 @@ def about(phrase: str, limit: int = 72) -> list[str]:
     category, said = ("caption", phrase) if len(parts) != 1 else (parts[0].category, parts[0].text)
     if category not in ("object", "caption"):
         return pairs(Change(category, said, ""), limit)[0]
-    templates = lexicon.sections(f"templates/{category}.txt")[""]
+    templates = vocabulary.sections(f"templates/{category}.txt")[""]
     return list(dict.fromkeys(_fill(template, said) for template in templates))[:limit]
 
 
@@ -67,15 +67,15 @@ def read(path: Path | str) -> list[str]:
 
 
 def _sentences(change: Change) -> Iterator[tuple[str, str]]:
-    templates = lexicon.sections(f"templates/{change.category}.txt")[""]
+    templates = vocabulary.sections(f"templates/{change.category}.txt")[""]
     if change.category == "object" and not (change.source and change.target):
-        templates = lexicon.sections("templates/added.txt")[""]
+        templates = vocabulary.sections("templates/added.txt")[""]
     if change.category in ("object", "caption") and change.source and change.target:
         for template in templates:
             yield _fill(template, change.source), _fill(template, change.target)
         return
     nouns = _nouns(change)
-    plain = lexicon.sections("templates/nouns.txt")["plain styles"]
+    plain = vocabulary.sections("templates/nouns.txt")["plain styles"]
     for turn in range(len(nouns)):
         for i, template in enumerate(templates):
             # the noun of the caption in every second sentence, the others in turn
@@ -89,13 +89,13 @@ def _sentences(change: Change) -> Iterator[tuple[str, str]]:
 
 def _say(category: str, template: str, value: str, noun: str, default: str) -> str:
     if category == "attribute":
-        return _fill(template, lexicon.attributed(value, noun) if value else noun)
+        return _fill(template, vocabulary.attributed(value, noun) if value else noun)
     if category in ("added", "object"):
-        return _fill(template, f"{noun} {lexicon.joined(value)}" if value else noun)
+        return _fill(template, f"{noun} {vocabulary.joined(value)}" if value else noun)
     if category == "style":
         scene = _fill(template, "", noun)
-        return lexicon.styled(value, scene) if value else f"{default} {scene}".strip()
-    return _fill(template, lexicon.placed(value), noun)
+        return vocabulary.styled(value, scene) if value else f"{default} {scene}".strip()
+    return _fill(template, vocabulary.placed(value), noun)
 
 
 def _fill(template: str, value: str, noun: str = "") -> str:
@@ -104,10 +104,10 @@ def _fill(template: str, value: str, noun: str = "") -> str:
         phrase = re.compile(rf"\ban? ((?:[\w-]+ )?){re.escape(hole)}")
         if match := phrase.search(template):
             count, _, rest = filler.partition(" ")
-            if count in lexicon.grammar("numbers"):
+            if count in vocabulary.grammar("numbers"):
                 said = f"{count} {match[1]}{rest}"
             else:
-                said = lexicon.determined(match[1] + filler)
+                said = vocabulary.determined(match[1] + filler)
             template = template[: match.start()] + said + template[match.end() :]
         template = template.replace(hole, filler)
     return " ".join(template.replace(" ,", ",").split())
@@ -115,14 +115,14 @@ def _fill(template: str, value: str, noun: str = "") -> str:
 
 def _nouns(change: Change) -> list[str]:
     """Nouns to say a change of, the caption's own first, then those most like it."""
-    bank = lexicon.sections("templates/nouns.txt")
+    bank = vocabulary.sections("templates/nouns.txt")
     general = bank.get(change.category, bank["any"])
     own = [change.noun] if change.noun else []
     kin = [
         other.name
-        for entry in lexicon.lookup(lexicon.words(change.noun))
+        for entry in vocabulary.lookup(vocabulary.words(change.noun))
         if entry.category == "object"
-        for other in lexicon.family(entry)[:12]
+        for other in vocabulary.family(entry)[:12]
     ]
-    said = set(lexicon.words(f"{change.source} {change.target}"))
+    said = set(vocabulary.words(f"{change.source} {change.target}"))
     return [n for n in dict.fromkeys([*own, *kin, *general]) if n == change.noun or n not in said]

@@ -4,19 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from zerocon.wording import lexicon
-from zerocon.wording.lexicon import Entry, Mention, bare, words
-from zerocon.wording.phrases import (
-    Part,
-    joined_start,
-    nouns,
-    parse,
-    phrase_start,
-    style_at,
-    subject,
-)
-from zerocon.wording.replacing import METHODS, put_added, put_attribute, put_object
-from zerocon.wording.splicing import Step, locate
+from zerocon.prompt import vocabulary
+from zerocon.prompt.parser import Part, joined_start, nouns, parse, phrase_start, style_at, subject
+from zerocon.prompt.replace import METHODS, put_added, put_attribute, put_object
+from zerocon.prompt.splice import Step, locate
+from zerocon.prompt.vocabulary import Entry, Mention, bare, words
 
 See = Callable[[Sequence[str]], Sequence[float] | None]
 _SURER = 0.02  # cosines of paraphrases differ by less: no reason to contradict the caption
@@ -112,11 +104,11 @@ def _kindred(
         found = [m for i in range(min(len(text), 4)) if (m := style_at(text, i))]
         found = [m for m in found if text[m.end : m.end + 1] == ["of"]]
     else:
-        found = lexicon.mentions(text)
+        found = vocabulary.mentions(text)
     kin = [m for m in found if any(e.kin(entry) for e in m.entries)]
     if entry.category == "place":
         # "a city bus": a place that qualifies another word is no place
-        kin = [m for m in kin if m.end == len(text) or lexicon.is_boundary(text, m.end)]
+        kin = [m for m in kin if m.end == len(text) or vocabulary.is_boundary(text, m.end)]
     if entry.category == "attribute" and other:
         # "made of wood" may be meant for the cat although its bench is wooden already
         kin = [m for m in kin if entry not in m.entries and _qualifies(text, m)]
@@ -131,7 +123,7 @@ def _kindred(
 
 def _qualifies(text: Sequence[str], mention: Mention) -> bool:
     """Whether a property is said of something: "a rock wall", not "a rock"."""
-    if mention.end < len(text) and not lexicon.is_boundary(text, mention.end):
+    if mention.end < len(text) and not vocabulary.is_boundary(text, mention.end):
         return True
     return mention.start > 0 and text[mention.start - 1] in ("is", "are", "was", "were", "and")
 
@@ -141,7 +133,7 @@ def _seen(caption: str, part: Part, see: See | None) -> str:
     if see is None or not part.options:
         return ""
     target = part.options[0]
-    family = [e for e in lexicon.family(target) if e.name != target.name][:_ASKED]
+    family = [e for e in vocabulary.family(target) if e.name != target.name][:_ASKED]
     method = METHODS[target.category]
     said = {
         e.name: method(caption, Part(e.category, e.name, e.name, (e,)), None).caption

@@ -1,7 +1,7 @@
 """What an edit is about: from a caption and `--to dog` to the words that change.
 
 `understand` finds what the caption says of the thing asked for, writes the caption of the wanted
-picture and names each change. Words come from `zerocon.wording.lexicon`; pictures are only asked
+picture and names each change. Words come from `zerocon.prompt.vocabulary`; pictures are only asked
 (`see`) for what the caption leaves out.
 """
 
@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 
 from zerocon.errors import WishError
-from zerocon.wording import removing, rewriting
-from zerocon.wording.lexicon import CATEGORIES, grammar, starts, words
-from zerocon.wording.phrases import Part, joined_start, parse, phrase_start, subject
-from zerocon.wording.splicing import Step
+from zerocon.prompt import remove, rewrite
+from zerocon.prompt.parser import Part, joined_start, parse, phrase_start, subject
+from zerocon.prompt.splice import Step
+from zerocon.prompt.vocabulary import CATEGORIES, grammar, starts, words
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def understand(
     to: str | None = None,
     source: str | None = None,
     to_caption: str | None = None,
-    see: rewriting.See | None = None,
+    see: rewrite.See | None = None,
 ) -> Wording:
     """Tell what changes in a picture of this caption.
 
@@ -83,7 +83,7 @@ def understand(
     if to.strip():
         target, changes = _rewrite(caption, parse(to), source, see, warnings)
     elif source and source.strip():
-        removal = removing.remove(caption, source)
+        removal = remove.remove(caption, source)
         target, changes = removal.caption, [_change(removal)]
         warnings += removal.warnings
     else:
@@ -105,16 +105,16 @@ def _rewrite(
     caption: str,
     parts: Sequence[Part],
     source: str | None,
-    see: rewriting.See | None,
+    see: rewrite.See | None,
     warnings: list[str],
 ) -> tuple[str, list[Change]]:
     changes = []
     replaced = _meant(parts, source) if source and source.strip() else -1
     for i, part in enumerate(parts):
         if part.removed:
-            step = removing.remove(caption, part.text)
+            step = remove.remove(caption, part.text)
         else:
-            step = rewriting.replace(caption, part, source if i == replaced else None, see)
+            step = rewrite.replace(caption, part, source if i == replaced else None, see)
         caption = step.caption
         warnings += step.warnings
         if (change := _change(step)).source != change.target:

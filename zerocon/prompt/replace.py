@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from zerocon.wording import lexicon
-from zerocon.wording.lexicon import Mention, bare, determined, grammar, lookup, starts, words
-from zerocon.wording.phrases import Part, joined_start, nouns, phrase_start, subject
-from zerocon.wording.splicing import (
+from zerocon.prompt import vocabulary
+from zerocon.prompt.parser import Part, joined_start, nouns, phrase_start, subject
+from zerocon.prompt.splice import (
     Step,
     covers,
     cut,
@@ -18,6 +17,7 @@ from zerocon.wording.splicing import (
     subject_words,
     tail_start,
 )
+from zerocon.prompt.vocabulary import Mention, bare, determined, grammar, lookup, starts, words
 
 
 def put_object(caption: str, part: Part, mention: Mention | None) -> Step:
@@ -36,9 +36,9 @@ def put_object(caption: str, part: Part, mention: Mention | None) -> Step:
         if any(e.category == "attribute" and e.family in kinds for e in lookup([text[i]])):
             start = i
             break
-    many = lexicon.is_plural(text[start:end]) and not lexicon.article(part.text) == ""
-    said = lexicon.plural(part.text) if many else part.text
-    was = " ".join([*text[start : end - 1], lexicon.singular(text[end - 1])])
+    many = vocabulary.is_plural(text[start:end]) and not vocabulary.article(part.text) == ""
+    said = vocabulary.plural(part.text) if many else part.text
+    was = " ".join([*text[start : end - 1], vocabulary.singular(text[end - 1])])
     source = was if many else " ".join(text[start:end])
     return Step(put(caption, start, end, said), "object", source, part.text)
 
@@ -75,7 +75,7 @@ def put_attribute(
                 " ".join(text[start:end]),
             )
     spoken = " ".join(text[start:end])
-    said = lexicon.attributed(part.text, " ".join(caption.split()[start:end]))
+    said = vocabulary.attributed(part.text, " ".join(caption.split()[start:end]))
     return Step(put(caption, start, end, said), "attribute", "", part.text, spoken)
 
 
@@ -141,7 +141,7 @@ def put_place(caption: str, part: Part, mention: Mention | None) -> Step:
             # a street can lie in the snow; a beach cannot lie in the desert
             return put_place(caption, part, None)
         if first is None:
-            name = " ".join(lexicon.core(words(part.text)))
+            name = " ".join(vocabulary.core(words(part.text)))
             gone = " ".join(text[start:end])
             return Step(put(caption, start, end, name), "place", gone, name)
         start = first
@@ -170,14 +170,14 @@ def put_style(caption: str, part: Part, mention: Mention | None) -> Step:
             gone = next((e.name for e in mention.entries), gone)
         rest = cut(caption, 0, mention.end)
         rest = " ".join(rest.split()[1:]) if words(rest)[:1] == ["of"] else rest
-        return Step(lexicon.styled(part.text, rest), "style", gone, part.text, spoken)
+        return Step(vocabulary.styled(part.text, rest), "style", gone, part.text, spoken)
     tokens = caption.split()
     skip = starts(text, frozenset(("there is", "there are", "this is")))
     noise = starts(text[skip:], grammar("noise"))
     scene = " ".join(tokens[skip + noise :])
     if noise and bare(text[skip + noise :]):
         scene = determined(scene)
-    return Step(lexicon.styled(part.text, scene).strip(), "style", "", part.text, spoken)
+    return Step(vocabulary.styled(part.text, scene).strip(), "style", "", part.text, spoken)
 
 
 METHODS: dict[str, Callable[[str, Part, Mention | None], Step]] = {

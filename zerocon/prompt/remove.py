@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from zerocon.errors import WishError
-from zerocon.wording import lexicon
-from zerocon.wording.lexicon import grammar, starts, words
-from zerocon.wording.phrases import joined_start, parse, phrase_start, style_at, subject
-from zerocon.wording.splicing import Step, covers, cut, locate, put, subject_words
+from zerocon.prompt import vocabulary
+from zerocon.prompt.parser import joined_start, parse, phrase_start, style_at, subject
+from zerocon.prompt.splice import Step, covers, cut, locate, put, subject_words
+from zerocon.prompt.vocabulary import grammar, starts, words
 
 
 def remove(caption: str, source: str) -> Step:
@@ -60,7 +60,7 @@ def _remove_subject(caption: str, start: int, end: int) -> Step:
     rest = end
     skipped = grammar("joining", "prepositions", "conjunctions", "verbs")
     while rest < len(text):
-        step = starts(text[rest:], skipped) or int(lexicon.is_boundary(text, rest))
+        step = starts(text[rest:], skipped) or int(vocabulary.is_boundary(text, rest))
         if not step or text[rest] in grammar("determiners"):
             break
         rest += step

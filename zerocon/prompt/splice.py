@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from zerocon.wording import lexicon
-from zerocon.wording.lexicon import bare, grammar, starts, words
-from zerocon.wording.phrases import joined_start, phrase_start, subject
+from zerocon.prompt import vocabulary
+from zerocon.prompt.parser import joined_start, phrase_start, subject
+from zerocon.prompt.vocabulary import bare, grammar, starts, words
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def put(caption: str, start: int, end: int, phrase: str) -> str:
     if start and tokens[start - 1].lower() in ("a", "an"):
         start -= 1
         rest = " ".join([phrase, *tokens[end:]])
-        said = f"{lexicon.article(rest)} {phrase}".strip()
+        said = f"{vocabulary.article(rest)} {phrase}".strip()
     if tokens[start][:1].isupper() and start == 0:
         said = said[:1].upper() + said[1:]
     return " ".join([*tokens[:start], said + mark, *tokens[end:]])
@@ -58,7 +58,7 @@ def insert(caption: str, at: int, phrase: str) -> str:
 def tail_start(text: Sequence[str], places: bool = True) -> int:
     """Where the closing words of a caption begin: its place (if asked for) and its time."""
     at = len(text)
-    for mention in reversed(lexicon.mentions(text)):
+    for mention in reversed(vocabulary.mentions(text)):
         start = mention.start
         if places and mention.of("place") and not starts(text[start:], grammar("prepositions")):
             first = joined_start(text, phrase_start(text, start))
@@ -75,7 +75,7 @@ def phrase_end(text: Sequence[str], start: int) -> int:
     while start < len(text) and text[start] in grammar("determiners", "numbers"):
         start += 1
     end = start + 1
-    while end < len(text) and not lexicon.is_boundary(text, end):
+    while end < len(text) and not vocabulary.is_boundary(text, end):
         end += 1
     return min(end, len(text))
 
@@ -84,7 +84,7 @@ def same(text: Sequence[str], other: str) -> bool:
     spoken, wanted = list(text), other.split()
     if not spoken or len(spoken) != len(wanted) or spoken[:-1] != wanted[:-1]:
         return False
-    return lexicon.singular(spoken[-1]) == lexicon.singular(wanted[-1])
+    return vocabulary.singular(spoken[-1]) == vocabulary.singular(wanted[-1])
 
 
 def locate(text: Sequence[str], source: str) -> tuple[int, int] | None:
