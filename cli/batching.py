@@ -44,7 +44,7 @@ def opened(pictures: Iterable[str], values: Mapping[str, Any]) -> Iterator[Run]:
     """Everything known that can be, before any time is spent; nothing is written for a dry run."""
     from zerocon.batch import placing
     from zerocon.batch.journal import FOLDER, Journal
-    from zerocon.model.processes import own_device
+    from zerocon.batch.launch import own_device
 
     outputs, pictures = values["outputs"], list(pictures)
     named = bool(pictures or values["manifest"] or values["files_from"])
@@ -111,7 +111,7 @@ def work(run: Run) -> int:
     """Carry a run out; its exit code."""
     journal, values = run.journal, run.values
     assert journal is not None
-    from zerocon.model.processes import rank
+    from zerocon.batch.launch import rank
 
     number = journal.begin({name: values[name] for name in TOLD}, run.entered, run.kept)
     if rank():  # one of several, and the first one talks
@@ -155,7 +155,7 @@ def join(values: Mapping[str, Any]) -> int:
     """Work on a run that another process has begun, and say nothing."""
     from zerocon.batch import engines
     from zerocon.batch.journal import Journal
-    from zerocon.model.processes import own_device
+    from zerocon.batch.launch import own_device
 
     journal = Journal(values["outputs"], journal_of(values["shard"]))
     told = journal.told(values["join"])

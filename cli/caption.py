@@ -23,10 +23,10 @@ def command(image: Path, **values: Any) -> None:
     picture = pictures.read(image).picture
     model = options.load(values)
 
-    from zerocon.captioning import caption
+    from zerocon.model.captioner import caption_image
     from zerocon.prompt import degenerate
 
-    sentence = caption(picture, model)
+    sentence = caption_image(picture, model)
     warnings = [fault] if (fault := degenerate(sentence)) else []
     report.warn(warnings)
     facts = {"input": str(image), "caption": sentence, "model": model.name, "warnings": warnings}

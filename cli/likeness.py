@@ -44,15 +44,15 @@ def command(file: Path, images: tuple[Path, ...], **values: Any) -> None:
 
 
 def _look(picture: Image, direction: Direction, model: Model, said: str | None) -> dict[str, Any]:
-    from zerocon.captioning import caption as caption_of
     from zerocon.direction import weight
     from zerocon.errors import NoModelError
+    from zerocon.model.captioner import caption_image
     from zerocon.settings import DEFAULT_CLIP
 
     step = direction.on(model)
     likeness = model.similarity(picture, [", ".join(direction.source), ", ".join(direction.target)])
     if likeness is None:
         raise NoModelError(f"no CLIP here; get it with: hf download {DEFAULT_CLIP}, or --clip NAME")
-    caption = caption_of(picture, model) if said is None else said
+    caption = caption_image(picture, model) if said is None else said
     length = weight(step, model.embed([caption]))
     return {"caption": caption, "from": likeness[0], "to": likeness[1], "length": length}

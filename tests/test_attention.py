@@ -3,7 +3,7 @@ import tiny
 import torch
 from diffusers.models.attention_processor import AttnProcessor
 
-from zerocon.attention import CROSS, DECODER_SELF, watch
+from zerocon.model.attention import CROSS, DECODER_SELF, watch
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ import tiny
 import torch
 
 import zerocon
-from zerocon.attention import CROSS
 from zerocon.editing import Plan, edit
 from zerocon.evaluations import counting
 from zerocon.guidance import Contrastive, CrossAttention
 from zerocon.inversion import Inversion
+from zerocon.model.attention import CROSS
 from zerocon.observation import Look
 from zerocon.scheme import DDIM
 

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zerocon.attention import watch
 from zerocon.guidance import GUIDANCE, Contrastive, CrossAttention, aligned, places
+from zerocon.model.attention import watch
 from zerocon.observation import Observation, grid
 
 SAME = ((0, 5, 6, 1),)

@@ -16,7 +16,7 @@ from conftest import gradient
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from zerocon.cli import main
-from zerocon.model.folder import worth
+from zerocon.model.loading import worth
 
 NAME = "someone/tiny"
 

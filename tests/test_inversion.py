@@ -5,9 +5,9 @@ import tiny
 import torch
 from safetensors.torch import save_file
 
-from zerocon.attention import CROSS, DECODER_SELF
 from zerocon.evaluations import counting
 from zerocon.inversion import Inversion
+from zerocon.model.attention import CROSS, DECODER_SELF
 from zerocon.observation import Look
 from zerocon.scheme import DDIM
 

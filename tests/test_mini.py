@@ -13,9 +13,9 @@ from PIL import Image
 import zerocon
 from zerocon import mini
 from zerocon.bench import judges
-from zerocon.captioning import caption
 from zerocon.editing import Plan, edit
 from zerocon.image.transforms import fit, unfit
+from zerocon.model.captioner import caption_image
 from zerocon.model.stable_diffusion import StableDiffusion
 
 FOX = Path(__file__).parent.parent / "examples" / "fox.png"
@@ -48,7 +48,7 @@ def test_diffusers_loads_it_as_it_is() -> None:
 
 
 def test_the_captioner_sees_the_fox_and_clip_agrees(model: StableDiffusion, fox: Image.Image):
-    said = caption(fox, model)
+    said = caption_image(fox, model)
     assert "fox" in said and "orange" in said and "forest" in said
     likeness = model.similarity(fox, [said, "a blue bus on the beach at night"])
     assert likeness is not None and likeness[0] > likeness[1] + 0.1

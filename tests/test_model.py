@@ -8,7 +8,7 @@ from conftest import gradient
 from zerocon import model as door
 from zerocon.errors import MissingError
 from zerocon.evaluations import counting
-from zerocon.model.folder import find
+from zerocon.model.loading import find
 from zerocon.observation import Conditioning
 
 

@@ -15,10 +15,10 @@ from diffusers.pipelines.deprecated.stable_diffusion_variants import (
     pipeline_stable_diffusion_pix2pix_zero as released,
 )
 
-from zerocon.attention import CROSS
 from zerocon.diffusion import move
 from zerocon.direction import between
 from zerocon.guidance import CrossAttention
+from zerocon.model.attention import CROSS
 from zerocon.observation import observe
 
 CAPTION, SCALE, AMOUNT, STEPS = "a cat", 3.0, 0.5, 6

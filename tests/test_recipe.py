@@ -20,10 +20,11 @@ from PIL import Image, ImageCms
 
 import zerocon
 from zerocon.cli import main
+from zerocon.image import metadata
 from zerocon.image.formats import FORMATS
 from zerocon.image.metadata import MARKING, Provenance
 from zerocon.image.photo import Photograph
-from zerocon.model.weights import fingerprint, folder
+from zerocon.model.fingerprint import cache_folder, weights_hash
 from zerocon.recipe import Recipe
 from zerocon.settings import Settings
 
@@ -93,7 +94,7 @@ def test_every_kind_of_file_carries_it_and_comes_out_again(run: Run, ending: str
     assert (recipe.words, recipe.caption) == ({"to": "dog"}, "a cat on a bench")
     assert recipe.target_caption == "a dog on a bench"
     assert (recipe.settings.steps, recipe.settings.guidance) == (2, ("contrastive:patches=16",))
-    assert recipe.weights == fingerprint(Path("weights"))
+    assert recipe.weights == weights_hash(Path("weights"))
     assert (minimal.recipe, none.recipe) == (None, None)
     marked = {level: MARKING.encode() in file.read_bytes() for level, file in files.items()}
     assert marked == {"full": True, "minimal": True, "none": False}
@@ -327,25 +328,25 @@ def test_weights_are_hashed_once_and_again_when_they_change(
     cache = tmp_path / "cache"
     monkeypatch.setenv("ZEROCON_CACHE", str(cache))
     copy = tiny.save(tmp_path / "copy")
-    first = fingerprint(weights)
-    assert fingerprint(copy) == first
+    first = weights_hash(weights)
+    assert weights_hash(copy) == first
     remembered = (cache / "weights.json").read_bytes()
-    assert fingerprint(weights) == first
+    assert weights_hash(weights) == first
     assert (cache / "weights.json").read_bytes() == remembered
     tiny.save(copy, tiny.model(seed=1))
-    assert fingerprint(copy) != first
+    assert weights_hash(copy) != first
     for spoilt in ("no JSON", "[]", '{"a": 1}', remembered.decode().replace("[", "[0, ")):
         (cache / "weights.json").write_text(spoilt)
-        assert fingerprint(weights) == first
+        assert weights_hash(weights) == first
 
 
 def test_a_cache_that_cannot_be_is_no_error(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = fingerprint(weights)
+    first = weights_hash(weights)
     (tmp_path / "file").touch()
     monkeypatch.setenv("ZEROCON_CACHE", str(tmp_path / "file" / "cache"))
-    assert fingerprint(weights) == first
+    assert weights_hash(weights) == first
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -368,4 +369,4 @@ def test_hashes_are_kept_where_the_system_keeps_such_things(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(Path, "home", lambda: Path("home"))
-    assert folder() == Path(expected)
+    assert cache_folder() == Path(expected)

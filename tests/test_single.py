@@ -16,7 +16,7 @@ from zerocon import model as door
 from zerocon.cli import main
 from zerocon.errors import MissingError
 from zerocon.image.photo import Photograph
-from zerocon.model.single import Single
+from zerocon.model.checkpoint import Single
 
 SMALL = {"modelspec__resolution": "64x64"}
 

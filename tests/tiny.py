@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from PIL.Image import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from zerocon.model.eyes import Captioner
+from zerocon.model.captioner import Captioner
 from zerocon.model.stable_diffusion import StableDiffusion
 from zerocon.settings import Settings
 

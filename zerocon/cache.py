@@ -26,7 +26,7 @@ from torch import Tensor
 from zerocon.editing import Plan
 from zerocon.errors import ConfigurationError, ForeignFileError, SettingError
 from zerocon.inversion import FORMAT, Inversion
-from zerocon.model import weights
+from zerocon.model.fingerprint import cache_folder
 from zerocon.registry import available, parse
 from zerocon.settings import Settings
 from zerocon.storage.atomic import writing
@@ -70,7 +70,7 @@ class Entry:
 class Cache:
     """Inversions by key, never more than ``limit`` bytes: those unused for longest go first.
 
-    ``folder`` defaults to ``inversions`` in the folder of ``zerocon.model.weights``, ``limit`` to
+    ``folder`` defaults to ``inversions`` in ``zerocon.model.fingerprint.cache_folder()``, ``limit`` to
     ``ZEROCON_CACHE_LIMIT``, then to 2 GB. ``warn`` hears of each damaged entry, and once of a
     folder that is of no use, which is then left alone. Raises ``ValueError`` for a variable that is
     no size.
@@ -88,7 +88,7 @@ class Cache:
     @property
     def folder(self) -> Path:
         """Where the entries lie."""
-        return self._folder or weights.folder() / FOLDER
+        return self._folder or cache_folder() / FOLDER
 
     def find(self, key: str) -> Inversion | None:
         """What is kept under ``key``, in the computer's memory; None if nothing is.

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from PIL.Image import Image
 from torch import Tensor
 
-from zerocon.attention import CROSS
 from zerocon.editing import Step
 from zerocon.evaluations import Evaluations, counting
 from zerocon.guidance import aligned
 from zerocon.image.transforms import Fit, fit
+from zerocon.model.attention import CROSS
 from zerocon.observation import Conditioning, Observation, grid, observe
 from zerocon.prompt.vocabulary import grammar, words
 

@@ -19,12 +19,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from zerocon.attention import watch
 from zerocon.diffusion import Schedule
 from zerocon.editing import Plan, edit
 from zerocon.evaluations import Evaluations, count, counting
 from zerocon.image.transforms import shrunk
 from zerocon.inversion import Inversion
+from zerocon.model.attention import watch
 from zerocon.observation import Conditioning, Look, Observation
 from zerocon.registry import available, parse
 from zerocon.settings import Settings

@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zerocon.attention import CROSS, DECODER_SELF, ENCODER_SELF
 from zerocon.chance import stream
+from zerocon.model.attention import CROSS, DECODER_SELF, ENCODER_SELF
 from zerocon.observation import Ids, Observation, grid
 from zerocon.shapes import Scalar
 

@@ -17,7 +17,6 @@ from PIL.Image import Image
 
 from zerocon import __version__, model, prompt
 from zerocon.cache import Cache, key_of
-from zerocon.captioning import caption as caption_of
 from zerocon.direction import Direction, between, weight
 from zerocon.editing import Plan, Step
 from zerocon.editing import edit as walk
@@ -28,6 +27,7 @@ from zerocon.image.transforms import fit, unfit
 from zerocon.inversion import Inversion, recollect
 from zerocon.memory import within
 from zerocon.model import Model
+from zerocon.model.captioner import caption_image
 from zerocon.observation import Conditioning, Look
 from zerocon.prompt import Wording
 from zerocon.registry import available, parse
@@ -145,7 +145,7 @@ def invert(
 
     It is taken from the ``cache`` if it is there, and else kept in it.
     """
-    caption = caption_of(picture, model) if caption is None else caption
+    caption = caption_image(picture, model) if caption is None else caption
     return within(
         lambda settings: invert_together(
             [picture], model, [caption], settings=settings, progress=progress, cache=cache
@@ -268,7 +268,7 @@ def understand(
     settings = settings or model.settings
     steps = [factor * direction.on(model) for direction, factor in directions]
     sentences = sum(len(side) for direction, _ in directions for side in direction.sentences)
-    caption = caption_of(picture, model) if caption is None else caption
+    caption = caption_image(picture, model) if caption is None else caption
     if steps and to is None and source is None and to_caption is None:
         clip, said = None, prompt.leave(caption)
     else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from zerocon.attention import Seen, watch
+from zerocon.model.attention import Seen, watch
 from zerocon.shapes import CrossMaps, Features, Latents, Tokens
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from typing import Any
 
 from zerocon import library
 from zerocon.batch.journal import Journal
+from zerocon.batch.launch import launch
 from zerocon.batch.orders import Order
 from zerocon.batch.placing import recover
 from zerocon.batch.studio import Made, Source, Studio, reason
@@ -22,7 +23,6 @@ from zerocon.batch.working import PAUSE, Done, Maker, Worker
 from zerocon.cache import Cache
 from zerocon.errors import NoPackageError, ZeroconError
 from zerocon.model import Model
-from zerocon.model.processes import launch
 
 Results = Generator[Done]
 MODEL = ("device", "dtype", "captioner", "clip", "prediction", "offload", "tile", "compile")

@@ -13,7 +13,6 @@ from PIL.Image import Image
 from zerocon import library
 from zerocon.batch.orders import Order
 from zerocon.cache import Cache
-from zerocon.captioning import captions
 from zerocon.direction import Direction
 from zerocon.errors import (
     NoDeviceError,
@@ -31,6 +30,7 @@ from zerocon.image.transforms import shrunk
 from zerocon.inversion import Inversion
 from zerocon.library import Edit, Understanding
 from zerocon.model import Model
+from zerocon.model.captioner import caption_images
 from zerocon.recipe import Recipe
 from zerocon.settings import Settings
 
@@ -133,7 +133,7 @@ class Studio:
         }
         if len(asked) < 2:  # one is looked at where it is understood
             return {}
-        return dict(zip(asked, captions(list(asked.values()), self.model), strict=True))
+        return dict(zip(asked, caption_images(list(asked.values()), self.model), strict=True))
 
     def _understand(self, order: Order, source: Source, said: Mapping[str, str]) -> Job:
         if isinstance(source.photograph, Exception):

@@ -10,7 +10,7 @@ from zerocon.errors import NoModelError
 from zerocon.mini import path
 
 if TYPE_CHECKING:
-    from zerocon.model.eyes import Captioner
+    from zerocon.model.captioner import Captioner
     from zerocon.model.stable_diffusion import StableDiffusion
 
 

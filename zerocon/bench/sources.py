@@ -13,10 +13,10 @@ from PIL import Image
 
 from zerocon import library
 from zerocon.bench.cases import Case
-from zerocon.captioning import caption as caption_of
 from zerocon.evaluations import counting
 from zerocon.image.transforms import fit, unfit
 from zerocon.inversion import Inversion
+from zerocon.model.captioner import caption_image
 from zerocon.settings import Settings
 from zerocon.world import caption as true_caption
 
@@ -89,7 +89,7 @@ class Source:
         """The true caption if ``told``, else what the captioner sees."""
         if self.told:
             return true_caption(self.case.source)
-        return caption_of(self.picture, self.model)
+        return caption_image(self.picture, self.model)
 
     def show(self, latents: Latents) -> Image.Image:
         """A picture of latents, in the source's size."""

@@ -79,8 +79,8 @@ def load(
     ``MissingError`` for a model or device that is not there, ``ValueError`` for a bad name, a
     pickle or a model of another family.
     """
-    from zerocon.model.folder import find
-    from zerocon.model.kinds import PREDICTIONS
+    from zerocon.model.families import PREDICTIONS
+    from zerocon.model.loading import find
     from zerocon.model.stable_diffusion import StableDiffusion
 
     where = pick_device(device)

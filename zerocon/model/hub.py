@@ -10,9 +10,9 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from zerocon.errors import CommandError, MissingError, ModelKindError, NoModelError
-from zerocon.model.folder import PARTS, WEIGHTS, find, find_part, is_hub_id, variant, worth
-from zerocon.model.kinds import require_pipeline
-from zerocon.model.single import Single
+from zerocon.model.checkpoint import Single
+from zerocon.model.families import require_pipeline
+from zerocon.model.loading import PARTS, WEIGHTS, find, find_part, is_hub_id, variant, worth
 
 EYES = {"blip": "captioner", "clip": "clip"}  # transformers' model types, and what we use them for
 POINTER = b"version https://git-lfs"

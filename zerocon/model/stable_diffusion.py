@@ -14,15 +14,16 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import torch
 from PIL.Image import Image
 
-from zerocon.attention import checkpoint, watched
 from zerocon.diffusion import Schedule
 from zerocon.errors import SettingError
 from zerocon.evaluations import count
-from zerocon.model.eyes import Captioner, Clip, load_captioner, load_clip
-from zerocon.model.folder import read, reading
-from zerocon.model.kinds import require_networks
-from zerocon.model.single import read as read_single
-from zerocon.model.weights import fingerprint
+from zerocon.model.attention import checkpoint, watched
+from zerocon.model.captioner import Captioner, load_captioner
+from zerocon.model.checkpoint import read as read_single
+from zerocon.model.clip import Clip, load_clip
+from zerocon.model.families import require_networks
+from zerocon.model.fingerprint import weights_hash
+from zerocon.model.loading import read, reading
 from zerocon.observation import Conditioning, Ids
 from zerocon.settings import Settings
 from zerocon.shapes import Latents, Pixels, require_finite
@@ -262,7 +263,7 @@ class StableDiffusion:
 
     @cached_property
     def _weights(self) -> str | None:
-        return None if self._place is None else fingerprint(self._place)
+        return None if self._place is None else weights_hash(self._place)
 
     @cached_property
     def _encoder(self) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zerocon import captioning, mini, model, world
+from zerocon import mini, model, world
 from zerocon.bench import judges
 from zerocon.image.contact_sheet import sheet
 from zerocon.mini.training import vae
@@ -18,6 +18,7 @@ from zerocon.mini.training.clip import GROUP
 from zerocon.mini.training.painting import paint
 from zerocon.mini.training.pixels import as_pixels, frame
 from zerocon.mini.training.scenes import SIZE
+from zerocon.model.captioner import caption_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -100,7 +101,7 @@ def _judged(panel: judges.Judges, pictures: list[Image], scenes: list[Scene]) ->
 
 
 def _captioned(parts: StableDiffusion, pictures: list[Image], scenes: list[Scene]) -> Shares:
-    heard = [hear(captioning.caption(picture, parts)) for picture in pictures]
+    heard = [hear(caption_image(picture, parts)) for picture in pictures]
     truths = [world.truth(scene) for scene in scenes]
     return {
         name: float(np.mean([h[name] == t[name] for h, t in zip(heard, truths, strict=True)]))

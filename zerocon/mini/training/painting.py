@@ -10,7 +10,7 @@ from PIL.Image import Image
 
 from zerocon.image.transforms import unfit
 from zerocon.mini.training.pixels import frame
-from zerocon.model.kinds import NOISE
+from zerocon.model.families import NOISE
 from zerocon.model.stable_diffusion import StableDiffusion
 from zerocon.painting import denoise
 

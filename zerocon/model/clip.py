@@ -1,4 +1,4 @@
-"""The captioner (BLIP) and the judge of likeness (CLIP): what looks at pictures."""
+"""CLIP: the similarity of an image and sentences."""
 
 from __future__ import annotations
 
@@ -9,24 +9,9 @@ from typing import Any
 import torch
 from PIL.Image import Image
 
-from zerocon.errors import MissingError, NoModelError
-from zerocon.model.folder import find_part, hush, reading
-from zerocon.settings import DEFAULT_CAPTIONER, DEFAULT_CLIP
-
-
-class Captioner:
-    """BLIP, asked without a prompt and answered greedily: the same picture, the same words."""
-
-    def __init__(self, network: Any, tokenizer: Any, images: Any, device: torch.device) -> None:
-        self.network = network.to(device).eval().requires_grad_(False)
-        self.tokenizer, self.images, self.device = tokenizer, images, device
-
-    @torch.no_grad()
-    def describe(self, pictures: Sequence[Image]) -> list[str]:
-        """One sentence about each of ``pictures``."""
-        pixels = self.images(list(pictures), return_tensors="pt").pixel_values.to(self.device)
-        words = self.network.generate(pixel_values=pixels, max_new_tokens=40, do_sample=False)
-        return [str(each) for each in self.tokenizer.batch_decode(words, skip_special_tokens=True)]
+from zerocon.errors import MissingError
+from zerocon.model.loading import find_part, hush, reading
+from zerocon.settings import DEFAULT_CLIP
 
 
 class Clip:
@@ -47,26 +32,6 @@ class Clip:
             input_ids=words.input_ids, attention_mask=words.attention_mask, pixel_values=pixels
         )
         return (seen.text_embeds @ seen.image_embeds.T).squeeze(-1).tolist()  # type: ignore[no-any-return]
-
-
-def load_captioner(beside: Path, name: str | None, device: torch.device) -> Captioner:
-    """The captioner lying with the weights, or ``name``, or the default one of the paper."""
-    from transformers import AutoTokenizer, BlipForConditionalGeneration
-    from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
-
-    hush()
-    own = beside / "captioner"
-    try:
-        folder = own if own.is_dir() and name is None else find_part(name or DEFAULT_CAPTIONER)
-    except MissingError as error:
-        raise NoModelError(f"{error}, or describe the picture yourself: --caption") from None
-    with reading(str(folder)):
-        return Captioner(
-            BlipForConditionalGeneration.from_pretrained(folder),
-            AutoTokenizer.from_pretrained(folder),
-            BlipImageProcessorPil.from_pretrained(folder),
-            device,
-        )
 
 
 def load_clip(beside: Path, name: str | None, device: torch.device) -> Clip | None:

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 
 from zerocon.errors import ModelKindError, NoModelError, PickleRefusedError, ZeroconError, classify
-from zerocon.model.kinds import require_pipeline, require_scheduler
+from zerocon.model.families import require_pipeline, require_scheduler
 
 NETWORKS = ("unet", "vae", "text_encoder")
 PARTS = (*NETWORKS, "tokenizer", "scheduler")

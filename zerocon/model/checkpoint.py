@@ -19,8 +19,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from zerocon.errors import CommandError, MissingError, ModelKindError, NoModelError
-from zerocon.model.folder import find_part, hush, reading
-from zerocon.model.kinds import NOISE, UNDERSTOOD
+from zerocon.model.families import NOISE, UNDERSTOOD
+from zerocon.model.loading import find_part, hush, reading
 from zerocon.settings import DEFAULT_CLIP
 
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model."

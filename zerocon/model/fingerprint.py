@@ -17,10 +17,10 @@ from zerocon.storage.atomic import writing
 CACHE = "weights.json"  # {file: [size, time of its last change, hash]}
 
 
-def fingerprint(place: Path) -> str:
+def weights_hash(place: Path) -> str:
     """A hash of the weights of a diffusion model: of one file, or of a folder's names and files.
 
-    Gigabytes take seconds to read, so hashes are remembered in ``folder()`` until a file's size or
+    Gigabytes take seconds to read, so hashes are remembered in ``cache_folder()`` until a file's size or
     time changes. Where nothing can be remembered they are taken again.
     """
     if place.is_file():
@@ -39,7 +39,7 @@ def fingerprint(place: Path) -> str:
     return whole.hexdigest()
 
 
-def folder() -> Path:
+def cache_folder() -> Path:
     """Where zerocon keeps what it can make again: ``ZEROCON_CACHE``, or the system's own place."""
     if own := os.environ.get("ZEROCON_CACHE"):
         return Path(own).expanduser()
@@ -64,7 +64,7 @@ def _entry(file: Path, known: Mapping[str, Any]) -> list[Any]:
 
 def _remembered() -> dict[str, Any]:
     try:
-        known = json.loads((folder() / CACHE).read_text(encoding="utf-8"))
+        known = json.loads((cache_folder() / CACHE).read_text(encoding="utf-8"))
     except (OSError, ValueError, RuntimeError):  # not there yet, or spoilt: take the hashes again
         return {}
     return known if isinstance(known, dict) else {}
@@ -73,6 +73,6 @@ def _remembered() -> dict[str, Any]:
 def _remember(known: Mapping[str, Any]) -> None:
     # a disk that is full or read-only, or nobody's home, costs time and no more
     with suppress(OSError, RuntimeError):
-        folder().mkdir(parents=True, exist_ok=True)
-        with writing(folder() / CACHE, overwrite=True) as temporary:
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        with writing(cache_folder() / CACHE, overwrite=True) as temporary:
             temporary.write_text(json.dumps(known, indent=1, sort_keys=True), encoding="utf-8")
