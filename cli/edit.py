@@ -37,7 +37,7 @@ def command(image: Path, **values: Any) -> None:
     directions = [(zerocon.Direction.load(file), weight) for file, weight in files]
     wish = f"{wish} {words_of(each for each, _ in directions)}"
     wanted = outputs.Outputs.of(image, photograph, wish, values)
-    if values["inversion"] and (options.typed("steps") or options.typed("scheme")):
+    if values["inversion"] and (options.typed("steps") or options.typed("inverter")):
         raise click.UsageError("the inversion has its own steps and scheme; leave both out")
     given, cache = options.given(values), options.cache(values, wanted.warn)
     kept = zerocon.Inversion.load(values["inversion"]) if values["inversion"] else None

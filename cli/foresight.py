@@ -31,19 +31,17 @@ def foresee(
     **wish: Any,
 ) -> None:
     """Say how the wish is understood and what it would cost; compute nothing, write nothing."""
-    from zerocon import library
+    from zerocon import api, request
     from zerocon.forecast import foretell
 
     origin = "given"
     if inversion is not None:
-        caption, settings = library.resume(inversion, picture, model, caption, settings)
-    understood = library.understand(picture, model, caption=caption, settings=settings, **wish)
+        caption, settings = api.resume(inversion, picture, model, caption, settings)
+    understood = request.understand(picture, model, caption=caption, settings=settings, **wish)
     report.announce(options.hushed(), understood)
     if inversion is None:
         captions = [understood.wording.caption]
-        inversion = library.find_together(
-            [picture], model, captions, settings=settings, cache=cache
-        )
+        inversion = api.find_together([picture], model, captions, settings=settings, cache=cache)
         origin = "made" if inversion is None else "found"
     watched = inversion.watches if inversion else ()
     known = inversion is not None

@@ -22,7 +22,7 @@ from .bar import progress
 @options.form
 @options.talk
 @options.steps
-@options.scheme
+@options.inverter
 @options.seed
 @options.weights
 def command(image: Path, output: Path | None, **values: Any) -> None:
@@ -44,7 +44,7 @@ def command(image: Path, output: Path | None, **values: Any) -> None:
     given, cache = options.given(values), options.cache(values, lambda said: report.warn([said]))
 
     import zerocon
-    from zerocon.evaluations import counting
+    from zerocon.nfe import counting
 
     model = options.load(values)
     settings = model.settings.overlay({**given, "remember": False})

@@ -8,7 +8,7 @@ import click
 
 from . import options, report
 
-FAMILIES = ("scheme", "guidance")
+FAMILIES = ("inverter", "guidance")
 
 
 @click.command("methods")

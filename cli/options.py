@@ -125,7 +125,7 @@ def checked(named: dict[str, Any]) -> dict[str, Any]:
         named = {**named, "guidance": ()}
     Settings().overlay(named)
     methods = [("guidance", text) for text in named.get("guidance", ())]
-    methods += [("scheme", named["scheme"])] if "scheme" in named else []
+    methods += [("inverter", named["inverter"])] if "inverter" in named else []
     if methods:
         from zerocon.registry import available, parse  # needs torch, hence last
 
@@ -345,10 +345,10 @@ strength = click.option(
 
 seed = click.option("--seed", type=int, help=f"Of all chance there is. {_default('seed')}")
 
-scheme = click.option(
-    "--scheme",
+inverter = click.option(
+    "--inverter",
     metavar="NAME:KEY=VALUE,...",
-    help=f"How the picture is inverted, see `zerocon methods`. {_default('scheme')}",
+    help=f"How the picture is inverted, see `zerocon methods`. {_default('inverter')}",
 )
 
 guidance = click.option(
@@ -393,7 +393,7 @@ manner = together(
     preset,
     recipe,
     steps,
-    scheme,
+    inverter,
     click.option(
         "--scale",
         type=scale,

@@ -12,9 +12,9 @@ import click
 
 if TYPE_CHECKING:
     from zerocon import Settings, Understanding
-    from zerocon.evaluations import Evaluations
     from zerocon.forecast import Forecast
     from zerocon.image.compare import Comparison
+    from zerocon.nfe import Evaluations
 
 
 def announce(quiet: bool, understanding: Understanding) -> None:

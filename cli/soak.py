@@ -25,14 +25,14 @@ def command(edits: int, plot: Path | None, form: str, overwrite: bool) -> None:
     Three drawn scenes, two wishes, ever new seeds and two steps with the embedded model on a CPU,
     the cache on and off by turns; memory is the process's resident set.
     """
-    from zerocon import library, plots
+    from zerocon import api, plots
     from zerocon.bench import soak
     from zerocon.image.saving import check_output, save_picture
 
     if plot:
         check_output(plot, overwrite=overwrite)
         plots.require()
-    model: Any = library.load("mini", device="cpu")
+    model: Any = api.load("mini", device="cpu")
     laps: list[soak.Lap] = []
     with tempfile.TemporaryDirectory() as folder, progress("Editing", options.hushed()) as tick:
         for lap in soak.repeat(model, Path(folder), edits):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from zerocon.conditioning import Conditioning
 from zerocon.diffusion import Schedule
-from zerocon.evaluations import count
-from zerocon.observation import Conditioning
+from zerocon.nfe import count
 
 SPREAD = 0.5  # standard deviation of the pictures around their mean
 

@@ -186,7 +186,7 @@ def test_directions_and_inversions_go_where_they_belong(run: Run, loaded: list[s
     picture = Photograph.read("sources/cat.png").picture
     night = zerocon.Direction.of_words(model, "by day", "at night")
     hen = zerocon.Direction.of_words(model, "cat", "hen")
-    kept = zerocon.invert(picture, model, settings=replace(BRIEF, seed=9, scheme="virtual"))
+    kept = zerocon.invert(picture, model, settings=replace(BRIEF, seed=9, inverter="virtual"))
     for name, made in {"night": night, "hen": hen, "kept": kept}.items():
         made.save(f"{name}.safetensors")  # type: ignore[attr-defined]
     save("sources/cat.png", "edits/e.png", model, directions=[(night, 0.5)], inversion=kept)

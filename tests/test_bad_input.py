@@ -99,8 +99,8 @@ COMMANDS = [
     ("no such option of a guidance", f"{ASK} --guidance contrastive:wieght=1", 2, "ZC-E013"),
     ("no value of its option", f"{ASK} --guidance contrastive:patches=few", 2, "ZC-E013"),
     ("an option out of range", f"{ASK} --guidance contrastive:temperature=0", 2, "ZC-E013"),
-    ("no such scheme", f"{ASK} --scheme euler", 2, "ZC-E013"),
-    ("rounds of a scheme", f"{ASK} --scheme picard:rounds=0", 2, "ZC-E013"),
+    ("no such scheme", f"{ASK} --inverter euler", 2, "ZC-E013"),
+    ("rounds of a scheme", f"{ASK} --inverter fixed-point:rounds=0", 2, "ZC-E013"),
 ]
 
 OUTPUTS = [
@@ -198,7 +198,7 @@ CONFIGURATIONS = [
     ("a preset that is none", "[presets]\na = 1", {}, "ZC-E011"),
     ("no number", 'steps = "many"', {}, "ZC-E011"),
     ("a number out of range", "looks = 3", {}, "ZC-E012"),
-    ("a method nobody knows", 'scheme = "euler"', {}, "ZC-E013"),
+    ("a method nobody knows", 'inverter = "euler"', {}, "ZC-E013"),
     ("no number in the environment", "", {"ZEROCON_STEPS": "many"}, "ZC-E011"),
     ("no choice in the environment", "", {"ZEROCON_HALF": "neither"}, "ZC-E011"),
     ("no preset in the environment", "", {"ZEROCON_PRESET": "rough"}, "ZC-E010"),

@@ -176,7 +176,7 @@ def test_a_manifest_says_more_of_some(run: Run, file: str, text: str) -> None:
         ("picture,to\n,dog\n", "a.csv, row 1 names no picture"),
         ("picture,colour\none.png,red\n", 'a.csv, row 1: no column "colour"; there are: picture,'),
         ("picture,to,seed\none.png,dog,x\n", "a.csv, row 1: 'x' is not a valid integer"),
-        ("picture,to,scheme\none.png,dog,no\n", "a.csv, row 1: "),
+        ("picture,to,inverter\none.png,dog,no\n", "a.csv, row 1: "),
         ("picture,to\none.png,dog,red\n", "a.csv, row 1 has more cells than columns"),
     ],
 )

@@ -7,7 +7,7 @@ import torch
 from zerocon.bench import cases
 from zerocon.bench.peers import Pix2PixZero
 from zerocon.bench.sources import Asked, Batch, Source
-from zerocon.evaluations import BACKWARD
+from zerocon.nfe import BACKWARD
 from zerocon.settings import Settings
 
 ASKED = Asked(Settings(scale=(4.0, 2.0)))

@@ -9,7 +9,7 @@ import tiny
 from click.testing import CliRunner
 from PIL import Image
 
-from zerocon import library
+from zerocon import api
 from zerocon.bench import soak
 from zerocon.cli import main
 
@@ -46,7 +46,7 @@ def test_a_leak_is_told_from_noise():
 
 
 def test_at_the_front_door(monkeypatch, tmp_path):
-    monkeypatch.setattr(library, "load", lambda *_, **__: tiny.model())
+    monkeypatch.setattr(api, "load", lambda *_, **__: tiny.model())
     plot: Path = tmp_path / "memory.png"
     command = ["bench", "soak", "--edits", "3", "--format", "json", "--plot", str(plot)]
     done = CliRunner().invoke(main, command)

@@ -11,9 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from zerocon.bench import speed
 from zerocon.bench.shapes import first_generation
 from zerocon.cli import main
-from zerocon.evaluations import BACKWARD
+from zerocon.conditioning import Conditioning
 from zerocon.forecast import foretell, operations
-from zerocon.observation import Conditioning
+from zerocon.nfe import BACKWARD
 from zerocon.settings import FAST
 
 

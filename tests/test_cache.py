@@ -22,14 +22,15 @@ from safetensors.torch import save_file
 from test_memory import Short
 
 import zerocon
+from zerocon.api import edit_together
 from zerocon.cache import Cache, key_of, size_of
 from zerocon.cli import main
 from zerocon.diffusion import Schedule
-from zerocon.inversion import Inversion
-from zerocon.library import edit_together, understand
 from zerocon.model import Model
+from zerocon.request import understand
 from zerocon.settings import Settings
 from zerocon.storage.hashing import image_hash
+from zerocon.trajectory import Inversion
 
 SETTINGS = Settings(steps=4, scale=3.0)
 PICTURE = gradient(48, 64)
@@ -89,10 +90,10 @@ def test_the_second_edit_of_a_picture_does_none_of_the_sources_work(model, cache
     assert again.inversion.recipe == plain.inversion.recipe
 
 
-@pytest.mark.parametrize("scheme", ["ddim:rounds=2", "picard", "virtual"])
+@pytest.mark.parametrize("inverter", ["ddim:rounds=2", "fixed-point", "virtual"])
 @pytest.mark.parametrize("remember", [True, False])
-def test_it_does_so_with_every_scheme_and_when_it_looks_again(model, cache, scheme, remember):
-    asked = of(scheme=scheme, remember=remember)
+def test_it_does_so_with_every_scheme_and_when_it_looks_again(model, cache, inverter, remember):
+    asked = of(inverter=inverter, remember=remember)
     first, again = (edit(model, cache, **asked) for _ in range(2))
     assert again.origin == "found" and again.picture.tobytes() == first.picture.tobytes()
     cost = zerocon.invert(PICTURE, model, caption="a cat", **asked)
@@ -178,10 +179,10 @@ def test_whatever_an_inversion_depends_on_is_in_its_key(model, weights, tmp_path
         key(caption="a dog"),
         key(together=2),
         key(steps=5),
-        key(scheme="picard"),
-        key(scheme="picard:rounds=2"),
-        key(scheme="virtual"),
-        key(scheme="virtual", seed=1),
+        key(inverter="fixed-point"),
+        key(inverter="fixed-point:rounds=2"),
+        key(inverter="virtual"),
+        key(inverter="virtual", seed=1),
         key(remember=False),
         key(guidance=["contrastive"]),
         key(load(other)),
@@ -192,7 +193,7 @@ def test_whatever_an_inversion_depends_on_is_in_its_key(model, weights, tmp_path
     ]
     assert len(set(keys)) == len(keys)
     assert key(load()) == key() == key(seed=1) == key(scale=7.0, strength=2.0)
-    assert key(scheme="picard:rounds=1") == key(scheme="picard")
+    assert key(inverter="fixed-point:rounds=1") == key(inverter="fixed-point")
 
 
 def test_a_model_without_files_is_never_cached(cache):
@@ -332,7 +333,7 @@ from pathlib import Path
 import torch
 from zerocon.cache import Cache
 from zerocon.diffusion import Schedule
-from zerocon.inversion import Inversion
+from zerocon.trajectory import Inversion
 said, path = [], torch.randn(2, 1, 1, 1, 250)
 made = Inversion(path, path.clone(), Schedule((0, 1), (1.0, 0.5)), ("",), ("",), "toy", {})
 cache = Cache(Path(sys.argv[1]), limit=10_000, warn=said.append)

@@ -23,17 +23,18 @@ from conftest import gradient
 from PIL import Image
 
 import zerocon
+from zerocon.api import Edit
 from zerocon.cli import COMMANDS, bar, main
 from zerocon.diffusion import Schedule
-from zerocon.evaluations import Evaluations
 from zerocon.guidance import GUIDANCE
 from zerocon.image import naming
 from zerocon.image.photo import Photograph
-from zerocon.inversion import Inversion
-from zerocon.library import Edit, Understanding
+from zerocon.inversion import INVERTERS
+from zerocon.nfe import Evaluations
 from zerocon.prompt import Change, Wording
-from zerocon.scheme import SCHEME
+from zerocon.request import Understanding
 from zerocon.settings import FAST, Settings
+from zerocon.trajectory import Inversion
 
 Run = Callable[..., Result]
 
@@ -371,7 +372,7 @@ def test_json_holds_everything(run: Run, library: Library, picture_file: Path) -
         "model": "toy",
         "settings": {
             "steps": 7,
-            "scheme": "ddim",
+            "inverter": "ddim",
             "scale": 2.0,
             "strength": 1.0,
             "guidance": ["cross-attention", "contrastive"],
@@ -411,7 +412,7 @@ def test_without_clip_there_are_no_similarities(
         (["--scale", "0", "--seed", "0"], {"scale": 0.0, "seed": 0}),
         (["--guidance", "none"], {"guidance": ()}),
         (["--scale", "7..2.5", "--looks", "1"], {"scale": (7.0, 2.5), "looks": 1}),
-        (["--scheme", "picard:rounds=2"], {"scheme": "picard:rounds=2"}),
+        (["--inverter", "fixed-point:rounds=2"], {"inverter": "fixed-point:rounds=2"}),
         (["--plain-ddim", "--half", "source"], {"corrected": False, "half": "source"}),
         (["--positions", "changed", "--balance", "2"], {"positions": "changed", "balance": 2.0}),
         (
@@ -549,7 +550,7 @@ def test_caption(run: Run, library: Library, picture_file: Path, said: str, warn
 def test_methods_lists_every_method_and_its_options(run: Run) -> None:
     table = run("methods").stdout.splitlines()
     assert table[1] == "|---|---|---|---|"
-    known = [("scheme", name) for name in sorted(SCHEME)]
+    known = [("inverter", name) for name in sorted(INVERTERS)]
     known += [("guidance", name) for name in sorted(GUIDANCE)]
     for (family, name), row in zip(known, table[2:], strict=True):
         assert row.startswith(f"| {family} | `{name}` | ")

@@ -7,8 +7,8 @@ from diffusers import DDIMInverseScheduler, DDIMScheduler
 from gaussian import GaussianWorld
 
 from zerocon.diffusion import Schedule, coefficients, move
+from zerocon.inversion import DDIM
 from zerocon.observation import Look
-from zerocon.scheme import DDIM
 
 STABLE_DIFFUSION = {
     "beta_start": 0.00085,

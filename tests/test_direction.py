@@ -8,10 +8,10 @@ from conftest import gradient
 from safetensors.torch import save_file
 
 import zerocon
-from zerocon import library
+from zerocon import api
 from zerocon.direction import Direction, between, mean_tokens, weight
-from zerocon.inversion import Inversion
 from zerocon.prompt.sentence_bank import about, read
+from zerocon.trajectory import Inversion
 
 CATS, DOGS = ["a cat", "a cat in a box", "my cat"], ["a dog", "the dog"]
 
@@ -230,7 +230,7 @@ def test_an_edit_along_a_direction_is_the_edit_by_its_words(model, picture):
 
 
 def test_directions_add_to_each_other_and_to_words(model, picture):
-    understand = partial(library.understand, picture, model)
+    understand = partial(api.understand, picture, model)
     dog, night = (Direction.of_words(model, *w) for w in (("cat", "dog"), ("by day", "at night")))
     both = understand(directions=[(dog, 0.5), (night, -2.0)])
     assert torch.allclose(both.direction, 0.5 * dog.tokens - 2 * night.tokens, atol=1e-6)

@@ -8,12 +8,12 @@ from gaussian import GaussianWorld
 
 from zerocon.diffusion import coefficients, move
 from zerocon.editing import Plan, Walk, capped, edit, steadied
-from zerocon.evaluations import BACKWARD, counting
 from zerocon.guidance import Contrastive, CrossAttention
-from zerocon.inversion import Inversion, recollect
+from zerocon.inversion import DDIM
+from zerocon.nfe import BACKWARD, counting
 from zerocon.observation import Look
-from zerocon.scheme import DDIM
 from zerocon.settings import Settings
+from zerocon.trajectory import Inversion, recollect
 
 BOTH = (CrossAttention(0.1), Contrastive(5.0))
 

@@ -16,9 +16,9 @@ from PIL import Image
 import zerocon
 from zerocon import explanation, plots
 from zerocon.editing import Step
-from zerocon.evaluations import Evaluations
 from zerocon.explanation import Attention, Explanation, Moment
 from zerocon.image.transforms import fit
+from zerocon.nfe import Evaluations
 from zerocon.observation import Observation
 
 

@@ -12,12 +12,12 @@ import torch
 
 import zerocon
 from zerocon.editing import Plan, edit
-from zerocon.evaluations import counting
 from zerocon.guidance import Contrastive, CrossAttention
-from zerocon.inversion import Inversion
+from zerocon.inversion import DDIM
 from zerocon.model.attention import CROSS
+from zerocon.nfe import counting
 from zerocon.observation import Look
-from zerocon.scheme import DDIM
+from zerocon.trajectory import Inversion
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +57,10 @@ def test_every_picture_of_a_batch_gets_its_own_edit(model):
     assert not torch.allclose(last.latents[0], last.latents[1], atol=1e-3)
 
 
-@pytest.mark.parametrize("scheme", ["ddim", "ddim:rounds=2", "picard", "virtual"])
-def test_an_inversion_repeats_whatever_chance_has_done_before(model, picture, scheme):
+@pytest.mark.parametrize("inverter", ["ddim", "ddim:rounds=2", "fixed-point", "virtual"])
+def test_an_inversion_repeats_whatever_chance_has_done_before(model, picture, inverter):
     """There, the VAE's posterior is sampled and shifts come from a global generator."""
-    settings = replace(model.settings, scheme=scheme)
+    settings = replace(model.settings, inverter=inverter)
     first = zerocon.invert(picture, model, settings=settings)
     torch.manual_seed(1234)
     np.random.seed(1234)

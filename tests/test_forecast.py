@@ -13,8 +13,8 @@ from conftest import gradient
 
 import zerocon
 from zerocon.cli import main
-from zerocon.evaluations import Evaluations
 from zerocon.forecast import evaluations, foretell, highest
+from zerocon.nfe import Evaluations
 from zerocon.settings import FAST, Settings
 
 WAYS: list[dict[str, Any]] = [
@@ -24,8 +24,8 @@ WAYS: list[dict[str, Any]] = [
     {"remember": False},
     {"half": "both", "balance": 1.0},
     {"guidance": (), "corrected": False},
-    {"scheme": "picard:rounds=2"},
-    {"scheme": "virtual", "guidance": ("contrastive",), "remember": False},
+    {"inverter": "fixed-point:rounds=2"},
+    {"inverter": "virtual", "guidance": ("contrastive",), "remember": False},
 ]
 
 

@@ -1,15 +1,14 @@
-from dataclasses import replace
-
 import pytest
 import tiny
 import torch
-from safetensors.torch import save_file
+from gaussian import GaussianWorld
 
-from zerocon.evaluations import counting
-from zerocon.inversion import Inversion
-from zerocon.model.attention import CROSS, DECODER_SELF
+from zerocon.diffusion import move
+from zerocon.editing import Plan, edit
+from zerocon.inversion import DDIM, INVERTERS, FixedPoint, Virtual, autocorrelation, divergence
+from zerocon.nfe import counting
 from zerocon.observation import Look
-from zerocon.scheme import DDIM
+from zerocon.trajectory import Inversion
 
 
 @pytest.fixture(scope="module")
@@ -17,96 +16,114 @@ def model():
     return tiny.model()
 
 
-@pytest.fixture(scope="module")
-def inversion(model):
-    c, schedule = model.embed(["a cat"]), model.schedule(5)
-    path = DDIM()(Look(model, c, {CROSS}), torch.randn(1, 4, 8, 6), schedule)
-    return Inversion.along(
-        path,
-        schedule=schedule,
-        captions=("a cat",),
-        model="tiny",
-        pictures=("abc",),
-        recipe={"scheme": "ddim"},
-        watches=frozenset({CROSS}),
-    )
+def invert(model, x, c, inverter, steps=5, seeds=None):
+    schedule = model.schedule(steps)
+    path = inverter(Look(model, c), x, schedule, seeds or tuple(range(len(x))))
+    return Inversion.along(path, schedule=schedule, captions=("",), model="t", recipe={})
 
 
-def test_a_path_has_a_place_and_an_eps_at_every_level(inversion):
-    assert inversion.latents.shape == inversion.eps.shape == (6, 1, 4, 8, 6)
-    assert not inversion.seen[0].maps and len(inversion.seen[5].maps) > 0
-    assert not any(seen.x.requires_grad for seen in inversion.seen)
+EACH = [DDIM(), DDIM(rounds=2), FixedPoint(), FixedPoint(rounds=3), Virtual()]
 
 
-def test_inverting_takes_one_evaluation_a_level(model):
+@pytest.mark.parametrize("inverter", EACH)
+def test_beside_any_path_asking_for_nothing_changes_nothing(model, inverter):
+    x, c = torch.randn(2, 4, 8, 6), model.embed(["a cat", "the red bus"])
+    inversion = invert(model, x, c, inverter)
+    assert len(inversion.latents) == 6 and torch.equal(inversion.latents[0], x)
+    *_, last = edit(model, inversion, c, c, Plan(5.0, remember=False))
+    assert torch.equal(last.latents, x)
+
+
+@pytest.mark.parametrize("inverter", EACH)
+def test_what_is_remembered_of_a_level_is_what_the_network_says_there(model, inverter):
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    inversion = invert(model, x, c, inverter)
+    for level in range(1, 6):
+        with torch.no_grad():
+            eps = model.eps(inversion.latents[level], inversion.schedule.times[level], c)
+        assert torch.equal(eps, inversion.eps[level])
+
+
+@pytest.mark.parametrize("inverter", EACH)
+def test_a_batch_is_its_pictures(model, inverter):
+    x, c = torch.randn(2, 4, 8, 8), model.embed(["a cat", "the bus"])
+    both = invert(model, x, c, inverter, seeds=(3, 4))
+    second = invert(model, x[1:], model.embed(["the bus"]), inverter, seeds=(4,))
+    assert torch.allclose(both.latents[:, 1:], second.latents, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("inverter", "forwards"),
+    [
+        (DDIM(), 6),
+        (DDIM(rounds=5), 6),
+        (FixedPoint(), 11),
+        (FixedPoint(rounds=3), 21),
+        (Virtual(), 6),
+    ],
+)
+def test_what_a_scheme_costs(model, inverter, forwards):
     with counting() as spent:
-        look = Look(model, model.embed(["x"]))
-        list(DDIM()(look, torch.randn(1, 4, 8, 8), model.schedule(7)))
-    assert (spent.forwards, spent.backwards) == (8, 0)
+        invert(model, torch.randn(1, 4, 8, 8), model.embed(["a cat"]), inverter)
+    assert (spent.forwards, spent.backwards) == (forwards, 0)
 
 
-def test_a_saved_inversion_comes_back_with_its_recipe_but_without_maps(inversion, tmp_path):
-    path = tmp_path / "cat.safetensors"
-    inversion.save(path)
-    back = Inversion.load(path)
-    assert torch.equal(back.latents, inversion.latents) and torch.equal(back.eps, inversion.eps)
-    bare = replace(inversion, latents=back.latents, eps=back.eps, seen=(), watches=frozenset())
-    assert (back.schedule, back.captions, back.recipe) == (
-        bare.schedule,
-        bare.captions,
-        bare.recipe,
-    )
-    assert back.seen == ()
+def test_more_rounds_of_picard_come_closer_to_the_inverse_of_ddim():
+    world = GaussianWorld()
+    c, x = world.say(0.3, -0.2), torch.randn(1, 2, 4, 4, dtype=torch.float64)
+
+    def error(inverter):
+        inversion = invert(world, x, c, inverter, steps=10)
+        back, (times, alphas) = inversion.latents[-1], _walk(inversion)
+        for level in range(10, 0, -1):
+            eps = world.eps(back, times[level], c)
+            back = move(back, eps, alphas[level], alphas[level - 1])
+        return float((back - x).norm())
+
+    errors = [error(inverter) for inverter in (DDIM(), FixedPoint(1), FixedPoint(2), FixedPoint(6))]
+    assert errors == sorted(errors, reverse=True) and errors[-1] < 0.1 * errors[1]
 
 
-def test_rows_are_taken_apart_and_put_together(model):
-    watches, schedule = frozenset({CROSS, DECODER_SELF}), model.schedule(3)
-    c = model.embed(["a cat", "a bus in town", "a dog"])
-    path = DDIM()(Look(model, c, watches), torch.randn(3, 4, 8, 6), schedule)
-    said = {"captions": ("a", "b", "c"), "pictures": ("x", "y", "z"), "recipe": {"seed": "0"}}
-    whole = Inversion.along(path, schedule=schedule, model="tiny", watches=watches, **said)
-    parts = [whole.rows(slice(i, i + 1)) for i in range(3)]
-    again = Inversion.together(parts)
-    assert torch.equal(again.latents, whole.latents) and torch.equal(again.eps, whole.eps)
-    assert (again.captions, again.pictures) == (whole.captions, whole.pictures)
-    assert again.watches == watches and len(again.seen) == 4
-    for ours, theirs in zip(again.seen, whole.seen, strict=True):
-        assert ours.ids == theirs.ids and list(ours.maps) == list(theirs.maps)
-        assert all(torch.equal(ours.maps[name], theirs.maps[name]) for name in ours.maps)
-        pairs = [(ours.features[name], theirs.features[name]) for name in theirs.features]
-        assert all(torch.equal(one, other) for one, other in pairs)
-    bare = replace(parts[0], seen=(), watches=frozenset())
-    mixed = Inversion.together([bare, *parts[1:]])
-    assert torch.equal(mixed.latents, whole.latents)
-    assert mixed.seen == () and not mixed.watches, "what only some have seen is looked at again"
+def _walk(inversion):
+    return inversion.schedule.times, inversion.schedule.alphas
 
 
-@pytest.mark.parametrize("other", [{"model": "other"}, {"recipe": {"scheme": "picard"}}, {}])
-def test_what_does_not_belong_together_stays_apart(inversion, other):
-    wide = {"latents": torch.zeros(6, 1, 4, 8, 8)}
-    with pytest.raises(ValueError, match="stay apart"):
-        Inversion.together([inversion, replace(inversion, **(other or wide))])
+def test_the_virtual_path_is_the_picture_under_one_noise(model):
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    inversion = invert(model, x, c, Virtual())
+    noises = [
+        (latents - a**0.5 * x) / (1 - a) ** 0.5
+        for latents, a in zip(inversion.latents[1:], inversion.schedule.alphas[1:], strict=True)
+    ]
+    assert all(torch.allclose(noise, noises[0], atol=1e-4) for noise in noises)
+    again = invert(model, x, c, Virtual(), seeds=(1,))
+    assert not torch.allclose(again.latents[-1], inversion.latents[-1])
 
 
-def test_nothing_is_overwritten_unasked(inversion, tmp_path):
-    path = tmp_path / "cat.safetensors"
-    inversion.save(path)
-    with pytest.raises(FileExistsError):
-        inversion.save(path)
-    inversion.save(path, overwrite=True)
+def test_regularisation_finds_order_in_noise_and_takes_some_away():
+    white = torch.randn(1, 4, 32, 32)
+    blurred = torch.nn.functional.avg_pool2d(white, 3, 1, 1) * 3
+    assert autocorrelation(blurred, "k") > 10 * autocorrelation(white, "k")
+    assert divergence(2 * white) > divergence(white)
+    regular = DDIM(rounds=5)._regular(blurred, 0, (0,))
+    assert autocorrelation(regular, "other") < autocorrelation(blurred, "other")
+    assert torch.equal(DDIM()._regular(blurred, 0, (0,)), blurred)
 
 
-def test_other_files_are_refused(tmp_path):
-    text = tmp_path / "cat.txt"
-    text.write_text("a cat")
-    foreign = tmp_path / "weights.safetensors"
-    save_file({"latents": torch.zeros(1)}, foreign)
-    for path in (text, foreign, tmp_path / "missing.safetensors", tmp_path):
-        with pytest.raises(ValueError, match=path.name):
-            Inversion.load(path)
+def test_chance_is_the_seeds_and_nobody_elses(model):
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    for inverter in EACH:
+        torch.manual_seed(0)
+        state = torch.get_rng_state()
+        first = invert(model, x, c, inverter)
+        assert torch.equal(torch.get_rng_state(), state)
+        torch.manual_seed(1)
+        assert torch.equal(first.latents, invert(model, x, c, inverter).latents)
 
 
-def test_the_same_inversion_is_the_same_bytes(inversion, tmp_path):
-    for name in "abcdef":
-        inversion.save(tmp_path / name)
-    assert len({(tmp_path / name).read_bytes() for name in "abcdef"}) == 1
+def test_schemes_refuse_nonsense():
+    with pytest.raises(ValueError, match="rounds"):
+        DDIM(rounds=-1)
+    with pytest.raises(ValueError, match="rounds"):
+        FixedPoint(rounds=0)
+    assert all(inverter.__doc__ for inverter in INVERTERS.values())

@@ -16,13 +16,14 @@ from safetensors.torch import load_file
 
 from zerocon import model as door
 from zerocon.cli import main
+from zerocon.conditioning import Conditioning
 from zerocon.editing import Plan, edit
 from zerocon.guidance import GUIDANCE
 from zerocon.image.photo import Photograph
-from zerocon.inversion import Inversion
+from zerocon.inversion import DDIM
 from zerocon.model.stable_diffusion import StableDiffusion
-from zerocon.observation import Conditioning, Look
-from zerocon.scheme import DDIM
+from zerocon.observation import Look
+from zerocon.trajectory import Inversion
 
 TRAILING = {"timestep_spacing": "trailing"}
 KINDS = {

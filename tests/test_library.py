@@ -7,8 +7,8 @@ import torch
 from conftest import gradient
 
 import zerocon
-from zerocon import library
-from zerocon.evaluations import counting
+from zerocon import api
+from zerocon.nfe import counting
 from zerocon.settings import Settings
 
 
@@ -108,7 +108,7 @@ def test_what_was_understood_is_told_before_time_is_spent(model, picture):
 @pytest.mark.parametrize("sentences", ["bank", "caption", "mean"])
 def test_directions_from_the_bank_the_caption_or_both(model, picture, sentences):
     settings = replace(model.settings, sentences=sentences)
-    understood = library.understand(picture, model, to="dog", settings=settings)
+    understood = api.understand(picture, model, to="dog", settings=settings)
     caption = model.embed(["a dog on a bench"]).tokens - model.embed(["a cat on a bench"]).tokens
     assert torch.allclose(understood.direction, caption, atol=1e-6) == (sentences == "caption")
 
@@ -124,11 +124,11 @@ def test_a_wish_for_nothing_is_refused(model, picture):
 
 
 def test_a_weak_direction_is_warned_of(model, picture, monkeypatch):
-    monkeypatch.setattr(library, "WEAK", 1e9)
-    understood = library.understand(picture, model, to="dog", settings=Settings(steps=4))
+    monkeypatch.setattr(api, "WEAK", 1e9)
+    understood = api.understand(picture, model, to="dog", settings=Settings(steps=4))
     assert any("weak" in warning for warning in understood.warnings)
 
 
 def test_fingerprints_are_of_pixels_and_size():
-    assert library.fingerprint(gradient(20, 30)) == library.fingerprint(gradient(20, 30))
-    assert library.fingerprint(gradient(20, 30)) != library.fingerprint(gradient(30, 20))
+    assert api.fingerprint(gradient(20, 30)) == api.fingerprint(gradient(20, 30))
+    assert api.fingerprint(gradient(20, 30)) != api.fingerprint(gradient(30, 20))

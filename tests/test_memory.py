@@ -9,10 +9,10 @@ from click.testing import CliRunner
 from conftest import gradient
 
 import zerocon
+from zerocon.api import within
 from zerocon.cli import main
 from zerocon.errors import OutOfMemoryError, classify
 from zerocon.image.transforms import fit
-from zerocon.memory import within
 from zerocon.model import attention
 from zerocon.settings import Settings
 

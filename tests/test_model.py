@@ -6,10 +6,10 @@ import torch
 from conftest import gradient
 
 from zerocon import model as door
+from zerocon.conditioning import Conditioning
 from zerocon.errors import MissingError
-from zerocon.evaluations import counting
 from zerocon.model.loading import find
-from zerocon.observation import Conditioning
+from zerocon.nfe import counting
 
 
 @pytest.fixture(scope="module")

@@ -242,7 +242,7 @@ def test_directions_and_inversions_are_needed_again(run: Run, weights: Path) -> 
         zerocon.Direction.of_words(model, *words).save(f"{name}.safetensors")
     caption = ["--caption", "a cat on a bench"]
     for name, seed in {"kept": 0, "other": 1}.items():
-        ask = ["invert", "cat.png", *MODEL[:4], *caption, "--seed", seed, "--scheme", "virtual"]
+        ask = ["invert", "cat.png", *MODEL[:4], *caption, "--seed", seed, "--inverter", "virtual"]
         assert run(*ask, "-o", f"{name}.safetensors").exit_code == 0
     given = ["--direction", "dog.safetensors:0.5", "--inversion", "kept.safetensors"]
     done = run("edit", "cat.png", *MODEL[:2], *MODEL[4:], *given, "-o", "dog.png")

@@ -20,7 +20,7 @@ def test_overlay_replaces_what_is_given_and_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"step": 3}, "no setting 'step'; there are: steps, scheme, scale"),
+        ({"step": 3}, "no setting 'step'; there are: steps, inverter, scale"),
         ({"steps": 0}, "steps must be a whole number from 1, not 0"),
         ({"steps": True}, "steps must be"),
         ({"steps": 2.0}, "steps must be"),
@@ -40,7 +40,7 @@ def test_overlay_replaces_what_is_given_and_nothing_else() -> None:
         ({"cap": "0.1,style"}, "cap must be"),
         ({"cap": ""}, "cap must be"),
         ({"scale": [7.0]}, "scale must be a number"),
-        ({"scheme": ""}, "scheme must be a name"),
+        ({"inverter": ""}, "inverter must be a name"),
         ({"looks": 3}, "looks must be 1 or 2"),
         ({"half": "left"}, "half must be one of edited, source, both"),
         ({"balance": -1}, "balance must be above zero"),

@@ -13,32 +13,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zerocon.api import Edit, edit, invert, load
     from zerocon.cache import Cache
     from zerocon.direction import Direction
     from zerocon.errors import MissingError
     from zerocon.image.photo import Photograph
-    from zerocon.inversion import Inversion
-    from zerocon.library import Edit, Understanding, edit, invert, load
     from zerocon.model import Model
     from zerocon.recipe import Recipe
+    from zerocon.request import Understanding
     from zerocon.settings import Settings
+    from zerocon.trajectory import Inversion
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Cache": "cache",
     "Direction": "direction",
-    "Edit": "library",
-    "Inversion": "inversion",
+    "Edit": "api",
+    "Inversion": "trajectory",
     "MissingError": "errors",
     "Model": "model",
     "Photograph": "image.photo",
     "Recipe": "recipe",
     "Settings": "settings",
-    "Understanding": "library",
-    "edit": "library",
-    "invert": "library",
-    "load": "library",
+    "Understanding": "request",
+    "edit": "api",
+    "invert": "api",
+    "load": "api",
 }
 
 __all__ = [

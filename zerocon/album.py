@@ -19,8 +19,8 @@ from zerocon.storage.hashing import image_hash
 
 if TYPE_CHECKING:  # recipes are listed without torch
     from zerocon.direction import Direction
-    from zerocon.inversion import Inversion
     from zerocon.model import Model
+    from zerocon.trajectory import Inversion
 
 Sources = Mapping[str, Sequence[Path]]  # files by the hash of their pixels: twins have one
 REFUSALS = (ZeroconError, ValueError)  # what is said of one picture, and stops no other

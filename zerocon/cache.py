@@ -25,12 +25,12 @@ from torch import Tensor
 
 from zerocon.editing import Plan
 from zerocon.errors import ConfigurationError, ForeignFileError, SettingError
-from zerocon.inversion import FORMAT, Inversion
 from zerocon.model.fingerprint import cache_folder
 from zerocon.registry import available, parse
 from zerocon.settings import Settings
 from zerocon.storage.atomic import writing
 from zerocon.storage.versions import package_versions
+from zerocon.trajectory import FORMAT, Inversion
 
 if TYPE_CHECKING:
     from zerocon.model import Model
@@ -217,7 +217,7 @@ def key_of(
     known = model.fingerprint()
     if known is None:
         return None
-    scheme = parse(settings.scheme, available("scheme"), "scheme")
+    inverter = parse(settings.inverter, available("inverter"), "inverter")
     told = {
         "format": FORMAT,
         "versions": package_versions(),
@@ -227,8 +227,8 @@ def key_of(
         "manner": model.manner,
         "size": (model.size, model.multiple),  # with the picture's own: that at which it is seen
         "schedule": asdict(model.schedule(settings.steps)),
-        "scheme": repr(scheme),
-        "seed": settings.seed if getattr(scheme, "chance", True) else None,
+        "inverter": repr(inverter),
+        "seed": settings.seed if getattr(inverter, "chance", True) else None,
         "watches": sorted(Plan.of(settings).watches) if settings.remember else [],
         "picture": picture,
         "caption": caption,

@@ -17,8 +17,8 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from zerocon import __version__, prompt
+from zerocon.conditioning import Conditioning
 from zerocon.errors import ForeignFileError, MismatchError, WishError
-from zerocon.observation import Conditioning
 from zerocon.prompt import Change, vocabulary
 from zerocon.prompt.parser import parse
 from zerocon.prompt.sentence_bank import pairs

@@ -24,13 +24,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from zerocon.conditioning import Conditioning
 from zerocon.diffusion import coefficients
 from zerocon.guidance import REFERENCE_STEPS, Guidance
-from zerocon.inversion import Inversion
-from zerocon.observation import Conditioning, Observation, observe
+from zerocon.observation import Observation, observe
 from zerocon.registry import available, parse
 from zerocon.settings import Settings
 from zerocon.shapes import Latents, require_finite
+from zerocon.trajectory import Inversion
 
 if TYPE_CHECKING:
     from zerocon.model import Model

@@ -68,7 +68,7 @@ class SettingError(Mistake):
 class MethodError(Mistake):
     """There is no such method, or it has no such option.
 
-    Of ``--guidance``, ``--scheme`` or the methods of ``zerocon bench world``: a name, an option
+    Of ``--guidance``, ``--inverter`` or the methods of ``zerocon bench world``: a name, an option
     after the colon, or a value of an option. ``zerocon methods`` lists methods and options with
     their defaults.
     """

@@ -12,16 +12,17 @@ import torch.nn.functional as F
 from PIL.Image import Image
 from torch import Tensor
 
+from zerocon.conditioning import Conditioning
 from zerocon.editing import Step
-from zerocon.evaluations import Evaluations, counting
 from zerocon.guidance import aligned
 from zerocon.image.transforms import Fit, fit
 from zerocon.model.attention import CROSS
-from zerocon.observation import Conditioning, Observation, grid, observe
+from zerocon.nfe import Evaluations, counting
+from zerocon.observation import Observation, grid, observe
 from zerocon.prompt.vocabulary import grammar, words
 
 if TYPE_CHECKING:
-    from zerocon.library import Edit
+    from zerocon.api import Edit
     from zerocon.model import Model
 
 MOMENTS = 4  # looks at the attention, spread over the walk

@@ -19,16 +19,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from zerocon.conditioning import Conditioning
 from zerocon.diffusion import Schedule
 from zerocon.editing import Plan, edit
-from zerocon.evaluations import Evaluations, count, counting
 from zerocon.image.transforms import shrunk
-from zerocon.inversion import Inversion
 from zerocon.model.attention import watch
-from zerocon.observation import Conditioning, Look, Observation
+from zerocon.nfe import Evaluations, count, counting
+from zerocon.observation import Look, Observation
 from zerocon.registry import available, parse
 from zerocon.settings import Settings
 from zerocon.shapes import Latents, Scalar
+from zerocon.trajectory import Inversion
 
 
 @dataclass(frozen=True)
@@ -107,10 +108,10 @@ def evaluations(
     """
     own, silence = Plan.of(settings), cast(Any, _Silence())
     plan = replace(own, guidance=(_Still(),) * len(own.guidance))
-    scheme = parse(settings.scheme, available("scheme"), "scheme")
+    inverter = parse(settings.inverter, available("inverter"), "inverter")
     c, x = Conditioning(torch.zeros(1, 1, 1), ((0,),), ""), torch.zeros(1, 4, 8, 8)
     with counting() as spent:
-        path = scheme(Look(silence, c), x, schedule, (settings.seed,))
+        path = inverter(Look(silence, c), x, schedule, (settings.seed,))
         inversion = Inversion.along(path, schedule=schedule, captions=("",), model="", recipe={})
         if inverted:
             again = own.remember and not own.watches <= frozenset(watched)

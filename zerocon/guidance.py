@@ -22,9 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zerocon.chance import stream
+from zerocon.conditioning import Ids
 from zerocon.model.attention import CROSS, DECODER_SELF, ENCODER_SELF
-from zerocon.observation import Ids, Observation, grid
+from zerocon.observation import Observation, grid
+from zerocon.rng import stream
 from zerocon.shapes import Scalar
 
 CPU = torch.device("cpu")

@@ -1,209 +1,161 @@
-"""From a picture to the noise it would have come from, and everything seen on the way."""
+"""Ways from a picture to noise: the paths that an edit walks beside.
+
+A scheme is a frozen dataclass that can be called as ``inverter(look, x, schedule, seeds)`` and yields
+what the network showed at every level, the picture ``x`` (level 0) first. Exactness comes from the
+difference form, not from here: any path will do, and it matters only how well one can edit beside
+it. One whose path is the same whatever the seeds may say so by ``chance = False``; a cache then
+finds it under any seed.
+
+To add one: a class, a line in ``INVERTERS`` at the foot, a test, a row in the README.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any, ClassVar, Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialize
-from torch import Tensor
+import torch.nn.functional as F
 
-from zerocon.diffusion import Schedule
-from zerocon.errors import ForeignFileError, MismatchError
+from zerocon.diffusion import Schedule, move
 from zerocon.observation import Look, Observation
-from zerocon.shapes import Trajectory, require_finite
-from zerocon.storage.atomic import writing
+from zerocon.rng import stream
+from zerocon.shapes import Latents, Scalar
 
-FORMAT = "zerocon.inversion/2"
+Seeds = tuple[int, ...]  # of the edits, one per picture
+
+COARSEST = 8  # latent rows or columns at which the pyramid of the noise regularisation ends
+
+
+class Inverter(Protocol):
+    """What an inversion asks of a scheme."""
+
+    def __call__(
+        self, look: Look, x: Latents, schedule: Schedule, seeds: Seeds = (0,)
+    ) -> Iterator[Observation]: ...
 
 
 @dataclass(frozen=True)
-class Inversion:
-    """The paths from pictures to noise: slow to find, and good for any number of edits.
+class DDIM:
+    """Epsilon at (x_s, s): each evaluation stands where the edit will need the source again.
 
-    ``latents[i]`` and ``eps[i]`` stand at level ``i`` of ``schedule``, one row per picture; level 0
-    is the picture. ``captions`` and ``pictures`` (hashes) say whose the rows are, ``recipe`` what
-    made them (scheme, seed, version). ``seen``, what the network showed at each level, is not in
-    the file that ``save`` writes: it is many times larger than the path and is found again with one
-    evaluation per level.
+    Less accurate as an inverse than epsilon at (x_s, t), but nothing is ever computed twice.
+    ``rounds`` of pix2pix-zero's noise regularisation (5 in its code, 0 for none) bend the epsilon
+    that leads on towards white noise; what is remembered of a level stays what the network said.
     """
 
-    latents: Trajectory
-    eps: Trajectory
-    schedule: Schedule
-    captions: tuple[str, ...]
-    pictures: tuple[str, ...]
-    model: str
-    recipe: Mapping[str, str]
-    seen: tuple[Observation, ...] = field(default=(), repr=False, compare=False)
-    watches: frozenset[str] = field(default=frozenset(), compare=False)
+    rounds: int = 0
+    autocorrelation: float = 20.0  # weight, spread over the rounds, as in pix2pix-zero's code
+    divergence: float = 20.0  # weight of the divergence from a normal distribution, applied once
 
-    def save(self, path: Path | str, *, overwrite: bool = False) -> None:
-        """Write the path and its recipe (not ``seen``) to a safetensors file, all or nothing."""
-        tensors, history = self.parts()
-        tensors = {name: part.contiguous() for name, part in tensors.items()}
-        # in one entry, since several come in random order: the same inversion, the same bytes
-        metadata = {"inversion": history}
-        with writing(Path(path), overwrite=overwrite) as temporary:
-            temporary.write_bytes(serialize(tensors, metadata))  # its own writer names no errno
-
-    def parts(self, *, seen: bool = False) -> tuple[dict[str, Tensor], str]:
-        """Tensors by name, on the CPU, and a line of JSON with all else, for ``of_parts``.
-
-        With ``seen``, what the network showed is among them.
-        """
-        history: dict[str, Any] = {
-            "format": FORMAT,
-            "schedule": asdict(self.schedule),
-            "captions": self.captions,
-            "pictures": self.pictures,
-            "model": self.model,
-            "recipe": dict(self.recipe),
-        }
-        tensors = {"latents": self.latents, "eps": self.eps}
-        if seen:
-            last = self.seen[-1]  # the layers in the network's own order, in which losses are added
-            history |= {"maps": [*last.maps], "features": [*last.features]}
-            history |= {"ids": last.ids, "watches": sorted(self.watches)}
-            for level, each in enumerate(self.seen):
-                shown = {**each.maps, **each.features}
-                tensors |= {f"{level}/{layer}": part for layer, part in shown.items()}
-        line = json.dumps(history, sort_keys=True, ensure_ascii=False)
-        return {name: part.cpu() for name, part in tensors.items()}, line
+    def __post_init__(self) -> None:
+        if self.rounds < 0:
+            raise ValueError(f"rounds must be 0 or more, not {self.rounds}")
 
     @property
-    def shown(self) -> int:
-        """Bytes of what the network showed: maps and features of ``seen``."""
-        levels = [(*each.maps.values(), *each.features.values()) for each in self.seen]
-        return sum(part.nbytes for level in levels for part in level)
+    def chance(self) -> bool:
+        """The noise regularisation shifts noise at random."""
+        return self.rounds > 0
 
-    @classmethod
-    def along(
-        cls,
-        path: Iterable[Observation],
-        *,
-        schedule: Schedule,
-        captions: tuple[str, ...],
-        pictures: tuple[str, ...] = (),
-        model: str,
-        recipe: Mapping[str, str],
-        watches: frozenset[str] = frozenset(),
-    ) -> Inversion:
-        """Collect what a scheme showed on the way up, with the same ``watches``."""
-        seen = tuple(path)
-        latents = torch.stack([level.x for level in seen])
-        eps = torch.stack([level.eps for level in seen])
-        for values in (latents, eps):
-            require_finite(values, "the latents or the predicted noise of the inversion")
-        return cls(
-            latents=latents,
-            eps=eps,
-            schedule=schedule,
-            captions=captions,
-            pictures=pictures,
-            model=model,
-            recipe=recipe,
-            seen=seen,
-            watches=watches,
-        )
+    def __call__(
+        self, look: Look, x: Latents, schedule: Schedule, seeds: Seeds = (0,)
+    ) -> Iterator[Observation]:
+        for level, (t, a) in enumerate(zip(schedule.times, schedule.alphas, strict=True)):
+            # the picture itself is never edited: what it shows at level 0 is of no use to anyone
+            seen = look(x, t, watch=level > 0)
+            yield seen
+            if level < schedule.steps:
+                x = move(x, self._regular(seen.eps, level, seeds), a, schedule.alphas[level + 1])
 
-    def to(self, device: torch.device) -> Inversion:
-        """The same path on another device; one read from a file lies in the computer's memory."""
-        seen = tuple(level.to(device) for level in self.seen)
-        return replace(self, latents=self.latents.to(device), eps=self.eps.to(device), seen=seen)
-
-    def rows(self, rows: slice) -> Inversion:
-        """The same paths of some of the pictures."""
-        return replace(
-            self,
-            latents=self.latents[:, rows],
-            eps=self.eps[:, rows],
-            captions=self.captions[rows],
-            pictures=self.pictures[rows],
-            seen=tuple(level.rows(rows) for level in self.seen),
-        )
-
-    @classmethod
-    def together(cls, parts: Sequence[Inversion]) -> Inversion:
-        """The rows of several inversions as one, in order; ``rows`` takes them apart again.
-
-        What the network showed is there if all parts watched the same. ``ValueError`` for parts of
-        different models, schedules, recipes or sizes of latents.
-        """
-        first = parts[0]
-        if len(parts) == 1:  # not copied, since it may be large
-            return first
-        made = {(p.model, p.schedule, json.dumps(dict(p.recipe), sort_keys=True)) for p in parts}
-        if len(made) > 1 or len({part.latents.shape[2:] for part in parts}) > 1:
-            raise MismatchError("inversions of different models, settings or sizes stay apart")
-        alike = all(part.seen and part.watches == first.watches for part in parts)
-        levels = zip(*(part.seen for part in parts), strict=True) if alike else ()
-
-        def joined(paths: Sequence[Trajectory]) -> Trajectory:
-            # level by level, which keeps the order in memory: rounding depends on it
-            return torch.stack([torch.cat(rows) for rows in zip(*paths, strict=True)])
-
-        return replace(
-            first,
-            latents=joined([part.latents for part in parts]),
-            eps=joined([part.eps for part in parts]),
-            captions=tuple(caption for part in parts for caption in part.captions),
-            pictures=tuple(picture for part in parts for picture in part.pictures),
-            seen=tuple(map(Observation.together, levels)),
-            watches=first.watches if alike else frozenset(),
-        )
-
-    @classmethod
-    def load(cls, path: Path | str) -> Inversion:
-        """Read what ``save`` wrote; anything else is a ``ValueError``."""
-        try:
-            with safe_open(path, framework="pt") as file:
-                history = json.loads((file.metadata() or {}).get("inversion", "{}"))
-                if history.get("format") != FORMAT:
-                    raise ForeignFileError(f"{path} is no inversion made by zerocon invert")
-                tensors = {name: file.get_tensor(name) for name in ("latents", "eps")}
-        except (SafetensorError, OSError) as error:
-            raise ForeignFileError(f"cannot read {path} as an inversion: {error}") from error
-        return cls.of_parts(tensors, history)
-
-    @classmethod
-    def of_parts(cls, tensors: Mapping[str, Tensor], history: Mapping[str, Any]) -> Inversion:
-        """Make it again from its ``parts``, the line of JSON read."""
-        latents, eps = tensors["latents"], tensors["eps"]
-        watches, saved = frozenset(history.get("watches", ())), history["schedule"]
-
-        def shown(level: int, layers: list[str]) -> dict[str, Tensor]:
-            names = {layer: f"{level}/{layer}" for layer in layers}
-            return {layer: tensors[name] for layer, name in names.items() if name in tensors}
-
-        def observed(level: int) -> Observation:
-            maps, features = (shown(level, history[kind]) for kind in ("maps", "features"))
-            ids = tuple(map(tuple, history["ids"]))
-            return Observation(latents[level], eps[level], ids, maps=maps, features=features)
-
-        return cls(
-            latents,
-            eps,
-            schedule=Schedule(tuple(saved["times"]), tuple(saved["alphas"])),
-            captions=tuple(history["captions"]),
-            pictures=tuple(history["pictures"]),
-            model=history["model"],
-            recipe=history["recipe"],
-            seen=tuple(map(observed, range(len(latents)))) if watches else (),
-            watches=watches,
-        )
+    def _regular(self, eps: Latents, level: int, seeds: tuple[int, ...]) -> Latents:
+        for turn in range(self.rounds):
+            keys = [f"{seed}/{level}/{turn}" for seed in seeds]
+            eps = eps - self.autocorrelation / self.rounds * _slope(autocorrelation, eps, keys)
+        return eps - self.divergence * _slope(divergence, eps, seeds) if self.rounds else eps
 
 
-def recollect(look: Look, inversion: Inversion) -> Iterator[Observation]:
-    """See again what an inversion's path shows, level by level: for one read from a file.
+@dataclass(frozen=True)
+class FixedPoint:
+    """Epsilon at (x_t, t), found by fixed-point rounds: a truer inverse of DDIM, at more cost.
 
-    Yields as a scheme does; level 0 costs nothing, since its eps is known and nothing is watched.
+    ``x_t <- phi x_s + psi eps(x_t, t)``, ``rounds`` times from ``x_s``; one round is the inversion
+    of diffusers and of null-text inversion. ``rounds + 1`` evaluations a level.
     """
-    yield Observation(inversion.latents[0], inversion.eps[0], look.c.ids)
-    for x, t in zip(inversion.latents[1:], inversion.schedule.times[1:], strict=True):
-        yield look(x, t)
+
+    rounds: int = 1
+
+    chance: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise ValueError(f"rounds must be 1 or more, not {self.rounds}")
+
+    def __call__(
+        self, look: Look, x: Latents, schedule: Schedule, seeds: Seeds = (0,)
+    ) -> Iterator[Observation]:
+        yield look(x, schedule.times[0], watch=False)
+        for level in range(1, schedule.steps + 1):
+            t, below = schedule.times[level], x
+            for _ in range(self.rounds):
+                eps = look(x, t, watch=False).eps
+                x = move(below, eps, schedule.alphas[level - 1], schedule.alphas[level])
+            yield look(x, t)
+
+
+@dataclass(frozen=True)
+class Virtual:
+    """No inversion at all: the picture under ever more of one and the same noise (InfEdit)."""
+
+    def __call__(
+        self, look: Look, x: Latents, schedule: Schedule, seeds: Seeds = (0,)
+    ) -> Iterator[Observation]:
+        noise = torch.cat(
+            [torch.randn(1, *x.shape[1:], generator=stream(f"{seed}")) for seed in seeds]
+        ).to(x)
+        yield look(x, schedule.times[0], watch=False)
+        for t, a in zip(schedule.times[1:], schedule.alphas[1:], strict=True):
+            yield look(sqrt(a) * x + sqrt(1 - a) * noise, t)
+
+
+def autocorrelation(eps: Latents, key: str) -> Scalar:
+    """How much one picture's noise (1, channels, h, w) resembles itself, shifted (pix2pix-zero).
+
+    Squared mean product with a shifted copy, rows and columns, for every channel and every level
+    of a pyramid of averages; white noise has none. ``key`` fixes the shifts, from 1 to half a side.
+    """
+    generator, losses = stream(key), []
+    for channel in eps.chunk(eps.shape[1], dim=1):
+        noise = channel
+        while True:
+            for dim in (2, 3):
+                shift = torch.randint(1, max(2, noise.shape[dim] // 2), (), generator=generator)
+                losses.append((noise * noise.roll(int(shift), dim)).mean().square())
+            if min(noise.shape[2:]) <= COARSEST:
+                break
+            noise = F.avg_pool2d(noise, 2)
+    return torch.stack(losses).sum()
+
+
+def divergence(eps: Latents, _: object = None) -> Scalar:
+    """How far one picture's noise is from mean 0 and variance 1 (twice the Gaussian KL)."""
+    mean, var = eps.mean(), eps.var()
+    return var + mean.square() - 1 - (var + 1e-7).log()
+
+
+def _slope(loss: Callable[[Latents, Any], Scalar], eps: Latents, keys: Collection[Any]) -> Latents:
+    """Gradient of a loss of single pictures, each with a key of its own."""
+    with torch.enable_grad():
+        eps = eps.detach().requires_grad_()
+        rows = zip(eps.chunk(len(eps)), keys, strict=True)
+        total = torch.stack([loss(row, key) for row, key in rows]).sum()
+        (gradient,) = torch.autograd.grad(total, eps)
+    return gradient
+
+
+INVERTERS: Mapping[str, type[Inverter]] = {
+    "ddim": DDIM,
+    "fixed-point": FixedPoint,
+    "virtual": Virtual,
+}

@@ -20,10 +20,11 @@ if TYPE_CHECKING:  # a recipe is read without torch
     from PIL.Image import Image
     from torch import Tensor
 
+    from zerocon.api import Edit, Progress
     from zerocon.direction import Direction
-    from zerocon.inversion import Inversion
-    from zerocon.library import Edit, Progress, Understanding
     from zerocon.model import Model
+    from zerocon.request import Understanding
+    from zerocon.trajectory import Inversion
 
 SCHEMA = "zerocon.recipe/1"
 WORDS = {"from": "source", "to": "to", "to_caption": "to_caption"}  # and the arguments of an edit
@@ -209,7 +210,7 @@ class Recipe:
 
         On the same device, with the same versions and threads, the same picture comes out.
         """
-        from zerocon.library import edit
+        from zerocon.api import edit
 
         self.require_picture(picture)
         self.require_inversion(inversion)

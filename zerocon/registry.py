@@ -12,12 +12,18 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from zerocon.errors import MethodError
 
+FAMILIES = {  # of methods: the module and the mapping in which our own are registered
+    "inverter": ("zerocon.inversion", "INVERTERS"),
+    "guidance": ("zerocon.guidance", "GUIDANCE"),
+}
+
 Known = Mapping[str, str | type]  # a name and its class, or "module:class" until it is used
 
 
 def available(family: str) -> dict[str, str | type]:
     """Methods of a family, ours and other packages' (entry points "zerocon.<family>"); ours win."""
-    own = getattr(importlib.import_module(f"zerocon.{family}"), family.upper())
+    module, name = FAMILIES[family]
+    own = getattr(importlib.import_module(module), name)
     others = {point.name: point.value for point in entry_points(group=f"zerocon.{family}")}
     return {**others, **own}
 

@@ -33,7 +33,7 @@ class Settings:
     """
 
     steps: int = 50  # as in pix2pix-zero; inversion's error halves when the steps double
-    scheme: str = "ddim"  # of the inversion: its evaluations are the ones an edit needs again
+    inverter: str = "ddim"  # of the inversion: its evaluations are the ones an edit needs again
     scale: float | tuple[float, float] = 5.0  # as in pix2pix-zero's scripts; or from noise..picture
     strength: float = 1.0  # of the edit direction, as it is; 0 asks for nothing
     guidance: tuple[str, ...] = ("cross-attention", "contrastive")  # the two losses of the method
@@ -55,7 +55,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         _require(_whole(self.steps) and self.steps >= 1, "steps", "a whole number from 1", self)
-        _require(isinstance(self.scheme, str) and self.scheme != "", "scheme", "a name", self)
+        _require(isinstance(self.inverter, str) and self.inverter != "", "inverter", "a name", self)
         _require(_scale(self.scale), "scale", "a number, or two: from noise to picture", self)
         _require(_number(self.strength), "strength", "a number", self)
         _require(_strings(self.guidance), "guidance", "names of guidance methods", self)

@@ -14,7 +14,7 @@ from zerocon import forecast
 from zerocon.batch.orders import Order
 from zerocon.batch.studio import path_of, shape_of
 from zerocon.editing import Plan
-from zerocon.evaluations import Evaluations
+from zerocon.nfe import Evaluations
 from zerocon.settings import Settings
 
 

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from time import sleep
 from typing import Any
 
-from zerocon import library
+from zerocon import api
 from zerocon.batch.journal import Journal
 from zerocon.batch.launch import launch
 from zerocon.batch.orders import Order
@@ -110,7 +110,7 @@ class Remote:
     """A studio somewhere else: made when it is first asked, of what a run was told."""
 
     def __init__(self, told: Mapping[str, Any]) -> None:
-        model = library.load(told["model"], **{name: told[name] for name in MODEL})
+        model = api.load(told["model"], **{name: told[name] for name in MODEL})
         self.studio = _studio(model, told)
 
     def make(self, orders: Sequence[tuple[Order, Source]]) -> list[Made | Exception]:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from PIL.Image import Image
 
-from zerocon import library
+from zerocon import api, request
+from zerocon.api import Edit
 from zerocon.batch.orders import Order
 from zerocon.cache import Cache
 from zerocon.direction import Direction
@@ -22,17 +23,17 @@ from zerocon.errors import (
     ZeroconError,
     classify,
 )
-from zerocon.evaluations import Evaluations, counting
 from zerocon.image.formats import format_of
 from zerocon.image.metadata import Provenance
 from zerocon.image.photo import Photograph, contents, peek
 from zerocon.image.transforms import shrunk
-from zerocon.inversion import Inversion
-from zerocon.library import Edit, Understanding
 from zerocon.model import Model
 from zerocon.model.captioner import caption_images
+from zerocon.nfe import Evaluations, counting
 from zerocon.recipe import Recipe
+from zerocon.request import Understanding
 from zerocon.settings import Settings
+from zerocon.trajectory import Inversion
 
 Key = tuple[object, ...]  # of a picture's path to noise
 
@@ -141,7 +142,7 @@ class Studio:
         photograph, settings = source.photograph, self.model.settings.overlay(order.settings)
         losses = photograph.losses(format_of(Path(order.name)))
         words = {"caption": said.get(source.content), **order.words}
-        understanding = library.understand(
+        understanding = request.understand(
             photograph.picture,
             self.model,
             directions=[(Direction.load(file), weight) for file, weight in order.directions],
@@ -166,7 +167,7 @@ class Studio:
     def _together(self, jobs: Sequence[Job]) -> list[Made]:
         doubts: list[str] = []
         inversion, spent = self._invert(jobs)
-        edits = library.edit_together(
+        edits = api.edit_together(
             [job.picture for job in jobs],
             [job.understanding for job in jobs],
             model=self.model,
@@ -221,19 +222,17 @@ class Studio:
         if not missing:
             return {}
         if len(missing) == 1:
-            path = library.invert(
+            path = api.invert(
                 pictures[0], self.model, caption=said[0], settings=settings, cache=self.cache
             )
             return dict.fromkeys(missing, path)
-        paths = library.invert_together(
-            pictures, self.model, said, settings=settings, cache=self.cache
-        )
+        paths = api.invert_together(pictures, self.model, said, settings=settings, cache=self.cache)
         return {key: paths.rows(slice(i, i + 1)) for i, key in enumerate(missing)}
 
 
 def path_of(settings: Settings) -> tuple[object, ...]:
     """What a path to noise, and what is seen along it, depends on beside picture and caption."""
-    return (settings.steps, settings.scheme, settings.seed, settings.remember, settings.guidance)
+    return (settings.steps, settings.inverter, settings.seed, settings.remember, settings.guidance)
 
 
 def shape_of(picture: Path, model: Model) -> str:

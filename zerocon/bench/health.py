@@ -115,17 +115,17 @@ def extras(name: str) -> Finding:
 
 def edit(name: str) -> Finding:
     """One edit of a drawn scene with the embedded model, judged against what was asked."""
-    from zerocon import library
+    from zerocon import api
     from zerocon.bench import judges
     from zerocon.bench.cases import choose
     from zerocon.bench.verdicts import judge
 
-    case, model = choose("validation", 1)[0], library.load("mini")
+    case, model = choose("validation", 1)[0], api.load("mini")
     settings = model.settings.overlay(FAST)
     start = perf_counter()
-    edited = library.edit(case.picture, model=model, settings=settings, **case.wish)
+    edited = api.edit(case.picture, model=model, settings=settings, **case.wish)
     seconds = perf_counter() - start
-    kept = library.reconstruct(case.picture, model)
+    kept = api.reconstruct(case.picture, model)
     verdict = judge(case, edited.picture, kept, judges.load())
     said = f'"{edited.caption}" -> "{edited.wording.target_caption}" in {seconds:.1f} s'
     if verdict.asked and verdict.kept:

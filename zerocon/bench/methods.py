@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from zerocon import library
+from zerocon import api
 from zerocon.bench.peers import PEERS
 from zerocon.bench.sources import Asked, Batch, Inverted, Result, Source
-from zerocon.chance import stream
 from zerocon.errors import MethodError
-from zerocon.evaluations import counting
-from zerocon.painting import denoise
+from zerocon.nfe import counting
 from zerocon.registry import parse
+from zerocon.rng import stream
+from zerocon.sampling import denoise
 from zerocon.settings import FAST, SENTENCES, Settings
 from zerocon.world import caption
 
 if TYPE_CHECKING:
-    from zerocon.library import Understanding
+    from zerocon.request import Understanding
     from zerocon.shapes import Latents
 
 
@@ -144,7 +144,7 @@ def _edited(
 ) -> list[Result]:
     """Edits of some of a batch, beside its inversion."""
     start = perf_counter()
-    made = library.edit_together(
+    made = api.edit_together(
         batch.pictures[rows],
         said,
         model=batch.model,

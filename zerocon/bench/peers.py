@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from zerocon.bench.sources import Asked, Batch, Result, Source
-from zerocon.chance import stream
 from zerocon.errors import SettingError
-from zerocon.evaluations import Evaluations
+from zerocon.nfe import Evaluations
+from zerocon.rng import stream
 
 if TYPE_CHECKING:
     from zerocon.model.stable_diffusion import StableDiffusion

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from PIL import Image
 
-from zerocon import library
+from zerocon import api, request
 from zerocon.bench.cases import Case
-from zerocon.evaluations import counting
 from zerocon.image.transforms import fit, unfit
-from zerocon.inversion import Inversion
 from zerocon.model.captioner import caption_image
+from zerocon.nfe import counting
 from zerocon.settings import Settings
+from zerocon.trajectory import Inversion
 from zerocon.world import caption as true_caption
 
 if TYPE_CHECKING:
-    from zerocon.library import Understanding
     from zerocon.model.stable_diffusion import StableDiffusion
+    from zerocon.request import Understanding
     from zerocon.shapes import Latents
 
 
@@ -98,7 +98,7 @@ class Source:
     def understand(self, settings: Settings) -> Understanding | Result:
         """The case's wish as the tool understands it; one that it refuses changes nothing."""
         try:
-            return library.understand(
+            return request.understand(
                 self.picture, self.model, caption=self.caption, settings=settings, **self.case.wish
             )
         except ValueError as reason:
@@ -123,12 +123,12 @@ class Batch:
 
         Guidances decide which layers are watched on the way, and a watched layer rounds otherwise.
         """
-        names = ("steps", "scheme", "seed", "remember", "guidance")
+        names = ("steps", "inverter", "seed", "remember", "guidance")
         key = tuple(getattr(settings, name) for name in names)
         if key not in self._inversions:
             captions, start = [source.caption for source in self.sources], perf_counter()
             with counting() as evaluations:
-                inversion = library.invert_together(
+                inversion = api.invert_together(
                     self.pictures, self.model, captions, settings=settings
                 )
             if self.model.device.type == "cuda":  # else it is waited for on another's clock

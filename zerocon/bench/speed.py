@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from zerocon import library
+from zerocon import api
 from zerocon.bench.cases import choose
 from zerocon.bench.peers import Pix2PixZero
 from zerocon.bench.sources import Asked, Batch, Result, Source
 from zerocon.forecast import operations
-from zerocon.library import Understanding
+from zerocon.request import Understanding
 from zerocon.settings import FAST, Settings
 
 if TYPE_CHECKING:
@@ -88,11 +88,11 @@ def contestants(model: StableDiffusion, steps: int) -> Mapping[str, Run]:
         def run(batch: Batch) -> tuple[float, float]:
             said = [_understood(source, settings) for source in batch.sources]
             captions = [source.caption for source in batch.sources]
-            invert = library.invert_together
+            invert = api.invert_together
             found = invert(batch.pictures, model, captions, settings=settings) if kept else None
             _wait(model.device)
             start, work = perf_counter(), (batch.pictures, said)
-            made = library.edit_together(*work, model=model, inversion=found, settings=settings)
+            made = api.edit_together(*work, model=model, inversion=found, settings=settings)
             _wait(model.device)
             return (perf_counter() - start) / len(made), made[0].evaluations.total
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import torch
 from PIL.Image import Image
 
+from zerocon.conditioning import Conditioning
 from zerocon.diffusion import Schedule
 from zerocon.errors import NoDeviceError, SettingError
-from zerocon.observation import Conditioning
 from zerocon.settings import Settings
 from zerocon.shapes import Latents, Pixels
 

@@ -14,9 +14,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import torch
 from PIL.Image import Image
 
+from zerocon.conditioning import Conditioning, Ids
 from zerocon.diffusion import Schedule
 from zerocon.errors import SettingError
-from zerocon.evaluations import count
 from zerocon.model.attention import checkpoint, watched
 from zerocon.model.captioner import Captioner, load_captioner
 from zerocon.model.checkpoint import read as read_single
@@ -24,7 +24,7 @@ from zerocon.model.clip import Clip, load_clip
 from zerocon.model.families import require_networks
 from zerocon.model.fingerprint import weights_hash
 from zerocon.model.loading import read, reading
-from zerocon.observation import Conditioning, Ids
+from zerocon.nfe import count
 from zerocon.settings import Settings
 from zerocon.shapes import Latents, Pixels, require_finite
 

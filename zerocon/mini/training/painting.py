@@ -12,7 +12,7 @@ from zerocon.image.transforms import unfit
 from zerocon.mini.training.pixels import frame
 from zerocon.model.families import NOISE
 from zerocon.model.stable_diffusion import StableDiffusion
-from zerocon.painting import denoise
+from zerocon.sampling import denoise
 
 if TYPE_CHECKING:
     from typing import Any

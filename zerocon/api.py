@@ -7,59 +7,38 @@ dtype, which belongs to the whole process, may be another meanwhile.
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
 from PIL.Image import Image
 
-from zerocon import __version__, model, prompt
+from zerocon import __version__, model
 from zerocon.cache import Cache, key_of
-from zerocon.direction import Direction, between, weight
+from zerocon.direction import Direction
 from zerocon.editing import Plan, Step
 from zerocon.editing import edit as walk
-from zerocon.errors import MismatchError
-from zerocon.evaluations import Evaluations, counting
-from zerocon.guidance import aligned
+from zerocon.errors import MismatchError, OutOfMemoryError, classify
 from zerocon.image.transforms import fit, unfit
-from zerocon.inversion import Inversion, recollect
-from zerocon.memory import within
 from zerocon.model import Model
 from zerocon.model.captioner import caption_image
-from zerocon.observation import Conditioning, Look
+from zerocon.nfe import Evaluations, counting
+from zerocon.observation import Look
 from zerocon.prompt import Wording
 from zerocon.registry import available, parse
+from zerocon.request import Understanding, edited_conditioning, understand
 from zerocon.settings import DEFAULT_MODEL, Settings
 from zerocon.shapes import Pixels, Tokens
 from zerocon.storage.hashing import image_hash
+from zerocon.trajectory import Inversion, recollect
 
 Progress = Callable[[int, int], None]  # called with (done, total) network steps
 Warn = Callable[[str], None]  # called with a sentence, while there is still time to stop
-WEAK = 0.05  # a direction shorter than this share of the caption's tokens hardly shows
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Understanding:
-    """What was understood of a wish, before any time is spent on it.
-
-    ``direction`` is the step in text space, (1, positions, features), unscaled; ``sentences`` how
-    many made it; ``similarity`` CLIP's cosines of the picture to the caption and to the target
-    caption, None where there is no CLIP or the captions are the same. ``directions`` are those
-    given ready-made, each with its weight: they are part of ``direction``, and the wording knows
-    nothing of them. ``words`` are the wish itself, by the names of ``edit``'s arguments.
-    """
-
-    wording: Wording
-    direction: Tokens
-    sentences: int
-    similarity: tuple[float, float] | None
-    warnings: tuple[str, ...]
-    directions: tuple[tuple[Direction, float], ...] = ()
-    words: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -194,7 +173,7 @@ def find_together(
         if found is None:
             return None
         # under whatever name and seed it was made, it is the one that would be made here
-        recipe = {**found.recipe, "scheme": settings.scheme, "seed": str(settings.seed)}
+        recipe = {**found.recipe, "inverter": settings.inverter, "seed": str(settings.seed)}
         parts.append(replace(found, model=model.name, recipe=recipe).to(model.device))
     return Inversion.together(parts)
 
@@ -211,12 +190,12 @@ def _invert(
     """Make it, and keep each picture's row."""
     watches = Plan.of(settings).watches if settings.remember else frozenset()
     tick = _Ticker(progress, settings.steps + 1)
-    scheme = parse(settings.scheme, available("scheme"), "scheme")
+    inverter = parse(settings.inverter, available("inverter"), "inverter")
     c = model.embed(captions)
     schedule = model.schedule(settings.steps)
     latents, seeds = model.encode(_fitted(pictures, model)), (settings.seed,) * len(pictures)
     with model.lock:
-        path = tuple(tick(scheme(Look(model, c, watches), latents, schedule, seeds)))
+        path = tuple(tick(inverter(Look(model, c, watches), latents, schedule, seeds)))
     made = Inversion.along(
         path,
         schedule=schedule,
@@ -225,7 +204,7 @@ def _invert(
         model=model.name,
         recipe={
             "encoder": c.encoder,
-            "scheme": settings.scheme,
+            "inverter": settings.inverter,
             "seed": str(settings.seed),
             "zerocon": __version__,
         },
@@ -246,57 +225,6 @@ def _keys(
         key_of(model, settings, image_hash(picture), caption, together=len(pictures))
         for picture, caption in zip(pictures, captions, strict=True)
     ]
-
-
-def understand(
-    picture: Image,
-    model: Model,
-    *,
-    to: str | None = None,
-    source: str | None = None,
-    to_caption: str | None = None,
-    caption: str | None = None,
-    directions: Sequence[tuple[Direction, float]] = (),
-    settings: Settings | None = None,
-) -> Understanding:
-    """Turn a wish into a direction in text space, and say what is doubtful about it.
-
-    Weighted ``directions`` are added to that of the words, or stand alone where no words are given.
-    Raises ``ValueError`` if nothing, or nothing new, is asked for, and for a direction of another
-    text encoder.
-    """
-    settings = settings or model.settings
-    steps = [factor * direction.on(model) for direction, factor in directions]
-    sentences = sum(len(side) for direction, _ in directions for side in direction.sentences)
-    caption = caption_image(picture, model) if caption is None else caption
-    if steps and to is None and source is None and to_caption is None:
-        clip, said = None, prompt.leave(caption)
-    else:
-        clip = _sight(model, picture)
-        said = prompt.understand(caption, to=to, source=source, to_caption=to_caption, see=clip)
-    c = model.embed([caption])
-    if said.changes:
-        own, more = _direction(model, said, c, settings)
-        steps, sentences = [own, *steps], sentences + more
-    step = torch.stack(steps).sum(0)
-    likeness = None if clip is None else clip([said.caption, said.target_caption])
-    warnings = list(said.warnings)
-    if (length := weight(step, c)) < WEAK:
-        warnings.append(f"the direction is weak ({length:.2f} of the caption): little may change")
-    if said.changes and likeness is None:
-        warnings.append("no CLIP model here: similarities are left out (--clip names one)")
-    if not said.changes and settings.positions == "changed":
-        warnings.append("no words say what changes: the direction is added at all positions")
-    asked = {"to": to, "source": source, "to_caption": to_caption}
-    return Understanding(
-        said,
-        step,
-        sentences,
-        None if likeness is None else (likeness[0], likeness[1]),
-        tuple(warnings),
-        tuple(directions),
-        {name: said for name, said in asked.items() if said is not None},
-    )
 
 
 def edit(
@@ -405,7 +333,7 @@ def _carry_out(
     captions = [understanding.wording.caption for understanding in understandings]
     changes = [{each.category for each in said.wording.changes} for said in understandings]
     plan, c = Plan.of(settings, changes), model.embed(captions)
-    edited = _edited(model, understandings, c, settings)
+    edited = edited_conditioning(model, understandings, c, settings)
     origin = "made" if inversion is None else "given"
     if inversion is None:
         inversion = find_together(pictures, model, captions, settings=settings, cache=cache)
@@ -438,43 +366,6 @@ def reconstruct(picture: Image, model: Model) -> Image:
     return unfit(model.decode(model.encode(found.pixels))[0], found.frame)
 
 
-def _sight(model: Model, picture: Image) -> Callable[[Sequence[str]], list[float]] | None:
-    """CLIP's view of this picture, if there is a CLIP."""
-    if model.similarity(picture, ["a picture"]) is None:
-        return None
-    return lambda sentences: model.similarity(picture, sentences) or []
-
-
-def _direction(
-    model: Model, said: Wording, c: Conditioning, settings: Settings
-) -> tuple[Tokens, int]:
-    """The step in text space for what was said in words, and how many sentences made it."""
-    steps, sentences = [], 0
-    if settings.sentences in ("bank", "mean"):
-        bank = Direction.of_changes(model, said.changes)
-        sentences = sum(map(len, bank.sentences))
-        steps.append(bank.on(model))
-    if settings.sentences in ("caption", "mean"):
-        steps.append(between(c.tokens, model.embed([said.target_caption]).tokens))
-        sentences += 2
-    return torch.stack(steps).mean(0), sentences
-
-
-def _edited(
-    model: Model, understandings: Sequence[Understanding], c: Conditioning, settings: Settings
-) -> Conditioning:
-    """Captions plus directions, and the words that now stand at their positions."""
-    target = model.embed([each.wording.target_caption for each in understandings]).ids
-    steps = settings.strength * torch.cat([each.direction for each in understandings])
-    for step, each, before, after in zip(steps, understandings, c.ids, target, strict=True):
-        if settings.positions == "changed" and each.wording.changes:
-            # words that both captions share stay as they are
-            step[[i for i, _ in aligned(before[:-1], after[:-1])]] = 0.0
-    # the positions follow the target's words, but for the bank, which knows no positions
-    ids = c.ids if settings.sentences == "bank" else target
-    return replace(c, tokens=c.tokens + steps, ids=ids)
-
-
 def _fitted(pictures: Sequence[Image], model: Model) -> Pixels:
     """Pictures as the model sees them, in one batch."""
     fits = [fit(picture, model.size, model.multiple).pixels for picture in pictures]
@@ -486,8 +377,8 @@ def _fitted(pictures: Sequence[Image], model: Model) -> Pixels:
 
 def _along(inversion: Inversion, settings: Settings) -> Settings:
     """Settings for an edit beside ``inversion``, which has its own steps and scheme."""
-    steps, scheme = inversion.schedule.steps, inversion.recipe["scheme"]
-    return replace(settings, steps=steps, scheme=scheme)
+    steps, inverter = inversion.schedule.steps, inversion.recipe["inverter"]
+    return replace(settings, steps=steps, inverter=inverter)
 
 
 def _check(
@@ -500,6 +391,38 @@ def _check(
     if captions is not None and tuple(captions) != inversion.captions:
         said = '", "'.join(inversion.captions)
         raise MismatchError(f'the inversion was made under the caption "{said}"')
+
+
+def within(
+    run: Callable[[Settings], T],
+    model: Model,
+    settings: Settings,
+    tell: Warn | None = None,
+) -> T:
+    """``run(settings)``, again with less each time that memory does not suffice.
+
+    One step of a ladder at a time: look at the source again instead of remembering it; then what
+    ``model.spare`` knows. ``tell`` hears each. An error that is none of memory goes through, and so
+    does the one after the last step.
+    """
+    while True:
+        try:
+            return run(settings)
+        except (MemoryError, RuntimeError) as error:
+            if classify(error) is not OutOfMemoryError:
+                raise
+            remembers = settings.remember and bool(Plan.of(settings).watches)
+            said = "looking at the source again instead of remembering it"
+            spared = said if remembers else model.spare()
+            if spared is None:
+                raise
+            settings = replace(settings, remember=False)
+        # the error, and with it all that its frames held, is gone only now
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if tell is not None:
+            tell(f"out of memory; {spared}")
 
 
 class _Ticker:

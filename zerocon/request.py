@@ -1,0 +1,129 @@
+"""From a prompt to an edit direction: what is edited, before any time is spent on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from PIL.Image import Image
+
+from zerocon import prompt
+from zerocon.conditioning import Conditioning
+from zerocon.direction import Direction, between, weight
+from zerocon.guidance import aligned
+from zerocon.model import Model
+from zerocon.model.captioner import caption_image
+from zerocon.prompt import Wording
+from zerocon.settings import Settings
+from zerocon.shapes import Tokens
+
+WEAK = 0.05  # a direction shorter than this share of the caption's tokens hardly shows
+
+
+@dataclass(frozen=True)
+class Understanding:
+    """What was understood of a wish, before any time is spent on it.
+
+    ``direction`` is the step in text space, (1, positions, features), unscaled; ``sentences`` how
+    many made it; ``similarity`` CLIP's cosines of the picture to the caption and to the target
+    caption, None where there is no CLIP or the captions are the same. ``directions`` are those
+    given ready-made, each with its weight: they are part of ``direction``, and the wording knows
+    nothing of them. ``words`` are the wish itself, by the names of ``edit``'s arguments.
+    """
+
+    wording: Wording
+    direction: Tokens
+    sentences: int
+    similarity: tuple[float, float] | None
+    warnings: tuple[str, ...]
+    directions: tuple[tuple[Direction, float], ...] = ()
+    words: Mapping[str, str] = field(default_factory=dict)
+
+
+def understand(
+    picture: Image,
+    model: Model,
+    *,
+    to: str | None = None,
+    source: str | None = None,
+    to_caption: str | None = None,
+    caption: str | None = None,
+    directions: Sequence[tuple[Direction, float]] = (),
+    settings: Settings | None = None,
+) -> Understanding:
+    """Turn a wish into a direction in text space, and say what is doubtful about it.
+
+    Weighted ``directions`` are added to that of the words, or stand alone where no words are given.
+    Raises ``ValueError`` if nothing, or nothing new, is asked for, and for a direction of another
+    text encoder.
+    """
+    settings = settings or model.settings
+    steps = [factor * direction.on(model) for direction, factor in directions]
+    sentences = sum(len(side) for direction, _ in directions for side in direction.sentences)
+    caption = caption_image(picture, model) if caption is None else caption
+    if steps and to is None and source is None and to_caption is None:
+        clip, said = None, prompt.leave(caption)
+    else:
+        clip = _sight(model, picture)
+        said = prompt.understand(caption, to=to, source=source, to_caption=to_caption, see=clip)
+    c = model.embed([caption])
+    if said.changes:
+        own, more = _direction(model, said, c, settings)
+        steps, sentences = [own, *steps], sentences + more
+    step = torch.stack(steps).sum(0)
+    likeness = None if clip is None else clip([said.caption, said.target_caption])
+    warnings = list(said.warnings)
+    if (length := weight(step, c)) < WEAK:
+        warnings.append(f"the direction is weak ({length:.2f} of the caption): little may change")
+    if said.changes and likeness is None:
+        warnings.append("no CLIP model here: similarities are left out (--clip names one)")
+    if not said.changes and settings.positions == "changed":
+        warnings.append("no words say what changes: the direction is added at all positions")
+    asked = {"to": to, "source": source, "to_caption": to_caption}
+    return Understanding(
+        said,
+        step,
+        sentences,
+        None if likeness is None else (likeness[0], likeness[1]),
+        tuple(warnings),
+        tuple(directions),
+        {name: said for name, said in asked.items() if said is not None},
+    )
+
+
+def edited_conditioning(
+    model: Model, understandings: Sequence[Understanding], c: Conditioning, settings: Settings
+) -> Conditioning:
+    """Captions plus directions, and the words that now stand at their positions."""
+    target = model.embed([each.wording.target_caption for each in understandings]).ids
+    steps = settings.strength * torch.cat([each.direction for each in understandings])
+    for step, each, before, after in zip(steps, understandings, c.ids, target, strict=True):
+        if settings.positions == "changed" and each.wording.changes:
+            # words that both captions share stay as they are
+            step[[i for i, _ in aligned(before[:-1], after[:-1])]] = 0.0
+    # the positions follow the target's words, but for the bank, which knows no positions
+    ids = c.ids if settings.sentences == "bank" else target
+    return replace(c, tokens=c.tokens + steps, ids=ids)
+
+
+def _sight(model: Model, picture: Image) -> Callable[[Sequence[str]], list[float]] | None:
+    """CLIP's view of this picture, if there is a CLIP."""
+    if model.similarity(picture, ["a picture"]) is None:
+        return None
+    return lambda sentences: model.similarity(picture, sentences) or []
+
+
+def _direction(
+    model: Model, said: Wording, c: Conditioning, settings: Settings
+) -> tuple[Tokens, int]:
+    """The step in text space for what was said in words, and how many sentences made it."""
+    steps, sentences = [], 0
+    if settings.sentences in ("bank", "mean"):
+        bank = Direction.of_changes(model, said.changes)
+        sentences = sum(map(len, bank.sentences))
+        steps.append(bank.on(model))
+    if settings.sentences in ("caption", "mean"):
+        steps.append(between(c.tokens, model.embed([said.target_caption]).tokens))
+        sentences += 2
+    return torch.stack(steps).mean(0), sentences
