@@ -18,9 +18,9 @@ from .telling import Telling
 
 if TYPE_CHECKING:
     from zerocon import Model
-    from zerocon.batch import engines
+    from zerocon.batch import backends
+    from zerocon.batch.job import Order
     from zerocon.batch.journal import Entry, Journal
-    from zerocon.batch.orders import Order
 
 # what every worker of a run must be told, beside its orders
 TOLD = ("model", *options.MODEL, "metadata", "keep_gps", "no_cache")
@@ -42,7 +42,7 @@ class Run:
 @contextmanager
 def opened(pictures: Iterable[str], values: Mapping[str, Any]) -> Iterator[Run]:
     """Everything known that can be, before any time is spent; nothing is written for a dry run."""
-    from zerocon.batch import placing
+    from zerocon.batch import commit
     from zerocon.batch.journal import FOLDER, Journal
     from zerocon.batch.launch import own_device
 
@@ -61,7 +61,7 @@ def opened(pictures: Iterable[str], values: Mapping[str, Any]) -> Iterator[Run]:
     journal = Journal(outputs, file) if there or not values["dry_run"] else None
     try:
         if journal and not values["dry_run"]:
-            placing.recover(journal)
+            commit.recover(journal)
         if journal and not named:
             number, told = journal.last() or (0, {})
             values = {**told, **{name: said for name, said in values.items() if _said(name, told)}}
@@ -73,7 +73,7 @@ def opened(pictures: Iterable[str], values: Mapping[str, Any]) -> Iterator[Run]:
             if local
             else {**values, "device": "cpu", "compile": False}
         )
-        entered, kept = placing.plan(
+        entered, kept = commit.plan(
             journal.entry if journal else lambda _: None,
             outputs,
             _described(orders, model, values),
@@ -92,7 +92,7 @@ def _described(
     orders: Iterable[Order], model: Model, values: Mapping[str, Any]
 ) -> Iterator[tuple[Order, str, str]]:
     """Each order with the hash of all that decides its result but the picture, and its shape."""
-    from zerocon.batch.studio import shape_of
+    from zerocon.batch.executor import shape_of
 
     shared = {name: values[name] for name in ("metadata", "keep_gps", "captioner", "clip")}
     shared |= {"weights": model.fingerprint() or model.name, "prediction": model.prediction}
@@ -132,28 +132,28 @@ def work(run: Run) -> int:
     return 0 if counts.get("done", 0) == len(run.orders) else 1
 
 
-def _results(run: Run, journal: Journal, number: int) -> engines.Results:
+def _results(run: Run, journal: Journal, number: int) -> backends.Results:
     """The work, by the engine that was asked for."""
-    from zerocon.batch import engines
+    from zerocon.batch import backends
 
     values, model = run.values, run.model
     count = ordering.count(values["batch_size"], model)
     if values["engine"] == "ray":
         told = journal.told(number)
-        return engines.on_ray(journal, number, told, count, values["devices"] or 0)
+        return backends.on_ray(journal, number, told, count, values["devices"] or 0)
     if values["devices"] is not None:
         size = str(values["batch_size"] or ordering.AUTO)
         join = ["-o", str(run.outputs), "--join", str(number), "--batch-size", size]
         shard = ["--shard", "{}/{}".format(*values["shard"])] if values["shard"] else []
-        return engines.many(
+        return backends.many(
             journal, number, ["zerocon.cli", "batch", *join, *shard], values["devices"] or _gpus()
         )
-    return engines.alone(journal, number, model, count, lambda said: report.warn([said]))
+    return backends.alone(journal, number, model, count, lambda said: report.warn([said]))
 
 
 def join(values: Mapping[str, Any]) -> int:
     """Work on a run that another process has begun, and say nothing."""
-    from zerocon.batch import engines
+    from zerocon.batch import backends
     from zerocon.batch.journal import Journal
     from zerocon.batch.launch import own_device
 
@@ -161,10 +161,10 @@ def join(values: Mapping[str, Any]) -> int:
     told = journal.told(values["join"])
     model = options.load({**told, "device": own_device() or told["device"]})
     count = ordering.count(values["batch_size"], model)
-    return quietly(engines.alone(journal, values["join"], model, count))
+    return quietly(backends.alone(journal, values["join"], model, count))
 
 
-def quietly(results: engines.Results) -> int:
+def quietly(results: backends.Results) -> int:
     """Work, and say nothing: another process looks at the journal."""
     with closing(results):
         for _ in results:

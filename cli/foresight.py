@@ -54,10 +54,10 @@ def foresee(
 
 def foresee_many(run: Run) -> int:
     """Say what a run would do and cost; compute one evaluation to know how long, write nothing."""
-    from zerocon.batch import costs
+    from zerocon.batch import estimate
 
     orders = [new.order for _, new in run.entered]
-    cost = costs.foretell(run.model, orders)
+    cost = estimate.foretell(run.model, orders)
     edits = [{"input": str(o.picture), "output": str(run.outputs / o.name)} for o in orders]
     record = {
         "schema": "zerocon.batch-plan/1",

@@ -21,7 +21,7 @@ from .comparing import shard
 
 if TYPE_CHECKING:
     from zerocon import Model
-    from zerocon.batch.orders import Order
+    from zerocon.batch.job import Order
 
 Directions = tuple[tuple[str, float], ...]
 WORDS = ("source", "to_caption", "caption")  # that are said once for all pictures
@@ -177,7 +177,7 @@ class Wish:
 
 def orders(pictures: Iterable[str], values: Mapping[str, Any]) -> list[Order]:
     """Every edit that is asked for; a ``ValueError`` for what makes no sense before any begins."""
-    from zerocon.batch.orders import require_distinct
+    from zerocon.batch.job import require_distinct
 
     given = options.given(values)
     directions = tuple((str(file.absolute()), weight) for file, weight in values["directions"])
@@ -191,7 +191,7 @@ def _multiplied(
     wish: Wish, values: Mapping[str, Any], given: Mapping[str, Any], directions: Directions
 ) -> Iterator[Order]:
     """An order for everything that a wish does not say itself and that is said several times."""
-    from zerocon.batch.orders import Order
+    from zerocon.batch.job import Order
 
     many = {"to": values["tos"], "strength": values["strengths"], "seed": values["seeds"]}
     several = [
@@ -218,14 +218,14 @@ def _chosen(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _named(pictures: Iterable[str], values: Mapping[str, Any]) -> Iterator[Wish]:
     """The pictures of the command line and of the list of names."""
-    from zerocon.batch import inputs
+    from zerocon.batch import discovery
 
     names = list(pictures)
     if values["files_from"]:
         text = os.fsdecode(values["files_from"].read())
-        names += inputs.lines(text, zero=values["null"])
+        names += discovery.lines(text, zero=values["null"])
     words = {name: values[name] for name in WORDS if values[name] is not None}
-    for each in inputs.find(names, outputs=values["outputs"]):
+    for each in discovery.find(names, outputs=values["outputs"]):
         said = each.caption() if values["sidecars"] else None
         own = {**words, **({} if said is None else {"caption": said})}
         yield Wish(each.file, each.place, own, {}, values["name"])

@@ -17,7 +17,7 @@ from .bar import Tick, progress
 
 if TYPE_CHECKING:
     from zerocon.batch.journal import Entry
-    from zerocon.batch.working import Done
+    from zerocon.batch.worker import Done
 
 SHOWN = 20  # failures in the table at the end; all are in the records and in the journal
 

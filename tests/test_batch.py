@@ -20,11 +20,11 @@ from conftest import gradient
 from PIL import Image
 
 import zerocon
+from zerocon.batch.commit import plan, put, recover
+from zerocon.batch.executor import Made, Studio
+from zerocon.batch.job import Order
 from zerocon.batch.journal import FOLDER, Entry, Journal
-from zerocon.batch.orders import Order
-from zerocon.batch.placing import plan, put, recover
-from zerocon.batch.studio import Made, Studio
-from zerocon.batch.working import Worker
+from zerocon.batch.worker import Worker
 from zerocon.cli import main
 from zerocon.model.stable_diffusion import StableDiffusion
 from zerocon.storage.hashing import file_hash
@@ -425,7 +425,7 @@ def test_no_space_stops_the_run_and_loses_nothing(run: Run, monkeypatch: pytest.
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("zerocon.batch.placing.os.fsync", full)
+        patch.setattr("zerocon.batch.commit.os.fsync", full)
         done = run("in", "-o", "out", "--to", "dog", code=2)
     assert "[ZC-E034]" in line(done) and results() == {}
     assert said(run("in", "-o", "out", "--to", "dog"))["done"] == 3

@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 import click
 from click.testing import CliRunner
 
+from zerocon.batch.commit import recover
+from zerocon.batch.job import Order
 from zerocon.batch.journal import Entry, Journal
-from zerocon.batch.orders import Order
-from zerocon.batch.placing import recover
 from zerocon.cli import report
 
 

@@ -8,10 +8,10 @@ from pathlib import Path, PurePosixPath
 import pytest
 from click.testing import CliRunner
 
+from zerocon.batch.commit import put
+from zerocon.batch.executor import Source
+from zerocon.batch.job import Order
 from zerocon.batch.journal import Entry, Journal
-from zerocon.batch.orders import Order
-from zerocon.batch.placing import put
-from zerocon.batch.studio import Source
 from zerocon.bench import hostile, stage, trials
 from zerocon.bench.trials import Fault, ImpossibleError, Row
 from zerocon.cli import main

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from zerocon.batch.orders import Order
+from zerocon.batch.job import Order
 from zerocon.errors import ForeignFileError, NoSpaceError, UnwritableError
 
 FOLDER, FILE = ".zerocon", "journal.sqlite"

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from signal import SIGINT, SIGKILL, SIGTERM, Signals
 from time import sleep
 
+from zerocon.batch.commit import PARTS
 from zerocon.batch.journal import FOLDER
-from zerocon.batch.placing import PARTS
 from zerocon.bench.stage import SEEDS, Run, Stage, Workshop
 from zerocon.bench.trials import Wrong
 from zerocon.errors import Interrupted

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import psutil
 
-from zerocon.batch import placing
+from zerocon.batch import commit
+from zerocon.batch.executor import Studio, shape_of
+from zerocon.batch.job import Order
 from zerocon.batch.journal import Journal
-from zerocon.batch.orders import Order
-from zerocon.batch.studio import Studio, shape_of
-from zerocon.batch.working import Worker
+from zerocon.batch.worker import Worker
 from zerocon.bench.stage import SCENES, STEPS, WISHES, draw, name_of
 from zerocon.cache import Cache
 
@@ -70,7 +70,7 @@ def repeat(model: Model, folder: Path, edits: int) -> Iterator[Lap]:
         journal = Journal(folder / "out")
         run = journal.begin({})
         told = ((each, each.hash({}), shape_of(each.picture, model)) for each in part)
-        journal.enter(run, placing.plan(journal.entry, folder / "out", told)[0])
+        journal.enter(run, commit.plan(journal.entry, folder / "out", told)[0])
         studio = Studio(model, cache=cache if number % 2 else None)
         for done in Worker(journal, run, studio)():
             memory = process.memory_info().rss

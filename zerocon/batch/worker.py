@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from time import sleep
 from typing import Protocol
 
+from zerocon.batch.commit import put, recover
+from zerocon.batch.executor import COMMON, Made, Source, reason
+from zerocon.batch.job import Order
 from zerocon.batch.journal import Entry, Journal
-from zerocon.batch.orders import Order
-from zerocon.batch.placing import put, recover
-from zerocon.batch.studio import COMMON, Made, Source, reason
 from zerocon.errors import UnwritableError, classify
 
 PAUSE = 0.2  # seconds between looks at what others do

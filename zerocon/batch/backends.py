@@ -14,12 +14,12 @@ from time import sleep
 from typing import Any
 
 from zerocon import api
+from zerocon.batch.commit import recover
+from zerocon.batch.executor import Made, Source, Studio, reason
+from zerocon.batch.job import Order
 from zerocon.batch.journal import Journal
 from zerocon.batch.launch import launch
-from zerocon.batch.orders import Order
-from zerocon.batch.placing import recover
-from zerocon.batch.studio import Made, Source, Studio, reason
-from zerocon.batch.working import PAUSE, Done, Maker, Worker
+from zerocon.batch.worker import PAUSE, Done, Maker, Worker
 from zerocon.cache import Cache
 from zerocon.errors import NoPackageError, ZeroconError
 from zerocon.model import Model

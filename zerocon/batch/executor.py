@@ -12,7 +12,7 @@ from PIL.Image import Image
 
 from zerocon import api, request
 from zerocon.api import Edit
-from zerocon.batch.orders import Order
+from zerocon.batch.job import Order
 from zerocon.cache import Cache
 from zerocon.direction import Direction
 from zerocon.errors import (

@@ -8,8 +8,8 @@ from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 
+from zerocon.batch.job import Order
 from zerocon.batch.journal import Entry, Journal
-from zerocon.batch.orders import Order
 from zerocon.errors import OutputExistsError, OutputIsInputError
 from zerocon.storage.atomic import writing
 from zerocon.storage.hashing import file_hash

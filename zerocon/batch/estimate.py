@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from zerocon import forecast
-from zerocon.batch.orders import Order
-from zerocon.batch.studio import path_of, shape_of
+from zerocon.batch.executor import path_of, shape_of
+from zerocon.batch.job import Order
 from zerocon.editing import Plan
 from zerocon.nfe import Evaluations
 from zerocon.settings import Settings
