@@ -20,7 +20,7 @@ def command(form: str) -> None:
     It is an edit of a drawn scene by the embedded model, judged against what was asked. Exit code 1
     if something is wrong; notes are worth knowing, and no more.
     """
-    from zerocon.bench.health import examine
+    from zerocon.diagnostics.doctor import examine
 
     found = list(examine())
     lines = []

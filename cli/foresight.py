@@ -32,7 +32,7 @@ def foresee(
 ) -> None:
     """Say how the wish is understood and what it would cost; compute nothing, write nothing."""
     from zerocon import api, request
-    from zerocon.forecast import foretell
+    from zerocon.diagnostics.cost import foretell
 
     origin = "given"
     if inversion is not None:

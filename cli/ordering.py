@@ -157,7 +157,7 @@ def count(chosen: int, model: Model) -> int:
         return chosen or 1
     import torch
 
-    from zerocon.forecast import foretell
+    from zerocon.diagnostics.cost import foretell
 
     each = foretell(model, model.settings, (model.size, model.size))
     free, _ = torch.cuda.mem_get_info(model.device)

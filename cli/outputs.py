@@ -17,10 +17,10 @@ from . import options, pictures, report
 
 if TYPE_CHECKING:
     from zerocon import Edit, Model, Recipe
+    from zerocon.diagnostics.step_images import Previews
     from zerocon.editing import Step
     from zerocon.image.formats import Format
     from zerocon.image.photo import Photograph
-    from zerocon.previews import Previews
 
 LEVELS = ("full", "minimal", "none")
 
@@ -116,9 +116,9 @@ class Outputs:
 
     def check(self) -> None:
         """Raise what stands in the way of any file, before time is spent."""
-        from zerocon import plots
+        from zerocon.diagnostics import plots
+        from zerocon.diagnostics.step_images import NAME, check_folder
         from zerocon.image.saving import check_output
-        from zerocon.previews import NAME, check_folder
 
         inputs = self.inputs
         output = None if self.output == pictures.PIPE else self.output
@@ -144,9 +144,9 @@ class Outputs:
         if self.metadata == "full":
             model.fingerprint()  # files that cannot be read are found before time is spent
         if self.steps_dir:
+            from zerocon.diagnostics.step_images import Previews
             from zerocon.image.metadata import Provenance
             from zerocon.image.transforms import fit
-            from zerocon.previews import Previews
 
             frame = fit(self.photograph.picture, model.size, model.multiple).frame
             # the recipe is whole when the edit is
@@ -172,7 +172,7 @@ class Outputs:
 
     def write(self, edited: Edit, model: Model, recipe: Callable[[], Recipe]) -> dict[str, Any]:
         """Write all files but the previews; what there is to record beside the edit."""
-        from zerocon import plots
+        from zerocon.diagnostics import plots
         from zerocon.image.contact_sheet import sheet
         from zerocon.image.metadata import Provenance
         from zerocon.image.saving import save_picture
@@ -195,7 +195,7 @@ class Outputs:
         more = {"warnings": [*self.warnings, *edited.understanding.warnings]}
         if not self.explain:
             return more
-        from zerocon.explanation import explain
+        from zerocon.diagnostics.explain import explain
 
         explanation = explain(picture, edited, self.steps, model)
         save(plots.draw(explanation), self.explain)

@@ -12,7 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from zerocon import Settings, Understanding
-    from zerocon.forecast import Forecast
+    from zerocon.diagnostics.cost import Forecast
     from zerocon.image.compare import Comparison
     from zerocon.nfe import Evaluations
 

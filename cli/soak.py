@@ -25,8 +25,9 @@ def command(edits: int, plot: Path | None, form: str, overwrite: bool) -> None:
     Three drawn scenes, two wishes, ever new seeds and two steps with the embedded model on a CPU,
     the cache on and off by turns; memory is the process's resident set.
     """
-    from zerocon import api, plots
+    from zerocon import api
     from zerocon.bench import soak
+    from zerocon.diagnostics import plots
     from zerocon.image.saving import check_output, save_picture
 
     if plot:

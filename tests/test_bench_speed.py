@@ -12,7 +12,7 @@ from zerocon.bench import speed
 from zerocon.bench.shapes import first_generation
 from zerocon.cli import main
 from zerocon.conditioning import Conditioning
-from zerocon.forecast import foretell, operations
+from zerocon.diagnostics.cost import foretell, operations
 from zerocon.nfe import BACKWARD
 from zerocon.settings import FAST
 

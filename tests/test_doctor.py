@@ -7,8 +7,8 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from zerocon.bench import health
 from zerocon.cli import main
+from zerocon.diagnostics import doctor
 
 
 @pytest.fixture
@@ -16,8 +16,8 @@ def doctor(monkeypatch):
     """Call it with only some of its looks."""
 
     def run(*names, **others):
-        looks = {name: health.LOOKS[name] for name in names} | others
-        monkeypatch.setattr(health, "LOOKS", looks)
+        looks = {name: doctor.LOOKS[name] for name in names} | others
+        monkeypatch.setattr(doctor, "LOOKS", looks)
         done = CliRunner().invoke(main, ["doctor", "--format", "json"])
         said = json.loads(done.stdout)
         found = {each["name"]: each for each in said["findings"]}
@@ -28,14 +28,14 @@ def doctor(monkeypatch):
 
 
 def test_a_small_edit_comes_out_right_here(doctor):
-    found, code = doctor(*health.LOOKS)
+    found, code = doctor(*doctor.LOOKS)
     assert code == 0 and found["edit"]["status"] == "ok"
     assert found["edit"]["said"].endswith("judged right") and '" -> "' in found["edit"]["said"]
     assert "torch 2" in found["packages"]["said"] and "GB free" in found["memory"]["said"]
 
 
 def test_an_edit_that_does_nothing_is_judged_wrong(doctor, monkeypatch):
-    monkeypatch.setattr(health, "FAST", {"steps": 2, "strength": 0.0})
+    monkeypatch.setattr(doctor, "FAST", {"steps": 2, "strength": 0.0})
     found, code = doctor("edit")
     assert code == 1 and "judged wrong: kind: frog, not penguin" in found["edit"]["said"]
 
@@ -44,13 +44,13 @@ def test_what_cannot_be_looked_at_is_wrong_and_the_rest_is_looked_at(doctor):
     def broken(name):
         raise RuntimeError("no\ndriver")
 
-    found, code = doctor("packages", device=broken, cache=health.LOOKS["cache"])
+    found, code = doctor("packages", device=broken, cache=doctor.LOOKS["cache"])
     assert code == 1 and found["device"]["said"] == "RuntimeError: no driver"
     assert found["packages"]["status"] == "ok"
 
 
 def test_a_missing_package_is_named(doctor, monkeypatch):
-    monkeypatch.setattr(health, "PACKAGES", ("zerocon", "no-such-package"))
+    monkeypatch.setattr(doctor, "PACKAGES", ("zerocon", "no-such-package"))
     found, code = doctor("packages")
     assert code == 1 and found["packages"]["said"] == "no no-such-package"
 
@@ -66,6 +66,6 @@ def test_missing_models_are_a_note_with_the_way_to_get_them(doctor, monkeypatch,
 
 
 def test_people_get_lines(monkeypatch):
-    monkeypatch.setattr(health, "LOOKS", {"packages": health.packages})
+    monkeypatch.setattr(doctor, "LOOKS", {"packages": doctor.packages})
     done = CliRunner().invoke(main, ["doctor"])
     assert done.stdout.startswith("ok     packages python 3") and done.stdout.count("\n") == 1

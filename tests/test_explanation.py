@@ -14,9 +14,9 @@ from conftest import gradient
 from PIL import Image
 
 import zerocon
-from zerocon import explanation, plots
+from zerocon.diagnostics import explain, plots
+from zerocon.diagnostics.explain import Attention, Explanation, Moment
 from zerocon.editing import Step
-from zerocon.explanation import Attention, Explanation, Moment
 from zerocon.image.transforms import fit
 from zerocon.nfe import Evaluations
 from zerocon.observation import Observation
@@ -43,15 +43,15 @@ def texts(words):
     ],
 )
 def test_the_words_that_the_sentences_do_not_share(model, caption, target, before, after):
-    left, right = explanation.changed_words(model, caption, target)
+    left, right = explain.changed_words(model, caption, target)
     assert (texts(left), texts(right)) == (before, after)
 
 
 def test_words_stand_where_the_tokens_say(model):
-    words = explanation.split(model, "A cat  up.")  # here a letter is a token
+    words = explain.split(model, "A cat  up.")  # here a letter is a token
     assert texts(words)[:2] == ["a", "cat"]
     assert [word.positions for word in words][:2] == [(1,), (2, 3, 4)]
-    cut = explanation.split(model, "abcdefghijkl mnopq rst")  # of 16 positions, 14 are for words
+    cut = explain.split(model, "abcdefghijkl mnopq rst")  # of 16 positions, 14 are for words
     assert texts(cut) == ["abcdefghijkl", "mnopq"] and cut[1].positions == (13, 14)
 
 
@@ -59,7 +59,7 @@ def test_words_stand_where_the_tokens_say(model):
     ("steps", "numbers"), [(50, [7, 19, 32, 44]), (4, [1, 2, 3, 4]), (1, [1]), (2, [1, 2])]
 )
 def test_looks_are_spread_over_the_walk(steps, numbers):
-    assert explanation.spread(4, steps) == numbers
+    assert explain.spread(4, steps) == numbers
 
 
 def test_a_map_lies_on_its_pixels_and_the_padding_is_cut_off():
@@ -67,7 +67,7 @@ def test_a_map_lies_on_its_pixels_and_the_padding_is_cut_off():
     assert tuple(working.pixels.shape[-2:]) == (32, 64)
     heat = torch.zeros(4, 8)
     heat[3, 1] = 1.0  # of 8x8 pixels: rows 24..31, columns 8..15
-    laid = explanation.lay(heat, working)
+    laid = explain.lay(heat, working)
     assert tuple(laid.shape) == (32, 64)
     assert divmod(int(laid.argmax()), 64)[0] in range(24, 32)
     assert divmod(int(laid.argmax()), 64)[1] in range(8, 16)
@@ -77,7 +77,7 @@ def test_a_map_lies_on_its_pixels_and_the_padding_is_cut_off():
     assert (tall.frame.inner, tuple(tall.pixels.shape[-2:])) == ((40, 64), (64, 48))
     heat = torch.zeros(8, 6)
     heat[:, 5] = 1.0  # on the padding alone
-    laid = explanation.lay(heat, tall)
+    laid = explain.lay(heat, tall)
     assert tuple(laid.shape) == (64, 40)
     assert laid[:, :36].max() == 0
 
@@ -94,13 +94,13 @@ def test_layers_around_16_positions_are_averaged_over_heads_on_the_latents_grid(
     maps = {"finest": layer(64, 32, 9.0), "half": layer(32, 16, 0.25), "eighth": layer(8, 4, 0.75)}
     x = torch.zeros(1, 4, 64, 32)
     seen = Observation(x, x, ((0, 1),), maps={**maps, "quarter": corner})
-    merged = explanation.merge(seen)
+    merged = explain.merge(seen)
     assert tuple(merged.shape) == (2, 64, 32)
     assert torch.allclose(merged[0], torch.full((64, 32), (0.25 + 0.75) / 3))
     row, column = divmod(int(merged[1].argmax()), 32)
     assert row < 4 and column >= 28
     alone = replace(seen, maps={"finest": maps["finest"]})  # a U-Net of one level
-    assert torch.allclose(explanation.merge(alone), torch.full((2, 64, 32), 9.0))
+    assert torch.allclose(explain.merge(alone), torch.full((2, 64, 32), 9.0))
 
 
 def walk(losses):
@@ -113,7 +113,7 @@ def walk(losses):
 
 def test_losses_by_guidance_and_step():
     steps = walk([torch.tensor([[1.0], [3.0]]), torch.tensor([[2.0], [4.0]]), None])
-    (a, first), (b, second) = explanation.losses(steps, ("a:weight=2", "b"))
+    (a, first), (b, second) = explain.losses(steps, ("a:weight=2", "b"))
     assert (a, b) == ("a:weight=2", "b")
     assert first[:2] == (1.0, 2.0) and second[:2] == (3.0, 4.0)
     assert math.isnan(first[2]) and math.isnan(second[2])
@@ -124,7 +124,7 @@ def test_an_explanation_of_a_whole_edit(model, to):
     picture, steps = gradient(90, 51), []
     edited = zerocon.edit(picture, model=model, to=to, caption="a cat", witness=steps.append)
     assert [step.level for step in steps] == [3, 2, 1, 0]
-    told = explanation.explain(picture, edited, steps, model)
+    told = explain.explain(picture, edited, steps, model)
     sides = {"dog": [("source", "cat"), ("edited", "dog")], "at night": [("edited", "night")]}[to]
     assert [(each.side, each.word) for each in told.attention] == sides
     assert told.changed and told.left_out == ()
@@ -146,7 +146,7 @@ def test_where_no_word_changed_the_last_ones_are_shown(model):
     edited = zerocon.edit(picture, model=model, to="dog", caption="a cat", witness=steps.append)
     words = replace(edited.understanding.wording, target_caption="a cat")
     same = replace(edited, understanding=replace(edited.understanding, wording=words))
-    told = explanation.explain(picture, same, steps, model)
+    told = explain.explain(picture, same, steps, model)
     assert not told.changed
     assert [(each.side, each.word) for each in told.attention] == [
         ("source", "cat"), ("edited", "cat"),

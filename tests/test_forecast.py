@@ -13,7 +13,7 @@ from conftest import gradient
 
 import zerocon
 from zerocon.cli import main
-from zerocon.forecast import evaluations, foretell, highest
+from zerocon.diagnostics.cost import evaluations, foretell, highest
 from zerocon.nfe import Evaluations
 from zerocon.settings import FAST, Settings
 

@@ -19,9 +19,9 @@ from conftest import gradient
 from PIL import Image
 
 import zerocon
+from zerocon.diagnostics.step_images import Previews
 from zerocon.image.photo import Photograph
 from zerocon.model.stable_diffusion import StableDiffusion
-from zerocon.previews import Previews
 from zerocon.storage.atomic import writing
 
 WORDS = ("dog", "bus", "at night", "watercolor")

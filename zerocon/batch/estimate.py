@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from zerocon import forecast
 from zerocon.batch.executor import path_of, shape_of
 from zerocon.batch.job import Order
+from zerocon.diagnostics import cost
 from zerocon.editing import Plan
 from zerocon.nfe import Evaluations
 from zerocon.settings import Settings
@@ -40,7 +40,7 @@ def foretell(model: Any, orders: Sequence[Order]) -> Costs:
     @lru_cache
     def evaluations(settings: Settings, inverted: bool) -> Evaluations:
         watched = Plan.of(settings).watches if inverted else ()
-        return forecast.evaluations(
+        return cost.evaluations(
             model.schedule(settings.steps), settings, inverted=inverted, watched=watched
         )
 
@@ -60,7 +60,7 @@ def foretell(model: Any, orders: Sequence[Order]) -> Costs:
         width, height = map(int, (shape_of(order.picture, model) or "16x16").split("x"))
         seconds += each.total * pace(width, height)
         largest = max(largest, (width, height), key=lambda size: size[0] * size[1])
-    peak = max((forecast.foretell(model, kind, largest).peak for kind in kinds), default=0)
+    peak = max((cost.foretell(model, kind, largest).peak for kind in kinds), default=0)
     return Costs(len({order.picture for order in orders}), total, seconds, peak)
 
 

@@ -17,7 +17,7 @@ from zerocon import api
 from zerocon.bench.cases import choose
 from zerocon.bench.peers import Pix2PixZero
 from zerocon.bench.sources import Asked, Batch, Result, Source
-from zerocon.forecast import operations
+from zerocon.diagnostics.cost import operations
 from zerocon.request import Understanding
 from zerocon.settings import FAST, Settings
 
