@@ -15,12 +15,12 @@ from . import options, recipes, report
 
 if TYPE_CHECKING:
     from zerocon import Direction, Inversion
-    from zerocon.album import Album
+    from zerocon.recipe.replay import Album
 
 
 def inspect(folder: Path, form: str) -> None:
     """List the pictures below ``folder`` that carry a recipe; as JSON lines, one for each."""
-    from zerocon.album import Album
+    from zerocon.recipe.replay import Album
 
     album = Album.of(folder)
     report.warn(each.problem for each in album.carried if each.problem)
@@ -38,7 +38,7 @@ def replay(folder: Path, source: Path, values: Mapping[str, Any]) -> int:
 
     The exit code: 0 if all of them did, else 1.
     """
-    from zerocon.album import Album, find_sources, repeat
+    from zerocon.recipe.replay import Album, find_sources, repeat
 
     if values["output"]:
         raise click.UsageError(f"-o is for one picture made again, and {folder} is a folder")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zerocon import Recipe
-    from zerocon.album import Album, Carried, Repeated
+    from zerocon.recipe.replay import Album, Carried, Repeated
 
 WIDTH, MARGIN = 100, 11
 

@@ -214,7 +214,7 @@ def test_what_cannot_be_is_refused_in_a_line(run: Run, args: list[str], message:
 
 
 def test_a_source_is_known_by_its_pixels_not_by_its_file(run: Run) -> None:
-    from zerocon.album import find_sources
+    from zerocon.recipe.replay import find_sources
 
     found, problems = find_sources(Path("sources"))
     assert problems == []
