@@ -34,7 +34,7 @@ def command(shape: str, steps: int, repeats: int, batch_size: int, **values: Any
     """
     import zerocon
     from zerocon.bench import speed
-    from zerocon.bench.shapes import first_generation
+    from zerocon.bench.random_weights import first_generation
     from zerocon.model import pick_device, pick_dtype
 
     where = pick_device(values["device"])

@@ -11,7 +11,7 @@ import click
 from .options import together
 
 if TYPE_CHECKING:
-    from zerocon.bench.rows import Row
+    from zerocon.bench.results import Row
 
 layout = together(
     click.option(
@@ -49,10 +49,10 @@ def command(files: tuple[Path, ...], form: str, kinds: str | None) -> None:
 
     Needs no model. Rows of different weights or settings cannot stand in one table.
     """
-    from zerocon.bench import rows
+    from zerocon.bench import results
 
-    found = [row for file in files for row in rows.read(file)]
+    found = [row for file in files for row in results.read(file)]
     if not found:
         raise click.UsageError("there are no rows in there")
-    rows.check(found)
+    results.check(found)
     tell(found, form, kinds)

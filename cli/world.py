@@ -34,7 +34,7 @@ def command(methods: str, lines: Path | None, sheet: Path | None, **values: Any)
     if sheet and lines and lines.exists() and not overwrite:
         raise click.UsageError(f"{lines} has rows without their pictures; leave --sheet out")
 
-    from zerocon.bench import cases, judges, rows, sources, world
+    from zerocon.bench import classifiers, inputs, results, runner, tasks
     from zerocon.bench.methods import split
 
     names, done = split(methods), []
@@ -43,11 +43,11 @@ def command(methods: str, lines: Path | None, sheet: Path | None, **values: Any)
     if kinds and kinds not in names:
         raise click.UsageError(f"--by-kind {kinds} is not among the methods")
     model: Any = options.load(values | {"model": values["model"] or "mini"})
-    how = (sources.Asked(model.settings, given), values["told"], values["batch_size"])
-    comparison = world.Comparison(model, judges.load(), names, *how)
+    how = (inputs.Asked(model.settings, given), values["told"], values["batch_size"])
+    comparison = runner.Comparison(model, classifiers.load(), names, *how)
     which = (values[name] for name in ("split", "per_kind", "skip"))
-    todo = world.share(cases.choose(*which), *values["shard"])
-    with rows.keeping(lines, comparison.check, overwrite=overwrite) as book:
+    todo = runner.share(tasks.choose(*which), *values["shard"])
+    with results.keeping(lines, comparison.check, overwrite=overwrite) as book:
         work = comparison.work(todo, book.rows)
         with progress("Editing", options.hushed()) as tick:
             for edited in comparison.run(work):
@@ -56,5 +56,5 @@ def command(methods: str, lines: Path | None, sheet: Path | None, **values: Any)
                 if tick:
                     tick(len(done), sum(len(left) for _, left in work))
     if sheet:
-        save_picture(world.page(todo, done), sheet, overwrite=overwrite)
+        save_picture(runner.page(todo, done), sheet, overwrite=overwrite)
     tables.tell(comparison.among(book.rows, todo), values["form"], kinds)

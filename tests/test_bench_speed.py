@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from torch.utils.flop_counter import FlopCounterMode
 
 from zerocon.bench import speed
-from zerocon.bench.shapes import first_generation
+from zerocon.bench.random_weights import first_generation
 from zerocon.cli import main
 from zerocon.conditioning import Conditioning
 from zerocon.diagnostics.cost import foretell, operations

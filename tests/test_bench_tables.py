@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from zerocon.bench import rows, tables
+from zerocon.bench import results, tables
 
 pytest.importorskip("scipy")
 
 
 def row(method, seed, kind, asked, kept, inside=20.0, outside=30.0, **more):
     both = {"caption": "", "target_caption": "", "wrong": (), "evaluations": 10.0, "seconds": 1.0}
-    return rows.Row(
+    return results.Row(
         method=method, recipe=method, seed=seed, kind=kind, asked=asked, kept=kept,
         inside=inside, outside=outside, settings={"of": method}, setup={"weights": "w"},
         **(both | more),
@@ -131,4 +131,4 @@ def test_the_same_numbers_in_every_form(made):
 )
 def test_rows_that_do_not_belong_together(made, change, message):
     with pytest.raises(ValueError, match=message):
-        rows.check([*made, replace(made[-1], **change)])
+        results.check([*made, replace(made[-1], **change)])

@@ -12,7 +12,7 @@ from PIL import Image
 
 import zerocon
 from zerocon import mini
-from zerocon.bench import judges
+from zerocon.bench import classifiers
 from zerocon.editing import Plan, edit
 from zerocon.image.transforms import fit, unfit
 from zerocon.model.captioner import caption_image
@@ -86,5 +86,5 @@ def test_an_edit_shows_what_was_asked_and_keeps_the_rest(
     model: StableDiffusion, fox: Image.Image, to: str, name: str
 ) -> None:
     edited = zerocon.edit(fox, to=to, model=model).picture
-    before, after = judges.load().read([fox.resize((128, 128)), edited.resize((128, 128))])
+    before, after = classifiers.load().read([fox.resize((128, 128)), edited.resize((128, 128))])
     assert after == before | {name: to} and before[name] != to

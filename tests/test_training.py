@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from torch import nn
 
 from zerocon import world
-from zerocon.bench import judges
+from zerocon.bench import classifiers
 from zerocon.cli.train import command
 from zerocon.mini.training import STAGES, clip, run, unet, vae
 from zerocon.mini.training.captioner import Captioner, hear
@@ -25,7 +25,7 @@ from zerocon.mini.training.course import Course, restore, train
 from zerocon.mini.training.evaluation import Evaluation
 from zerocon.mini.training.export import Export
 from zerocon.mini.training.fragments import SINGLE, facts, fragment, naming
-from zerocon.mini.training.judging import Judging
+from zerocon.mini.training.judging import ClassifierTraining
 from zerocon.mini.training.latents import Latents, encoded
 from zerocon.mini.training.records import Records
 from zerocon.mini.training.scenes import Scenes, drawn
@@ -42,7 +42,7 @@ TINY = {
     "clip": Clip(**SHORT, width=16, layers=1, sight=16, sight_layers=1),
     "captioner": Captioner(**SHORT, width=16, sight_layers=1, layers=1),
     "unet": UNet(**SHORT, channels=(16, 16, 16), heads=2, compiled=False),
-    "judges": Judging(**SHORT, again=6),
+    "classifiers": ClassifierTraining(**SHORT, again=6),
 }
 
 
@@ -52,14 +52,14 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
     work = Work(tmp_path_factory.mktemp("work"), say=lambda line: None)
     for stage in (SCENES, TINY["vae"], TINY["clip"], TINY["captioner"], Latents(), TINY["unet"]):
         run(stage, work)
-    run(TINY["judges"], work)
+    run(TINY["classifiers"], work)
     return work
 
 
 @pytest.fixture(scope="module")
 def exported(work: Work) -> Path:
     folder = work.folder / "weights"
-    run(Export(to=str(folder), judges=str(work.folder / "judges.safetensors")), work)
+    run(Export(to=str(folder), classifiers=str(work.folder / "judges.safetensors")), work)
     return folder
 
 
@@ -327,15 +327,15 @@ def test_the_tool_reads_the_export_and_it_is_measured(work: Work, exported: Path
     kept = '{"scale": 2.5}\n'
     (exported / "zerocon.json").write_text(kept)
     file = str(work.folder / "judges.safetensors")
-    run(Export(to=str(exported), judges=file), work)
+    run(Export(to=str(exported), classifiers=file), work)
     assert (exported / "zerocon.json").read_text() == kept
-    run(Evaluation(generated=1, scenes=2, steps=2, weights=str(exported), judges=file), work)
+    run(Evaluation(generated=1, scenes=2, steps=2, weights=str(exported), classifiers=file), work)
     found = work.facts("evaluate")["found"]
     assert set(found["generated"]) == set(world.VALUES)
     assert found["PSNR"]["all"] > 0
     card = (exported / "README.md").read_text()
     assert "| CLIP | caption among 64" in card and "1 pictures painted in 2 steps" in card
-    assert judges.load(Path(file)).read([world.render(world.sample(0))])
+    assert classifiers.load(Path(file)).read([world.render(world.sample(0))])
 
 
 def test_stages_are_named_with_their_settings() -> None:

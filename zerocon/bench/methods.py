@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from zerocon import api
-from zerocon.bench.peers import PEERS
-from zerocon.bench.sources import Asked, Batch, Inverted, Result, Source
+from zerocon.bench.baselines import PEERS
+from zerocon.bench.inputs import Asked, Batch, Inverted, Result, Source
 from zerocon.errors import MethodError
 from zerocon.nfe import counting
 from zerocon.registry import parse

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from zerocon import api
-from zerocon.bench.cases import choose
-from zerocon.bench.peers import Pix2PixZero
-from zerocon.bench.sources import Asked, Batch, Result, Source
+from zerocon.bench.baselines import Pix2PixZero
+from zerocon.bench.inputs import Asked, Batch, Result, Source
+from zerocon.bench.tasks import choose
 from zerocon.diagnostics.cost import operations
 from zerocon.request import Understanding
 from zerocon.settings import FAST, Settings

@@ -10,8 +10,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from zerocon.bench.cases import KINDS
-from zerocon.bench.rows import Row
+from zerocon.bench.results import Row
+from zerocon.bench.tasks import KINDS
 from zerocon.errors import CommandError
 
 REFERENCE = "default"  # the method that others are measured against

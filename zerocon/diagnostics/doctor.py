@@ -116,9 +116,9 @@ def extras(name: str) -> Finding:
 def edit(name: str) -> Finding:
     """One edit of a drawn scene with the embedded model, judged against what was asked."""
     from zerocon import api
-    from zerocon.bench import judges
-    from zerocon.bench.cases import choose
-    from zerocon.bench.verdicts import judge
+    from zerocon.bench import classifiers
+    from zerocon.bench.metrics import judge
+    from zerocon.bench.tasks import choose
 
     case, model = choose("validation", 1)[0], api.load("mini")
     settings = model.settings.overlay(FAST)
@@ -126,7 +126,7 @@ def edit(name: str) -> Finding:
     edited = api.edit(case.picture, model=model, settings=settings, **case.wish)
     seconds = perf_counter() - start
     kept = api.reconstruct(case.picture, model)
-    verdict = judge(case, edited.picture, kept, judges.load())
+    verdict = judge(case, edited.picture, kept, classifiers.load())
     said = f'"{edited.caption}" -> "{edited.wording.target_caption}" in {seconds:.1f} s'
     if verdict.asked and verdict.kept:
         return Finding(name, "ok", f"{said}, judged right")

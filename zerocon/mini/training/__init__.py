@@ -23,7 +23,7 @@ STAGES: dict[str, str | type] = {
     "captioner": _HERE + "captioner:Captioner",
     "latents": _HERE + "latents:Latents",
     "unet": _HERE + "unet:UNet",
-    "judges": _HERE + "judging:Judging",
+    "classifiers": _HERE + "judging:Judging",
     "export": _HERE + "export:Export",
     "evaluate": _HERE + "evaluation:Evaluation",
 }

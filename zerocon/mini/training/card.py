@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from zerocon.mini.training.captioner import Captioner
 from zerocon.mini.training.clip import Clip
 from zerocon.mini.training.course import Course, restore
-from zerocon.mini.training.judging import Judging
+from zerocon.mini.training.judging import ClassifierTraining
 from zerocon.mini.training.unet import UNet
 from zerocon.mini.training.vae import Vae
 
@@ -61,7 +61,13 @@ def write_card(work: Work, folder: Path) -> None:
 
 
 def _made(work: Work) -> str:
-    stages = {"vae": Vae, "clip": Clip, "captioner": Captioner, "unet": UNet, "judges": Judging}
+    stages = {
+        "vae": Vae,
+        "clip": Clip,
+        "captioner": Captioner,
+        "unet": UNet,
+        "classifiers": ClassifierTraining,
+    }
     rows = [
         f"| {stage} | {step} | {_options(work, stage, cls())} |"
         for stage, cls in stages.items()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zerocon import mini, model, world
-from zerocon.bench import judges
+from zerocon.bench import classifiers
 from zerocon.image.contact_sheet import sheet
 from zerocon.mini.training import vae
 from zerocon.mini.training.captioner import READ, hear
@@ -35,8 +35,8 @@ GOOD: dict[str, Shares] = {
     "captioner": {"kind": 0.95, "colour": 0.95, "place": 0.95},
     "CLIP": {"caption among 64": 0.95},
     "PSNR": {"all": 28.0},
-    "judges, renders": dict.fromkeys(world.VALUES, 0.99),
-    "judges, reconstructions": dict.fromkeys(world.VALUES, 0.99),
+    "classifiers, renders": dict.fromkeys(world.VALUES, 0.99),
+    "classifiers, reconstructions": dict.fromkeys(world.VALUES, 0.99),
 }
 
 
@@ -50,13 +50,13 @@ class Evaluation:
     scale: float = 3.0
     seed: int = 0
     weights: str = ""  # a folder; empty for the package's own
-    judges: str = ""  # a file; empty for the package's own
+    classifiers: str = ""  # a file; empty for the package's own
 
     def run(self, work: Work) -> None:
         folder = Path(self.weights) if self.weights else mini.path()
         parts = model.load(str(folder), device=work.device)
-        panel = judges.load(
-            Path(self.judges) if self.judges else judges.WEIGHTS, device=work.device
+        panel = classifiers.load(
+            Path(self.classifiers) if self.classifiers else classifiers.WEIGHTS, device=work.device
         )
         scenes = [world.sample(seed) for seed in world.TEST[: max(self.generated, self.scenes)]]
         seen = scenes[: self.scenes]
@@ -70,8 +70,8 @@ class Evaluation:
             "captioner": _captioned(parts, pictures, seen),
             "CLIP": {"caption among 64": _matched(parts, pictures, seen)},
             "PSNR": vae.measure(lambda x: parts.decode(parts.encode(x)), world.TEST[: self.scenes]),
-            "judges, renders": _judged(panel, pictures, seen),
-            "judges, reconstructions": _judged(panel, again, seen),
+            "classifiers, renders": _judged(panel, pictures, seen),
+            "classifiers, reconstructions": _judged(panel, again, seen),
         }
         how = {"pictures": self.generated, "steps": self.steps, "scale": self.scale}
         work.note("evaluate", how=how, found=found)
@@ -89,7 +89,7 @@ def _verdict(number: float, wanted: float) -> str:
     return "good" if number >= wanted else "not yet"
 
 
-def _judged(panel: judges.Judges, pictures: list[Image], scenes: list[Scene]) -> Shares:
+def _judged(panel: classifiers.Classifiers, pictures: list[Image], scenes: list[Scene]) -> Shares:
     """Share of pictures that show what their scene is, for each parameter."""
     read = panel.read(pictures)
     return {

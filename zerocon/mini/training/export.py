@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zerocon import mini
-from zerocon.bench import judges
+from zerocon.bench import classifiers
 from zerocon.mini.training import captioner, clip, judging, unet, vae
 from zerocon.mini.training.card import write_card
 from zerocon.mini.training.painting import SCHEDULE
@@ -29,7 +29,7 @@ class Export:
     """Put what is trained so far where the tool looks for it."""
 
     to: str = ""  # a folder; empty for the package's own
-    judges: str = ""  # a file; empty for the package's own
+    classifiers: str = ""  # a file; empty for the package's own
 
     def run(self, work: Work) -> None:
         folder = Path(self.to) if self.to else mini.path()
@@ -50,8 +50,11 @@ class Export:
             file.chmod(0o644)  # it is saved for its owner's eyes only, and would be installed so
         shutil.rmtree(folder, ignore_errors=True)
         new.rename(folder)
-        if (work.folder / "judges" / "checkpoint.pt").exists():
-            judges.save(judging.load(work), Path(self.judges) if self.judges else judges.WEIGHTS)
+        if (work.folder / "classifiers" / "checkpoint.pt").exists():
+            classifiers.save(
+                judging.load(work),
+                Path(self.classifiers) if self.classifiers else classifiers.WEIGHTS,
+            )
         else:
             work.say("export: there are no judges yet")
         write_card(work, folder)

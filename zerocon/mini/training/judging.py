@@ -1,4 +1,4 @@
-"""Stage 7: the judges, on renders and on what the autoencoder makes of them, half and half."""
+"""Stage 7: the classifiers, on renders and on what the autoencoder makes of them, half and half."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from zerocon.bench.judges.network import Classifiers
+from zerocon.bench.classifiers import AttributeNetwork
 from zerocon.mini.training import vae
 from zerocon.mini.training.course import Course, Rng, restore, train
 from zerocon.mini.training.pixels import as_pixels, mirrored, shifted
@@ -25,7 +25,7 @@ Pictures = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
-class Judging(Course):
+class ClassifierTraining(Course):
     """Train one classifier for each named parameter."""
 
     steps: int = 6_000
@@ -36,7 +36,7 @@ class Judging(Course):
 
     def run(self, work: Work) -> None:
         scenes, unseen = drawn(work, "train"), drawn(work, "validation")
-        network: Any = Classifiers()
+        network: Any = AttributeNetwork()
         network = network.to(work.device, memory_format=torch.channels_last)
         remade = _reconstructions(work, "train", self.again)
         unseen_remade = _reconstructions(work, "validation", len(unseen))
@@ -62,18 +62,18 @@ class Judging(Course):
         def preview(average: Any) -> tuple[None, dict[str, float]]:
             return None, measure(average, unseen_remade[:384], unseen_answers[:384], work)
 
-        average, step = train(work, "judges", self, network, losses, preview)
-        if work.facts("judges").get("step") != step:
+        average, step = train(work, "classifiers", self, network, losses, preview)
+        if work.facts("classifiers").get("step") != step:
             renders = measure(average, unseen.pictures, unseen_answers, work)
             again = measure(average, unseen_remade, unseen_answers, work)
-            work.note("judges", step=step, renders=renders, reconstructions=again)
-            work.say(f"judges: {work.facts('judges')}")
+            work.note("classifiers", step=step, renders=renders, reconstructions=again)
+            work.say(f"judges: {work.facts('classifiers')}")
 
 
-def load(work: Work) -> Classifiers:
+def load(work: Work) -> AttributeNetwork:
     """The trained classifiers."""
-    _, weights = restore(work, "judges")
-    network = Classifiers()
+    _, weights = restore(work, "classifiers")
+    network = AttributeNetwork()
     network.load_state_dict(weights)
     return network.eval().requires_grad_(False)
 
@@ -93,11 +93,11 @@ def measure(network: Any, pictures: Pictures, answers: Tensor, work: Work) -> di
 def _reconstructions(work: Work, split: str, count: int) -> Pictures:
     """What the autoencoder makes of the first scenes of a split, made once for each autoencoder."""
     network, scenes = vae.load(work), drawn(work, split)
-    records = Records(work.place("judges") / f"{split}.u8", (SIZE, SIZE, 3))
+    records = Records(work.place("classifiers") / f"{split}.u8", (SIZE, SIZE, 3))
     made_by = {f"vae_of_{split}": work.facts("vae").get("step")}
-    if not made_by.items() <= work.facts("judges").items():
+    if not made_by.items() <= work.facts("classifiers").items():
         records.cut(0)
-        work.note("judges", **made_by)
+        work.note("classifiers", **made_by)
     records.cut(len(records))
     count = min(count, len(scenes))
     for first in range(len(records), count, 32):

@@ -4,9 +4,9 @@ import pytest
 import tiny
 import torch
 
-from zerocon.bench import cases
-from zerocon.bench.peers import Pix2PixZero
-from zerocon.bench.sources import Asked, Batch, Source
+from zerocon.bench import tasks
+from zerocon.bench.baselines import Pix2PixZero
+from zerocon.bench.inputs import Asked, Batch, Source
 from zerocon.nfe import BACKWARD
 from zerocon.settings import Settings
 
@@ -15,7 +15,7 @@ ASKED = Asked(Settings(scale=(4.0, 2.0)))
 
 @pytest.fixture(scope="module")
 def case():
-    return cases.choose("validation", 1)[0]
+    return tasks.choose("validation", 1)[0]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_the_same_seed_the_same_picture(model, case):
     torch.manual_seed(1)
     second = run(model, case)
     assert first.picture.tobytes() == second.picture.tobytes()
-    assert first.picture.size == (cases.SIZE, cases.SIZE)
+    assert first.picture.size == (tasks.SIZE, tasks.SIZE)
     assert first.caption and first.target_caption != first.caption
 
 

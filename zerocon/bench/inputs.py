@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from zerocon import api, request
-from zerocon.bench.cases import Case
+from zerocon.bench.tasks import Case
 from zerocon.image.transforms import fit, unfit
 from zerocon.model.captioner import caption_image
 from zerocon.nfe import counting

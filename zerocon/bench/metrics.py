@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from zerocon.bench.cases import Case
+from zerocon.bench.tasks import Case
 
 if TYPE_CHECKING:
-    from zerocon.bench.judges import Judges
+    from zerocon.bench.classifiers import Classifiers
 
 EQUAL = 99.0  # dB where no byte differs: infinity has no mean
 
@@ -34,12 +34,14 @@ class Verdict:
     wrong: tuple[str, ...]
 
 
-def judge(case: Case, result: Image.Image, kept: Image.Image | None, judges: Judges) -> Verdict:
+def judge(
+    case: Case, result: Image.Image, kept: Image.Image | None, classifiers: Classifiers
+) -> Verdict:
     """Judge ``result`` against the truth and against ``kept``, the source's reconstruction.
 
     Without ``kept`` the picture was made from nothing, and can only have what was asked for.
     """
-    now, *before = judges.read([result] if kept is None else [result, kept])
+    now, *before = classifiers.read([result] if kept is None else [result, kept])
     asked = {name: after for name, (_, after) in case.changed.items()}
     expected = {**before[0], **asked} if before else asked
     wrong = tuple(f"{n}: {now[n]}, not {expected[n]}" for n in expected if now[n] != expected[n])

@@ -21,7 +21,7 @@ HEAD = json.dumps({"format": FORMAT})[:-1]  # how every line begins
 class Recipe:
     """All that decides an edit but its scene.
 
-    ``setup`` is shared by the methods of one comparison (weights, judges, version, ...);
+    ``setup`` is shared by the methods of one comparison (weights, classifiers, version, ...);
     ``settings`` are the method's own, as JSON has them.
     """
 

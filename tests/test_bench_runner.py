@@ -10,10 +10,10 @@ import tiny
 import torch
 
 import zerocon
-from zerocon.bench import cases as drawn
-from zerocon.bench import methods, world
-from zerocon.bench.sources import Asked
-from zerocon.bench.verdicts import EQUAL, judge
+from zerocon.bench import methods, runner
+from zerocon.bench import tasks as drawn
+from zerocon.bench.inputs import Asked
+from zerocon.bench.metrics import EQUAL, judge
 from zerocon.prompt import understand
 from zerocon.settings import FAST, Settings
 from zerocon.world import VALIDATION, caption, render, truth
@@ -49,7 +49,7 @@ def model():
 
 def compare(model, case, *names, told=True, **given):
     asked = Asked(model.settings, given)
-    comparison = world.Comparison(model, Seer(case), names, asked, told)
+    comparison = runner.Comparison(model, Seer(case), names, asked, told)
     return {row.method: (row, p) for row, p in comparison.run(comparison.work([case]))}
 
 
@@ -122,7 +122,7 @@ def test_scenes_edited_together_come_out_as_they_do_alone(model, cases):
     asked = Asked(model.settings, {})
 
     def run(size):
-        comparison = world.Comparison(model, Seer(some[0]), names, asked, True, size)
+        comparison = runner.Comparison(model, Seer(some[0]), names, asked, True, size)
         return {(r.seed, r.method): (r, p) for r, p in comparison.run(comparison.work(some))}
 
     alone, together = run(1), run(4)
@@ -217,22 +217,22 @@ def test_methods_are_told_apart_at_commas():
 )
 def test_a_bad_method_is_said_before_any_work(name, message, model, cases):
     with pytest.raises(ValueError, match=re.escape(message)):
-        world.Comparison(model, Seer(cases[0]), (name,), Asked(OWN))
+        runner.Comparison(model, Seer(cases[0]), (name,), Asked(OWN))
 
 
 @pytest.mark.parametrize("of", [1, 3, 7])
 def test_shards_together_are_the_whole_and_share_nothing(model, cases, of):
-    comparison = world.Comparison(model, Seer(cases[0]), ("vae", "default"), Asked(OWN))
+    comparison = runner.Comparison(model, Seer(cases[0]), ("vae", "default"), Asked(OWN))
 
     def jobs(cases):
         return [(c.seed, name) for c, names in comparison.work(cases) for name in names]
 
-    parts = [job for i in range(of) for job in jobs(world.share(cases, i + 1, of))]
+    parts = [job for i in range(of) for job in jobs(runner.share(cases, i + 1, of))]
     assert len(parts) == len(set(parts)) == 2 * len(cases)
     assert set(parts) == set(jobs(cases))
 
 
 def test_a_page_shows_source_edit_and_truth(model, cases):
     done = list(compare(model, cases[0], "vae").values())
-    page = world.page(cases[:1], done)
+    page = runner.page(cases[:1], done)
     assert page.width == 6 * drawn.SIZE and page.height > drawn.SIZE

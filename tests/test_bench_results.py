@@ -8,8 +8,8 @@ import tiny
 from click.testing import CliRunner
 from test_bench_world import Seer
 
-from zerocon.bench import cases, judges, rows, world
-from zerocon.bench.sources import Asked
+from zerocon.bench import classifiers, results, runner, tasks
+from zerocon.bench.inputs import Asked
 from zerocon.cli import main
 from zerocon.settings import Settings
 
@@ -24,9 +24,9 @@ def model():
 @pytest.fixture
 def bench(model, monkeypatch):
     """The command, on a tiny model and with judges who see the source everywhere."""
-    seer = Seer(cases.choose("validation", 1)[0])
+    seer = Seer(tasks.choose("validation", 1)[0])
     monkeypatch.setattr("zerocon.load", lambda *_, **__: model)
-    monkeypatch.setattr(judges, "load", lambda: seer)
+    monkeypatch.setattr(classifiers, "load", lambda: seer)
 
     def run(*words):
         start = [
@@ -48,7 +48,7 @@ def test_a_run_goes_on_where_it_was_torn_off(bench, tmp_path):
     whole, torn = tmp_path / "whole.jsonl", tmp_path / "torn.jsonl"
     assert bench("--rows", whole).exit_code == 0
     lines = whole.read_bytes().splitlines(keepends=True)
-    assert len(lines) == 2 * len(cases.KINDS)
+    assert len(lines) == 2 * len(tasks.KINDS)
     torn.write_bytes(b"".join(lines[:5]) + lines[5][:70])
     result = bench("--rows", torn)
     assert result.exit_code == 0, result.output
@@ -56,7 +56,7 @@ def test_a_run_goes_on_where_it_was_torn_off(bench, tmp_path):
     assert again[:5] == lines[:5] and len(again) == len(lines)
 
     def facts(path):  # seconds are never the same twice
-        return [replace(row, seconds=0.0) for row in rows.read(path)]
+        return [replace(row, seconds=0.0) for row in results.read(path)]
 
     assert facts(torn) == facts(whole)
     before = torn.read_bytes()
@@ -69,7 +69,7 @@ def test_more_methods_and_scenes_are_added_to_the_same_file(bench, tmp_path):
     bench("--rows", path)
     result = bench("--rows", path, "--methods", "vae,from-scratch", "--per-kind", "2")
     assert result.exit_code == 0, result.output
-    assert len(rows.read(path)) == (2 + 1) * 8 + 2 * 8
+    assert len(results.read(path)) == (2 + 1) * 8 + 2 * 8
     assert "identity" not in result.stdout  # the table is of what was asked for now
 
 
@@ -95,8 +95,8 @@ def test_another_run_does_not_touch_the_file(bench, tmp_path, words, message, mo
 
 
 def test_other_weights_are_refused_by_name(model):
-    case = cases.choose("validation", 1)[0]
-    one = world.Comparison(model, Seer(case), ("vae",), Asked(model.settings), True)
+    case = tasks.choose("validation", 1)[0]
+    one = runner.Comparison(model, Seer(case), ("vae",), Asked(model.settings), True)
     ((row, _),) = one.run(one.work([case]))
     one.check([row])
     other = replace(one, model=tiny.model(seed=1), told=False)
@@ -107,10 +107,10 @@ def test_other_weights_are_refused_by_name(model):
 
 
 def test_a_row_comes_back_as_it_was(model):
-    case = cases.choose("validation", 1)[0]
-    one = world.Comparison(model, Seer(case), ("default",), Asked(model.settings), True)
+    case = tasks.choose("validation", 1)[0]
+    one = runner.Comparison(model, Seer(case), ("default",), Asked(model.settings), True)
     ((row, _),) = one.run(one.work([case]))
-    assert rows.from_json(rows.to_json(row)) == row
+    assert results.from_json(results.to_json(row)) == row
     assert row.recipe == one.recipe("default").hash
 
 
@@ -127,7 +127,7 @@ def test_overwrite_begins_again(bench, tmp_path):
     path = tmp_path / "rows.jsonl"
     bench("--rows", path)
     assert bench("--rows", path, "--scale", "4", "--methods", "vae", "--overwrite").exit_code == 0
-    assert {row.method for row in rows.read(path)} == {"vae"}
+    assert {row.method for row in results.read(path)} == {"vae"}
 
 
 def test_shards_make_one_table(bench, tmp_path):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from zerocon.bench.sources import Asked, Batch, Result, Source
+from zerocon.bench.inputs import Asked, Batch, Result, Source
 from zerocon.errors import SettingError
 from zerocon.nfe import Evaluations
 from zerocon.rng import stream

@@ -14,16 +14,16 @@ import torch
 from PIL import Image
 
 from zerocon import __version__
-from zerocon.bench.cases import Case
+from zerocon.bench.inputs import Asked, Batch, Source
 from zerocon.bench.methods import pick
-from zerocon.bench.rows import Recipe, Row, differing, digest
-from zerocon.bench.sources import Asked, Batch, Source
-from zerocon.bench.verdicts import judge
+from zerocon.bench.metrics import judge
+from zerocon.bench.results import Recipe, Row, differing, digest
+from zerocon.bench.tasks import Case
 from zerocon.errors import MismatchError
 from zerocon.image.contact_sheet import sheet
 
 if TYPE_CHECKING:
-    from zerocon.bench.judges import Judges
+    from zerocon.bench.classifiers import Classifiers
     from zerocon.model.stable_diffusion import StableDiffusion
 
 Work = list[tuple[Case, list[str]]]
@@ -38,7 +38,7 @@ class Comparison:
     """
 
     model: StableDiffusion
-    judges: Judges
+    classifiers: Classifiers
     methods: tuple[str, ...]
     asked: Asked
     told: bool = False
@@ -55,7 +55,7 @@ class Comparison:
         return {
             "version": __version__,
             "weights": fingerprint(model.unet, model.vae, model.text_encoder),
-            "judges": fingerprint(self.judges.network),
+            "classifiers": fingerprint(self.classifiers.network),
             "settings": digest(asdict(self.asked.settings())),
             "captions": "told" if self.told else "read",
             "batch_size": str(self.batch_size),
@@ -117,7 +117,7 @@ class Comparison:
                 seconds=round(result.seconds, 3),
                 settings=recipe.settings,
                 setup=recipe.setup,
-                **asdict(judge(case, result.picture, kept, self.judges)),
+                **asdict(judge(case, result.picture, kept, self.classifiers)),
             )
             yield row, result.picture
 
