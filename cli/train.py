@@ -43,10 +43,10 @@ def command(
 
     Every stage goes on where it stopped, also when it was killed.
     """
-    from zerocon.mini.training import STAGES, run
-    from zerocon.mini.training.work import Work
     from zerocon.model import pick_device
     from zerocon.registry import parse
+    from zerocon.training import STAGES, run
+    from zerocon.training.workspace import Work
 
     quiet = options.hushed()
 

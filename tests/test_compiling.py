@@ -8,8 +8,8 @@ from conftest import gradient
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
 import zerocon
-from zerocon.mini.training.compiling import compiled
 from zerocon.settings import Settings
+from zerocon.training.compile import compiled
 
 # what the compiler warns of is its own affair
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]

@@ -18,22 +18,22 @@ from torch import nn
 from zerocon import world
 from zerocon.bench import classifiers
 from zerocon.cli.train import command
-from zerocon.mini.training import STAGES, clip, run, unet, vae
-from zerocon.mini.training.captioner import Captioner, hear
-from zerocon.mini.training.clip import Clip
-from zerocon.mini.training.course import Course, restore, train
-from zerocon.mini.training.evaluation import Evaluation
-from zerocon.mini.training.export import Export
-from zerocon.mini.training.fragments import SINGLE, facts, fragment, naming
-from zerocon.mini.training.judging import ClassifierTraining
-from zerocon.mini.training.latents import Latents, encoded
-from zerocon.mini.training.records import Records
-from zerocon.mini.training.scenes import Scenes, drawn
-from zerocon.mini.training.unet import UNet
-from zerocon.mini.training.vae import Vae
-from zerocon.mini.training.words import LENGTH, clip_tokenizer, framed
-from zerocon.mini.training.work import Work
 from zerocon.registry import parse
+from zerocon.training import STAGES, clip, run, unet, vae
+from zerocon.training.array_file import Records
+from zerocon.training.caption_fragments import SINGLE, facts, fragment, naming
+from zerocon.training.captioner import Captioner, hear
+from zerocon.training.classifiers import ClassifierTraining
+from zerocon.training.clip import Clip
+from zerocon.training.dataset import Scenes, drawn
+from zerocon.training.evaluate import Evaluation
+from zerocon.training.export import Export
+from zerocon.training.latents import Latents, encoded
+from zerocon.training.loop import Course, restore, train
+from zerocon.training.tokenizers import LENGTH, clip_tokenizer, framed
+from zerocon.training.unet import UNet
+from zerocon.training.vae import Vae
+from zerocon.training.workspace import Work
 
 SHORT = {"steps": 2, "batch": 4, "warmup": 0}
 SCENES = Scenes(train=12, validation=6, dressed=4)

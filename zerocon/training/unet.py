@@ -10,19 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from zerocon.image.contact_sheet import sheet
-from zerocon.mini.training import clip, vae
-from zerocon.mini.training.compiling import compiled
-from zerocon.mini.training.course import Course, Rng, restore, train
-from zerocon.mini.training.fragments import fragment
-from zerocon.mini.training.latents import encoded
-from zerocon.mini.training.painting import SCHEDULE, assemble, paint
-from zerocon.mini.training.scenes import SIZE, drawn
-from zerocon.mini.training.words import framed, ids
+from zerocon.training import clip, vae
+from zerocon.training.caption_fragments import fragment
+from zerocon.training.compile import compiled
+from zerocon.training.dataset import SIZE, drawn
+from zerocon.training.latents import encoded
+from zerocon.training.loop import Course, Rng, restore, train
+from zerocon.training.sample import SCHEDULE, assemble, paint
+from zerocon.training.tokenizers import framed, ids
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from zerocon.mini.training.work import Work
+    from zerocon.training.workspace import Work
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from zerocon import world
 from zerocon.image.contact_sheet import sheet
 from zerocon.image.transforms import unfit
-from zerocon.mini.training.compiling import compiled
-from zerocon.mini.training.course import Course, Rng, restore, train
-from zerocon.mini.training.pixels import as_pixels, crops, frame
-from zerocon.mini.training.scenes import SIZE, drawn
+from zerocon.training.augment import as_pixels, crops, frame
+from zerocon.training.compile import compiled
+from zerocon.training.dataset import SIZE, drawn
+from zerocon.training.loop import Course, Rng, restore, train
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from zerocon.mini.training.work import Work
+    from zerocon.training.workspace import Work
 
 FLAT = 1e-3  # mean square error below which a crop, of a bare sky, has no more to teach
 

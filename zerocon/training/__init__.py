@@ -13,19 +13,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from zerocon.mini.training.work import Work
+    from zerocon.training.workspace import Work
 
-_HERE = "zerocon.mini.training."
+_HERE = "zerocon.training."
 STAGES: dict[str, str | type] = {
-    "scenes": _HERE + "scenes:Scenes",
+    "scenes": _HERE + "dataset:Scenes",
     "vae": _HERE + "vae:Vae",
     "clip": _HERE + "clip:Clip",
     "captioner": _HERE + "captioner:Captioner",
     "latents": _HERE + "latents:Latents",
     "unet": _HERE + "unet:UNet",
-    "classifiers": _HERE + "judging:Judging",
+    "classifiers": _HERE + "classifiers:ClassifierTraining",
     "export": _HERE + "export:Export",
-    "evaluate": _HERE + "evaluation:Evaluation",
+    "evaluate": _HERE + "evaluate:Evaluation",
 }
 
 

@@ -9,10 +9,10 @@ import torch
 from PIL.Image import Image
 
 from zerocon.image.transforms import unfit
-from zerocon.mini.training.pixels import frame
 from zerocon.model.families import NOISE
 from zerocon.model.stable_diffusion import StableDiffusion
 from zerocon.sampling import denoise
+from zerocon.training.augment import frame
 
 if TYPE_CHECKING:
     from typing import Any

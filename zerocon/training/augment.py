@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from zerocon.image.transforms import Frame
-from zerocon.mini.training.scenes import SIZE
+from zerocon.training.dataset import SIZE
 
 CELL = 8  # pixels a side of what one latent sees
 

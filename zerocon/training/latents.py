@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from zerocon.mini.training.pixels import as_pixels
-from zerocon.mini.training.records import Records
-from zerocon.mini.training.scenes import SIZE, drawn
-from zerocon.mini.training.vae import load
+from zerocon.training.array_file import Records
+from zerocon.training.augment import as_pixels
+from zerocon.training.dataset import SIZE, drawn
+from zerocon.training.vae import load
 
 if TYPE_CHECKING:
-    from zerocon.mini.training.work import Work
+    from zerocon.training.workspace import Work
 
 
 @dataclass(frozen=True)

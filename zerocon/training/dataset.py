@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zerocon import world
-from zerocon.mini.training.records import Records
+from zerocon.training.array_file import Records
 
 if TYPE_CHECKING:
-    from zerocon.mini.training.work import Work
+    from zerocon.training.workspace import Work
 
 SIZE = 128  # pixels a side, of everything the embedded model sees
 LOOKS = 5 * 10**7  # training seeds from here on give dressed scenes their looks

@@ -13,7 +13,7 @@ import numpy as np
 from zerocon.prompt import vocabulary
 
 if TYPE_CHECKING:
-    from zerocon.mini.training.work import Work
+    from zerocon.training.workspace import Work
 
 LENGTH = 32  # tokens of a sentence: the longest caption has twenty words
 PIECES = (

@@ -7,15 +7,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zerocon.mini.training.captioner import Captioner
-from zerocon.mini.training.clip import Clip
-from zerocon.mini.training.course import Course, restore
-from zerocon.mini.training.judging import ClassifierTraining
-from zerocon.mini.training.unet import UNet
-from zerocon.mini.training.vae import Vae
+from zerocon.training.captioner import Captioner
+from zerocon.training.classifiers import ClassifierTraining
+from zerocon.training.clip import Clip
+from zerocon.training.loop import Course, restore
+from zerocon.training.unet import UNet
+from zerocon.training.vae import Vae
 
 if TYPE_CHECKING:
-    from zerocon.mini.training.work import Work
+    from zerocon.training.workspace import Work
 
 _TEXT = """\
 # The embedded model

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zerocon.mini.training.course import Course, Rng, restore, train
-from zerocon.mini.training.pixels import as_pixels, mirrored, shifted
-from zerocon.mini.training.scenes import SIZE, drawn
-from zerocon.mini.training.words import LENGTH, blip_tokenizer
+from zerocon.training.augment import as_pixels, mirrored, shifted
+from zerocon.training.dataset import SIZE, drawn
+from zerocon.training.loop import Course, Rng, restore, train
+from zerocon.training.tokenizers import LENGTH, blip_tokenizer
 from zerocon.world import VALUES
 
 if TYPE_CHECKING:
-    from zerocon.mini.training.scenes import Drawn
-    from zerocon.mini.training.work import Work
+    from zerocon.training.dataset import Drawn
+    from zerocon.training.workspace import Work
 
 READ = ("kind", "colour", "place")  # what a caption must get right
 

@@ -11,15 +11,15 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from zerocon.bench.classifiers import AttributeNetwork
-from zerocon.mini.training import vae
-from zerocon.mini.training.course import Course, Rng, restore, train
-from zerocon.mini.training.pixels import as_pixels, mirrored, shifted
-from zerocon.mini.training.records import Records
-from zerocon.mini.training.scenes import SIZE, drawn
+from zerocon.training import vae
+from zerocon.training.array_file import Records
+from zerocon.training.augment import as_pixels, mirrored, shifted
+from zerocon.training.dataset import SIZE, drawn
+from zerocon.training.loop import Course, Rng, restore, train
 from zerocon.world import VALUES
 
 if TYPE_CHECKING:
-    from zerocon.mini.training.work import Work
+    from zerocon.training.workspace import Work
 
 Pictures = np.ndarray[Any, Any]
 

@@ -17,7 +17,7 @@ from zerocon.storage.atomic import writing
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from zerocon.mini.training.work import Work
+    from zerocon.training.workspace import Work
 
 Network = TypeVar("Network", bound=nn.Module)
 Rng = np.random.Generator

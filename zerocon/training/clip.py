@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize, softplus
 
-from zerocon.mini.training.course import Course, Rng, restore, train
-from zerocon.mini.training.fragments import SINGLE, Facts, facts, fragment, naming
-from zerocon.mini.training.pixels import as_pixels
-from zerocon.mini.training.scenes import SIZE, drawn
-from zerocon.mini.training.words import LENGTH, clip_tokenizer, framed, ids
+from zerocon.training.augment import as_pixels
+from zerocon.training.caption_fragments import SINGLE, Facts, facts, fragment, naming
+from zerocon.training.dataset import SIZE, drawn
+from zerocon.training.loop import Course, Rng, restore, train
+from zerocon.training.tokenizers import LENGTH, clip_tokenizer, framed, ids
 from zerocon.world import VALUES
 
 if TYPE_CHECKING:
-    from zerocon.mini.training.scenes import Drawn
-    from zerocon.mini.training.work import Work
+    from zerocon.training.dataset import Drawn
+    from zerocon.training.workspace import Work
 
 GROUP = 64  # captions among which the right one is to be found
 

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zerocon import mini
-from zerocon.bench import classifiers
-from zerocon.mini.training import captioner, clip, judging, unet, vae
-from zerocon.mini.training.card import write_card
-from zerocon.mini.training.painting import SCHEDULE
-from zerocon.mini.training.scenes import SIZE
-from zerocon.mini.training.words import save_tokenizer
+from zerocon.bench.classifiers import WEIGHTS as CLASSIFIERS
+from zerocon.bench.classifiers import save as save_classifiers
+from zerocon.training import captioner, classifiers, clip, unet, vae
+from zerocon.training.dataset import SIZE
+from zerocon.training.model_card import write_card
+from zerocon.training.sample import SCHEDULE
+from zerocon.training.tokenizers import save_tokenizer
 
 if TYPE_CHECKING:
-    from zerocon.mini.training.work import Work
+    from zerocon.training.workspace import Work
 
 MOST = 28e6  # bytes in all: what a package may weigh
 MOST_OF_A_FILE = 15e6
@@ -51,10 +52,8 @@ class Export:
         shutil.rmtree(folder, ignore_errors=True)
         new.rename(folder)
         if (work.folder / "classifiers" / "checkpoint.pt").exists():
-            classifiers.save(
-                judging.load(work),
-                Path(self.classifiers) if self.classifiers else classifiers.WEIGHTS,
-            )
+            target = Path(self.classifiers) if self.classifiers else CLASSIFIERS
+            save_classifiers(classifiers.load(work), target)
         else:
             work.say("export: there are no judges yet")
         write_card(work, folder)

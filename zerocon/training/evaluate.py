@@ -11,20 +11,20 @@ import numpy as np
 from zerocon import mini, model, world
 from zerocon.bench import classifiers
 from zerocon.image.contact_sheet import sheet
-from zerocon.mini.training import vae
-from zerocon.mini.training.captioner import READ, hear
-from zerocon.mini.training.card import write_card
-from zerocon.mini.training.clip import GROUP
-from zerocon.mini.training.painting import paint
-from zerocon.mini.training.pixels import as_pixels, frame
-from zerocon.mini.training.scenes import SIZE
 from zerocon.model.captioner import caption_image
+from zerocon.training import vae
+from zerocon.training.augment import as_pixels, frame
+from zerocon.training.captioner import READ, hear
+from zerocon.training.clip import GROUP
+from zerocon.training.dataset import SIZE
+from zerocon.training.model_card import write_card
+from zerocon.training.sample import paint
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from zerocon.mini.training.work import Work
     from zerocon.model.stable_diffusion import StableDiffusion
+    from zerocon.training.workspace import Work
     from zerocon.world import Scene
 
 Shares = dict[str, float]
