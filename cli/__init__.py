@@ -21,7 +21,7 @@ from zerocon.errors import (
     classify,
 )
 
-from . import configuration
+from . import config_file
 from .options import VERBOSE
 
 # Read from cli/<name>.py when asked for. Inside them torch is imported by the command's body, so
@@ -94,7 +94,7 @@ class Front(click.Group):
     "--config",
     "file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help=f"Read this instead of the nearest {configuration.FILE}.",
+    help=f"Read this instead of the nearest {config_file.FILE}.",
 )
 @click.pass_context
 def main(ctx: click.Context, offline: bool, file: Path | None) -> None:
@@ -107,16 +107,16 @@ def main(ctx: click.Context, offline: bool, file: Path | None) -> None:
     if offline:  # read by the Hub's library when a command's body first imports it
         os.environ["HF_HUB_OFFLINE"] = "1"
     command = main.get_command(ctx, ctx.invoked_subcommand or "")
-    if command and (command.name in configuration.LISTENING or command.name == "config"):
-        ctx.meta[configuration.META] = found = configuration.read(file)
+    if command and (command.name in config_file.LISTENING or command.name == "config"):
+        ctx.meta[config_file.META] = found = config_file.read(file)
         found.listen(ctx, command)
     elif file:
-        raise click.UsageError(f"{ctx.invoked_subcommand} listens to no {configuration.FILE}")
+        raise click.UsageError(f"{ctx.invoked_subcommand} listens to no {config_file.FILE}")
 
 
 def _whence(error: click.ClickException) -> str:
     """Where a bad value was said, if it was not said on the command line."""
     if not isinstance(error, click.BadParameter) or not error.ctx or not error.param:
         return ""
-    place = configuration.origin(error.ctx, error.param)
+    place = config_file.origin(error.ctx, error.param)
     return f" ({place})" if place else ""

@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from . import batching, foresight, options, ordering, outputs
+from . import batch_jobs, batch_run, dry_run, edit_outputs, options
 
 
 @click.command("batch")
-@ordering.asked
+@batch_jobs.asked
 @options.overwrite
-@outputs.written
+@edit_outputs.written
 @options.no_cache
 @click.option(
     "--resume",
@@ -24,14 +24,14 @@ from . import batching, foresight, options, ordering, outputs
 @click.option("--fail-fast", is_flag=True, help="Stop at the first failure.")
 @click.option(
     "--batch-size",
-    type=ordering.size,
+    type=batch_jobs.size,
     default="auto",
     show_default=True,
     metavar="N",
     help="Pictures of one shape that go through the network together: auto is 1 on a CPU, where "
     "results are then those of `zerocon edit` to the byte, and what fits on a GPU.",
 )
-@ordering.spread
+@batch_jobs.spread
 @options.dry_run
 @options.form
 @options.talk
@@ -44,10 +44,10 @@ def command(pictures: tuple[str, ...], **values: Any) -> int:
     missing, also after Ctrl-C, a crash or a power cut. Several may work on one folder at a time.
     Exit code 0 if everything is done, 1 if something failed.
     """
-    with batching.terminated():
+    with batch_run.terminated():
         if values["join"]:
-            return batching.join(values)
-        with batching.opened(pictures, values) as run:
+            return batch_run.join(values)
+        with batch_run.opened(pictures, values) as run:
             if values["dry_run"]:
-                return foresight.foresee_many(run)
-            return batching.work(run)
+                return dry_run.foresee_many(run)
+            return batch_run.work(run)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from . import options, pictures, report
+from . import options, render, stdio
 
 
 @click.command("caption")
@@ -20,7 +20,7 @@ def command(image: Path, **values: Any) -> None:
 
     It is the one that an edit without --caption starts from.
     """
-    picture = pictures.read(image).picture
+    picture = stdio.read(image).picture
     model = options.load(values)
 
     from zerocon.model.captioner import caption_image
@@ -28,6 +28,6 @@ def command(image: Path, **values: Any) -> None:
 
     sentence = caption_image(picture, model)
     warnings = [fault] if (fault := degenerate(sentence)) else []
-    report.warn(warnings)
+    render.warn(warnings)
     facts = {"input": str(image), "caption": sentence, "model": model.name, "warnings": warnings}
-    report.tell(values["form"], sentence, {"schema": "zerocon.caption/1", **facts})
+    render.tell(values["form"], sentence, {"schema": "zerocon.caption/1", **facts})

@@ -11,8 +11,8 @@ import click
 
 from zerocon.settings import DEFAULT_MODEL, Settings
 
-from . import configuration, options, report
-from .configuration import KEYS
+from . import config_file, options, render
+from .config_file import KEYS
 
 MEASURED = "zerocon.json"  # what a model's folder says about settings
 
@@ -40,20 +40,20 @@ def show(ctx: click.Context, origin: bool, form: str) -> None:
     if origin:
         width = max(map(len, lines))
         lines = [f"{line:{width}}  # {found[n][1]}" for line, n in zip(lines, found, strict=True)]
-    file = configuration.current(ctx).path
+    file = config_file.current(ctx).path
     said = {name: {"value": value, "origin": whose} for name, (value, whose) in found.items()}
     facts = {"file": None if file is None else str(file), "settings": said}
-    report.tell(form, "\n".join(lines), {"schema": "zerocon.config/1", **facts})
+    render.tell(form, "\n".join(lines), {"schema": "zerocon.config/1", **facts})
 
 
 def effective(ctx: click.Context) -> dict[str, tuple[Any, str]]:
     """Every setting of an edit: its value, and who says so."""
     from .edit import command as edit
 
-    configuration.current(ctx).listen(ctx, edit)
+    config_file.current(ctx).listen(ctx, edit)
     with edit.make_context("edit", ["-"], parent=ctx) as inner:
-        known = {str(each.name): each for each in edit.params if configuration.key(each) in KEYS}
-        whose = {name: configuration.origin(inner, option) for name, option in known.items()}
+        known = {str(each.name): each for each in edit.params if config_file.key(each) in KEYS}
+        whose = {name: config_file.origin(inner, option) for name, option in known.items()}
         given = options.given(inner.params)
         chosen = inner.params["preset"] or "fast"  # what else says a setting
         folder = _folder(inner.params["model"] or DEFAULT_MODEL)
@@ -64,14 +64,14 @@ def effective(ctx: click.Context) -> dict[str, tuple[Any, str]]:
         if name not in final:
             value = inner.params.get(name, inner.meta.get(options.QUIET))  # it has none of its own
             default = DEFAULT_MODEL if name == "model" else value
-            found[configuration.key(option)] = (
+            found[config_file.key(option)] = (
                 default if value is None else value,
                 whose[name] or "default",
             )
             continue
         said = whose[name] or f"preset {chosen}"
         own = str(folder) if name in measured else "default"
-        found[configuration.key(option)] = (final[name], said if name in given else own)
+        found[config_file.key(option)] = (final[name], said if name in given else own)
     return {name: found[name] for name in KEYS}
 
 

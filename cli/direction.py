@@ -9,7 +9,7 @@ import click
 
 from zerocon.image.naming import slug
 
-from . import account, likeness, options, profile, report
+from . import account, likeness, options, profile, render
 
 KEPT = ".safetensors"
 FILE, GIVEN = click.Path(path_type=Path), click.core.ParameterSource.COMMANDLINE
@@ -54,7 +54,7 @@ def command(ctx: click.Context, /, **values: Any) -> None:
     made.save(output, overwrite=values["overwrite"])
     if not options.hushed():
         click.echo(account.summary(made), err=True)
-    report.tell(values["form"], str(output), {"output": str(output), **account.record(made)})
+    render.tell(values["form"], str(output), {"output": str(output), **account.record(made)})
 
 
 command.add_command(profile.command)

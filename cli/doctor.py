@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from . import options, report
+from . import options, render
 
 UNWELL = 1  # the exit code where something is wrong
 
@@ -29,6 +29,6 @@ def command(form: str) -> None:
         lines += [f"{'':16}-> {advice}" for advice in each.advice.split("; ") if advice]
     well = all(each.status != "wrong" for each in found)
     facts = {"well": well, "findings": [asdict(each) for each in found]}
-    report.tell(form, "\n".join(lines), {"schema": "zerocon.doctor/1", **facts})
+    render.tell(form, "\n".join(lines), {"schema": "zerocon.doctor/1", **facts})
     if not well:
         click.get_current_context().exit(UNWELL)

@@ -10,16 +10,16 @@ import click
 
 from zerocon.image.naming import wish_of, words_of
 
-from . import options, outputs, pictures, report
-from .bar import progress
-from .foresight import foresee
+from . import edit_outputs, options, render, stdio
+from .dry_run import foresee
+from .progress import progress_bar
 
 
 @click.command("edit")
 @options.image
 @options.words
 @options.directions
-@outputs.asked
+@edit_outputs.asked
 @options.inversion
 @options.no_cache
 @options.dry_run
@@ -33,28 +33,28 @@ def command(image: Path, **values: Any) -> None:
 
     words, files = {name: values[name] for name in options.WORDS}, values["directions"]
     wish = wish_of(words["to"], words["source"], words["to_caption"], optional=bool(files))
-    photograph = pictures.read(image, keep_gps=values["keep_gps"])
+    photograph = stdio.read(image, keep_gps=values["keep_gps"])
     directions = [(zerocon.Direction.load(file), weight) for file, weight in files]
     wish = f"{wish} {words_of(each for each, _ in directions)}"
-    wanted = outputs.Outputs.of(image, photograph, wish, values)
+    wanted = edit_outputs.Outputs.of(image, photograph, wish, values)
     if values["inversion"] and (options.typed("steps") or options.typed("inverter")):
         raise click.UsageError("the inversion has its own steps and scheme; leave both out")
     given, cache = options.given(values), options.cache(values, wanted.warn)
     kept = zerocon.Inversion.load(values["inversion"]) if values["inversion"] else None
-    report.warn(wanted.warnings)
+    render.warn(wanted.warnings)
     model = options.load(values)
-    settings, talk = model.settings.overlay(given), partial(report.announce, options.hushed())
+    settings, talk = model.settings.overlay(given), partial(render.announce, options.hushed())
     asked = words | {"directions": directions, "inversion": kept, "settings": settings}
     asked |= {"cache": cache}
     if values["dry_run"]:
         return foresee(photograph.picture, model, image, wanted.output, values, **asked)
     wanted.begin(model)
-    with progress("Editing", options.hushed()) as tick:
+    with progress_bar("Editing", options.hushed()) as tick:
         asked |= {"announce": talk, "progress": tick, "witness": wanted.witness}
         edited = zerocon.edit(photograph.picture, model=model, warn=wanted.warn, **asked)
     recipe = partial(zerocon.Recipe.of, edited, photograph.picture, model, inversion=kept)
     more = wanted.write(edited, model, recipe)
     about = (edited.understanding, edited.settings, model.name, edited.evaluations)
-    record = report.record(*about, edited.origin, image, wanted.output, values)
-    if wanted.output != pictures.PIPE:
-        report.tell(values["form"], str(wanted.output), record | more)
+    record = render.record(*about, edited.origin, image, wanted.output, values)
+    if wanted.output != stdio.PIPE:
+        render.tell(values["form"], str(wanted.output), record | more)

@@ -8,7 +8,7 @@ import click
 
 from zerocon.errors import KNOWN, ZeroconError
 
-from . import options, report
+from . import options, render
 
 HEAD = """# Errors
 
@@ -30,7 +30,7 @@ def command(id: str | None, form: str) -> None:
     chosen = [KNOWN[id.upper()]] if id else list(KNOWN.values())
     text = "\n".join([*([] if id else [HEAD]), *map(_section, chosen)])
     facts = [{"id": each.id, "exit_code": each.code, **_said(each)} for each in chosen]
-    report.tell(form, text.rstrip(), {"schema": "zerocon.errors/1", "errors": facts})
+    render.tell(form, text.rstrip(), {"schema": "zerocon.errors/1", "errors": facts})
 
 
 def _said(kind: type[ZeroconError]) -> dict[str, str]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from . import options, report
-from .bar import progress
+from . import options, render
+from .progress import progress_bar
 
 
 @click.command("faults")
@@ -47,7 +47,7 @@ def command(
     rows = trials.read(lines) if lines else []
     chosen = {name: fault for name, fault in FAULTS.items() if name in (only or FAULTS)}
     place = nullcontext(work) if work else tempfile.TemporaryDirectory()
-    with place as folder, progress("Disturbing", options.hushed()) as tick:
+    with place as folder, progress_bar("Disturbing", options.hushed()) as tick:
         for row in trials.missing(chosen, rows.copy(), Workshop(Path(folder)), kills):
             rows.append(row)
             if lines:
@@ -56,4 +56,4 @@ def command(
                 tick(len(rows), max(len(rows), sum(fault.times for fault in chosen.values())))
     table = trials.count(FAULTS, rows)
     facts = {"faults": [asdict(line) for line in table], "rows": [asdict(row) for row in rows]}
-    report.tell(form, trials.shown(table, form), {"schema": "zerocon.faults/1", **facts})
+    render.tell(form, trials.shown(table, form), {"schema": "zerocon.faults/1", **facts})

@@ -11,7 +11,7 @@ import click
 
 from zerocon.errors import ForeignFileError, MismatchError
 
-from . import options, recipes, report
+from . import options, recipe_view, render
 
 if TYPE_CHECKING:
     from zerocon import Direction, Inversion
@@ -23,14 +23,14 @@ def inspect(folder: Path, form: str) -> None:
     from zerocon.recipe.replay import Album
 
     album = Album.of(folder)
-    report.warn(each.problem for each in album.carried if each.problem)
-    found = [recipes.carried(each) for each in album.carried]
+    render.warn(each.problem for each in album.carried if each.problem)
+    found = [recipe_view.carried(each) for each in album.carried]
     if form == "jsonl":
         for each in found:
-            report.tell(form, "", each)
+            render.tell(form, "", each)
         return
     facts = {"schema": "zerocon.recipes/1", "folder": str(folder), "others": album.others}
-    report.tell(form, recipes.table(album), {**facts, "pictures": found})
+    render.tell(form, recipe_view.table(album), {**facts, "pictures": found})
 
 
 def replay(folder: Path, source: Path, values: Mapping[str, Any]) -> int:
@@ -47,17 +47,17 @@ def replay(folder: Path, source: Path, values: Mapping[str, Any]) -> int:
         raise ForeignFileError(f"no picture in {folder} carries a recipe of zerocon")
     directions, inversion = _given(album, values)
     sources, unreadable = find_sources(source)
-    report.warn(unreadable)
+    render.warn(unreadable)
     found, load = [], partial(options.load_again, values)
     for each in repeat(album, sources, load, directions=directions, inversion=inversion):
         found.append(each)
         if form != "json":
-            report.tell(form, recipes.outcome(each), recipes.repeated(each))
+            render.tell(form, recipe_view.outcome(each), recipe_view.repeated(each))
     same = sum(each.same for each in found)
     facts = {"schema": "zerocon.replays/1", "folder": str(folder), "others": album.others}
-    more = {"same": same == len(found), "pictures": [recipes.repeated(each) for each in found]}
+    more = {"same": same == len(found), "pictures": [recipe_view.repeated(each) for each in found]}
     if form != "jsonl":
-        report.tell(form, f"{same} of {len(found)} came out the same", facts | more)
+        render.tell(form, f"{same} of {len(found)} came out the same", facts | more)
     return 0 if same == len(found) else 1
 
 

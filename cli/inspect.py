@@ -8,7 +8,7 @@ import click
 
 from zerocon.errors import ForeignFileError
 
-from . import folders, options, pictures, recipes, report
+from . import folders, options, recipe_view, render, stdio
 
 
 @click.command("inspect")
@@ -23,10 +23,10 @@ def command(file: Path, form: str) -> None:
     """
     from zerocon.recipe import Recipe
 
-    if file != pictures.PIPE and file.is_dir():
+    if file != stdio.PIPE and file.is_dir():
         return folders.inspect(file, form)
-    text = pictures.read(file).recipe
+    text = stdio.read(file).recipe
     if text is None:
         raise ForeignFileError(f"{file} carries no recipe of zerocon")
     recipe = Recipe.from_json(text)
-    report.tell(form, recipes.page(recipe), recipe.record())
+    render.tell(form, recipe_view.page(recipe), recipe.record())

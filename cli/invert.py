@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from . import options, pictures, report
-from .bar import progress
+from . import options, render, stdio
+from .progress import progress_bar
 
 
 @click.command("invert")
@@ -36,24 +36,24 @@ def command(image: Path, output: Path | None, **values: Any) -> None:
     """
     from zerocon.image.saving import check_output
 
-    picture = pictures.read(image).picture
-    output = output or pictures.beside(image).with_suffix(".safetensors")
+    picture = stdio.read(image).picture
+    output = output or stdio.beside(image).with_suffix(".safetensors")
     overwrite = values["overwrite"]
-    inputs = options.input_files(values, pictures.source(image))
+    inputs = options.input_files(values, stdio.source(image))
     check_output(output, overwrite=overwrite, inputs=inputs, endings=(".safetensors",))
-    given, cache = options.given(values), options.cache(values, lambda said: report.warn([said]))
+    given, cache = options.given(values), options.cache(values, lambda said: render.warn([said]))
 
     import zerocon
     from zerocon.nfe import counting
 
     model = options.load(values)
     settings = model.settings.overlay({**given, "remember": False})
-    with progress("Inverting", options.hushed()) as tick, counting() as evaluations:
+    with progress_bar("Inverting", options.hushed()) as tick, counting() as evaluations:
         kept = zerocon.invert(
             picture, model,
             caption=values["caption"], settings=settings, progress=tick, cache=cache,
         )  # fmt: skip
     kept.save(output, overwrite=overwrite)
     facts = {"input": str(image), "output": str(output), "caption": kept.captions[0]}
-    more = {"model": kept.model, "steps": settings.steps, "evaluations": report.cost(evaluations)}
-    report.tell(values["form"], str(output), {"schema": "zerocon.invert/1", **facts, **more})
+    more = {"model": kept.model, "steps": settings.steps, "evaluations": render.cost(evaluations)}
+    render.tell(values["form"], str(output), {"schema": "zerocon.invert/1", **facts, **more})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import account, options, pictures, report
+from . import account, options, render, stdio
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -31,7 +31,7 @@ def command(file: Path, images: tuple[Path, ...], **values: Any) -> None:
     """
     import zerocon
 
-    seen, direction = [pictures.read(i).picture for i in images], zerocon.Direction.load(file)
+    seen, direction = [stdio.read(i).picture for i in images], zerocon.Direction.load(file)
     model = options.load(values)
     rows = [
         {"input": str(image), **_look(picture, direction, model, values["caption"])}
@@ -40,7 +40,7 @@ def command(file: Path, images: tuple[Path, ...], **values: Any) -> None:
     sides = {"from": list(direction.source), "to": list(direction.target)}
     facts = {"file": str(file), **sides, "model": model.name, "pictures": rows}
     table = account.likenesses(direction, rows)
-    report.tell(values["form"], table, {"schema": "zerocon.direction-test/1", **facts})
+    render.tell(values["form"], table, {"schema": "zerocon.direction-test/1", **facts})
 
 
 def _look(picture: Image, direction: Direction, model: Model, said: str | None) -> dict[str, Any]:

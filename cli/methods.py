@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from . import options, report
+from . import options, render
 
 FAMILIES = ("inverter", "guidance")
 
@@ -26,7 +26,7 @@ def command(form: str) -> None:
         for family in FAMILIES
         for name, line, shown in describe(available(family))
     ]
-    report.tell(form, _table(methods), {"schema": "zerocon.methods/1", "methods": methods})
+    render.tell(form, _table(methods), {"schema": "zerocon.methods/1", "methods": methods})
 
 
 def _table(methods: list[dict[str, Any]]) -> str:

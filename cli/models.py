@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from . import options, report
+from . import options, render
 
 GIGABYTE = 1e9
 
@@ -28,7 +28,7 @@ def listing(form: str) -> None:
         for each in found
     ]
     page = "\n".join(["mini  diffusion, captioner, clip  (embedded)", *rows])
-    report.tell(form, page, {"schema": "zerocon.models/1", "models": models})
+    render.tell(form, page, {"schema": "zerocon.models/1", "models": models})
 
 
 @command.command("pull")
@@ -43,7 +43,7 @@ def pulling(name: str, form: str) -> None:
     from zerocon.model import hub
 
     folder = str(hub.pull(name))
-    report.tell(form, folder, {"schema": "zerocon.pull/1", "name": name, "folder": folder})
+    render.tell(form, folder, {"schema": "zerocon.pull/1", "name": name, "folder": folder})
 
 
 @command.command("verify")
@@ -56,4 +56,4 @@ def verifying(name: str, form: str) -> None:
 
     files = [str(file) for file in hub.verify(name)]
     whole = f"{name} is whole: {len(files)} files"
-    report.tell(form, whole, {"schema": "zerocon.verify/1", "name": name, "files": files})
+    render.tell(form, whole, {"schema": "zerocon.verify/1", "name": name, "files": files})

@@ -24,7 +24,7 @@ from zerocon.settings import (
     Settings,
 )
 
-from . import configuration
+from . import config_file
 
 if TYPE_CHECKING:
     from zerocon import Cache, Model, Recipe
@@ -110,7 +110,7 @@ def hushed() -> bool:
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that the user really gave, checked; the others are the model's business."""
-    said, values = values, configuration.merged(click.get_current_context(), values)
+    said, values = values, config_file.merged(click.get_current_context(), values)
     kept = _settings_of(values.get("recipe"))
     # a recipe, like a preset, is above what the file and the environment say
     weak = {name for name in kept if not typed(name) and values.get(name) is said.get(name)}
@@ -288,7 +288,7 @@ weights = together(
         "-m",
         "--model",
         metavar="NAME",
-        shell_complete=configuration.complete_model,
+        shell_complete=config_file.complete_model,
         help='"mini" (embedded, small, for drawings), a diffusers folder, a .safetensors file, or '
         "a hub id. "
         f"[default: $ZEROCON_MODEL, then {DEFAULT_MODEL}]",
@@ -376,8 +376,8 @@ fast = click.option(
 preset = click.option(
     "--preset",
     metavar="NAME",
-    shell_complete=configuration.complete_preset,
-    help=f"Options by one name: {', '.join(PRESETS)}, or [presets.NAME] of {configuration.FILE}; "
+    shell_complete=config_file.complete_preset,
+    help=f"Options by one name: {', '.join(PRESETS)}, or [presets.NAME] of {config_file.FILE}; "
     "under those you give beside it.",
 )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from . import account, options, report
+from . import account, options, render
 
 
 @click.command("show")
@@ -23,4 +23,4 @@ def command(file: Path, form: str) -> None:
     import zerocon
 
     direction = zerocon.Direction.load(file)
-    report.tell(form, account.page(direction), {"file": str(file), **account.record(direction)})
+    render.tell(form, account.page(direction), {"file": str(file), **account.record(direction)})

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from . import folders, options, report
-from .bar import progress
+from . import folders, options, render
+from .progress import progress_bar
 
 FILE = click.Path(path_type=Path)
 
@@ -47,15 +47,15 @@ def command(file: Path, source: Path, **values: Any) -> int:
     inversion = zerocon.Inversion.load(kept) if kept else None
     recipe.require_inversion(inversion)
     model = options.load_again(values, recipe)
-    with progress("Replaying", quiet) as tick:
+    with progress_bar("Replaying", quiet) as tick:
         edited = recipe.repeat(
             photograph.picture, model, directions=directions, inversion=inversion,
-            announce=partial(report.announce, quiet), progress=tick,
+            announce=partial(render.announce, quiet), progress=tick,
         )  # fmt: skip
     found = Comparison.again(file, source, edited.picture)
     now = zerocon.Recipe.of(edited, photograph.picture, model, inversion)
     if output:
         more = {"overwrite": values["overwrite"], "provenance": Provenance(now.to_json())}
         photograph.save(edited.picture, output, **more)
-    report.compared(values["form"], file, found, recipe.differences(now))
+    render.compared(values["form"], file, found, recipe.differences(now))
     return 0 if found.same else 1

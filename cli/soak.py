@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from . import options, report
-from .bar import progress
+from . import options, render
+from .progress import progress_bar
 
 
 @click.command("soak")
@@ -35,7 +35,7 @@ def command(edits: int, plot: Path | None, form: str, overwrite: bool) -> None:
         plots.require()
     model: Any = api.load("mini", device="cpu")
     laps: list[soak.Lap] = []
-    with tempfile.TemporaryDirectory() as folder, progress("Editing", options.hushed()) as tick:
+    with tempfile.TemporaryDirectory() as folder, progress_bar("Editing", options.hushed()) as tick:
         for lap in soak.repeat(model, Path(folder), edits):
             laps.append(lap)
             if tick:
@@ -45,4 +45,4 @@ def command(edits: int, plot: Path | None, form: str, overwrite: bool) -> None:
         curve = plots.draw_curve([lap.memory / 1e6 for lap in laps], x="edits", y="MB resident")
         save_picture(curve, plot, overwrite=overwrite)
     facts = {**asdict(found), "laps": [asdict(lap) for lap in laps]}
-    report.tell(form, soak.as_text(found, form), {"schema": "zerocon.soak/1", **facts})
+    render.tell(form, soak.as_text(found, form), {"schema": "zerocon.soak/1", **facts})

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from . import options, report
+from . import options, render
 
 
 @click.command("speed")
@@ -51,4 +51,4 @@ def command(shape: str, steps: int, repeats: int, batch_size: int, **values: Any
     laps = list(speed.race(model, steps, repeats=repeats, together=batch_size))
     facts = {"shape": shape, "device": str(where), "dtype": name, "steps": steps, "rate": best}
     record = {"schema": "zerocon.speed/1", **facts, "laps": [asdict(lap) for lap in laps]}
-    report.tell(values["form"], speed.as_markdown(laps, best), record)
+    render.tell(values["form"], speed.as_markdown(laps, best), record)

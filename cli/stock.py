@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from . import report
+from . import render
 
 if TYPE_CHECKING:
     from zerocon.cache import Cache, Entry
@@ -30,7 +30,7 @@ def tell(
     facts = {"folder": str(cache.folder), "limit": cache.limit, "bytes": size, "entries": there}
     gone = {"damaged": [each.path.name for each in damaged]}
     gone |= {"removed": [each.path.name for each in removed]}
-    report.tell(form, "\n".join(lines), {"schema": "zerocon.cache/1", **facts, **gone})
+    render.tell(form, "\n".join(lines), {"schema": "zerocon.cache/1", **facts, **gone})
 
 
 def _facts(entry: Entry) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from . import comparing, options, tables
-from .bar import progress
+from .progress import progress_bar
 
 
 @click.command("world")
@@ -49,7 +49,7 @@ def command(methods: str, lines: Path | None, sheet: Path | None, **values: Any)
     todo = runner.share(tasks.choose(*which), *values["shard"])
     with results.keeping(lines, comparison.check, overwrite=overwrite) as book:
         work = comparison.work(todo, book.rows)
-        with progress("Editing", options.hushed()) as tick:
+        with progress_bar("Editing", options.hushed()) as tick:
             for edited in comparison.run(work):
                 book.add(edited[0])
                 done.append(edited)

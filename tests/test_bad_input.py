@@ -396,7 +396,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
 )
 def test_a_full_disk(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "write_bytes", failing(FULL))
-    monkeypatch.setattr("zerocon.cli.pictures.send", lambda data: None)
+    monkeypatch.setattr("zerocon.cli.stdio.send", lambda data: None)
     refuse(line, 2, "ZC-E034")
 
 

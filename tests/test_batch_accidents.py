@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from zerocon.batch.commit import recover
 from zerocon.batch.job import Order
 from zerocon.batch.journal import Entry, Journal
-from zerocon.cli import report
+from zerocon.cli import render
 
 
 def test_many_may_open_a_new_journal_at_one_moment(tmp_path):
@@ -50,7 +50,7 @@ def test_why_a_file_failed_whose_name_is_no_text_is_noted(tmp_path):
 def test_a_name_that_is_no_text_is_told_in_json_where_only_text_is_let_through():
     @click.command()
     def tell():
-        report.tell("jsonl", "", {"input": os.fsdecode(b"caf\xe9 \xe7\x8c\xab.png")})
+        render.tell("jsonl", "", {"input": os.fsdecode(b"caf\xe9 \xe7\x8c\xab.png")})
 
     line = CliRunner(charset="utf-8").invoke(tell).stdout_bytes
     assert "猫".encode() in line

@@ -24,7 +24,7 @@ from PIL import Image
 
 import zerocon
 from zerocon.api import Edit
-from zerocon.cli import COMMANDS, bar, main
+from zerocon.cli import COMMANDS, main, progress
 from zerocon.diffusion import Schedule
 from zerocon.guidance import GUIDANCE
 from zerocon.image import naming
@@ -690,7 +690,7 @@ class Terminal(io.StringIO):
 def test_the_bar_is_drawn_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
     for stream, quiet in ((io.StringIO(), False), (Terminal(), True)):
         monkeypatch.setattr(sys, "stderr", stream)
-        with bar.progress("Editing", quiet) as tick:
+        with progress.progress_bar("Editing", quiet) as tick:
             assert tick is None
         assert stream.getvalue() == ""
 
@@ -698,7 +698,7 @@ def test_the_bar_is_drawn_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_bar_begins_with_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
-    with bar.progress("Editing", False) as tick:
+    with progress.progress_bar("Editing", False) as tick:
         click.echo("a cat -> a dog", err=True)
         assert stream.getvalue() == "a cat -> a dog\n"
         assert tick is not None

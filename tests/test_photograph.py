@@ -24,7 +24,7 @@ from conftest import gradient
 from PIL import Image, ImageOps, JpegImagePlugin
 
 import zerocon
-from zerocon.cli import main, pictures
+from zerocon.cli import main, stdio
 from zerocon.errors import MissingError
 from zerocon.image.color import FADE, Space, off_white, on_white, paletted
 from zerocon.image.formats import FORMATS, NAMED
@@ -574,7 +574,7 @@ def test_no_picture_is_written_to_a_terminal(run: Run, monkeypatch: pytest.Monke
         def isatty(self) -> bool:
             return True
 
-    monkeypatch.setattr(pictures, "sys", SimpleNamespace(stdin=Terminal(), stdout=Terminal()))
+    monkeypatch.setattr(stdio, "sys", SimpleNamespace(stdin=Terminal(), stdout=Terminal()))
     assert "stdin is a terminal" in run(*EDIT, "-", "-o", "-").stderr
     gradient(40, 30).save("cat.png")
     done = run(*EDIT, "cat.png", "-o", "-")

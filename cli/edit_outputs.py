@@ -13,7 +13,7 @@ import click
 
 from zerocon.image.naming import name_output
 
-from . import options, pictures, report
+from . import options, render, stdio
 
 if TYPE_CHECKING:
     from zerocon import Edit, Model, Recipe
@@ -87,19 +87,19 @@ class Outputs:
     ) -> Outputs:
         """What the options ask for, if all of it can be written."""
         names = ("compare", "explain", "steps_dir", "overwrite", "metadata")
-        output = values["output"] or name_output(pictures.beside(image), wish)
-        if output == pictures.PIPE and (form := values["form"]).startswith("json"):
+        output = values["output"] or name_output(stdio.beside(image), wish)
+        if output == stdio.PIPE and (form := values["form"]).startswith("json"):
             raise click.UsageError(
                 f"-o - and --format {form} would both be on stdout; give -o FILE"
             )
-        if output == pictures.PIPE:
-            pictures.require_pipe()
+        if output == stdio.PIPE:
+            stdio.require_pipe()
         wanted = cls(
             image,
             photograph,
             output,
             **{name: values[name] for name in names},
-            inputs=options.input_files(values, pictures.source(image)),
+            inputs=options.input_files(values, stdio.source(image)),
         )
         wanted.check()
         wanted.warnings = photograph.doubts + photograph.losses(wanted.kind)
@@ -110,7 +110,7 @@ class Outputs:
         """The output's kind of file: by its ending; on stdout the source's own, or PNG."""
         from zerocon.image.formats import NAMED, format_of
 
-        if self.output != pictures.PIPE:
+        if self.output != stdio.PIPE:
             return format_of(self.output)
         return NAMED.get(self.photograph.kind, NAMED["PNG"])
 
@@ -121,7 +121,7 @@ class Outputs:
         from zerocon.image.saving import check_output
 
         inputs = self.inputs
-        output = None if self.output == pictures.PIPE else self.output
+        output = None if self.output == stdio.PIPE else self.output
         files = {"-o": output, "--compare": self.compare, "--explain": self.explain}
         there = {option: path for option, path in files.items() if path}
         for path in there.values():
@@ -157,7 +157,7 @@ class Outputs:
 
     def warn(self, said: str) -> None:
         """Pass a warning on, and keep it for the record."""
-        report.warn([said])
+        render.warn([said])
         self.warnings += (said,)
 
     def witness(self, step: Step) -> None:
@@ -183,14 +183,14 @@ class Outputs:
         for warning in whole.losses(self.kind.name) if whole else ():
             self.warn(warning)
         save = partial(save_picture, overwrite=self.overwrite, provenance=whole)
-        if self.output == pictures.PIPE:
-            pictures.send(self.photograph.encode(edited.picture, self.kind, said))
+        if self.output == stdio.PIPE:
+            stdio.send(self.photograph.encode(edited.picture, self.kind, said))
         else:
             self.photograph.save(
                 edited.picture, self.output, overwrite=self.overwrite, provenance=said
             )
         if self.compare:
-            labels = report.labels(edited.understanding)
+            labels = render.labels(edited.understanding)
             save(sheet([picture, edited.picture], labels, 2), self.compare)
         more = {"warnings": [*self.warnings, *edited.understanding.warnings]}
         if not self.explain:
@@ -199,5 +199,5 @@ class Outputs:
 
         explanation = explain(picture, edited, self.steps, model)
         save(plots.draw(explanation), self.explain)
-        cost = report.cost(explanation.evaluations)
+        cost = render.cost(explanation.evaluations)
         return more | {"explanation": {"output": str(self.explain), "evaluations": cost}}

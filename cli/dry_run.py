@@ -7,14 +7,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import options, report
+from . import options, render
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from zerocon import Cache, Inversion, Model, Settings
 
-    from .batching import Run
+    from .batch_run import Run
 
 
 def foresee(
@@ -38,7 +38,7 @@ def foresee(
     if inversion is not None:
         caption, settings = api.resume(inversion, picture, model, caption, settings)
     understood = request.understand(picture, model, caption=caption, settings=settings, **wish)
-    report.announce(options.hushed(), understood)
+    render.announce(options.hushed(), understood)
     if inversion is None:
         captions = [understood.wording.caption]
         inversion = api.find_together([picture], model, captions, settings=settings, cache=cache)
@@ -47,9 +47,9 @@ def foresee(
     known = inversion is not None
     cost = foretell(model, settings, picture.size, inverted=known, watched=watched)
     about = (understood, settings, model.name, cost.evaluations, origin)
-    record = report.record(*about, image, output, values)
-    more = {"dry_run": True, "operations": cost.operations, "bytes": report.memory(cost)}
-    report.tell(values["form"], f"{output}: {report.plan(cost)}", record | more)
+    record = render.record(*about, image, output, values)
+    more = {"dry_run": True, "operations": cost.operations, "bytes": render.memory(cost)}
+    render.tell(values["form"], f"{output}: {render.plan(cost)}", record | more)
 
 
 def foresee_many(run: Run) -> int:
@@ -65,7 +65,7 @@ def foresee_many(run: Run) -> int:
         "of": len(run.orders),
         "skipped": len(run.kept),
         "edits": edits,
-        "evaluations": report.cost(cost.evaluations),
+        "evaluations": render.cost(cost.evaluations),
         "seconds": round(cost.seconds, 3),
         "bytes": cost.peak,
     }
@@ -76,5 +76,5 @@ def foresee_many(run: Run) -> int:
         f"{cost.evaluations.total:.1f} U-Net evaluations, about {about} here, "
         f"{cost.peak / 1e9:.2f} GB at most"
     )
-    report.tell(run.values["form"], "\n".join(lines), record)
+    render.tell(run.values["form"], "\n".join(lines), record)
     return 0

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import report
-from .bar import Tick, progress
+from . import render
+from .progress import Tick, progress_bar
 
 if TYPE_CHECKING:
     from zerocon.batch.journal import Entry
@@ -34,7 +34,7 @@ class Telling:
     @contextmanager
     def bar(self) -> Iterator[None]:
         """With a bar, where somebody looks."""
-        with progress("Editing", self.quiet) as self.tick:
+        with progress_bar("Editing", self.quiet) as self.tick:
             yield
 
     def begin(self, counts: Mapping[str, int]) -> None:
@@ -55,7 +55,7 @@ class Telling:
         elif done.made is None:  # by another process
             self._event("done", **where, **now)
         else:
-            cost = report.cost(done.made.evaluations)
+            cost = render.cost(done.made.evaluations)
             self.made, self.evaluations = self.made + 1, self.evaluations + cost["total"]
             said = {"caption": done.made.caption, "target_caption": done.made.target_caption}
             more = {"evaluations": cost, "warnings": list(done.made.warnings)}
@@ -108,12 +108,12 @@ class Telling:
         if self.made:
             rows.append(("cost", f"{self.evaluations:.1f} U-Net evaluations, {seconds:.0f} s"))
         rows.append(("in", str(self.outputs)))
-        report.tell(self.form, "\n".join(f"{name:10}{said}" for name, said in rows), record)
+        render.tell(self.form, "\n".join(f"{name:10}{said}" for name, said in rows), record)
 
     def _event(self, event: str, **facts: Any) -> None:
         if self.form == "jsonl":
             line = {"schema": "zerocon.batch-event/1", "event": event, **facts}
-            report.echo(json.dumps(line, ensure_ascii=False), self.out)
+            render.echo(json.dumps(line, ensure_ascii=False), self.out)
 
 
 def _line(done: Done) -> str:

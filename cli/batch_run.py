@@ -13,8 +13,8 @@ import click
 
 from zerocon.errors import NoDeviceError
 
-from . import options, ordering, report
-from .telling import Telling
+from . import batch_jobs, options, render
+from .batch_report import Telling
 
 if TYPE_CHECKING:
     from zerocon import Model
@@ -54,10 +54,10 @@ def opened(pictures: Iterable[str], values: Mapping[str, Any]) -> Iterator[Run]:
     there = (outputs / FOLDER / file).is_file()
     if not named and not there:
         raise click.UsageError(f"{outputs} holds no journal to resume from")
-    orders = ordering.orders(pictures, values) if named else []
+    orders = batch_jobs.orders(pictures, values) if named else []
     if named and not orders:
         raise click.UsageError(f"no pictures in {', '.join(map(str, pictures)) or 'the list'}")
-    orders = [order for order in orders if ordering.mine(order.picture, values["shard"])]
+    orders = [order for order in orders if batch_jobs.mine(order.picture, values["shard"])]
     journal = Journal(outputs, file) if there or not values["dry_run"] else None
     try:
         if journal and not values["dry_run"]:
@@ -137,18 +137,18 @@ def _results(run: Run, journal: Journal, number: int) -> backends.Results:
     from zerocon.batch import backends
 
     values, model = run.values, run.model
-    count = ordering.count(values["batch_size"], model)
+    count = batch_jobs.count(values["batch_size"], model)
     if values["engine"] == "ray":
         told = journal.told(number)
         return backends.on_ray(journal, number, told, count, values["devices"] or 0)
     if values["devices"] is not None:
-        size = str(values["batch_size"] or ordering.AUTO)
+        size = str(values["batch_size"] or batch_jobs.AUTO)
         join = ["-o", str(run.outputs), "--join", str(number), "--batch-size", size]
         shard = ["--shard", "{}/{}".format(*values["shard"])] if values["shard"] else []
         return backends.many(
             journal, number, ["zerocon.cli", "batch", *join, *shard], values["devices"] or _gpus()
         )
-    return backends.alone(journal, number, model, count, lambda said: report.warn([said]))
+    return backends.alone(journal, number, model, count, lambda said: render.warn([said]))
 
 
 def join(values: Mapping[str, Any]) -> int:
@@ -160,7 +160,7 @@ def join(values: Mapping[str, Any]) -> int:
     journal = Journal(values["outputs"], journal_of(values["shard"]))
     told = journal.told(values["join"])
     model = options.load({**told, "device": own_device() or told["device"]})
-    count = ordering.count(values["batch_size"], model)
+    count = batch_jobs.count(values["batch_size"], model)
     return quietly(backends.alone(journal, values["join"], model, count))
 
 

@@ -17,7 +17,7 @@ class Tick(Protocol):
 
 
 @contextmanager
-def progress(label: str, quiet: bool) -> Iterator[Tick | None]:
+def progress_bar(label: str, quiet: bool) -> Iterator[Tick | None]:
     """A function to call after each step, or None where nobody would look."""
     if quiet or not sys.stderr.isatty():
         yield None
