@@ -17,7 +17,7 @@ from zerocon.image import naming
 from zerocon.settings import Settings
 
 from . import options
-from .comparing import shard
+from .commands.comparing import shard
 
 if TYPE_CHECKING:
     from zerocon import Model

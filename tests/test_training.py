@@ -17,7 +17,7 @@ from torch import nn
 
 from zerocon import world
 from zerocon.bench import classifiers
-from zerocon.cli.train import command
+from zerocon.cli.commands.train import command
 from zerocon.registry import parse
 from zerocon.training import STAGES, clip, run, unet, vae
 from zerocon.training.array_file import Records

@@ -11,8 +11,8 @@ import click
 
 from zerocon.settings import DEFAULT_MODEL, Settings
 
-from . import config_file, options, render
-from .config_file import KEYS
+from .. import config_file, options, render
+from ..config_file import KEYS
 
 MEASURED = "zerocon.json"  # what a model's folder says about settings
 

@@ -9,7 +9,8 @@ import click
 
 from zerocon.image.naming import slug
 
-from . import account, likeness, options, profile, render
+from .. import options, render
+from . import account, likeness, profile
 
 KEPT = ".safetensors"
 FILE, GIVEN = click.Path(path_type=Path), click.core.ParameterSource.COMMANDLINE

@@ -10,9 +10,9 @@ import click
 
 from zerocon.image.naming import wish_of, words_of
 
-from . import edit_outputs, options, render, stdio
-from .dry_run import foresee
-from .progress import progress_bar
+from .. import edit_outputs, options, render, stdio
+from ..dry_run import foresee
+from ..progress import progress_bar
 
 
 @click.command("edit")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import account, options, render, stdio
+from .. import options, render, stdio
+from . import account
 
 if TYPE_CHECKING:
     from PIL.Image import Image

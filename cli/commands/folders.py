@@ -11,7 +11,7 @@ import click
 
 from zerocon.errors import ForeignFileError, MismatchError
 
-from . import options, recipe_view, render
+from .. import options, recipe_view, render
 
 if TYPE_CHECKING:
     from zerocon import Direction, Inversion

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from . import options, render
+from .. import options, render
 
 
 @click.command("speed")

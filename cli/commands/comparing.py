@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from .options import together
+from ..options import together
 
 # bank, caption and mean are there too: one of them is the model's default already
 METHODS = "identity,vae,from-scratch,default,fast,no-guidance,cross-attention,contrastive,"

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from . import options, render, stdio
+from .. import options, render, stdio
 
 
 @click.command("caption")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from . import options, render
+from .. import options, render
 
 FAMILIES = ("inverter", "guidance")
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from . import options, render
+from .. import options, render
 
 UNWELL = 1  # the exit code where something is wrong
 

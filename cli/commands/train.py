@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from . import options
+from .. import options
 
 TIME = click.FloatRange(0, min_open=True)
 

@@ -8,7 +8,8 @@ import click
 
 from zerocon.errors import ForeignFileError
 
-from . import folders, options, recipe_view, render, stdio
+from .. import options, recipe_view, render, stdio
+from . import folders
 
 
 @click.command("inspect")

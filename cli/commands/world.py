@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from . import comparing, options, tables
-from .progress import progress_bar
+from .. import options
+from ..progress import progress_bar
+from . import comparing, tables
 
 
 @click.command("world")

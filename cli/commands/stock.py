@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from . import render
+from .. import render
 
 if TYPE_CHECKING:
     from zerocon.cache import Cache, Entry

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from . import folders, options, render
-from .progress import progress_bar
+from .. import options, render
+from ..progress import progress_bar
+from . import folders
 
 FILE = click.Path(path_type=Path)
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from . import options, render
-from .progress import progress_bar
+from .. import options, render
+from ..progress import progress_bar
 
 
 @click.command("soak")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from . import account, options, render
+from .. import options, render
+from . import account
 
 
 @click.command("show")

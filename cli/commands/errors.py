@@ -8,7 +8,7 @@ import click
 
 from zerocon.errors import KNOWN, ZeroconError
 
-from . import options, render
+from .. import options, render
 
 HEAD = """# Errors
 

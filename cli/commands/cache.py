@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from . import options, stock
+from .. import options
+from . import stock
 
 DAMAGED = 1  # the exit code
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import together
+from ..options import together
 
 if TYPE_CHECKING:
     from zerocon.bench.results import Row

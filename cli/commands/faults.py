@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from . import options, render
-from .progress import progress_bar
+from .. import options, render
+from ..progress import progress_bar
 
 
 @click.command("faults")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from . import batch_jobs, batch_run, dry_run, edit_outputs, options
+from .. import batch_jobs, batch_run, dry_run, edit_outputs, options
 
 
 @click.command("batch")

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from . import options, render, stdio
-from .progress import progress_bar
+from .. import options, render, stdio
+from ..progress import progress_bar
 
 
 @click.command("invert")

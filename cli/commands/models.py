@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from . import options, render
+from .. import options, render
 
 GIGABYTE = 1e9
 

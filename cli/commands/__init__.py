@@ -1,0 +1,1 @@
+"""One file per command; ``zerocon.cli`` imports each when it is called."""
