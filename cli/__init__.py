@@ -34,7 +34,7 @@ COMMANDS = (
 NO_MEMORY = "not enough memory, with all spared that can be; try --fast or --device cpu"
 
 
-class Failure(click.ClickException):
+class CommandFailure(click.ClickException):
     """An error and the class that explains it, on its way out."""
 
     def __init__(self, message: str, kind: type[ZeroconError]) -> None:
@@ -42,7 +42,7 @@ class Failure(click.ClickException):
         self.kind = kind
 
 
-class Front(click.Group):
+class CommandGroup(click.Group):
     """Commands loaded on demand, and one line for every mistake."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -66,7 +66,7 @@ class Front(click.Group):
             if ctx.meta.get(VERBOSE):
                 traceback.print_exception(error)
             said = NO_MEMORY if kind is OutOfMemoryError else str(error) or type(error).__name__
-            raise Failure(said, kind) from error
+            raise CommandFailure(said, kind) from error
 
     def main(self, *args: Any, **extra: Any) -> Any:
         extra["standalone_mode"] = False  # click would say three lines where one will do
@@ -77,7 +77,7 @@ class Front(click.Group):
             sys.exit(CommandError.code)
         except click.ClickException as error:
             said, place = " ".join(error.format_message().split()), _whence(error)
-            kind = error.kind if isinstance(error, Failure) else CommandError
+            kind = error.kind if isinstance(error, CommandFailure) else CommandError
             kind = ConfigurationError if place else kind
             click.echo(f"Error: {said}{place} [{kind.id}]", err=True)
             sys.exit(kind.code)
@@ -87,7 +87,7 @@ class Front(click.Group):
         sys.exit(result if isinstance(result, int) else 0)
 
 
-@click.group("zerocon", cls=Front, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("zerocon", cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 @click.option("--offline", is_flag=True, help="Let nothing ask the network (HF_HUB_OFFLINE=1).")
 @click.option(

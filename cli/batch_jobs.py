@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zerocon.errors import ForeignFileError
+from zerocon.errors import FileFormatError
 from zerocon.image import naming
 from zerocon.settings import Settings
 
@@ -21,7 +21,7 @@ from .commands.comparing import shard
 
 if TYPE_CHECKING:
     from zerocon import Model
-    from zerocon.batch.job import Order
+    from zerocon.batch.job import Job
 
 Directions = tuple[tuple[str, float], ...]
 WORDS = ("source", "to_caption", "caption")  # that are said once for all pictures
@@ -37,16 +37,16 @@ def processes(text: str) -> int:
     return int(text)
 
 
-def mine(picture: Path, among: tuple[int, int] | None) -> bool:
+def mine(image: Path, among: tuple[int, int] | None) -> bool:
     """Whether a picture is of this part; all edits of one are of the same part, on any machine."""
     if among is None:
         return True
-    digest = blake2b(os.fsencode(picture), digest_size=8).digest()
+    digest = blake2b(os.fsencode(image), digest_size=8).digest()
     return int.from_bytes(digest) % among[1] == among[0] - 1
 
 
 asked = options.together(
-    click.argument("pictures", nargs=-1, metavar="[PICTURES]..."),
+    click.argument("images", nargs=-1, metavar="[PICTURES]..."),
     click.option(
         "-o",
         "--output",
@@ -122,7 +122,7 @@ spread = options.together(
         help="Work in one process for every GPU, or in N; one that dies is started again.",
     ),
     click.option(
-        "--engine",
+        "--backend",
         type=click.Choice(("local", "ray")),
         default="local",
         show_default=True,
@@ -157,15 +157,15 @@ def count(chosen: int, model: Model) -> int:
         return chosen or 1
     import torch
 
-    from zerocon.diagnostics.cost import foretell
+    from zerocon.diagnostics.cost import estimate_cost
 
-    each = foretell(model, model.settings, (model.size, model.size))
+    each = estimate_cost(model, model.settings, (model.size, model.size))
     free, _ = torch.cuda.mem_get_info(model.device)
     return max(1, min(MOST, int(0.8 * free) // (each.remembered + each.working)))
 
 
 @dataclass(frozen=True)
-class Wish:
+class JobTemplate:
     """A picture, its place, and all that is said of one or more edits of it."""
 
     file: Path
@@ -175,52 +175,52 @@ class Wish:
     name: str
 
 
-def orders(pictures: Iterable[str], values: Mapping[str, Any]) -> list[Order]:
+def jobs(images: Iterable[str], values: Mapping[str, Any]) -> list[Job]:
     """Every edit that is asked for; a ``ValueError`` for what makes no sense before any begins."""
     from zerocon.batch.job import require_distinct
 
     given = options.given(values)
     directions = tuple((str(file.absolute()), weight) for file, weight in values["directions"])
-    wishes = [*_named(pictures, values), *_listed(values)]
-    found = [order for wish in wishes for order in _multiplied(wish, values, given, directions)]
+    prompts = [*_named(images, values), *_listed(values)]
+    found = [job for prompt in prompts for job in _multiplied(prompt, values, given, directions)]
     require_distinct(found)
     return found
 
 
 def _multiplied(
-    wish: Wish, values: Mapping[str, Any], given: Mapping[str, Any], directions: Directions
-) -> Iterator[Order]:
+    prompt: JobTemplate, values: Mapping[str, Any], given: Mapping[str, Any], directions: Directions
+) -> Iterator[Job]:
     """An order for everything that a wish does not say itself and that is said several times."""
-    from zerocon.batch.job import Order
+    from zerocon.batch.job import Job
 
     many = {"to": values["tos"], "strength": values["strengths"], "seed": values["seeds"]}
     several = [
-        [None] if name in {**wish.words, **wish.settings} else said or [None]
+        [None] if name in {**prompt.words, **prompt.settings} else said or [None]
         for name, said in many.items()
     ]
-    if "to_caption" in wish.words:
+    if "to_caption" in prompt.words:
         several[0] = [None]
     for to, strength, seed in product(*several):
-        words = {**({} if to is None else {"to": to}), **wish.words}
+        words = {**({} if to is None else {"to": to}), **prompt.words}
         own = {"strength": strength, "seed": seed}
-        settings = {**given, **{k: v for k, v in own.items() if v is not None}, **wish.settings}
-        asked = naming.wish_of(
+        settings = {**given, **{k: v for k, v in own.items() if v is not None}, **prompt.settings}
+        asked = naming.prompt_of(
             words.get("to"), words.get("source"), words.get("to_caption"), optional=bool(directions)
         )
         said = {"to": asked, "from": words.get("source", ""), **_chosen(settings)}
-        name = naming.fill(wish.name, wish.place, said)
-        yield Order(wish.file.absolute(), name, words, settings, directions)
+        name = naming.fill(prompt.name, prompt.place, said)
+        yield Job(prompt.file.absolute(), name, words, settings, directions)
 
 
 def _chosen(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: settings.get(name, getattr(Settings, name)) for name in ("seed", "strength")}
 
 
-def _named(pictures: Iterable[str], values: Mapping[str, Any]) -> Iterator[Wish]:
+def _named(images: Iterable[str], values: Mapping[str, Any]) -> Iterator[JobTemplate]:
     """The pictures of the command line and of the list of names."""
     from zerocon.batch import discovery
 
-    names = list(pictures)
+    names = list(images)
     if values["files_from"]:
         text = os.fsdecode(values["files_from"].read())
         names += discovery.lines(text, zero=values["null"])
@@ -228,10 +228,10 @@ def _named(pictures: Iterable[str], values: Mapping[str, Any]) -> Iterator[Wish]
     for each in discovery.find(names, outputs=values["outputs"]):
         said = each.caption() if values["sidecars"] else None
         own = {**words, **({} if said is None else {"caption": said})}
-        yield Wish(each.file, each.place, own, {}, values["name"])
+        yield JobTemplate(each.file, each.place, own, {}, values["name"])
 
 
-def _listed(values: Mapping[str, Any]) -> Iterator[Wish]:
+def _listed(values: Mapping[str, Any]) -> Iterator[JobTemplate]:
     """The edits of a manifest; what a row does not say is as for all."""
     from zerocon.batch import manifest
 
@@ -245,13 +245,15 @@ def _listed(values: Mapping[str, Any]) -> Iterator[Wish]:
         if wrong := [
             key for key, text in {**own, "name": name}.items() if not isinstance(text, str)
         ]:
-            raise ForeignFileError(f"{row.where}: {wrong[0]} must be text")
+            raise FileFormatError(f"{row.where}: {wrong[0]} must be text")
         own = own if {"to", "to_caption"} & {*own} else {**words, **own}
         try:
             settings = options.checked(dict(_settings(said)))
         except (ValueError, click.UsageError) as error:
-            raise ForeignFileError(f"{row.where}: {error}") from None
-        yield Wish(row.picture, _place(row.picture, values["manifest"].parent), own, settings, name)
+            raise FileFormatError(f"{row.where}: {error}") from None
+        yield JobTemplate(
+            row.image, _place(row.image, values["manifest"].parent), own, settings, name
+        )
 
 
 def _settings(said: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -265,14 +267,14 @@ def _settings(said: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         option = known.get({"seed": "seeds", "strength": "strengths"}.get(name, name))
         if option is None or name not in {field.name for field in fields(Settings)}:
             there = ", ".join([*manifest.KEYS, *(field.name for field in fields(Settings))])
-            raise ForeignFileError(f'no column "{key}"; there are: {there}')
+            raise FileFormatError(f'no column "{key}"; there are: {there}')
         if isinstance(value, str):
             value = option.type(value, option, ctx)
             value = (value,) if name == "guidance" else value
         yield name, tuple(value) if isinstance(value, list) else value
 
 
-def _place(picture: Path, folder: Path) -> PurePosixPath:
+def _place(image: Path, folder: Path) -> PurePosixPath:
     """Where a listed picture's results lie: as it lies beside the list, if it does."""
-    below = picture.is_relative_to(folder) and ".." not in picture.relative_to(folder).parts
-    return PurePosixPath(picture.relative_to(folder).as_posix() if below else picture.name)
+    below = image.is_relative_to(folder) and ".." not in image.relative_to(folder).parts
+    return PurePosixPath(image.relative_to(folder).as_posix() if below else image.name)

@@ -16,13 +16,13 @@ from . import render
 from .progress import Tick, progress_bar
 
 if TYPE_CHECKING:
-    from zerocon.batch.journal import Entry
-    from zerocon.batch.worker import Done
+    from zerocon.batch.journal import JobRecord
+    from zerocon.batch.worker import JobResult
 
 SHOWN = 20  # failures in the table at the end; all are in the records and in the journal
 
 
-class Telling:
+class BatchReport:
     """Talk on stderr, records on stdout: of ``count`` edits into ``outputs``."""
 
     def __init__(self, form: str, quiet: bool, outputs: Path, count: int) -> None:
@@ -45,10 +45,10 @@ class Telling:
             more = f", {failed} failed before (--retry-failed tries again)" if failed else ""
             click.echo(f"{self.skipped} of {self.count} are done already{more}", err=True)
 
-    def one(self, done: Done, counts: Mapping[str, int]) -> None:
+    def one(self, done: JobResult, counts: Mapping[str, int]) -> None:
         """One order done, or failed."""
-        finished, order = counts.get("done", 0) + counts.get("failed", 0), done.entry.order
-        where = {"input": str(order.picture), "output": str(self.outputs / order.name)}
+        finished, job = counts.get("done", 0) + counts.get("failed", 0), done.entry.job
+        where = {"input": str(job.image), "output": str(self.outputs / job.name)}
         now = {"finished": finished, "of": self.count, "failures": counts.get("failed", 0)}
         if done.failure is not None:
             self._event("failed", **where, reason=done.failure, **now)
@@ -73,11 +73,11 @@ class Telling:
         done = counts.get("done", 0)
         click.echo(f"{done} of {self.count} are done; the same command goes on", err=True)
 
-    def end(self, counts: Mapping[str, int], failed: Sequence[Entry]) -> None:
+    def end(self, counts: Mapping[str, int], failed: Sequence[JobRecord]) -> None:
         """What became of all."""
         done, seconds = counts.get("done", 0), monotonic() - self.start
         left = self.count - done - len(failed)
-        names = [(each.order, each.reason or "") for each in failed]
+        names = [(each.job, each.reason or "") for each in failed]
         record = {
             "schema": "zerocon.batch/1",
             "output": str(self.outputs),
@@ -90,11 +90,11 @@ class Telling:
             "seconds": round(seconds, 3),
             "failures": [
                 {
-                    "input": str(order.picture),
-                    "output": str(self.outputs / order.name),
+                    "input": str(job.image),
+                    "output": str(self.outputs / job.name),
                     "reason": why,
                 }
-                for order, why in names
+                for job, why in names
             ],
         }
         rows = [
@@ -103,7 +103,7 @@ class Telling:
         rows += [("failed", str(len(failed)))] * bool(failed) + [("not done", str(left))] * bool(
             left
         )
-        rows += [("", f"{order.name}: {why}") for order, why in names[:SHOWN]]
+        rows += [("", f"{job.name}: {why}") for job, why in names[:SHOWN]]
         rows += [("", f"and {len(names) - SHOWN} more")] * (len(names) > SHOWN)
         if self.made:
             rows.append(("cost", f"{self.evaluations:.1f} U-Net evaluations, {seconds:.0f} s"))
@@ -116,5 +116,5 @@ class Telling:
             render.echo(json.dumps(line, ensure_ascii=False), self.out)
 
 
-def _line(done: Done) -> str:
+def _line(done: JobResult) -> str:
     return done.entry.name + (f": {done.failure}" if done.failure else "")

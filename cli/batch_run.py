@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zerocon.errors import NoDeviceError
+from zerocon.errors import DeviceNotFoundError
 
 from . import batch_jobs, options, render
-from .batch_report import Telling
+from .batch_report import BatchReport
 
 if TYPE_CHECKING:
     from zerocon import Model
     from zerocon.batch import backends
-    from zerocon.batch.job import Order
-    from zerocon.batch.journal import Entry, Journal
+    from zerocon.batch.job import Job
+    from zerocon.batch.journal import JobRecord, Journal
 
 # what every worker of a run must be told, beside its orders
 TOLD = ("model", *options.MODEL, "metadata", "keep_gps", "no_cache")
@@ -33,31 +33,31 @@ class Run:
     values: Mapping[str, Any]
     outputs: Path
     model: Model
-    orders: list[Order]
-    entered: list[tuple[Entry | None, Entry]]
+    jobs: list[Job]
+    entered: list[tuple[JobRecord | None, JobRecord]]
     kept: list[str]
     journal: Journal | None
 
 
 @contextmanager
-def opened(pictures: Iterable[str], values: Mapping[str, Any]) -> Iterator[Run]:
+def opened(images: Iterable[str], values: Mapping[str, Any]) -> Iterator[Run]:
     """Everything known that can be, before any time is spent; nothing is written for a dry run."""
     from zerocon.batch import commit
     from zerocon.batch.journal import FOLDER, Journal
     from zerocon.batch.launch import own_device
 
-    outputs, pictures = values["outputs"], list(pictures)
-    named = bool(pictures or values["manifest"] or values["files_from"])
+    outputs, images = values["outputs"], list(images)
+    named = bool(images or values["manifest"] or values["files_from"])
     if not named and not values["resume"]:
         raise click.UsageError("name pictures, folders or patterns, or give --manifest or --resume")
     file = journal_of(values["shard"])
     there = (outputs / FOLDER / file).is_file()
     if not named and not there:
         raise click.UsageError(f"{outputs} holds no journal to resume from")
-    orders = batch_jobs.orders(pictures, values) if named else []
-    if named and not orders:
-        raise click.UsageError(f"no pictures in {', '.join(map(str, pictures)) or 'the list'}")
-    orders = [order for order in orders if batch_jobs.mine(order.picture, values["shard"])]
+    jobs = batch_jobs.jobs(images, values) if named else []
+    if named and not jobs:
+        raise click.UsageError(f"no pictures in {', '.join(map(str, images)) or 'the list'}")
+    jobs = [job for job in jobs if batch_jobs.mine(job.image, values["shard"])]
     journal = Journal(outputs, file) if there or not values["dry_run"] else None
     try:
         if journal and not values["dry_run"]:
@@ -65,7 +65,7 @@ def opened(pictures: Iterable[str], values: Mapping[str, Any]) -> Iterator[Run]:
         if journal and not named:
             number, told = journal.last() or (0, {})
             values = {**told, **{name: said for name, said in values.items() if _said(name, told)}}
-            orders = [entry.order for entry in journal.entries(number)]
+            jobs = [entry.job for entry in journal.entries(number)]
         # where others do the work, this one needs to know the model and not to compute
         local = values["engine"] == "local" and values["devices"] is None
         model = options.load(
@@ -76,29 +76,29 @@ def opened(pictures: Iterable[str], values: Mapping[str, Any]) -> Iterator[Run]:
         entered, kept = commit.plan(
             journal.entry if journal else lambda _: None,
             outputs,
-            _described(orders, model, values),
+            _described(jobs, model, values),
             inputs=options.input_files(values, *_lists(values)),
             overwrite=values["overwrite"],
             verify=values["resume"],
             retry=values["retry_failed"],
         )
-        yield Run(values, outputs, model, orders, entered, kept, journal)
+        yield Run(values, outputs, model, jobs, entered, kept, journal)
     finally:
         if journal:
             journal.close()
 
 
 def _described(
-    orders: Iterable[Order], model: Model, values: Mapping[str, Any]
-) -> Iterator[tuple[Order, str, str]]:
+    jobs: Iterable[Job], model: Model, values: Mapping[str, Any]
+) -> Iterator[tuple[Job, str, str]]:
     """Each order with the hash of all that decides its result but the picture, and its shape."""
     from zerocon.batch.executor import shape_of
 
     shared = {name: values[name] for name in ("metadata", "keep_gps", "captioner", "clip")}
     shared |= {"weights": model.fingerprint() or model.name, "prediction": model.prediction}
-    for order in orders:
-        settings = model.settings.overlay(order.settings)
-        yield order, order.hash({**shared, **asdict(settings)}), shape_of(order.picture, model)
+    for job in jobs:
+        settings = model.settings.overlay(job.settings)
+        yield job, job.hash({**shared, **asdict(settings)}), shape_of(job.image, model)
 
 
 def _lists(values: Mapping[str, Any]) -> list[Path]:
@@ -116,7 +116,7 @@ def work(run: Run) -> int:
     number = journal.begin({name: values[name] for name in TOLD}, run.entered, run.kept)
     if rank():  # one of several, and the first one talks
         return quietly(_results(run, journal, number))
-    told = Telling(values["form"], options.hushed(), run.outputs, len(run.orders))
+    told = BatchReport(values["form"], options.hushed(), run.outputs, len(run.jobs))
     told.begin(journal.counts(number))
     try:
         with told.bar(), closing(_results(run, journal, number)) as results:
@@ -129,7 +129,7 @@ def work(run: Run) -> int:
         raise
     counts = journal.counts(number)
     told.end(counts, journal.entries(number, "failed"))
-    return 0 if counts.get("done", 0) == len(run.orders) else 1
+    return 0 if counts.get("done", 0) == len(run.jobs) else 1
 
 
 def _results(run: Run, journal: Journal, number: int) -> backends.Results:
@@ -177,7 +177,7 @@ def _gpus() -> int:
 
     if count := torch.cuda.device_count():
         return count
-    raise NoDeviceError("no GPU is here; give a number of processes: --devices 2")
+    raise DeviceNotFoundError("no GPU is here; give a number of processes: --devices 2")
 
 
 def journal_of(shard: tuple[int, int] | None) -> str:

@@ -34,7 +34,7 @@ Values = Mapping[str, Any]  # by key; strings, booleans and lists of strings, as
 
 
 @dataclass(frozen=True)
-class Configuration:
+class ConfigFile:
     """A project's file, read; ``path`` is None where there is none."""
 
     path: Path | None = None
@@ -62,13 +62,13 @@ class Configuration:
         return self.presets[name] if name in self.presets else _said(PRESETS[name])
 
 
-def read(named: Path | None = None) -> Configuration:
+def read(named: Path | None = None) -> ConfigFile:
     """The file at ``named``, or the nearest; a ``ConfigurationError`` for what is not right."""
     here = Path.cwd()
     near = (folder / FILE for folder in (here, *here.parents))
     path = named or next((file for file in near if file.is_file()), None)
     if path is None:
-        return Configuration()
+        return ConfigFile()
     try:
         said = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -83,12 +83,12 @@ def read(named: Path | None = None) -> Configuration:
     for name, values in presets.items():
         _require(values, [key for key in KEYS if key != "preset"], f"{path}, preset {name}")
     _require(said, KEYS, str(path))
-    return Configuration(path, _said(said), {name: _said(each) for name, each in presets.items()})
+    return ConfigFile(path, _said(said), {name: _said(each) for name, each in presets.items()})
 
 
-def current(ctx: click.Context) -> Configuration:
+def current(ctx: click.Context) -> ConfigFile:
     """What the command of this context listens to."""
-    found: Configuration = ctx.meta.get(META) or Configuration()
+    found: ConfigFile = ctx.meta.get(META) or ConfigFile()
     return found
 
 

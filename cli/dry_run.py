@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def foresee(
-    picture: Image,
+    image: Image,
     model: Model,
-    image: Path,
+    image_path: Path,
     output: Path,
     values: Mapping[str, Any],
     *,
@@ -28,26 +28,26 @@ def foresee(
     settings: Settings,
     caption: str | None,
     cache: Cache | None,
-    **wish: Any,
+    **prompt: Any,
 ) -> None:
     """Say how the wish is understood and what it would cost; compute nothing, write nothing."""
     from zerocon import api, request
-    from zerocon.diagnostics.cost import foretell
+    from zerocon.diagnostics.cost import estimate_cost
 
     origin = "given"
     if inversion is not None:
-        caption, settings = api.resume(inversion, picture, model, caption, settings)
-    understood = request.understand(picture, model, caption=caption, settings=settings, **wish)
+        caption, settings = api.resume(inversion, image, model, caption, settings)
+    understood = request.parse_request(image, model, caption=caption, settings=settings, **prompt)
     render.announce(options.hushed(), understood)
     if inversion is None:
-        captions = [understood.wording.caption]
-        inversion = api.find_together([picture], model, captions, settings=settings, cache=cache)
+        captions = [understood.rewrite.caption]
+        inversion = api.find_cached([image], model, captions, settings=settings, cache=cache)
         origin = "made" if inversion is None else "found"
-    watched = inversion.watches if inversion else ()
+    watched = inversion.layer_patterns if inversion else ()
     known = inversion is not None
-    cost = foretell(model, settings, picture.size, inverted=known, watched=watched)
+    cost = estimate_cost(model, settings, image.size, inverted=known, watched=watched)
     about = (understood, settings, model.name, cost.evaluations, origin)
-    record = render.record(*about, image, output, values)
+    record = render.record(*about, image_path, output, values)
     more = {"dry_run": True, "operations": cost.operations, "bytes": render.memory(cost)}
     render.tell(values["form"], f"{output}: {render.plan(cost)}", record | more)
 
@@ -56,13 +56,13 @@ def foresee_many(run: Run) -> int:
     """Say what a run would do and cost; compute one evaluation to know how long, write nothing."""
     from zerocon.batch import estimate
 
-    orders = [new.order for _, new in run.entered]
-    cost = estimate.foretell(run.model, orders)
-    edits = [{"input": str(o.picture), "output": str(run.outputs / o.name)} for o in orders]
+    jobs = [new.job for _, new in run.entered]
+    cost = estimate.estimate_cost(run.model, jobs)
+    edits = [{"input": str(o.image), "output": str(run.outputs / o.name)} for o in jobs]
     record = {
         "schema": "zerocon.batch-plan/1",
         "output": str(run.outputs),
-        "of": len(run.orders),
+        "of": len(run.jobs),
         "skipped": len(run.kept),
         "edits": edits,
         "evaluations": render.cost(cost.evaluations),
@@ -72,7 +72,7 @@ def foresee_many(run: Run) -> int:
     lines = [f"{edit['input']} -> {edit['output']}" for edit in edits]
     about = timedelta(seconds=round(cost.seconds))
     lines.append(
-        f"{len(orders)} edits of {cost.pictures} pictures, {len(run.kept)} stay as they are: "
+        f"{len(jobs)} edits of {cost.images} pictures, {len(run.kept)} stay as they are: "
         f"{cost.evaluations.total:.1f} U-Net evaluations, about {about} here, "
         f"{cost.peak / 1e9:.2f} GB at most"
     )

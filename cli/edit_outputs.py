@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zerocon.image.naming import name_output
+from zerocon.image.naming import output_name
 
 from . import options, render, stdio
 
 if TYPE_CHECKING:
     from zerocon import Edit, Model, Recipe
-    from zerocon.diagnostics.step_images import Previews
+    from zerocon.diagnostics.step_images import StepImages
     from zerocon.editing import Step
     from zerocon.image.formats import Format
     from zerocon.image.photo import Photograph
@@ -65,10 +65,10 @@ asked = options.together(
 
 
 @dataclass
-class Outputs:
-    """The files one edit of ``image`` makes; a witness of it while it is made."""
+class EditOutputs:
+    """The files one edit of ``image_path`` makes; a witness of it while it is made."""
 
-    image: Path
+    image_path: Path
     photograph: Photograph
     output: Path
     compare: Path | None
@@ -79,15 +79,15 @@ class Outputs:
     inputs: tuple[Path, ...]
     warnings: tuple[str, ...] = ()
     steps: list[Step] = field(default_factory=list)
-    previews: Previews | None = None
+    step_images: StepImages | None = None
 
     @classmethod
     def of(
-        cls, image: Path, photograph: Photograph, wish: str, values: Mapping[str, Any]
-    ) -> Outputs:
+        cls, image_path: Path, photograph: Photograph, prompt: str, values: Mapping[str, Any]
+    ) -> EditOutputs:
         """What the options ask for, if all of it can be written."""
         names = ("compare", "explain", "steps_dir", "overwrite", "metadata")
-        output = values["output"] or name_output(stdio.beside(image), wish)
+        output = values["output"] or output_name(stdio.beside(image_path), prompt)
         if output == stdio.PIPE and (form := values["form"]).startswith("json"):
             raise click.UsageError(
                 f"-o - and --format {form} would both be on stdout; give -o FILE"
@@ -95,11 +95,11 @@ class Outputs:
         if output == stdio.PIPE:
             stdio.require_pipe()
         wanted = cls(
-            image,
+            image_path,
             photograph,
             output,
             **{name: values[name] for name in names},
-            inputs=options.input_files(values, stdio.source(image)),
+            inputs=options.input_files(values, stdio.source(image_path)),
         )
         wanted.check()
         wanted.warnings = photograph.doubts + photograph.losses(wanted.kind)
@@ -144,14 +144,14 @@ class Outputs:
         if self.metadata == "full":
             model.fingerprint()  # files that cannot be read are found before time is spent
         if self.steps_dir:
-            from zerocon.diagnostics.step_images import Previews
+            from zerocon.diagnostics.step_images import StepImages
             from zerocon.image.metadata import Provenance
             from zerocon.image.transforms import fit
 
-            frame = fit(self.photograph.picture, model.size, model.multiple).frame
+            frame = fit(self.photograph.image, model.size, model.multiple).frame
             # the recipe is whole when the edit is
             marking = Provenance() if self.metadata != "none" else None
-            self.previews = Previews(
+            self.step_images = StepImages(
                 self.steps_dir, model, frame, overwrite=self.overwrite, provenance=marking
             )
 
@@ -164,40 +164,40 @@ class Outputs:
         """Keep what a step showed; a walk that begins anew (memory ran out) takes its place."""
         if self.steps and step.level >= self.steps[-1].level:
             self.steps.clear()
-            if self.previews:
-                self.previews.restart()
+            if self.step_images:
+                self.step_images.restart()
         self.steps.append(step)
-        if self.previews:
-            self.previews(step)
+        if self.step_images:
+            self.step_images(step)
 
     def write(self, edited: Edit, model: Model, recipe: Callable[[], Recipe]) -> dict[str, Any]:
         """Write all files but the previews; what there is to record beside the edit."""
         from zerocon.diagnostics import plots
         from zerocon.image.contact_sheet import sheet
         from zerocon.image.metadata import Provenance
-        from zerocon.image.saving import save_picture
+        from zerocon.image.saving import save_image
 
-        picture = self.photograph.picture
+        image = self.photograph.image
         whole = Provenance.at(self.metadata, lambda: recipe().to_json())
         said = whole and whole.within(self.kind.name)
         for warning in whole.losses(self.kind.name) if whole else ():
             self.warn(warning)
-        save = partial(save_picture, overwrite=self.overwrite, provenance=whole)
+        save = partial(save_image, overwrite=self.overwrite, provenance=whole)
         if self.output == stdio.PIPE:
-            stdio.send(self.photograph.encode(edited.picture, self.kind, said))
+            stdio.send(self.photograph.encode(edited.image, self.kind, said))
         else:
             self.photograph.save(
-                edited.picture, self.output, overwrite=self.overwrite, provenance=said
+                edited.image, self.output, overwrite=self.overwrite, provenance=said
             )
         if self.compare:
-            labels = render.labels(edited.understanding)
-            save(sheet([picture, edited.picture], labels, 2), self.compare)
-        more = {"warnings": [*self.warnings, *edited.understanding.warnings]}
+            labels = render.labels(edited.request)
+            save(sheet([image, edited.image], labels, 2), self.compare)
+        more = {"warnings": [*self.warnings, *edited.request.warnings]}
         if not self.explain:
             return more
         from zerocon.diagnostics.explain import explain
 
-        explanation = explain(picture, edited, self.steps, model)
+        explanation = explain(image, edited, self.steps, model)
         save(plots.draw(explanation), self.explain)
         cost = render.cost(explanation.evaluations)
         return more | {"explanation": {"output": str(self.explain), "evaluations": cost}}

@@ -16,11 +16,11 @@ from zerocon.settings import (
     DEFAULT_CAPTIONER,
     DEFAULT_CLIP,
     DEFAULT_MODEL,
+    DIRECTION_FROM,
+    DIRECTION_POSITIONS,
     FAST,
-    HALVES,
-    POSITIONS,
+    GUIDANCE_PROMPTS,
     PRESETS,
-    SENTENCES,
     Settings,
 )
 
@@ -63,7 +63,7 @@ def length(text: str) -> float | str:
     except ValueError:
         pass
     try:
-        Settings(cap=text)
+        Settings(guidance_limit=text)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
     return text
@@ -134,13 +134,13 @@ def checked(named: dict[str, Any]) -> dict[str, Any]:
     return named
 
 
-def _settings_of(picture: Path | None) -> dict[str, Any]:
+def _settings_of(image: Path | None) -> dict[str, Any]:
     """Those in an edited picture's recipe."""
-    if picture is None:
+    if image is None:
         return {}
     from zerocon.recipe import Recipe
 
-    return asdict(Recipe.read(picture).settings)
+    return asdict(Recipe.read(image).settings)
 
 
 def typed(name: str) -> bool:
@@ -198,7 +198,7 @@ def _default(name: str) -> str:
     return f"[default: {getattr(Settings, name)}]"
 
 
-image = click.argument("image", type=click.Path(path_type=Path))
+image_path = click.argument("image_path", type=click.Path(path_type=Path))
 
 WORDS = ("to", "source", "to_caption", "caption")
 
@@ -359,8 +359,8 @@ guidance = click.option(
     f"[default: {' and '.join(Settings.guidance)}]",
 )
 
-remember = click.option(
-    "--remember/--look-again",
+cache_source = click.option(
+    "--cache-source/--recompute-source",
     default=None,
     help="Keep what the source showed at every step in memory, or look at the source again beside "
     "the edit: the same picture, in less memory and more time. [default: remember]",
@@ -395,67 +395,67 @@ manner = together(
     steps,
     inverter,
     click.option(
-        "--scale",
+        "--guidance-scale",
         type=scale,
         metavar="W or A..B",
-        help=f"Classifier-free guidance; A..B from noise to picture. {_default('scale')}",
+        help=f"Classifier-free guidance; A..B from noise to picture. {_default('guidance_scale')}",
     ),
     guidance,
     click.option(
-        "--sentences",
+        "--direction-from",
         metavar="NAME",
         help="What --to becomes a direction between: many sentences of a bank, the caption before "
-        f"and after, or the mean of both ({', '.join(SENTENCES)}). {_default('sentences')}",
+        f"and after, or the mean of both ({', '.join(DIRECTION_FROM)}). {_default('direction_from')}",
     ),
     click.option(
-        "--guided",
+        "--guidance-range",
         type=share,
         metavar="A..B",
         help="Share of the steps, counted from noise, on which guidance acts. "
-        f"[default: {_text(Settings.guided)}]",
+        f"[default: {_text(Settings.guidance_range)}]",
     ),
     click.option(
-        "--positions",
-        type=click.Choice(POSITIONS),
+        "--direction-positions",
+        type=click.Choice(DIRECTION_POSITIONS),
         help="Add the direction at all positions of the caption, or not at words that stay. "
-        f"{_default('positions')}",
+        f"{_default('direction_positions')}",
     ),
     click.option(
-        "--half",
-        type=click.Choice(HALVES),
+        "--guidance-prompt",
+        type=click.Choice(GUIDANCE_PROMPTS),
         help="The sentence guidance reads the edit under: the wish, the caption as the released "
-        f"pix2pix-zero does, or both. {_default('half')}",
+        f"pix2pix-zero does, or both. {_default('guidance_prompt')}",
     ),
     click.option(
-        "--looks",
-        type=int,
+        "--reuse-prediction/--recompute-prediction",
+        default=None,
         help="Evaluations of a guided step: 1 saves one, and is a little less exact. "
-        f"{_default('looks')}",
+        f"{_default('reuse_prediction')}",
     ),
     click.option(
-        "--balance",
+        "--guidance-balance",
         type=float,
         help="Let later guidances pull this many times as hard as the first, measured once. "
         "[default: their own weights]",
     ),
     click.option(
-        "--steady/--as-weighted",
+        "--polyak-step/--no-polyak-step",
         default=None,
         help="Shorten guidance's gradient to a step that cannot swing. [default: as weighted]",
     ),
     click.option(
-        "--corrected/--plain-ddim",
+        "--source-correction/--no-source-correction",
         default=None,
         help="Walk as a difference from the source, or denoise as DDIM does. [default: corrected]",
     ),
     click.option(
-        "--cap",
+        "--guidance-limit",
         type=length,
         metavar="C or C,CHANGE=C,...",
         help="Longest guidance gradient in lengths of the latents, for 50 steps: of fewer each may "
         f"be longer. By kind of change ({', '.join(CHANGES)}): 0.01,style=0.05. [default: no cap]",
     ),
-    remember,
+    cache_source,
 )
 
 method = together(manner, strength, seed)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zerocon import Recipe
-    from zerocon.recipe.replay import Album, Carried, Repeated
+    from zerocon.recipe.replay import RecipeFile, RecipeFolder, ReplayResult
 
 WIDTH, MARGIN = 100, 11
 
@@ -27,7 +27,7 @@ def page(recipe: Recipe) -> str:
         *(("direction", f"{d.words}, weight {d.weight:g} ({d.hash})") for d in recipe.directions),
         ("caption", recipe.caption),
         ("target", recipe.target_caption),
-        ("source", "{}, seen at {}x{}".format(recipe.picture, *recipe.size)),
+        ("source", "{}, seen at {}x{}".format(recipe.image, *recipe.size)),
         ("inversion", recipe.inversion or ""),
         ("model", f"{recipe.model}, {recipe.prediction}"),
         ("weights", recipe.weights or "not known: made in memory"),
@@ -41,14 +41,14 @@ def page(recipe: Recipe) -> str:
     return "\n".join(fill.fill(f"{name:{MARGIN}}{said}") for name, said in rows if said)
 
 
-def table(album: Album) -> str:
+def table(album: RecipeFolder) -> str:
     """A row for each recipe, and how many pictures there are with and without one."""
     lines = ["| picture | wish | caption | model | seed |", "|---|---|---|---|---|"]
     for file, recipe in ((each.file, each.recipe) for each in album.carried):
         if recipe is not None:
             along = [f"{each.words} (direction x {each.weight:g})" for each in recipe.directions]
-            wish = ", ".join([*filter(None, [asked(recipe)]), *along])
-            cells = (file, wish, recipe.caption, recipe.model, recipe.settings.seed)
+            prompt = ", ".join([*filter(None, [asked(recipe)]), *along])
+            cells = (file, prompt, recipe.caption, recipe.model, recipe.settings.seed)
             lines.append(f"| {' | '.join(map(str, cells))} |")
     count = len(lines) - 2
     return "\n".join(
@@ -56,18 +56,18 @@ def table(album: Album) -> str:
     )
 
 
-def carried(each: Carried) -> dict[str, Any]:
+def carried(each: RecipeFile) -> dict[str, Any]:
     """The schema ``zerocon.carried/1``."""
     facts = {"schema": "zerocon.carried/1", "file": str(each.file)}
     return {**facts, "recipe": each.recipe and each.recipe.record(), "problem": each.problem}
 
 
-def outcome(each: Repeated) -> str:
+def outcome(each: ReplayResult) -> str:
     """``dog.png: the same file, byte for byte``"""
     return "; ".join([f"{each.file}: {each.comparison or each.problem}", *each.changed])
 
 
-def repeated(each: Repeated) -> dict[str, Any]:
+def repeated(each: ReplayResult) -> dict[str, Any]:
     """The schema ``zerocon.repeated/1``."""
     found = asdict(each.comparison) if each.comparison else {}
     return {

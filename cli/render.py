@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 if TYPE_CHECKING:
-    from zerocon import Settings, Understanding
-    from zerocon.diagnostics.cost import Forecast
-    from zerocon.image.compare import Comparison
+    from zerocon import EditRequest, Settings
+    from zerocon.diagnostics.cost import CostEstimate
+    from zerocon.image.compare import ImageComparison
     from zerocon.nfe import Evaluations
 
 
-def announce(quiet: bool, understanding: Understanding) -> None:
+def announce(quiet: bool, request: EditRequest) -> None:
     """One line on what was understood, then the warnings, before time is spent."""
     if not quiet:
-        click.echo(understood(understanding), err=True)
-    warn(understanding.warnings)
+        click.echo(understood(request), err=True)
+    warn(request.warnings)
 
 
 def warn(warnings: Iterable[str]) -> None:
@@ -29,35 +29,35 @@ def warn(warnings: Iterable[str]) -> None:
         click.echo(f"Warning: {warning}", err=True)
 
 
-def understood(understanding: Understanding) -> str:
+def understood(request: EditRequest) -> str:
     """``"a cat" -> "a dog": cat -> dog (object); 128 sentences; CLIP 0.250 -> 0.220``."""
-    parts = [*map(str, understanding.wording.changes), *steps(understanding)]
-    parts.append(f"{understanding.sentences} sentences")
-    if understanding.similarity is not None:
-        before, after = understanding.similarity
+    parts = [*map(str, request.rewrite.changes), *steps(request)]
+    parts.append(f"{request.sentences} sentences")
+    if request.similarity is not None:
+        before, after = request.similarity
         parts.append(f"CLIP {before:.3f} -> {after:.3f}")
-    said = '" -> "'.join(captions(understanding))
+    said = '" -> "'.join(captions(request))
     return f'"{said}": {"; ".join(parts)}'
 
 
-def steps(understanding: Understanding) -> list[str]:
+def steps(request: EditRequest) -> list[str]:
     """The directions out of files: ``cat -> dog (direction x 0.5)``."""
     return [
         f"{direction} (direction{'' if weight == 1 else f' x {weight:g}'})"
-        for direction, weight in understanding.directions
+        for direction, weight in request.directions
     ]
 
 
-def captions(understanding: Understanding) -> list[str]:
+def captions(request: EditRequest) -> list[str]:
     """The caption and, where words were said, the caption of the wanted picture."""
-    wording = understanding.wording
+    wording = request.rewrite
     return [wording.caption, *([wording.target_caption] if wording.changes else [])]
 
 
-def labels(understanding: Understanding) -> list[str]:
+def labels(request: EditRequest) -> list[str]:
     """What is written under a picture and its edit."""
-    said = captions(understanding)
-    return said if len(said) == 2 else [*said, "; ".join(steps(understanding))]
+    said = captions(request)
+    return said if len(said) == 2 else [*said, "; ".join(steps(request))]
 
 
 def tell(form: str, human: str, record: dict[str, Any]) -> None:
@@ -73,7 +73,7 @@ def echo(text: str, file: TextIO | None = None) -> None:
     click.echo(text.encode("utf-8", "backslashreplace").decode(), file)
 
 
-def compared(form: str, file: Path, found: Comparison, changed: Sequence[str]) -> None:
+def compared(form: str, file: Path, found: ImageComparison, changed: Sequence[str]) -> None:
     """Whether ``file`` came out again, and what is not as it was, as ``zerocon.replay/1``."""
     facts = {"schema": "zerocon.replay/1", "file": str(file), **asdict(found)}
     tell(form, "\n".join([str(found), *changed]), {**facts, "changed": changed})
@@ -89,21 +89,21 @@ def cost(evaluations: Evaluations) -> dict[str, float]:
 
 
 def record(
-    understanding: Understanding,
+    request: EditRequest,
     settings: Settings,
     model: str,
     evaluations: Evaluations,
     origin: str,
-    image: Path,
+    image_path: Path,
     output: Path,
     values: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Everything worth knowing about an edit, done or not, as the schema ``zerocon.edit/1``."""
-    wording, pair = understanding.wording, understanding.similarity
-    files = zip(values["directions"], understanding.directions, strict=True)
+    wording, pair = request.rewrite, request.similarity
+    files = zip(values["directions"], request.directions, strict=True)
     return {
         "schema": "zerocon.edit/1",
-        "input": str(image),
+        "input": str(image_path),
         "output": str(output),
         "from": values["source"],
         "to": values["to"],
@@ -122,7 +122,7 @@ def record(
             }
             for (file, _), (direction, weight) in files
         ],
-        "sentences": understanding.sentences,
+        "sentences": request.sentences,
         "similarity": pair and dict(zip(("caption", "target_caption"), pair, strict=True)),
         "model": model,
         "settings": asdict(settings),
@@ -132,7 +132,7 @@ def record(
     }
 
 
-def plan(forecast: Forecast) -> str:
+def plan(forecast: CostEstimate) -> str:
     """What an edit would cost, on one line."""
     gigabytes = [part / 1e9 for part in (forecast.peak, forecast.weights, forecast.remembered)]
     peak, weights, remembered = (f"{part:.2f}" for part in gigabytes)
@@ -142,7 +142,7 @@ def plan(forecast: Forecast) -> str:
     )
 
 
-def memory(forecast: Forecast) -> dict[str, int]:
+def memory(forecast: CostEstimate) -> dict[str, int]:
     """Bytes."""
     names = ("weights", "remembered", "working", "peak")
     return {name: getattr(forecast, name) for name in names}

@@ -14,27 +14,27 @@ if TYPE_CHECKING:
 PIPE = Path("-")  # stdin as IMAGE, stdout as output
 
 
-def read(image: Path, *, keep_gps: bool = False) -> Photograph:
+def read(image_path: Path, *, keep_gps: bool = False) -> Photograph:
     """The picture in a file, or on stdin."""
     from zerocon.image.photo import Photograph
 
-    if image != PIPE:
-        return Photograph.read(image, keep_gps=keep_gps)
+    if image_path != PIPE:
+        return Photograph.read(image_path, keep_gps=keep_gps)
     if sys.stdin.isatty():
         raise click.UsageError("stdin is a terminal; pipe a picture into it, or give a file")
     return Photograph.read(sys.stdin.buffer.read(), keep_gps=keep_gps, name="stdin")
 
 
-def source(image: Path) -> Path | None:
+def source(image_path: Path) -> Path | None:
     """The file that no output may be; stdin has none."""
-    return None if image == PIPE else image
+    return None if image_path == PIPE else image_path
 
 
-def beside(image: Path) -> Path:
-    """``image``, for an output to be named after; a ``UsageError`` if it came by stdin."""
-    if image == PIPE:
+def beside(image_path: Path) -> Path:
+    """``image_path``, for an output to be named after; a ``UsageError`` if it came by stdin."""
+    if image_path == PIPE:
         raise click.UsageError("a picture from stdin gives no name; say where to: -o FILE")
-    return image
+    return image_path
 
 
 def require_pipe() -> None:

@@ -19,7 +19,7 @@ import zerocon
 KEPT = {"style", "time", "place"}  # kinds of change that leave things what and where they are
 
 parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-parser.add_argument("pictures", type=Path)
+parser.add_argument("images", type=Path)
 parser.add_argument("out", type=Path, help="a new folder")
 parser.add_argument("--labels", required=True, type=Path)
 parser.add_argument("--to", required=True, nargs="+")
@@ -31,13 +31,13 @@ if asked.out.exists():
 
 coco = {} if asked.labels.is_dir() else json.loads(asked.labels.read_text())
 images = {each["file_name"]: each for each in coco.get("images", ())}
-files = images if coco else [path.name for path in asked.pictures.iterdir() if path.is_file()]
+files = images if coco else [path.name for path in asked.images.iterdir() if path.is_file()]
 model, refused, copies = zerocon.load(asked.model), 0, {"images": [], "annotations": []}
 settings = model.settings.overlay({"steps": asked.steps} if asked.steps else {})
 
 
 def guard(understood):
-    for change in understood.wording.changes:
+    for change in understood.rewrite.changes:
         words = f" {change.source} {change.target} "
         named = any(f" {each['name']} " in words for each in coco.get("categories", ()))
         if change.category not in KEPT or named:
@@ -57,12 +57,12 @@ def copy_labels(file, name):
 
 
 (asked.out / "images").mkdir(parents=True)
-for file, wish in ((file, wish) for file in sorted(files) for wish in asked.to):
-    name = f"{Path(file).stem}-{wish.replace(' ', '-')}{Path(file).suffix}"
+for file, prompt in ((file, prompt) for file in sorted(files) for prompt in asked.to):
+    name = f"{Path(file).stem}-{prompt.replace(' ', '-')}{Path(file).suffix}"
     try:
-        source = zerocon.Photograph.read(asked.pictures / file)
-        edit = zerocon.edit(source.picture, to=wish, model=model, settings=settings, announce=guard)
-        source.save(edit.picture, asked.out / "images" / name)
+        source = zerocon.Photograph.read(asked.images / file)
+        edit = zerocon.edit(source.image, to=prompt, model=model, settings=settings, announce=guard)
+        source.save(edit.image, asked.out / "images" / name)
         copy_labels(file, name)
     except ValueError as error:
         print(f"{file}: {error}", file=sys.stderr)

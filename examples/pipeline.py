@@ -33,7 +33,7 @@ def ahead(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T]) 
 
 
 parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-parser.add_argument("pictures", nargs="+", type=Path)
+parser.add_argument("images", nargs="+", type=Path)
 parser.add_argument("--to", required=True)
 parser.add_argument("--out", required=True, type=Path)
 parser.add_argument("--model")
@@ -50,17 +50,17 @@ def read(file):
 
 
 def edit(path, source):
-    return path, source, zerocon.edit(source.picture, model=model, to=asked.to, settings=settings)
+    return path, source, zerocon.edit(source.image, model=model, to=asked.to, settings=settings)
 
 
 def write(done):
     path, source, edited = done
-    recipe = zerocon.Recipe.of(edited, source.picture, model)
-    source.save(edited.picture, path, provenance=Provenance(recipe.to_json()))
+    recipe = zerocon.Recipe.of(edited, source.image, model)
+    source.save(edited.image, path, provenance=Provenance(recipe.to_json()))
     return path
 
 
 with ThreadPoolExecutor(2) as readers, ThreadPoolExecutor(1) as writer:
-    edits = (edit(*each) for each in ahead(readers, read, asked.pictures))
+    edits = (edit(*each) for each in ahead(readers, read, asked.images))
     for path in ahead(writer, write, edits):
         print(path)

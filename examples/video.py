@@ -36,5 +36,5 @@ settings = model.settings.overlay({"steps": asked.steps} if asked.steps else {})
 for frame in frames(sys.stdin.buffer):
     edited = zerocon.edit(frame, to=asked.to, caption=caption, model=model, settings=settings)
     caption = edited.caption
-    sys.stdout.buffer.write(b"P6\n%d %d\n255\n" % frame.size + edited.picture.tobytes())
+    sys.stdout.buffer.write(b"P6\n%d %d\n255\n" % frame.size + edited.image.tobytes())
     sys.stdout.buffer.flush()

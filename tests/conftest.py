@@ -39,12 +39,12 @@ def gradient(width: int, height: int) -> Image.Image:
 
 
 @pytest.fixture
-def picture() -> Image.Image:
+def image() -> Image.Image:
     return gradient(96, 64)
 
 
 @pytest.fixture
-def picture_file(tmp_path: Path, picture: Image.Image) -> Path:
+def image_file(tmp_path: Path, image: Image.Image) -> Path:
     path = tmp_path / "cat.png"
-    picture.save(path)
+    image.save(path)
     return path

@@ -70,9 +70,9 @@ COMMANDS = [
     ("two pictures", "edit cat.png taken.png --to dog", 2, "ZC-E010"),
     ("an option without its value", "edit cat.png --to", 2, "ZC-E010"),
     ("no number", f"{ASK} --steps many", 2, "ZC-E010"),
-    ("no share", f"{ASK} --guided half", 2, "ZC-E010"),
-    ("no scale", f"{ASK} --scale 1..x", 2, "ZC-E010"),
-    ("no choice", f"{ASK} --half neither", 2, "ZC-E010"),
+    ("no share", f"{ASK} --guidance-range half", 2, "ZC-E010"),
+    ("no scale", f"{ASK} --guidance-scale 1..x", 2, "ZC-E010"),
+    ("no choice", f"{ASK} --guidance-prompt neither", 2, "ZC-E010"),
     ("no weight", f"{ASK} --direction cat2dog.safetensors:half", 2, "ZC-E010"),
     ("no inversion there", f"{ASK} --inversion gone.safetensors", 2, "ZC-E010"),
     ("an inversion and steps", f"{ASK} --inversion cat.safetensors --steps 3", 2, "ZC-E010"),
@@ -87,14 +87,14 @@ COMMANDS = [
     ("no such error", "errors ZC-E999", 2, "ZC-E010"),
     ("no such shard", "bench world --shard 5/4", 2, "ZC-E010"),
     ("no steps", f"{ASK} --steps 0", 2, "ZC-E012"),
-    ("an endless scale", f"{ASK} --scale inf", 2, "ZC-E012"),
+    ("an endless scale", f"{ASK} --guidance-scale inf", 2, "ZC-E012"),
     ("no number of a strength", f"{ASK} --strength nan", 2, "ZC-E012"),
-    ("three looks", f"{ASK} --looks 3", 2, "ZC-E012"),
-    ("a share backwards", f"{ASK} --guided 0.6..0.1", 2, "ZC-E012"),
-    ("a negative cap", f"{ASK} --cap -1", 2, "ZC-E012"),
-    ("no balance", f"{ASK} --balance 0", 2, "ZC-E012"),
+    ("a prompt of guidance", f"{ASK} --guidance-prompt edit", 2, "ZC-E010"),
+    ("a share backwards", f"{ASK} --guidance-range 0.6..0.1", 2, "ZC-E012"),
+    ("a negative cap", f"{ASK} --guidance-limit -1", 2, "ZC-E012"),
+    ("no balance", f"{ASK} --guidance-balance 0", 2, "ZC-E012"),
     ("a negative seed", f"{ASK} --seed -1", 2, "ZC-E012"),
-    ("sentences from nowhere", f"{ASK} --sentences book", 2, "ZC-E012"),
+    ("sentences from nowhere", f"{ASK} --direction-from book", 2, "ZC-E012"),
     ("no such guidance", f"{ASK} --guidance contrast", 2, "ZC-E013"),
     ("no such option of a guidance", f"{ASK} --guidance contrastive:wieght=1", 2, "ZC-E013"),
     ("no value of its option", f"{ASK} --guidance contrastive:patches=few", 2, "ZC-E013"),
@@ -197,7 +197,7 @@ CONFIGURATIONS = [
     ("a table as a value", "[steps]\na = 1", {}, "ZC-E011"),
     ("a preset that is none", "[presets]\na = 1", {}, "ZC-E011"),
     ("no number", 'steps = "many"', {}, "ZC-E011"),
-    ("a number out of range", "looks = 3", {}, "ZC-E012"),
+    ("a number out of range", "steps = 0", {}, "ZC-E012"),
     ("a method nobody knows", 'inverter = "euler"', {}, "ZC-E013"),
     ("no number in the environment", "", {"ZEROCON_STEPS": "many"}, "ZC-E011"),
     ("no choice in the environment", "", {"ZEROCON_HALF": "neither"}, "ZC-E011"),
@@ -261,7 +261,7 @@ def weights(folder: Path) -> None:
     models = whole.parent
     for name in {line.rpartition("/")[2] for _, line, _, _ in MODELS if "models/" in line}:
         shutil.copytree(whole, models / name)
-    shutil.rmtree(models / "half" / "tokenizer")
+    shutil.rmtree(models / "guidance_prompt" / "tokenizer")
     (models / "bare" / "vae" / "diffusion_pytorch_model.safetensors").unlink()
     unet = models / "pickles" / "unet" / "diffusion_pytorch_model.safetensors"
     unet.rename(unet.with_suffix(".bin"))
@@ -331,8 +331,8 @@ def refuse(
     return said
 
 
-def table(cases: list[Any]) -> Any:
-    return pytest.mark.parametrize("case", [each[1:] for each in cases], ids=[c[0] for c in cases])
+def table(tasks: list[Any]) -> Any:
+    return pytest.mark.parametrize("case", [each[1:] for each in tasks], ids=[c[0] for c in tasks])
 
 
 @table([*PICTURES, *COMMANDS, *OUTPUTS, *WORDS, *FILES])
@@ -356,10 +356,10 @@ def test_a_model_is_refused(case: tuple[str, int, str]) -> None:
 @table(CONFIGURATIONS)
 @pytest.mark.usefixtures("no_model")
 def test_a_configuration_is_refused(
-    picture_file: Path, monkeypatch: pytest.MonkeyPatch, case: tuple[str, dict[str, str], str]
+    image_file: Path, monkeypatch: pytest.MonkeyPatch, case: tuple[str, dict[str, str], str]
 ) -> None:
     text, environment, id = case
-    monkeypatch.chdir(picture_file.parent)
+    monkeypatch.chdir(image_file.parent)
     Path("zerocon.toml").write_text(text, errors="surrogateescape")
     refuse(ASK, 2, id, environment=environment)
 

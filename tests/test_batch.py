@@ -21,9 +21,9 @@ from PIL import Image
 
 import zerocon
 from zerocon.batch.commit import plan, put, recover
-from zerocon.batch.executor import Made, Studio
-from zerocon.batch.job import Order
-from zerocon.batch.journal import FOLDER, Entry, Journal
+from zerocon.batch.executor import BatchExecutor, ExecutedJob
+from zerocon.batch.job import Job
+from zerocon.batch.journal import FOLDER, JobRecord, Journal
 from zerocon.batch.worker import Worker
 from zerocon.cli import main
 from zerocon.model.stable_diffusion import StableDiffusion
@@ -114,7 +114,7 @@ def test_every_wish_strength_and_seed_of_every_picture_pays_for_one_path_to_nois
     many = ["--to", "dog", "--to", "bus", "--strength", 0.5, "--strength", 1]
     done = said(run("in/one.png", "-o", "four", *many, "--name", "{to}/{stem}-{strength}{suffix}"))
     assert sorted(results("four")) == [
-        f"{wish}/one-{strength}.png" for wish in ("bus", "dog") for strength in (0.5, 1.0)
+        f"{prompt}/one-{strength}.png" for prompt in ("bus", "dog") for strength in (0.5, 1.0)
     ]
     assert done["evaluations"] == pytest.approx(once + 3 * own)
 
@@ -307,7 +307,7 @@ def test_another_wish_for_the_same_names_replaces_nothing_unasked(run: Run) -> N
 
 def test_without_ray_it_says_how_to_get_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    done = run("in", "-o", "out", "--to", "dog", "--engine", "ray", code=3)
+    done = run("in", "-o", "out", "--to", "dog", "--backend", "ray", code=3)
     assert 'pip install "zerocon[ray]" [ZC-E052]' in line(done)
     assert said(run("in", "-o", "out", "--to", "dog"))["done"] == 3
 
@@ -352,17 +352,17 @@ def test_a_changed_picture_is_another_one(run: Run) -> None:
 
 
 def test_a_dry_run_says_all_and_writes_nothing(run: Run) -> None:
-    wish = ("in", "-o", "out", "--to", "dog", "--to", "bus")
-    planned = said(run(*wish, "--dry-run"))
+    prompt = ("in", "-o", "out", "--to", "dog", "--to", "bus")
+    planned = said(run(*prompt, "--dry-run"))
     assert not Path("out").exists()
-    done = said(run(*wish))
+    done = said(run(*prompt))
     assert planned["evaluations"]["total"] == pytest.approx(done["evaluations"])
     assert sorted(each["output"] for each in planned["edits"]) == [
         f"out/{name}" for name in sorted(results())
     ]
     assert planned["seconds"] > 0 and planned["bytes"] > 0
-    assert said(run(*wish, "--dry-run"))["skipped"] == 6
-    assert "about 0:00:00" in run(*wish, "--dry-run", form="human").stdout
+    assert said(run(*prompt, "--dry-run"))["skipped"] == 6
+    assert "about 0:00:00" in run(*prompt, "--dry-run", form="human").stdout
 
 
 # What fails
@@ -391,7 +391,7 @@ def test_failed_is_tried_again_when_asked(
         raise RuntimeError("a fault of ours")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Studio, "_together", refuse)
+        patch.setattr(BatchExecutor, "_together", refuse)
         done = said(run("in", "-o", "out", "--to", "dog", code=1))
     assert done["failures"][0]["reason"] == "RuntimeError: a fault of ours [ZC-E001]"
     assert said(run("in", "-o", "out", "--to", "dog", code=1))["failed"] == 3
@@ -411,7 +411,7 @@ def test_what_fails_for_all_stops_the_run_and_fails_none(
     run: Run, monkeypatch: pytest.MonkeyPatch, model: StableDiffusion
 ) -> None:
     def blind(*_: object) -> list[str]:
-        raise zerocon.errors.NoModelError("no captioner is here")
+        raise zerocon.errors.ModelNotFoundError("no captioner is here")
 
     with monkeypatch.context() as patch:
         patch.setattr(tiny.TinyCaptioner, "describe", blind)
@@ -442,19 +442,19 @@ def test_an_interrupted_run_goes_on(
     request: pytest.FixtureRequest,
     how: signal.Signals,
 ) -> None:
-    make, calls = Studio.__call__, []
+    make, calls = BatchExecutor.__call__, []
     if how == signal.SIGINT:  # which a shell lets a process in the background ignore
         before = signal.signal(how, signal.default_int_handler)
         request.addfinalizer(lambda: signal.signal(how, before))
 
-    def interrupted(self: Studio, orders: Any) -> Any:
-        calls.append(orders)
+    def interrupted(self: BatchExecutor, jobs: Any) -> Any:
+        calls.append(jobs)
         if len(calls) == 3:
             os.kill(os.getpid(), how)
-        return make(self, orders)
+        return make(self, jobs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Studio, "__call__", interrupted)
+        patch.setattr(BatchExecutor, "__call__", interrupted)
         done = run("in", "-o", "out", "--to", "dog", code=130)
     assert "2 of 3 are done; the same command goes on" in done.stderr
     assert sorted(states().values()) == ["done", "done", "queued"] and len(results()) == 2
@@ -472,11 +472,11 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 def enter(journal: Journal, count: int) -> int:
     """A run of orders for one picture."""
     gradient(64, 64).save(journal.outputs / "picture.png")
-    orders = [
-        Order(journal.outputs / "picture.png", Path(f"{i}.png"), {"to": str(i)})  # type: ignore[arg-type]
+    jobs = [
+        Job(journal.outputs / "picture.png", Path(f"{i}.png"), {"to": str(i)})  # type: ignore[arg-type]
         for i in range(count)
     ]
-    entered, kept = plan(journal.entry, journal.outputs, ((o, "recipe", "") for o in orders))
+    entered, kept = plan(journal.entry, journal.outputs, ((o, "recipe", "") for o in jobs))
     return journal.begin({}, entered, kept)
 
 
@@ -516,9 +516,9 @@ def test_a_file_in_place_by_one_who_could_not_say_so_is_kept(journal: Journal) -
 def test_any_number_of_workers_do_everything_once(journal: Journal) -> None:
     run, made = enter(journal, 40), []
 
-    def make(orders: Any) -> list[Made | Exception]:
-        made.extend(order.name for order, _ in orders)
-        return [ValueError("as good as done")] * len(orders)
+    def make(jobs: Any) -> list[ExecutedJob | Exception]:
+        made.extend(job.name for job, _ in jobs)
+        return [ValueError("as good as done")] * len(jobs)
 
     def work() -> None:
         own = Journal(journal.outputs)
@@ -535,9 +535,9 @@ def test_any_number_of_workers_do_everything_once(journal: Journal) -> None:
 
 
 def test_a_run_begins_whole_or_not_at_all(journal: Journal) -> None:
-    def broken() -> Iterator[tuple[None, Entry]]:
-        order = Order(Path("a"), Path("0.png"), {})  # type: ignore[arg-type]
-        yield None, Entry(order, "", "", "", "queued")
+    def broken() -> Iterator[tuple[None, JobRecord]]:
+        job = Job(Path("a"), Path("0.png"), {})  # type: ignore[arg-type]
+        yield None, JobRecord(job, "", "", "", "queued")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -547,8 +547,8 @@ def test_a_run_begins_whole_or_not_at_all(journal: Journal) -> None:
 
 def test_what_others_changed_meanwhile_stays(journal: Journal) -> None:
     run = enter(journal, 1)
-    order = journal.entries(run)[0].order
-    entered, _ = plan(journal.entry, journal.outputs, [(order, "another recipe", "")])
+    job = journal.entries(run)[0].job
+    entered, _ = plan(journal.entry, journal.outputs, [(job, "another recipe", "")])
     journal.take(run, "me")
     journal.enter(run, entered)
     assert [entry.state for entry in journal.entries(run)] == ["running"]
@@ -557,7 +557,7 @@ def test_what_others_changed_meanwhile_stays(journal: Journal) -> None:
 def test_pictures_in_hand_come_first(journal: Journal) -> None:
     names = ["a", "b", "a", "b"]
     entries = [
-        (None, Entry(Order(Path(n), Path(f"{i}.png"), {}), "", "", "", "queued"))  # type: ignore[arg-type]
+        (None, JobRecord(Job(Path(n), Path(f"{i}.png"), {}), "", "", "", "queued"))  # type: ignore[arg-type]
         for i, n in enumerate(names)
     ]
     run = journal.begin({})
@@ -606,7 +606,7 @@ def test_settings_come_from_the_file_as_for_edit(run: Run) -> None:
     run("in/one.png", "-o", "out", "--to", "dog")
     assert list(results()) == ["one-dog-12.png"]
     settings = zerocon.Recipe.read(Path("out/one-dog-12.png")).settings
-    assert (settings.strength, settings.seed, settings.scale) == (0.5, 12, 2.0)
+    assert (settings.strength, settings.seed, settings.guidance_scale) == (0.5, 12, 2.0)
 
 
 def test_a_journal_is_a_database_anybody_can_read(run: Run) -> None:

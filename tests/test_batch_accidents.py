@@ -9,8 +9,8 @@ import click
 from click.testing import CliRunner
 
 from zerocon.batch.commit import recover
-from zerocon.batch.job import Order
-from zerocon.batch.journal import Entry, Journal
+from zerocon.batch.job import Job
+from zerocon.batch.journal import JobRecord, Journal
 from zerocon.cli import render
 
 
@@ -36,14 +36,14 @@ def test_many_may_open_a_new_journal_at_one_moment(tmp_path):
 
 
 def test_why_a_file_failed_whose_name_is_no_text_is_noted(tmp_path):
-    journal, picture = Journal(tmp_path), Path(os.fsdecode(b"/caf\xe9.png"))
-    run, order = journal.begin({}), Order(picture, PurePosixPath("a.png"), {"to": "dog"})
-    journal.enter(run, [(None, Entry(order, "recipe", "stamp", "", "queued"))])
+    journal, image = Journal(tmp_path), Path(os.fsdecode(b"/caf\xe9.png"))
+    run, job = journal.begin({}), Job(image, PurePosixPath("a.png"), {"to": "dog"})
+    journal.enter(run, [(None, JobRecord(job, "recipe", "stamp", "", "queued"))])
     with journal.working() as worker:
         journal.take(run, worker)
-        journal.fail("a.png", worker, f"cannot read {picture}")
+        journal.fail("a.png", worker, f"cannot read {image}")
     (entry,) = journal.entries(run, "failed")
-    assert entry.reason == r"cannot read /caf\udce9.png" and entry.order.picture == picture
+    assert entry.reason == r"cannot read /caf\udce9.png" and entry.job.image == image
     journal.close()
 
 

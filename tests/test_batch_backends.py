@@ -17,7 +17,7 @@ from zerocon.batch.journal import FOLDER, Journal
 from zerocon.world import VALIDATION, render, sample
 
 pytestmark = pytest.mark.slow
-ASK = ("pictures", "--to", "blue", "--to", "at night", "--model", "mini", "--steps", "6")
+ASK = ("images", "--to", "blue", "--to", "at night", "--model", "mini", "--steps", "6")
 PATIENCE = 500  # seconds, of a busy machine
 
 
@@ -25,9 +25,9 @@ PATIENCE = 500  # seconds, of a busy machine
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with drawn pictures, and what one process makes of them."""
     folder = tmp_path_factory.mktemp("engines")
-    (folder / "pictures").mkdir()
+    (folder / "images").mkdir()
     for number in range(6):
-        render(sample(VALIDATION[number]), 128).save(folder / "pictures" / f"{number}.png")
+        render(sample(VALIDATION[number]), 128).save(folder / "images" / f"{number}.png")
     done = subprocess.run(command("alone"), cwd=folder, env=environment(), timeout=PATIENCE)
     assert done.returncode in (0, 1)  # some are blue, or at night, already
     return folder
@@ -89,13 +89,13 @@ def test_two_processes_of_accelerate_of_which_one_is_killed(place: Path) -> None
     assert len(done) == len(set(done)) == len(results(place / "alone"))
 
 
-@pytest.mark.parametrize("engine", [["--devices", "2"], ["--engine", "ray", "--devices", "1"]])
+@pytest.mark.parametrize("engine", [["--devices", "2"], ["--backend", "ray", "--devices", "1"]])
 def test_no_module_of_the_working_directory_is_run(
     place: Path, tmp_path: Path, engine: list[str]
 ) -> None:
     if "ray" in engine:
         pytest.importorskip("ray", reason="Ray is an extra: pip install zerocon[ray]")
-    (tmp_path / "pictures").symlink_to(place / "pictures")
+    (tmp_path / "images").symlink_to(place / "images")
     for name in ("torch", "accelerate", "zerocon", "click", "json"):
         (tmp_path / f"{name}.py").write_text(
             "open('was-run', 'w').write(__name__)\nraise SystemExit(9)"
@@ -116,7 +116,7 @@ def test_accelerate_launch_by_hand(place: Path) -> None:
 
 def test_a_local_ray_cluster_of_which_one_actor_is_killed(place: Path) -> None:
     pytest.importorskip("ray", reason="Ray is an extra: pip install zerocon[ray]")
-    words = command("ray", "--engine", "ray", "--devices", "2")
+    words = command("ray", "--backend", "ray", "--devices", "2")
     events = work_and_kill(words, place, "ray::Remote")
     require_the_same(place, "ray")
     done = [each["output"] for each in events if each.get("event") == "done"]

@@ -19,8 +19,8 @@ def network() -> AttributeNetwork:
 
 
 def test_a_picture_of_any_size_is_read_in_the_worlds_own_words(network: AttributeNetwork) -> None:
-    pictures = [world.render(world.sample(seed), size) for seed, size in ((1, 128), (2, 64))]
-    read = classifiers.Classifiers(network).read(pictures)
+    images = [world.render(world.sample(seed), size) for seed, size in ((1, 128), (2, 64))]
+    read = classifiers.Classifiers(network).read(images)
     assert len(read) == 2
     for answers in read:
         assert set(answers) == set(world.VALUES)
@@ -29,9 +29,9 @@ def test_a_picture_of_any_size_is_read_in_the_worlds_own_words(network: Attribut
 
 
 def test_a_picture_is_read_the_same_in_any_company(network: AttributeNetwork) -> None:
-    pictures = [world.render(world.sample(seed)) for seed in range(3)]
+    images = [world.render(world.sample(seed)) for seed in range(3)]
     panel = classifiers.Classifiers(network)
-    assert panel.read(pictures)[2] == panel.read(pictures[2:])[0]
+    assert panel.read(images)[2] == panel.read(images[2:])[0]
 
 
 def test_the_file_is_small_and_says_the_same(network: AttributeNetwork, tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 from zerocon.batch.commit import put
-from zerocon.batch.executor import Source
-from zerocon.batch.job import Order
+from zerocon.batch.executor import TaskSource
+from zerocon.batch.job import Job
 from zerocon.batch.journal import Entry, Journal
 from zerocon.bench import hostile, stage, trials
-from zerocon.bench.trials import Fault, ImpossibleError, Row
+from zerocon.bench.trials import Fault, InjectionRow, NotPossibleError
 from zerocon.cli import main
 from zerocon.errors import ZeroconError
 from zerocon.storage.hashing import file_hash
@@ -35,13 +35,13 @@ class Ended:
 @pytest.fixture
 def finished(tmp_path):
     """A stage after a good run of two edits, made by hand."""
-    made = stage.Stage(tmp_path / "stage", {}, [])
-    stage.draw(made.pictures, 1)
+    made = stage.Sandbox(tmp_path / "stage", {}, [])
+    stage.draw(made.images, 1)
     journal = Journal(made.outputs)
     run = journal.begin({})
     for name in ("a.png", "b.png"):
-        order = Order(made.pictures / "0.png", PurePosixPath(name), {"to": "x"})
-        journal.enter(run, [(None, Entry(order, "recipe", "stamp", "", "queued"))])
+        job = Job(made.images / "0.png", PurePosixPath(name), {"to": "x"})
+        journal.enter(run, [(None, Entry(job, "recipe", "stamp", "", "queued"))])
         with journal.working() as worker:
             (entry,) = journal.take(run, worker)
             put(journal, entry, worker, name.encode(), "content")
@@ -65,7 +65,7 @@ def test_a_good_run_has_nothing_wrong(finished):
         (lambda s: (s.outputs / "a.png").write_bytes(b"a"), "a.png: not the bytes"),
         (lambda s: (s.outputs / "c.png").write_bytes(b"a"), "c.png: nobody wanted it"),
         (lambda s: (s.outputs / ".zerocon" / "worker-1.lock").touch(), "left behind"),
-        (lambda s: (s.pictures / "0.png").unlink(), "the pictures were changed"),
+        (lambda s: (s.images / "0.png").unlink(), "the pictures were changed"),
         (lambda s: s.wanted.update({"d.png": "0"}), "the journal says None of d.png"),
     ],
 )
@@ -79,16 +79,16 @@ def test_the_exit_code_counts(finished):
 
 
 def test_a_fault_happens_as_often_as_it_is_missing(tmp_path):
-    def twice(workshop, chance):
+    def twice(workshop, rng):
         yield []
         yield ["torn"]
 
-    def never(workshop, chance):
-        raise ImpossibleError("no right to mount")
+    def never(workshop, rng):
+        raise NotPossibleError("no right to mount")
         yield []
 
     faults = {"twice": Fault(twice, 4, "all"), "never": Fault(never, 1, "all")}
-    rows = list(trials.missing(faults, [Row("twice")], None, None))
+    rows = list(trials.missing(faults, [InjectionRow("twice")], None, None))
     assert [row.fault for row in rows] == ["twice"] * 4 + ["never"]
     twice_line, never_line = trials.count(faults, rows)
     assert (twice_line.injected, twice_line.held) == (4, 2)
@@ -102,7 +102,7 @@ def test_a_fault_happens_as_often_as_it_is_missing(tmp_path):
 
 def test_rows_of_somebody_else_are_refused(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"a": 1}\n')
-    done = CliRunner().invoke(main, ["bench", "faults", "--rows", str(tmp_path / "rows.jsonl")])
+    done = CliRunner().invoke(main, ["bench", "faults", "--results", str(tmp_path / "rows.jsonl")])
     assert done.exit_code == 2 and "no file of rows" in done.stderr
 
 
@@ -115,9 +115,9 @@ def test_bad_pictures_are_refused_and_odd_ones_read(tmp_path):
     bad, odd = hostile.fill(tmp_path, random.Random(0))
     assert len(bad) >= 100
     for name in bad:
-        assert isinstance(Source.read(tmp_path / name).photograph, ZeroconError), name
+        assert isinstance(TaskSource.read(tmp_path / name).photograph, ZeroconError), name
     for name in odd:
-        assert not isinstance(Source.read(tmp_path / name).photograph, Exception), name
+        assert not isinstance(TaskSource.read(tmp_path / name).photograph, Exception), name
 
 
 def test_names_can_be_given_to_files(tmp_path):
@@ -132,7 +132,7 @@ def test_real_processes_lose_nothing(tmp_path):
     names = ("kill -9", "two batches at once", "odd name", "bad picture")
     chosen = [f"--only={name}" for name in names]
     rows: Path = tmp_path / "rows.jsonl"
-    done = CliRunner().invoke(main, [*command, *chosen, "--rows", str(rows), "--format", "json"])
+    done = CliRunner().invoke(main, [*command, *chosen, "--results", str(rows), "--format", "json"])
     said = json.loads(done.stdout)
     assert said["schema"] == "zerocon.faults/1"
     assert [line["fault"] for line in said["faults"]] == list(names)

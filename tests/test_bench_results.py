@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from test_bench_world import Seer
 
 from zerocon.bench import classifiers, results, runner, tasks
-from zerocon.bench.inputs import Asked
+from zerocon.bench.inputs import MethodSettings
 from zerocon.cli import main
 from zerocon.settings import Settings
 
@@ -17,7 +17,7 @@ from zerocon.settings import Settings
 @pytest.fixture(scope="module")
 def model():
     made = tiny.model()
-    made.settings = Settings(steps=2, scale=3.0)
+    made.settings = Settings(steps=2, guidance_scale=3.0)
     return made
 
 
@@ -33,7 +33,7 @@ def bench(model, monkeypatch):
             "bench",
             "world",
             "-q",
-            "--told",
+            "--true-captions",
             "--per-kind",
             "1",
             "--methods",
@@ -46,11 +46,11 @@ def bench(model, monkeypatch):
 
 def test_a_run_goes_on_where_it_was_torn_off(bench, tmp_path):
     whole, torn = tmp_path / "whole.jsonl", tmp_path / "torn.jsonl"
-    assert bench("--rows", whole).exit_code == 0
+    assert bench("--results", whole).exit_code == 0
     lines = whole.read_bytes().splitlines(keepends=True)
     assert len(lines) == 2 * len(tasks.KINDS)
     torn.write_bytes(b"".join(lines[:5]) + lines[5][:70])
-    result = bench("--rows", torn)
+    result = bench("--results", torn)
     assert result.exit_code == 0, result.output
     again = torn.read_bytes().splitlines(keepends=True)
     assert again[:5] == lines[:5] and len(again) == len(lines)
@@ -60,14 +60,14 @@ def test_a_run_goes_on_where_it_was_torn_off(bench, tmp_path):
 
     assert facts(torn) == facts(whole)
     before = torn.read_bytes()
-    assert bench("--rows", torn).exit_code == 0
+    assert bench("--results", torn).exit_code == 0
     assert torn.read_bytes() == before, "nothing was left to do"
 
 
 def test_more_methods_and_scenes_are_added_to_the_same_file(bench, tmp_path):
     path = tmp_path / "rows.jsonl"
-    bench("--rows", path)
-    result = bench("--rows", path, "--methods", "vae,from-scratch", "--per-kind", "2")
+    bench("--results", path)
+    result = bench("--results", path, "--methods", "vae,from-scratch", "--per-kind", "2")
     assert result.exit_code == 0, result.output
     assert len(results.read(path)) == (2 + 1) * 8 + 2 * 8
     assert "identity" not in result.stdout  # the table is of what was asked for now
@@ -76,7 +76,7 @@ def test_more_methods_and_scenes_are_added_to_the_same_file(bench, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--scale", "4"], "other settings"),
+        (["--guidance-scale", "4"], "other settings"),
         (["--methods", "vae", "--shard", "9/8"], "'9/8' is not like 1/4"),
         (["--sheet", "page.png"], "rows without their pictures"),
         (["--by-kind", "fast"], "--by-kind fast is not among the methods"),
@@ -85,19 +85,19 @@ def test_more_methods_and_scenes_are_added_to_the_same_file(bench, tmp_path):
 def test_another_run_does_not_touch_the_file(bench, tmp_path, words, message, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "rows.jsonl"
-    bench("--rows", path)
+    bench("--results", path)
     before = path.read_bytes()
     path.write_bytes(before[:-1])
-    result = bench("--rows", path, *words)
+    result = bench("--results", path, *words)
     assert result.exit_code == 2 and message in result.stderr
     assert result.stderr.count("\n") == 1
     assert path.read_bytes() == before[:-1]
 
 
 def test_other_weights_are_refused_by_name(model):
-    case = tasks.choose("validation", 1)[0]
-    one = runner.Comparison(model, Seer(case), ("vae",), Asked(model.settings), True)
-    ((row, _),) = one.run(one.work([case]))
+    task = tasks.choose("validation", 1)[0]
+    one = runner.BenchmarkRun(model, Seer(task), ("vae",), MethodSettings(model.settings), True)
+    ((row, _),) = one.run(one.work([task]))
     one.check([row])
     other = replace(one, model=tiny.model(seed=1), told=False)
     with pytest.raises(ValueError, match="of another run: other captions, weights"):
@@ -107,9 +107,9 @@ def test_other_weights_are_refused_by_name(model):
 
 
 def test_a_row_comes_back_as_it_was(model):
-    case = tasks.choose("validation", 1)[0]
-    one = runner.Comparison(model, Seer(case), ("default",), Asked(model.settings), True)
-    ((row, _),) = one.run(one.work([case]))
+    task = tasks.choose("validation", 1)[0]
+    one = runner.BenchmarkRun(model, Seer(task), ("default",), MethodSettings(model.settings), True)
+    ((row, _),) = one.run(one.work([task]))
     assert results.from_json(results.to_json(row)) == row
     assert row.recipe == one.recipe("default").hash
 
@@ -118,22 +118,27 @@ def test_a_row_comes_back_as_it_was(model):
 def test_nobody_elses_file_is_touched(bench, tmp_path, text):
     path = tmp_path / "notes.txt"
     path.write_text(text)
-    result = bench("--rows", path)
+    result = bench("--results", path)
     assert result.exit_code == 2 and re.search("is no (file of )?rows? of", result.stderr)
     assert path.read_text() == text
 
 
 def test_overwrite_begins_again(bench, tmp_path):
     path = tmp_path / "rows.jsonl"
-    bench("--rows", path)
-    assert bench("--rows", path, "--scale", "4", "--methods", "vae", "--overwrite").exit_code == 0
+    bench("--results", path)
+    assert (
+        bench(
+            "--results", path, "--guidance-scale", "4", "--methods", "vae", "--overwrite"
+        ).exit_code
+        == 0
+    )
     assert {row.method for row in results.read(path)} == {"vae"}
 
 
 def test_shards_make_one_table(bench, tmp_path):
     parts = [tmp_path / f"{i}.jsonl" for i in (1, 2, 3)]
     for i, path in enumerate(parts, 1):
-        assert bench("--rows", path, "--shard", f"{i}/3").exit_code == 0
+        assert bench("--results", path, "--shard", f"{i}/3").exit_code == 0
     whole = bench("--format", "markdown")
 
     def shares(text):  # all but the seconds

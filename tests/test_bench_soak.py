@@ -31,7 +31,12 @@ def test_every_edit_is_made_once(laps):
 
 def test_what_is_lost_or_doubled_is_counted(laps):
     folder, found = laps
-    more = [*found, found[0], soak.Lap("gone.png", 1, 99.0, None), soak.Lap("x", 1, 99.0, "why")]
+    more = [
+        *found,
+        found[0],
+        soak.SoakSample("gone.png", 1, 99.0, None),
+        soak.SoakSample("x", 1, 99.0, "why"),
+    ]
     said = soak.judge(more, folder)
     assert (said.edits, said.failed, said.lost, said.doubled) == (15, 1, 1, 1)
 

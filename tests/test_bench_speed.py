@@ -12,7 +12,7 @@ from zerocon.bench import speed
 from zerocon.bench.random_weights import first_generation
 from zerocon.cli import main
 from zerocon.conditioning import Conditioning
-from zerocon.diagnostics.cost import foretell, operations
+from zerocon.diagnostics.cost import estimate_cost, operations
 from zerocon.nfe import BACKWARD
 from zerocon.settings import FAST
 
@@ -20,7 +20,7 @@ from zerocon.settings import FAST
 @pytest.fixture(scope="module")
 def laps():
     model = tiny.model()
-    model.settings = model.settings.overlay({"scale": 3.0})
+    model.settings = model.settings.overlay({"guidance_scale": 3.0})
     return model, {lap.name: lap for lap in speed.race(model, 10, repeats=2, together=2)}
 
 
@@ -30,8 +30,8 @@ def test_evaluations_are_those_foretold(laps):
     quick = usual.overlay({**FAST, "steps": round(FAST["steps"] / 5)})
     size = (model.size, model.size)
     assert found["pix2pix-zero"].evaluations == pytest.approx(10 * (7 + 2 * BACKWARD))
-    assert found["default"].evaluations == foretell(model, usual, size).evaluations.total
-    assert found["fast"].evaluations == foretell(model, quick, size).evaluations.total
+    assert found["default"].evaluations == estimate_cost(model, usual, size).evaluations.total
+    assert found["fast"].evaluations == estimate_cost(model, quick, size).evaluations.total
     spared = found["default"].evaluations - found["second edit"].evaluations
     assert spared == 11, "the path and all that it shows is kept"
 
@@ -46,8 +46,8 @@ def test_laps_are_of_one_picture_and_have_a_cost(laps):
 
 
 def test_the_table_says_how_many_times_as_fast(laps):
-    first = speed.Lap("a", 8.0, 100.0, 4e12, None)
-    table = speed.as_markdown([first, speed.Lap("b", 2.0, 50.0, 2e12, 3_000_000_000)], 2e12)
+    first = speed.Timing("a", 8.0, 100.0, 4e12, None)
+    table = speed.as_markdown([first, speed.Timing("b", 2.0, 50.0, 2e12, 3_000_000_000)], 2e12)
     assert "| a | 8.00 | 1.00 | 100.0 | 4 | 25% | - |" in table
     assert "| b | 2.00 | 4.00 | 50.0 | 2 | 50% | 3.00 |" in table
 

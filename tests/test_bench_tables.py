@@ -13,7 +13,7 @@ pytest.importorskip("scipy")
 
 def row(method, seed, kind, asked, kept, inside=20.0, outside=30.0, **more):
     both = {"caption": "", "target_caption": "", "wrong": (), "evaluations": 10.0, "seconds": 1.0}
-    return results.Row(
+    return results.ResultRow(
         method=method, recipe=method, seed=seed, kind=kind, asked=asked, kept=kept,
         inside=inside, outside=outside, settings={"of": method}, setup={"weights": "w"},
         **(both | more),
@@ -27,8 +27,8 @@ def made():
     for method, plus in (("default", 0.0), ("other", 2.0)):
         done = plus > 0
         found += [
-            row(method, 1, "colour", True, True, 20 + plus),
-            row(method, 2, "colour", done, True, 22 + plus),
+            row(method, 1, "color", True, True, 20 + plus),
+            row(method, 2, "color", done, True, 22 + plus),
             row(method, 3, "time", True, False, 10 + plus),
             row(method, 4, "time", True, True, 10 + plus),
             row(method, 5, "time", True, True, 12 + plus),
@@ -90,7 +90,7 @@ def test_an_interval_is_the_same_every_time():
 def test_one_method_by_kind(made):
     table = tables.by_kind(made, "default")
     assert [(line.name, line.count) for line in table.lines] == [
-        ("colour", 2), ("time", 4), ("mean over kinds", 6),
+        ("color", 2), ("time", 4), ("mean over kinds", 6),
     ]  # fmt: skip
     assert cell(table, "time", "asked").mean == 0.75
     with pytest.raises(ValueError, match="no rows of best; there are: default, other"):

@@ -22,17 +22,17 @@ from safetensors.torch import save_file
 from test_memory import Short
 
 import zerocon
-from zerocon.api import edit_together
+from zerocon.api import edit_batch
 from zerocon.cache import Cache, key_of, size_of
 from zerocon.cli import main
 from zerocon.diffusion import Schedule
 from zerocon.model import Model
-from zerocon.request import understand
+from zerocon.request import parse_request
 from zerocon.settings import Settings
 from zerocon.storage.hashing import image_hash
 from zerocon.trajectory import Inversion
 
-SETTINGS = Settings(steps=4, scale=3.0)
+SETTINGS = Settings(steps=4, guidance_scale=3.0)
 PICTURE = gradient(48, 64)
 
 
@@ -73,9 +73,14 @@ def of(settings: Settings = SETTINGS, **values: Any) -> dict[str, Any]:
     [
         {},
         {"to": "bus"},
-        of(strength=0.5, scale=2.0),
+        of(strength=0.5, guidance_scale=2.0),
         of(guidance=["cross-attention:weight=0.3", "contrastive:weight=2,patches=16"]),
-        of(guided=(0.0, 0.5), looks=1, half="both", balance=1.0),
+        of(
+            guidance_range=(0.0, 0.5),
+            reuse_prediction=True,
+            guidance_prompt="both",
+            guidance_balance=1.0,
+        ),
         of(seed=7),
     ],
 )
@@ -85,21 +90,21 @@ def test_the_second_edit_of_a_picture_does_none_of_the_sources_work(model, cache
     assert (plain.origin, again.origin) == ("made", "found")
     assert again.evaluations.forwards == plain.evaluations.forwards - 5
     assert again.evaluations.backwards == plain.evaluations.backwards
-    assert again.picture.tobytes() == plain.picture.tobytes()
+    assert again.image.tobytes() == plain.image.tobytes()
     assert again.settings == plain.settings
     assert again.inversion.recipe == plain.inversion.recipe
 
 
 @pytest.mark.parametrize("inverter", ["ddim:rounds=2", "fixed-point", "virtual"])
-@pytest.mark.parametrize("remember", [True, False])
-def test_it_does_so_with_every_scheme_and_when_it_looks_again(model, cache, inverter, remember):
-    asked = of(inverter=inverter, remember=remember)
+@pytest.mark.parametrize("cache_source", [True, False])
+def test_it_does_so_with_every_scheme_and_when_it_looks_again(model, cache, inverter, cache_source):
+    asked = of(inverter=inverter, cache_source=cache_source)
     first, again = (edit(model, cache, **asked) for _ in range(2))
-    assert again.origin == "found" and again.picture.tobytes() == first.picture.tobytes()
+    assert again.origin == "found" and again.image.tobytes() == first.image.tobytes()
     cost = zerocon.invert(PICTURE, model, caption="a cat", **asked)
     assert torch.equal(again.inversion.eps, cost.eps)
     (entry,) = cache.entries()
-    assert entry.facts()["seen"] is remember
+    assert entry.facts()["seen"] is cache_source
 
 
 def test_what_the_source_showed_is_left_out_where_it_is_too_large(model, tmp_path):
@@ -109,30 +114,30 @@ def test_what_the_source_showed_is_left_out_where_it_is_too_large(model, tmp_pat
     made, found = edit(model, small), edit(model, small)
     assert [each.origin for each in (made, found)] == ["made", "found"]
     assert found.evaluations.forwards == first.evaluations.forwards - 1, "it is looked at again"
-    assert first.picture.tobytes() == made.picture.tobytes() == found.picture.tobytes()
+    assert first.image.tobytes() == made.image.tobytes() == found.image.tobytes()
     (entry,) = small.entries()
     assert path < entry.bytes < first.inversion.shown and not entry.facts()["seen"]
 
 
-@pytest.mark.parametrize("remember", [True, False])
-def test_pictures_of_a_batch_are_kept_one_by_one_and_found_all_together(model, cache, remember):
-    settings = SETTINGS.overlay({"remember": remember})
-    pictures = [PICTURE, PICTURE.transpose(Transpose.FLIP_TOP_BOTTOM)]
-    said = [understand(each, model, to="dog", caption="a cat") for each in pictures]
+@pytest.mark.parametrize("cache_source", [True, False])
+def test_pictures_of_a_batch_are_kept_one_by_one_and_found_all_together(model, cache, cache_source):
+    settings = SETTINGS.overlay({"cache_source": cache_source})
+    images = [PICTURE, PICTURE.transpose(Transpose.FLIP_TOP_BOTTOM)]
+    said = [parse_request(each, model, to="dog", caption="a cat") for each in images]
 
     def both(cache: Cache | None, order: slice = slice(None)) -> list[zerocon.Edit]:
-        work = pictures[order], said[order]
-        return edit_together(*work, model=model, settings=settings, cache=cache)
+        work = images[order], said[order]
+        return edit_batch(*work, model=model, settings=settings, cache=cache)
 
     plain, made, found = both(None), both(cache), both(cache)
     assert len(cache.entries()) == 2
     assert [each.origin for each in (*made, *found)] == ["made", "made", "found", "found"]
     for one, other, again in zip(plain, made, found, strict=True):
-        assert one.picture.tobytes() == other.picture.tobytes() == again.picture.tobytes()
+        assert one.image.tobytes() == other.image.tobytes() == again.image.tobytes()
         assert again.evaluations.forwards == one.evaluations.forwards - 5
     again, back = (both(each, slice(None, None, -1)) for each in (None, cache))
     assert back[0].origin == "found", "in any order"
-    assert [e.picture.tobytes() for e in again] == [e.picture.tobytes() for e in back]
+    assert [e.image.tobytes() for e in again] == [e.image.tobytes() for e in back]
     assert edit(model, cache, settings=settings).origin == "made", (
         "alone, it is rounded differently"
     )
@@ -154,8 +159,8 @@ def test_where_memory_runs_out_the_edit_comes_out_as_without_a_cache(weights, ca
     plain = short()
     used = True
     made, found = short(), short()
-    assert not plain.settings.remember and not made.settings.remember
-    assert plain.picture.tobytes() == made.picture.tobytes() == found.picture.tobytes()
+    assert not plain.settings.cache_source and not made.settings.cache_source
+    assert plain.image.tobytes() == made.image.tobytes() == found.image.tobytes()
     assert found.origin == "found" and not warnings
 
 
@@ -183,7 +188,7 @@ def test_whatever_an_inversion_depends_on_is_in_its_key(model, weights, tmp_path
         key(inverter="fixed-point:rounds=2"),
         key(inverter="virtual"),
         key(inverter="virtual", seed=1),
-        key(remember=False),
+        key(cache_source=False),
         key(guidance=["contrastive"]),
         key(load(other)),
         key(load(dtype="bfloat16")),
@@ -192,7 +197,7 @@ def test_whatever_an_inversion_depends_on_is_in_its_key(model, weights, tmp_path
         key_of(model, SETTINGS, image_hash(gradient(48, 63)), "a cat"),
     ]
     assert len(set(keys)) == len(keys)
-    assert key(load()) == key() == key(seed=1) == key(scale=7.0, strength=2.0)
+    assert key(load()) == key() == key(seed=1) == key(guidance_scale=7.0, strength=2.0)
     assert key(inverter="fixed-point:rounds=1") == key(inverter="fixed-point")
 
 
@@ -246,7 +251,7 @@ def test_a_damaged_entry_is_said_removed_and_made_again(name, model, cache, warn
     assert cache.damaged() == [replace(each) for each in cache.entries()]
     again, third = edit(model, cache), edit(model, cache)
     assert (again.origin, third.origin) == ("made", "found")
-    assert plain.picture.tobytes() == again.picture.tobytes() == third.picture.tobytes()
+    assert plain.image.tobytes() == again.image.tobytes() == third.image.tobytes()
     (warning,) = warnings
     assert "is damaged and made again" in warning and "\n" not in warning
     assert cache.damaged() == [] and len(cache.entries()) == 1
@@ -257,8 +262,8 @@ def test_somebody_elses_folder_in_the_place_of_an_entry_stays(model, cache, warn
     (entry,) = cache.entries()
     into_folder(entry.path)
     (entry.path / "letter.txt").write_text("mine")
-    pictures = [edit(model, cache).picture.tobytes() for _ in range(2)]
-    assert pictures == [plain.picture.tobytes()] * 2 and len(warnings) == 1
+    images = [edit(model, cache).image.tobytes() for _ in range(2)]
+    assert images == [plain.image.tobytes()] * 2 and len(warnings) == 1
     assert (entry.path / "letter.txt").read_text() == "mine"
 
 
@@ -287,8 +292,8 @@ def read_only(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_folder_of_no_use_costs_time_and_no_more(spoil, model, cache, warnings, monkeypatch):
     spoil(cache.folder, monkeypatch)
-    pictures = [edit(model, cache).picture.tobytes() for _ in range(2)]
-    assert pictures == [edit(model).picture.tobytes()] * 2
+    images = [edit(model, cache).image.tobytes() for _ in range(2)]
+    assert images == [edit(model).image.tobytes()] * 2
     (warning,) = warnings
     assert warning.startswith("inversions are not cached: ")
     assert cache.entries() == [], "no half file"

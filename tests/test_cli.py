@@ -31,8 +31,8 @@ from zerocon.image import naming
 from zerocon.image.photo import Photograph
 from zerocon.inversion import INVERTERS
 from zerocon.nfe import Evaluations
-from zerocon.prompt import Change, Wording
-from zerocon.request import Understanding
+from zerocon.prompt import CaptionRewrite, Change
+from zerocon.request import EditRequest
 from zerocon.settings import FAST, Settings
 from zerocon.trajectory import Inversion
 
@@ -46,20 +46,20 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return lambda *args: CliRunner().invoke(main, [str(arg) for arg in args])
 
 
-def understanding(*warnings: str, similarity: tuple[float, float] | None = None) -> Understanding:
+def request(*warnings: str, similarity: tuple[float, float] | None = None) -> EditRequest:
     change = Change("object", "cat", "dog")
-    words = Wording("a cat", "a dog", (change,), warnings)
-    return Understanding(words, torch.zeros(1, 77, 8), 128, similarity, warnings)
+    words = CaptionRewrite("a cat", "a dog", (change,), warnings)
+    return EditRequest(words, torch.zeros(1, 77, 8), 128, similarity, warnings)
 
 
 class Library:
     """Stands in for the slow half: keeps what it was asked, and gives the picture turned over."""
 
     def __init__(self) -> None:
-        self.model = SimpleNamespace(name="toy", settings=Settings(steps=7, scale=2.0))
+        self.model = SimpleNamespace(name="toy", settings=Settings(steps=7, guidance_scale=2.0))
         self.loaded: tuple[Any, ...] = ()
         self.asked: dict[str, Any] = {}
-        self.understood = understanding("doubtful", similarity=(0.25, 0.125))
+        self.understood = request("doubtful", similarity=(0.25, 0.125))
 
     def load(self, name: str | None, **options: str | None) -> Any:
         self.loaded = (name, options)
@@ -70,15 +70,15 @@ class Library:
         times, alphas = tuple(range(steps + 1)), (0.5,) * (steps + 1)
         return Inversion(path, path.clone(), Schedule(times, alphas), ("a cat",), ("",), "toy", {})
 
-    def edit(self, picture: Image.Image, **asked: Any) -> Edit:
+    def edit(self, image: Image.Image, **asked: Any) -> Edit:
         self.asked = asked
         asked["announce"](self.understood)
-        turned = picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+        turned = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
         settings = asked["settings"]
         kept = asked["inversion"] or self.inversion(settings.steps)
         return Edit(turned, self.understood, kept, Evaluations(20, 7), settings)
 
-    def invert(self, picture: Image.Image, model: Any, **asked: Any) -> Inversion:
+    def invert(self, image: Image.Image, model: Any, **asked: Any) -> Inversion:
         self.asked = asked
         return self.inversion(asked["settings"].steps)
 
@@ -147,7 +147,7 @@ def test_every_command_has_help(run: Run) -> None:
 
 def test_help_reads_defaults_from_where_they_live(run: Run) -> None:
     said = " ".join(run("edit", "--help").stdout.split())
-    for name in ("steps", "scale", "strength", "sentences", "seed"):
+    for name in ("steps", "guidance_scale", "strength", "sentences", "seed"):
         assert f"[default: {getattr(Settings, name)}]" in said
 
 
@@ -265,8 +265,13 @@ MISTAKES = [
     ("output nowhere", ["cat.png", "--to", "dog", "-o", "no/dog.png"], 2, "there is no folder no"),
     ("removing nothing", ["cat.png", "--to", ""], 2, "say what should be different"),
     ("no such option", ["cat.png", "--too", "dog"], 2, "No such option"),
-    ("guided backwards", ["cat.png", "--to", "a", "--guided", "1..0"], 2, "guided must be"),
-    ("guided in words", ["cat.png", "--to", "a", "--guided", "half"], 2, "is not like 0..0.6"),
+    ("guided backwards", ["cat.png", "--to", "a", "--guidance-range", "1..0"], 2, "guided must be"),
+    (
+        "guided in words",
+        ["cat.png", "--to", "a", "--guidance-range", "guidance_prompt"],
+        2,
+        "is not like 0..0.6",
+    ),
     ("no inversion", ["cat.png", "--to", "a", "--inversion", "x.safetensors"], 2, "not exist"),
 ]
 
@@ -312,55 +317,55 @@ def test_verbose_shows_where_an_error_came_from(run: Run) -> None:
 
 
 def test_a_mistake_of_ours_is_not_hidden(
-    run: Run, library: Library, picture_file: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, library: Library, image_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any, **__: Any) -> None:
         raise TypeError("a bug")
 
     monkeypatch.setattr(zerocon, "edit", broken)
-    assert isinstance(run("edit", picture_file, "--to", "dog").exception, TypeError)
+    assert isinstance(run("edit", image_file, "--to", "dog").exception, TypeError)
 
 
 def test_ctrl_c_leaves_nothing(
-    run: Run, library: Library, picture_file: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, library: Library, image_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(zerocon, "edit", interrupt)
-    done = run("edit", picture_file, "--to", "dog")
+    done = run("edit", image_file, "--to", "dog")
     assert (done.exit_code, done.stdout) == (130, "")
     assert done.stderr.split("\n")[-2:] == ["Interrupted [ZC-E071]", ""]
-    assert names(picture_file.parent) == {"cat.png"}
+    assert names(image_file.parent) == {"cat.png"}
 
 
 # edit
 
 
 def test_an_edit_says_what_was_understood_and_prints_where_it_is(
-    run: Run, library: Library, picture_file: Path
+    run: Run, library: Library, image_file: Path
 ) -> None:
-    done = run("edit", picture_file, "--to", "dog")
-    output = picture_file.with_name("cat-dog.png")
+    done = run("edit", image_file, "--to", "dog")
+    output = image_file.with_name("cat-dog.png")
     assert (done.exit_code, done.stdout) == (0, f"{output}\n")
     assert done.stderr.splitlines() == [
         '"a cat" -> "a dog": cat -> dog (object); 128 sentences; CLIP 0.250 -> 0.125',
         "Warning: doubtful",
     ]
-    assert Photograph.read(output).picture.size == Photograph.read(picture_file).picture.size
-    assert names(picture_file.parent) == {"cat.png", "cat-dog.png"}
+    assert Photograph.read(output).image.size == Photograph.read(image_file).image.size
+    assert names(image_file.parent) == {"cat.png", "cat-dog.png"}
 
 
-def test_quiet_says_only_warnings(run: Run, library: Library, picture_file: Path) -> None:
-    assert run("edit", picture_file, "--to", "dog", "-q").stderr == "Warning: doubtful\n"
+def test_quiet_says_only_warnings(run: Run, library: Library, image_file: Path) -> None:
+    assert run("edit", image_file, "--to", "dog", "-q").stderr == "Warning: doubtful\n"
 
 
-def test_json_holds_everything(run: Run, library: Library, picture_file: Path) -> None:
-    done = run("edit", picture_file, "--from", "cat", "--to", "dog", "--format", "json")
+def test_json_holds_everything(run: Run, library: Library, image_file: Path) -> None:
+    done = run("edit", image_file, "--from", "cat", "--to", "dog", "--format", "json")
     assert json.loads(done.stdout) == {
         "schema": "zerocon.edit/1",
-        "input": str(picture_file),
-        "output": str(picture_file.with_name("cat-dog.png")),
+        "input": str(image_file),
+        "output": str(image_file.with_name("cat-dog.png")),
         "from": "cat",
         "to": "dog",
         "caption": "a cat",
@@ -373,19 +378,19 @@ def test_json_holds_everything(run: Run, library: Library, picture_file: Path) -
         "settings": {
             "steps": 7,
             "inverter": "ddim",
-            "scale": 2.0,
+            "guidance_scale": 2.0,
             "strength": 1.0,
             "guidance": ["cross-attention", "contrastive"],
-            "sentences": "bank",
-            "positions": "all",
-            "guided": [0.0, 1.0],
-            "half": "edited",
-            "looks": 2,
-            "balance": None,
-            "cap": None,
-            "steady": False,
-            "corrected": True,
-            "remember": True,
+            "direction_from": "bank",
+            "direction_positions": "all",
+            "guidance_range": [0.0, 1.0],
+            "guidance_prompt": "target",
+            "reuse_prediction": False,
+            "guidance_balance": None,
+            "guidance_limit": None,
+            "polyak_step": False,
+            "source_correction": True,
+            "cache_source": True,
             "seed": 0,
         },
         "seed": 0,
@@ -396,10 +401,10 @@ def test_json_holds_everything(run: Run, library: Library, picture_file: Path) -
 
 
 def test_without_clip_there_are_no_similarities(
-    run: Run, library: Library, picture_file: Path
+    run: Run, library: Library, image_file: Path
 ) -> None:
-    library.understood = understanding()
-    done = run("edit", picture_file, "--to", "dog", "--format", "json")
+    library.understood = request()
+    done = run("edit", image_file, "--to", "dog", "--format", "json")
     assert json.loads(done.stdout)["similarity"] is None
     assert done.stderr == '"a cat" -> "a dog": cat -> dog (object); 128 sentences\n'
 
@@ -409,28 +414,43 @@ def test_without_clip_there_are_no_similarities(
     [
         ([], {}),
         (["--steps", "50"], {"steps": 50}),  # the default of the method, yet asked for
-        (["--scale", "0", "--seed", "0"], {"scale": 0.0, "seed": 0}),
+        (["--guidance-scale", "0", "--seed", "0"], {"guidance_scale": 0.0, "seed": 0}),
         (["--guidance", "none"], {"guidance": ()}),
-        (["--scale", "7..2.5", "--looks", "1"], {"scale": (7.0, 2.5), "looks": 1}),
+        (
+            ["--guidance-scale", "7..2.5", "--reuse-prediction"],
+            {"guidance_scale": (7.0, 2.5), "reuse_prediction": True},
+        ),
         (["--inverter", "fixed-point:rounds=2"], {"inverter": "fixed-point:rounds=2"}),
-        (["--plain-ddim", "--half", "source"], {"corrected": False, "half": "source"}),
-        (["--positions", "changed", "--balance", "2"], {"positions": "changed", "balance": 2.0}),
+        (
+            ["--no-source-correction", "--guidance-prompt", "source"],
+            {"source_correction": False, "guidance_prompt": "source"},
+        ),
+        (
+            ["--direction-positions", "changed", "--guidance-balance", "2"],
+            {"direction_positions": "changed", "guidance_balance": 2.0},
+        ),
         (
             ["--guidance", "contrastive:patches=64,sizes=1", "--guidance", "cross-attention"],
             {"guidance": ("contrastive:patches=64,sizes=1", "cross-attention")},
         ),
-        (["--guided", "0..0.6", "--cap", "0.1"], {"guided": (0.0, 0.6), "cap": 0.1}),
-        (["--cap", "0.1,style=0.2"], {"cap": "0.1,style=0.2"}),
-        (["--look-again", "--sentences", "mean"], {"remember": False, "sentences": "mean"}),
-        (["--remember", "--strength", "-1"], {"remember": True, "strength": -1.0}),
+        (
+            ["--guidance-range", "0..0.6", "--guidance-limit", "0.1"],
+            {"guidance_range": (0.0, 0.6), "guidance_limit": 0.1},
+        ),
+        (["--guidance-limit", "0.1,style=0.2"], {"guidance_limit": "0.1,style=0.2"}),
+        (
+            ["--recompute-source", "--direction-from", "mean"],
+            {"cache_source": False, "direction_from": "mean"},
+        ),
+        (["--cache-source", "--strength", "-1"], {"cache_source": True, "strength": -1.0}),
         (["--fast"], FAST),
         (["--fast", "--steps", "9"], {**FAST, "steps": 9}),
     ],
 )
 def test_what_the_user_gave_lies_over_what_the_model_brings(
-    run: Run, library: Library, picture_file: Path, args: list[str], changed: dict[str, Any]
+    run: Run, library: Library, image_file: Path, args: list[str], changed: dict[str, Any]
 ) -> None:
-    assert run("edit", picture_file, "--to", "dog", *args).exit_code == 0
+    assert run("edit", image_file, "--to", "dog", *args).exit_code == 0
     assert library.asked["settings"] == library.model.settings.overlay(changed)
 
 
@@ -441,29 +461,27 @@ def test_what_the_user_gave_lies_over_what_the_model_brings(
         (["--preset", "fast"], "steps = 30", {}, FAST),
         ([], "steps = 30\nfast = true", {}, {**FAST, "steps": 30}),
         ([], "fast = true", {"ZEROCON_STEPS": "7"}, {**FAST, "steps": 7}),
-        (["--preset", "a", "--cap", "0.2"], "[presets.a]\ncap = 1\nscale = [2, 1]", {},
-         {"scale": (2.0, 1.0), "cap": 0.2}),
-        (["--fast", "--preset", "a"], "[presets.a]\nlooks = 2", {}, {**FAST, "looks": 2}),
+        (["--preset", "a", "--guidance-limit", "0.2"], "[presets.a]\nguidance_limit = 1\nguidance-scale = [2, 1]", {},
+         {"guidance_scale": (2.0, 1.0), "guidance_limit": 0.2}),
+        (["--fast", "--preset", "a"], "[presets.a]\nreuse_prediction = false", {}, {**FAST, "reuse_prediction": False}),
     ],
 )  # fmt: skip
 def test_a_preset_lies_under_the_options_said_in_the_same_place(
-    run: Run, library: Library, picture_file: Path, monkeypatch: pytest.MonkeyPatch,
+    run: Run, library: Library, image_file: Path, monkeypatch: pytest.MonkeyPatch,
     args: list[str], file: str, environment: dict[str, str], changed: dict[str, Any],
 ) -> None:  # fmt: skip
     Path("zerocon.toml").write_text(file)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert run("edit", picture_file, "--to", "dog", *args).exit_code == 0
+    assert run("edit", image_file, "--to", "dog", *args).exit_code == 0
     assert library.asked["settings"] == library.model.settings.overlay(changed)
 
 
-def test_words_and_weights_reach_the_library(
-    run: Run, library: Library, picture_file: Path
-) -> None:
+def test_words_and_weights_reach_the_library(run: Run, library: Library, image_file: Path) -> None:
     words = ["--from", "cat", "--to", "", "--caption", "a cat", "--to-caption", "a sofa"]
     weights = ["--model", "mini", "--device", "cpu", "--dtype", "float32", "--captioner", "B"]
     more = ["--clip", "C", "--prediction", "epsilon", "--tile"]
-    assert run("edit", picture_file, *words, *weights, *more).exit_code == 0
+    assert run("edit", image_file, *words, *weights, *more).exit_code == 0
     asked = {name: library.asked[name] for name in ("source", "to", "caption", "to_caption")}
     assert asked == {"source": "cat", "to": "", "caption": "a cat", "to_caption": "a sofa"}
     options = {"device": "cpu", "dtype": "float32", "captioner": "B", "clip": "C"}
@@ -471,33 +489,33 @@ def test_words_and_weights_reach_the_library(
     assert library.loaded == ("mini", {**options, **manner})
 
 
-def test_an_edit_from_a_kept_inversion(run: Run, library: Library, picture_file: Path) -> None:
-    kept = picture_file.with_name("cat.safetensors")
-    assert run("invert", picture_file, "--steps", "3").stdout == f"{kept}\n"
-    assert run("edit", picture_file, "--to", "dog", "--inversion", kept).exit_code == 0
+def test_an_edit_from_a_kept_inversion(run: Run, library: Library, image_file: Path) -> None:
+    kept = image_file.with_name("cat.safetensors")
+    assert run("invert", image_file, "--steps", "3").stdout == f"{kept}\n"
+    assert run("edit", image_file, "--to", "dog", "--inversion", kept).exit_code == 0
     assert library.asked["inversion"].schedule.steps == 3
-    done = run("edit", picture_file, "--to", "fox", "--inversion", kept, "--steps", "9")
+    done = run("edit", image_file, "--to", "fox", "--inversion", kept, "--steps", "9")
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
 
 
-def test_a_picture_is_no_inversion(run: Run, library: Library, picture_file: Path) -> None:
-    done = run("edit", picture_file, "--to", "dog", "--inversion", picture_file)
+def test_a_picture_is_no_inversion(run: Run, library: Library, image_file: Path) -> None:
+    done = run("edit", image_file, "--to", "dog", "--inversion", image_file)
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
     assert library.loaded == ()
 
 
-def test_compare_shows_both(run: Run, library: Library, picture_file: Path) -> None:
-    sheet = picture_file.with_name("sheet.jpg")
-    assert run("edit", picture_file, "--to", "dog", "--compare", sheet).exit_code == 0
-    assert Photograph.read(sheet).picture.width == 2 * Photograph.read(picture_file).picture.width
+def test_compare_shows_both(run: Run, library: Library, image_file: Path) -> None:
+    sheet = image_file.with_name("sheet.jpg")
+    assert run("edit", image_file, "--to", "dog", "--compare", sheet).exit_code == 0
+    assert Photograph.read(sheet).image.width == 2 * Photograph.read(image_file).image.width
 
 
-def test_overwrite_and_the_same_bytes(run: Run, library: Library, picture_file: Path) -> None:
-    output = picture_file.with_name("cat-dog.png")
-    run("edit", picture_file, "--to", "dog")
+def test_overwrite_and_the_same_bytes(run: Run, library: Library, image_file: Path) -> None:
+    output = image_file.with_name("cat-dog.png")
+    run("edit", image_file, "--to", "dog")
     first = output.read_bytes()
-    assert run("edit", picture_file, "--to", "dog").exit_code == 2
-    assert run("edit", picture_file, "--to", "dog", "--overwrite").exit_code == 0
+    assert run("edit", image_file, "--to", "dog").exit_code == 2
+    assert run("edit", image_file, "--to", "dog", "--overwrite").exit_code == 0
     assert output.read_bytes() == first
 
 
@@ -517,33 +535,33 @@ def test_overwrite_and_the_same_bytes(run: Run, library: Library, picture_file: 
     ],
 )
 def test_an_output_is_named_after_the_wish(
-    image: str, wish: tuple[str | None, str | None, str | None], output: str
+    image: str, prompt: tuple[str | None, str | None, str | None], output: str
 ) -> None:
-    assert naming.name_output(Path(image), naming.wish_of(*wish)) == Path(output)
+    assert naming.output_name(Path(image), naming.prompt_of(*prompt)) == Path(output)
 
 
 # the other commands
 
 
-def test_invert(run: Run, library: Library, picture_file: Path) -> None:
-    kept = picture_file.with_name("kept.safetensors")
-    done = run("invert", picture_file, "-o", kept, "--caption", "a cat", "--format", "json")
+def test_invert(run: Run, library: Library, image_file: Path) -> None:
+    kept = image_file.with_name("kept.safetensors")
+    done = run("invert", image_file, "-o", kept, "--caption", "a cat", "--format", "json")
     said = json.loads(done.stdout)
     assert (said["schema"], said["output"], said["steps"]) == ("zerocon.invert/1", str(kept), 7)
     assert Inversion.load(kept).captions == ("a cat",)
     assert library.asked["caption"] == "a cat"
-    assert run("invert", picture_file, "-o", kept).exit_code == 2
-    assert run("invert", picture_file, "-o", kept, "--overwrite").exit_code == 0
-    assert run("invert", picture_file, "-o", "kept.png").exit_code == 2
+    assert run("invert", image_file, "-o", kept).exit_code == 2
+    assert run("invert", image_file, "-o", kept, "--overwrite").exit_code == 0
+    assert run("invert", image_file, "-o", "kept.png").exit_code == 2
 
 
 @pytest.mark.parametrize(("said", "warned"), [("a cat on a sofa", 0), ("a cat cat cat cat", 1)])
-def test_caption(run: Run, library: Library, picture_file: Path, said: str, warned: int) -> None:
-    library.model.describe = lambda pictures: [said] * len(pictures)
-    done = run("caption", picture_file)
+def test_caption(run: Run, library: Library, image_file: Path, said: str, warned: int) -> None:
+    library.model.describe = lambda images: [said] * len(images)
+    done = run("caption", image_file)
     assert (done.exit_code, done.stdout) == (0, f"{said}\n")
     assert done.stderr.count("Warning: ") == warned
-    record = json.loads(run("caption", picture_file, "--format", "json").stdout)
+    record = json.loads(run("caption", image_file, "--format", "json").stdout)
     assert (record["caption"], len(record["warnings"])) == (said, warned)
 
 
@@ -571,8 +589,8 @@ def tiny_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("tiny_model")
-def test_a_whole_edit_twice_and_from_a_kept_inversion(run: Run, picture_file: Path) -> None:
-    ask = ["edit", picture_file, "--to", "dog", "--format", "json", "-o"]
+def test_a_whole_edit_twice_and_from_a_kept_inversion(run: Run, image_file: Path) -> None:
+    ask = ["edit", image_file, "--to", "dog", "--format", "json", "-o"]
     first = run(*ask, "a.png", "--steps", "2")
     said = json.loads(first.stdout)
     assert (said["caption"], said["target_caption"]) == ("a cat on a bench", "a dog on a bench")
@@ -584,22 +602,22 @@ def test_a_whole_edit_twice_and_from_a_kept_inversion(run: Run, picture_file: Pa
     assert evaluations["forwards"] > 0 and evaluations["backwards"] == 2
 
     run(*ask, "b.png", "--steps", "2")
-    run("invert", picture_file, "-o", "cat.safetensors", "--steps", "2")
+    run("invert", image_file, "-o", "cat.safetensors", "--steps", "2")
     again = run(*ask, "c.png", "--inversion", "cat.safetensors")
     assert json.loads(again.stdout)["settings"]["steps"] == 2
     assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
-    once, kept = (np.asarray(Photograph.read(name).picture, int) for name in ("a.png", "c.png"))
+    once, kept = (np.asarray(Photograph.read(name).image, int) for name in ("a.png", "c.png"))
     assert np.abs(once - kept).max() <= 2  # watched and unwatched attention round differently
-    assert once.shape == np.asarray(Photograph.read(picture_file).picture).shape
+    assert once.shape == np.asarray(Photograph.read(image_file).image).shape
 
 
 @pytest.mark.usefixtures("tiny_model")
-def test_an_inversion_of_another_picture_is_refused(run: Run, picture_file: Path) -> None:
-    run("invert", picture_file, "-o", "cat.safetensors", "--steps", "1")
+def test_an_inversion_of_another_picture_is_refused(run: Run, image_file: Path) -> None:
+    run("invert", image_file, "-o", "cat.safetensors", "--steps", "1")
     gradient(64, 96).save("other.png")
     done = run("edit", "other.png", "--to", "dog", "--inversion", "cat.safetensors", "-o", "x.png")
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
-    assert "picture" in done.stderr
+    assert "image" in done.stderr
     assert not Path("x.png").exists()
 
 
@@ -607,8 +625,8 @@ def test_an_inversion_of_another_picture_is_refused(run: Run, picture_file: Path
 
 
 @pytest.mark.usefixtures("tiny_model")
-def test_a_sheet_explains_an_edit_and_changes_nothing_of_it(run: Run, picture_file: Path) -> None:
-    ask = ["edit", picture_file, "--to", "dog", "--steps", "3", "--format", "json", "-o"]
+def test_a_sheet_explains_an_edit_and_changes_nothing_of_it(run: Run, image_file: Path) -> None:
+    ask = ["edit", image_file, "--to", "dog", "--steps", "3", "--format", "json", "-o"]
     plain = json.loads(run(*ask, "plain.png").stdout)
     done = run(*ask, "edited.png", "--explain", "sheet.png")
     said = json.loads(done.stdout)
@@ -617,7 +635,7 @@ def test_a_sheet_explains_an_edit_and_changes_nothing_of_it(run: Run, picture_fi
     cost = {"forwards": 6, "backwards": 0, "total": 6.0}  # at three steps, on both sides
     assert said["explanation"] == {"output": "sheet.png", "evaluations": cost}
     assert "explanation" not in plain
-    sheet = Photograph.read("sheet.png").picture
+    sheet = Photograph.read("sheet.png").image
     assert sheet.width > 1000 and sheet.height > 600 and np.asarray(sheet).std() > 20
     before = Path("sheet.png").read_bytes()
     refused = run(*ask, "other.png", "--explain", "sheet.png")
@@ -626,23 +644,21 @@ def test_a_sheet_explains_an_edit_and_changes_nothing_of_it(run: Run, picture_fi
 
 
 @pytest.mark.usefixtures("tiny_model")
-def test_a_removal_without_guidance_as_jpeg(run: Run, picture_file: Path) -> None:
-    ask = ["edit", picture_file, "--to", "", "--from", "a cat", "--caption", "a dog with a cat"]
+def test_a_removal_without_guidance_as_jpeg(run: Run, image_file: Path) -> None:
+    ask = ["edit", image_file, "--to", "", "--from", "a cat", "--caption", "a dog with a cat"]
     done = run(*ask, "--steps", "1", "--guidance", "none", "--explain", "s.jpeg", "-o", "a.png")
     assert done.exit_code == 0, done.stderr
-    assert Photograph.read("s.jpeg").picture.height > 600
+    assert Photograph.read("s.jpeg").image.height > 600
 
 
 @pytest.mark.usefixtures("tiny_model")
-def test_previews_of_every_step_end_with_the_edited_picture(run: Run, picture_file: Path) -> None:
-    ask = ["edit", picture_file, "--to", "dog", "--steps", "3", "--steps-dir", "way"]
+def test_previews_of_every_step_end_with_the_edited_picture(run: Run, image_file: Path) -> None:
+    ask = ["edit", image_file, "--to", "dog", "--steps", "3", "--steps-dir", "way"]
     assert run(*ask).exit_code == 0
     assert sorted(names(Path("way"))) == ["step-001.png", "step-002.png", "step-003.png"]
-    shown = [
-        np.asarray(Photograph.read(path).picture, int) for path in sorted(Path("way").iterdir())
-    ]
+    shown = [np.asarray(Photograph.read(path).image, int) for path in sorted(Path("way").iterdir())]
     assert {each.shape for each in shown} == {(64, 96, 3)}
-    edited = np.asarray(Photograph.read("cat-dog.png").picture, int)
+    edited = np.asarray(Photograph.read("cat-dog.png").image, int)
     assert np.abs(shown[-1] - edited).max() <= 2
     assert np.abs(shown[0] - edited).max() > 2
     before = contents(Path("way"))
@@ -654,16 +670,16 @@ def test_previews_of_every_step_end_with_the_edited_picture(run: Run, picture_fi
 
 
 def test_without_matplotlib_it_says_how_to_get_it_before_anything_is_loaded(
-    run: Run, library: Library, picture_file: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, library: Library, image_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("matplotlib", "matplotlib.figure"):
         monkeypatch.setitem(sys.modules, name, None)
-    done = run("edit", picture_file, "--to", "dog", "--explain", "sheet.png")
+    done = run("edit", image_file, "--to", "dog", "--explain", "sheet.png")
     assert (done.exit_code, done.stdout, library.loaded) == (3, "", ())
     (line,) = done.stderr.splitlines()
     assert 'pip install "zerocon[plots]"' in line
-    assert names(picture_file.parent) == {"cat.png"}
-    assert run("edit", picture_file, "--to", "dog").exit_code == 0  # which draws nothing
+    assert names(image_file.parent) == {"cat.png"}
+    assert run("edit", image_file, "--to", "dog").exit_code == 0  # which draws nothing
 
 
 @pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a folder nobody can write to")
@@ -671,12 +687,12 @@ def test_without_matplotlib_it_says_how_to_get_it_before_anything_is_loaded(
     "option", [["-o", "/sys/a.png"], ["--explain", "/sys/a.png"], ["--steps-dir", "/sys/way"]]
 )
 def test_a_folder_that_cannot_be_written_to_is_found_first(
-    run: Run, library: Library, picture_file: Path, option: list[str]
+    run: Run, library: Library, image_file: Path, option: list[str]
 ) -> None:
-    done = run("edit", picture_file, "--to", "dog", *option)
+    done = run("edit", image_file, "--to", "dog", *option)
     assert (done.exit_code, done.stdout, library.loaded) == (2, "", ())
     assert "cannot write to /sys" in done.stderr
-    assert names(picture_file.parent) == {"cat.png"}
+    assert names(image_file.parent) == {"cat.png"}
 
 
 # progress

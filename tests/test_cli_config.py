@@ -68,7 +68,7 @@ def test_without_a_file_the_defaults_are_those_of_the_method_and_the_model(show)
     assert found["steps"] == {"value": Settings.steps, "origin": "default"}
     measured = settings(show("config", "show", "--format", "json", ZEROCON_MODEL="mini"))
     assert measured["model"] == {"value": "mini", "origin": "ZEROCON_MODEL"}
-    assert measured["scale"]["origin"].endswith("zerocon.json")
+    assert measured["guidance_scale"]["origin"].endswith("zerocon.json")
 
 
 def test_what_is_shown_is_a_file_that_says_the_same(show, tmp_path):
@@ -117,8 +117,8 @@ def test_benches_and_trainings_listen_to_nobody(show, tmp_path, monkeypatch):
 def test_a_preset_of_the_project(show, tmp_path):
     (tmp_path / "zerocon.toml").write_text(FILE)
     found = settings(show("config", "show", "--format", "json", ZEROCON_PRESET="gentle"))
-    assert found["scale"] == {"value": [2.0, 1.0], "origin": "preset gentle"}
-    assert found["cap"]["value"] == 0.02 and found["steps"]["value"] == 30
+    assert found["guidance_scale"] == {"value": [2.0, 1.0], "origin": "preset gentle"}
+    assert found["guidance_limit"]["value"] == 0.02 and found["steps"]["value"] == 30
     wrong = show("config", "show", ZEROCON_PRESET="rough")
     assert wrong.exit_code == 2 and 'no preset "rough"; there are: fast, gentle' in wrong.stderr
 

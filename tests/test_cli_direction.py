@@ -25,7 +25,7 @@ KEPT = "cat-to-dog.safetensors"
 class TinyClip:
     """Likens every picture to a sentence by the sentence's length: "cat" is 0.03."""
 
-    def similarity(self, picture: Image.Image, sentences: Sequence[str]) -> list[float]:
+    def similarity(self, image: Image.Image, sentences: Sequence[str]) -> list[float]:
         return [len(sentence) / 100 for sentence in sentences]
 
 
@@ -56,7 +56,7 @@ def names() -> set[str]:
 
 
 def pixels(name: str) -> np.ndarray:
-    return np.asarray(Photograph.read(name).picture)
+    return np.asarray(Photograph.read(name).image)
 
 
 # making and showing
@@ -116,7 +116,7 @@ def test_showing_needs_no_model(
 
 
 def test_pictures_are_likened_to_both_sides(
-    run: Run, model: StableDiffusion, picture_file: Path
+    run: Run, model: StableDiffusion, image_file: Path
 ) -> None:
     model._load_clip = TinyClip  # type: ignore[assignment]
     run("direction", "--from", "cat", "--to", "big dog", "-o", KEPT)
@@ -130,7 +130,7 @@ def test_pictures_are_likened_to_both_sides(
     ask = ["direction", "test", KEPT, "cat.png", "--format", "json", "--caption"]
     record = json.loads(run(*ask, "a hen").stdout)
     assert (record["schema"], record["from"]) == ("zerocon.direction-test/1", ["cat"])
-    (row,) = record["pictures"]
+    (row,) = record["images"]
     assert (row["input"], row["caption"]) == ("cat.png", "a hen")
     assert (row["from"], row["to"]) == (0.03, 0.07)
     kept, c = zerocon.Direction.load(KEPT), model.embed(["a hen"]).tokens
@@ -139,9 +139,9 @@ def test_pictures_are_likened_to_both_sides(
 
 
 @pytest.mark.usefixtures("model")
-def test_without_clip_there_is_nothing_to_try_with(run: Run, picture_file: Path) -> None:
+def test_without_clip_there_is_nothing_to_try_with(run: Run, image_file: Path) -> None:
     run("direction", "--from", "cat", "--to", "dog")
-    done = run("direction", "test", KEPT, picture_file)
+    done = run("direction", "test", KEPT, image_file)
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (3, "", 1)
     assert "CLIP" in done.stderr and "--clip" in done.stderr
 
@@ -150,17 +150,17 @@ def test_without_clip_there_is_nothing_to_try_with(run: Run, picture_file: Path)
 
 
 @pytest.mark.usefixtures("model")
-def test_an_edit_along_a_file_is_the_edit_by_its_words(run: Run, picture_file: Path) -> None:
+def test_an_edit_along_a_file_is_the_edit_by_its_words(run: Run, image_file: Path) -> None:
     run("direction", "--from", "cat", "--to", "dog")
     done = run("edit", "cat.png", "--direction", KEPT, "--compare", "both.png")
     assert (done.exit_code, done.stdout) == (0, "cat-cat-to-dog.png\n")
     assert done.stderr == '"a cat on a bench": cat -> dog (direction); 144 sentences\n'
-    run("edit", "cat.png", "--to", "dog", "--sentences", "bank")
+    run("edit", "cat.png", "--to", "dog", "--direction-from", "bank")
     assert np.array_equal(pixels("cat-cat-to-dog.png"), pixels("cat-dog.png"))
 
 
 @pytest.mark.usefixtures("model")
-def test_two_directions_with_weights(run: Run, picture_file: Path) -> None:
+def test_two_directions_with_weights(run: Run, image_file: Path) -> None:
     run("direction", "--from", "cat", "--to", "dog")
     run("direction", "--from", "red", "--to", "blue")
     both = ["--direction", f"{KEPT}:0.5", "--direction", "red-to-blue.safetensors:-2"]
@@ -181,7 +181,7 @@ def test_two_directions_with_weights(run: Run, picture_file: Path) -> None:
 
 
 @pytest.mark.usefixtures("model")
-def test_words_and_a_direction_together(run: Run, picture_file: Path) -> None:
+def test_words_and_a_direction_together(run: Run, image_file: Path) -> None:
     run("direction", "--from", "red", "--to", "blue")
     blue = ["--direction", "red-to-blue.safetensors"]
     done = run("edit", "cat.png", "--to", "dog", *blue, "--format", "json")
@@ -196,7 +196,7 @@ def test_words_and_a_direction_together(run: Run, picture_file: Path) -> None:
 
 
 def test_a_direction_of_another_text_encoder_is_refused(
-    run: Run, model: StableDiffusion, monkeypatch: pytest.MonkeyPatch, picture_file: Path
+    run: Run, model: StableDiffusion, monkeypatch: pytest.MonkeyPatch, image_file: Path
 ) -> None:
     run("direction", "--from", "cat", "--to", "dog")
     other = use(tiny.model(seed=1), monkeypatch)
@@ -256,7 +256,7 @@ EDITS = [
     ],
 )
 def test_a_mistake_is_one_line_and_no_output(
-    run: Run, picture_file: Path, args: list[str], message: str
+    run: Run, image_file: Path, args: list[str], message: str
 ) -> None:
     Path("taken.safetensors").write_bytes(b"taken")
     Path("notes.txt").write_text("# nothing\n" * 20)
@@ -271,7 +271,7 @@ def test_a_mistake_is_one_line_and_no_output(
 
 
 @pytest.mark.usefixtures("model")
-def test_a_name_with_a_colon_is_a_file_where_there_is_one(run: Run, picture_file: Path) -> None:
+def test_a_name_with_a_colon_is_a_file_where_there_is_one(run: Run, image_file: Path) -> None:
     run("direction", "--from", "cat", "--to", "dog", "-o", "cat:2.safetensors")
     Path("cat:2.safetensors").rename("cat:2")
     done = run("edit", "cat.png", "--direction", "cat:2", "--format", "json")

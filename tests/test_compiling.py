@@ -66,14 +66,14 @@ def agree(plain, fast):
 
 def test_a_compiled_edit_is_the_same_edit() -> None:
     """Looked into, or asked for a gradient, the U-Net is still the plain one."""
-    picture, asked = gradient(48, 64), {"to": "dog", "caption": "a cat on a bench"}
-    settings = Settings(steps=3, guided=(0.0, 0.5))
+    image, asked = gradient(48, 64), {"to": "dog", "caption": "a cat on a bench"}
+    settings = Settings(steps=3, guidance_range=(0.0, 0.5))
     plain, compiled_model = tiny.model(), tiny.model()
     compiled_model.compile()
     calls = []
     fast = compiled_model._compiled
     compiled_model._compiled = lambda *given, **named: calls.append(1) or fast(*given, **named)
-    before = zerocon.edit(picture, model=plain, settings=settings, **asked).picture
-    after = zerocon.edit(picture, model=compiled_model, settings=settings, **asked).picture
+    before = zerocon.edit(image, model=plain, settings=settings, **asked).image
+    after = zerocon.edit(image, model=compiled_model, settings=settings, **asked).image
     assert np.abs(np.int16(before) - np.int16(after)).max() <= 2
     assert len(calls) == 1 + 3, "the picture's own level, and a prediction a step"

@@ -6,9 +6,9 @@ import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler
 from gaussian import GaussianWorld
 
-from zerocon.diffusion import Schedule, coefficients, move
+from zerocon.diffusion import Schedule, ddim_coefficients, ddim_step
 from zerocon.inversion import DDIM
-from zerocon.observation import Look
+from zerocon.observation import Observer
 
 STABLE_DIFFUSION = {
     "beta_start": 0.00085,
@@ -22,8 +22,8 @@ STABLE_DIFFUSION = {
 
 def test_there_and_back_is_where_you_were():
     x, eps = torch.randn(2, 1, 4, 8, 8, dtype=torch.float64)
-    there = move(x, eps, 0.98, 0.01)
-    assert torch.allclose(move(there, eps, 0.01, 0.98), x, atol=1e-12)
+    there = ddim_step(x, eps, 0.98, 0.01)
+    assert torch.allclose(ddim_step(there, eps, 0.01, 0.98), x, atol=1e-12)
 
 
 @pytest.mark.parametrize("scheduler", [DDIMScheduler, DDIMInverseScheduler])
@@ -38,15 +38,19 @@ def test_a_step_is_the_schedulers_own(scheduler):
             here, there = alphas[t], alphas[t - 20] if t >= 20 else peer.final_alpha_cumprod
         else:  # its times name the level being reached
             here, there = alphas[t - 20] if t >= 20 else peer.initial_alpha_cumprod, alphas[t]
-        ours = move(x, eps, float(here), float(there))
+        ours = ddim_step(x, eps, float(here), float(there))
         assert torch.allclose(ours, peer.step(eps, t, x).prev_sample, atol=1e-5)
 
 
 def test_coefficients_of_the_papers_schedule():
     beta = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
     alphas = (1 - beta).cumprod(0)
-    assert math.isclose(coefficients(float(alphas[1]), float(alphas[21]))[1], 0.0992, abs_tol=1e-4)
-    assert math.isclose(coefficients(float(alphas[0]), float(alphas[981]))[0], 0.076, abs_tol=1e-3)
+    assert math.isclose(
+        ddim_coefficients(float(alphas[1]), float(alphas[21]))[1], 0.0992, abs_tol=1e-4
+    )
+    assert math.isclose(
+        ddim_coefficients(float(alphas[0]), float(alphas[981]))[0], 0.076, abs_tol=1e-3
+    )
 
 
 def test_inversion_error_halves_when_the_steps_double():
@@ -56,7 +60,7 @@ def test_inversion_error_halves_when_the_steps_double():
     errors = []
     for steps in (50, 100, 200):
         schedule = world.schedule(steps)
-        *_, last = DDIM()(Look(world, c), x, schedule)
+        *_, last = DDIM()(Observer(world, c), x, schedule)
         start = world.noise(x, mu, 1.0) / world.noise(x, mu, 1.0) * x  # the picture itself
         exact = world.noise(start, mu, schedule.alphas[-1])
         errors.append(float((last.x - exact).norm() / exact.norm()))

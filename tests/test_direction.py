@@ -27,7 +27,7 @@ def other():
 
 
 @pytest.fixture(scope="module")
-def picture():
+def image():
     return gradient(90, 51)
 
 
@@ -128,11 +128,13 @@ def test_two_changes_at_once_are_the_sum_of_both(model):
 
 def test_directions_scale_and_add_as_vectors(model, own):
     night = Direction.between(model, ["day"], ["night"], words=("day", "night"))
-    half, turned = own * 0.5, -1 * own
-    assert torch.equal(half.tokens, own.tokens / 2) and torch.equal(turned.tokens, -own.tokens)
-    assert same(replace(half, tokens=own.tokens), own)
-    both = half + night
-    assert torch.equal(both.tokens, half.tokens + night.tokens)
+    guidance_prompt, turned = own * 0.5, -1 * own
+    assert torch.equal(guidance_prompt.tokens, own.tokens / 2) and torch.equal(
+        turned.tokens, -own.tokens
+    )
+    assert same(replace(guidance_prompt, tokens=own.tokens), own)
+    both = guidance_prompt + night
+    assert torch.equal(both.tokens, guidance_prompt.tokens + night.tokens)
     assert str(both) == "cat -> dog, day -> night"
     assert both.sentences == ((*CATS, "day"), (*DOGS, "night"))
     everything = model.embed([*CATS, "day"]).tokens.mean(0, keepdim=True)
@@ -175,11 +177,11 @@ def test_a_saved_direction_comes_back_whole_and_always_as_the_same_bytes(own, tm
     assert torch.equal(Direction.load(one).tokens, 2 * own.tokens)
 
 
-def test_other_files_are_refused(model, picture, tmp_path):
+def test_other_files_are_refused(model, image, tmp_path):
     text, foreign, kept = (tmp_path / name for name in ("cat.txt", "weights.st", "kept.st"))
     text.write_text("a cat")
     save_file({"tokens": torch.zeros(1)}, foreign)
-    zerocon.invert(picture, model).save(kept)
+    zerocon.invert(image, model).save(kept)
     assert Inversion.load(kept)
     for path in (text, foreign, kept, tmp_path / "missing.st", tmp_path):
         with pytest.raises(ValueError, match=path.name):
@@ -216,56 +218,59 @@ def test_sentences_of_a_file(tmp_path):
 # edits along directions
 
 
-def test_an_edit_along_a_direction_is_the_edit_by_its_words(model, picture):
-    settings = replace(model.settings, sentences="bank")
-    edit = partial(zerocon.edit, picture, model=model, settings=settings)
+def test_an_edit_along_a_direction_is_the_edit_by_its_words(model, image):
+    settings = replace(model.settings, direction_from="bank")
+    edit = partial(zerocon.edit, image, model=model, settings=settings)
     by_words = edit(to="dog")
     kept = Direction.of_words(model, "cat", "dog")
     along = edit(directions=[(kept, 1.0)])
-    assert along.picture.tobytes() == by_words.picture.tobytes()
-    assert along.wording.target_caption == along.caption == by_words.caption
-    assert along.understanding.directions == ((kept, 1.0),)
-    assert along.understanding.sentences == by_words.understanding.sentences
-    assert along.understanding.warnings == ()  # there are no two captions to ask a CLIP about
+    assert along.image.tobytes() == by_words.image.tobytes()
+    assert along.rewrite.target_caption == along.caption == by_words.caption
+    assert along.request.directions == ((kept, 1.0),)
+    assert along.request.sentences == by_words.request.sentences
+    assert along.request.warnings == ()  # there are no two captions to ask a CLIP about
 
 
-def test_directions_add_to_each_other_and_to_words(model, picture):
-    understand = partial(api.understand, picture, model)
+def test_directions_add_to_each_other_and_to_words(model, image):
+    parse_request = partial(api.parse_request, image, model)
     dog, night = (Direction.of_words(model, *w) for w in (("cat", "dog"), ("by day", "at night")))
-    both = understand(directions=[(dog, 0.5), (night, -2.0)])
+    both = parse_request(directions=[(dog, 0.5), (night, -2.0)])
     assert torch.allclose(both.direction, 0.5 * dog.tokens - 2 * night.tokens, atol=1e-6)
-    words = understand(to="bus")
-    more = understand(to="bus", directions=[(night, 0.25)])
+    words = parse_request(to="bus")
+    more = parse_request(to="bus", directions=[(night, 0.25)])
     assert torch.allclose(more.direction, words.direction + 0.25 * night.tokens, atol=1e-6)
-    assert more.wording == words.wording
+    assert more.rewrite == words.rewrite
     assert more.sentences == words.sentences + 144
 
 
-def test_strength_scales_the_sum(model, picture):
+def test_strength_scales_the_sum(model, image):
     kept = Direction.of_words(model, "cat", "dog")
     settings = replace(model.settings, strength=0.5)
-    half = zerocon.edit(picture, model=model, directions=[(kept, 1.0)], settings=settings)
-    same = zerocon.edit(picture, model=model, directions=[(kept, 0.5)])
-    assert half.picture.tobytes() == same.picture.tobytes()
+    guidance_prompt = zerocon.edit(image, model=model, directions=[(kept, 1.0)], settings=settings)
+    same = zerocon.edit(image, model=model, directions=[(kept, 0.5)])
+    assert guidance_prompt.image.tobytes() == same.image.tobytes()
 
 
-def test_without_words_all_positions_are_moved_and_that_is_said(model, picture):
+def test_without_words_all_positions_are_moved_and_that_is_said(model, image):
     kept = Direction.of_words(model, "cat", "dog")
-    edit = partial(zerocon.edit, picture, model=model, directions=[(kept, 1.0)])
-    everywhere, changed = edit(), edit(settings=replace(model.settings, positions="changed"))
-    assert changed.picture.tobytes() == everywhere.picture.tobytes()
-    assert any("all positions" in warning for warning in changed.understanding.warnings)
+    edit = partial(zerocon.edit, image, model=model, directions=[(kept, 1.0)])
+    everywhere, changed = (
+        edit(),
+        edit(settings=replace(model.settings, direction_positions="changed")),
+    )
+    assert changed.image.tobytes() == everywhere.image.tobytes()
+    assert any("all positions" in warning for warning in changed.request.warnings)
 
 
-def test_another_text_encoder_is_refused_before_the_picture_is_looked_at(own, other, picture):
+def test_another_text_encoder_is_refused_before_the_picture_is_looked_at(own, other, image):
     def nobody():
         raise AssertionError("too late")
 
     other._load_captioner = nobody
     with pytest.raises(ValueError, match="cat -> dog"):
-        zerocon.edit(picture, model=other, directions=[(own, 1.0)])
+        zerocon.edit(image, model=other, directions=[(own, 1.0)])
 
 
-def test_a_source_alone_is_no_wish(model, own, picture):
+def test_a_source_alone_is_no_wish(model, own, image):
     with pytest.raises(ValueError, match="say what is wanted"):
-        zerocon.edit(picture, model=model, source="cat", directions=[(own, 1.0)])
+        zerocon.edit(image, model=model, source="cat", directions=[(own, 1.0)])

@@ -26,8 +26,8 @@ def test_every_error_has_an_id_of_its_own_a_title_and_advice() -> None:
     classes = {
         each for each in vars(errors).values() if isinstance(each, type) and "id" in vars(each)
     }
-    assert len(classes) == len(errors.KNOWN)
-    for name, kind in errors.KNOWN.items():
+    assert len(classes) == len(errors.ERRORS)
+    for name, kind in errors.ERRORS.items():
         assert re.fullmatch(r"ZC-E\d{3}", name)
         title, _, advice = (kind.__doc__ or "").partition("\n\n")
         assert title.endswith(".") and "\n" not in title and advice.strip()
@@ -45,10 +45,10 @@ def test_one_error_is_explained(name: str) -> None:
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (errors.WishError("a"), errors.WishError),
-        (errors.NoFolderError("a"), errors.NoFolderError),
+        (errors.PromptError("a"), errors.PromptError),
+        (errors.MissingFolderError("a"), errors.MissingFolderError),
         (OSError(errno.ENOSPC, "a"), errors.NoSpaceError),
-        (PermissionError(errno.EACCES, "a"), errors.UnwritableError),
+        (PermissionError(errno.EACCES, "a"), errors.NotWritableError),
         (OSError(errno.EIO, "a"), errors.ZeroconError),
         (OSError("without a number"), errors.ZeroconError),
         (ValueError("a"), errors.ZeroconError),
@@ -71,14 +71,14 @@ def test_torch_says_of_a_cpu_without_memory_what_we_expect() -> None:
 
 
 def test_what_was_caught_before_is_caught_still() -> None:
-    for kind in errors.KNOWN.values():
+    for kind in errors.ERRORS.values():
         assert (kind.code == 3) == issubclass(kind, errors.MissingError)
     for kind, before in [
-        (errors.WishError, ValueError),
+        (errors.PromptError, ValueError),
         (errors.OutputExistsError, ValueError),
         (errors.OutputExistsError, FileExistsError),
-        (errors.NoFolderError, ValueError),
-        (errors.NoFolderError, FileNotFoundError),
+        (errors.MissingFolderError, ValueError),
+        (errors.MissingFolderError, FileNotFoundError),
         (errors.MissingError, RuntimeError),
     ]:
         assert issubclass(kind, before)

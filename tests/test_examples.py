@@ -36,11 +36,11 @@ SIZE = (96, 72)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the examples, pictures, and labels."""
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    for name in ("pictures", "labels", "bin"):
+    for name in ("images", "labels", "bin"):
         (tmp_path / name).mkdir()
     fox = Image.open(ROOT / "examples" / "fox.png").convert("RGB")
-    fox.save(tmp_path / "pictures" / "fox.png")
-    fox.resize(SIZE).save(tmp_path / "pictures" / "small.png")
+    fox.save(tmp_path / "images" / "fox.png")
+    fox.resize(SIZE).save(tmp_path / "images" / "small.png")
     (tmp_path / "labels" / "fox.txt").write_text("0 0.5 0.5 0.4 0.6\n")
     for name, more in (("zerocon", " -P -m zerocon.cli"), ("python", "")):
         script = tmp_path / "bin" / name
@@ -102,11 +102,11 @@ def test_augmenting_keeps_the_labels_of_yolo(
     before = {path: path.read_bytes() for path in place.rglob("*.*") if path.is_file()}
     assert "augment.py" in command and run(command, monkeypatch) == 0
     made = sorted(path.name for path in Path("augmented/images").iterdir())
-    wishes = ("at-night", "watercolor")
-    assert made == [f"{name}-{wish}.png" for name in ("fox", "small") for wish in wishes]
+    prompts = ("at-night", "watercolor")
+    assert made == [f"{name}-{prompt}.png" for name in ("fox", "small") for prompt in prompts]
     assert Photograph.read("augmented/images/small-at-night.png").size == SIZE
     labels = {path.name: path.read_text() for path in Path("augmented/labels").iterdir()}
-    assert labels == dict.fromkeys([f"fox-{w}.txt" for w in wishes], "0 0.5 0.5 0.4 0.6\n")
+    assert labels == dict.fromkeys([f"fox-{w}.txt" for w in prompts], "0 0.5 0.5 0.4 0.6\n")
     assert {path: path.read_bytes() for path in before} == before
     assert run(command, monkeypatch) == 2 and "exists already" in capsys.readouterr().err
 
@@ -122,9 +122,9 @@ def test_augmenting_keeps_the_labels_of_coco_and_refuses_what_would_change_them(
         "categories": [{"id": 1, "name": "fox"}, {"id": 2, "name": "forest"}],
     }
     Path("coco.json").write_text(json.dumps(coco))
-    wishes = 'bear blue "in the snow" "at night" watercolor'
+    prompts = 'bear blue "in the snow" "at night" watercolor'
     command = (
-        f"python examples/augment.py pictures out --labels coco.json --model mini --to {wishes}"
+        f"python examples/augment.py pictures out --labels coco.json --model mini --to {prompts}"
     )
     assert run(command, monkeypatch) == 1
     refused = capsys.readouterr().err.splitlines()
@@ -169,7 +169,7 @@ def test_one_frame_through_the_command_line(place: Path) -> None:
     ask = ["edit", "-", "--to", "at night", "--model", "mini", "-o", "-"]
     done = CliRunner().invoke(main, ask, input=frame.getvalue())
     assert done.exit_code == 0, done.stderr
-    assert Photograph.read(done.stdout_bytes).picture.size == SIZE
+    assert Photograph.read(done.stdout_bytes).image.size == SIZE
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from PIL import Image
 
 import zerocon
 from zerocon.diagnostics import explain, plots
-from zerocon.diagnostics.explain import Attention, Explanation, Moment
+from zerocon.diagnostics.explain import Attention, Explanation, Snapshot
 from zerocon.editing import Step
 from zerocon.image.transforms import fit
 from zerocon.nfe import Evaluations
@@ -91,7 +91,11 @@ def test_layers_around_16_positions_are_averaged_over_heads_on_the_latents_grid(
 
     corner = torch.zeros(1, 2, 16 * 8, 2)
     corner[0, :, 7, 1] = 1.0  # top right of a map of 16 rows and 8 columns
-    maps = {"finest": layer(64, 32, 9.0), "half": layer(32, 16, 0.25), "eighth": layer(8, 4, 0.75)}
+    maps = {
+        "finest": layer(64, 32, 9.0),
+        "guidance_prompt": layer(32, 16, 0.25),
+        "eighth": layer(8, 4, 0.75),
+    }
     x = torch.zeros(1, 4, 64, 32)
     seen = Observation(x, x, ((0, 1),), maps={**maps, "quarter": corner})
     merged = explain.merge(seen)
@@ -121,15 +125,15 @@ def test_losses_by_guidance_and_step():
 
 @pytest.mark.parametrize("to", ["dog", "at night"])
 def test_an_explanation_of_a_whole_edit(model, to):
-    picture, steps = gradient(90, 51), []
-    edited = zerocon.edit(picture, model=model, to=to, caption="a cat", witness=steps.append)
+    image, steps = gradient(90, 51), []
+    edited = zerocon.edit(image, model=model, to=to, caption="a cat", witness=steps.append)
     assert [step.level for step in steps] == [3, 2, 1, 0]
-    told = explain.explain(picture, edited, steps, model)
+    told = explain.explain(image, edited, steps, model)
     sides = {"dog": [("source", "cat"), ("edited", "dog")], "at night": [("edited", "night")]}[to]
     assert [(each.side, each.word) for each in told.attention] == sides
     assert told.changed and told.left_out == ()
-    assert [moment.step for moment in told.moments] == [1, 2, 3, 4]
-    noise = [moment.noise for moment in told.moments]
+    assert [moment.step for moment in told.snapshots] == [1, 2, 3, 4]
+    noise = [moment.noise for moment in told.snapshots]
     assert noise == sorted(noise, reverse=True) and 0 < noise[-1] < noise[0] < 1
     for heat in (heat for each in told.attention for heat in each.maps):
         assert tuple(heat.shape) == (36, 64)  # the working size of 90x51, nothing of its padding
@@ -142,11 +146,11 @@ def test_an_explanation_of_a_whole_edit(model, to):
 
 
 def test_where_no_word_changed_the_last_ones_are_shown(model):
-    picture, steps = gradient(64, 64), []
-    edited = zerocon.edit(picture, model=model, to="dog", caption="a cat", witness=steps.append)
-    words = replace(edited.understanding.wording, target_caption="a cat")
-    same = replace(edited, understanding=replace(edited.understanding, wording=words))
-    told = explain.explain(picture, same, steps, model)
+    image, steps = gradient(64, 64), []
+    edited = zerocon.edit(image, model=model, to="dog", caption="a cat", witness=steps.append)
+    words = replace(edited.request.rewrite, target_caption="a cat")
+    same = replace(edited, request=replace(edited.request, wording=words))
+    told = explain.explain(image, same, steps, model)
     assert not told.changed
     assert [(each.side, each.word) for each in told.attention] == [
         ("source", "cat"), ("edited", "cat"),
@@ -155,14 +159,14 @@ def test_where_no_word_changed_the_last_ones_are_shown(model):
 
 def invented(size=(90, 51), heat=None, losses=(), **more):
     heat = torch.rand(36, 64) if heat is None else heat
-    moments = (Moment(1, 0.9), Moment(2, 0.1))
+    snapshots = (Snapshot(1, 0.9), Snapshot(2, 0.1))
     row = Attention("edited", "dog", 0.1, (heat, heat))
     return Explanation(
         source=Image.new("RGB", size, "gray"),
         edited=Image.new("RGB", size, "gray"),
         caption="a cat for $5 or $6",  # no mathematics
         target_caption="a dog for $5 or $6 in the snow of a very long winter's night far away",
-        moments=moments,
+        snapshots=snapshots,
         attention=(row,),
         changed=True,
         left_out=("snow",),

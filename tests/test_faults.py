@@ -15,8 +15,8 @@ from zerocon.editing import Plan, edit
 from zerocon.guidance import Contrastive, CrossAttention
 from zerocon.inversion import DDIM
 from zerocon.model.attention import CROSS
-from zerocon.nfe import counting
-from zerocon.observation import Look
+from zerocon.nfe import count_evaluations
+from zerocon.observation import Observer
 from zerocon.trajectory import Inversion
 
 
@@ -25,22 +25,24 @@ def model():
     return tiny.model()
 
 
-def invert(model, x, c, watches=frozenset(), steps=4):
+def invert(model, x, c, layer_patterns=frozenset(), steps=4):
     schedule = model.schedule(steps)
-    path = DDIM()(Look(model, c, watches), x, schedule)
+    path = DDIM()(Observer(model, c, layer_patterns), x, schedule)
     return Inversion.along(
-        path, schedule=schedule, captions=("",), model="t", recipe={}, watches=watches
+        path, schedule=schedule, captions=("",), model="t", recipe={}, layer_patterns=layer_patterns
     )
 
 
 def test_the_gradient_through_the_edited_sentence_moves_the_edit(model):
     """There, the latents that survive never feel it: at the first step they do not move at all."""
     x, c, edited = torch.randn(1, 4, 8, 8), model.embed(["a cat"]), model.embed(["a dog"])
-    guided = Plan(1.0, (CrossAttention(1.0),), remember=False)
+    guidance_range = Plan(1.0, (CrossAttention(1.0),), cache_source=False)
     inversion = invert(model, x, c, steps=1)
-    free = next(edit(model, inversion, c, edited, replace(guided, guidance=())))
-    held = next(edit(model, inversion, c, edited, guided))
-    theirs = next(edit(model, inversion, c, edited, replace(guided, half="source")))
+    free = next(edit(model, inversion, c, edited, replace(guidance_range, guidance=())))
+    held = next(edit(model, inversion, c, edited, guidance_range))
+    theirs = next(
+        edit(model, inversion, c, edited, replace(guidance_range, guidance_prompt="source"))
+    )
     assert torch.equal(theirs.latents, free.latents)
     assert not torch.allclose(held.latents, free.latents, atol=1e-5)
 
@@ -58,20 +60,20 @@ def test_every_picture_of_a_batch_gets_its_own_edit(model):
 
 
 @pytest.mark.parametrize("inverter", ["ddim", "ddim:rounds=2", "fixed-point", "virtual"])
-def test_an_inversion_repeats_whatever_chance_has_done_before(model, picture, inverter):
+def test_an_inversion_repeats_whatever_chance_has_done_before(model, image, inverter):
     """There, the VAE's posterior is sampled and shifts come from a global generator."""
     settings = replace(model.settings, inverter=inverter)
-    first = zerocon.invert(picture, model, settings=settings)
+    first = zerocon.invert(image, model, settings=settings)
     torch.manual_seed(1234)
     np.random.seed(1234)
-    second = zerocon.invert(picture, model, settings=settings)
+    second = zerocon.invert(image, model, settings=settings)
     assert torch.equal(first.latents, second.latents)
 
 
 def test_every_step_of_the_schedule_is_walked(model):
     """There, the first and the last step of the inversion are left out."""
     x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
-    with counting() as spent:
+    with count_evaluations() as spent:
         inversion = invert(model, x, c, steps=50)
     assert len(inversion.latents) == spent.forwards == 51
     assert inversion.schedule.times[:3] == (0, 1, 21) and inversion.schedule.times[-1] == 981
@@ -88,7 +90,7 @@ def test_maps_are_kept_once_and_only_where_an_edit_looks(model):
     for seen in inversion.seen[1:]:
         assert sorted(seen.maps) == sorted(layers) and not seen.features
         assert all(len(maps) == 1 and not maps.requires_grad for maps in seen.maps.values())
-    again = Plan(1.0, (CrossAttention(),), remember=False)
+    again = Plan(1.0, (CrossAttention(),), cache_source=False)
     bare = invert(model, x, c)
     assert not any(seen.maps for seen in bare.seen)
     *_, last = edit(model, bare, c, c, again)
@@ -99,7 +101,7 @@ def test_patches_are_the_seeds_alone_and_pictures_need_not_be_square(model):
     """There, a global generator draws the patches, and a side is the root of the positions."""
     x, c, edited = torch.randn(1, 4, 6, 10), model.embed(["a cat"]), model.embed(["a dog"])
     plan = Plan(3.0, (Contrastive(50.0, patches=8),), seeds=(7,))
-    inversion = invert(model, x, c, plan.watches)
+    inversion = invert(model, x, c, plan.layer_patterns)
     results = []
     for state in (0, 1):
         torch.manual_seed(state)

@@ -12,9 +12,9 @@ def leftovers(folder):
 def test_a_file_appears_whole_and_with_usual_rights(tmp_path):
     path = tmp_path / "out.txt"
     with writing(path) as temporary:
-        temporary.write_text("half")
+        temporary.write_text("guidance_prompt")
         assert not path.exists()
-    assert path.read_text() == "half" and not leftovers(tmp_path)
+    assert path.read_text() == "guidance_prompt" and not leftovers(tmp_path)
     plain = tmp_path / "plain.txt"
     plain.touch()
     assert path.stat().st_mode == plain.stat().st_mode
@@ -25,7 +25,7 @@ def test_an_error_leaves_what_was_there(tmp_path, error):
     path = tmp_path / "out.txt"
     path.write_text("before")
     with pytest.raises(error), writing(path, overwrite=True) as temporary:
-        temporary.write_text("half")
+        temporary.write_text("guidance_prompt")
         raise error
     assert path.read_text() == "before" and not leftovers(tmp_path)
 

@@ -13,19 +13,19 @@ from conftest import gradient
 
 import zerocon
 from zerocon.cli import main
-from zerocon.diagnostics.cost import evaluations, foretell, highest
+from zerocon.diagnostics.cost import estimate_cost, evaluations, highest
 from zerocon.nfe import Evaluations
 from zerocon.settings import FAST, Settings
 
 WAYS: list[dict[str, Any]] = [
     {},
     FAST,
-    {"looks": 1, "guided": (0.2, 0.7)},
-    {"remember": False},
-    {"half": "both", "balance": 1.0},
-    {"guidance": (), "corrected": False},
+    {"reuse_prediction": True, "guidance_range": (0.2, 0.7)},
+    {"cache_source": False},
+    {"guidance_prompt": "both", "guidance_balance": 1.0},
+    {"guidance": (), "source_correction": False},
     {"inverter": "fixed-point:rounds=2"},
-    {"inverter": "virtual", "guidance": ("contrastive",), "remember": False},
+    {"inverter": "virtual", "guidance": ("contrastive",), "cache_source": False},
 ]
 
 
@@ -37,14 +37,14 @@ def model():
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kept", [None, "path", "all"])
 def test_evaluations_are_those_of_the_edit(model, way, kept):
-    settings, picture = Settings(steps=6).overlay({"steps": 6} | way), gradient(48, 64)
+    settings, image = Settings(steps=6).overlay({"steps": 6} | way), gradient(48, 64)
     inversion, watched = None, ()
     if kept:
-        inverted = settings if kept == "all" else settings.overlay({"remember": False})
-        inversion = zerocon.invert(picture, model, caption="a cat", settings=inverted)
-        watched = inversion.watches
+        inverted = settings if kept == "all" else settings.overlay({"cache_source": False})
+        inversion = zerocon.invert(image, model, caption="a cat", settings=inverted)
+        watched = inversion.layer_patterns
     edited = zerocon.edit(
-        picture, model=model, to="dog", caption="a cat", settings=settings, inversion=inversion
+        image, model=model, to="dog", caption="a cat", settings=settings, inversion=inversion
     )
     known = {"inverted": kept is not None, "watched": watched}
     told = evaluations(model.schedule(settings.steps), settings, **known)
@@ -57,11 +57,11 @@ def test_the_papers_settings_cost_what_the_readme_says(model):
 
 def test_operations_are_counted_by_hand_on_one_layer(model):
     """Twice as many evaluations, twice the operations; four times the pixels, at least four."""
-    once = foretell(model, Settings(steps=4, guidance=()), (64, 64))
+    once = estimate_cost(model, Settings(steps=4, guidance=()), (64, 64))
     assert once.operations / once.evaluations.total == pytest.approx(_flops(model))
     large = tiny.model()
     large.size = 128
-    assert foretell(large, Settings(steps=4), (128, 128)).operations > 4 * once.operations
+    assert estimate_cost(large, Settings(steps=4), (128, 128)).operations > 4 * once.operations
 
 
 def _flops(model):
@@ -93,9 +93,9 @@ def _flops(model):
 
 def test_memory_grows_with_what_is_remembered_and_the_picture(model):
     def bytes_of(size=(64, 64), **settings):
-        return foretell(model, Settings(steps=6).overlay(settings), size)
+        return estimate_cost(model, Settings(steps=6).overlay(settings), size)
 
-    usual, again, long = bytes_of(), bytes_of(remember=False), bytes_of(steps=12)
+    usual, again, long = bytes_of(), bytes_of(cache_source=False), bytes_of(steps=12)
     assert again.remembered < usual.remembered < long.remembered
     assert again.working > usual.working, "the source is looked at beside the edit"
     assert usual.weights == again.weights > 0
@@ -104,29 +104,31 @@ def test_memory_grows_with_what_is_remembered_and_the_picture(model):
 
 
 def test_what_is_remembered_is_what_an_inversion_holds(model):
-    settings, picture = Settings(steps=6), gradient(48, 64)
-    kept = zerocon.invert(picture, model, caption="a cat", settings=settings)
+    settings, image = Settings(steps=6), gradient(48, 64)
+    kept = zerocon.invert(image, model, caption="a cat", settings=settings)
     parts = [p for seen in kept.seen for p in (*seen.maps.values(), *seen.features.values())]
     held = sum(p.nbytes for p in (*parts, kept.latents, kept.eps))
-    assert foretell(model, settings, picture.size).remembered == held
+    assert estimate_cost(model, settings, image.size).remembered == held
 
 
-@pytest.mark.parametrize("way", [{}, {"remember": False}, {"guidance": ()}, {"half": "both"}])
+@pytest.mark.parametrize(
+    "way", [{}, {"cache_source": False}, {"guidance": ()}, {"guidance_prompt": "both"}]
+)
 def test_memory_is_nearly_what_an_edit_really_takes(model, way):
     """Tensors are added up while they come and go; guidances have a few of their own."""
-    settings, picture = Settings(steps=6).overlay(way), gradient(48, 64)
+    settings, image = Settings(steps=6).overlay(way), gradient(48, 64)
     ask = {"model": model, "to": "dog", "caption": "a cat", "settings": settings}
-    taken = highest(lambda: zerocon.edit(picture, **ask))
-    told = foretell(model, settings, picture.size)
+    taken = highest(lambda: zerocon.edit(image, **ask))
+    told = estimate_cost(model, settings, image.size)
     assert 0.85 < (told.remembered + told.working) / taken < 1.05
 
 
 def test_a_forecast_leaves_no_trace(model):
-    picture, settings = gradient(48, 64), Settings(steps=2)
-    before = zerocon.edit(picture, model=model, to="dog", settings=settings).picture.tobytes()
-    foretell(model, settings, picture.size)
+    image, settings = gradient(48, 64), Settings(steps=2)
+    before = zerocon.edit(image, model=model, to="dog", settings=settings).image.tobytes()
+    estimate_cost(model, settings, image.size)
     assert torch.get_default_dtype() is torch.float32
-    after = zerocon.edit(picture, model=model, to="dog", settings=settings).picture.tobytes()
+    after = zerocon.edit(image, model=model, to="dog", settings=settings).image.tobytes()
     assert before == after
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zerocon.guidance import GUIDANCE, Contrastive, CrossAttention, aligned, places
+from zerocon.guidance import GUIDANCE, Contrastive, CrossAttention, align_tokens, sample_positions
 from zerocon.model.attention import watch
 from zerocon.observation import Observation, grid
 
@@ -28,7 +28,7 @@ def smooth(*shape):
 
 def test_every_guidance_says_what_it_watches_and_weighs():
     for name, guidance in GUIDANCE.items():
-        assert guidance().weight > 0 and guidance.watches, name
+        assert guidance().weight > 0 and guidance.layer_patterns, name
         assert guidance.__doc__
 
 
@@ -73,7 +73,7 @@ def test_cross_attention_rests_where_maps_agree_and_points_home():
     ],
 )
 def test_words_are_paired_by_their_longest_common_subsequence(source, edited, pairs):
-    assert list(aligned(tuple(map(ord, source)), tuple(map(ord, edited)))) == pairs
+    assert list(align_tokens(tuple(map(ord, source)), tuple(map(ord, edited)))) == pairs
 
 
 def test_a_longer_sentence_only_ties_the_words_both_have():
@@ -165,17 +165,17 @@ def test_losses_add_up_over_a_batch():
 
 def test_places_depend_on_seed_layer_and_size_and_on_nothing_else():
     torch.manual_seed(1)
-    first = places(7, "up.attn1", 32, 16, 64).clone()
+    first = sample_positions(7, "up.attn1", 32, 16, 64).clone()
     state = torch.random.get_rng_state()
-    places.cache_clear()
+    sample_positions.cache_clear()
     torch.manual_seed(2)
-    assert torch.equal(first, places(7, "up.attn1", 32, 16, 64))
+    assert torch.equal(first, sample_positions(7, "up.attn1", 32, 16, 64))
     torch.manual_seed(1)
     assert torch.equal(state, torch.random.get_rng_state())
     assert len(first.unique()) == 64 and first.max() < 512
     for other in [(8, "up.attn1", 32, 16, 64), (7, "mid", 32, 16, 64), (7, "up.attn1", 16, 32, 64)]:
-        assert not torch.equal(first, places(*other))
-    assert torch.equal(places(7, "up.attn1", 4, 4, 64), torch.arange(16))
+        assert not torch.equal(first, sample_positions(*other))
+    assert torch.equal(sample_positions(7, "up.attn1", 4, 4, 64), torch.arange(16))
 
 
 @pytest.mark.parametrize(
@@ -205,10 +205,10 @@ def test_contrastive_refuses_impossible_options(wrong):
 def test_coarser_layers_leave_the_finest_blocks_out_of_the_backward_pass():
     model = tiny.model()
     x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
-    for layers, reached in (("all", True), ("half", False)):
+    for layers, reached in (("all", True), ("guidance_prompt", False)):
         touched: list[Tensor] = []
         guidance = CrossAttention(layers=layers)
-        with torch.enable_grad(), watch(model.unet, guidance.watches) as seen:
+        with torch.enable_grad(), watch(model.unet, guidance.layer_patterns) as seen:
             eps = model.eps(x.requires_grad_(), 500, c)
         for name, maps in seen.maps.items():
             if name.startswith("up_blocks.1."):
@@ -228,13 +228,13 @@ def test_a_coarser_choice_is_the_loss_of_its_layers_alone():
         return Observation(x, x, SAME, (0,), maps)
 
     whole = CrossAttention()(show_both(0.0), show_both(0.1))
-    half = CrossAttention(layers="half")(show_both(0.0), show_both(0.1))
+    guidance_prompt = CrossAttention(layers="guidance_prompt")(show_both(0.0), show_both(0.1))
     assert torch.allclose(whole, torch.tensor(0.01 * (64 + 16) * 4))
-    assert torch.allclose(half, torch.tensor(0.01 * 16 * 4))
+    assert torch.allclose(guidance_prompt, torch.tensor(0.01 * 16 * 4))
 
 
 def test_contrastive_may_read_the_encoder_instead():
-    assert Contrastive(features="encoder").watches == {"down_blocks.*.attn1"}
+    assert Contrastive(features="encoder").layer_patterns == {"down_blocks.*.attn1"}
     k = smooth(1, 64, 8)
     x = torch.zeros(1, 4, 8, 8)
 

@@ -158,8 +158,12 @@ def test_pull_gets_what_is_needed_and_verifies_it(
     (folder_of_nothing / "model_index.json").write_text(
         '{"_class_name": "StableDiffusionPipeline"}'
     )
-    half = run("models", "pull", "someone/half")
-    assert (half.exit_code, half.stdout, half.stderr.count("\n")) == (3, "", 1)
+    guidance_prompt = run("models", "pull", "someone/half")
+    assert (
+        guidance_prompt.exit_code,
+        guidance_prompt.stdout,
+        guidance_prompt.stderr.count("\n"),
+    ) == (3, "", 1)
 
 
 @pytest.mark.parametrize(
@@ -179,14 +183,14 @@ def test_nothing_is_got_twice(files: list[str], chosen: set[int]) -> None:
 
 
 def test_a_folder_in_half_precision_only_is_whole_and_edits(tmp_path: Path, folder: Path) -> None:
-    half = shutil.copytree(folder, tmp_path / "half")
-    for file in half.rglob("*.safetensors"):
+    guidance_prompt = shutil.copytree(folder, tmp_path / "guidance_prompt")
+    for file in guidance_prompt.rglob("*.safetensors"):
         file.rename(file.with_name(file.name.replace(".safetensors", ".fp16.safetensors")))
-    assert run("models", "verify", half).exit_code == 0
-    picture = tmp_path / "cat.png"
-    gradient(48, 64).save(picture)
+    assert run("models", "verify", guidance_prompt).exit_code == 0
+    image = tmp_path / "cat.png"
+    gradient(48, 64).save(image)
     words = ["--caption", "a cat", "--to", "dog", "--steps", "2"]
-    assert run("edit", picture, *words, "--model", half).exit_code == 0
+    assert run("edit", image, *words, "--model", guidance_prompt).exit_code == 0
 
 
 @pytest.mark.parametrize(("name", "code"), [("mini", 2), ("./folder", 2), ("no/body", 3)])

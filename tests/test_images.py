@@ -15,7 +15,7 @@ from PIL import Image
 from zerocon.image import transforms
 from zerocon.image.contact_sheet import sheet
 from zerocon.image.photo import Photograph
-from zerocon.image.saving import check_output, save_picture
+from zerocon.image.saving import check_output, save_image
 from zerocon.image.transforms import fit, unfit
 
 sides = st.integers(1, 90)
@@ -63,18 +63,16 @@ def test_unfit_stays_in_range() -> None:
 
 
 @pytest.mark.parametrize("name", ["out.png", "out.jpg", "out.JPEG", "out.webp", "out.tif"])
-def test_save_then_open(tmp_path: Path, picture: Image.Image, name: str) -> None:
-    save_picture(picture, tmp_path / name)
-    difference = np.asarray(Photograph.read(tmp_path / name).picture, int) - np.asarray(
-        picture, int
-    )
+def test_save_then_open(tmp_path: Path, image: Image.Image, name: str) -> None:
+    save_image(image, tmp_path / name)
+    difference = np.asarray(Photograph.read(tmp_path / name).image, int) - np.asarray(image, int)
     assert np.abs(difference).max() <= (0 if name in ("out.png", "out.tif") else 12)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_an_output_that_is_refused(tmp_path: Path, picture: Image.Image) -> None:
+def test_an_output_that_is_refused(tmp_path: Path, image: Image.Image) -> None:
     source = tmp_path / "source.png"
-    picture.save(source)
+    image.save(source)
     (tmp_path / "hard.png").hardlink_to(source)
     (tmp_path / "soft.png").symlink_to(source)
     (tmp_path / "other.png").write_bytes(b"precious")
@@ -93,19 +91,19 @@ def test_an_output_that_is_refused(tmp_path: Path, picture: Image.Image) -> None
         with pytest.raises(ValueError, match=message):
             check_output(tmp_path / name, overwrite=overwrite, inputs=[source])
         with pytest.raises(ValueError, match=message):
-            save_picture(picture, tmp_path / name, overwrite=overwrite, inputs=[source])
+            save_image(image, tmp_path / name, overwrite=overwrite, inputs=[source])
     assert source.read_bytes() == before
     assert (tmp_path / "other.png").read_bytes() == b"precious"
 
 
-def test_overwrite_replaces(tmp_path: Path, picture: Image.Image) -> None:
+def test_overwrite_replaces(tmp_path: Path, image: Image.Image) -> None:
     (tmp_path / "out.png").write_bytes(b"old")
-    save_picture(picture, tmp_path / "out.png", overwrite=True)
-    assert Photograph.read(tmp_path / "out.png").size == picture.size
+    save_image(image, tmp_path / "out.png", overwrite=True)
+    assert Photograph.read(tmp_path / "out.png").size == image.size
 
 
 def test_a_failed_save_leaves_nothing(
-    tmp_path: Path, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, image: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(path: Path, data: bytes) -> None:
         path.write_text("half a pic")
@@ -113,13 +111,13 @@ def test_a_failed_save_leaves_nothing(
 
     monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(KeyboardInterrupt):
-        save_picture(picture, tmp_path / "out.png")
+        save_image(image, tmp_path / "out.png")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_sheet_has_a_cell_for_each_and_room_for_the_words() -> None:
-    pictures = [Image.new("RGB", (60, 40), colour) for colour in ("red", "lime", "blue")]
-    page = sheet(pictures, ["one", "two", "a label much too long for so small a picture"], 2)
+    images = [Image.new("RGB", (60, 40), color) for color in ("red", "lime", "blue")]
+    page = sheet(images, ["one", "two", "a label much too long for so small a picture"], 2)
     assert page.width == 120
     assert page.height % 2 == 0 and page.height > 80
     assert page.getpixel((30, 20)) == (255, 0, 0)

@@ -3,11 +3,11 @@ import tiny
 import torch
 from gaussian import GaussianWorld
 
-from zerocon.diffusion import move
+from zerocon.diffusion import ddim_step
 from zerocon.editing import Plan, edit
 from zerocon.inversion import DDIM, INVERTERS, FixedPoint, Virtual, autocorrelation, divergence
-from zerocon.nfe import counting
-from zerocon.observation import Look
+from zerocon.nfe import count_evaluations
+from zerocon.observation import Observer
 from zerocon.trajectory import Inversion
 
 
@@ -18,7 +18,7 @@ def model():
 
 def invert(model, x, c, inverter, steps=5, seeds=None):
     schedule = model.schedule(steps)
-    path = inverter(Look(model, c), x, schedule, seeds or tuple(range(len(x))))
+    path = inverter(Observer(model, c), x, schedule, seeds or tuple(range(len(x))))
     return Inversion.along(path, schedule=schedule, captions=("",), model="t", recipe={})
 
 
@@ -30,7 +30,7 @@ def test_beside_any_path_asking_for_nothing_changes_nothing(model, inverter):
     x, c = torch.randn(2, 4, 8, 6), model.embed(["a cat", "the red bus"])
     inversion = invert(model, x, c, inverter)
     assert len(inversion.latents) == 6 and torch.equal(inversion.latents[0], x)
-    *_, last = edit(model, inversion, c, c, Plan(5.0, remember=False))
+    *_, last = edit(model, inversion, c, c, Plan(5.0, cache_source=False))
     assert torch.equal(last.latents, x)
 
 
@@ -63,7 +63,7 @@ def test_a_batch_is_its_pictures(model, inverter):
     ],
 )
 def test_what_a_scheme_costs(model, inverter, forwards):
-    with counting() as spent:
+    with count_evaluations() as spent:
         invert(model, torch.randn(1, 4, 8, 8), model.embed(["a cat"]), inverter)
     assert (spent.forwards, spent.backwards) == (forwards, 0)
 
@@ -77,7 +77,7 @@ def test_more_rounds_of_picard_come_closer_to_the_inverse_of_ddim():
         back, (times, alphas) = inversion.latents[-1], _walk(inversion)
         for level in range(10, 0, -1):
             eps = world.eps(back, times[level], c)
-            back = move(back, eps, alphas[level], alphas[level - 1])
+            back = ddim_step(back, eps, alphas[level], alphas[level - 1])
         return float((back - x).norm())
 
     errors = [error(inverter) for inverter in (DDIM(), FixedPoint(1), FixedPoint(2), FixedPoint(6))]

@@ -22,7 +22,7 @@ from zerocon.guidance import GUIDANCE
 from zerocon.image.photo import Photograph
 from zerocon.inversion import DDIM
 from zerocon.model.stable_diffusion import StableDiffusion
-from zerocon.observation import Look
+from zerocon.observation import Observer
 from zerocon.trajectory import Inversion
 
 TRAILING = {"timestep_spacing": "trailing"}
@@ -48,7 +48,7 @@ def model(request: pytest.FixtureRequest) -> StableDiffusion:
     return KINDS[request.param]()
 
 
-def picture(model: StableDiffusion, count: int = 1) -> torch.Tensor:
+def image(model: StableDiffusion, count: int = 1) -> torch.Tensor:
     side = model.size // 8
     return torch.randn(count, 4, side, side - 2)
 
@@ -58,25 +58,25 @@ def invert(
 ) -> Inversion:
     schedule = model.schedule(steps)
     return Inversion.along(
-        DDIM()(Look(model, c, plan.watches), x, schedule),
-        schedule=schedule, captions=("",), model="t", recipe={}, watches=plan.watches,
+        DDIM()(Observer(model, c, plan.layer_patterns), x, schedule),
+        schedule=schedule, captions=("",), model="t", recipe={}, layer_patterns=plan.layer_patterns,
     )  # fmt: skip
 
 
 def test_asked_for_nothing_the_picture_comes_back(model: StableDiffusion) -> None:
-    x, c = picture(model), model.embed(["a cat"])
+    x, c = image(model), model.embed(["a cat"])
     guidance = tuple(each() for each in GUIDANCE.values())
-    again = Plan(7.5, guidance, remember=False)
+    again = Plan(7.5, guidance, cache_source=False)
     *_, last = edit(model, invert(model, x, c, Plan(1.0)), c, c, again)
     assert torch.equal(last.latents, x)
-    kept = replace(again, remember=True)
+    kept = replace(again, cache_source=True)
     *_, last = edit(model, invert(model, x, c, kept), c, c, kept)
     assert torch.allclose(last.latents, x, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", GUIDANCE)
 def test_every_guidance_runs_and_pulls(model: StableDiffusion, name: str) -> None:
-    x, c, edited = picture(model), model.embed(["a cat"]), model.embed(["a red dog"])
+    x, c, edited = image(model), model.embed(["a cat"]), model.embed(["a red dog"])
     plan = Plan(5.0, (GUIDANCE[name](),))
     free, held = (
         list(edit(model, invert(model, x, c, each), c, edited, each)) for each in (Plan(5.0), plan)
@@ -88,17 +88,17 @@ def test_every_guidance_runs_and_pulls(model: StableDiffusion, name: str) -> Non
 
 
 def test_a_batch_is_its_pictures_one_by_one(model: StableDiffusion) -> None:
-    x = picture(model, 2)
+    x = image(model, 2)
     c, edited = model.embed(["a cat", "a pig"]), model.embed(["a dog", "a red pig"])
     plan = Plan(3.0, tuple(each() for each in GUIDANCE.values()), seeds=(0, 1))
     *_, both = edit(model, invert(model, x, c, plan), c, edited, plan)
     for i in range(2):
         row = slice(i, i + 1)
-        one, wish = (
+        one, prompt = (
             replace(each, tokens=each.tokens[row], ids=each.ids[row]) for each in (c, edited)
         )
         alone = replace(plan, seeds=plan.seeds[row])
-        *_, last = edit(model, invert(model, x[row], one, alone), one, wish, alone)
+        *_, last = edit(model, invert(model, x[row], one, alone), one, prompt, alone)
         scale = last.difference.abs().max()
         assert float((both.difference[row] - last.difference).abs().max()) < 1e-3 * float(scale)
 
@@ -147,16 +147,16 @@ def test_noise_added_by_the_schedule_is_the_eps_a_true_velocity_gives() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_edit_from_a_folder(kind: str, tmp_path: Path, picture_file: Path) -> None:
+def test_an_edit_from_a_folder(kind: str, tmp_path: Path, image_file: Path) -> None:
     folder = tiny.save(tmp_path / "kind", KINDS[kind]())
-    ask = ["edit", str(picture_file), "--model", str(folder), "--caption", "a cat on a bench"]
+    ask = ["edit", str(image_file), "--model", str(folder), "--caption", "a cat on a bench"]
     done = CliRunner().invoke(main, [*ask, "--to", "dog", "--steps", "2", "--device", "cpu"])
     assert done.exit_code == 0, done.stderr
-    edited = np.asarray(Photograph.read(tmp_path / "cat-dog.png").picture, int)
+    edited = np.asarray(Photograph.read(tmp_path / "cat-dog.png").image, int)
     assert edited.shape == (64, 96, 3)
     nothing = [*ask, "--to", "dog", "--steps", "2", "--strength", "0", "-o"]
     assert CliRunner().invoke(main, [*nothing, str(tmp_path / "same.png")]).exit_code == 0
-    same = np.asarray(Photograph.read(tmp_path / "same.png").picture, int)
+    same = np.asarray(Photograph.read(tmp_path / "same.png").image, int)
     assert np.abs(same - edited).max() > 0
 
 
@@ -181,12 +181,12 @@ OTHERS = [
 
 @pytest.mark.parametrize(("file", "change", "reason"), OTHERS)
 def test_other_families_are_refused_by_name(
-    folder: Path, tmp_path: Path, picture_file: Path, file: str, change: dict[str, str], reason: str
+    folder: Path, tmp_path: Path, image_file: Path, file: str, change: dict[str, str], reason: str
 ) -> None:
     other = shutil.copytree(folder, tmp_path / "other")
     config = json.loads((other / file).read_text())
     (other / file).write_text(json.dumps(config | change))
-    ask = ["edit", str(picture_file), "--to", "dog", "--caption", "a cat", "--model", str(other)]
+    ask = ["edit", str(image_file), "--to", "dog", "--caption", "a cat", "--model", str(other)]
     done = CliRunner().invoke(main, ask)
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert reason in done.stderr
@@ -228,7 +228,7 @@ def test_a_unet_that_reads_more_than_latents_is_refused(channels: int, use: str)
 def test_attention_in_float32_stays_so_in_half_precision(tmp_path: Path) -> None:
     folder = tiny.save(tmp_path / "second", tiny.model("v_prediction", second=True))
     loaded = door.load(str(folder), device="cpu", dtype="bfloat16")
-    x, c = picture(loaded), loaded.embed(["a cat"])
+    x, c = image(loaded), loaded.embed(["a cat"])
     plan = Plan(3.0, tuple(each() for each in GUIDANCE.values()))
     *_, last = edit(loaded, invert(loaded, x, c, plan), c, loaded.embed(["a dog"]), plan)
     assert last.latents.dtype == torch.float32 and last.latents.isfinite().all()

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from conftest import gradient
 
 import zerocon
-from zerocon.api import within
+from zerocon.api import run_within_memory
 from zerocon.cli import main
 from zerocon.errors import OutOfMemoryError, classify
 from zerocon.image.transforms import fit
@@ -38,7 +38,7 @@ class Short:
 
 
 def edit(model, **more):
-    settings = Settings(steps=4, scale=3.0, guidance=("cross-attention", "contrastive"))
+    settings = Settings(steps=4, guidance_scale=3.0, guidance=("cross-attention", "contrastive"))
     words = {"to": "dog", "caption": "a cat", "settings": settings}
     return zerocon.edit(gradient(48, 64), model=model, **words, **more)
 
@@ -49,9 +49,9 @@ def test_each_shortage_costs_one_step_and_the_edit_comes_out(times):
     model.unet.forward = Short(model, times)
     usual, found = edit(tiny.model()), edit(model, warn=told.append)
     assert told == [f"out of memory; {step}" for step in STEPS[:times]]
-    assert found.settings.remember is (times == 0)
-    ours, theirs = (torch.tensor(bytearray(e.picture.tobytes())).int() for e in (found, usual))
-    assert found.picture.size == usual.picture.size
+    assert found.settings.cache_source is (times == 0)
+    ours, theirs = (torch.tensor(bytearray(e.image.tobytes())).int() for e in (found, usual))
+    assert found.image.size == usual.image.size
     assert times == 3 or (ours - theirs).abs().max() <= 2, "tiles see less than the whole"
 
 
@@ -89,14 +89,14 @@ def test_what_failed_is_gone_before_it_is_tried_again():
             raise MemoryError
         return held[0]() is None
 
-    assert within(run, tiny.model(), Settings())
+    assert run_within_memory(run, tiny.model(), Settings())
 
 
 @pytest.mark.parametrize("second", [False, True])
 def test_computing_again_changes_no_bit(second):
     usual, spared = tiny.model(second=second), tiny.model(second=second)
     attention.checkpoint(spared.unet)
-    assert edit(usual).picture.tobytes() == edit(spared).picture.tobytes()
+    assert edit(usual).image.tobytes() == edit(spared).image.tobytes()
     assert not [m for m in spared.unet.modules() if isinstance(m, attention._Explicit)]
 
 
@@ -130,7 +130,7 @@ def test_tiles_of_a_trained_model_look_like_the_whole():
 def test_networks_that_wait_elsewhere_change_no_bit():
     usual, spared = tiny.model(), tiny.model()
     spared.offload()
-    assert edit(usual).picture.tobytes() == edit(spared).picture.tobytes()
+    assert edit(usual).image.tobytes() == edit(spared).image.tobytes()
 
 
 def test_on_the_command_line_it_is_a_warning_and_the_files_are_whole(tmp_path, monkeypatch):

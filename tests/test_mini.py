@@ -54,37 +54,37 @@ def test_the_captioner_sees_the_fox_and_clip_agrees(model: StableDiffusion, fox:
     assert likeness is not None and likeness[0] > likeness[1] + 0.1
 
 
-@pytest.mark.parametrize("remember", [False, True])
+@pytest.mark.parametrize("cache_source", [False, True])
 def test_asking_for_nothing_gives_back_the_reconstruction(
-    model: StableDiffusion, fox: Image.Image, remember: bool
+    model: StableDiffusion, fox: Image.Image, cache_source: bool
 ) -> None:
     """Zero direction, both guidances on, fifty steps: to the bit, or within 1e-4 in latents."""
-    settings = replace(model.settings, remember=remember)
+    settings = replace(model.settings, cache_source=cache_source)
     kept = zerocon.invert(fox, model, settings=settings)
     c = model.embed(kept.captions)
     *_, last = edit(model, kept, c, c, Plan.of(settings))
     difference = float((last.latents - kept.latents[0]).abs().max())
-    assert difference <= (1e-4 if remember else 0.0)
+    assert difference <= (1e-4 if cache_source else 0.0)
 
 
 def test_an_edit_is_repeatable_costs_what_it_says_and_changes_the_picture(
     model: StableDiffusion, fox: Image.Image
 ) -> None:
     first, second = (zerocon.edit(fox, to="cat", model=model) for _ in range(2))
-    assert first.picture.tobytes() == second.picture.tobytes()
+    assert first.image.tobytes() == second.image.tobytes()
     # 51 up the path, 30 guided steps of 50, two predictions a step
     assert (first.evaluations.forwards, first.evaluations.backwards) == (51 + 30 + 100, 30)
-    assert "cat" in first.wording.target_caption
+    assert "cat" in first.rewrite.target_caption
     working = fit(fox, model.size, model.multiple)
     plain = unfit(model.decode(model.encode(working.pixels))[0], working.frame)
-    changed = np.abs(np.asarray(first.picture, int) - np.asarray(plain, int)).mean()
+    changed = np.abs(np.asarray(first.image, int) - np.asarray(plain, int)).mean()
     assert 0.5 < changed < 64
 
 
-@pytest.mark.parametrize(("to", "name"), [("bear", "kind"), ("blue", "colour"), ("night", "time")])
+@pytest.mark.parametrize(("to", "name"), [("bear", "kind"), ("blue", "color"), ("night", "time")])
 def test_an_edit_shows_what_was_asked_and_keeps_the_rest(
     model: StableDiffusion, fox: Image.Image, to: str, name: str
 ) -> None:
-    edited = zerocon.edit(fox, to=to, model=model).picture
+    edited = zerocon.edit(fox, to=to, model=model).image
     before, after = classifiers.load().read([fox.resize((128, 128)), edited.resize((128, 128))])
     assert after == before | {name: to} and before[name] != to

@@ -9,7 +9,7 @@ from zerocon import model as door
 from zerocon.conditioning import Conditioning
 from zerocon.errors import MissingError
 from zerocon.model.loading import find
-from zerocon.nfe import counting
+from zerocon.nfe import count_evaluations
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +64,9 @@ def test_unknown_predictions_are_refused():
 
 def test_passes_are_counted_in_pictures_and_in_every_open_counter(model):
     x, c = torch.randn(3, 4, 8, 8), model.embed(["a", "b", "c"])
-    with counting() as outer:
+    with count_evaluations() as outer:
         model.eps(x, 10, c)
-        with counting() as inner:
+        with count_evaluations() as inner:
             leaf = x.clone().requires_grad_()
             said = model.eps(leaf, 10, c)
             assert inner.backwards == 0
@@ -147,10 +147,10 @@ def test_a_hub_id_is_found_in_the_cache_and_nowhere_else(folder, tmp_path, monke
 
 
 def test_an_incomplete_folder_is_named(folder, tmp_path):
-    half = shutil.copytree(folder, tmp_path / "half")
-    shutil.rmtree(half / "unet")
+    guidance_prompt = shutil.copytree(folder, tmp_path / "guidance_prompt")
+    shutil.rmtree(guidance_prompt / "unet")
     with pytest.raises(MissingError, match="half is not complete"):
-        door.load(str(half), device="cpu")
+        door.load(str(guidance_prompt), device="cpu")
 
 
 def test_a_captioner_or_clip_asked_for_by_name_must_be_there(folder):

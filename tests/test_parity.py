@@ -15,7 +15,7 @@ from diffusers.pipelines.deprecated.stable_diffusion_variants import (
     pipeline_stable_diffusion_pix2pix_zero as released,
 )
 
-from zerocon.diffusion import move
+from zerocon.diffusion import ddim_step
 from zerocon.direction import between
 from zerocon.guidance import CrossAttention
 from zerocon.model.attention import CROSS
@@ -66,7 +66,7 @@ def our_edit(noise: torch.Tensor, amount: float) -> torch.Tensor:
         with torch.no_grad():
             seen = observe(model, torch.cat([x, x]), schedule.times[level], c + c, {CROSS})
         references[level] = seen
-        x = move(x, seen.eps[:1], schedule.alphas[level], schedule.alphas[level - 1])
+        x = ddim_step(x, seen.eps[:1], schedule.alphas[level], schedule.alphas[level - 1])
 
     x = noise
     for level in range(STEPS, 0, -1):
@@ -79,7 +79,7 @@ def our_edit(noise: torch.Tensor, amount: float) -> torch.Tensor:
             copies = copies - amount * pull
             plain, wished = model.eps(copies, t, both).chunk(2)
         eps = plain + SCALE * (wished - plain)
-        x = move(copies[:1].detach(), eps, schedule.alphas[level], schedule.alphas[level - 1])
+        x = ddim_step(copies[:1].detach(), eps, schedule.alphas[level], schedule.alphas[level - 1])
     return x
 
 

@@ -26,7 +26,7 @@ from PIL import Image, ImageOps, JpegImagePlugin
 import zerocon
 from zerocon.cli import main, stdio
 from zerocon.errors import MissingError
-from zerocon.image.color import FADE, Space, off_white, on_white, paletted
+from zerocon.image.color import FADE, ColorSpace, off_white, on_white, paletted
 from zerocon.image.formats import FORMATS, NAMED
 from zerocon.image.photo import Photograph
 
@@ -117,8 +117,8 @@ def test_an_edit_that_changes_nothing_gives_the_files_own_pixels(
     source = noise(mode)
     options = EXACT[kind] | ({"icc_profile": profile} if profile else {})
     photograph = Photograph.read(encoded(source, kind, **options))
-    assert (photograph.mode, photograph.picture.mode) == (mode, "RGB")
-    back = decoded(photograph.encode(photograph.picture, NAMED[kind]))
+    assert (photograph.mode, photograph.image.mode) == (mode, "RGB")
+    back = decoded(photograph.encode(photograph.image, NAMED[kind]))
     assert (back.mode, back.size) == (source.mode, source.size)
     assert np.array_equal(pixels(back), pixels(source))
 
@@ -130,8 +130,8 @@ def test_edited_upright_and_turned_back(kind: str, orientation: int) -> None:
     data = encoded(gradient(96, 64), kind, exif=exif(orientation), **options)
     photograph = Photograph.read(data)
     upright = ImageOps.exif_transpose(decoded(data))
-    assert np.array_equal(photograph.picture, upright.convert("RGB"))
-    edited = ImageOps.invert(photograph.picture)
+    assert np.array_equal(photograph.image, upright.convert("RGB"))
+    edited = ImageOps.invert(photograph.image)
     back = photograph.encode(edited, NAMED[kind])
     with Image.open(io.BytesIO(back)) as image, Image.open(io.BytesIO(data)) as before:
         assert image.size == before.size
@@ -159,7 +159,7 @@ def test_an_edited_picture_has_the_size_and_mode_of_its_source(
     back = Photograph.read(photograph.encode(edited, NAMED[kind]))
     assert (back.kind, back.mode, back.size) == (kind, photograph.mode, size)
     if mode == "RGB":
-        assert np.abs(np.asarray(back.picture, int) - np.asarray(edited, int)).mean() < 3
+        assert np.abs(np.asarray(back.image, int) - np.asarray(edited, int)).mean() < 3
     if kind in ("PNG", "TIFF") and mode in ("RGBA", "LA", "PA"):
         alpha = [each.stored.convert("RGBA").getchannel("A") for each in (back, photograph)]
         assert np.array_equal(*alpha)
@@ -168,8 +168,8 @@ def test_an_edited_picture_has_the_size_and_mode_of_its_source(
 def test_a_large_photograph() -> None:
     large = gradient(60, 40).resize((6000, 4000))
     photograph = Photograph.read(encoded(large, "JPEG", exif=exif(8)))
-    assert photograph.picture.size == (4000, 6000)
-    assert decoded(photograph.encode(photograph.picture, NAMED["JPEG"])).size == (6000, 4000)
+    assert photograph.image.size == (4000, 6000)
+    assert decoded(photograph.encode(photograph.image, NAMED["JPEG"])).size == (6000, 4000)
 
 
 # what is written on it
@@ -180,7 +180,7 @@ def test_a_large_photograph() -> None:
 def test_what_the_file_says_is_kept_but_not_the_place_unless_asked(kind: str, keep: bool) -> None:
     data = encoded(gradient(40, 30), kind, exif=exif(6), icc_profile=wide(), dpi=(300, 300))
     photograph = Photograph.read(data, keep_gps=keep)
-    back = photograph.encode(photograph.picture, NAMED[kind])
+    back = photograph.encode(photograph.image, NAMED[kind])
     with Image.open(io.BytesIO(back)) as image:
         said = image.getexif()
         assert (said[MAKE], said.get_ifd(0x8769)[EXPOSURE]) == ("Camera", 0.01)
@@ -200,13 +200,13 @@ def test_the_thumbnail_goes_since_it_shows_the_source() -> None:
     source = encoded(gradient(40, 30), "JPEG", exif=data)
     assert small in source
     photograph = Photograph.read(source)
-    back = photograph.encode(photograph.picture, NAMED["JPEG"])
+    back = photograph.encode(photograph.image, NAMED["JPEG"])
     assert small not in back and b"Cam" in back
 
 
 def test_a_tiff_says_in_a_jpeg_what_it_said_and_nothing_of_its_own_bytes() -> None:
     photograph = Photograph.read(encoded(gradient(40, 30), "TIFF", exif=exif(6)))
-    back = decoded(photograph.encode(photograph.picture, NAMED["JPEG"]))
+    back = decoded(photograph.encode(photograph.image, NAMED["JPEG"]))
     said = back.getexif()
     assert (said[MAKE], said[ORIENTATION], back.size) == ("Camera", 6, (40, 30))
     assert set(said) == {MAKE, ORIENTATION, 0x8769}
@@ -216,7 +216,7 @@ def test_a_tiff_is_compressed_unless_that_would_cost_its_exif() -> None:
     for said, compression in ((exif(), "raw"), (b"", "tiff_adobe_deflate")):
         photograph = Photograph.read(encoded(gradient(40, 30), "PNG", exif=said))
         assert photograph.losses(NAMED["TIFF"]) == ()
-        back = photograph.encode(photograph.picture, NAMED["TIFF"])
+        back = photograph.encode(photograph.image, NAMED["TIFF"])
         with Image.open(io.BytesIO(back)) as image:
             assert image.info["compression"] == compression
             assert image.getexif().get_ifd(0x8769).get(EXPOSURE) == (0.01 if said else None)
@@ -229,7 +229,7 @@ def test_a_jpeg_is_compressed_as_it_was(quality: int, sampling: int) -> None:
     photograph = Photograph.read(data)
     with (
         Image.open(io.BytesIO(data)) as before,
-        Image.open(io.BytesIO(photograph.encode(photograph.picture, NAMED["JPEG"]))) as after,
+        Image.open(io.BytesIO(photograph.encode(photograph.image, NAMED["JPEG"]))) as after,
     ):
         assert isinstance(before, JpegImagePlugin.JpegImageFile)
         assert isinstance(after, JpegImagePlugin.JpegImageFile)
@@ -244,7 +244,7 @@ def test_what_was_lossless_stays_so() -> None:
         back = decoded(photograph.encode(source, NAMED["WEBP"]))
         assert np.array_equal(back, source) == exact
     photograph = Photograph.read(encoded(noise("1"), "TIFF", compression="group4"))
-    back = decoded(photograph.encode(photograph.picture, NAMED["TIFF"]))
+    back = decoded(photograph.encode(photograph.image, NAMED["TIFF"]))
     assert back.info["compression"] == "group4"
 
 
@@ -254,21 +254,21 @@ def test_what_was_lossless_stays_so() -> None:
 def test_a_profile_is_followed_there_and_back() -> None:
     stored = Image.new("RGB", (20, 20), (0, 200, 0))
     photograph = Photograph.read(encoded(stored, "PNG", icc_profile=wide()))
-    red, green, _ = photograph.picture.getpixel((3, 3))
+    red, green, _ = photograph.image.getpixel((3, 3))
     assert red == 0 and green > 200  # more green than sRGB has
     edited = Image.new("RGB", (20, 20), (200, 100, 50))
     back = photograph.encode(edited, NAMED["PNG"])
     assert decoded(back).getpixel((3, 3)) != (200, 100, 50)
-    seen = np.asarray(Photograph.read(back).picture, int)
+    seen = np.asarray(Photograph.read(back).image, int)
     assert np.abs(seen - np.asarray(edited, int)).max() <= 2
     # as another kind of file, too: the profile goes with the colours
     jpeg = Photograph.read(photograph.encode(edited, NAMED["JPEG"]))
     assert jpeg.profile == wide()
-    assert np.abs(np.asarray(jpeg.picture, int) - np.asarray(edited, int)).max() <= 4
+    assert np.abs(np.asarray(jpeg.image, int) - np.asarray(edited, int)).max() <= 4
 
 
 def test_what_srgb_cannot_say_fades_as_the_edit_grows() -> None:
-    space = Space(wide(), "RGB")
+    space = ColorSpace(wide(), "RGB")
     stored = Image.new("RGB", (FADE + 1, 1), (0, 200, 0))
     seen = np.asarray(space.seen(stored)).copy()
     edited = seen.copy()
@@ -283,7 +283,7 @@ def test_what_srgb_cannot_say_fades_as_the_edit_grows() -> None:
 def test_16_bit_grey_keeps_its_fine_steps_where_little_changes() -> None:
     ramp = np.tile(np.arange(30000, 30000 + 600, dtype=np.uint16), (20, 1))
     photograph = Photograph.read(encoded(Image.fromarray(ramp), "PNG"))
-    brighter = photograph.picture.point(lambda value: value + 1)
+    brighter = photograph.image.point(lambda value: value + 1)
     back = np.asarray(decoded(photograph.encode(brighter, NAMED["PNG"])), int)
     assert (np.diff(back[0]) >= 0).all() and len(np.unique(back)) > 300
     assert np.abs(back - ramp - 257).max() <= 257 / FADE + 1
@@ -292,13 +292,13 @@ def test_16_bit_grey_keeps_its_fine_steps_where_little_changes() -> None:
 def test_cmyk_is_seen_and_comes_back() -> None:
     ink = Image.new("CMYK", (20, 20), (0, 0, 0, 255))
     photograph = Photograph.read(encoded(ink, "TIFF"))
-    assert photograph.picture.getpixel((3, 3)) == (0, 0, 0)
-    assert photograph.restore(photograph.picture).getpixel((3, 3)) == (0, 0, 0, 255)
+    assert photograph.image.getpixel((3, 3)) == (0, 0, 0)
+    assert photograph.restore(photograph.image).getpixel((3, 3)) == (0, 0, 0, 255)
     white = photograph.restore(Image.new("RGB", (20, 20), "white"))
     assert white.getpixel((3, 3)) == (0, 0, 0, 0)
     assert photograph.losses(NAMED["JPEG"]) == ()
     assert photograph.losses(NAMED["PNG"]) == ("as PNG, CMYK becomes sRGB",)
-    assert decoded(photograph.encode(photograph.picture, NAMED["PNG"])).mode == "RGB"
+    assert decoded(photograph.encode(photograph.image, NAMED["PNG"])).mode == "RGB"
 
 
 def test_a_profile_that_cannot_be_used_is_left_out_and_said() -> None:
@@ -306,8 +306,8 @@ def test_a_profile_that_cannot_be_used_is_left_out_and_said() -> None:
         photograph = Photograph.read(encoded(noise(mode), "TIFF", icc_profile=profile))
         (doubt,) = photograph.doubts
         assert word in doubt and photograph.profile is None
-    grey = Photograph.read(encoded(noise("L"), "PNG", icc_profile=wide()))
-    assert (grey.doubts, grey.profile) == ((), wide())
+    gray = Photograph.read(encoded(noise("L"), "PNG", icc_profile=wide()))
+    assert (gray.doubts, gray.profile) == ((), wide())
 
 
 # alpha and palettes
@@ -317,9 +317,9 @@ def test_an_edit_is_made_on_white_and_put_back_under_the_alpha() -> None:
     logo = np.zeros((20, 30, 4), np.uint8)
     logo[..., 0], logo[:, :10, 3], logo[:, 10:20, 3] = 200, 255, 128  # red; then half; then none
     photograph = Photograph.read(encoded(Image.fromarray(logo), "PNG"))
-    assert photograph.picture.getpixel((25, 3)) == (255, 255, 255)
+    assert photograph.image.getpixel((25, 3)) == (255, 255, 255)
     blue = Image.new("RGB", (10, 20), (0, 0, 200))
-    edited = photograph.picture.copy()
+    edited = photograph.image.copy()
     edited.paste(blue, (0, 0))
     edited.paste(on_white(blue, Image.new("L", blue.size, 128)), (10, 0))
     edited.paste("black", (20, 0, 30, 20))  # where there is nothing, it does nothing
@@ -330,18 +330,18 @@ def test_an_edit_is_made_on_white_and_put_back_under_the_alpha() -> None:
 
 
 def test_off_white_undoes_on_white() -> None:
-    colours, alpha = noise("RGB"), noise("RGBA").getchannel("A")
-    assert np.array_equal(off_white(on_white(colours, alpha), colours, alpha), colours)
+    colors, alpha = noise("RGB"), noise("RGBA").getchannel("A")
+    assert np.array_equal(off_white(on_white(colors, alpha), colors, alpha), colors)
 
 
 def test_a_jpeg_of_a_logo_lies_on_white_and_says_so() -> None:
     photograph = Photograph.read(encoded(Image.new("RGBA", (20, 20), (9, 9, 9, 0)), "PNG"))
     assert photograph.losses(NAMED["JPEG"]) == ("as JPEG, what is transparent is put on white",)
-    back = decoded(photograph.encode(photograph.picture, NAMED["JPEG"]))
+    back = decoded(photograph.encode(photograph.image, NAMED["JPEG"]))
     assert (back.mode, back.getpixel((3, 3))) == ("RGB", (255, 255, 255))
     for kind in ("WEBP", "TIFF", "AVIF"):
         assert photograph.losses(NAMED[kind]) == ()
-        assert decoded(photograph.encode(photograph.picture, NAMED[kind])).mode == "RGBA"
+        assert decoded(photograph.encode(photograph.image, NAMED[kind])).mode == "RGBA"
 
 
 @pytest.mark.parametrize(("mode", "key"), [("RGB", (9, 9, 9)), ("L", 9), ("1", 0)])
@@ -355,13 +355,13 @@ def test_a_colour_that_stands_for_nothing_becomes_alpha(mode: str, key: Any) -> 
 
 
 def test_a_palette_has_room_for_new_colours_and_every_alpha() -> None:
-    colours = gradient(300, 200)
+    colors = gradient(300, 200)
     cover = np.full((200, 300), 255, np.uint8)
     cover[:100], cover[100:104] = 0, 128
-    made = paletted(colours, Image.fromarray(cover))
+    made = paletted(colors, Image.fromarray(cover))
     seen = np.asarray(made.convert("RGBA"), int)
     assert made.mode == "P" and np.array_equal(seen[..., 3], cover)
-    assert np.abs(seen[104:, :, :3] - np.asarray(colours, int)[104:]).mean() < 6
+    assert np.abs(seen[104:, :, :3] - np.asarray(colors, int)[104:]).mean() < 6
 
 
 def test_a_drawing_in_black_and_white_gets_no_dots() -> None:
@@ -383,8 +383,8 @@ def chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
-def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
-    head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+def png(width: int, height: int, depth: int, color: int, rows: bytes) -> bytes:
+    head = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
 
@@ -424,7 +424,7 @@ def test_a_bad_picture_is_one_line(name: str) -> None:
 def test_half_a_file_is_refused(kind: str) -> None:
     data = encoded(noise("RGB", 90, 60), kind)
     for share in (0.3, 0.9):
-        with pytest.raises(ValueError, match="picture") as caught:
+        with pytest.raises(ValueError, match="image") as caught:
             Photograph.read(data[: int(share * len(data))])
         assert "\n" not in str(caught.value)
 
@@ -443,7 +443,7 @@ def test_no_file_a_folder_and_a_pipe(tmp_path: Path) -> None:
 def test_16_bit_colours_are_read_as_8_and_it_says_so() -> None:
     rows = b"".join(b"\0" + bytes([10, 0] * 3 * 20) for _ in range(20))
     photograph = Photograph.read(png(20, 20, 16, 2, rows))
-    assert photograph.picture.getpixel((3, 3)) == (10, 10, 10)
+    assert photograph.image.getpixel((3, 3)) == (10, 10, 10)
     assert photograph.doubts == ("of 16 bits a channel, 8 are read and written",)
 
 
@@ -451,7 +451,7 @@ def test_damaged_exif_is_left_out_and_said() -> None:
     data = encoded(gradient(40, 30), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\x01" * 90)
     photograph = Photograph.read(data)
     assert photograph.orientation == 1
-    assert decoded(photograph.encode(photograph.picture, NAMED["JPEG"])).size == (40, 30)
+    assert decoded(photograph.encode(photograph.image, NAMED["JPEG"])).size == (40, 30)
 
 
 def test_what_a_kind_cannot_hold_is_found_before_the_work() -> None:
@@ -471,12 +471,12 @@ def test_heic_comes_back_turned() -> None:
     NAMED["HEIF"].require()
     data = encoded(gradient(96, 64), "HEIF", exif=exif(6), quality=90)
     photograph = Photograph.read(data)
-    assert (photograph.size, photograph.picture.size, photograph.orientation) == (
+    assert (photograph.size, photograph.image.size, photograph.orientation) == (
         (96, 64), (64, 96), 6,
     )  # fmt: skip
-    back = Photograph.read(photograph.encode(photograph.picture, NAMED["HEIF"]))
+    back = Photograph.read(photograph.encode(photograph.image, NAMED["HEIF"]))
     assert (back.size, back.orientation, back.kind) == ((96, 64), 6, "HEIF")
-    assert np.abs(np.asarray(back.picture, int) - np.asarray(photograph.picture, int)).mean() < 3
+    assert np.abs(np.asarray(back.image, int) - np.asarray(photograph.image, int)).mean() < 3
 
 
 # through the front door
@@ -514,10 +514,10 @@ def test_a_camera_s_jpeg_comes_back_as_one(run: Run, tmp_path: Path) -> None:
 def test_turn_profile_and_alpha_come_back_together(run: Run, tmp_path: Path) -> None:
     """On its side, in wide colours, half transparent: shown as before, where nothing was asked."""
     cut = Image.fromarray(np.tile(np.linspace(0, 255, 96).astype(np.uint8), (64, 1)))
-    picture = gradient(96, 64).convert("RGBA")
-    picture.putalpha(cut)
+    image = gradient(96, 64).convert("RGBA")
+    image.putalpha(cut)
     (tmp_path / "cut.png").write_bytes(
-        encoded(picture, "PNG", exif=exif(8), icc_profile=wide(), dpi=(300, 300))
+        encoded(image, "PNG", exif=exif(8), icc_profile=wide(), dpi=(300, 300))
     )
     assert run(*EDIT, "cut.png").exit_code == 0
     with Image.open("cut.png") as before, Image.open("cut-dog.png") as after:

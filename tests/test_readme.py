@@ -52,7 +52,7 @@ def test_every_command_on_the_embedded_model_works(
         assert result.exit_code == 0, f"{command}\n{result.output}"
         made = [p for p in set(tmp_path.rglob("*")) - before if p.suffix == ".png"]
         for path in made:
-            assert Photograph.read(path).picture.size
+            assert Photograph.read(path).image.size
 
 
 def test_the_table_of_methods_is_the_programs_own() -> None:

@@ -107,16 +107,16 @@ def test_every_kind_of_file_carries_it_and_comes_out_again(run: Run, ending: str
 
 
 def test_another_picture_is_edited_with_the_same_settings(run: Run) -> None:
-    assert run(*EDIT, "--to", "dog", "--cap", "0.02", "-o", "dog.png").exit_code == 0
+    assert run(*EDIT, "--to", "dog", "--guidance-limit", "0.02", "-o", "dog.png").exit_code == 0
     gradient(64, 64).save("other.png")
     words = ["--caption", "a cat", "--to", "dog", "--model", "weights", "--recipe", "dog.png"]
     done = run("edit", "other.png", *words, "--seed", "5", "-o", "same.png")
     assert done.exit_code == 0, done.stderr
     kept, now = Recipe.read("dog.png").settings, Recipe.read("same.png").settings
-    assert now == replace(kept, seed=5) and kept.cap == 0.02
+    assert now == replace(kept, seed=5) and kept.guidance_limit == 0.02
     Path("zerocon.toml").write_text("steps = 1\nscale = 9\n[presets.hard]\ncap = 0.5")
     assert run("edit", "other.png", *words, "--preset", "hard", "-o", "file.png").exit_code == 0
-    assert Recipe.read("file.png").settings == replace(kept, cap=0.5), "above the file"
+    assert Recipe.read("file.png").settings == replace(kept, guidance_limit=0.5), "above the file"
     assert run("edit", "other.png", *words[:-1], "cat.png").exit_code == 2, "it carries none"
 
 
@@ -308,13 +308,13 @@ def test_another_source_other_weights_and_a_foreign_picture_are_refused(run: Run
     assert done.exit_code == 3 and "say where the recipe's model is: --model" in done.stderr
 
 
-def test_in_the_library(picture: Image.Image) -> None:
+def test_in_the_library(image: Image.Image) -> None:
     model = tiny.model()
-    edited = zerocon.edit(picture, model=model, to="dog", settings=Settings(steps=1))
-    recipe = zerocon.Recipe.of(edited, picture, model)
+    edited = zerocon.edit(image, model=model, to="dog", settings=Settings(steps=1))
+    recipe = zerocon.Recipe.of(edited, image, model)
     assert (recipe.model, recipe.weights, recipe.size) == ("tiny", None, (64, 48))
-    repeated = zerocon.Recipe.from_json(recipe.to_json()).repeat(picture, model)
-    assert np.array_equal(np.asarray(repeated.picture), np.asarray(edited.picture))
+    repeated = zerocon.Recipe.from_json(recipe.to_json()).repeat(image, model)
+    assert np.array_equal(np.asarray(repeated.image), np.asarray(edited.image))
     with pytest.raises(ValueError, match="another picture"):
         recipe.repeat(gradient(16, 16), model)
 

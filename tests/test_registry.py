@@ -31,7 +31,7 @@ class Magnet:
     loud: bool = False
     limit: float | None = None
 
-    watches: ClassVar[frozenset[str]] = frozenset({"cross"})
+    layer_patterns: ClassVar[frozenset[str]] = frozenset({"cross"})
 
     def __post_init__(self) -> None:
         if self.patches < 2:

@@ -28,12 +28,12 @@ Run = Callable[..., Result]
 BRIEF = Settings(steps=1, guidance=(), seed=3)
 
 
-def save(file: str, output: str, model: StableDiffusion, **wish: Any) -> zerocon.Recipe:
+def save(file: str, output: str, model: StableDiffusion, **prompt: Any) -> zerocon.Recipe:
     """Edit one file to another, as `zerocon edit` does."""
     photograph = Photograph.read(file)
-    edited = zerocon.edit(photograph.picture, model=model, settings=BRIEF, **wish)
-    recipe = zerocon.Recipe.of(edited, photograph.picture, model, wish.get("inversion"))
-    photograph.save(edited.picture, Path(output), provenance=Provenance(recipe.to_json()))
+    edited = zerocon.edit(photograph.image, model=model, settings=BRIEF, **prompt)
+    recipe = zerocon.Recipe.of(edited, photograph.image, model, prompt.get("inversion"))
+    photograph.save(edited.image, Path(output), provenance=Provenance(recipe.to_json()))
     return recipe
 
 
@@ -106,7 +106,7 @@ def test_inspect_tells_programs_all_of_it(run: Run) -> None:
         json.loads(line)
         for line in run("inspect", "edits", "--format", "jsonl").stdout.splitlines()
     ]
-    assert lines == album["pictures"] and len(lines) == 4
+    assert lines == album["images"] and len(lines) == 4
     alone = json.loads(run("inspect", "edits/a.png", "--format", "json").stdout)
     assert lines[0]["recipe"] == alone and lines[0]["problem"] is None
 
@@ -159,7 +159,7 @@ def test_what_came_out_differently_and_what_has_no_source_is_said(
         run("replay", "edits", "--source", "sources/cat.png", "--format", "json").stdout
     )
     assert whole["schema"] == "zerocon.replays/1" and whole["same"] is False
-    assert whole["pictures"] == list(found.values())
+    assert whole["images"] == list(found.values())
 
 
 def test_a_model_that_is_not_here_stops_only_its_own_pictures(run: Run, loaded: list[str]) -> None:
@@ -183,10 +183,10 @@ def test_of_twins_the_one_that_the_edit_was_made_of_is_found(run: Run, loaded: l
 
 def test_directions_and_inversions_go_where_they_belong(run: Run, loaded: list[str]) -> None:
     model = named("tiny")
-    picture = Photograph.read("sources/cat.png").picture
+    image = Photograph.read("sources/cat.png").image
     night = zerocon.Direction.of_words(model, "by day", "at night")
     hen = zerocon.Direction.of_words(model, "cat", "hen")
-    kept = zerocon.invert(picture, model, settings=replace(BRIEF, seed=9, inverter="virtual"))
+    kept = zerocon.invert(image, model, settings=replace(BRIEF, seed=9, inverter="virtual"))
     for name, made in {"night": night, "hen": hen, "kept": kept}.items():
         made.save(f"{name}.safetensors")  # type: ignore[attr-defined]
     save("sources/cat.png", "edits/e.png", model, directions=[(night, 0.5)], inversion=kept)

@@ -14,7 +14,7 @@ from conftest import gradient
 import zerocon
 from zerocon.cli import main
 from zerocon.image.metadata import Provenance
-from zerocon.image.saving import save_picture
+from zerocon.image.saving import save_image
 
 ROOT = Path(__file__).parent.parent
 SECTION = re.compile(r"^## (\S+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
@@ -51,11 +51,11 @@ OPTIONAL = {"explanation", "dry_run", "operations", "bytes", "warnings", "output
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("schemas")
-    picture, model = gradient(48, 64), tiny.model()
-    picture.save(place / "cat.png")
-    edited = zerocon.edit(picture, to="dog", model=model)
-    recipe = zerocon.Recipe.of(edited, picture, model).to_json()
-    save_picture(edited.picture, place / "cat-dog.png", provenance=Provenance(recipe))
+    image, model = gradient(48, 64), tiny.model()
+    image.save(place / "cat.png")
+    edited = zerocon.edit(image, to="dog", model=model)
+    recipe = zerocon.Recipe.of(edited, image, model).to_json()
+    save_image(edited.image, place / "cat-dog.png", provenance=Provenance(recipe))
     return place
 
 
@@ -88,8 +88,8 @@ def test_fields_of_a_folder_are_those_promised(folder, monkeypatch):
     for args in (["inspect", "."], ["replay", ".", "--source", "."]):
         whole = json.loads(CliRunner().invoke(main, [*args, "--format", "json"]).stdout)
         lines = CliRunner().invoke(main, [*args, "--format", "jsonl"]).stdout.splitlines()
-        assert list(map(json.loads, lines)) == whole["pictures"] and lines
-        for record in (whole, *whole["pictures"]):
+        assert list(map(json.loads, lines)) == whole["images"] and lines
+        for record in (whole, *whole["images"]):
             assert PROMISED[record.pop("schema")] == set(record)
 
 

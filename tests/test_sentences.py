@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from zerocon.prompt import Change, understand
+from zerocon.prompt import Change, rewrite_caption
 from zerocon.prompt.sentence_bank import pairs
 from zerocon.prompt.vocabulary import CATEGORIES, Entry, determined, entries
 
@@ -114,7 +114,7 @@ def test_every_listed_word_can_be_asked_for(category: str) -> None:
     """Any entry, put to a plain caption, is understood and has its sentences."""
 
     def ask(entry: Entry) -> None:
-        found = understand("a picture of a widget", to=entry.name)
+        found = rewrite_caption("a picture of a widget", to=entry.name)
         assert not any("word lists" in warning for warning in found.warnings), entry
         for change in found.changes:
             assert len(pairs(change)[0]) >= 64, (entry, change)

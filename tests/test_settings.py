@@ -12,8 +12,8 @@ from zerocon.settings import CHANGES, Settings
 
 
 def test_overlay_replaces_what_is_given_and_nothing_else() -> None:
-    settings = Settings().overlay({"steps": 20, "guided": [0.0, 0.6], "guidance": []})
-    assert settings == Settings(steps=20, guided=(0.0, 0.6), guidance=())
+    settings = Settings().overlay({"steps": 20, "guidance_range": [0.0, 0.6], "guidance": []})
+    assert settings == Settings(steps=20, guidance_range=(0.0, 0.6), guidance=())
     assert Settings().overlay({}) == Settings()
 
 
@@ -24,30 +24,33 @@ def test_overlay_replaces_what_is_given_and_nothing_else() -> None:
         ({"steps": 0}, "steps must be a whole number from 1, not 0"),
         ({"steps": True}, "steps must be"),
         ({"steps": 2.0}, "steps must be"),
-        ({"scale": float("nan")}, "scale must be a number"),
-        ({"scale": "5"}, "scale must be a number, or two: from noise to picture, not '5'"),
+        ({"guidance_scale": float("nan")}, "scale must be a number"),
+        ({"guidance_scale": "5"}, "scale must be a number, or two: from noise to picture, not '5'"),
         ({"strength": float("inf")}, "strength must be"),
         ({"guidance": "contrastive"}, "guidance must be"),
         ({"guidance": [3]}, "guidance must be"),
-        ({"sentences": "up"}, "sentences must be one of bank, caption, mean, not 'up'"),
-        ({"guided": [0.6, 0.2]}, "guided must be"),
-        ({"guided": [0.0, 1.2]}, "guided must be"),
-        ({"guided": [0.0]}, "guided must be"),
-        ({"cap": 0}, "cap must be above zero"),
-        ({"cap": "0.1,styl=0.2"}, "cap must be above zero, or like 0.01,style=0.05 of object, att"),
-        ({"cap": "style=0.2"}, "cap must be"),
-        ({"cap": "0.1,style=0"}, "cap must be"),
-        ({"cap": "0.1,style"}, "cap must be"),
-        ({"cap": ""}, "cap must be"),
-        ({"scale": [7.0]}, "scale must be a number"),
+        ({"direction_from": "up"}, "sentences must be one of bank, caption, mean, not 'up'"),
+        ({"guidance_range": [0.6, 0.2]}, "guided must be"),
+        ({"guidance_range": [0.0, 1.2]}, "guided must be"),
+        ({"guidance_range": [0.0]}, "guided must be"),
+        ({"guidance_limit": 0}, "cap must be above zero"),
+        (
+            {"guidance_limit": "0.1,styl=0.2"},
+            "cap must be above zero, or like 0.01,style=0.05 of object, att",
+        ),
+        ({"guidance_limit": "style=0.2"}, "cap must be"),
+        ({"guidance_limit": "0.1,style=0"}, "cap must be"),
+        ({"guidance_limit": "0.1,style"}, "cap must be"),
+        ({"guidance_limit": ""}, "cap must be"),
+        ({"guidance_scale": [7.0]}, "scale must be a number"),
         ({"inverter": ""}, "inverter must be a name"),
-        ({"looks": 3}, "looks must be 1 or 2"),
-        ({"half": "left"}, "half must be one of edited, source, both"),
-        ({"balance": -1}, "balance must be above zero"),
-        ({"positions": "some"}, "positions must be one of all, changed"),
-        ({"corrected": "no"}, "corrected must be true or false"),
-        ({"steady": 1}, "steady must be true or false"),
-        ({"remember": 1}, "remember must be true or false"),
+        ({"reuse_prediction": 1}, "reuse_prediction must be true or false"),
+        ({"guidance_prompt": "left"}, "half must be one of edited, source, both"),
+        ({"guidance_balance": -1}, "balance must be above zero"),
+        ({"direction_positions": "some"}, "positions must be one of all, changed"),
+        ({"source_correction": "no"}, "corrected must be true or false"),
+        ({"polyak_step": 1}, "steady must be true or false"),
+        ({"cache_source": 1}, "remember must be true or false"),
         ({"seed": -1}, "seed must be"),
         ({"seed": None}, "seed must be"),
     ],
@@ -63,7 +66,7 @@ def test_kinds_of_change_are_those_of_the_wording() -> None:
 
 
 def test_zero_is_a_value() -> None:
-    assert Settings().overlay({"seed": 0, "strength": 0, "scale": 0.0}).strength == 0
+    assert Settings().overlay({"seed": 0, "strength": 0, "guidance_scale": 0.0}).strength == 0
 
 
 @pytest.mark.parametrize(

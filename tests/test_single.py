@@ -16,7 +16,7 @@ from zerocon import model as door
 from zerocon.cli import main
 from zerocon.errors import MissingError
 from zerocon.image.photo import Photograph
-from zerocon.model.checkpoint import Single
+from zerocon.model.checkpoint import Checkpoint
 
 SMALL = {"modelspec__resolution": "64x64"}
 
@@ -46,11 +46,11 @@ def test_a_file_gives_the_model_that_was_written(
     assert made.schedule(50) == loaded.schedule(50)
 
 
-def test_an_edit_from_a_file(first: Path, picture_file: Path) -> None:
-    ask = ["edit", str(picture_file), "--to", "dog", "--caption", "a cat", "--steps", "1"]
+def test_an_edit_from_a_file(first: Path, image_file: Path) -> None:
+    ask = ["edit", str(image_file), "--to", "dog", "--caption", "a cat", "--steps", "1"]
     done = CliRunner().invoke(main, [*ask, "--model", str(first), "--device", "cpu"])
     assert done.exit_code == 0, done.stderr
-    assert np.asarray(Photograph.read(first.with_name("cat-dog.png")).picture).shape == (64, 96, 3)
+    assert np.asarray(Photograph.read(first.with_name("cat-dog.png")).image).shape == (64, 96, 3)
 
 
 def test_a_second_generation_that_does_not_say_what_it_predicts_is_asked_about(
@@ -59,7 +59,7 @@ def test_a_second_generation_that_does_not_say_what_it_predicts_is_asked_about(
     file = ldm.save(tmp_path / "two.safetensors", tiny.model(second=True, wide=True), True)
     with pytest.raises(ValueError, match="--prediction epsilon"):
         door.load(str(file), device="cpu")
-    single = Single.open(file)
+    single = Checkpoint.open(file)
     assert (single.size("epsilon"), single.size("v_prediction")) == (512, 768)
     file.with_suffix(".yaml").write_text('model:\n  params:\n    parameterization: "v"\n')
     assert single.prediction() == "v_prediction"
@@ -67,10 +67,10 @@ def test_a_second_generation_that_does_not_say_what_it_predicts_is_asked_about(
 
 
 def test_trainers_marks_are_read(first: Path) -> None:
-    single = Single.open(first)
+    single = Checkpoint.open(first)
     marked = {**single.shapes, "v_pred": (0,), "ztsnr": (0,)}
-    assert Single(first, marked, {}).prediction() == "v_prediction"
-    assert (single.prediction(), single.size("epsilon"), Single(first, marked, {}).size("x")) == (
+    assert Checkpoint(first, marked, {}).prediction() == "v_prediction"
+    assert (single.prediction(), single.size("epsilon"), Checkpoint(first, marked, {}).size("x")) == (
         "epsilon", 64, 512,
     )  # fmt: skip
 
@@ -100,7 +100,7 @@ def test_the_shapes_of_the_released_models_give_their_configurations() -> None:
         shapes["first_stage_model.post_quant_conv.weight"] = (4, 4, 1, 1)
         if second:
             shapes["cond_stage_model.model.token_embedding.weight"] = (49408, width)
-        unet = Single(Path("x"), shapes, {}).unet(768 if second else 512)
+        unet = Checkpoint(Path("x"), shapes, {}).unet(768 if second else 512)
         assert unet == {
             "sample_size": 96 if second else 64,
             "in_channels": 4,
@@ -127,11 +127,11 @@ REFUSED = [
 
 @pytest.mark.parametrize(("key", "reason"), REFUSED)
 def test_other_files_are_refused_by_name(
-    tmp_path: Path, picture_file: Path, key: str, reason: str
+    tmp_path: Path, image_file: Path, key: str, reason: str
 ) -> None:
     file = tmp_path / "other.safetensors"
     save_file({key: torch.zeros(1)}, file)
-    ask = ["edit", str(picture_file), "--to", "dog", "--caption", "a cat", "--model", str(file)]
+    ask = ["edit", str(image_file), "--to", "dog", "--caption", "a cat", "--model", str(file)]
     done = CliRunner().invoke(main, ask)
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert reason in done.stderr
@@ -139,11 +139,11 @@ def test_other_files_are_refused_by_name(
 
 @pytest.mark.parametrize("ending", [".ckpt", ".bin", ".pt"])
 def test_pickles_are_refused_with_the_reason_and_the_way(
-    tmp_path: Path, picture_file: Path, ending: str
+    tmp_path: Path, image_file: Path, ending: str
 ) -> None:
     file = tmp_path / f"old{ending}"
     torch.save({"state_dict": {"a": torch.ones(2)}}, file)
-    ask = ["edit", str(picture_file), "--to", "dog", "--model", str(file)]
+    ask = ["edit", str(image_file), "--to", "dog", "--model", str(file)]
     done = CliRunner().invoke(main, ask)
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert "can run code" in done.stderr

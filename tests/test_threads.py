@@ -19,7 +19,7 @@ from conftest import gradient
 from PIL import Image
 
 import zerocon
-from zerocon.diagnostics.step_images import Previews
+from zerocon.diagnostics.step_images import StepImages
 from zerocon.image.photo import Photograph
 from zerocon.model.stable_diffusion import StableDiffusion
 from zerocon.storage.atomic import writing
@@ -28,29 +28,29 @@ WORDS = ("dog", "bus", "at night", "watercolor")
 PATIENCE = 20  # seconds until a thread that waits for another gives up
 
 
-def slow_caption(picture: Image.Image) -> str:
+def slow_caption(image: Image.Image) -> str:
     """Another one for every picture."""
     time.sleep(0.01)
-    return f"a cat {'big ' * (picture.width // 16)}on a bench"
+    return f"a cat {'big ' * (image.width // 16)}on a bench"
 
 
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> StableDiffusion:
     made = tiny.model()
     monkeypatch.setattr(
-        tiny.TinyCaptioner, "describe", lambda _, pictures: list(map(slow_caption, pictures))
+        tiny.TinyCaptioner, "describe", lambda _, images: list(map(slow_caption, images))
     )
     return made
 
 
 def work(model: StableDiffusion, number: int) -> tuple[bytes, int, int, str]:
     """The ``number``th edit: its own picture, words and settings."""
-    settings = replace(model.settings, seed=number, remember=number % 3 != 0)
+    settings = replace(model.settings, seed=number, cache_source=number % 3 != 0)
     edited = zerocon.edit(
         gradient(64 + 8 * number, 64), to=WORDS[number % 4], model=model, settings=settings
     )
     spent = edited.evaluations
-    return edited.picture.tobytes(), spent.forwards, spent.backwards, edited.caption
+    return edited.image.tobytes(), spent.forwards, spent.backwards, edited.caption
 
 
 def test_four_threads_on_one_model_do_what_a_loop_does(model: StableDiffusion) -> None:
@@ -100,7 +100,7 @@ def test_two_models_walk_side_by_side() -> None:
             gradient(72, 64), to="bus", model=model,
             settings=replace(model.settings, seed=1),
             witness=lambda _: meeting.wait(PATIENCE) and None,
-        ).picture.tobytes()  # fmt: skip
+        ).image.tobytes()  # fmt: skip
 
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(walk, models))
@@ -111,9 +111,11 @@ def test_a_witness_may_ask_the_model_that_is_walking(model: StableDiffusion, tmp
     from zerocon.image.transforms import fit
 
     frame = fit(gradient(64, 64), model.size, model.multiple).frame
-    previews = Previews(tmp_path / "steps", model, frame)
+    step_images = StepImages(tmp_path / "steps", model, frame)
     with ThreadPoolExecutor(1) as pool:
-        walk = pool.submit(zerocon.edit, gradient(64, 64), to="dog", model=model, witness=previews)
+        walk = pool.submit(
+            zerocon.edit, gradient(64, 64), to="dog", model=model, witness=step_images
+        )
         walk.result(PATIENCE)
     assert len(list((tmp_path / "steps").iterdir())) == 4
 
@@ -152,7 +154,7 @@ def test_reading_and_writing_leave_the_process_as_it_was(tmp_path: Path) -> None
     def copy(number: int) -> Path:
         path = tmp_path / f"{number}.png"
         photograph = Photograph.read(tmp_path / "cat.png")
-        photograph.save(photograph.picture, path)
+        photograph.save(photograph.image, path)
         return path
 
     try:

@@ -20,51 +20,58 @@ from zerocon.bench import classifiers
 from zerocon.cli.commands.train import command
 from zerocon.registry import parse
 from zerocon.training import STAGES, clip, run, unet, vae
-from zerocon.training.array_file import Records
+from zerocon.training.array_file import ArrayFile
 from zerocon.training.caption_fragments import SINGLE, facts, fragment, naming
-from zerocon.training.captioner import Captioner, hear
-from zerocon.training.classifiers import ClassifierTraining
-from zerocon.training.clip import Clip
-from zerocon.training.dataset import Scenes, drawn
-from zerocon.training.evaluate import Evaluation
-from zerocon.training.export import Export
-from zerocon.training.latents import Latents, encoded
-from zerocon.training.loop import Course, restore, train
+from zerocon.training.captioner import CaptionerStage, hear
+from zerocon.training.classifiers import ClassifiersStage
+from zerocon.training.clip import ClipStage
+from zerocon.training.dataset import ScenesStage, drawn
+from zerocon.training.evaluate import EvaluationStage
+from zerocon.training.export import ExportStage
+from zerocon.training.latents import LatentsStage, encoded
+from zerocon.training.loop import TrainingRun, restore, train
 from zerocon.training.tokenizers import LENGTH, clip_tokenizer, framed
-from zerocon.training.unet import UNet
-from zerocon.training.vae import Vae
-from zerocon.training.workspace import Work
+from zerocon.training.unet import UNetStage
+from zerocon.training.vae import VaeStage
+from zerocon.training.workspace import Workspace
 
 SHORT = {"steps": 2, "batch": 4, "warmup": 0}
-SCENES = Scenes(train=12, validation=6, dressed=4)
+SCENES = ScenesStage(train=12, validation=6, dressed=4)
 TINY = {
-    "vae": Vae(**SHORT, channels=(8, 8, 8, 8), crop=32, judged=2, compiled=False),
-    "clip": Clip(**SHORT, width=16, layers=1, sight=16, sight_layers=1),
-    "captioner": Captioner(**SHORT, width=16, sight_layers=1, layers=1),
-    "unet": UNet(**SHORT, channels=(16, 16, 16), heads=2, compiled=False),
-    "classifiers": ClassifierTraining(**SHORT, again=6),
+    "vae": VaeStage(**SHORT, channels=(8, 8, 8, 8), crop=32, judged=2, compiled=False),
+    "clip": ClipStage(**SHORT, width=16, layers=1, sight=16, sight_layers=1),
+    "captioner": CaptionerStage(**SHORT, width=16, sight_layers=1, layers=1),
+    "unet": UNetStage(**SHORT, channels=(16, 16, 16), heads=2, compiled=False),
+    "classifiers": ClassifiersStage(**SHORT, again=6),
 }
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
+def work(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A folder in which every stage has run."""
-    work = Work(tmp_path_factory.mktemp("work"), say=lambda line: None)
-    for stage in (SCENES, TINY["vae"], TINY["clip"], TINY["captioner"], Latents(), TINY["unet"]):
+    work = Workspace(tmp_path_factory.mktemp("work"), say=lambda line: None)
+    for stage in (
+        SCENES,
+        TINY["vae"],
+        TINY["clip"],
+        TINY["captioner"],
+        LatentsStage(),
+        TINY["unet"],
+    ):
         run(stage, work)
     run(TINY["classifiers"], work)
     return work
 
 
 @pytest.fixture(scope="module")
-def exported(work: Work) -> Path:
+def exported(work: Workspace) -> Path:
     folder = work.folder / "weights"
-    run(Export(to=str(folder), classifiers=str(work.folder / "judges.safetensors")), work)
+    run(ExportStage(to=str(folder), classifiers=str(work.folder / "judges.safetensors")), work)
     return folder
 
 
 def test_records_survive_a_killed_writer(tmp_path: Path) -> None:
-    records = Records(tmp_path / "r", (2, 3), "int16")
+    records = ArrayFile(tmp_path / "r", (2, 3), "int16")
     assert len(records) == 0 and records.read().shape == (0, 2, 3)
     records.append(np.arange(12).reshape(2, 2, 3))
     with records.path.open("ab") as file:
@@ -78,37 +85,37 @@ def test_records_survive_a_killed_writer(tmp_path: Path) -> None:
 
 
 def test_scenes_go_on_where_they_were_cut_off(tmp_path: Path) -> None:
-    work = Work(tmp_path, say=lambda line: None)
-    run(Scenes(train=3, validation=1, dressed=1), work)
+    work = Workspace(tmp_path, say=lambda line: None)
+    run(ScenesStage(train=3, validation=1, dressed=1), work)
     page = tmp_path / "scenes" / "train.jsonl"
     page.write_text(page.read_text()[:-20])
-    run(Scenes(train=5, validation=1, dressed=1), work)
+    run(ScenesStage(train=5, validation=1, dressed=1), work)
     scenes = drawn(work, "train")
     assert len(scenes) == 5
     for i in range(5):
         scene = world.sample(world.TRAIN[i])
-        assert np.array_equal(scenes.pictures[i], world.render(scene))
+        assert np.array_equal(scenes.images[i], world.render(scene))
         assert scenes.captions[i] == world.caption(scene)
         assert scenes.truths[i] == world.truth(scene)
 
 
 def test_a_stage_says_which_one_must_come_first(tmp_path: Path) -> None:
-    work = Work(tmp_path)
-    for stage in (TINY["vae"], Latents(), TINY["unet"], Export(to=str(tmp_path / "w"))):
+    work = Workspace(tmp_path)
+    for stage in (TINY["vae"], LatentsStage(), TINY["unet"], ExportStage(to=str(tmp_path / "w"))):
         with pytest.raises(ValueError, match=r"--stage (scenes|vae|clip)"):
             run(stage, work)
     assert not (tmp_path / "w").exists()
 
 
 @dataclass(frozen=True)
-class Line(Course):
+class Line(TrainingRun):
     """Fit one weight; each batch is another random number."""
 
     steps: int = 6
     warmup: int = 0
     decay: float = 0.0
 
-    def run(self, work: Work) -> float:
+    def run(self, work: Workspace) -> float:
         torch.manual_seed(0)
         network = nn.Linear(1, 1)
 
@@ -121,7 +128,7 @@ class Line(Course):
 
 
 def test_a_resumed_run_ends_as_an_unbroken_one(tmp_path: Path) -> None:
-    whole, broken = (Work(tmp_path / name, say=lambda line: None) for name in ("a", "b"))
+    whole, broken = (Workspace(tmp_path / name, say=lambda line: None) for name in ("a", "b"))
     for steps in (2, 3, 6):
         last = Line(steps=steps).run(broken)
     assert Line(steps=6).run(whole) == last
@@ -134,14 +141,14 @@ def test_a_network_of_which_a_part_cannot_learn_is_not_trained(tmp_path: Path) -
         one = torch.ones(1)
         return {"all": (network["alive"](one) + 0 * network["dead"](one)).sum()}
 
-    work = Work(tmp_path, say=lambda line: None)
+    work = Workspace(tmp_path, say=lambda line: None)
     with pytest.raises(RuntimeError, match=r"part: no gradient reaches 2 parameters, such as dead"):
-        train(work, "part", Course(steps=3), network, losses, lambda average: (None, {}))
+        train(work, "part", TrainingRun(steps=3), network, losses, lambda average: (None, {}))
     assert not (tmp_path / "part" / "checkpoint.pt").exists()
 
 
 def test_the_time_limit_ends_a_sitting_with_a_checkpoint(tmp_path: Path) -> None:
-    work = Work(tmp_path, minutes=0.002, say=lambda line: None)
+    work = Workspace(tmp_path, minutes=0.002, say=lambda line: None)
     Line(steps=10**9).run(work)
     assert restore(work, "line")[0]["steps"] == 10**9
 
@@ -158,12 +165,14 @@ def test_the_time_limit_ends_a_sitting_with_a_checkpoint(tmp_path: Path) -> None
     ],
 )
 def test_the_learning_rate(step: int, first: int, spent: float, rate: float) -> None:
-    course = Course(steps=100, lr=1.0, warmup=10, decay=0.2)
+    course = TrainingRun(steps=100, lr=1.0, warmup=10, decay=0.2)
     assert course.rate(step, first, spent) == pytest.approx(rate)
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_every_network_goes_on_from_its_checkpoint(work: Work, name: str, tmp_path: Path) -> None:
+def test_every_network_goes_on_from_its_checkpoint(
+    work: Workspace, name: str, tmp_path: Path
+) -> None:
     before = restore(work, name)[1]
     copy = replace(work, folder=tmp_path / "copy")
     copy.folder.mkdir()
@@ -179,12 +188,12 @@ def test_every_network_goes_on_from_its_checkpoint(work: Work, name: str, tmp_pa
     assert {line["step"] for line in log} == {2, 3}
 
 
-def test_a_checkpoint_of_another_network_is_refused(work: Work) -> None:
+def test_a_checkpoint_of_another_network_is_refused(work: Workspace) -> None:
     with pytest.raises(ValueError, match=r"another network, made with .*channels=\(8, 8, 8, 8\)"):
         run(replace(TINY["vae"], channels=(8, 8, 8, 16)), work)
 
 
-def test_a_frozen_encoder_keeps_the_latents_valid(work: Work, tmp_path: Path) -> None:
+def test_a_frozen_encoder_keeps_the_latents_valid(work: Workspace, tmp_path: Path) -> None:
     copy = replace(work, folder=tmp_path)
     shutil.copytree(work.folder / "vae", tmp_path / "vae")
     for name in ("scenes", "latents"):
@@ -199,7 +208,7 @@ def test_a_frozen_encoder_keeps_the_latents_valid(work: Work, tmp_path: Path) ->
         encoded(copy, vae.load(copy))
 
 
-def test_a_frozen_text_tower_keeps_the_unet_valid(work: Work, tmp_path: Path) -> None:
+def test_a_frozen_text_tower_keeps_the_unet_valid(work: Workspace, tmp_path: Path) -> None:
     copy = replace(work, folder=tmp_path)
     shutil.copytree(work.folder / "clip", tmp_path / "clip")
     (tmp_path / "scenes").symlink_to(work.folder / "scenes")
@@ -210,7 +219,7 @@ def test_a_frozen_text_tower_keeps_the_unet_valid(work: Work, tmp_path: Path) ->
     assert not torch.equal(before.visual_projection.weight, after.visual_projection.weight)
 
 
-def test_the_latents_have_unit_size(work: Work) -> None:
+def test_the_latents_have_unit_size(work: Workspace) -> None:
     assert np.std(encoded(work, vae.load(work)).astype(np.float32)) == pytest.approx(1, abs=0.1)
 
 
@@ -226,7 +235,7 @@ def test_decibels() -> None:
 
 def test_the_autoencoder_may_learn_by_its_mean_psnr() -> None:
     """Half the error of a good crop gains as many decibels as half the error of a bad one."""
-    course = Vae(l1=0.0, mse=0.0, edges=0.0, decibels=1.0)
+    course = VaeStage(l1=0.0, mse=0.0, edges=0.0, decibels=1.0)
     posterior = SimpleNamespace(mean=torch.zeros(2, 4), logvar=torch.zeros(2, 4))
     x = torch.zeros(2, 3, 8, 8)
 
@@ -238,7 +247,7 @@ def test_the_autoencoder_may_learn_by_its_mean_psnr() -> None:
     assert gains == pytest.approx((math.log(2), math.log(2)), rel=0.02)  # of two crops
 
 
-def test_the_tokenizer_can_say_anything(work: Work) -> None:
+def test_the_tokenizer_can_say_anything(work: Workspace) -> None:
     tokenizer = clip_tokenizer(work, [])
     assert tokenizer.model_max_length == LENGTH
     assert tokenizer("A RED fox").input_ids == tokenizer("a red fox").input_ids
@@ -266,7 +275,7 @@ def test_every_fact_has_words(fact: str) -> None:
 
 
 def test_a_fragment_knows_which_scenes_it_is_false_of() -> None:
-    scene = replace(world.sample(0), kind="fox", companion="cat", place="snow", colour="red")
+    scene = replace(world.sample(0), kind="fox", companion="cat", place="snow", color="red")
     known = facts(world.truth(scene))
     assert {"thing=fox", "thing=cat", "place=snow", "colour=red"} <= known
     assert "kind=cat" not in known and "thing=dog" not in known
@@ -305,13 +314,13 @@ def test_an_autoencoder_of_nothing_loses_nothing() -> None:
     assert found["all"] == pytest.approx(100)
 
 
-def test_the_export_is_what_diffusers_reads(work: Work, exported: Path) -> None:
+def test_the_export_is_what_diffusers_reads(work: Workspace, exported: Path) -> None:
     from diffusers import StableDiffusionPipeline
 
     pipeline = StableDiffusionPipeline.from_pretrained(exported)
     pipeline.set_progress_bar_config(disable=True)
-    picture = pipeline("a red fox", num_inference_steps=1, guidance_scale=2).images[0]
-    assert picture.size == (128, 128)
+    image = pipeline("a red fox", num_inference_steps=1, guidance_scale=2).images[0]
+    assert image.size == (128, 128)
     assert pipeline.scheduler.config.steps_offset == 1
     assert not pipeline.scheduler.config.set_alpha_to_one
     reader = clip.load(work)[0].text_model
@@ -323,13 +332,16 @@ def test_the_export_is_what_diffusers_reads(work: Work, exported: Path) -> None:
         assert str(work.folder) not in file.read_text()
 
 
-def test_the_tool_reads_the_export_and_it_is_measured(work: Work, exported: Path) -> None:
+def test_the_tool_reads_the_export_and_it_is_measured(work: Workspace, exported: Path) -> None:
     kept = '{"scale": 2.5}\n'
     (exported / "zerocon.json").write_text(kept)
     file = str(work.folder / "judges.safetensors")
-    run(Export(to=str(exported), classifiers=file), work)
+    run(ExportStage(to=str(exported), classifiers=file), work)
     assert (exported / "zerocon.json").read_text() == kept
-    run(Evaluation(generated=1, scenes=2, steps=2, weights=str(exported), classifiers=file), work)
+    run(
+        EvaluationStage(generated=1, scenes=2, steps=2, weights=str(exported), classifiers=file),
+        work,
+    )
     found = work.facts("evaluate")["found"]
     assert set(found["generated"]) == set(world.VALUES)
     assert found["PSNR"]["all"] > 0

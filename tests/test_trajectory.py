@@ -7,8 +7,8 @@ from safetensors.torch import save_file
 
 from zerocon.inversion import DDIM
 from zerocon.model.attention import CROSS, DECODER_SELF
-from zerocon.nfe import counting
-from zerocon.observation import Look
+from zerocon.nfe import count_evaluations
+from zerocon.observation import Observer
 from zerocon.trajectory import Inversion
 
 
@@ -20,15 +20,15 @@ def model():
 @pytest.fixture(scope="module")
 def inversion(model):
     c, schedule = model.embed(["a cat"]), model.schedule(5)
-    path = DDIM()(Look(model, c, {CROSS}), torch.randn(1, 4, 8, 6), schedule)
+    path = DDIM()(Observer(model, c, {CROSS}), torch.randn(1, 4, 8, 6), schedule)
     return Inversion.along(
         path,
         schedule=schedule,
         captions=("a cat",),
         model="tiny",
-        pictures=("abc",),
+        images=("abc",),
         recipe={"inverter": "ddim"},
-        watches=frozenset({CROSS}),
+        layer_patterns=frozenset({CROSS}),
     )
 
 
@@ -39,9 +39,9 @@ def test_a_path_has_a_place_and_an_eps_at_every_level(inversion):
 
 
 def test_inverting_takes_one_evaluation_a_level(model):
-    with counting() as spent:
-        look = Look(model, model.embed(["x"]))
-        list(DDIM()(look, torch.randn(1, 4, 8, 8), model.schedule(7)))
+    with count_evaluations() as spent:
+        observer = Observer(model, model.embed(["x"]))
+        list(DDIM()(observer, torch.randn(1, 4, 8, 8), model.schedule(7)))
     assert (spent.forwards, spent.backwards) == (8, 0)
 
 
@@ -50,7 +50,9 @@ def test_a_saved_inversion_comes_back_with_its_recipe_but_without_maps(inversion
     inversion.save(path)
     back = Inversion.load(path)
     assert torch.equal(back.latents, inversion.latents) and torch.equal(back.eps, inversion.eps)
-    bare = replace(inversion, latents=back.latents, eps=back.eps, seen=(), watches=frozenset())
+    bare = replace(
+        inversion, latents=back.latents, eps=back.eps, seen=(), layer_patterns=frozenset()
+    )
     assert (back.schedule, back.captions, back.recipe) == (
         bare.schedule,
         bare.captions,
@@ -60,25 +62,29 @@ def test_a_saved_inversion_comes_back_with_its_recipe_but_without_maps(inversion
 
 
 def test_rows_are_taken_apart_and_put_together(model):
-    watches, schedule = frozenset({CROSS, DECODER_SELF}), model.schedule(3)
+    layer_patterns, schedule = frozenset({CROSS, DECODER_SELF}), model.schedule(3)
     c = model.embed(["a cat", "a bus in town", "a dog"])
-    path = DDIM()(Look(model, c, watches), torch.randn(3, 4, 8, 6), schedule)
-    said = {"captions": ("a", "b", "c"), "pictures": ("x", "y", "z"), "recipe": {"seed": "0"}}
-    whole = Inversion.along(path, schedule=schedule, model="tiny", watches=watches, **said)
+    path = DDIM()(Observer(model, c, layer_patterns), torch.randn(3, 4, 8, 6), schedule)
+    said = {"captions": ("a", "b", "c"), "images": ("x", "y", "z"), "recipe": {"seed": "0"}}
+    whole = Inversion.along(
+        path, schedule=schedule, model="tiny", layer_patterns=layer_patterns, **said
+    )
     parts = [whole.rows(slice(i, i + 1)) for i in range(3)]
     again = Inversion.together(parts)
     assert torch.equal(again.latents, whole.latents) and torch.equal(again.eps, whole.eps)
-    assert (again.captions, again.pictures) == (whole.captions, whole.pictures)
-    assert again.watches == watches and len(again.seen) == 4
+    assert (again.captions, again.images) == (whole.captions, whole.images)
+    assert again.layer_patterns == layer_patterns and len(again.seen) == 4
     for ours, theirs in zip(again.seen, whole.seen, strict=True):
         assert ours.ids == theirs.ids and list(ours.maps) == list(theirs.maps)
         assert all(torch.equal(ours.maps[name], theirs.maps[name]) for name in ours.maps)
         pairs = [(ours.features[name], theirs.features[name]) for name in theirs.features]
         assert all(torch.equal(one, other) for one, other in pairs)
-    bare = replace(parts[0], seen=(), watches=frozenset())
+    bare = replace(parts[0], seen=(), layer_patterns=frozenset())
     mixed = Inversion.together([bare, *parts[1:]])
     assert torch.equal(mixed.latents, whole.latents)
-    assert mixed.seen == () and not mixed.watches, "what only some have seen is looked at again"
+    assert mixed.seen == () and not mixed.layer_patterns, (
+        "what only some have seen is looked at again"
+    )
 
 
 @pytest.mark.parametrize("other", [{"model": "other"}, {"recipe": {"inverter": "fixed-point"}}, {}])

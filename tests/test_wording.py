@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from zerocon.prompt import Change, Wording, degenerate, understand
+from zerocon.prompt import CaptionRewrite, Change, degenerate, rewrite_caption
 from zerocon.prompt.vocabulary import determined, plural, singular
 
 BENCH = "a cat sitting on a wooden bench"
@@ -60,7 +60,7 @@ a frog wearing a crown and a scarf at sea | with a ball \
 {DRAWN} | balloon | {DRAWN.replace("ball", "balloon")} | next to a ball -> next to a balloon (added)
 {DRAWN} | desert | {DRAWN.replace("snow", "desert")} | in the snow -> in the desert (place)
 {DRAWN} | at sunset | {DRAWN.replace("at night", "at sunset")} | at night -> at sunset (time)
-{DRAWN} | pixel art | {DRAWN.replace("a picture", "pixel art")} | a picture -> pixel art (style)
+{DRAWN} | pixel art | {DRAWN.replace("a image", "pixel art")} | a picture -> pixel art (style)
 {DRAWN} | without a hat | {DRAWN.replace(" wearing a hat", "")} | wearing a hat -
 a red tree at sea | next to a flower | a red tree next to a flower at sea \
 | + next to a flower (added)
@@ -118,7 +118,7 @@ def rows(table: str) -> list[list[str]]:
 
 @pytest.mark.parametrize(("caption", "to", "target", "changes"), rows(TABLE))
 def test_to(caption: str, to: str, target: str, changes: str) -> None:
-    found = understand(caption, to=to)
+    found = rewrite_caption(caption, to=to)
     assert found.caption == caption
     assert found.target_caption == target
     if changes.endswith(" -"):
@@ -145,7 +145,7 @@ a watercolor painting of a cat | a watercolor | a mosaic | a mosaic of a cat \
 
 @pytest.mark.parametrize(("caption", "source", "to", "target", "changes"), rows(FROM))
 def test_from_to(caption: str, source: str, to: str, target: str, changes: str) -> None:
-    found = understand(caption, source=source, to=to)
+    found = rewrite_caption(caption, source=source, to=to)
     assert found.target_caption == target
     assert [said(change) for change in found.changes] == changes.split(AND)
     assert not found.warnings
@@ -169,7 +169,7 @@ a painting of a cat | painting | a cat | style | a painting
 
 @pytest.mark.parametrize(("caption", "source", "target", "category", "gone"), rows(REMOVED))
 def test_removal(caption: str, source: str, target: str, category: str, gone: str) -> None:
-    found = understand(caption, source=source, to="")
+    found = rewrite_caption(caption, source=source, to="")
     assert found.target_caption == target
     (change,) = found.changes
     assert (change.category, change.source, change.target) == (category, gone, "")
@@ -181,7 +181,7 @@ CAPTIONS = f"""
 {DRAWN} | {DRAWN.replace(" wearing a hat", "")} | wearing a hat -> (nothing) (added)
 {DRAWN} | {DRAWN.replace("in the snow", "on the beach")} | in the snow -> on the beach (place)
 {DRAWN} | {DRAWN.replace("in the snow", "in the desert")} | in the snow -> in the desert (place)
-{DRAWN} | {DRAWN.replace("a picture", "a mosaic")} | a picture -> a mosaic (style)
+{DRAWN} | {DRAWN.replace("a image", "a mosaic")} | a picture -> a mosaic (style)
 {DRAWN} | {DRAWN.replace("fox", "cat").replace(" at night", "")} \
 | fox -> cat (object){AND}at night -> (nothing) (time)
 a red fox in the snow | a red fox on the beach at night \
@@ -192,20 +192,20 @@ a red fox | pixel art of a red fox | + pixel art (style)
 
 @pytest.mark.parametrize(("caption", "wanted", "changes"), rows(CAPTIONS))
 def test_to_caption(caption: str, wanted: str, changes: str) -> None:
-    found = understand(caption, to_caption=wanted)
+    found = rewrite_caption(caption, to_caption=wanted)
     assert found.target_caption == wanted
     assert [said(change) for change in found.changes] == changes.split(AND)
 
 
 def test_quite_different_captions_are_one_change() -> None:
-    (change,) = understand(BENCH, to_caption="people dancing wildly").changes
+    (change,) = rewrite_caption(BENCH, to_caption="people dancing wildly").changes
     assert change == Change("caption", BENCH, "people dancing wildly")
 
 
 @pytest.mark.parametrize("row", rows(TABLE), ids=lambda row: row[1])
 def test_swapped_captions_swap_the_changes(row: list[str]) -> None:
-    there = understand(row[0], to_caption=row[2])
-    back = understand(row[2], to_caption=row[0])
+    there = rewrite_caption(row[0], to_caption=row[2])
+    back = rewrite_caption(row[2], to_caption=row[0])
     swapped = [Change(c.category, c.target, c.source) for c in back.changes]
     assert swapped == [Change(c.category, c.source, c.target) for c in there.changes]
 
@@ -233,7 +233,7 @@ class Eye:
 def test_the_picture_tells_what_the_caption_does_not(
     caption: str, to: str, shown: str, source: str, target: str
 ) -> None:
-    found = understand(caption, to=to, see=Eye(shown))
+    found = rewrite_caption(caption, to=to, see=Eye(shown))
     assert found.changes[0].source == source
     assert found.target_caption.endswith(target)
     assert len(found.warnings) == 1 and source in found.warnings[0]
@@ -241,19 +241,21 @@ def test_the_picture_tells_what_the_caption_does_not(
 
 def test_the_picture_is_asked_only_when_needed() -> None:
     eye = Eye("cat")
-    understand(BENCH, to="dog", see=eye)
-    understand(BENCH, to="a red hat", see=eye)
+    rewrite_caption(BENCH, to="dog", see=eye)
+    rewrite_caption(BENCH, to="a red hat", see=eye)
     assert eye.asked == 0
-    understand("a thing", to="dog", see=eye)
+    rewrite_caption("a thing", to="dog", see=eye)
     assert 2 < eye.asked < 50
 
 
 def test_no_answer_from_the_picture_is_as_no_picture() -> None:
-    assert understand("a fox", to="blue", see=lambda _: None) == understand("a fox", to="blue")
+    assert rewrite_caption("a fox", to="blue", see=lambda _: None) == rewrite_caption(
+        "a fox", to="blue"
+    )
 
 
 def test_the_caption_wins_when_it_fits_the_picture_best() -> None:
-    found = understand("a red house in a meadow", to="tree", see=Eye("house"))
+    found = rewrite_caption("a red house in a meadow", to="tree", see=Eye("house"))
     assert found.changes == (Change("object", "house", "tree"),)
 
 
@@ -261,7 +263,7 @@ def test_a_hair_s_breadth_does_not_contradict_the_caption() -> None:
     def hardly(sentences: Sequence[str]) -> list[float]:
         return [0.74, *(0.75 for _ in sentences[1:])]
 
-    found = understand("a fox", to="at night", see=hardly)
+    found = rewrite_caption("a fox", to="at night", see=hardly)
     assert found.changes == (Change("time", "", "at night", "fox"),) and not found.warnings
 
 
@@ -274,11 +276,11 @@ def test_a_hair_s_breadth_does_not_contradict_the_caption() -> None:
     ],
 )
 def test_warnings(to: str, source: str | None, warning: str) -> None:
-    assert understand(BENCH, to=to, source=source).warnings == (warning,)
+    assert rewrite_caption(BENCH, to=to, source=source).warnings == (warning,)
 
 
 def test_a_source_the_caption_calls_otherwise_is_found_by_its_family() -> None:
-    found = understand("a cat on a chair", source="stool", to="sofa")
+    found = rewrite_caption("a cat on a chair", source="stool", to="sofa")
     assert found.target_caption == "a cat on a sofa"
     assert found.changes[0].source == "stool"
 
@@ -301,16 +303,16 @@ def test_a_source_the_caption_calls_otherwise_is_found_by_its_family() -> None:
 )
 def test_wishes_without_sense(asked: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        understand(BENCH, **asked)
+        rewrite_caption(BENCH, **asked)
 
 
 def test_removing_all_there_is() -> None:
     with pytest.raises(ValueError, match="says nothing"):
-        understand("a boat", source="boat", to="")
+        rewrite_caption("a boat", source="boat", to="")
 
 
 def test_an_empty_caption_still_has_a_target() -> None:
-    found = understand("", to="a dog at night")
+    found = rewrite_caption("", to="a dog at night")
     assert found.target_caption == "a dog at night"
     assert "empty" in found.warnings[0]
 
@@ -337,10 +339,10 @@ def test_degenerate(caption: str, flaw: str | None) -> None:
 
 
 def test_summary_is_one_line() -> None:
-    found = understand(BENCH, to="a dog at night")
+    found = rewrite_caption(BENCH, to="a dog at night")
     assert found.summary() == f"{BENCH}: cat -> dog (object), (nothing) -> at night (time)"
-    assert isinstance(found, Wording) and hash(found) == hash(
-        understand(BENCH, to="a dog at night")
+    assert isinstance(found, CaptionRewrite) and hash(found) == hash(
+        rewrite_caption(BENCH, to="a dog at night")
     )
 
 

@@ -36,9 +36,9 @@ def test_a_seed_out_of_range_is_refused(seed: int) -> None:
 @pytest.mark.parametrize("size", [64, 96, 128, 200])
 def test_every_picture_has_the_asked_size(size: int) -> None:
     scene = world.sample(3)
-    for picture in (world.render, world.labels, world.edges):
-        assert picture(scene, size).size == (size, size)
-        assert picture(scene, size).mode == "RGB"
+    for image in (world.render, world.labels, world.edges):
+        assert image(scene, size).size == (size, size)
+        assert image(scene, size).mode == "RGB"
     assert all(mask.shape == (size, size) for mask in world.masks(scene, size).values())
 
 
@@ -53,7 +53,7 @@ def test_the_picture_is_the_same_at_twice_the_size() -> None:
     [
         ({}, "a red fox in the snow"),
         ({"time": "night"}, "a red fox in the snow at night"),
-        ({"colour": "orange"}, "an orange fox in the snow"),
+        ({"color": "orange"}, "an orange fox in the snow"),
         ({"accessory": "sunglasses"}, "a red fox wearing sunglasses in the snow"),
         ({"accessory": "hat", "time": "rain"}, "a red fox wearing a hat in the snow in the rain"),
         ({"companion": "ball", "place": "sea"}, "a red fox next to a ball at sea"),
@@ -65,7 +65,7 @@ def test_captions(change: dict[str, Any], expected: str) -> None:
     plain = replace(
         world.sample(0),
         kind="fox",
-        colour="red",
+        color="red",
         accessory="none",
         companion="none",
         place="snow",
@@ -127,8 +127,8 @@ def test_an_object_swap_changes_nothing_far_from_the_object(style: str) -> None:
 
 def test_a_new_colour_stays_inside_the_subject() -> None:
     for seed in range(20):
-        scene = replace(world.sample(seed), style="drawing", colour="red")
-        changed = (pixels(scene) != pixels(replace(scene, colour="blue"))).any(-1)
+        scene = replace(world.sample(seed), style="drawing", color="red")
+        changed = (pixels(scene) != pixels(replace(scene, color="blue"))).any(-1)
         rows, columns = np.nonzero(changed)
         inside = np.zeros((130, 130), bool)
         subject = world.masks(scene)["subject"]
@@ -143,7 +143,7 @@ def test_edits_change_only_what_they_say() -> None:
     unnamed = [field.name for field in fields(Scene) if field.name not in world.VALUES]
     named = {
         "object": {"kind"},
-        "colour": {"colour"},
+        "color": {"color"},
         "add": {"accessory", "companion"},
         "remove": {"accessory", "companion"},
         "place": {"place"},
@@ -187,5 +187,5 @@ def test_a_dressed_scene_keeps_its_outlines_and_wears_the_other_look() -> None:
     dressed = world.dress(structure, look)
     assert np.array_equal(world.masks(structure)["subject"], world.masks(dressed)["subject"])
     assert (dressed.kind, dressed.place) == (structure.kind, structure.place)
-    assert (dressed.colour, dressed.style) == (look.colour, look.style)
+    assert (dressed.color, dressed.style) == (look.color, look.style)
     assert dressed.appearance == look.appearance

@@ -44,8 +44,8 @@ class TinyCaptioner(Captioner):
     def __init__(self) -> None:
         """Nothing to load."""
 
-    def describe(self, pictures: Sequence[Image]) -> list[str]:
-        return ["a cat on a bench"] * len(pictures)
+    def describe(self, images: Sequence[Image]) -> list[str]:
+        return ["a cat on a bench"] * len(images)
 
 
 def tokenizer(second: bool = False) -> CLIPTokenizer:

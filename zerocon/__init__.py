@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from zerocon.image.photo import Photograph
     from zerocon.model import Model
     from zerocon.recipe import Recipe
-    from zerocon.request import Understanding
+    from zerocon.request import EditRequest
     from zerocon.settings import Settings
     from zerocon.trajectory import Inversion
 
@@ -36,7 +36,7 @@ _HOMES = {
     "Photograph": "image.photo",
     "Recipe": "recipe",
     "Settings": "settings",
-    "Understanding": "request",
+    "EditRequest": "request",
     "edit": "api",
     "invert": "api",
     "load": "api",
@@ -52,7 +52,7 @@ __all__ = [
     "Photograph",
     "Recipe",
     "Settings",
-    "Understanding",
+    "EditRequest",
     "edit",
     "invert",
     "load",

@@ -25,15 +25,15 @@ from zerocon.errors import MismatchError, OutOfMemoryError, classify
 from zerocon.image.transforms import fit, unfit
 from zerocon.model import Model
 from zerocon.model.captioner import caption_image
-from zerocon.nfe import Evaluations, counting
-from zerocon.observation import Look
-from zerocon.prompt import Wording
+from zerocon.nfe import Evaluations, count_evaluations
+from zerocon.observation import Observer
+from zerocon.prompt import CaptionRewrite
 from zerocon.registry import available, parse
-from zerocon.request import Understanding, edited_conditioning, understand
+from zerocon.request import EditRequest, edited_conditioning, parse_request
 from zerocon.settings import DEFAULT_MODEL, Settings
 from zerocon.shapes import Pixels, Tokens
 from zerocon.storage.hashing import image_hash
-from zerocon.trajectory import Inversion, recollect
+from zerocon.trajectory import Inversion, recompute_observations
 
 Progress = Callable[[int, int], None]  # called with (done, total) network steps
 Warn = Callable[[str], None]  # called with a sentence, while there is still time to stop
@@ -49,27 +49,27 @@ class Edit:
     "given".
     """
 
-    picture: Image
-    understanding: Understanding
+    image: Image
+    request: EditRequest
     inversion: Inversion
     evaluations: Evaluations
     settings: Settings
     origin: str = "made"
 
     @property
-    def wording(self) -> Wording:
+    def rewrite(self) -> CaptionRewrite:
         """Caption, target caption and the changes between them."""
-        return self.understanding.wording
+        return self.request.rewrite
 
     @property
     def caption(self) -> str:
         """The sentence the source was inverted under."""
-        return self.wording.caption
+        return self.rewrite.caption
 
     @property
     def direction(self) -> Tokens:
         """The step in text space, (1, positions, features), before ``strength``."""
-        return self.understanding.direction
+        return self.request.direction
 
 
 def load(
@@ -111,7 +111,7 @@ def load(
 
 
 def invert(
-    picture: Image,
+    image: Image,
     model: Model,
     *,
     caption: str | None = None,
@@ -120,14 +120,14 @@ def invert(
     warn: Warn | None = None,
     cache: Cache | None = None,
 ) -> Inversion:
-    """Find the path from ``picture`` (any size) to noise under its caption: once for many.
+    """Find the path from ``image`` (any size) to noise under its caption: once for many.
 
     It is taken from the ``cache`` if it is there, and else kept in it.
     """
-    caption = caption_image(picture, model) if caption is None else caption
-    return within(
-        lambda settings: invert_together(
-            [picture], model, [caption], settings=settings, progress=progress, cache=cache
+    caption = caption_image(image, model) if caption is None else caption
+    return run_within_memory(
+        lambda settings: invert_batch(
+            [image], model, [caption], settings=settings, progress=progress, cache=cache
         ),
         model,
         settings or model.settings,
@@ -135,8 +135,8 @@ def invert(
     )
 
 
-def invert_together(
-    pictures: Sequence[Image],
+def invert_batch(
+    images: Sequence[Image],
     model: Model,
     captions: Sequence[str],
     *,
@@ -150,25 +150,25 @@ def invert_together(
     kept in it. Raises ``ValueError`` for pictures that the model would see in different sizes.
     """
     settings = settings or model.settings
-    found = find_together(pictures, model, captions, settings=settings, cache=cache)
+    found = find_cached(images, model, captions, settings=settings, cache=cache)
     if found is not None:
         return found
-    return _invert(pictures, model, captions, settings, progress=progress, cache=cache)
+    return _invert(images, model, captions, settings, progress=progress, cache=cache)
 
 
-def find_together(
-    pictures: Sequence[Image],
+def find_cached(
+    images: Sequence[Image],
     model: Model,
     captions: Sequence[str],
     *,
     settings: Settings | None = None,
     cache: Cache | None,
 ) -> Inversion | None:
-    """What ``invert_together`` would make, out of the ``cache``; None if it is not all there."""
+    """What ``invert_batch`` would make, out of the ``cache``; None if it is not all there."""
     if cache is None:
         return None
     settings, parts = settings or model.settings, []
-    for key in _keys(pictures, model, captions, settings):
+    for key in _keys(images, model, captions, settings):
         found = None if key is None else cache.find(key)
         if found is None:
             return None
@@ -179,7 +179,7 @@ def find_together(
 
 
 def _invert(
-    pictures: Sequence[Image],
+    images: Sequence[Image],
     model: Model,
     captions: Sequence[str],
     settings: Settings,
@@ -188,19 +188,19 @@ def _invert(
     cache: Cache | None,
 ) -> Inversion:
     """Make it, and keep each picture's row."""
-    watches = Plan.of(settings).watches if settings.remember else frozenset()
+    layer_patterns = Plan.of(settings).layer_patterns if settings.cache_source else frozenset()
     tick = _Ticker(progress, settings.steps + 1)
     inverter = parse(settings.inverter, available("inverter"), "inverter")
     c = model.embed(captions)
     schedule = model.schedule(settings.steps)
-    latents, seeds = model.encode(_fitted(pictures, model)), (settings.seed,) * len(pictures)
+    latents, seeds = model.encode(_fitted(images, model)), (settings.seed,) * len(images)
     with model.lock:
-        path = tuple(tick(inverter(Look(model, c, watches), latents, schedule, seeds)))
+        path = tuple(tick(inverter(Observer(model, c, layer_patterns), latents, schedule, seeds)))
     made = Inversion.along(
         path,
         schedule=schedule,
         captions=tuple(captions),
-        pictures=tuple(map(image_hash, pictures)),
+        images=tuple(map(image_hash, images)),
         model=model.name,
         recipe={
             "encoder": c.encoder,
@@ -208,27 +208,27 @@ def _invert(
             "seed": str(settings.seed),
             "zerocon": __version__,
         },
-        watches=watches,
+        layer_patterns=layer_patterns,
     )
     if cache is not None:
-        for i, key in enumerate(_keys(pictures, model, captions, settings)):
+        for i, key in enumerate(_keys(images, model, captions, settings)):
             if key is not None:
                 cache.keep(key, made.rows(slice(i, i + 1)))
     return made
 
 
 def _keys(
-    pictures: Sequence[Image], model: Model, captions: Sequence[str], settings: Settings
+    images: Sequence[Image], model: Model, captions: Sequence[str], settings: Settings
 ) -> list[str | None]:
     """What each picture's inversion, made together with the others', is kept under."""
     return [
-        key_of(model, settings, image_hash(picture), caption, together=len(pictures))
-        for picture, caption in zip(pictures, captions, strict=True)
+        key_of(model, settings, image_hash(image), caption, together=len(images))
+        for image, caption in zip(images, captions, strict=True)
     ]
 
 
 def edit(
-    picture: Image,
+    image: Image,
     *,
     model: Model,
     to: str | None = None,
@@ -238,13 +238,13 @@ def edit(
     directions: Sequence[tuple[Direction, float]] = (),
     inversion: Inversion | None = None,
     settings: Settings | None = None,
-    announce: Callable[[Understanding], None] | None = None,
+    announce: Callable[[EditRequest], None] | None = None,
     progress: Progress | None = None,
     witness: Callable[[Step], None] | None = None,
     warn: Warn | None = None,
     cache: Cache | None = None,
 ) -> Edit:
-    """Edit ``picture`` (any size; the result has the same) by a few words.
+    """Edit ``image`` (any size; the result has the same) by a few words.
 
     ``to`` is a word or phrase ("dog", "at night"), ``to_caption`` a whole description of the wanted
     picture; ``source`` names what is replaced and may be left out; an empty ``to`` with a
@@ -262,34 +262,34 @@ def edit(
     """
     settings = settings or model.settings
     if inversion is not None:
-        caption, settings = resume(inversion, picture, model, caption, settings)
-    understanding = understand(
-        picture, model, to=to, source=source, to_caption=to_caption,
+        caption, settings = resume(inversion, image, model, caption, settings)
+    request = parse_request(
+        image, model, to=to, source=source, to_caption=to_caption,
         caption=caption, directions=directions, settings=settings,
     )  # fmt: skip
     if announce is not None:
-        announce(understanding)
-    (edited,) = edit_together(
-        [picture], [understanding], model=model, inversion=inversion,
+        announce(request)
+    (edited,) = edit_batch(
+        [image], [request], model=model, inversion=inversion,
         settings=settings, progress=progress, witness=witness, warn=warn, cache=cache,
     )  # fmt: skip
     return edited
 
 
 def resume(
-    inversion: Inversion, picture: Image, model: Model, caption: str | None, settings: Settings
+    inversion: Inversion, image: Image, model: Model, caption: str | None, settings: Settings
 ) -> tuple[str, Settings]:
     """The caption and settings of an edit beside an ``inversion``, whose steps and scheme hold.
 
     Raises ``ValueError`` if it is of another picture, model or caption.
     """
-    _check(inversion, [picture], model, None if caption is None else [caption])
+    _check(inversion, [image], model, None if caption is None else [caption])
     return inversion.captions[0], _along(inversion, settings)
 
 
-def edit_together(
-    pictures: Sequence[Image],
-    understandings: Sequence[Understanding],
+def edit_batch(
+    images: Sequence[Image],
+    requests: Sequence[EditRequest],
     *,
     model: Model,
     inversion: Inversion | None = None,
@@ -307,20 +307,20 @@ def edit_together(
     """
     settings = settings or model.settings
     if inversion is not None:
-        captions = [understanding.wording.caption for understanding in understandings]
-        _check(inversion, pictures, model, captions)
+        captions = [request.rewrite.caption for request in requests]
+        _check(inversion, images, model, captions)
         inversion, settings = inversion.to(model.device), _along(inversion, settings)
 
     def carry_out(settings: Settings) -> list[Edit]:
-        work = (pictures, understandings, model, inversion, settings)
+        work = (images, requests, model, inversion, settings)
         return _carry_out(*work, progress=progress, witness=witness, cache=cache)
 
-    return within(carry_out, model, settings, warn)
+    return run_within_memory(carry_out, model, settings, warn)
 
 
 def _carry_out(
-    pictures: Sequence[Image],
-    understandings: Sequence[Understanding],
+    images: Sequence[Image],
+    requests: Sequence[EditRequest],
     model: Model,
     inversion: Inversion | None,
     settings: Settings,
@@ -329,46 +329,48 @@ def _carry_out(
     witness: Callable[[Step], None] | None,
     cache: Cache | None,
 ) -> list[Edit]:
-    count = len(pictures)
-    captions = [understanding.wording.caption for understanding in understandings]
-    changes = [{each.category for each in said.wording.changes} for said in understandings]
+    count = len(images)
+    captions = [request.rewrite.caption for request in requests]
+    changes = [{each.category for each in said.rewrite.changes} for said in requests]
     plan, c = Plan.of(settings, changes), model.embed(captions)
-    edited = edited_conditioning(model, understandings, c, settings)
+    edited = edited_conditioning(model, requests, c, settings)
     origin = "made" if inversion is None else "given"
     if inversion is None:
-        inversion = find_together(pictures, model, captions, settings=settings, cache=cache)
+        inversion = find_cached(images, model, captions, settings=settings, cache=cache)
         origin = "made" if inversion is None else "found"
-    missing = inversion is None or (settings.remember and not plan.watches <= inversion.watches)
+    missing = inversion is None or (
+        settings.cache_source and not plan.layer_patterns <= inversion.layer_patterns
+    )
     tick = _Ticker(progress, settings.steps * (1 + missing) + missing)
-    with model.lock, counting() as evaluations:
+    with model.lock, count_evaluations() as evaluations:
         if inversion is None:
-            inversion = _invert(
-                pictures, model, captions, settings, progress=tick.step, cache=cache
-            )
+            inversion = _invert(images, model, captions, settings, progress=tick.step, cache=cache)
         elif missing:
-            seen = tuple(tick(recollect(Look(model, c, plan.watches), inversion)))
-            inversion = replace(inversion, seen=seen, watches=plan.watches)
+            seen = tuple(
+                tick(recompute_observations(Observer(model, c, plan.layer_patterns), inversion))
+            )
+            inversion = replace(inversion, seen=seen, layer_patterns=plan.layer_patterns)
         for last in tick(walk(model, inversion, c, edited, plan)):
             if witness is not None:
                 witness(last)
     own = Evaluations(evaluations.forwards // count, evaluations.backwards // count)
-    frames = [fit(picture, model.size, model.multiple).frame for picture in pictures]
+    frames = [fit(image, model.size, model.multiple).frame for image in images]
     results = map(unfit, model.decode(last.latents), frames)
     return [
-        Edit(result, understandings[i], inversion.rows(slice(i, i + 1)), own, settings, origin)
+        Edit(result, requests[i], inversion.rows(slice(i, i + 1)), own, settings, origin)
         for i, result in enumerate(results)
     ]
 
 
-def reconstruct(picture: Image, model: Model) -> Image:
-    """What the model's autoencoder alone makes of ``picture``: the most that an edit can keep."""
-    found = fit(picture, model.size, model.multiple)
+def reconstruct(image: Image, model: Model) -> Image:
+    """What the model's autoencoder alone makes of ``image``: the most that an edit can keep."""
+    found = fit(image, model.size, model.multiple)
     return unfit(model.decode(model.encode(found.pixels))[0], found.frame)
 
 
-def _fitted(pictures: Sequence[Image], model: Model) -> Pixels:
+def _fitted(images: Sequence[Image], model: Model) -> Pixels:
     """Pictures as the model sees them, in one batch."""
-    fits = [fit(picture, model.size, model.multiple).pixels for picture in pictures]
+    fits = [fit(image, model.size, model.multiple).pixels for image in images]
     sizes = {f"{each.shape[3]}x{each.shape[2]}" for each in fits}
     if len(sizes) > 1:
         raise ValueError(f"pictures edited together must have one size, not {', '.join(sizes)}")
@@ -382,9 +384,9 @@ def _along(inversion: Inversion, settings: Settings) -> Settings:
 
 
 def _check(
-    inversion: Inversion, pictures: Sequence[Image], model: Model, captions: Sequence[str] | None
+    inversion: Inversion, images: Sequence[Image], model: Model, captions: Sequence[str] | None
 ) -> None:
-    if inversion.pictures != tuple(map(image_hash, pictures)):
+    if inversion.images != tuple(map(image_hash, images)):
         raise MismatchError("the inversion is of another picture; invert this one first")
     if inversion.recipe.get("encoder") != model.embed([""]).encoder:
         raise MismatchError(f"the inversion was made with {inversion.model}, not with {model.name}")
@@ -393,7 +395,7 @@ def _check(
         raise MismatchError(f'the inversion was made under the caption "{said}"')
 
 
-def within(
+def run_within_memory(
     run: Callable[[Settings], T],
     model: Model,
     settings: Settings,
@@ -411,12 +413,12 @@ def within(
         except (MemoryError, RuntimeError) as error:
             if classify(error) is not OutOfMemoryError:
                 raise
-            remembers = settings.remember and bool(Plan.of(settings).watches)
+            remembers = settings.cache_source and bool(Plan.of(settings).layer_patterns)
             said = "looking at the source again instead of remembering it"
             spared = said if remembers else model.spare()
             if spared is None:
                 raise
-            settings = replace(settings, remember=False)
+            settings = replace(settings, cache_source=False)
         # the error, and with it all that its frames held, is gone only now
         gc.collect()
         if torch.cuda.is_available():

@@ -24,7 +24,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from zerocon.editing import Plan
-from zerocon.errors import ConfigurationError, ForeignFileError, SettingError
+from zerocon.errors import ConfigurationError, FileFormatError, SettingError
 from zerocon.model.fingerprint import cache_folder
 from zerocon.registry import available, parse
 from zerocon.settings import Settings
@@ -48,7 +48,7 @@ TROUBLE = (OSError, RuntimeError, MemoryError)  # torch says "can't allocate" by
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """A file of the cache: its size, and when it was last of use, in seconds since 1970."""
 
     path: Path
@@ -102,7 +102,7 @@ class Cache:
             found = read(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except ForeignFileError as error:
+        except FileFormatError as error:
             self._remove_damaged(path, error)
             return None
         except TROUBLE as error:
@@ -122,7 +122,7 @@ class Cache:
             return
         try:
             small = inversion.shown <= PART * self.limit
-            tensors, history = inversion.parts(seen=small and bool(inversion.watches))
+            tensors, history = inversion.parts(seen=small and bool(inversion.layer_patterns))
             if sum(part.nbytes for part in tensors.values()) > self.limit:
                 return
             orders = {name: _order(part) for name, part in tensors.items()}
@@ -140,17 +140,17 @@ class Cache:
         except TROUBLE as error:
             self._give_up(error)
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[CacheEntry]:
         """All files, those unused for longest first."""
         found = []
         with suppress(FileNotFoundError, NotADirectoryError):
             for path in self.folder.iterdir():
                 with suppress(FileNotFoundError):  # evicted meanwhile
                     state = path.lstat()
-                    found.append(Entry(path, state.st_size, state.st_mtime))
+                    found.append(CacheEntry(path, state.st_size, state.st_mtime))
         return sorted(found, key=lambda entry: (entry.used, entry.path))
 
-    def prune(self, limit: int | None = None) -> list[Entry]:
+    def prune(self, limit: int | None = None) -> list[CacheEntry]:
         """Remove entries until the rest takes ``limit`` bytes at most, or the cache's own limit."""
         limit = self.limit if limit is None else limit
         there, gone = self.entries(), []
@@ -162,7 +162,7 @@ class Cache:
                 gone.append(entry)
         return gone
 
-    def damaged(self) -> list[Entry]:
+    def damaged(self) -> list[CacheEntry]:
         """Entries that are not what was written; all of them are read."""
         found = []
         for entry in self.entries():
@@ -172,11 +172,11 @@ class Cache:
                 read(entry.path)
             except FileNotFoundError:  # evicted meanwhile
                 continue
-            except (ForeignFileError, OSError):
+            except (FileFormatError, OSError):
                 found.append(entry)
         return found
 
-    def remove(self, entries: Iterable[Entry]) -> list[Entry]:
+    def remove(self, entries: Iterable[CacheEntry]) -> list[CacheEntry]:
         """Remove them; those that could be."""
         gone = []
         for entry in entries:
@@ -188,7 +188,7 @@ class Cache:
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}{ENDING}"
 
-    def _remove_damaged(self, path: Path, error: ForeignFileError) -> None:
+    def _remove_damaged(self, path: Path, error: FileFormatError) -> None:
         try:
             _unlink(path)
         except OSError as trouble:
@@ -206,11 +206,11 @@ class Cache:
 
 
 def key_of(
-    model: Model, settings: Settings, picture: str, caption: str, *, together: int = 1
+    model: Model, settings: Settings, image: str, caption: str, *, together: int = 1
 ) -> str | None:
     """The hash of all that an inversion depends on; None for a model without a fingerprint.
 
-    ``picture`` is its ``fingerprint``. In a batch each picture comes out as alone but for rounding,
+    ``image`` is its ``fingerprint``. In a batch each picture comes out as alone but for rounding,
     so ``together``, how many were inverted in one, makes another key. So do the layers that are
     watched, which compute in another order meanwhile, and the number of threads.
     """
@@ -229,8 +229,8 @@ def key_of(
         "schedule": asdict(model.schedule(settings.steps)),
         "inverter": repr(inverter),
         "seed": settings.seed if getattr(inverter, "chance", True) else None,
-        "watches": sorted(Plan.of(settings).watches) if settings.remember else [],
-        "picture": picture,
+        "watches": sorted(Plan.of(settings).layer_patterns) if settings.cache_source else [],
+        "image": image,
         "caption": caption,
         "together": together,
     }
@@ -241,15 +241,15 @@ def key_of(
 def read(path: Path) -> Inversion:
     """What ``Cache.keep`` wrote, every byte checked; anything else is a ``ValueError``."""
     if path.is_dir():
-        raise ForeignFileError("it is a folder")
+        raise FileFormatError("it is a folder")
     data = path.read_bytes()  # at once: meanwhile another may be put in its place
     try:
         tensors = deserialize(data)
     except SafetensorError as error:
-        raise ForeignFileError(str(error)) from error
+        raise FileFormatError(str(error)) from error
     said = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
     if said.pop("hash", None) != _hash(path.stem, said, tensors):
-        raise ForeignFileError("its content is not what was written")
+        raise FileFormatError("its content is not what was written")
     for name, order in json.loads(said["orders"]).items():
         back = [order.index(i) for i in range(len(order))]
         tensors[name] = tensors[name].permute(back).clone()  # a clone is aligned as new ones are

@@ -31,16 +31,16 @@ class Schedule:
         return len(self.times) - 1
 
 
-def move(x: Tensor, eps: Tensor, a: float, a_next: float) -> Tensor:
+def ddim_step(x: Tensor, eps: Tensor, a: float, a_next: float) -> Tensor:
     """Move ``x`` from noise level ``a`` to ``a_next`` along ``eps``: DDIM, eq. 12 with eta 0.
 
     Swap the two levels and the same line inverts: up if ``a_next < a``, down if it is larger.
     """
-    phi, psi = coefficients(a, a_next)
+    phi, psi = ddim_coefficients(a, a_next)
     return phi * x + psi * eps
 
 
-def coefficients(a: float, a_next: float) -> tuple[float, float]:
+def ddim_coefficients(a: float, a_next: float) -> tuple[float, float]:
     """``phi`` and ``psi`` of the step ``x_next = phi x + psi eps`` between two levels."""
     phi = sqrt(a_next / a)
     return phi, sqrt(1 - a_next) - phi * sqrt(1 - a)

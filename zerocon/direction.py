@@ -18,7 +18,7 @@ from torch import Tensor
 
 from zerocon import __version__, prompt
 from zerocon.conditioning import Conditioning
-from zerocon.errors import ForeignFileError, MismatchError, WishError
+from zerocon.errors import FileFormatError, MismatchError, PromptError
 from zerocon.prompt import Change, vocabulary
 from zerocon.prompt.parser import parse
 from zerocon.prompt.sentence_bank import pairs
@@ -67,7 +67,7 @@ class Direction:
         """
         for side, word in zip((source, target), words, strict=True):
             if not side:
-                raise WishError(f'there are no sentences for "{word}"')
+                raise PromptError(f'there are no sentences for "{word}"')
         origin = mean_tokens(model, source)
         return cls(
             tokens=between(origin, mean_tokens(model, target)).cpu(),
@@ -94,11 +94,11 @@ class Direction:
         """
         for words in (source, target):
             if not parse(words):
-                raise WishError(f"{words!r} names nothing; say a thing, a place, a style ...")
+                raise PromptError(f"{words!r} names nothing; say a thing, a place, a style ...")
         try:
-            changes = prompt.understand(source, to_caption=target).changes
+            changes = prompt.rewrite_caption(source, to_caption=target).changes
         except ValueError:  # it speaks of captions
-            raise WishError(f'nothing changes from "{source}" to "{target}"') from None
+            raise PromptError(f'nothing changes from "{source}" to "{target}"') from None
         whole = cls.of_changes(model, map(_bare, changes))
         return replace(whole, source=(source,), target=(target,))
 
@@ -179,10 +179,10 @@ class Direction:
             with safe_open(path, framework="pt") as file:
                 history = json.loads((file.metadata() or {}).get("direction", "{}"))
                 if history.get("format") != FORMAT:
-                    raise ForeignFileError(f"{path} is no direction made by zerocon direction")
+                    raise FileFormatError(f"{path} is no direction made by zerocon direction")
                 tensors = {name: file.get_tensor(name) for name in ("tokens", "origin")}
         except (SafetensorError, OSError) as error:
-            raise ForeignFileError(f"cannot read {path} as a direction: {error}") from error
+            raise FileFormatError(f"cannot read {path} as a direction: {error}") from error
         source, target = history["sentences"]
         return cls(
             **tensors,

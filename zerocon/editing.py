@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from zerocon.conditioning import Conditioning
-from zerocon.diffusion import coefficients
+from zerocon.diffusion import ddim_coefficients
 from zerocon.guidance import REFERENCE_STEPS, Guidance
 from zerocon.observation import Observation, observe
 from zerocon.registry import available, parse
@@ -37,26 +37,35 @@ if TYPE_CHECKING:
     from zerocon.model import Model
 
 
-SHARED = ("scale", "guided", "half", "looks", "balance", "steady", "corrected", "remember")
+SHARED = (
+    "guidance_scale",
+    "guidance_range",
+    "guidance_prompt",
+    "reuse_prediction",
+    "guidance_balance",
+    "polyak_step",
+    "source_correction",
+    "cache_source",
+)
 
 
 @dataclass(frozen=True)
 class Plan:
     """How an edit is walked; the numbers come from ``Settings``, which explains them.
 
-    ``cap`` and ``seeds`` have one for every picture.
+    ``guidance_limit`` and ``seeds`` have one for every picture.
     """
 
-    scale: float | tuple[float, float]
+    guidance_scale: float | tuple[float, float]
     guidance: Sequence[Guidance] = ()
-    guided: tuple[float, float] = (0.0, 1.0)
-    half: str = "edited"
-    looks: int = 2
-    balance: float | None = None
-    cap: tuple[float, ...] = (inf,)
-    steady: bool = False
-    corrected: bool = True
-    remember: bool = True
+    guidance_range: tuple[float, float] = (0.0, 1.0)
+    guidance_prompt: str = "target"
+    reuse_prediction: bool = False
+    guidance_balance: float | None = None
+    guidance_limit: tuple[float, ...] = (inf,)
+    polyak_step: bool = False
+    source_correction: bool = True
+    cache_source: bool = True
     seeds: tuple[int, ...] = (0,)
 
     @classmethod
@@ -68,22 +77,29 @@ class Plan:
         known = available("guidance")
         own = {name: getattr(settings, name) for name in SHARED}
         guidance = tuple(parse(text, known) for text in settings.guidance)
-        caps, seeds = tuple(map(settings.cap_of, changes)), (settings.seed,) * len(changes)
-        return cls(**own, guidance=guidance, cap=caps, seeds=seeds)
+        caps, seeds = (
+            tuple(map(settings.guidance_limit_for, changes)),
+            (settings.seed,) * len(changes),
+        )
+        return cls(**own, guidance=guidance, guidance_limit=caps, seeds=seeds)
 
     def guides(self, done: float) -> bool:
         """Whether guidance acts after this share of the steps, counted from noise."""
-        return bool(self.guidance) and self.guided[0] <= done < self.guided[1]
+        return bool(self.guidance) and self.guidance_range[0] <= done < self.guidance_range[1]
 
     def scale_at(self, done: float) -> float:
         """The guidance scale after this share of the steps, counted from noise."""
-        first, last = self.scale if isinstance(self.scale, tuple) else (self.scale, self.scale)
+        first, last = (
+            self.guidance_scale
+            if isinstance(self.guidance_scale, tuple)
+            else (self.guidance_scale, self.guidance_scale)
+        )
         return first + done * (last - first)
 
     @property
-    def watches(self) -> frozenset[str]:
+    def layer_patterns(self) -> frozenset[str]:
         """Every layer some guidance wants to see."""
-        return frozenset(pattern for each in self.guidance for pattern in each.watches)
+        return frozenset(pattern for each in self.guidance for pattern in each.layer_patterns)
 
 
 @dataclass(frozen=True)
@@ -126,18 +142,20 @@ def edit(
     for level in range(steps, 0, -1):
         done, t = 1 - level / steps, inversion.schedule.times[level]
         source = walk.recall(inversion, level)
-        phi, psi = coefficients(alphas[level - 1], alphas[level])
+        phi, psi = ddim_coefficients(alphas[level - 1], alphas[level])
         x, pull = source.x + difference, None
         if plan.guides(done):
             if weights is None:
                 weights = walk.weigh(x, t, source)
             pull = walk.nudge(x, t, source, weights)
         back = 0.0 if pull is None else pull.gradient
-        if pull is None or plan.looks == 2:
+        if pull is None or not plan.reuse_prediction:
             plain, wished, own = walk.predict(x - back, t, source)
         else:  # at x, where guidance has looked already
             plain, wished, own = walk.predict(x, t, source, pull.wished)
-        if not plan.corrected:  # what leads back along the path, whatever the network says there
+        if (
+            not plan.source_correction
+        ):  # what leads back along the path, whatever the network says there
             own = (inversion.latents[level] - phi * inversion.latents[level - 1]) / psi
         eps = plain + plan.scale_at(done) * (wished - plain)
         difference = x - back - source.x
@@ -170,8 +188,8 @@ class Walk:
 
     def recall(self, inversion: Inversion, level: int) -> Observation:
         """The source at ``level``: all the inversion saw there, or only where it stood."""
-        if self.plan.remember and self.plan.guidance:
-            if not self.plan.watches <= inversion.watches:
+        if self.plan.cache_source and self.plan.guidance:
+            if not self.plan.layer_patterns <= inversion.layer_patterns:
                 raise ValueError(
                     "this inversion remembers no maps: look again, or recollect them first"
                 )
@@ -190,54 +208,62 @@ class Walk:
             losses = self.pace * weights.to(losses) * losses
             (gradient,) = torch.autograd.grad(losses.sum(), x)
         losses = losses.detach()
-        gradient = steadied(gradient, losses.sum(0)) if self.plan.steady else gradient
-        gradient = capped(gradient, x.detach(), self.pace * torch.tensor(self.plan.cap))
+        gradient = (
+            limit_to_polyak_step(gradient, losses.sum(0)) if self.plan.polyak_step else gradient
+        )
+        gradient = limit_norm(
+            gradient, x.detach(), self.pace * torch.tensor(self.plan.guidance_limit)
+        )
         return Pull(gradient, losses, wished)
 
     def weigh(self, x: Latents, t: int, source: Observation) -> Tensor:
         """Weights of the guidances, (guidances, pictures): their own, or balanced by a first look.
 
-        With ``plan.balance`` each one after the first pulls, here, that many times as hard as the
+        With ``plan.guidance_balance`` each one after the first pulls, here, that many times as hard as the
         first does. A pull of no length has no balance; those weights stay as they are.
         """
         guidance = self.plan.guidance
         own = torch.tensor([[each.weight] * len(x) for each in guidance], device=x.device)
-        if self.plan.balance is None or len(own) < 2:
+        if self.plan.guidance_balance is None or len(own) < 2:
             return own
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             losses, _ = self.compare(x, t, source)
             pulls = [torch.autograd.grad(loss.sum(), x, retain_graph=True)[0] for loss in losses]
         lengths = own.abs() * torch.stack([pull.flatten(1).norm(dim=1) for pull in pulls]).to(own)
-        factors = self.plan.balance * lengths[0] / lengths
+        factors = self.plan.guidance_balance * lengths[0] / lengths
         factors[0] = 1.0
         return own * torch.where((lengths > 0) & (lengths[0] > 0), factors, 1.0)
 
     def compare(self, x: Latents, t: int, source: Observation) -> tuple[Tensor, Latents | None]:
         """Unweighted losses (guidances, pictures) of ``x`` against its source; eps under the wish.
 
-        ``plan.half`` says under which sentence ``x`` is read: the wish, the caption (as in the
+        ``plan.guidance_prompt`` says under which sentence ``x`` is read: the wish, the caption (as in the
         released pix2pix-zero), or each in turn. Under the caption alone nothing is learned about
         the wish.
         """
         c, edited, plan = self.c, self.edited, self.plan
-        n, told = len(x), {"edited": edited, "source": c, "both": edited + c}[plan.half]
+        n, told = len(x), {"target": edited, "source": c, "both": edited + c}[plan.guidance_prompt]
         here, said = x.repeat(len(told) // n, 1, 1, 1), told
-        if not plan.remember:  # all in one batch: what is equal then comes out equal to the bit
+        if not plan.cache_source:  # all in one batch: what is equal then comes out equal to the bit
             here, said = torch.cat([source.x, here]), c + told
-        seen = observe(self.model, here, t, said, plan.watches, plan.seeds * (len(said) // n))
-        if not plan.remember:
+        seen = observe(
+            self.model, here, t, said, plan.layer_patterns, plan.seeds * (len(said) // n)
+        )
+        if not plan.cache_source:
             source, seen = seen.rows(slice(n)).detach(), seen.rows(slice(n, None))
         halves = [seen.rows(slice(i, i + n)) for i in range(0, len(told), n)]
         rows = [slice(i, i + 1) for i in range(n)]
         losses = [
             [
-                torch.stack([each(source.rows(i), half.rows(i)) for half in halves]).mean()
+                torch.stack(
+                    [each(source.rows(i), guidance_prompt.rows(i)) for guidance_prompt in halves]
+                ).mean()
                 for i in rows
             ]
             for each in plan.guidance
         ]
-        wished = None if plan.half == "source" else halves[0].eps.detach()
+        wished = None if plan.guidance_prompt == "source" else halves[0].eps.detach()
         return torch.stack([torch.stack(row) for row in losses]), wished
 
     def predict(
@@ -245,17 +271,17 @@ class Walk:
     ) -> tuple[Latents, Latents, Latents]:
         """Eps at ``x`` under the caption and under the wish (unless known), the source's own."""
         here, said = [x], self.c
-        if not self.plan.remember:
+        if not self.plan.cache_source:
             here, said = [source.x, *here], self.c + said
         if wished is None:
             here, said = [*here, x], said + self.edited
         parts = list(self.model.eps(torch.cat(here), t, said).chunk(len(here)))
-        own = source.eps if self.plan.remember else parts.pop(0)
+        own = source.eps if self.plan.cache_source else parts.pop(0)
         plain = parts.pop(0)
         return plain, parts[0] if wished is None else wished, own
 
 
-def steadied(gradient: Latents, losses: Tensor) -> Latents:
+def limit_to_polyak_step(gradient: Latents, losses: Tensor) -> Latents:
     """Shorten each picture's gradient to Polyak's step, ``loss / |gradient|^2`` times the gradient.
 
     No step of a convex loss that can reach zero is then so long that it ends further from where it
@@ -267,10 +293,12 @@ def steadied(gradient: Latents, losses: Tensor) -> Latents:
     return factor.view(-1, 1, 1, 1) * gradient
 
 
-def capped(gradient: Latents, x: Latents, cap: Tensor) -> Latents:
-    """Shorten each picture's gradient to at most its ``cap`` times the length of its latents."""
+def limit_norm(gradient: Latents, x: Latents, guidance_limit: Tensor) -> Latents:
+    """Shorten each picture's gradient to at most its ``guidance_limit`` times the length of its latents."""
     length = gradient.flatten(1).norm(dim=1).clamp_min(1e-12)
-    size, cap = x.flatten(1).norm(dim=1), cap.to(x)
-    allowed = torch.where(cap.isinf(), cap, cap * size)  # not infinity times nothing
+    size, guidance_limit = x.flatten(1).norm(dim=1), guidance_limit.to(x)
+    allowed = torch.where(
+        guidance_limit.isinf(), guidance_limit, guidance_limit * size
+    )  # not infinity times nothing
     factor: Latents = (allowed / length).clamp_max(1.0).view(-1, 1, 1, 1)
     return factor * gradient

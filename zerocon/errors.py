@@ -23,7 +23,7 @@ class ZeroconError(Exception):
     code: ClassVar[int] = 2  # the command line's exit code
 
 
-class Mistake(ZeroconError, ValueError):
+class InputError(ZeroconError, ValueError):
     """A mistake in what was given."""
 
 
@@ -33,7 +33,7 @@ class MissingError(ZeroconError, RuntimeError):
     code = 3
 
 
-class CommandError(Mistake):
+class CommandError(InputError):
     """The command line is not understood.
 
     An option or argument that does not exist, is missing, has no value of its kind, or cannot stand
@@ -44,7 +44,7 @@ class CommandError(Mistake):
     id = "ZC-E010"
 
 
-class ConfigurationError(Mistake):
+class ConfigurationError(InputError):
     """The configuration is not understood.
 
     A ``zerocon.toml`` that is no TOML or has a key that does not exist, or a value in it or in a
@@ -55,7 +55,7 @@ class ConfigurationError(Mistake):
     id = "ZC-E011"
 
 
-class SettingError(Mistake):
+class SettingError(InputError):
     """A setting has a value that it cannot have.
 
     A number out of its range, more steps than the model knows, a device, dtype or prediction that
@@ -65,7 +65,7 @@ class SettingError(Mistake):
     id = "ZC-E012"
 
 
-class MethodError(Mistake):
+class MethodError(InputError):
     """There is no such method, or it has no such option.
 
     Of ``--guidance``, ``--inverter`` or the methods of ``zerocon bench world``: a name, an option
@@ -76,7 +76,7 @@ class MethodError(Mistake):
     id = "ZC-E013"
 
 
-class UnreadablePictureError(Mistake):
+class UnreadableImageError(InputError):
     """The picture cannot be read.
 
     There is no such file, it is a folder or may not be read, or it is empty, cut off or damaged.
@@ -86,7 +86,7 @@ class UnreadablePictureError(Mistake):
     id = "ZC-E020"
 
 
-class PictureKindError(Mistake):
+class ImageFormatError(InputError):
     """The file is no picture, or one of a kind that is not edited.
 
     Read are PNG, JPEG, WebP, TIFF, AVIF, GIF, BMP, PPM, JPEG 2000 and, with an extra, HEIC; the
@@ -97,7 +97,7 @@ class PictureKindError(Mistake):
     id = "ZC-E021"
 
 
-class AnimatedPictureError(Mistake):
+class AnimatedImageError(InputError):
     """The picture moves, or has several pages.
 
     One picture is edited at a time: save the frame or page you mean as a file of its own.
@@ -106,7 +106,7 @@ class AnimatedPictureError(Mistake):
     id = "ZC-E022"
 
 
-class SmallPictureError(Mistake):
+class ImageTooSmallError(InputError):
     """The picture is too small.
 
     A picture needs 16 pixels a side; below there is nothing to see. Enlarge it, or take a larger
@@ -116,7 +116,7 @@ class SmallPictureError(Mistake):
     id = "ZC-E023"
 
 
-class LargePictureError(Mistake):
+class ImageTooLargeError(InputError):
     """The picture has more pixels than may be read.
 
     The limit guards against small files that unpack to many gigabytes. Scale the picture down
@@ -126,7 +126,7 @@ class LargePictureError(Mistake):
     id = "ZC-E024"
 
 
-class OutputExistsError(Mistake, FileExistsError):
+class OutputExistsError(InputError, FileExistsError):
     """An output exists already.
 
     Nothing is replaced without being asked: give ``--overwrite``, or another name with ``-o``.
@@ -135,7 +135,7 @@ class OutputExistsError(Mistake, FileExistsError):
     id = "ZC-E030"
 
 
-class OutputIsInputError(Mistake):
+class OutputIsInputError(InputError):
     """An output is the very picture that is edited.
 
     An input is never overwritten, also not with ``--overwrite`` or through a link: give another
@@ -145,7 +145,7 @@ class OutputIsInputError(Mistake):
     id = "ZC-E031"
 
 
-class UnwritableError(Mistake):
+class NotWritableError(InputError):
     """A file cannot be written there.
 
     The folder does not exist, is no folder, or you may not write to it (or, where the message says
@@ -156,11 +156,11 @@ class UnwritableError(Mistake):
     id = "ZC-E032"
 
 
-class NoFolderError(UnwritableError, FileNotFoundError):
+class MissingFolderError(NotWritableError, FileNotFoundError):
     """The folder of an output does not exist."""
 
 
-class OutputKindError(Mistake):
+class OutputFormatError(InputError):
     """No output of this kind can be written.
 
     The ending says what kind of file is made, and this one is unknown, or of a kind that cannot
@@ -181,7 +181,7 @@ class NoSpaceError(ZeroconError):
     id = "ZC-E034"
 
 
-class WishError(Mistake):
+class PromptError(InputError):
     """The wish asks for nothing, or makes no sense for this picture.
 
     No words, words that name nothing, a change to what is there already, or the removal of
@@ -193,7 +193,7 @@ class WishError(Mistake):
     id = "ZC-E040"
 
 
-class NoModelError(MissingError):
+class ModelNotFoundError(MissingError):
     """A model, or a part of it, is not on this machine.
 
     Nothing is downloaded behind your back: the message says what to get, mostly with ``zerocon
@@ -204,7 +204,7 @@ class NoModelError(MissingError):
     id = "ZC-E050"
 
 
-class NoDeviceError(MissingError):
+class DeviceNotFoundError(MissingError):
     """The device is not on this machine.
 
     The message lists those that are. If a GPU is missing there, torch was installed without support
@@ -214,7 +214,7 @@ class NoDeviceError(MissingError):
     id = "ZC-E051"
 
 
-class NoPackageError(MissingError):
+class MissingPackageError(MissingError):
     """An optional package is not installed.
 
     HEIC, sheets and a few kinds of pictures need more than zerocon itself. The message says what to
@@ -224,7 +224,7 @@ class NoPackageError(MissingError):
     id = "ZC-E052"
 
 
-class PickleRefusedError(Mistake):
+class PickleRefusedError(InputError):
     """The model is a pickle.
 
     Opening a pickle (``.ckpt``, ``.bin``, ``.pt``, ``.pth``) can run code of whoever made it. The
@@ -234,7 +234,7 @@ class PickleRefusedError(Mistake):
     id = "ZC-E053"
 
 
-class ModelKindError(Mistake):
+class UnsupportedModelError(InputError):
     """The model is none that zerocon can edit with, or is damaged.
 
     It edits with Stable Diffusion 1.x and 2.x, whole and for pictures from text: not with XL, 3, a
@@ -245,18 +245,18 @@ class ModelKindError(Mistake):
     id = "ZC-E054"
 
 
-class ForeignFileError(Mistake):
+class FileFormatError(InputError):
     """A file is not what it was given as.
 
     A direction is made by ``zerocon direction``, an inversion by ``zerocon invert``, rows by
-    ``zerocon bench world --rows``; sentences are text in UTF-8, one a line. The file is not there,
+    ``zerocon bench world --results``; sentences are text in UTF-8, one a line. The file is not there,
     is something else, or was cut off. Check the name, or make the file again.
     """
 
     id = "ZC-E060"
 
 
-class MismatchError(Mistake):
+class MismatchError(InputError):
     """A file is of another picture, model or run.
 
     An inversion is of one picture, one caption and one model, a direction of one text encoder, rows
@@ -294,7 +294,7 @@ class Interrupted(ZeroconError):
     """You interrupted the command.
 
     With Ctrl-C. No half output was left behind. What was complete by then is there: previews of
-    ``--steps-dir``, and rows of ``--rows`` and results of ``zerocon batch``, which go on from where
+    ``--steps-dir``, and rows of ``--results`` and results of ``zerocon batch``, which go on from where
     they are.
     """
 
@@ -302,7 +302,7 @@ class Interrupted(ZeroconError):
     code = 130
 
 
-KNOWN = {
+ERRORS = {
     each.id: each
     for each in list(vars().values())
     if isinstance(each, type) and issubclass(each, ZeroconError) and "id" in vars(each)
@@ -311,9 +311,9 @@ KNOWN = {
 ERRNO = {
     errno.ENOSPC: NoSpaceError,
     errno.EDQUOT: NoSpaceError,
-    errno.EACCES: UnwritableError,
-    errno.EPERM: UnwritableError,
-    errno.EROFS: UnwritableError,
+    errno.EACCES: NotWritableError,
+    errno.EPERM: NotWritableError,
+    errno.EROFS: NotWritableError,
     errno.ENOMEM: OutOfMemoryError,
 }
 NO_MEMORY = ("out of memory", "can't allocate memory", "invalid buffer size")  # GPU, CPU, MPS

@@ -1,7 +1,7 @@
 """Opinions about two pictures: losses between what the source and the edited picture showed.
 
 A guidance is a frozen dataclass that can be called as ``guidance(source, edited) -> loss`` and says
-which layers it ``watches`` and how much it ``weight``s. The loop descends the weighted sum by its
+which layers it ``layer_patterns`` and how much it ``weight``s. The loop descends the weighted sum by its
 gradient with respect to the edited latents; the weight *is* the step size in a walk of fifty steps,
 and counts for more in each of fewer. Losses reduce within a picture and add up over a batch, so
 that no picture feels its neighbours.
@@ -25,11 +25,15 @@ from torch import Tensor
 from zerocon.conditioning import Ids
 from zerocon.model.attention import CROSS, DECODER_SELF, ENCODER_SELF
 from zerocon.observation import Observation, grid
-from zerocon.rng import stream
+from zerocon.rng import seeded_generator
 from zerocon.shapes import Scalar
 
 CPU = torch.device("cpu")
-FINEST = {"all": 1, "half": 2, "quarter": 4}  # divisor of the latents' sides, by choice of layers
+FINEST = {
+    "all": 1,
+    "guidance_prompt": 2,
+    "quarter": 4,
+}  # divisor of the latents' sides, by choice of layers
 REFERENCE_STEPS = 50  # of the walk for which they were found
 REFERENCE_AREA = 64 * 64  # latent positions of the picture for which the papers' weights were found
 
@@ -42,7 +46,7 @@ class Guidance(Protocol):
     def weight(self) -> float: ...
 
     @property
-    def watches(self) -> Collection[str]: ...
+    def layer_patterns(self) -> Collection[str]: ...
 
     def __call__(self, source: Observation, edited: Observation) -> Scalar: ...
 
@@ -62,22 +66,22 @@ class CrossAttention:
     weight: float = (
         0.1  # pix2pix-zero's step size; not divided by the area, its gradient needs none
     )
-    layers: Literal["all", "half", "quarter"] = "all"
+    layers: Literal["all", "guidance_prompt", "quarter"] = "all"
 
-    watches: ClassVar[Collection[str]] = frozenset({CROSS})
+    layer_patterns: ClassVar[Collection[str]] = frozenset({CROSS})
 
     def __post_init__(self) -> None:
         _choice("layers", self.layers, tuple(FINEST))
 
     def __call__(self, source: Observation, edited: Observation) -> Scalar:
         losses = []
-        for picture, (before, after) in enumerate(zip(source.ids, edited.ids, strict=True)):
+        for image, (before, after) in enumerate(zip(source.ids, edited.ids, strict=True)):
             for name, maps in edited.maps.items():
                 if not self._takes(maps, edited.size):
                     continue
                 left, right = _shared(before, after, maps.shape[-1])
-                was = source.maps[name][picture][..., left].float()
-                now = maps[picture][..., right].float()
+                was = source.maps[name][image][..., left].float()
+                now = maps[image][..., right].float()
                 losses.append((now - was).square().sum((-2, -1)).mean())
         return torch.stack(losses).sum()
 
@@ -120,16 +124,16 @@ class Contrastive:
         _choice("features", self.features, ("decoder", "encoder"))
 
     @property
-    def watches(self) -> Collection[str]:
+    def layer_patterns(self) -> Collection[str]:
         return frozenset({DECODER_SELF if self.features == "decoder" else ENCODER_SELF})
 
     def __call__(self, source: Observation, edited: Observation) -> Scalar:
         losses = []
-        for picture, seed in enumerate(edited.seeds):
+        for image, seed in enumerate(edited.seeds):
             for name, features in self._mine(edited.features):
                 for size in self.sizes:
                     q, k = (
-                        self._patches(part[picture], edited.size, size, name, seed)
+                        self._patches(part[image], edited.size, size, name, seed)
                         for part in (features, source.features[name])
                     )
                     losses.append(self._contrast(q, k))
@@ -139,7 +143,7 @@ class Contrastive:
 
     def _mine(self, features: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         """The layers that this guidance watches, whatever others watch."""
-        (pattern,) = self.watches
+        (pattern,) = self.layer_patterns
         return ((name, part) for name, part in features.items() if fnmatchcase(name, pattern))
 
     def _patches(
@@ -150,7 +154,7 @@ class Contrastive:
         maps = features.float().T.reshape(-1, h, w)  # (features, h, w)
         pooled = F.avg_pool2d(maps, (min(size, h), min(size, w)))
         h, w = pooled.shape[-2:]
-        where = places(seed, name, h, w, self.patches, features.device)
+        where = sample_positions(seed, name, h, w, self.patches, features.device)
         rows = pooled.flatten(1).T[where]
         return F.normalize(rows, dim=-1, eps=1e-7)
 
@@ -173,7 +177,7 @@ def _choice(name: str, value: str, known: tuple[str, ...]) -> None:
 
 
 @lru_cache(maxsize=512)
-def places(
+def sample_positions(
     seed: int, name: str, height: int, width: int, count: int, device: torch.device = CPU
 ) -> Tensor:
     """Positions of ``count`` patches on a map: a pure function of seed, layer and size, sorted.
@@ -182,13 +186,13 @@ def places(
     """
     if height * width <= count:
         return torch.arange(height * width, device=device)
-    generator = stream(f"{seed}/{name}/{height}x{width}")
+    generator = seeded_generator(f"{seed}/{name}/{height}x{width}")
     chosen = torch.randperm(height * width, generator=generator)[:count].sort().values
     return chosen.to(device)
 
 
 @lru_cache(maxsize=512)
-def aligned(source: Ids, edited: Ids) -> tuple[tuple[int, int], ...]:
+def align_tokens(source: Ids, edited: Ids) -> tuple[tuple[int, int], ...]:
     """Pairs of positions of the longest common subsequence of two sentences, in order."""
     n, m = len(source), len(edited)
     longest = [[0] * (m + 1) for _ in range(n + 1)]
@@ -214,7 +218,7 @@ def _shared(source: Ids, edited: Ids, positions: int) -> tuple[list[int], list[i
     if len(source) == len(edited):
         every = list(range(positions))
         return every, every
-    words = aligned(source, edited)
+    words = align_tokens(source, edited)
     padding = zip(range(len(source), positions), range(len(edited), positions), strict=False)
     pairs = [*words, *padding]
     assert all(a[0] < b[0] and a[1] < b[1] for a, b in pairwise(pairs))

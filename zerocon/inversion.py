@@ -1,9 +1,9 @@
 """Ways from a picture to noise: the paths that an edit walks beside.
 
-A scheme is a frozen dataclass that can be called as ``inverter(look, x, schedule, seeds)`` and yields
+A scheme is a frozen dataclass that can be called as ``inverter(observer, x, schedule, seeds)`` and yields
 what the network showed at every level, the picture ``x`` (level 0) first. Exactness comes from the
 difference form, not from here: any path will do, and it matters only how well one can edit beside
-it. One whose path is the same whatever the seeds may say so by ``chance = False``; a cache then
+it. One whose path is the same whatever the seeds may say so by ``stochastic = False``; a cache then
 finds it under any seed.
 
 To add one: a class, a line in ``INVERTERS`` at the foot, a test, a row in the README.
@@ -19,9 +19,9 @@ from typing import Any, ClassVar, Protocol
 import torch
 import torch.nn.functional as F
 
-from zerocon.diffusion import Schedule, move
-from zerocon.observation import Look, Observation
-from zerocon.rng import stream
+from zerocon.diffusion import Schedule, ddim_step
+from zerocon.observation import Observation, Observer
+from zerocon.rng import seeded_generator
 from zerocon.shapes import Latents, Scalar
 
 Seeds = tuple[int, ...]  # of the edits, one per picture
@@ -33,7 +33,7 @@ class Inverter(Protocol):
     """What an inversion asks of a scheme."""
 
     def __call__(
-        self, look: Look, x: Latents, schedule: Schedule, seeds: Seeds = (0,)
+        self, observer: Observer, x: Latents, schedule: Schedule, seeds: Seeds = (0,)
     ) -> Iterator[Observation]: ...
 
 
@@ -55,19 +55,21 @@ class DDIM:
             raise ValueError(f"rounds must be 0 or more, not {self.rounds}")
 
     @property
-    def chance(self) -> bool:
+    def stochastic(self) -> bool:
         """The noise regularisation shifts noise at random."""
         return self.rounds > 0
 
     def __call__(
-        self, look: Look, x: Latents, schedule: Schedule, seeds: Seeds = (0,)
+        self, observer: Observer, x: Latents, schedule: Schedule, seeds: Seeds = (0,)
     ) -> Iterator[Observation]:
         for level, (t, a) in enumerate(zip(schedule.times, schedule.alphas, strict=True)):
             # the picture itself is never edited: what it shows at level 0 is of no use to anyone
-            seen = look(x, t, watch=level > 0)
+            seen = observer(x, t, watch=level > 0)
             yield seen
             if level < schedule.steps:
-                x = move(x, self._regular(seen.eps, level, seeds), a, schedule.alphas[level + 1])
+                x = ddim_step(
+                    x, self._regular(seen.eps, level, seeds), a, schedule.alphas[level + 1]
+                )
 
     def _regular(self, eps: Latents, level: int, seeds: tuple[int, ...]) -> Latents:
         for turn in range(self.rounds):
@@ -86,22 +88,22 @@ class FixedPoint:
 
     rounds: int = 1
 
-    chance: ClassVar[bool] = False
+    stochastic: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
             raise ValueError(f"rounds must be 1 or more, not {self.rounds}")
 
     def __call__(
-        self, look: Look, x: Latents, schedule: Schedule, seeds: Seeds = (0,)
+        self, observer: Observer, x: Latents, schedule: Schedule, seeds: Seeds = (0,)
     ) -> Iterator[Observation]:
-        yield look(x, schedule.times[0], watch=False)
+        yield observer(x, schedule.times[0], watch=False)
         for level in range(1, schedule.steps + 1):
             t, below = schedule.times[level], x
             for _ in range(self.rounds):
-                eps = look(x, t, watch=False).eps
-                x = move(below, eps, schedule.alphas[level - 1], schedule.alphas[level])
-            yield look(x, t)
+                eps = observer(x, t, watch=False).eps
+                x = ddim_step(below, eps, schedule.alphas[level - 1], schedule.alphas[level])
+            yield observer(x, t)
 
 
 @dataclass(frozen=True)
@@ -109,14 +111,14 @@ class Virtual:
     """No inversion at all: the picture under ever more of one and the same noise (InfEdit)."""
 
     def __call__(
-        self, look: Look, x: Latents, schedule: Schedule, seeds: Seeds = (0,)
+        self, observer: Observer, x: Latents, schedule: Schedule, seeds: Seeds = (0,)
     ) -> Iterator[Observation]:
         noise = torch.cat(
-            [torch.randn(1, *x.shape[1:], generator=stream(f"{seed}")) for seed in seeds]
+            [torch.randn(1, *x.shape[1:], generator=seeded_generator(f"{seed}")) for seed in seeds]
         ).to(x)
-        yield look(x, schedule.times[0], watch=False)
+        yield observer(x, schedule.times[0], watch=False)
         for t, a in zip(schedule.times[1:], schedule.alphas[1:], strict=True):
-            yield look(sqrt(a) * x + sqrt(1 - a) * noise, t)
+            yield observer(sqrt(a) * x + sqrt(1 - a) * noise, t)
 
 
 def autocorrelation(eps: Latents, key: str) -> Scalar:
@@ -125,7 +127,7 @@ def autocorrelation(eps: Latents, key: str) -> Scalar:
     Squared mean product with a shifted copy, rows and columns, for every channel and every level
     of a pyramid of averages; white noise has none. ``key`` fixes the shifts, from 1 to half a side.
     """
-    generator, losses = stream(key), []
+    generator, losses = seeded_generator(key), []
     for channel in eps.chunk(eps.shape[1], dim=1):
         noise = channel
         while True:

@@ -34,7 +34,7 @@ _open: ContextVar[tuple[Evaluations, ...]] = ContextVar("open counters", default
 
 
 @contextmanager
-def counting() -> Iterator[Evaluations]:
+def count_evaluations() -> Iterator[Evaluations]:
     """Count every U-Net pass made inside the block; blocks may be nested."""
     counter = Evaluations()
     token = _open.set((*_open.get(), counter))
@@ -46,13 +46,13 @@ def counting() -> Iterator[Evaluations]:
 
 def count(x: Any) -> None:
     """Note a pass of the U-Net on the tensor ``x``, and one back if a gradient ever comes to it."""
-    now, pictures = _open.get(), len(x)
+    now, images = _open.get(), len(x)
     for counter in now:
-        counter.forwards += pictures
+        counter.forwards += images
 
     def returned(_: Any) -> None:
         for counter in now:
-            counter.backwards += pictures
+            counter.backwards += images
 
     if x.requires_grad:
         x.register_hook(returned)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from zerocon.conditioning import Conditioning, Ids
-from zerocon.model.attention import Seen, watch
+from zerocon.model.attention import LayerOutputs, watch
 from zerocon.shapes import CrossMaps, Features, Latents
 
 if TYPE_CHECKING:
@@ -87,28 +87,28 @@ def observe(
     x: Latents,
     t: int,
     c: Conditioning,
-    watches: Collection[str],
+    layer_patterns: Collection[str],
     seeds: tuple[int, ...] = (),
 ) -> Observation:
-    """Call the network once at time ``t`` and keep what it said and what ``watches`` name."""
-    watching = watch(model.unet, watches) if watches else nullcontext(Seen())
+    """Call the network once at time ``t`` and keep what it said and what ``layer_patterns`` name."""
+    watching = watch(model.unet, layer_patterns) if layer_patterns else nullcontext(LayerOutputs())
     with watching as seen:
         eps = model.eps(x, t, c)
     return Observation(x, eps, c.ids, seeds, seen.maps, seen.features)
 
 
 @dataclass(frozen=True)
-class Look:
+class Observer:
     """A network, one sentence per picture, and what to watch: a path's view of where it stands."""
 
     model: Model
     c: Conditioning
-    watches: Collection[str] = ()
+    layer_patterns: Collection[str] = ()
 
     @torch.no_grad()
     def __call__(self, x: Latents, t: int, *, watch: bool = True) -> Observation:
         """Call the network once at time ``t``; without ``watch`` only for what it says."""
-        return observe(self.model, x, t, self.c, self.watches if watch else ())
+        return observe(self.model, x, t, self.c, self.layer_patterns if watch else ())
 
 
 def grid(pixels: int, size: tuple[int, int]) -> tuple[int, int]:

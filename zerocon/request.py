@@ -11,10 +11,10 @@ from PIL.Image import Image
 from zerocon import prompt
 from zerocon.conditioning import Conditioning
 from zerocon.direction import Direction, between, weight
-from zerocon.guidance import aligned
+from zerocon.guidance import align_tokens
 from zerocon.model import Model
 from zerocon.model.captioner import caption_image
-from zerocon.prompt import Wording
+from zerocon.prompt import CaptionRewrite
 from zerocon.settings import Settings
 from zerocon.shapes import Tokens
 
@@ -22,7 +22,7 @@ WEAK = 0.05  # a direction shorter than this share of the caption's tokens hardl
 
 
 @dataclass(frozen=True)
-class Understanding:
+class EditRequest:
     """What was understood of a wish, before any time is spent on it.
 
     ``direction`` is the step in text space, (1, positions, features), unscaled; ``sentences`` how
@@ -32,7 +32,7 @@ class Understanding:
     nothing of them. ``words`` are the wish itself, by the names of ``edit``'s arguments.
     """
 
-    wording: Wording
+    rewrite: CaptionRewrite
     direction: Tokens
     sentences: int
     similarity: tuple[float, float] | None
@@ -41,8 +41,8 @@ class Understanding:
     words: Mapping[str, str] = field(default_factory=dict)
 
 
-def understand(
-    picture: Image,
+def parse_request(
+    image: Image,
     model: Model,
     *,
     to: str | None = None,
@@ -51,7 +51,7 @@ def understand(
     caption: str | None = None,
     directions: Sequence[tuple[Direction, float]] = (),
     settings: Settings | None = None,
-) -> Understanding:
+) -> EditRequest:
     """Turn a wish into a direction in text space, and say what is doubtful about it.
 
     Weighted ``directions`` are added to that of the words, or stand alone where no words are given.
@@ -61,12 +61,14 @@ def understand(
     settings = settings or model.settings
     steps = [factor * direction.on(model) for direction, factor in directions]
     sentences = sum(len(side) for direction, _ in directions for side in direction.sentences)
-    caption = caption_image(picture, model) if caption is None else caption
+    caption = caption_image(image, model) if caption is None else caption
     if steps and to is None and source is None and to_caption is None:
-        clip, said = None, prompt.leave(caption)
+        clip, said = None, prompt.keep_caption(caption)
     else:
-        clip = _sight(model, picture)
-        said = prompt.understand(caption, to=to, source=source, to_caption=to_caption, see=clip)
+        clip = _sight(model, image)
+        said = prompt.rewrite_caption(
+            caption, to=to, source=source, to_caption=to_caption, see=clip
+        )
     c = model.embed([caption])
     if said.changes:
         own, more = _direction(model, said, c, settings)
@@ -78,10 +80,10 @@ def understand(
         warnings.append(f"the direction is weak ({length:.2f} of the caption): little may change")
     if said.changes and likeness is None:
         warnings.append("no CLIP model here: similarities are left out (--clip names one)")
-    if not said.changes and settings.positions == "changed":
+    if not said.changes and settings.direction_positions == "changed":
         warnings.append("no words say what changes: the direction is added at all positions")
     asked = {"to": to, "source": source, "to_caption": to_caption}
-    return Understanding(
+    return EditRequest(
         said,
         step,
         sentences,
@@ -93,37 +95,37 @@ def understand(
 
 
 def edited_conditioning(
-    model: Model, understandings: Sequence[Understanding], c: Conditioning, settings: Settings
+    model: Model, requests: Sequence[EditRequest], c: Conditioning, settings: Settings
 ) -> Conditioning:
     """Captions plus directions, and the words that now stand at their positions."""
-    target = model.embed([each.wording.target_caption for each in understandings]).ids
-    steps = settings.strength * torch.cat([each.direction for each in understandings])
-    for step, each, before, after in zip(steps, understandings, c.ids, target, strict=True):
-        if settings.positions == "changed" and each.wording.changes:
+    target = model.embed([each.rewrite.target_caption for each in requests]).ids
+    steps = settings.strength * torch.cat([each.direction for each in requests])
+    for step, each, before, after in zip(steps, requests, c.ids, target, strict=True):
+        if settings.direction_positions == "changed" and each.rewrite.changes:
             # words that both captions share stay as they are
-            step[[i for i, _ in aligned(before[:-1], after[:-1])]] = 0.0
+            step[[i for i, _ in align_tokens(before[:-1], after[:-1])]] = 0.0
     # the positions follow the target's words, but for the bank, which knows no positions
-    ids = c.ids if settings.sentences == "bank" else target
+    ids = c.ids if settings.direction_from == "bank" else target
     return replace(c, tokens=c.tokens + steps, ids=ids)
 
 
-def _sight(model: Model, picture: Image) -> Callable[[Sequence[str]], list[float]] | None:
+def _sight(model: Model, image: Image) -> Callable[[Sequence[str]], list[float]] | None:
     """CLIP's view of this picture, if there is a CLIP."""
-    if model.similarity(picture, ["a picture"]) is None:
+    if model.similarity(image, ["a picture"]) is None:
         return None
-    return lambda sentences: model.similarity(picture, sentences) or []
+    return lambda sentences: model.similarity(image, sentences) or []
 
 
 def _direction(
-    model: Model, said: Wording, c: Conditioning, settings: Settings
+    model: Model, said: CaptionRewrite, c: Conditioning, settings: Settings
 ) -> tuple[Tokens, int]:
     """The step in text space for what was said in words, and how many sentences made it."""
     steps, sentences = [], 0
-    if settings.sentences in ("bank", "mean"):
+    if settings.direction_from in ("bank", "mean"):
         bank = Direction.of_changes(model, said.changes)
         sentences = sum(map(len, bank.sentences))
         steps.append(bank.on(model))
-    if settings.sentences in ("caption", "mean"):
+    if settings.direction_from in ("caption", "mean"):
         steps.append(between(c.tokens, model.embed([said.target_caption]).tokens))
         sentences += 2
     return torch.stack(steps).mean(0), sentences

@@ -7,7 +7,7 @@ import hashlib
 import torch
 
 
-def stream(key: str) -> torch.Generator:
+def seeded_generator(key: str) -> torch.Generator:
     """A CPU generator that is a pure function of ``key``; no global state is read or touched."""
     digest = hashlib.blake2b(key.encode(), digest_size=7).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from zerocon.diffusion import move
+from zerocon.diffusion import ddim_step
 from zerocon.editing import Plan
 from zerocon.shapes import Latents
 
@@ -21,17 +21,17 @@ def denoise(
     sentences: Sequence[str],
     x: Latents,
     steps: int,
-    scale: float | tuple[float, float],
+    guidance_scale: float | tuple[float, float],
 ) -> Latents:
     """The latents of pictures of ``sentences``, one for each row of the noise ``x``.
 
-    ``scale`` is the guidance scale against the empty sentence: one number, or the first and the
+    ``guidance_scale`` is the guidance scale against the empty sentence: one number, or the first and the
     last of a walk. Two evaluations a step and picture.
     """
-    schedule, plan = model.schedule(steps), Plan(scale)
+    schedule, plan = model.schedule(steps), Plan(guidance_scale)
     c = model.embed([""] * len(sentences) + list(sentences))
     for level in range(steps, 0, -1):
         plain, told = model.eps(torch.cat([x, x]), schedule.times[level], c).chunk(2)
         eps = plain + plan.scale_at(1 - level / steps) * (told - plain)
-        x = move(x, eps, schedule.alphas[level], schedule.alphas[level - 1])
+        x = ddim_step(x, eps, schedule.alphas[level], schedule.alphas[level - 1])
     return x

@@ -12,13 +12,13 @@ from zerocon.errors import SettingError
 DEFAULT_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"  # the family of the papers
 DEFAULT_CAPTIONER = "Salesforce/blip-image-captioning-base"  # the method captions with BLIP
 DEFAULT_CLIP = "openai/clip-vit-large-patch14"  # its text half is Stable Diffusion 1's own
-HALVES = ("edited", "source", "both")
-POSITIONS = ("all", "changed")
-SENTENCES = ("bank", "caption", "mean")
+GUIDANCE_PROMPTS = ("target", "source", "both")
+DIRECTION_POSITIONS = ("all", "changed")
+DIRECTION_FROM = ("bank", "caption", "mean")
 CHANGES = ("object", "attribute", "added", "place", "time", "style", "caption")  # kinds of change
 
 # a third of the evaluations: fewer steps, one look at each, guidance while structure is made
-FAST: Mapping[str, Any] = {"steps": 24, "looks": 1, "guided": (0.0, 0.55)}
+FAST: Mapping[str, Any] = {"steps": 24, "reuse_prediction": True, "guidance_range": (0.0, 0.55)}
 PRESETS: Mapping[str, Mapping[str, Any]] = {"fast": FAST}
 
 
@@ -34,49 +34,85 @@ class Settings:
 
     steps: int = 50  # as in pix2pix-zero; inversion's error halves when the steps double
     inverter: str = "ddim"  # of the inversion: its evaluations are the ones an edit needs again
-    scale: float | tuple[float, float] = 5.0  # as in pix2pix-zero's scripts; or from noise..picture
+    guidance_scale: float | tuple[float, float] = (
+        5.0  # as in pix2pix-zero's scripts; or from noise..picture
+    )
     strength: float = 1.0  # of the edit direction, as it is; 0 asks for nothing
     guidance: tuple[str, ...] = ("cross-attention", "contrastive")  # the two losses of the method
-    sentences: str = "bank"  # pix2pix-zero's way; or from the "caption", or the "mean" of both
-    positions: str = "all"  # where the direction is added: it is nearly one vector everywhere
-    guided: tuple[float, float] = (0.0, 1.0)  # share of the steps, from noise: all, as published
-    half: str = "edited"  # the sentence guidance reads under: the papers'; released code: source
-    looks: int = (
-        2  # per guided step: 1 takes eps before the gradient's step and saves an evaluation
+    direction_from: str = "bank"  # pix2pix-zero's way; or from the "caption", or the "mean" of both
+    direction_positions: str = (
+        "all"  # where the direction is added: it is nearly one vector everywhere
     )
-    balance: float | None = None  # later guidances' pull in the first one's; none: absolute weights
+    guidance_range: tuple[float, float] = (
+        0.0,
+        1.0,
+    )  # share of the steps, from noise: all, as published
+    guidance_prompt: str = (
+        "target"  # the sentence guidance reads under: the papers'; released code: source
+    )
+    reuse_prediction: bool = False  # guided steps take eps before the gradient step: one less
+    guidance_balance: float | None = (
+        None  # later guidances' pull in the first one's; none: absolute weights
+    )
     # gradient's length in lengths of the latents, in a walk of 50 steps; none, as published. "0.01,
     # style=0.05" has another one for pictures whose change is of that kind
-    cap: float | str | None = None
-    steady: bool = False  # Polyak's limit on the gradient; as published there is none
-    corrected: bool = True  # the difference form; false is plain DDIM, for comparison
-    remember: bool = True  # the source's maps: memory instead of a second look, the same answer
+    guidance_limit: float | str | None = None
+    polyak_step: bool = False  # Polyak's limit on the gradient; as published there is none
+    source_correction: bool = True  # the difference form; false is plain DDIM, for comparison
+    cache_source: bool = True  # the source's maps: memory instead of a second look, the same answer
     seed: int = 0  # places of the contrastive patches: the same seed, the same picture
 
     def __post_init__(self) -> None:
         _require(_whole(self.steps) and self.steps >= 1, "steps", "a whole number from 1", self)
         _require(isinstance(self.inverter, str) and self.inverter != "", "inverter", "a name", self)
-        _require(_scale(self.scale), "scale", "a number, or two: from noise to picture", self)
+        _require(
+            _scale(self.guidance_scale),
+            "guidance_scale",
+            "a number, or two: from noise to picture",
+            self,
+        )
         _require(_number(self.strength), "strength", "a number", self)
         _require(_strings(self.guidance), "guidance", "names of guidance methods", self)
-        _require(self.sentences in SENTENCES, "sentences", f"one of {', '.join(SENTENCES)}", self)
-        _require(self.positions in POSITIONS, "positions", f"one of {', '.join(POSITIONS)}", self)
-        _require(_share(self.guided), "guided", "two shares of the steps, 0 <= A < B <= 1", self)
         _require(
-            _cap(self.cap),
-            "cap",
+            self.direction_from in DIRECTION_FROM,
+            "direction_from",
+            f"one of {', '.join(DIRECTION_FROM)}",
+            self,
+        )
+        _require(
+            self.direction_positions in DIRECTION_POSITIONS,
+            "direction_positions",
+            f"one of {', '.join(DIRECTION_POSITIONS)}",
+            self,
+        )
+        _require(
+            _share(self.guidance_range),
+            "guidance_range",
+            "two shares of the steps, 0 <= A < B <= 1",
+            self,
+        )
+        _require(
+            _cap(self.guidance_limit),
+            "guidance_limit",
             f"above zero, or like 0.01,style=0.05 of {', '.join(CHANGES)}",
             self,
         )
-        _require(self.half in HALVES, "half", f"one of {', '.join(HALVES)}", self)
-        _require(_whole(self.looks) and self.looks in (1, 2), "looks", "1 or 2", self)
         _require(
-            self.balance is None or (_number(self.balance) and self.balance > 0),
-            "balance", "above zero", self,
+            self.guidance_prompt in GUIDANCE_PROMPTS,
+            "guidance_prompt",
+            f"one of {', '.join(GUIDANCE_PROMPTS)}",
+            self,
+        )
+        _require(isinstance(self.reuse_prediction, bool), "reuse_prediction", "true or false", self)
+        _require(
+            self.guidance_balance is None or (_number(self.guidance_balance) and self.guidance_balance > 0),
+            "guidance_balance", "above zero", self,
         )  # fmt: skip
-        _require(isinstance(self.steady, bool), "steady", "true or false", self)
-        _require(isinstance(self.corrected, bool), "corrected", "true or false", self)
-        _require(isinstance(self.remember, bool), "remember", "true or false", self)
+        _require(isinstance(self.polyak_step, bool), "polyak_step", "true or false", self)
+        _require(
+            isinstance(self.source_correction, bool), "source_correction", "true or false", self
+        )
+        _require(isinstance(self.cache_source, bool), "cache_source", "true or false", self)
         _require(_whole(self.seed) and self.seed >= 0, "seed", "a whole number from 0", self)
 
     def overlay(self, values: Mapping[str, Any]) -> Settings:
@@ -98,11 +134,11 @@ class Settings:
             given["guidance"] = tuple(_inherit(t, self.guidance) for t in given["guidance"])
         return replace(self, **given)
 
-    def cap_of(self, changes: Collection[str]) -> float:
+    def guidance_limit_for(self, changes: Collection[str]) -> float:
         """The cap where changes are of these kinds: the smallest of theirs, infinite for none."""
-        if self.cap is None:
+        if self.guidance_limit is None:
             return math.inf
-        plain, *others = str(self.cap).split(",")
+        plain, *others = str(self.guidance_limit).split(",")
         caps = dict(other.split("=") for other in others)
         return min((float(caps.get(kind, plain)) for kind in changes), default=float(plain))
 

@@ -14,8 +14,8 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from zerocon.diffusion import Schedule
-from zerocon.errors import ForeignFileError, MismatchError
-from zerocon.observation import Look, Observation
+from zerocon.errors import FileFormatError, MismatchError
+from zerocon.observation import Observation, Observer
 from zerocon.shapes import Trajectory, require_finite
 from zerocon.storage.atomic import writing
 
@@ -27,7 +27,7 @@ class Inversion:
     """The paths from pictures to noise: slow to find, and good for any number of edits.
 
     ``latents[i]`` and ``eps[i]`` stand at level ``i`` of ``schedule``, one row per picture; level 0
-    is the picture. ``captions`` and ``pictures`` (hashes) say whose the rows are, ``recipe`` what
+    is the picture. ``captions`` and ``images`` (hashes) say whose the rows are, ``recipe`` what
     made them (scheme, seed, version). ``seen``, what the network showed at each level, is not in
     the file that ``save`` writes: it is many times larger than the path and is found again with one
     evaluation per level.
@@ -37,11 +37,11 @@ class Inversion:
     eps: Trajectory
     schedule: Schedule
     captions: tuple[str, ...]
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
     model: str
     recipe: Mapping[str, str]
     seen: tuple[Observation, ...] = field(default=(), repr=False, compare=False)
-    watches: frozenset[str] = field(default=frozenset(), compare=False)
+    layer_patterns: frozenset[str] = field(default=frozenset(), compare=False)
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
         """Write the path and its recipe (not ``seen``) to a safetensors file, all or nothing."""
@@ -61,7 +61,7 @@ class Inversion:
             "format": FORMAT,
             "schedule": asdict(self.schedule),
             "captions": self.captions,
-            "pictures": self.pictures,
+            "images": self.images,
             "model": self.model,
             "recipe": dict(self.recipe),
         }
@@ -69,7 +69,7 @@ class Inversion:
         if seen:
             last = self.seen[-1]  # the layers in the network's own order, in which losses are added
             history |= {"maps": [*last.maps], "features": [*last.features]}
-            history |= {"ids": last.ids, "watches": sorted(self.watches)}
+            history |= {"ids": last.ids, "watches": sorted(self.layer_patterns)}
             for level, each in enumerate(self.seen):
                 shown = {**each.maps, **each.features}
                 tensors |= {f"{level}/{layer}": part for layer, part in shown.items()}
@@ -89,12 +89,12 @@ class Inversion:
         *,
         schedule: Schedule,
         captions: tuple[str, ...],
-        pictures: tuple[str, ...] = (),
+        images: tuple[str, ...] = (),
         model: str,
         recipe: Mapping[str, str],
-        watches: frozenset[str] = frozenset(),
+        layer_patterns: frozenset[str] = frozenset(),
     ) -> Inversion:
-        """Collect what a scheme showed on the way up, with the same ``watches``."""
+        """Collect what a scheme showed on the way up, with the same ``layer_patterns``."""
         seen = tuple(path)
         latents = torch.stack([level.x for level in seen])
         eps = torch.stack([level.eps for level in seen])
@@ -105,11 +105,11 @@ class Inversion:
             eps=eps,
             schedule=schedule,
             captions=captions,
-            pictures=pictures,
+            images=images,
             model=model,
             recipe=recipe,
             seen=seen,
-            watches=watches,
+            layer_patterns=layer_patterns,
         )
 
     def to(self, device: torch.device) -> Inversion:
@@ -124,7 +124,7 @@ class Inversion:
             latents=self.latents[:, rows],
             eps=self.eps[:, rows],
             captions=self.captions[rows],
-            pictures=self.pictures[rows],
+            images=self.images[rows],
             seen=tuple(level.rows(rows) for level in self.seen),
         )
 
@@ -141,7 +141,7 @@ class Inversion:
         made = {(p.model, p.schedule, json.dumps(dict(p.recipe), sort_keys=True)) for p in parts}
         if len(made) > 1 or len({part.latents.shape[2:] for part in parts}) > 1:
             raise MismatchError("inversions of different models, settings or sizes stay apart")
-        alike = all(part.seen and part.watches == first.watches for part in parts)
+        alike = all(part.seen and part.layer_patterns == first.layer_patterns for part in parts)
         levels = zip(*(part.seen for part in parts), strict=True) if alike else ()
 
         def joined(paths: Sequence[Trajectory]) -> Trajectory:
@@ -153,9 +153,9 @@ class Inversion:
             latents=joined([part.latents for part in parts]),
             eps=joined([part.eps for part in parts]),
             captions=tuple(caption for part in parts for caption in part.captions),
-            pictures=tuple(picture for part in parts for picture in part.pictures),
+            images=tuple(image for part in parts for image in part.images),
             seen=tuple(map(Observation.together, levels)),
-            watches=first.watches if alike else frozenset(),
+            layer_patterns=first.layer_patterns if alike else frozenset(),
         )
 
     @classmethod
@@ -165,17 +165,17 @@ class Inversion:
             with safe_open(path, framework="pt") as file:
                 history = json.loads((file.metadata() or {}).get("inversion", "{}"))
                 if history.get("format") != FORMAT:
-                    raise ForeignFileError(f"{path} is no inversion made by zerocon invert")
+                    raise FileFormatError(f"{path} is no inversion made by zerocon invert")
                 tensors = {name: file.get_tensor(name) for name in ("latents", "eps")}
         except (SafetensorError, OSError) as error:
-            raise ForeignFileError(f"cannot read {path} as an inversion: {error}") from error
+            raise FileFormatError(f"cannot read {path} as an inversion: {error}") from error
         return cls.of_parts(tensors, history)
 
     @classmethod
     def of_parts(cls, tensors: Mapping[str, Tensor], history: Mapping[str, Any]) -> Inversion:
         """Make it again from its ``parts``, the line of JSON read."""
         latents, eps = tensors["latents"], tensors["eps"]
-        watches, saved = frozenset(history.get("watches", ())), history["schedule"]
+        layer_patterns, saved = frozenset(history.get("watches", ())), history["schedule"]
 
         def shown(level: int, layers: list[str]) -> dict[str, Tensor]:
             names = {layer: f"{level}/{layer}" for layer in layers}
@@ -191,19 +191,19 @@ class Inversion:
             eps,
             schedule=Schedule(tuple(saved["times"]), tuple(saved["alphas"])),
             captions=tuple(history["captions"]),
-            pictures=tuple(history["pictures"]),
+            images=tuple(history["images"]),
             model=history["model"],
             recipe=history["recipe"],
-            seen=tuple(map(observed, range(len(latents)))) if watches else (),
-            watches=watches,
+            seen=tuple(map(observed, range(len(latents)))) if layer_patterns else (),
+            layer_patterns=layer_patterns,
         )
 
 
-def recollect(look: Look, inversion: Inversion) -> Iterator[Observation]:
+def recompute_observations(observer: Observer, inversion: Inversion) -> Iterator[Observation]:
     """See again what an inversion's path shows, level by level: for one read from a file.
 
     Yields as a scheme does; level 0 costs nothing, since its eps is known and nothing is watched.
     """
-    yield Observation(inversion.latents[0], inversion.eps[0], look.c.ids)
+    yield Observation(inversion.latents[0], inversion.eps[0], observer.c.ids)
     for x, t in zip(inversion.latents[1:], inversion.schedule.times[1:], strict=True):
-        yield look(x, t)
+        yield observer(x, t)

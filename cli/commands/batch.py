@@ -37,7 +37,7 @@ from .. import batch_jobs, batch_run, dry_run, edit_outputs, options
 @options.talk
 @options.manner
 @options.weights
-def command(pictures: tuple[str, ...], **values: Any) -> int:
+def command(images: tuple[str, ...], **values: Any) -> int:
     """Edit PICTURES (files, folders, patterns) as `zerocon edit` would, into one folder.
 
     A journal in FOLDER/.zerocon knows what is done: the same command again does only what is
@@ -47,7 +47,7 @@ def command(pictures: tuple[str, ...], **values: Any) -> int:
     with batch_run.terminated():
         if values["join"]:
             return batch_run.join(values)
-        with batch_run.opened(pictures, values) as run:
+        with batch_run.opened(images, values) as run:
             if values["dry_run"]:
                 return dry_run.foresee_many(run)
             return batch_run.work(run)

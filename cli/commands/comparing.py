@@ -60,9 +60,11 @@ what = together(
         help="Scenes edited together: faster, and the same but for rounding. Seconds are then a "
         "scene's share; pix2pix-zero takes one scene at a time.",
     ),
-    click.option("--told", is_flag=True, help="Give the true captions instead of asking for them."),
     click.option(
-        "--rows",
+        "--true-captions", is_flag=True, help="Give the true captions instead of asking for them."
+    ),
+    click.option(
+        "--results",
         "lines",
         type=click.Path(path_type=Path, dir_okay=False),
         help="Save a JSON line per edit as soon as it is done. Started again with the same file, "

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from zerocon.image.naming import wish_of, words_of
+from zerocon.image.naming import prompt_of, words_of
 
 from .. import edit_outputs, options, render, stdio
 from ..dry_run import foresee
@@ -16,7 +16,7 @@ from ..progress import progress_bar
 
 
 @click.command("edit")
-@options.image
+@options.image_path
 @options.words
 @options.directions
 @edit_outputs.asked
@@ -27,16 +27,16 @@ from ..progress import progress_bar
 @options.talk
 @options.method
 @options.weights
-def command(image: Path, **values: Any) -> None:
+def command(image_path: Path, **values: Any) -> None:
     """Edit IMAGE by saying what should be different."""
     import zerocon
 
     words, files = {name: values[name] for name in options.WORDS}, values["directions"]
-    wish = wish_of(words["to"], words["source"], words["to_caption"], optional=bool(files))
-    photograph = stdio.read(image, keep_gps=values["keep_gps"])
+    prompt = prompt_of(words["to"], words["source"], words["to_caption"], optional=bool(files))
+    photograph = stdio.read(image_path, keep_gps=values["keep_gps"])
     directions = [(zerocon.Direction.load(file), weight) for file, weight in files]
-    wish = f"{wish} {words_of(each for each, _ in directions)}"
-    wanted = edit_outputs.Outputs.of(image, photograph, wish, values)
+    prompt = f"{prompt} {words_of(each for each, _ in directions)}"
+    wanted = edit_outputs.EditOutputs.of(image_path, photograph, prompt, values)
     if values["inversion"] and (options.typed("steps") or options.typed("inverter")):
         raise click.UsageError("the inversion has its own steps and scheme; leave both out")
     given, cache = options.given(values), options.cache(values, wanted.warn)
@@ -47,14 +47,14 @@ def command(image: Path, **values: Any) -> None:
     asked = words | {"directions": directions, "inversion": kept, "settings": settings}
     asked |= {"cache": cache}
     if values["dry_run"]:
-        return foresee(photograph.picture, model, image, wanted.output, values, **asked)
+        return foresee(photograph.image, model, image_path, wanted.output, values, **asked)
     wanted.begin(model)
     with progress_bar("Editing", options.hushed()) as tick:
         asked |= {"announce": talk, "progress": tick, "witness": wanted.witness}
-        edited = zerocon.edit(photograph.picture, model=model, warn=wanted.warn, **asked)
-    recipe = partial(zerocon.Recipe.of, edited, photograph.picture, model, inversion=kept)
+        edited = zerocon.edit(photograph.image, model=model, warn=wanted.warn, **asked)
+    recipe = partial(zerocon.Recipe.of, edited, photograph.image, model, inversion=kept)
     more = wanted.write(edited, model, recipe)
-    about = (edited.understanding, edited.settings, model.name, edited.evaluations)
-    record = render.record(*about, edited.origin, image, wanted.output, values)
+    about = (edited.request, edited.settings, model.name, edited.evaluations)
+    record = render.record(*about, edited.origin, image_path, wanted.output, values)
     if wanted.output != stdio.PIPE:
         render.tell(values["form"], str(wanted.output), record | more)

@@ -6,7 +6,7 @@ from inspect import getdoc
 
 import click
 
-from zerocon.errors import KNOWN, ZeroconError
+from zerocon.errors import ERRORS, ZeroconError
 
 from .. import options, render
 
@@ -25,9 +25,9 @@ package that is not here) and 130 (interrupted); a traceback, with exit code 1, 
 @options.talk
 def command(id: str | None, form: str) -> None:
     """Explain the error ID, or all of them."""
-    if id and id.upper() not in KNOWN:
+    if id and id.upper() not in ERRORS:
         raise click.UsageError(f'no error "{id}"; `zerocon errors` lists them')
-    chosen = [KNOWN[id.upper()]] if id else list(KNOWN.values())
+    chosen = [ERRORS[id.upper()]] if id else list(ERRORS.values())
     text = "\n".join([*([] if id else [HEAD]), *map(_section, chosen)])
     facts = [{"id": each.id, "exit_code": each.code, **_said(each)} for each in chosen]
     render.tell(form, text.rstrip(), {"schema": "zerocon.errors/1", "errors": facts})

@@ -23,7 +23,7 @@ from ..progress import progress_bar
 @click.option("--kills", type=click.IntRange(1), help="How often with kill -9. [default: 50]")
 @click.option("--only", multiple=True, metavar="NAME", help="This fault; repeat for several.")
 @click.option(
-    "--rows",
+    "--results",
     "lines",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Save a JSON line for each; with the same file, only what is missing is done.",
@@ -40,7 +40,7 @@ def command(
     """
     from zerocon.bench import trials
     from zerocon.bench.faults import FAULTS
-    from zerocon.bench.stage import Workshop
+    from zerocon.bench.stage import SandboxFactory
 
     if unknown := set(only) - FAULTS.keys():
         raise click.UsageError(f"no fault {unknown.pop()!r}; there are: {', '.join(FAULTS)}")
@@ -48,7 +48,7 @@ def command(
     chosen = {name: fault for name, fault in FAULTS.items() if name in (only or FAULTS)}
     place = nullcontext(work) if work else tempfile.TemporaryDirectory()
     with place as folder, progress_bar("Disturbing", options.hushed()) as tick:
-        for row in trials.missing(chosen, rows.copy(), Workshop(Path(folder)), kills):
+        for row in trials.missing(chosen, rows.copy(), SandboxFactory(Path(folder)), kills):
             rows.append(row)
             if lines:
                 trials.save(lines, rows)

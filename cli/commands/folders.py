@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zerocon.errors import ForeignFileError, MismatchError
+from zerocon.errors import FileFormatError, MismatchError
 
 from .. import options, recipe_view, render
 
 if TYPE_CHECKING:
     from zerocon import Direction, Inversion
-    from zerocon.recipe.replay import Album
+    from zerocon.recipe.replay import RecipeFolder
 
 
 def inspect(folder: Path, form: str) -> None:
     """List the pictures below ``folder`` that carry a recipe; as JSON lines, one for each."""
-    from zerocon.recipe.replay import Album
+    from zerocon.recipe.replay import RecipeFolder
 
-    album = Album.of(folder)
+    album = RecipeFolder.of(folder)
     render.warn(each.problem for each in album.carried if each.problem)
     found = [recipe_view.carried(each) for each in album.carried]
     if form == "jsonl":
@@ -30,7 +30,7 @@ def inspect(folder: Path, form: str) -> None:
             render.tell(form, "", each)
         return
     facts = {"schema": "zerocon.recipes/1", "folder": str(folder), "others": album.others}
-    render.tell(form, recipe_view.table(album), {**facts, "pictures": found})
+    render.tell(form, recipe_view.table(album), {**facts, "images": found})
 
 
 def replay(folder: Path, source: Path, values: Mapping[str, Any]) -> int:
@@ -38,13 +38,13 @@ def replay(folder: Path, source: Path, values: Mapping[str, Any]) -> int:
 
     The exit code: 0 if all of them did, else 1.
     """
-    from zerocon.recipe.replay import Album, find_sources, repeat
+    from zerocon.recipe.replay import RecipeFolder, find_sources, repeat
 
     if values["output"]:
         raise click.UsageError(f"-o is for one picture made again, and {folder} is a folder")
-    album, form = Album.of(folder), values["form"]
+    album, form = RecipeFolder.of(folder), values["form"]
     if not album.carried:
-        raise ForeignFileError(f"no picture in {folder} carries a recipe of zerocon")
+        raise FileFormatError(f"no picture in {folder} carries a recipe of zerocon")
     directions, inversion = _given(album, values)
     sources, unreadable = find_sources(source)
     render.warn(unreadable)
@@ -55,13 +55,15 @@ def replay(folder: Path, source: Path, values: Mapping[str, Any]) -> int:
             render.tell(form, recipe_view.outcome(each), recipe_view.repeated(each))
     same = sum(each.same for each in found)
     facts = {"schema": "zerocon.replays/1", "folder": str(folder), "others": album.others}
-    more = {"same": same == len(found), "pictures": [recipe_view.repeated(each) for each in found]}
+    more = {"same": same == len(found), "images": [recipe_view.repeated(each) for each in found]}
     if form != "jsonl":
         render.tell(form, f"{same} of {len(found)} came out the same", facts | more)
     return 0 if same == len(found) else 1
 
 
-def _given(album: Album, values: Mapping[str, Any]) -> tuple[list[Direction], Inversion | None]:
+def _given(
+    album: RecipeFolder, values: Mapping[str, Any]
+) -> tuple[list[Direction], Inversion | None]:
     """The files that edits were given; a ``ValueError`` for one that none of them was."""
     import zerocon
 

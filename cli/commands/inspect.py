@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from zerocon.errors import ForeignFileError
+from zerocon.errors import FileFormatError
 
 from .. import options, recipe_view, render, stdio
 from . import folders
@@ -28,6 +28,6 @@ def command(file: Path, form: str) -> None:
         return folders.inspect(file, form)
     text = stdio.read(file).recipe
     if text is None:
-        raise ForeignFileError(f"{file} carries no recipe of zerocon")
+        raise FileFormatError(f"{file} carries no recipe of zerocon")
     recipe = Recipe.from_json(text)
     render.tell(form, recipe_view.page(recipe), recipe.record())

@@ -12,7 +12,7 @@ from ..progress import progress_bar
 
 
 @click.command("invert")
-@options.image
+@options.image_path
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="[default: IMAGE.safetensors]"
 )
@@ -25,7 +25,7 @@ from ..progress import progress_bar
 @options.inverter
 @options.seed
 @options.weights
-def command(image: Path, output: Path | None, **values: Any) -> None:
+def command(image_path: Path, output: Path | None, **values: Any) -> None:
     """Keep the way from IMAGE to noise, for many edits.
 
     `zerocon edit IMAGE --inversion FILE` then starts from it.
@@ -36,24 +36,24 @@ def command(image: Path, output: Path | None, **values: Any) -> None:
     """
     from zerocon.image.saving import check_output
 
-    picture = stdio.read(image).picture
-    output = output or stdio.beside(image).with_suffix(".safetensors")
+    image = stdio.read(image_path).image
+    output = output or stdio.beside(image_path).with_suffix(".safetensors")
     overwrite = values["overwrite"]
-    inputs = options.input_files(values, stdio.source(image))
+    inputs = options.input_files(values, stdio.source(image_path))
     check_output(output, overwrite=overwrite, inputs=inputs, endings=(".safetensors",))
     given, cache = options.given(values), options.cache(values, lambda said: render.warn([said]))
 
     import zerocon
-    from zerocon.nfe import counting
+    from zerocon.nfe import count_evaluations
 
     model = options.load(values)
-    settings = model.settings.overlay({**given, "remember": False})
-    with progress_bar("Inverting", options.hushed()) as tick, counting() as evaluations:
+    settings = model.settings.overlay({**given, "cache_source": False})
+    with progress_bar("Inverting", options.hushed()) as tick, count_evaluations() as evaluations:
         kept = zerocon.invert(
-            picture, model,
+            image, model,
             caption=values["caption"], settings=settings, progress=tick, cache=cache,
         )  # fmt: skip
     kept.save(output, overwrite=overwrite)
-    facts = {"input": str(image), "output": str(output), "caption": kept.captions[0]}
+    facts = {"input": str(image_path), "output": str(output), "caption": kept.captions[0]}
     more = {"model": kept.model, "steps": settings.steps, "evaluations": render.cost(evaluations)}
     render.tell(values["form"], str(output), {"schema": "zerocon.invert/1", **facts, **more})

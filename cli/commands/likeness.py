@@ -32,28 +32,30 @@ def command(file: Path, images: tuple[Path, ...], **values: Any) -> None:
     """
     import zerocon
 
-    seen, direction = [stdio.read(i).picture for i in images], zerocon.Direction.load(file)
+    seen, direction = [stdio.read(i).image for i in images], zerocon.Direction.load(file)
     model = options.load(values)
     rows = [
-        {"input": str(image), **_look(picture, direction, model, values["caption"])}
-        for image, picture in zip(images, seen, strict=True)
+        {"input": str(image_path), **_look(image, direction, model, values["caption"])}
+        for image_path, image in zip(images, seen, strict=True)
     ]
     sides = {"from": list(direction.source), "to": list(direction.target)}
-    facts = {"file": str(file), **sides, "model": model.name, "pictures": rows}
+    facts = {"file": str(file), **sides, "model": model.name, "images": rows}
     table = account.likenesses(direction, rows)
     render.tell(values["form"], table, {"schema": "zerocon.direction-test/1", **facts})
 
 
-def _look(picture: Image, direction: Direction, model: Model, said: str | None) -> dict[str, Any]:
+def _look(image: Image, direction: Direction, model: Model, said: str | None) -> dict[str, Any]:
     from zerocon.direction import weight
-    from zerocon.errors import NoModelError
+    from zerocon.errors import ModelNotFoundError
     from zerocon.model.captioner import caption_image
     from zerocon.settings import DEFAULT_CLIP
 
     step = direction.on(model)
-    likeness = model.similarity(picture, [", ".join(direction.source), ", ".join(direction.target)])
+    likeness = model.similarity(image, [", ".join(direction.source), ", ".join(direction.target)])
     if likeness is None:
-        raise NoModelError(f"no CLIP here; get it with: hf download {DEFAULT_CLIP}, or --clip NAME")
-    caption = caption_image(picture, model) if said is None else said
+        raise ModelNotFoundError(
+            f"no CLIP here; get it with: hf download {DEFAULT_CLIP}, or --clip NAME"
+        )
+    caption = caption_image(image, model) if said is None else said
     length = weight(step, model.embed([caption]))
     return {"caption": caption, "from": likeness[0], "to": likeness[1], "length": length}

@@ -32,7 +32,7 @@ def command(file: Path, source: Path, **values: Any) -> int:
     if file.is_dir():
         return folders.replay(file, source, values)
     import zerocon
-    from zerocon.image.compare import Comparison
+    from zerocon.image.compare import ImageComparison
     from zerocon.image.metadata import Provenance
     from zerocon.image.saving import check_output
 
@@ -42,7 +42,7 @@ def command(file: Path, source: Path, **values: Any) -> int:
         check_output(output, overwrite=values["overwrite"], inputs=inputs)
     saved, recipe = zerocon.Photograph.read(file, keep_gps=True), zerocon.Recipe.read(file)
     photograph = zerocon.Photograph.read(source, keep_gps=saved.located)
-    recipe.require_picture(photograph.picture)
+    recipe.require_picture(photograph.image)
     directions = [zerocon.Direction.load(each) for each in values["directions"]]
     recipe.along(directions)
     inversion = zerocon.Inversion.load(kept) if kept else None
@@ -50,13 +50,13 @@ def command(file: Path, source: Path, **values: Any) -> int:
     model = options.load_again(values, recipe)
     with progress_bar("Replaying", quiet) as tick:
         edited = recipe.repeat(
-            photograph.picture, model, directions=directions, inversion=inversion,
+            photograph.image, model, directions=directions, inversion=inversion,
             announce=partial(render.announce, quiet), progress=tick,
         )  # fmt: skip
-    found = Comparison.again(file, source, edited.picture)
-    now = zerocon.Recipe.of(edited, photograph.picture, model, inversion)
+    found = ImageComparison.again(file, source, edited.image)
+    now = zerocon.Recipe.of(edited, photograph.image, model, inversion)
     if output:
         more = {"overwrite": values["overwrite"], "provenance": Provenance(now.to_json())}
-        photograph.save(edited.picture, output, **more)
+        photograph.save(edited.image, output, **more)
     render.compared(values["form"], file, found, recipe.differences(now))
     return 0 if found.same else 1

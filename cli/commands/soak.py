@@ -28,13 +28,13 @@ def command(edits: int, plot: Path | None, form: str, overwrite: bool) -> None:
     from zerocon import api
     from zerocon.bench import soak
     from zerocon.diagnostics import plots
-    from zerocon.image.saving import check_output, save_picture
+    from zerocon.image.saving import check_output, save_image
 
     if plot:
         check_output(plot, overwrite=overwrite)
         plots.require()
     model: Any = api.load("mini", device="cpu")
-    laps: list[soak.Lap] = []
+    laps: list[soak.SoakSample] = []
     with tempfile.TemporaryDirectory() as folder, progress_bar("Editing", options.hushed()) as tick:
         for lap in soak.repeat(model, Path(folder), edits):
             laps.append(lap)
@@ -43,6 +43,6 @@ def command(edits: int, plot: Path | None, form: str, overwrite: bool) -> None:
         found = soak.judge(laps, Path(folder))
     if plot:
         curve = plots.draw_curve([lap.memory / 1e6 for lap in laps], x="edits", y="MB resident")
-        save_picture(curve, plot, overwrite=overwrite)
+        save_image(curve, plot, overwrite=overwrite)
     facts = {**asdict(found), "laps": [asdict(lap) for lap in laps]}
     render.tell(form, soak.as_text(found, form), {"schema": "zerocon.soak/1", **facts})

@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Any
 from .. import render
 
 if TYPE_CHECKING:
-    from zerocon.cache import Cache, Entry
+    from zerocon.cache import Cache, CacheEntry
 
 MEGABYTE = 1e6
 
 
 def tell(
-    form: str, cache: Cache, *, removed: Sequence[Entry] = (), damaged: Sequence[Entry] = ()
+    form: str,
+    cache: Cache,
+    *,
+    removed: Sequence[CacheEntry] = (),
+    damaged: Sequence[CacheEntry] = (),
 ) -> None:
     """What is there now, and what was found on the way, as the schema ``zerocon.cache/1``."""
     there = [_facts(entry) for entry in cache.entries()]
@@ -33,7 +37,7 @@ def tell(
     render.tell(form, "\n".join(lines), {"schema": "zerocon.cache/1", **facts, **gone})
 
 
-def _facts(entry: Entry) -> dict[str, Any]:
+def _facts(entry: CacheEntry) -> dict[str, Any]:
     used = datetime.fromtimestamp(entry.used, UTC).isoformat(timespec="seconds")
     return {"file": entry.path.name, "bytes": entry.bytes, "used": used, **entry.facts()}
 

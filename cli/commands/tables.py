@@ -11,7 +11,7 @@ import click
 from ..options import together
 
 if TYPE_CHECKING:
-    from zerocon.bench.results import Row
+    from zerocon.bench.results import ResultRow
 
 layout = together(
     click.option(
@@ -26,7 +26,7 @@ layout = together(
 )
 
 
-def tell(rows: Sequence[Row], form: str, kinds: str | None) -> None:
+def tell(rows: Sequence[ResultRow], form: str, kinds: str | None) -> None:
     """Print the tables of ``rows``, that of one method by kinds of edits too if wanted."""
     from zerocon.bench import tables
 
@@ -45,7 +45,7 @@ def tell(rows: Sequence[Row], form: str, kinds: str | None) -> None:
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
 @layout
 def command(files: tuple[Path, ...], form: str, kinds: str | None) -> None:
-    """Make the tables of FILES, which `zerocon bench world --rows` wrote: all shards of one run.
+    """Make the tables of FILES, which `zerocon bench world --results` wrote: all shards of one run.
 
     Needs no model. Rows of different weights or settings cannot stand in one table.
     """

@@ -46,7 +46,7 @@ def command(
     from zerocon.model import pick_device
     from zerocon.registry import parse
     from zerocon.training import STAGES, run
-    from zerocon.training.workspace import Work
+    from zerocon.training.workspace import Workspace
 
     quiet = options.hushed()
 
@@ -55,6 +55,6 @@ def command(
             click.echo(line, err=True)
 
     where = str(pick_device(device))
-    work = Work(folder, where, minutes, workers, say)
+    work = Workspace(folder, where, minutes, workers, say)
     for stage in [parse(text, STAGES, "stage") for text in stages or STAGES]:
         run(stage, work)

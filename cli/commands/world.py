@@ -27,7 +27,7 @@ def command(methods: str, lines: Path | None, sheet: Path | None, **values: Any)
     inside the region that should change to the truth, outside it to the source after the VAE. On
     the embedded model, unless --model names another; settings are those of `default`.
     """
-    from zerocon.image.saving import check_output, save_picture
+    from zerocon.image.saving import check_output, save_image
 
     overwrite, given, kinds = values["overwrite"], options.given(values), values["kinds"]
     if sheet:
@@ -44,8 +44,8 @@ def command(methods: str, lines: Path | None, sheet: Path | None, **values: Any)
     if kinds and kinds not in names:
         raise click.UsageError(f"--by-kind {kinds} is not among the methods")
     model: Any = options.load(values | {"model": values["model"] or "mini"})
-    how = (inputs.Asked(model.settings, given), values["told"], values["batch_size"])
-    comparison = runner.Comparison(model, classifiers.load(), names, *how)
+    how = (inputs.MethodSettings(model.settings, given), values["told"], values["batch_size"])
+    comparison = runner.BenchmarkRun(model, classifiers.load(), names, *how)
     which = (values[name] for name in ("split", "per_kind", "skip"))
     todo = runner.share(tasks.choose(*which), *values["shard"])
     with results.keeping(lines, comparison.check, overwrite=overwrite) as book:
@@ -57,5 +57,5 @@ def command(methods: str, lines: Path | None, sheet: Path | None, **values: Any)
                 if tick:
                     tick(len(done), sum(len(left) for _, left in work))
     if sheet:
-        save_picture(runner.page(todo, done), sheet, overwrite=overwrite)
+        save_image(runner.page(todo, done), sheet, overwrite=overwrite)
     tables.tell(comparison.among(book.rows, todo), values["form"], kinds)

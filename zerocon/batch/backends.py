@@ -15,16 +15,16 @@ from typing import Any
 
 from zerocon import api
 from zerocon.batch.commit import recover
-from zerocon.batch.executor import Made, Source, Studio, reason
-from zerocon.batch.job import Order
+from zerocon.batch.executor import BatchExecutor, ExecutedJob, SourceImage, reason
+from zerocon.batch.job import Job
 from zerocon.batch.journal import Journal
 from zerocon.batch.launch import launch
-from zerocon.batch.worker import PAUSE, Done, Maker, Worker
+from zerocon.batch.worker import PAUSE, JobExecutor, JobResult, Worker
 from zerocon.cache import Cache
-from zerocon.errors import NoPackageError, ZeroconError
+from zerocon.errors import MissingPackageError, ZeroconError
 from zerocon.model import Model
 
-Results = Generator[Done]
+Results = Generator[JobResult]
 MODEL = ("device", "dtype", "captioner", "clip", "prediction", "offload", "tile", "compile")
 
 
@@ -56,7 +56,9 @@ def many(journal: Journal, run: int, command: Sequence[str], count: int) -> Resu
             for name in journal.names(run, "done", "failed"):
                 if name not in known and (entry := journal.entry(name)):
                     known.add(name)
-                    yield Done(entry, failure=entry.reason if entry.state == "failed" else None)
+                    yield JobResult(
+                        entry, failure=entry.reason if entry.state == "failed" else None
+                    )
             sleep(PAUSE)
     finally:
         if processes.poll() is None:
@@ -79,7 +81,9 @@ def on_ray(
     try:
         ray: Any = import_module("ray")  # types and all: it is an extra
     except ImportError:
-        raise NoPackageError('Ray is not here; get it with: pip install "zerocon[ray]"') from None
+        raise MissingPackageError(
+            'Ray is not here; get it with: pip install "zerocon[ray]"'
+        ) from None
     if not ray.is_initialized():
         with TemporaryDirectory() as empty:
             # else workers would import any torch.py of the working directory
@@ -88,12 +92,12 @@ def on_ray(
     there: Any = ray.cluster_resources()
     gpus, cpus = (int(there.get(name, 0)) for name in ("GPU", "CPU"))
     own: dict[str, Any] = {"num_cpus": 1, "num_gpus": int(gpus > 0)}
-    actor: Any = ray.remote(max_restarts=-1, max_task_retries=-1, **own)(Remote)
+    actor: Any = ray.remote(max_restarts=-1, max_task_retries=-1, **own)(RayExecutor)
     actors = [actor.remote(dict(told)) for _ in range(workers or gpus or cpus)]
 
-    def maker(actor: Any) -> Maker:
-        def ask(orders: Sequence[tuple[Order, Source]]) -> list[Made | Exception]:
-            made: list[Made | Exception] = ray.get(actor.make.remote(list(orders)))
+    def maker(actor: Any) -> JobExecutor:
+        def ask(jobs: Sequence[tuple[Job, SourceImage]]) -> list[ExecutedJob | Exception]:
+            made: list[ExecutedJob | Exception] = ray.get(actor.make.remote(list(jobs)))
             return made
 
         return ask
@@ -106,28 +110,28 @@ def on_ray(
             ray.kill(each)
 
 
-class Remote:
+class RayExecutor:
     """A studio somewhere else: made when it is first asked, of what a run was told."""
 
     def __init__(self, told: Mapping[str, Any]) -> None:
         model = api.load(told["model"], **{name: told[name] for name in MODEL})
-        self.studio = _studio(model, told)
+        self.executor = _studio(model, told)
 
-    def make(self, orders: Sequence[tuple[Order, Source]]) -> list[Made | Exception]:
+    def make(self, jobs: Sequence[tuple[Job, SourceImage]]) -> list[ExecutedJob | Exception]:
         """As a studio does, errors in a form that survives the way back."""
         return [
-            made if isinstance(made, Made | ZeroconError) else ZeroconError(reason(made))
-            for made in self.studio(orders)
+            made if isinstance(made, ExecutedJob | ZeroconError) else ZeroconError(reason(made))
+            for made in self.executor(jobs)
         ]
 
 
 def together(
-    journal: Journal, run: int, makers: Sequence[Maker], count: int, keep_gps: bool
+    journal: Journal, run: int, makers: Sequence[JobExecutor], count: int, keep_gps: bool
 ) -> Results:
     """Let several makers work on a run at once, each with a worker in a thread of its own."""
-    results, stop = queue.Queue[Done | BaseException | None](), threading.Event()
+    results, stop = queue.Queue[JobResult | BaseException | None](), threading.Event()
 
-    def work(make: Maker) -> None:
+    def work(make: JobExecutor) -> None:
         try:
             with closing(Worker(journal, run, make, count, keep_gps)()) as found:
                 for done in found:
@@ -159,6 +163,6 @@ def together(
 
 def _studio(
     model: Model, told: Mapping[str, Any], warn: Callable[[str], None] | None = None
-) -> Studio:
+) -> BatchExecutor:
     cache = None if told["no_cache"] else Cache(warn=warn)
-    return Studio(model, metadata=told["metadata"], cache=cache)
+    return BatchExecutor(model, metadata=told["metadata"], cache=cache)

@@ -8,8 +8,8 @@ from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 
-from zerocon.batch.job import Order
-from zerocon.batch.journal import Entry, Journal
+from zerocon.batch.job import Job
+from zerocon.batch.journal import JobRecord, Journal
 from zerocon.errors import OutputExistsError, OutputIsInputError
 from zerocon.storage.atomic import writing
 from zerocon.storage.hashing import file_hash
@@ -18,22 +18,22 @@ SHOWN = 3  # names in a message
 PARTS = "parts"  # files on their way into place, below the journal's folder
 
 
-def stamp(picture: Path) -> str:
+def stamp(image: Path) -> str:
     """Size and time of a file: while both stay, nobody reads it again to see if it is the same."""
     try:
-        state = picture.stat()
+        state = image.stat()
     except OSError:
         return ""  # reading it will say why
     return f"{state.st_size} {state.st_mtime_ns}"
 
 
-def put(journal: Journal, entry: Entry, worker: str, data: bytes, content: str) -> None:
+def put(journal: Journal, entry: JobRecord, worker: str, data: bytes, content: str) -> None:
     """Write a result, made of a picture of this ``content``; the journal knows of it before.
 
     Raises ``FileExistsError`` for a file that nobody asked to replace.
     """
     journal.require_here()
-    path, result = journal.outputs / entry.order.name, blake2b(data, digest_size=16).hexdigest()
+    path, result = journal.outputs / entry.job.name, blake2b(data, digest_size=16).hexdigest()
     if not journal.place(entry.name, worker, result, content):
         return  # somebody took us for dead, and makes the same
     if not entry.replace and _digest(path) == result:
@@ -60,22 +60,22 @@ def recover(journal: Journal) -> None:
             part.unlink(missing_ok=True)
 
 
-def intact(outputs: Path, entry: Entry) -> bool:
+def intact(outputs: Path, entry: JobRecord) -> bool:
     """Whether the file in place is the one that was made."""
-    return _digest(outputs / entry.order.name) == entry.result
+    return _digest(outputs / entry.job.name) == entry.result
 
 
 def plan(
-    known_of: Callable[[str], Entry | None],
+    known_of: Callable[[str], JobRecord | None],
     outputs: Path,
-    orders: Iterable[tuple[Order, str, str]],
+    jobs: Iterable[tuple[Job, str, str]],
     *,
     inputs: Iterable[Path] = (),
     overwrite: bool = False,
     verify: bool = False,
     retry: bool = False,
-) -> tuple[list[tuple[Entry | None, Entry]], list[str]]:
-    """What to enter of ``orders`` (with recipe and shape), and the names of those that stay.
+) -> tuple[list[tuple[JobRecord | None, JobRecord]], list[str]]:
+    """What to enter of ``jobs`` (with recipe and shape), and the names of those that stay.
 
     Done by the same recipe from the same picture stays done while its file is there and, to
     ``verify``, is the file that was made. Failed stays failed unless ``retry``. Raises
@@ -83,12 +83,12 @@ def plan(
     made otherwise; ``overwrite`` lets them. Raises ``OutputIsInputError`` for a result that is the
     same file as a picture of any order, one of its directions, or one of ``inputs``.
     """
-    orders = list(orders)
-    require_no_inputs(outputs, [order for order, _, _ in orders], inputs)
-    entered, kept, taken = list[tuple[Entry | None, Entry]](), list[str](), list[Path]()
-    for order, recipe, shape in orders:
-        known, path = known_of(str(order.name)), outputs / order.name
-        new = Entry(order, recipe, stamp(order.picture), shape, "queued", overwrite)
+    jobs = list(jobs)
+    require_no_inputs(outputs, [job for job, _, _ in jobs], inputs)
+    entered, kept, taken = list[tuple[JobRecord | None, JobRecord]](), list[str](), list[Path]()
+    for job, recipe, shape in jobs:
+        known, path = known_of(str(job.name)), outputs / job.name
+        new = JobRecord(job, recipe, stamp(job.image), shape, "queued", overwrite)
         if known is None or not _same(known, new):
             if os.path.lexists(path) and not overwrite:
                 taken.append(path)
@@ -110,16 +110,16 @@ def plan(
     return entered, kept
 
 
-def require_no_inputs(outputs: Path, orders: Sequence[Order], inputs: Iterable[Path]) -> None:
-    """Raise ``OutputIsInputError`` if a result of ``orders`` would replace a file that is read.
+def require_no_inputs(outputs: Path, jobs: Sequence[Job], inputs: Iterable[Path]) -> None:
+    """Raise ``OutputIsInputError`` if a result of ``jobs`` would replace a file that is read.
 
     Files are compared as the system knows them, so that links and other spellings are found.
     """
-    directions = {file for order in orders for file, _ in order.directions}
-    files = {*inputs, *map(Path, directions), *(order.picture for order in orders)}
+    directions = {file for job in jobs for file, _ in job.directions}
+    files = {*inputs, *map(Path, directions), *(job.image for job in jobs)}
     read = {number for file in files if (number := _file_number(file))}
-    for order in orders:
-        path = outputs / order.name
+    for job in jobs:
+        path = outputs / job.name
         if (number := _file_number(path)) and number in read:
             raise OutputIsInputError(
                 f"the result {path} is an input of this run; give another -o or another --name"
@@ -135,12 +135,12 @@ def _file_number(file: Path) -> tuple[int, int] | None:
     return state.st_dev, state.st_ino
 
 
-def _same(known: Entry, new: Entry) -> bool:
+def _same(known: JobRecord, new: JobRecord) -> bool:
     """Whether both are the same edit of the same picture; a moved or touched one is read to see."""
     if known.recipe != new.recipe:
         return False
-    where = (known.order.picture, known.stamp) == (new.order.picture, new.stamp)
-    return where or (known.content is not None and known.content == _digest(new.order.picture))
+    where = (known.job.image, known.stamp) == (new.job.image, new.stamp)
+    return where or (known.content is not None and known.content == _digest(new.job.image))
 
 
 def _digest(file: Path) -> str | None:

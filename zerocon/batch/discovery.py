@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from glob import glob, has_magic
 from pathlib import Path, PurePosixPath
 
-from zerocon.errors import CommandError, UnwritableError
+from zerocon.errors import CommandError, NotWritableError
 from zerocon.image.formats import ENDINGS
 from zerocon.image.naming import SIDECAR
 
@@ -16,7 +16,7 @@ READ = (*ENDINGS, ".gif", ".bmp", ".ppm", ".jp2")  # endings of what is taken fr
 
 
 @dataclass(frozen=True)
-class Found:
+class DiscoveredImage:
     """A picture, and where it lies below what was named: its place in the output folder."""
 
     file: Path
@@ -33,14 +33,14 @@ class Found:
         return " ".join(sidecar.read_text(encoding="utf-8").split())
 
 
-def find(named: Iterable[str], *, outputs: Path) -> list[Found]:
+def find(named: Iterable[str], *, outputs: Path) -> list[DiscoveredImage]:
     """The pictures that files, folders and patterns name, each once, in order of their names.
 
     Folders are walked to the bottom, hidden ones and ``outputs`` not; a link is followed unless it
     leads back up. What is named by itself is taken whatever its ending. Raises ``CommandError`` for
     what names nothing, and where results would lie among the pictures they are made of.
     """
-    found: dict[Path, Found] = {}
+    found: dict[Path, DiscoveredImage] = {}
     for name in named:
         parts = [name] if os.path.lexists(name) or not has_magic(name) else _matching(name)
         for part in parts:
@@ -48,9 +48,9 @@ def find(named: Iterable[str], *, outputs: Path) -> list[Found]:
             if path.is_dir():
                 if path.resolve().is_relative_to(outputs.resolve()):
                     raise CommandError(f"the output folder holds {path}; name another with -o")
-                each = [Found(p, _below(p, path)) for p in _walk(path, outputs)]
+                each = [DiscoveredImage(p, _below(p, path)) for p in _walk(path, outputs)]
             elif os.path.lexists(path):
-                each = [Found(path, PurePosixPath(path.name))]
+                each = [DiscoveredImage(path, PurePosixPath(path.name))]
             else:
                 raise CommandError(f"there is no file or folder {path}")
             for one in each:
@@ -77,7 +77,7 @@ def _walk(folder: Path, outputs: Path) -> Iterator[Path]:
     avoid = outputs.resolve()
 
     def refuse(error: OSError) -> None:
-        raise UnwritableError(f"cannot read {error.filename}: {error.strerror}") from error
+        raise NotWritableError(f"cannot read {error.filename}: {error.strerror}") from error
 
     for place, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
         real = os.path.realpath(place)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from zerocon.batch.executor import path_of, shape_of
-from zerocon.batch.job import Order
+from zerocon.batch.job import Job
 from zerocon.diagnostics import cost
 from zerocon.editing import Plan
 from zerocon.nfe import Evaluations
@@ -19,27 +19,27 @@ from zerocon.settings import Settings
 
 
 @dataclass(frozen=True)
-class Costs:
+class BatchEstimate:
     """Of a run: pictures, U-Net evaluations, seconds on this machine, bytes at the highest point.
 
     Seconds are those evaluations times one that was timed at each size: without captions, reading
     and writing, and with what a batch saves left out.
     """
 
-    pictures: int
+    images: int
     evaluations: Evaluations
     seconds: float
     peak: int
 
 
-def foretell(model: Any, orders: Sequence[Order]) -> Costs:
-    """What ``orders`` will cost on ``model``, one after the other."""
+def estimate_cost(model: Any, jobs: Sequence[Job]) -> BatchEstimate:
+    """What ``jobs`` will cost on ``model``, one after the other."""
     total, seconds, largest = Evaluations(), 0.0, (1, 1)
     kinds, known = set[Settings](), set[tuple[object, ...]]()
 
     @lru_cache
     def evaluations(settings: Settings, inverted: bool) -> Evaluations:
-        watched = Plan.of(settings).watches if inverted else ()
+        watched = Plan.of(settings).layer_patterns if inverted else ()
         return cost.evaluations(
             model.schedule(settings.steps), settings, inverted=inverted, watched=watched
         )
@@ -48,20 +48,20 @@ def foretell(model: Any, orders: Sequence[Order]) -> Costs:
     def pace(width: int, height: int) -> float:
         return seconds_of(model, (width, height))
 
-    for order in orders:
-        settings = model.settings.overlay(order.settings)
-        path = (order.picture, order.words.get("caption"), *path_of(settings))
+    for job in jobs:
+        settings = model.settings.overlay(job.settings)
+        path = (job.image, job.words.get("caption"), *path_of(settings))
         kind = replace(settings, seed=model.settings.seed)  # chance costs nothing
         kinds.add(kind)
         each = evaluations(kind, path in known)
         known.add(path)
         total.forwards += each.forwards
         total.backwards += each.backwards
-        width, height = map(int, (shape_of(order.picture, model) or "16x16").split("x"))
+        width, height = map(int, (shape_of(job.image, model) or "16x16").split("x"))
         seconds += each.total * pace(width, height)
         largest = max(largest, (width, height), key=lambda size: size[0] * size[1])
-    peak = max((cost.foretell(model, kind, largest).peak for kind in kinds), default=0)
-    return Costs(len({order.picture for order in orders}), total, seconds, peak)
+    peak = max((cost.estimate_cost(model, kind, largest).peak for kind in kinds), default=0)
+    return BatchEstimate(len({job.image for job in jobs}), total, seconds, peak)
 
 
 @torch.no_grad()

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from PIL.Image import Image
 
-from zerocon import api, request
+from zerocon import api
 from zerocon.api import Edit
-from zerocon.batch.job import Order
+from zerocon.batch.job import Job
 from zerocon.cache import Cache
 from zerocon.direction import Direction
 from zerocon.errors import (
-    NoDeviceError,
-    NoModelError,
+    DeviceNotFoundError,
+    ModelNotFoundError,
     NoSpaceError,
     OutOfMemoryError,
     ZeroconError,
@@ -29,27 +29,27 @@ from zerocon.image.photo import Photograph, contents, peek
 from zerocon.image.transforms import shrunk
 from zerocon.model import Model
 from zerocon.model.captioner import caption_images
-from zerocon.nfe import Evaluations, counting
+from zerocon.nfe import Evaluations, count_evaluations
 from zerocon.recipe import Recipe
-from zerocon.request import Understanding
+from zerocon.request import EditRequest, parse_request
 from zerocon.settings import Settings
 from zerocon.trajectory import Inversion
 
 Key = tuple[object, ...]  # of a picture's path to noise
 
 # not the fault of a picture: the next one would fail for the same reason
-COMMON = (NoDeviceError, NoModelError, NoSpaceError, OutOfMemoryError)
+COMMON = (DeviceNotFoundError, ModelNotFoundError, NoSpaceError, OutOfMemoryError)
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceImage:
     """A picture's file in memory: the hash of its bytes, and the photograph or why it is none."""
 
     content: str
     photograph: Photograph | Exception
 
     @classmethod
-    def read(cls, file: Path, *, keep_gps: bool = False) -> Source:
+    def read(cls, file: Path, *, keep_gps: bool = False) -> SourceImage:
         """Read a file; what is wrong with it is told, not raised."""
         try:
             data = contents(file)
@@ -63,11 +63,11 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Made:
+class ExecutedJob:
     """An edit, and the rest of what its file will say."""
 
-    picture: Image
-    source: Source
+    image: Image
+    source: SourceImage
     caption: str
     target_caption: str
     evaluations: Evaluations
@@ -79,22 +79,22 @@ class Made:
         photograph, form = self.source.photograph, format_of(Path(f"picture{kind}"))
         assert isinstance(photograph, Photograph)
         said = self.provenance and self.provenance.within(form.name)
-        return photograph.encode(self.picture, form, said)
+        return photograph.encode(self.image, form, said)
 
 
 @dataclass(frozen=True)
-class Job:
+class PreparedJob:
     """An order, its picture, and what was understood of it."""
 
-    order: Order
-    source: Source
-    picture: Image
+    job: Job
+    source: SourceImage
+    image: Image
     settings: Settings
-    understanding: Understanding
+    request: EditRequest
     warnings: tuple[str, ...]
 
 
-class Studio:
+class BatchExecutor:
     """A model at work on orders; ``metadata`` is as in ``zerocon edit``.
 
     Paths to noise are taken from the ``cache`` and kept in it, and those of the last call are at
@@ -105,139 +105,151 @@ class Studio:
         self.model, self.metadata, self.cache = model, metadata, cache
         self.paths: dict[Key, Inversion] = {}  # of the pictures of the last call
 
-    def __call__(self, orders: Sequence[tuple[Order, Source]]) -> list[Made | Exception]:
+    def __call__(self, jobs: Sequence[tuple[Job, SourceImage]]) -> list[ExecutedJob | Exception]:
         """Carry out orders, as many together as their shapes and settings allow.
 
         What goes wrong with one is in its place in the list; what would go wrong with every other,
         too (``COMMON``), is raised.
         """
-        results: dict[int, Made | Exception] = {}
-        jobs: dict[int, Job] = {}
-        said = self._captions(orders)
-        for index, (order, source) in enumerate(orders):
+        results: dict[int, ExecutedJob | Exception] = {}
+        batch: dict[int, PreparedJob] = {}
+        said = self._captions(jobs)
+        for index, (job, source) in enumerate(jobs):
             try:
-                jobs[index] = self._understand(order, source, said)
+                batch[index] = self._understand(job, source, said)
             except Exception as error:
                 results[index] = _own(error)
-        ordered = sorted(jobs, key=lambda index: self._kin(jobs[index]))
-        for _, group in groupby(ordered, key=lambda index: self._kin(jobs[index])):
+        ordered = sorted(batch, key=lambda index: self._kin(batch[index]))
+        for _, group in groupby(ordered, key=lambda index: self._kin(batch[index])):
             places = list(group)
-            results |= dict(zip(places, self._edit([jobs[place] for place in places]), strict=True))
-        return [results[index] for index in range(len(orders))]
+            results |= dict(
+                zip(places, self._edit([batch[place] for place in places]), strict=True)
+            )
+        return [results[index] for index in range(len(jobs))]
 
-    def _captions(self, orders: Sequence[tuple[Order, Source]]) -> Mapping[str, str]:
+    def _captions(self, jobs: Sequence[tuple[Job, SourceImage]]) -> Mapping[str, str]:
         """Captions of those pictures that nobody has described, by the hash of their bytes."""
         asked = {
-            source.content: source.photograph.picture
-            for order, source in orders
-            if "caption" not in order.words and isinstance(source.photograph, Photograph)
+            source.content: source.photograph.image
+            for job, source in jobs
+            if "caption" not in job.words and isinstance(source.photograph, Photograph)
         }
         if len(asked) < 2:  # one is looked at where it is understood
             return {}
         return dict(zip(asked, caption_images(list(asked.values()), self.model), strict=True))
 
-    def _understand(self, order: Order, source: Source, said: Mapping[str, str]) -> Job:
+    def _understand(self, job: Job, source: SourceImage, said: Mapping[str, str]) -> PreparedJob:
         if isinstance(source.photograph, Exception):
             raise source.photograph
-        photograph, settings = source.photograph, self.model.settings.overlay(order.settings)
-        losses = photograph.losses(format_of(Path(order.name)))
-        words = {"caption": said.get(source.content), **order.words}
-        understanding = request.understand(
-            photograph.picture,
+        photograph, settings = source.photograph, self.model.settings.overlay(job.settings)
+        losses = photograph.losses(format_of(Path(job.name)))
+        words = {"caption": said.get(source.content), **job.words}
+        request = parse_request(
+            photograph.image,
             self.model,
-            directions=[(Direction.load(file), weight) for file, weight in order.directions],
+            directions=[(Direction.load(file), weight) for file, weight in job.directions],
             settings=settings,
             **words,
         )
-        warnings = photograph.doubts + losses + understanding.warnings
-        return Job(order, source, photograph.picture, settings, understanding, warnings)
+        warnings = photograph.doubts + losses + request.warnings
+        return PreparedJob(job, source, photograph.image, settings, request, warnings)
 
-    def _kin(self, job: Job) -> tuple[object, ...]:
+    def _kin(self, prepared: PreparedJob) -> tuple[object, ...]:
         """Equal for jobs that can be edited together."""
-        return (*shape(job.picture.size, self.model), repr(job.settings))
+        return (*shape(prepared.image.size, self.model), repr(prepared.settings))
 
-    def _edit(self, jobs: Sequence[Job]) -> list[Made | Exception]:
+    def _edit(self, batch: Sequence[PreparedJob]) -> list[ExecutedJob | Exception]:
         try:
-            return [*self._together(jobs)]
+            return [*self._together(batch)]
         except Exception as error:
-            if len(jobs) == 1:
+            if len(batch) == 1:
                 return [_own(error)]
-        return [made for job in jobs for made in self._edit([job])]  # together they were too many
+        return [
+            made for prepared in batch for made in self._edit([prepared])
+        ]  # together they were too many
 
-    def _together(self, jobs: Sequence[Job]) -> list[Made]:
+    def _together(self, batch: Sequence[PreparedJob]) -> list[ExecutedJob]:
         doubts: list[str] = []
-        inversion, spent = self._invert(jobs)
-        edits = api.edit_together(
-            [job.picture for job in jobs],
-            [job.understanding for job in jobs],
+        inversion, spent = self._invert(batch)
+        edits = api.edit_batch(
+            [prepared.image for prepared in batch],
+            [prepared.request for prepared in batch],
             model=self.model,
             inversion=inversion,
-            settings=jobs[0].settings,
+            settings=batch[0].settings,
             warn=doubts.append,
         )
         return [
-            self._made(edited, job, own, doubts)
-            for edited, job, own in zip(edits, jobs, spent, strict=True)
+            self._made(edited, prepared, own, doubts)
+            for edited, prepared, own in zip(edits, batch, spent, strict=True)
         ]
 
-    def _made(self, edited: Edit, job: Job, own: Evaluations, doubts: Sequence[str]) -> Made:
-        recipe = Recipe.of(edited, job.picture, self.model)
+    def _made(
+        self, edited: Edit, prepared: PreparedJob, own: Evaluations, doubts: Sequence[str]
+    ) -> ExecutedJob:
+        recipe = Recipe.of(edited, prepared.image, self.model)
         provenance = Provenance.at(self.metadata, recipe.to_json)
-        losses = provenance.losses(format_of(Path(job.order.name)).name) if provenance else ()
-        return Made(
-            edited.picture,
-            job.source,
+        losses = provenance.losses(format_of(Path(prepared.job.name)).name) if provenance else ()
+        return ExecutedJob(
+            edited.image,
+            prepared.source,
             edited.caption,
-            edited.wording.target_caption,
+            edited.rewrite.target_caption,
             edited.evaluations + own,
             provenance,
-            (*job.warnings, *doubts, *losses),
+            (*prepared.warnings, *doubts, *losses),
         )
 
-    def _invert(self, jobs: Sequence[Job]) -> tuple[Inversion, list[Evaluations]]:
+    def _invert(self, batch: Sequence[PreparedJob]) -> tuple[Inversion, list[Evaluations]]:
         """The paths of the jobs' pictures, a row for each, and what each job spent on its own.
 
         A path is found once for all jobs of its picture, at the cost of the first.
         """
-        settings = jobs[0].settings
+        settings = batch[0].settings
         keys = [
-            (job.source.content, job.understanding.wording.caption, *path_of(settings))
-            for job in jobs
+            (prepared.source.content, prepared.request.rewrite.caption, *path_of(settings))
+            for prepared in batch
         ]
         known = {key: self.paths[key] for key in keys if key in self.paths}
         self.paths = known  # what nobody needs is gone before more is found
-        missing: dict[Key, Job] = {}
-        for key, job in zip(keys, jobs, strict=True):
+        missing: dict[Key, PreparedJob] = {}
+        for key, prepared in zip(keys, batch, strict=True):
             if key not in known:
-                missing.setdefault(key, job)
-        with counting() as spent:
+                missing.setdefault(key, prepared)
+        with count_evaluations() as spent:
             known |= self._find(missing, settings)
         each = Evaluations(*(n // max(1, len(missing)) for n in (spent.forwards, spent.backwards)))
         costs = [each if missing.pop(key, None) else Evaluations() for key in keys]
         return Inversion.together([known[key] for key in keys]), costs
 
-    def _find(self, missing: Mapping[Key, Job], settings: Settings) -> dict[Key, Inversion]:
-        pictures = [job.picture for job in missing.values()]
-        said = [job.understanding.wording.caption for job in missing.values()]
+    def _find(self, missing: Mapping[Key, PreparedJob], settings: Settings) -> dict[Key, Inversion]:
+        images = [prepared.image for prepared in missing.values()]
+        said = [prepared.request.rewrite.caption for prepared in missing.values()]
         if not missing:
             return {}
         if len(missing) == 1:
             path = api.invert(
-                pictures[0], self.model, caption=said[0], settings=settings, cache=self.cache
+                images[0], self.model, caption=said[0], settings=settings, cache=self.cache
             )
             return dict.fromkeys(missing, path)
-        paths = api.invert_together(pictures, self.model, said, settings=settings, cache=self.cache)
+        paths = api.invert_batch(images, self.model, said, settings=settings, cache=self.cache)
         return {key: paths.rows(slice(i, i + 1)) for i, key in enumerate(missing)}
 
 
 def path_of(settings: Settings) -> tuple[object, ...]:
     """What a path to noise, and what is seen along it, depends on beside picture and caption."""
-    return (settings.steps, settings.inverter, settings.seed, settings.remember, settings.guidance)
+    return (
+        settings.steps,
+        settings.inverter,
+        settings.seed,
+        settings.cache_source,
+        settings.guidance,
+    )
 
 
-def shape_of(picture: Path, model: Model) -> str:
+def shape_of(image: Path, model: Model) -> str:
     """In which ``model`` sees a picture, as far as the head of its file tells; else ""."""
-    size = peek(picture)
+    size = peek(image)
     return "" if size is None else "{}x{}".format(*shape(size, model))
 
 

@@ -17,15 +17,15 @@ WORDS = ("to", "source", "to_caption", "caption")
 
 
 @dataclass(frozen=True)
-class Order:
+class Job:
     """An edit to be made.
 
-    ``picture`` is a file, ``name`` the result's place below the output folder, ``words`` what
+    ``image`` is a file, ``name`` the result's place below the output folder, ``words`` what
     ``zerocon.edit`` is told (``WORDS``, as far as given), ``settings`` those that are not the
     model's own, ``directions`` files and their weights.
     """
 
-    picture: Path
+    image: Path
     name: PurePosixPath
     words: Mapping[str, str]
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -33,15 +33,15 @@ class Order:
 
     def to_json(self) -> str:
         """One line; equal orders, equal lines."""
-        said = asdict(self) | {"picture": str(self.picture), "name": str(self.name)}
+        said = asdict(self) | {"image": str(self.image), "name": str(self.name)}
         return json.dumps(said, sort_keys=True)  # in ASCII: a file's name may be no text
 
     @classmethod
-    def from_json(cls, line: str) -> Order:
+    def from_json(cls, line: str) -> Job:
         """What ``to_json`` wrote."""
         said = json.loads(line)
         return cls(
-            Path(said["picture"]),
+            Path(said["image"]),
             PurePosixPath(said["name"]),
             said["words"],
             said["settings"],
@@ -60,21 +60,21 @@ class Order:
         return blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def require_distinct(orders: Iterable[Order]) -> None:
+def require_distinct(jobs: Iterable[Job]) -> None:
     """Raise ``CommandError`` if two results would have one name, also where letters' case is lost.
 
     Some file systems tell ``Cat.png`` from ``cat.png``, or two ways to write an accent, and some do
     not; a folder made here may be copied there.
     """
-    seen: dict[str, Order] = {}
-    for order in orders:
-        name = unicodedata.normalize("NFC", str(order.name)).casefold()
-        other = seen.setdefault(name, order)
-        if other is not order:
+    seen: dict[str, Job] = {}
+    for job in jobs:
+        name = unicodedata.normalize("NFC", str(job.name)).casefold()
+        other = seen.setdefault(name, job)
+        if other is not job:
             raise CommandError(
-                f"{other.picture} and {order.picture} would both become {order.name}; tell them "
+                f"{other.image} and {job.image} would both become {job.name}; tell them "
                 "apart with --name, which may use {stem}, {to}, {from}, {seed} and {strength}"
-                if other.picture != order.picture
-                else f"two edits of {order.picture} would both become {order.name}; tell them "
+                if other.image != job.image
+                else f"two edits of {job.image} would both become {job.name}; tell them "
                 "apart with --name, which may use {to}, {from}, {seed} and {strength}"
             )

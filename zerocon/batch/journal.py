@@ -15,8 +15,8 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from zerocon.batch.job import Order
-from zerocon.errors import ForeignFileError, NoSpaceError, UnwritableError
+from zerocon.batch.job import Job
+from zerocon.errors import FileFormatError, NoSpaceError, NotWritableError
 
 FOLDER, FILE = ".zerocon", "journal.sqlite"
 PATIENCE = 60.0  # seconds to wait for another process's write
@@ -49,10 +49,10 @@ COLUMNS = "said, recipe, stamp, shape, state, replace_it, result, content, reaso
 
 
 @dataclass(frozen=True)
-class Entry:
+class JobRecord:
     """An order, and how far it is."""
 
-    order: Order
+    job: Job
     recipe: str
     stamp: str
     shape: str
@@ -66,7 +66,7 @@ class Entry:
     @property
     def name(self) -> str:
         """Of the result, below the output folder."""
-        return str(self.order.name)
+        return str(self.job.name)
 
 
 class Journal:
@@ -85,7 +85,7 @@ class Journal:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UnwritableError(f"cannot write to {outputs}: {error.strerror}") from error
+            raise NotWritableError(f"cannot write to {outputs}: {error.strerror}") from error
         self.file, self.guard = self.folder / file, threading.RLock()
         with self._plainly():
             self.base = sqlite3.connect(
@@ -95,7 +95,7 @@ class Journal:
             self.base.execute("PRAGMA synchronous = FULL")  # what is noted survives a power cut
             (version,) = self.base.execute("PRAGMA user_version").fetchone()
             if version not in (0, VERSION):
-                raise ForeignFileError(f"{self.file} is of another version of zerocon")
+                raise FileFormatError(f"{self.file} is of another version of zerocon")
             self.base.executescript(
                 f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT;"
             )
@@ -109,7 +109,7 @@ class Journal:
     def begin(
         self,
         said: Mapping[str, Any],
-        entries: Iterable[tuple[Entry | None, Entry]] = (),
+        entries: Iterable[tuple[JobRecord | None, JobRecord]] = (),
         kept: Iterable[str] = (),
     ) -> int:
         """The number of a new run, told all that its workers must know.
@@ -139,7 +139,7 @@ class Journal:
         told: dict[str, Any] = _parsed(row[0], json.loads)
         return told
 
-    def enter(self, run: int, entries: Iterable[tuple[Entry | None, Entry]]) -> None:
+    def enter(self, run: int, entries: Iterable[tuple[JobRecord | None, JobRecord]]) -> None:
         """Put orders into the journal for a run to want, each in place of what was known of it.
 
         What somebody else has changed meanwhile stays, and is wanted as it is.
@@ -149,7 +149,7 @@ class Journal:
 
     def take(
         self, run: int, worker: str, count: int = 1, beside: Path | None = None
-    ) -> list[Entry]:
+    ) -> list[JobRecord]:
         """Up to ``count`` queued orders of a run, now the worker's own: nobody else gets them.
 
         First those of the picture ``beside``, whose path to noise the worker knows; otherwise of
@@ -204,7 +204,7 @@ class Journal:
                 (worker,),
             )
 
-    def entries(self, run: int | None = None, *states: State) -> list[Entry]:
+    def entries(self, run: int | None = None, *states: State) -> list[JobRecord]:
         """Orders in some states, or in any, of a run or of all, in the order in which they came."""
         return [_entry(row) for row in self._select(COLUMNS, run, states)]
 
@@ -212,7 +212,7 @@ class Journal:
         """Names of orders in some states; of many, much faster than ``entries``."""
         return [name for (name,) in self._select("name", run, states)]
 
-    def entry(self, name: str) -> Entry | None:
+    def entry(self, name: str) -> JobRecord | None:
         """What is known of the order of one result."""
         with self._plainly():
             row = self.base.execute(
@@ -267,18 +267,18 @@ class Journal:
         try:
             here = self.file.stat()
         except OSError as error:
-            raise UnwritableError(f"the journal {self.file} is gone: {error.strerror}") from error
+            raise NotWritableError(f"the journal {self.file} is gone: {error.strerror}") from error
         if (here.st_dev, here.st_ino) != (self.state.st_dev, self.state.st_ino):
-            raise UnwritableError(f"the journal {self.file} was replaced by another one")
+            raise NotWritableError(f"the journal {self.file} was replaced by another one")
 
-    def _enter(self, run: int, entries: Iterable[tuple[Entry | None, Entry]]) -> None:
+    def _enter(self, run: int, entries: Iterable[tuple[JobRecord | None, JobRecord]]) -> None:
         for known, each in entries:
             if self.entry(each.name) == known:
                 self.base.execute(
                     "INSERT OR REPLACE INTO orders (name, said, recipe, picture, stamp, shape, "
                     "state, replace_it) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                     (
-                        each.name, each.order.to_json(), each.recipe, _text(each.order.picture),
+                        each.name, each.job.to_json(), each.recipe, _text(each.job.image),
                         each.stamp, each.shape, each.state, each.replace,
                     ),
                 )  # fmt: skip
@@ -352,10 +352,10 @@ class Journal:
             if "full" in str(error):
                 raise NoSpaceError(said) from error
             if "not a database" in str(error) or "malformed" in str(error):
-                raise ForeignFileError(said) from error
-            raise UnwritableError(said) from error
+                raise FileFormatError(said) from error
+            raise NotWritableError(said) from error
         except UnicodeDecodeError as error:  # of what should be text, while SQLite says so
-            raise ForeignFileError(f"the journal {self.file} is damaged") from error
+            raise FileFormatError(f"the journal {self.file} is damaged") from error
 
 
 def _text(said: Path | str) -> str:
@@ -363,10 +363,10 @@ def _text(said: Path | str) -> str:
     return str(said).encode("utf-8", "backslashreplace").decode()
 
 
-def _entry(row: tuple[Any, ...]) -> Entry:
+def _entry(row: tuple[Any, ...]) -> JobRecord:
     said, recipe, stamp, shape, state, replace, *others = row
-    order = _parsed(said, Order.from_json)
-    return Entry(order, recipe, stamp, shape, state, bool(replace), *others)
+    job = _parsed(said, Job.from_json)
+    return JobRecord(job, recipe, stamp, shape, state, bool(replace), *others)
 
 
 def _parsed(line: str, parse: Callable[[str], T]) -> T:
@@ -374,4 +374,4 @@ def _parsed(line: str, parse: Callable[[str], T]) -> T:
     try:
         return parse(line)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ForeignFileError(f"the journal is damaged: it says {line[:60]!r}") from error
+        raise FileFormatError(f"the journal is damaged: it says {line[:60]!r}") from error

@@ -11,21 +11,21 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from zerocon.errors import ForeignFileError
+from zerocon.errors import FileFormatError
 
-KEYS = ("picture", "to", "from", "to_caption", "caption", "seed", "strength", "name")
+KEYS = ("image", "to", "from", "to_caption", "caption", "seed", "strength", "name")
 
 
 @dataclass(frozen=True)
-class Row:
+class ManifestRow:
     """One line of a list: the picture, and what of ``KEYS`` and of settings it says."""
 
     where: str
-    picture: Path
+    image: Path
     said: Mapping[str, Any]
 
 
-def read(file: Path) -> list[Row]:
+def read(file: Path) -> list[ManifestRow]:
     """The rows of a list of edits, by the name's ending: ``.csv``, ``.jsonl`` or ``.toml``.
 
     In CSV the first line names the columns, and an empty cell says nothing; in TOML every edit is
@@ -35,19 +35,19 @@ def read(file: Path) -> list[Row]:
     kinds = {".csv": _csv, ".jsonl": _jsonl, ".toml": _toml}
     kind = kinds.get(file.suffix.lower())
     if kind is None:
-        raise ForeignFileError(f"{file} must end in {', '.join(kinds)}")
+        raise FileFormatError(f"{file} must end in {', '.join(kinds)}")
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ForeignFileError(f"{file} is no text in UTF-8: {error.reason}") from None
+        raise FileFormatError(f"{file} is no text in UTF-8: {error.reason}") from None
     except OSError as error:
-        raise ForeignFileError(f"cannot read {file}: {error.strerror}") from error
+        raise FileFormatError(f"cannot read {file}: {error.strerror}") from error
     rows = []
     for number, said in kind(file, text):
-        where, picture = f"{file}, row {number}", said.pop("picture", None)
-        if not isinstance(picture, str) or not picture:
-            raise ForeignFileError(f"{where} names no picture")
-        rows.append(Row(where, file.parent / picture, said))
+        where, image = f"{file}, row {number}", said.pop("image", None)
+        if not isinstance(image, str) or not image:
+            raise FileFormatError(f"{where} names no picture")
+        rows.append(ManifestRow(where, file.parent / image, said))
     return rows
 
 
@@ -56,10 +56,10 @@ def _csv(file: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         for number, row in enumerate(reader, 1):
             if None in row:
-                raise ForeignFileError(f"{file}, row {number} has more cells than columns")
+                raise FileFormatError(f"{file}, row {number} has more cells than columns")
             yield number, {key.strip(): cell for key, cell in row.items() if cell}
     except csv.Error as error:
-        raise ForeignFileError(f"{file} is no CSV: {error}") from None
+        raise FileFormatError(f"{file} is no CSV: {error}") from None
 
 
 def _jsonl(file: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -71,7 +71,7 @@ def _jsonl(file: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
         except (ValueError, RecursionError):
             said = None
         if not isinstance(said, dict):
-            raise ForeignFileError(f"{file}, row {number} is no JSON object")
+            raise FileFormatError(f"{file}, row {number} is no JSON object")
         yield number, said
 
 
@@ -79,8 +79,8 @@ def _toml(file: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         said = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ForeignFileError(f"{file} is no TOML: {error}") from None
+        raise FileFormatError(f"{file} is no TOML: {error}") from None
     edits = said.pop("edits", None)
     if said or not isinstance(edits, list) or not all(isinstance(each, dict) for each in edits):
-        raise ForeignFileError(f"{file} must be tables called [[edits]] and nothing else")
+        raise FileFormatError(f"{file} must be tables called [[edits]] and nothing else")
     yield from enumerate(edits, 1)

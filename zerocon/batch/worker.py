@@ -9,28 +9,30 @@ from time import sleep
 from typing import Protocol
 
 from zerocon.batch.commit import put, recover
-from zerocon.batch.executor import COMMON, Made, Source, reason
-from zerocon.batch.job import Order
-from zerocon.batch.journal import Entry, Journal
-from zerocon.errors import UnwritableError, classify
+from zerocon.batch.executor import COMMON, ExecutedJob, SourceImage, reason
+from zerocon.batch.job import Job
+from zerocon.batch.journal import JobRecord, Journal
+from zerocon.errors import NotWritableError, classify
 
 PAUSE = 0.2  # seconds between looks at what others do
 # no order can be finished where these stand in the way
-FATAL = (*COMMON, UnwritableError)
+FATAL = (*COMMON, NotWritableError)
 
 
-class Maker(Protocol):
-    """Who carries out orders: a ``Studio``, or something that asks one elsewhere."""
+class JobExecutor(Protocol):
+    """Who carries out orders: a ``BatchExecutor``, or something that asks one elsewhere."""
 
-    def __call__(self, orders: Sequence[tuple[Order, Source]]) -> list[Made | Exception]: ...
+    def __call__(
+        self, jobs: Sequence[tuple[Job, SourceImage]]
+    ) -> list[ExecutedJob | Exception]: ...
 
 
 @dataclass(frozen=True)
-class Done:
+class JobResult:
     """What became of one order: what was made, or why nothing."""
 
-    entry: Entry
-    made: Made | None = None
+    entry: JobRecord
+    made: ExecutedJob | None = None
     failure: str | None = None
 
 
@@ -44,11 +46,11 @@ class Worker:
 
     journal: Journal
     run: int
-    make: Maker
+    make: JobExecutor
     count: int = 1
     keep_gps: bool = False
 
-    def __call__(self) -> Generator[Done]:
+    def __call__(self) -> Generator[JobResult]:
         """Work until every order of the run is done or failed, by whomever; yield one's own.
 
         Others' orders are waited for, and taken over when their worker has ended. Whatever ends
@@ -63,8 +65,8 @@ class Worker:
 
     def _work(
         self, name: str, reading: ThreadPoolExecutor, writing: ThreadPoolExecutor
-    ) -> Iterator[Done]:
-        pending: list[Future[Done]] = []
+    ) -> Iterator[JobResult]:
+        pending: list[Future[JobResult]] = []
         taken = self._take(name, reading, [])
         while taken or pending or self._others():
             if not taken:
@@ -74,7 +76,7 @@ class Worker:
             ahead = self._take(name, reading, taken)
             sources = [source.result() for _, source in taken]
             entries = [entry for entry, _ in taken]
-            made = self.make([(each.order, s) for each, s in zip(entries, sources, strict=True)])
+            made = self.make([(each.job, s) for each, s in zip(entries, sources, strict=True)])
             for entry, source, result in zip(entries, sources, made, strict=True):
                 pending.append(writing.submit(self._finish, name, entry, source, result))
             taken = ahead
@@ -84,35 +86,37 @@ class Worker:
         self,
         name: str,
         reading: ThreadPoolExecutor,
-        before: Sequence[tuple[Entry, Future[Source]]],
-    ) -> list[tuple[Entry, Future[Source]]]:
+        before: Sequence[tuple[JobRecord, Future[SourceImage]]],
+    ) -> list[tuple[JobRecord, Future[SourceImage]]]:
         """The next orders, being read; a picture that is in hand already is not read again."""
-        known = {entry.order.picture: source for entry, source in before}
-        beside = before[-1][0].order.picture if before else None
+        known = {entry.job.image: source for entry, source in before}
+        beside = before[-1][0].job.image if before else None
         taken = []
         for entry in self.journal.take(self.run, name, self.count, beside):
-            picture = entry.order.picture
-            if picture not in known:
-                known[picture] = reading.submit(Source.read, picture, keep_gps=self.keep_gps)
-            taken.append((entry, known[picture]))
+            image = entry.job.image
+            if image not in known:
+                known[image] = reading.submit(SourceImage.read, image, keep_gps=self.keep_gps)
+            taken.append((entry, known[image]))
         return taken
 
-    def _finish(self, name: str, entry: Entry, source: Source, made: Made | Exception) -> Done:
+    def _finish(
+        self, name: str, entry: JobRecord, source: SourceImage, made: ExecutedJob | Exception
+    ) -> JobResult:
         """Put a result in place, or note why there is none."""
         try:
             if isinstance(made, Exception):
                 raise made
-            data = made.encode(entry.order.name.suffix)
+            data = made.encode(entry.job.name.suffix)
             put(self.journal, entry, name, data, source.content)
             self.journal.finish(entry.name, name, "; ".join(made.warnings) or None)
         except Exception as error:
             if issubclass(classify(error) or Exception, FATAL):
                 raise
             self.journal.fail(entry.name, name, reason(error))
-            return Done(entry, failure=reason(error))
-        return Done(entry, made=made)
+            return JobResult(entry, failure=reason(error))
+        return JobResult(entry, made=made)
 
-    def _written(self, pending: list[Future[Done]], *, wait: bool) -> Iterator[Done]:
+    def _written(self, pending: list[Future[JobResult]], *, wait: bool) -> Iterator[JobResult]:
         """What has been written, in order; its errors are raised here."""
         while pending and (wait or len(pending) > self.count or pending[0].done()):
             yield pending.pop(0).result()
@@ -122,7 +126,9 @@ class Worker:
         counts = self.journal.counts(self.run)
         return any(counts.get(state) for state in ("queued", "running", "placing"))
 
-    def _wait(self, name: str, reading: ThreadPoolExecutor) -> list[tuple[Entry, Future[Source]]]:
+    def _wait(
+        self, name: str, reading: ThreadPoolExecutor
+    ) -> list[tuple[JobRecord, Future[SourceImage]]]:
         sleep(PAUSE)
         recover(self.journal)
         return self._take(name, reading, [])

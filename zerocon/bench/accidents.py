@@ -13,7 +13,7 @@ from time import sleep
 
 from zerocon.batch.commit import PARTS
 from zerocon.batch.journal import FOLDER
-from zerocon.bench.stage import SEEDS, Run, Stage, Workshop
+from zerocon.bench.stage import SEEDS, Run, Sandbox, SandboxFactory
 from zerocon.bench.trials import Wrong
 from zerocon.errors import Interrupted
 
@@ -21,27 +21,27 @@ LONGEST = 2.0  # seconds of work, after some edits, in which a process meets its
 WRITING = 0.01  # seconds that a result takes on its way into place, about
 
 
-def killed(workshop: Workshop, chance: random.Random) -> Iterator[Wrong]:
+def killed(workshop: SandboxFactory, rng: random.Random) -> Iterator[Wrong]:
     """Kill again and again at any moment of the work, until one run gets to the end."""
-    return _stopped(workshop, chance, SIGKILL, -SIGKILL)
+    return _stopped(workshop, rng, SIGKILL, -SIGKILL)
 
 
-def terminated(workshop: Workshop, chance: random.Random) -> Iterator[Wrong]:
+def terminated(workshop: SandboxFactory, rng: random.Random) -> Iterator[Wrong]:
     """As a system that goes down does."""
-    return _stopped(workshop, chance, SIGTERM, Interrupted.code)
+    return _stopped(workshop, rng, SIGTERM, Interrupted.code)
 
 
-def interrupted(workshop: Workshop, chance: random.Random) -> Iterator[Wrong]:
+def interrupted(workshop: SandboxFactory, rng: random.Random) -> Iterator[Wrong]:
     """As people do."""
-    return _stopped(workshop, chance, SIGINT, Interrupted.code)
+    return _stopped(workshop, rng, SIGINT, Interrupted.code)
 
 
 def _stopped(
-    workshop: Workshop, chance: random.Random, signal: Signals, code: int
+    workshop: SandboxFactory, rng: random.Random, signal: Signals, code: int
 ) -> Iterator[Wrong]:
     """What was wrong after each signal, and at the end for all of them."""
     stage, found = workshop.stage(SEEDS), list[Wrong]()
-    while _aimed(stage, run := stage.start(), chance):
+    while _aimed(stage, run := stage.start(), rng):
         got = run.end(signal)
         if run.events("end"):  # it was quicker
             break
@@ -57,22 +57,22 @@ def _stopped(
     yield from ([*wrong, *end] for wrong in found)
 
 
-def _aimed(stage: Stage, run: Run, chance: random.Random) -> bool:
+def _aimed(stage: Sandbox, run: Run, rng: random.Random) -> bool:
     """Let a run come to any moment, in every second case one in which a result is written."""
-    if not run.work(chance.uniform(0, LONGEST), done=chance.randrange(4)):
+    if not run.work(rng.uniform(0, LONGEST), done=rng.randrange(4)):
         return False
-    if chance.random() < 0.5:
+    if rng.random() < 0.5:
         parts = stage.outputs / FOLDER / PARTS
         while run.process.poll() is None and not list(parts.glob("*")):
             sleep(WRITING / 20)
-        sleep(chance.uniform(0, WRITING))
+        sleep(rng.uniform(0, WRITING))
     return run.process.poll() is None
 
 
-def twice(workshop: Workshop, chance: random.Random) -> Iterator[Wrong]:
+def twice(workshop: SandboxFactory, rng: random.Random) -> Iterator[Wrong]:
     """The second one begins at any moment of the first one's start or work."""
     stage = workshop.stage()
-    one, start = stage.start(), chance.uniform(0, 1)
+    one, start = stage.start(), rng.uniform(0, 1)
     if start > 0.5:
         one.work(LONGEST * (start - 0.5))
     other = stage.start()
@@ -83,18 +83,18 @@ def twice(workshop: Workshop, chance: random.Random) -> Iterator[Wrong]:
     yield stage.settle(wrong + [f"{len(made)} edits made"] * (not once))
 
 
-def clock(workshop: Workshop, chance: random.Random) -> Iterator[Wrong]:
+def clock(workshop: SandboxFactory, rng: random.Random) -> Iterator[Wrong]:
     """Time goes back by years all the while, in the process and then on the pictures."""
     stage = workshop.stage()
     site = stage.folder / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(JUMPS)
     stage.more = {"PYTHONPATH": str(site)}
-    (run := stage.start()).work(chance.uniform(0, LONGEST))
+    (run := stage.start()).work(rng.uniform(0, LONGEST))
     run.end(SIGKILL)
     wrong = stage.whole(stage.start())
-    for picture in stage.pictures.iterdir():
-        os.utime(picture, (0, chance.randrange(10**9)))
+    for image in stage.images.iterdir():
+        os.utime(image, (0, rng.randrange(10**9)))
     wrong += stage.whole(again := stage.start())
     yield stage.settle(wrong + ["edited again"] * bool(again.events("done")))
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from zerocon.bench.inputs import Asked, Batch, Result, Source
+from zerocon.bench.inputs import MethodResult, MethodSettings, SourceBatch, TaskSource
 from zerocon.errors import SettingError
 from zerocon.nfe import Evaluations
-from zerocon.rng import stream
+from zerocon.rng import seeded_generator
 
 if TYPE_CHECKING:
     from zerocon.model.stable_diffusion import StableDiffusion
@@ -35,38 +35,38 @@ class Pix2PixZero:
     """
 
     amount: float = 0.1  # of cross-attention guidance; the scripts of the authors take 0.1 or 0.15
-    scale: float | None = None  # none: the model's own, and of a range its middle
+    guidance_scale: float | None = None  # none: the model's own, and of a range its middle
     steps: int = 50
 
-    def recipe(self, asked: Asked) -> dict[str, Any]:
+    def recipe(self, asked: MethodSettings) -> dict[str, Any]:
         settings = asked.settings()
         return {
             "amount": self.amount,
-            "scale": self._scale(asked),
+            "guidance_scale": self._scale(asked),
             "steps": self.steps,
             "strength": settings.strength,
             "seed": settings.seed,
             "diffusers": version("diffusers"),
         }
 
-    def __call__(self, batch: Batch, asked: Asked) -> list[Result]:
+    def __call__(self, batch: SourceBatch, asked: MethodSettings) -> list[MethodResult]:
         """One by one: its regularisation mixes the pictures of a batch."""
         return [self._edited(source, asked) for source in batch.sources]
 
-    def _edited(self, source: Source, asked: Asked) -> Result:
-        settings, model, scale = asked.settings(), source.model, self._scale(asked)
-        said = source.understand(settings)
-        if isinstance(said, Result):
+    def _edited(self, source: TaskSource, asked: MethodSettings) -> MethodResult:
+        settings, model, guidance_scale = asked.settings(), source.model, self._scale(asked)
+        said = source.parse_request(settings)
+        if isinstance(said, MethodResult):
             return said
         step = settings.strength * said.direction
-        chance, start = stream(f"{settings.seed}"), perf_counter()
+        rng, start = seeded_generator(f"{settings.seed}"), perf_counter()
         evaluations = Evaluations()
         with _lent(model, evaluations) as pipeline:
             inverted = pipeline.invert(
                 source.caption,
                 image=(source.fitted.pixels + 1) / 2,
                 num_inference_steps=self.steps,
-                generator=chance,
+                generator=rng,
             )
             latents = pipeline(
                 source.caption,
@@ -75,25 +75,29 @@ class Pix2PixZero:
                 target_embeds=step,
                 latents=inverted.latents,
                 num_inference_steps=self.steps,
-                guidance_scale=scale,
+                guidance_scale=guidance_scale,
                 cross_attention_guidance_amount=self.amount,
-                generator=chance,
+                generator=rng,
                 output_type="latent",
             ).images
-        return Result(
+        return MethodResult(
             source.show(latents),
-            said.wording.caption,
-            said.wording.target_caption,
+            said.rewrite.caption,
+            said.rewrite.target_caption,
             evaluations=evaluations.total,
             seconds=perf_counter() - start,
         )
 
-    def _scale(self, asked: Asked) -> float:
-        own = asked.settings().scale if self.scale is None else self.scale
-        scale = sum(own) / 2 if isinstance(own, tuple) else own
-        if scale <= 1:  # its batch then has no second half, and it edits nothing without a word
-            raise SettingError(f"pix2pix-zero needs a scale above 1, not {scale}")
-        return float(scale)
+    def _scale(self, asked: MethodSettings) -> float:
+        own = (
+            asked.settings().guidance_scale if self.guidance_scale is None else self.guidance_scale
+        )
+        guidance_scale = sum(own) / 2 if isinstance(own, tuple) else own
+        if (
+            guidance_scale <= 1
+        ):  # its batch then has no second half, and it edits nothing without a word
+            raise SettingError(f"pix2pix-zero needs a scale above 1, not {guidance_scale}")
+        return float(guidance_scale)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from zerocon.errors import NoModelError
+from zerocon.errors import ModelNotFoundError
 from zerocon.world import VALUES
 
 SIZE = 128  # pixels a side
@@ -30,11 +30,11 @@ class Classifiers:
         self.device = next(network.parameters()).device
 
     @torch.no_grad()
-    def read(self, pictures: Sequence[Image.Image]) -> list[dict[str, str]]:
+    def read(self, images: Sequence[Image.Image]) -> list[dict[str, str]]:
         """For each picture (RGB, any size) a value of every parameter in ``world.VALUES``."""
         read: list[dict[str, str]] = []
-        for first in range(0, len(pictures), TOGETHER):
-            part = [_pixels(picture) for picture in pictures[first : first + TOGETHER]]
+        for first in range(0, len(images), TOGETHER):
+            part = [_pixels(image) for image in images[first : first + TOGETHER]]
             logits = self.network(torch.stack(part).to(self.device))
             best = {name: rows.argmax(1).tolist() for name, rows in logits.items()}
             read += [
@@ -48,7 +48,9 @@ def load(path: Path = WEIGHTS, device: str = "cpu") -> Classifiers:
     from safetensors.torch import load_file
 
     if not path.is_file():
-        raise NoModelError(f"there are no judges at {path}; train them with: zerocon train mini")
+        raise ModelNotFoundError(
+            f"there are no judges at {path}; train them with: zerocon train mini"
+        )
     network = AttributeNetwork()
     network.load_state_dict(load_file(path), strict=False)  # counters of batches are not kept
     return Classifiers(network.to(device))
@@ -65,10 +67,10 @@ def save(network: AttributeNetwork, path: Path = WEIGHTS) -> None:
     path.chmod(0o644)  # it is saved for its owner's eyes only, and would be installed so
 
 
-def _pixels(picture: Image.Image) -> torch.Tensor:
-    if picture.size != (SIZE, SIZE):
-        picture = picture.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
-    values = torch.from_numpy(np.array(picture.convert("RGB")))
+def _pixels(image: Image.Image) -> torch.Tensor:
+    if image.size != (SIZE, SIZE):
+        image = image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+    values = torch.from_numpy(np.array(image.convert("RGB")))
     return values.permute(2, 0, 1).float() / 127.5 - 1
 
 

@@ -13,18 +13,18 @@ import psutil
 
 from zerocon.bench import hostile
 from zerocon.bench.accidents import LONGEST
-from zerocon.bench.stage import LIMIT, LOOK, SCENES, WISHES, Run, Stage, Workshop
+from zerocon.bench.stage import LIMIT, LOOK, PROMPTS, SCENES, Run, Sandbox, SandboxFactory
 from zerocon.bench.trials import Wrong
 
 ROWS = 10_000  # of the manifest
 PATIENCE, MEMORY = 60.0, 2e9  # seconds of a core and bytes in which so many are planned
-WISH, ENDING = WISHES[1], f"-{WISHES[1].replace(' ', '-')}-0"
+PROMPT, ENDING = PROMPTS[1], f"-{PROMPTS[1].replace(' ', '-')}-0"
 
 
-def pictures(workshop: Workshop, chance: random.Random) -> Iterator[Wrong]:
+def images(workshop: SandboxFactory, rng: random.Random) -> Iterator[Wrong]:
     """Bad pictures of all kinds among good ones."""
     stage = _simple(workshop)
-    bad, odd = hostile.fill(stage.pictures, chance)
+    bad, odd = hostile.fill(stage.images, rng)
     code = (run := stage.start()).end()
     made, entries = stage.made(), stage.entries()
     common = [] if code == 1 else [f"exit code {code}: {run.said()[-500:]}"]
@@ -39,18 +39,18 @@ def pictures(workshop: Workshop, chance: random.Random) -> Iterator[Wrong]:
         stage.clear()
 
 
-def names(workshop: Workshop, chance: random.Random) -> Iterator[Wrong]:
+def names(workshop: SandboxFactory, rng: random.Random) -> Iterator[Wrong]:
     """The same picture under names of every script, some no text at all, one too long."""
     stage = _simple(workshop)
-    wanted, data = stage.wanted[f"0{ENDING}.png"], (stage.pictures / "0.png").read_bytes()
+    wanted, data = stage.wanted[f"0{ENDING}.png"], (stage.images / "0.png").read_bytes()
     there = [os.fsdecode(name) for name in hostile.NO_TEXT] + [*hostile.NAMES, hostile.TOO_LONG]
     for name in there:
-        (stage.pictures / f"{name}.png").write_bytes(data)
+        (stage.images / f"{name}.png").write_bytes(data)
     common = [] if (got := (run := stage.start()).end()) == 1 else [f"{got}: {run.said()[-500:]}"]
     said = {Path(each["input"]).stem: each for each in run.events() if "input" in each}
     # some of these names cannot be on a command line or on a line of a list
     (stage.folder / "list").write_bytes(
-        b"\0".join(os.fsencode(path) for path in sorted(stage.pictures.iterdir()))
+        b"\0".join(os.fsencode(path) for path in sorted(stage.images.iterdir()))
     )
     stage.options = ["--files-from", "list", "-0", *stage.options[1:]]
     common += ["edited again"] * bool((again := stage.start()).end() != 1 or again.events("done"))
@@ -65,22 +65,22 @@ def names(workshop: Workshop, chance: random.Random) -> Iterator[Wrong]:
         stage.clear()
 
 
-def loops(workshop: Workshop, chance: random.Random) -> Iterator[Wrong]:
+def loops(workshop: SandboxFactory, rng: random.Random) -> Iterator[Wrong]:
     """Links that lead back up, to each other, and to the results."""
     stage = _simple(workshop)
-    (stage.pictures / "below").mkdir()
+    (stage.images / "below").mkdir()
     links = {"loop": ".", "up": "..", "a": "b", "b": "a", "below/back": "..", "made": "../out"}
     for name, target in links.items():
-        (stage.pictures / name).symlink_to(target)
+        (stage.images / name).symlink_to(target)
     yield stage.settle(stage.whole(stage.start()))
 
 
-def manifest(workshop: Workshop, chance: random.Random) -> Iterator[Wrong]:
+def manifest(workshop: SandboxFactory, rng: random.Random) -> Iterator[Wrong]:
     """Ten thousand edits, planned, begun, killed and begun again."""
     stage = workshop.stage()
-    each = len(SCENES) * len(WISHES)
+    each = len(SCENES) * len(PROMPTS)
     rows = [
-        f"in/{n % len(SCENES)}.png,{WISHES[n // len(SCENES) % 2]},{n // each}" for n in range(ROWS)
+        f"in/{n % len(SCENES)}.png,{PROMPTS[n // len(SCENES) % 2]},{n // each}" for n in range(ROWS)
     ]
     (stage.folder / "list.csv").write_text("\n".join(["picture,to,seed", *rows]))
     stage.options = ["--manifest", "list.csv"]
@@ -99,7 +99,7 @@ def manifest(workshop: Workshop, chance: random.Random) -> Iterator[Wrong]:
     yield stage.settle(wrong)
 
 
-def worker(workshop: Workshop, chance: random.Random) -> Iterator[Wrong]:
+def worker(workshop: SandboxFactory, rng: random.Random) -> Iterator[Wrong]:
     """One of two processes that work is killed."""
     stage = workshop.stage()
     (run := stage.start("--devices", "2")).work(done=1)
@@ -110,7 +110,7 @@ def worker(workshop: Workshop, chance: random.Random) -> Iterator[Wrong]:
     yield stage.settle(wrong)
 
 
-def leader(workshop: Workshop, chance: random.Random) -> Iterator[Wrong]:
+def leader(workshop: SandboxFactory, rng: random.Random) -> Iterator[Wrong]:
     """The process that looks after two others is killed, and the same command given again."""
     stage = workshop.stage()
     (run := stage.start("--devices", "2")).work(done=1)
@@ -123,10 +123,10 @@ def leader(workshop: Workshop, chance: random.Random) -> Iterator[Wrong]:
     yield stage.settle(wrong)
 
 
-def _simple(workshop: Workshop) -> Stage:
+def _simple(workshop: SandboxFactory) -> Sandbox:
     """Three pictures, one wish."""
     stage = workshop.stage(1)
-    stage.options = [each for each in stage.options if each != f"--to={WISHES[0]}"]
+    stage.options = [each for each in stage.options if each != f"--to={PROMPTS[0]}"]
     stage.wanted = {name: each for name, each in stage.wanted.items() if ENDING in name}
     return stage
 

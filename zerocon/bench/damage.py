@@ -14,24 +14,24 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from zerocon.batch.journal import FILE, FOLDER
-from zerocon.bench.stage import Run, Stage, Workshop
-from zerocon.bench.trials import ImpossibleError, Wrong
-from zerocon.errors import UnwritableError
+from zerocon.bench.stage import Run, Sandbox, SandboxFactory
+from zerocon.bench.trials import NotPossibleError, Wrong
+from zerocon.errors import NotWritableError
 
 LONGEST = 4.0  # seconds of work after which it happens
 
 
-def disk_full(workshop: Workshop, chance: random.Random) -> Iterator[Wrong]:
+def disk_full(workshop: SandboxFactory, rng: random.Random) -> Iterator[Wrong]:
     """A file system with room for the journal and some of the results."""
     stage = workshop.stage()
-    with _mounted(stage.outputs, chance.randrange(150, 500)):
+    with _mounted(stage.outputs, rng.randrange(150, 500)):
         wrong = _refused(stage, stage.start())
         subprocess.run(["mount", "-o", "remount,size=64m", stage.outputs], check=True)
         wrong += stage.whole(stage.start())
     yield stage.settle(wrong)
 
 
-def cache_full(workshop: Workshop, chance: random.Random) -> Iterator[Wrong]:
+def cache_full(workshop: SandboxFactory, rng: random.Random) -> Iterator[Wrong]:
     """A file system too small for one inversion."""
     stage = workshop.stage()
     with _mounted(stage.cache, 100):
@@ -40,20 +40,20 @@ def cache_full(workshop: Workshop, chance: random.Random) -> Iterator[Wrong]:
     yield stage.settle(wrong)
 
 
-def removed(workshop: Workshop, chance: random.Random) -> Iterator[Wrong]:
+def removed(workshop: SandboxFactory, rng: random.Random) -> Iterator[Wrong]:
     """The folder is gone in the middle of the work."""
     stage = workshop.stage()
-    (run := stage.start()).work(chance.uniform(0, LONGEST))
+    (run := stage.start()).work(rng.uniform(0, LONGEST))
     while stage.outputs.exists():  # a file may appear in it while it goes
         shutil.rmtree(stage.outputs, ignore_errors=True)
     wrong = _told(run) + ["the folder came back"] * stage.outputs.exists()
     yield stage.settle([*wrong, *stage.whole(stage.start())])
 
 
-def readonly(workshop: Workshop, chance: random.Random) -> Iterator[Wrong]:
+def readonly(workshop: SandboxFactory, rng: random.Random) -> Iterator[Wrong]:
     """No file can be made in the folder any more; files that are open can be written."""
     stage = workshop.stage()
-    (run := stage.start()).work(chance.uniform(0, LONGEST), done=1)
+    (run := stage.start()).work(rng.uniform(0, LONGEST), done=1)
     folders = [stage.outputs, *(path for path in stage.outputs.rglob("*") if path.is_dir())]
     try:
         _immutable(folders, True)
@@ -63,12 +63,12 @@ def readonly(workshop: Workshop, chance: random.Random) -> Iterator[Wrong]:
     yield stage.settle([*wrong, *stage.whole(stage.start())])
 
 
-def damaged(workshop: Workshop, chance: random.Random) -> Iterator[Wrong]:
+def damaged(workshop: SandboxFactory, rng: random.Random) -> Iterator[Wrong]:
     """Some of the finished results are not what they were."""
     stage = workshop.stage()
     first = stage.whole(stage.start())
     for _ in range(3):
-        names = chance.sample(sorted(stage.wanted), 3)
+        names = rng.sample(sorted(stage.wanted), 3)
         cut, changed, gone = (stage.outputs / name for name in names)
         _cut(cut)
         _flip(changed)
@@ -80,7 +80,7 @@ def damaged(workshop: Workshop, chance: random.Random) -> Iterator[Wrong]:
     stage.clear()
 
 
-def garbage(workshop: Workshop, chance: random.Random) -> Iterator[Wrong]:
+def garbage(workshop: SandboxFactory, rng: random.Random) -> Iterator[Wrong]:
     """The journal of a finished run is not what it was."""
     stage = workshop.stage()
     first = stage.whole(stage.start())
@@ -88,7 +88,7 @@ def garbage(workshop: Workshop, chance: random.Random) -> Iterator[Wrong]:
     sound = journal.read_bytes()
     for _ in range(3):
         for harm in (_emptied, _shortened, _replaced, _overwritten):
-            journal.write_bytes(harm(sound, chance))
+            journal.write_bytes(harm(sound, rng))
             run = stage.start()
             wrong = [*first] if run.end() == 0 else [*first, *_told(run)]
             wrong += ["results were changed"] * (stage.made() != made)
@@ -99,24 +99,24 @@ def garbage(workshop: Workshop, chance: random.Random) -> Iterator[Wrong]:
     stage.clear()
 
 
-def _emptied(data: bytes, chance: random.Random) -> bytes:
+def _emptied(data: bytes, rng: random.Random) -> bytes:
     return b""
 
 
-def _shortened(data: bytes, chance: random.Random) -> bytes:
-    return data[: chance.randrange(1, len(data))]
+def _shortened(data: bytes, rng: random.Random) -> bytes:
+    return data[: rng.randrange(1, len(data))]
 
 
-def _replaced(data: bytes, chance: random.Random) -> bytes:
-    return chance.randbytes(len(data))
+def _replaced(data: bytes, rng: random.Random) -> bytes:
+    return rng.randbytes(len(data))
 
 
-def _overwritten(data: bytes, chance: random.Random) -> bytes:
-    start, noise = chance.randrange(len(data)), chance.randbytes(len(data) // 4)
+def _overwritten(data: bytes, rng: random.Random) -> bytes:
+    start, noise = rng.randrange(len(data)), rng.randbytes(len(data) // 4)
     return (data[:start] + noise + data[start + len(noise) :])[: len(data)]
 
 
-def cache_changed(workshop: Workshop, chance: random.Random) -> Iterator[Wrong]:
+def cache_changed(workshop: SandboxFactory, rng: random.Random) -> Iterator[Wrong]:
     """Bytes flip in all that is kept of an earlier run, before and while another reads it."""
     stage = workshop.stage()
     first = stage.whole(stage.start())
@@ -133,11 +133,11 @@ def _told(run: Run) -> Wrong:
     """Anything but exit code 2 and one line."""
     code = run.end()
     lines = [line for line in run.said().splitlines() if not line.startswith("Warning: ")]
-    good = code == UnwritableError.code and len(lines) == 1 and lines[0].startswith("Error: ")
+    good = code == NotWritableError.code and len(lines) == 1 and lines[0].startswith("Error: ")
     return [] if good else [f"exit code {code}: {run.said()[-500:]}"]
 
 
-def _refused(stage: Stage, run: Run) -> Wrong:
+def _refused(stage: Sandbox, run: Run) -> Wrong:
     return [*_told(run), *stage.halfway()]
 
 
@@ -174,10 +174,10 @@ def _immutable(folders: Iterable[Path], yes: bool) -> None:
 
 
 def _allowed(command: list[str]) -> None:
-    """Run a program of the system; ``ImpossibleError`` where that is not for us to do."""
+    """Run a program of the system; ``NotPossibleError`` where that is not for us to do."""
     try:
         subprocess.run(command, check=True, capture_output=True, text=True)
     except FileNotFoundError:
-        raise ImpossibleError(f"there is no {command[0]}") from None
+        raise NotPossibleError(f"there is no {command[0]}") from None
     except subprocess.CalledProcessError as error:
-        raise ImpossibleError(" ".join(error.stderr.split())) from None
+        raise NotPossibleError(" ".join(error.stderr.split())) from None

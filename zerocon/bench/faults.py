@@ -27,7 +27,7 @@ FAULTS = {
     "cache entries changed": Fault(damage.cache_changed, 2, f"a warning; {WHOLE}"),
     "two batches at once": Fault(accidents.twice, 5, f"exit code 0, no edit twice; {WHOLE}"),
     "clock jumps back": Fault(accidents.clock, 2, f"no edit twice; {WHOLE}"),
-    "bad picture": Fault(crowds.pictures, 100, "a reason with an id; the good ones edited"),
+    "bad picture": Fault(crowds.images, 100, "a reason with an id; the good ones edited"),
     "odd name": Fault(crowds.names, 30, "a result of the right bytes; too long: a reason"),
     "loop of links": Fault(crowds.loops, 1, WHOLE),
     "10000 edits, killed twice": Fault(

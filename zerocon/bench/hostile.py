@@ -25,10 +25,10 @@ TOO_LONG = "y" * 250
 NO_TEXT = (b"caf\xe9", b"\xff\xfe", b"a\x80b")
 
 
-def fill(folder: Path, chance: random.Random) -> tuple[set[str], set[str]]:
+def fill(folder: Path, rng: random.Random) -> tuple[set[str], set[str]]:
     """Write bad pictures, odd but good ones beside them; the names of both."""
     png, jpeg = _encoded("PNG"), _encoded("JPEG")
-    bad = dict(_damaged(chance, png, "png")) | dict(_damaged(chance, jpeg, "jpg")) | dict(_others())
+    bad = dict(_damaged(rng, png, "png")) | dict(_damaged(rng, jpeg, "jpg")) | dict(_others())
     for name, data in bad.items():
         (folder / name).write_bytes(data)
     good = dict(_odd(png, jpeg))
@@ -51,13 +51,13 @@ def _encoded(kind: str, **options: object) -> bytes:
     return file.getvalue()
 
 
-def _damaged(chance: random.Random, whole: bytes, ending: str) -> Iterator[tuple[str, bytes]]:
+def _damaged(rng: random.Random, whole: bytes, ending: str) -> Iterator[tuple[str, bytes]]:
     """Cut off anywhere before the last tenth, or overwritten where the head is."""
     for number in range(30):
-        yield f"cut{number}.{ending}", whole[: chance.randrange(1, len(whole) * 9 // 10)]
+        yield f"cut{number}.{ending}", whole[: rng.randrange(1, len(whole) * 9 // 10)]
     for number in range(15):
-        size = chance.randrange(8, 4000)
-        yield f"noise{number}.{ending}", whole[:4] + chance.randbytes(size)
+        size = rng.randrange(8, 4000)
+        yield f"noise{number}.{ending}", whole[:4] + rng.randbytes(size)
 
 
 def _others() -> Iterator[tuple[str, bytes]]:

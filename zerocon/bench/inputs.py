@@ -11,23 +11,24 @@ from typing import TYPE_CHECKING, Any
 import torch
 from PIL import Image
 
-from zerocon import api, request
-from zerocon.bench.tasks import Case
+from zerocon import api
+from zerocon.bench.tasks import Task
 from zerocon.image.transforms import fit, unfit
 from zerocon.model.captioner import caption_image
-from zerocon.nfe import counting
+from zerocon.nfe import count_evaluations
+from zerocon.request import parse_request
 from zerocon.settings import Settings
 from zerocon.trajectory import Inversion
 from zerocon.world import caption as true_caption
 
 if TYPE_CHECKING:
     from zerocon.model.stable_diffusion import StableDiffusion
-    from zerocon.request import Understanding
+    from zerocon.request import EditRequest
     from zerocon.shapes import Latents
 
 
 @dataclass(frozen=True)
-class Asked:
+class MethodSettings:
     """Settings before a method has its say: the model's ``own``, and those the user gave."""
 
     own: Settings
@@ -41,7 +42,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Result:
+class MethodResult:
     """A picture in the source's size, the sentences it was made of, and its cost.
 
     ``evaluations`` and ``seconds`` are this picture's share of what was made together with it, its
@@ -49,7 +50,7 @@ class Result:
     whether it is made from the source at all.
     """
 
-    picture: Image.Image
+    image: Image.Image
     caption: str = ""
     target_caption: str = ""
     evaluations: float = 0.0
@@ -58,7 +59,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Inverted:
+class TimedInversion:
     """An inversion, and what it cost a picture."""
 
     inversion: Inversion
@@ -66,13 +67,13 @@ class Inverted:
     seconds: float
 
 
-class Source:
+class TaskSource:
     """One case's source as every method gets it, each part found once and when asked for."""
 
-    def __init__(self, case: Case, model: StableDiffusion, *, told: bool = False) -> None:
-        self.case, self.model, self.told = case, model, told
-        self.picture = case.picture
-        self.fitted = fit(self.picture, model.size, model.multiple)
+    def __init__(self, task: Task, model: StableDiffusion, *, told: bool = False) -> None:
+        self.task, self.model, self.told = task, model, told
+        self.image = task.image
+        self.fitted = fit(self.image, model.size, model.multiple)
 
     @cached_property
     def latents(self) -> Latents:
@@ -88,51 +89,51 @@ class Source:
     def caption(self) -> str:
         """The true caption if ``told``, else what the captioner sees."""
         if self.told:
-            return true_caption(self.case.source)
-        return caption_image(self.picture, self.model)
+            return true_caption(self.task.source)
+        return caption_image(self.image, self.model)
 
     def show(self, latents: Latents) -> Image.Image:
         """A picture of latents, in the source's size."""
         return unfit(self.model.decode(latents)[0], self.fitted.frame)
 
-    def understand(self, settings: Settings) -> Understanding | Result:
+    def parse_request(self, settings: Settings) -> EditRequest | MethodResult:
         """The case's wish as the tool understands it; one that it refuses changes nothing."""
         try:
-            return request.understand(
-                self.picture, self.model, caption=self.caption, settings=settings, **self.case.wish
+            return parse_request(
+                self.image, self.model, caption=self.caption, settings=settings, **self.task.prompt
             )
         except ValueError as reason:
-            return Result(self.kept, self.caption, f"refused: {reason}")
+            return MethodResult(self.kept, self.caption, f"refused: {reason}")
 
 
-class Batch:
+class SourceBatch:
     """Sources that are edited together."""
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    def __init__(self, sources: Sequence[TaskSource]) -> None:
         self.sources = tuple(sources)
         self.model = sources[0].model
-        self._inversions: dict[tuple[Any, ...], Inverted] = {}
+        self._inversions: dict[tuple[Any, ...], TimedInversion] = {}
 
     @property
-    def pictures(self) -> list[Image.Image]:
+    def images(self) -> list[Image.Image]:
         """Of all the sources."""
-        return [source.picture for source in self.sources]
+        return [source.image for source in self.sources]
 
-    def invert(self, settings: Settings) -> Inverted:
+    def invert(self, settings: Settings) -> TimedInversion:
         """The inversion under the captions, shared by methods for which it is equal to the bit.
 
         Guidances decide which layers are watched on the way, and a watched layer rounds otherwise.
         """
-        names = ("steps", "inverter", "seed", "remember", "guidance")
+        names = ("steps", "inverter", "seed", "cache_source", "guidance")
         key = tuple(getattr(settings, name) for name in names)
         if key not in self._inversions:
             captions, start = [source.caption for source in self.sources], perf_counter()
-            with counting() as evaluations:
-                inversion = api.invert_together(
-                    self.pictures, self.model, captions, settings=settings
-                )
+            with count_evaluations() as evaluations:
+                inversion = api.invert_batch(self.images, self.model, captions, settings=settings)
             if self.model.device.type == "cuda":  # else it is waited for on another's clock
                 torch.cuda.synchronize(self.model.device)
             spent, count = perf_counter() - start, len(self.sources)
-            self._inversions[key] = Inverted(inversion, evaluations.total / count, spent / count)
+            self._inversions[key] = TimedInversion(
+                inversion, evaluations.total / count, spent / count
+            )
         return self._inversions[key]

@@ -17,51 +17,57 @@ import torch
 
 from zerocon import api
 from zerocon.bench.baselines import PEERS
-from zerocon.bench.inputs import Asked, Batch, Inverted, Result, Source
+from zerocon.bench.inputs import (
+    MethodResult,
+    MethodSettings,
+    SourceBatch,
+    TaskSource,
+    TimedInversion,
+)
 from zerocon.errors import MethodError
-from zerocon.nfe import counting
+from zerocon.nfe import count_evaluations
 from zerocon.registry import parse
-from zerocon.rng import stream
+from zerocon.rng import seeded_generator
 from zerocon.sampling import denoise
-from zerocon.settings import FAST, SENTENCES, Settings
+from zerocon.settings import DIRECTION_FROM, FAST, Settings
 from zerocon.world import caption
 
 if TYPE_CHECKING:
-    from zerocon.request import Understanding
+    from zerocon.request import EditRequest
     from zerocon.shapes import Latents
 
 
 class Method(Protocol):
     """What a comparison asks of a method."""
 
-    def recipe(self, asked: Asked) -> dict[str, Any]: ...
-    def __call__(self, batch: Batch, asked: Asked) -> list[Result]: ...
+    def recipe(self, asked: MethodSettings) -> dict[str, Any]: ...
+    def __call__(self, batch: SourceBatch, asked: MethodSettings) -> list[MethodResult]: ...
 
 
 @dataclass(frozen=True)
-class Picture:
+class Unedited:
     """The source picture unchanged: nothing done, nothing lost."""
 
-    def recipe(self, asked: Asked) -> dict[str, Any]:
+    def recipe(self, asked: MethodSettings) -> dict[str, Any]:
         return {}
 
-    def __call__(self, batch: Batch, asked: Asked) -> list[Result]:
-        return [Result(source.picture) for source in batch.sources]
+    def __call__(self, batch: SourceBatch, asked: MethodSettings) -> list[MethodResult]:
+        return [MethodResult(source.image) for source in batch.sources]
 
 
 @dataclass(frozen=True)
 class Reconstruction:
     """The source after the VAE alone: what every method starts from."""
 
-    def recipe(self, asked: Asked) -> dict[str, Any]:
+    def recipe(self, asked: MethodSettings) -> dict[str, Any]:
         return {}
 
-    def __call__(self, batch: Batch, asked: Asked) -> list[Result]:
-        return [Result(source.kept) for source in batch.sources]
+    def __call__(self, batch: SourceBatch, asked: MethodSettings) -> list[MethodResult]:
+        return [MethodResult(source.kept) for source in batch.sources]
 
 
 @dataclass(frozen=True)
-class Zerocon:
+class ZeroconMethod:
     """``zerocon.edit`` with a ``preset`` under what the user gave, and over it what is ``fixed``.
 
     A wish that the tool refuses changes nothing.
@@ -70,19 +76,19 @@ class Zerocon:
     preset: Mapping[str, Any] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
-    def recipe(self, asked: Asked) -> dict[str, Any]:
+    def recipe(self, asked: MethodSettings) -> dict[str, Any]:
         return asdict(asked.settings(self.preset, self.fixed))
 
-    def __call__(self, batch: Batch, asked: Asked) -> list[Result]:
+    def __call__(self, batch: SourceBatch, asked: MethodSettings) -> list[MethodResult]:
         settings = asked.settings(self.preset, self.fixed)
-        said = [source.understand(settings) for source in batch.sources]
-        found, results = batch.invert(settings), list[Result]()
-        for _, part in groupby(enumerate(said), lambda each: isinstance(each[1], Result)):
+        said = [source.parse_request(settings) for source in batch.sources]
+        found, results = batch.invert(settings), list[MethodResult]()
+        for _, part in groupby(enumerate(said), lambda each: isinstance(each[1], MethodResult)):
             places, some = zip(*part, strict=True)
-            refused = [each for each in some if isinstance(each, Result)]
-            wishes = [each for each in some if not isinstance(each, Result)]
+            refused = [each for each in some if isinstance(each, MethodResult)]
+            prompts = [each for each in some if not isinstance(each, MethodResult)]
             rows = slice(places[0], places[-1] + 1)
-            results += refused or _edited(batch, rows, wishes, settings, found)
+            results += refused or _edited(batch, rows, prompts, settings, found)
         return results
 
 
@@ -93,32 +99,36 @@ class FromScratch:
     No edit shows more of what was asked than the model can draw when it has nothing to keep.
     """
 
-    def recipe(self, asked: Asked) -> dict[str, Any]:
+    def recipe(self, asked: MethodSettings) -> dict[str, Any]:
         settings = asked.settings()
-        return {"steps": settings.steps, "scale": settings.scale, "seed": settings.seed}
+        return {
+            "steps": settings.steps,
+            "guidance_scale": settings.guidance_scale,
+            "seed": settings.seed,
+        }
 
-    def __call__(self, batch: Batch, asked: Asked) -> list[Result]:
+    def __call__(self, batch: SourceBatch, asked: MethodSettings) -> list[MethodResult]:
         settings, start = asked.settings(), perf_counter()
-        sentences = [caption(source.case.target) for source in batch.sources]
+        sentences = [caption(source.task.target) for source in batch.sources]
         noise = torch.cat([self._noise(source, settings.seed) for source in batch.sources])
-        with counting() as evaluations:
-            x = denoise(batch.model, sentences, noise, settings.steps, settings.scale)
-        pictures = [source.show(x[i : i + 1]) for i, source in enumerate(batch.sources)]
-        count, seconds = len(pictures), perf_counter() - start
+        with count_evaluations() as evaluations:
+            x = denoise(batch.model, sentences, noise, settings.steps, settings.guidance_scale)
+        images = [source.show(x[i : i + 1]) for i, source in enumerate(batch.sources)]
+        count, seconds = len(images), perf_counter() - start
         return [
-            Result(
-                picture,
+            MethodResult(
+                image,
                 target_caption=sentence,
                 evaluations=evaluations.total / count,
                 seconds=seconds / count,
                 edits=False,
             )
-            for picture, sentence in zip(pictures, sentences, strict=True)
+            for image, sentence in zip(images, sentences, strict=True)
         ]
 
-    def _noise(self, source: Source, seed: int) -> Latents:
-        chance = stream(f"{seed}/{source.case.seed}")
-        return torch.randn(source.latents.shape, generator=chance).to(source.latents)
+    def _noise(self, source: TaskSource, seed: int) -> Latents:
+        rng = seeded_generator(f"{seed}/{source.task.seed}")
+        return torch.randn(source.latents.shape, generator=rng).to(source.latents)
 
 
 def split(text: str) -> tuple[str, ...]:
@@ -140,12 +150,16 @@ def pick(text: str) -> Method:
 
 
 def _edited(
-    batch: Batch, rows: slice, said: Sequence[Understanding], settings: Settings, found: Inverted
-) -> list[Result]:
+    batch: SourceBatch,
+    rows: slice,
+    said: Sequence[EditRequest],
+    settings: Settings,
+    found: TimedInversion,
+) -> list[MethodResult]:
     """Edits of some of a batch, beside its inversion."""
     start = perf_counter()
-    made = api.edit_together(
-        batch.pictures[rows],
+    made = api.edit_batch(
+        batch.images[rows],
         said,
         model=batch.model,
         inversion=found.inversion.rows(rows),
@@ -153,10 +167,10 @@ def _edited(
     )
     seconds = found.seconds + (perf_counter() - start) / len(made)
     return [
-        Result(
-            edit.picture,
+        MethodResult(
+            edit.image,
             edit.caption,
-            edit.wording.target_caption,
+            edit.rewrite.target_caption,
             evaluations=found.evaluations + edit.evaluations.total,
             seconds=seconds,
         )
@@ -166,24 +180,29 @@ def _edited(
 
 def _said(way: str) -> dict[str, Any]:
     """The setting that says which sentences the direction comes from."""
-    return {"sentences": way}
+    return {"direction_from": way}
 
 
 METHODS: Mapping[str, Method] = {
-    "identity": Picture(),
+    "identity": Unedited(),
     "vae": Reconstruction(),
     "from-scratch": FromScratch(),
-    "default": Zerocon(),
-    "fast": Zerocon(preset=FAST),
-    "no-guidance": Zerocon(fixed={"guidance": ()}),
-    "cross-attention": Zerocon(fixed={"guidance": ("cross-attention",)}),
-    "contrastive": Zerocon(fixed={"guidance": ("contrastive",)}),
-    "plain-ddim": Zerocon(fixed={"corrected": False}),
-    **{way: Zerocon(fixed=_said(way)) for way in SENTENCES},
+    "default": ZeroconMethod(),
+    "fast": ZeroconMethod(preset=FAST),
+    "no-guidance": ZeroconMethod(fixed={"guidance": ()}),
+    "cross-attention": ZeroconMethod(fixed={"guidance": ("cross-attention",)}),
+    "contrastive": ZeroconMethod(fixed={"guidance": ("contrastive",)}),
+    "plain-ddim": ZeroconMethod(fixed={"source_correction": False}),
+    **{way: ZeroconMethod(fixed=_said(way)) for way in DIRECTION_FROM},
     # the field's baseline: DDIM there, and back under the other sentence
-    "word-swap": Zerocon(
+    "word-swap": ZeroconMethod(
         fixed=_said("caption")
-        | {"guidance": (), "corrected": False, "strength": 1.0, "positions": "all"}
+        | {
+            "guidance": (),
+            "source_correction": False,
+            "strength": 1.0,
+            "direction_positions": "all",
+        }
     ),
     **{name: peer() for name, peer in PEERS.items()},
 }

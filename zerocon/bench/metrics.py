@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from zerocon.bench.tasks import Case
+from zerocon.bench.tasks import Task
 
 if TYPE_CHECKING:
     from zerocon.bench.classifiers import Classifiers
@@ -18,7 +18,7 @@ EQUAL = 99.0  # dB where no byte differs: infinity has no mean
 
 
 @dataclass(frozen=True)
-class Verdict:
+class TaskMetrics:
     """On one picture.
 
     ``asked``: every judge of a changed parameter sees its new value. ``kept``: every other judge
@@ -35,22 +35,22 @@ class Verdict:
 
 
 def judge(
-    case: Case, result: Image.Image, kept: Image.Image | None, classifiers: Classifiers
-) -> Verdict:
+    task: Task, result: Image.Image, kept: Image.Image | None, classifiers: Classifiers
+) -> TaskMetrics:
     """Judge ``result`` against the truth and against ``kept``, the source's reconstruction.
 
     Without ``kept`` the picture was made from nothing, and can only have what was asked for.
     """
     now, *before = classifiers.read([result] if kept is None else [result, kept])
-    asked = {name: after for name, (_, after) in case.changed.items()}
+    asked = {name: after for name, (_, after) in task.changed.items()}
     expected = {**before[0], **asked} if before else asked
     wrong = tuple(f"{n}: {now[n]}, not {expected[n]}" for n in expected if now[n] != expected[n])
     seen = all(now[name] == value for name, value in asked.items())
     if kept is None:
-        return Verdict(seen, None, None, None, wrong)
-    truth = _array(case.truth)
-    region = np.abs(truth - _array(case.picture)).max(-1) > 0
-    return Verdict(
+        return TaskMetrics(seen, None, None, None, wrong)
+    truth = _array(task.truth)
+    region = np.abs(truth - _array(task.image)).max(-1) > 0
+    return TaskMetrics(
         asked=seen,
         kept=all(now[name] == expected[name] for name in expected if name not in asked),
         inside=psnr(_array(result), truth, region),
@@ -67,5 +67,5 @@ def psnr(a: np.ndarray, b: np.ndarray, region: np.ndarray) -> float | None:
     return min(10 * log10(255**2 / error), EQUAL) if error else EQUAL
 
 
-def _array(picture: Image.Image) -> np.ndarray:
-    return np.asarray(picture, np.float64)
+def _array(image: Image.Image) -> np.ndarray:
+    return np.asarray(image, np.float64)

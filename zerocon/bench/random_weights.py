@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from zerocon.errors import NoModelError
+from zerocon.errors import ModelNotFoundError
 from zerocon.mini import path
 
 if TYPE_CHECKING:
@@ -61,4 +61,4 @@ def first_generation(device: torch.device, dtype: torch.dtype) -> StableDiffusio
 
 
 def _blind() -> Captioner:
-    raise NoModelError("random weights describe nothing; give --caption")
+    raise ModelNotFoundError("random weights describe nothing; give --caption")

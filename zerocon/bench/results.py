@@ -11,14 +11,14 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TextIO
 
-from zerocon.errors import ForeignFileError, MismatchError, NoFolderError
+from zerocon.errors import FileFormatError, MismatchError, MissingFolderError
 
 FORMAT = "zerocon.bench.row/1"
 HEAD = json.dumps({"format": FORMAT})[:-1]  # how every line begins
 
 
 @dataclass(frozen=True)
-class Recipe:
+class MethodRecord:
     """All that decides an edit but its scene.
 
     ``setup`` is shared by the methods of one comparison (weights, classifiers, version, ...);
@@ -36,8 +36,8 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One edit: its recipe, its scene, its cost and its ``verdicts.Verdict``."""
+class ResultRow:
+    """One edit: its recipe, its scene, its cost and its ``verdicts.TaskMetrics``."""
 
     method: str
     recipe: str
@@ -72,21 +72,21 @@ def digest(value: Any) -> str:
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def to_json(row: Row) -> str:
+def to_json(row: ResultRow) -> str:
     """One line."""
     return json.dumps({"format": FORMAT, **asdict(row)}, ensure_ascii=False)
 
 
-def from_json(line: str) -> Row:
+def from_json(line: str) -> ResultRow:
     """What ``to_json`` wrote; anything else is a ``ValueError``."""
     values = json.loads(line)
-    names = {field.name for field in fields(Row)}
+    names = {field.name for field in fields(ResultRow)}
     if not isinstance(values, dict) or values.pop("format", None) != FORMAT or set(values) != names:
         raise ValueError("no row of a comparison")
-    return Row(**{**values, "wrong": tuple(values["wrong"])})
+    return ResultRow(**{**values, "wrong": tuple(values["wrong"])})
 
 
-def read(path: Path) -> list[Row]:
+def read(path: Path) -> list[ResultRow]:
     """The rows of a file; a last line that was torn off is none.
 
     Raises ``ValueError``, naming the line, if anything else is in it.
@@ -97,17 +97,17 @@ def read(path: Path) -> list[Row]:
         try:
             found.append(from_json(line))
         except ValueError as error:
-            raise ForeignFileError(f"{path}, line {number}, is no row of zerocon bench") from error
+            raise FileFormatError(f"{path}, line {number}, is no row of zerocon bench") from error
     return found
 
 
-class Book:
+class ResultsFile:
     """Rows, and the open file that keeps them if there is one."""
 
-    def __init__(self, rows: Iterable[Row] = (), file: TextIO | None = None) -> None:
+    def __init__(self, rows: Iterable[ResultRow] = (), file: TextIO | None = None) -> None:
         self.rows, self._file = list(rows), file
 
-    def add(self, row: Row) -> None:
+    def add(self, row: ResultRow) -> None:
         """Remember a row, and see it to the disk."""
         self.rows.append(row)
         if self._file is not None:
@@ -118,19 +118,19 @@ class Book:
 
 @contextmanager
 def keeping(
-    path: Path | None, accept: Callable[[list[Row]], None], *, overwrite: bool = False
-) -> Iterator[Book]:
+    path: Path | None, accept: Callable[[list[ResultRow]], None], *, overwrite: bool = False
+) -> Iterator[ResultsFile]:
     """A book that goes on where the file at ``path`` ends; without ``path`` it is in memory only.
 
     A last line that was torn off is dropped. ``accept`` raises ``ValueError`` for rows that must
     not be continued, and then nothing is changed; with ``overwrite`` the book begins empty.
     """
     if path is None:
-        yield Book()
+        yield ResultsFile()
         return
     if not path.parent.is_dir():
-        raise NoFolderError(f"there is no folder {path.parent} to write {path.name} to")
-    found: list[Row] = []
+        raise MissingFolderError(f"there is no folder {path.parent} to write {path.name} to")
+    found: list[ResultRow] = []
     if path.exists() and not overwrite:
         found = read(path)
         try:
@@ -140,10 +140,10 @@ def keeping(
             raise MismatchError(f"{path}: {error}; name another file, or --overwrite it") from error
         os.truncate(path, _whole(path)[1])
     with path.open("w" if overwrite else "a", encoding="utf-8") as file:
-        yield Book(found, file)
+        yield ResultsFile(found, file)
 
 
-def check(rows: Iterable[Row]) -> None:
+def check(rows: Iterable[ResultRow]) -> None:
     """Raise ``ValueError`` for rows that cannot stand in one table.
 
     They must be of one setup, with one recipe for every method, and no edit may come twice.
@@ -176,5 +176,5 @@ def _whole(path: Path) -> tuple[list[str], int]:
     end = text.rfind(b"\n") + 1
     torn, head = text[end:], HEAD.encode()
     if not (torn.startswith(head) or head.startswith(torn)):
-        raise ForeignFileError(f"{path} is no file of rows of zerocon bench")
+        raise FileFormatError(f"{path} is no file of rows of zerocon bench")
     return text[:end].decode(errors="replace").splitlines(), end

@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 
 from zerocon import __version__
-from zerocon.bench.inputs import Asked, Batch, Source
+from zerocon.bench.inputs import MethodSettings, SourceBatch, TaskSource
 from zerocon.bench.methods import pick
 from zerocon.bench.metrics import judge
-from zerocon.bench.results import Recipe, Row, differing, digest
-from zerocon.bench.tasks import Case
+from zerocon.bench.results import MethodRecord, ResultRow, differing, digest
+from zerocon.bench.tasks import Task
 from zerocon.errors import MismatchError
 from zerocon.image.contact_sheet import sheet
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from zerocon.bench.classifiers import Classifiers
     from zerocon.model.stable_diffusion import StableDiffusion
 
-Work = list[tuple[Case, list[str]]]
+Work = list[tuple[Task, list[str]]]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class BenchmarkRun:
     """Methods, by what they are called, on one model and before the same judges.
 
     ``told`` gives the true captions instead of asking the captioner. ``batch_size`` cases are
@@ -40,7 +40,7 @@ class Comparison:
     model: StableDiffusion
     classifiers: Classifiers
     methods: tuple[str, ...]
-    asked: Asked
+    asked: MethodSettings
     told: bool = False
     batch_size: int = 1
 
@@ -50,7 +50,7 @@ class Comparison:
 
     @cached_property
     def setup(self) -> dict[str, str]:
-        """What all rows of this comparison share, for ``Recipe``."""
+        """What all rows of this comparison share, for ``MethodRecord``."""
         model = self.model
         return {
             "version": __version__,
@@ -63,12 +63,12 @@ class Comparison:
             "dtype": str(model.unet.dtype).removeprefix("torch."),
         }
 
-    def recipe(self, name: str) -> Recipe:
+    def recipe(self, name: str) -> MethodRecord:
         """Of one method; ``ValueError`` if there is none of that name."""
         settings = json.loads(json.dumps(pick(name).recipe(self.asked)))
-        return Recipe(self.setup, name, settings)
+        return MethodRecord(self.setup, name, settings)
 
-    def check(self, rows: Iterable[Row]) -> None:
+    def check(self, rows: Iterable[ResultRow]) -> None:
         """Raise ``ValueError`` for a row that this comparison would have made differently."""
         recipes: dict[str, str] = {}
         for row in rows:
@@ -79,64 +79,64 @@ class Comparison:
             if row.recipe != recipes[row.method]:
                 raise MismatchError(f"the rows of {row.method} there were made with other settings")
 
-    def work(self, cases: Iterable[Case], rows: Iterable[Row] = ()) -> Work:
+    def work(self, tasks: Iterable[Task], rows: Iterable[ResultRow] = ()) -> Work:
         """What is left to do: the cases, each with the methods whose row is not there yet."""
         done = {(row.seed, row.method) for row in rows}
-        left = [(case, [m for m in self.methods if (case.seed, m) not in done]) for case in cases]
-        return [(case, names) for case, names in left if names]
+        left = [(task, [m for m in self.methods if (task.seed, m) not in done]) for task in tasks]
+        return [(task, names) for task, names in left if names]
 
-    def among(self, rows: Iterable[Row], cases: Iterable[Case]) -> list[Row]:
+    def among(self, rows: Iterable[ResultRow], tasks: Iterable[Task]) -> list[ResultRow]:
         """The rows of these methods and cases: a file may hold more."""
-        seeds = {case.seed for case in cases}
+        seeds = {task.seed for task in tasks}
         return [row for row in rows if row.method in self.methods and row.seed in seeds]
 
-    def run(self, work: Work) -> Iterator[tuple[Row, Image.Image]]:
+    def run(self, work: Work) -> Iterator[tuple[ResultRow, Image.Image]]:
         """Edit and judge, yielding as soon as each edit is done.
 
         Neighbours that need the same methods are edited together, ``batch_size`` at most.
         """
         for names, group in groupby(work, lambda part: part[1]):
-            sources = [Source(case, self.model, told=self.told) for case, _ in group]
+            sources = [TaskSource(task, self.model, told=self.told) for task, _ in group]
             for start in range(0, len(sources), self.batch_size):
-                batch = Batch(sources[start : start + self.batch_size])
+                batch = SourceBatch(sources[start : start + self.batch_size])
                 for name in names:
                     yield from self._rows(batch, name)
 
-    def _rows(self, batch: Batch, name: str) -> Iterator[tuple[Row, Image.Image]]:
+    def _rows(self, batch: SourceBatch, name: str) -> Iterator[tuple[ResultRow, Image.Image]]:
         recipe = self.recipe(name)
         for source, result in zip(batch.sources, pick(name)(batch, self.asked), strict=True):
-            case, kept = source.case, source.kept if result.edits else None
-            row = Row(
+            task, kept = source.task, source.kept if result.edits else None
+            row = ResultRow(
                 method=name,
                 recipe=recipe.hash,
-                seed=case.seed,
-                kind=case.kind,
+                seed=task.seed,
+                kind=task.kind,
                 caption=result.caption,
                 target_caption=result.target_caption,
                 evaluations=result.evaluations,
                 seconds=round(result.seconds, 3),
                 settings=recipe.settings,
                 setup=recipe.setup,
-                **asdict(judge(case, result.picture, kept, self.classifiers)),
+                **asdict(judge(task, result.image, kept, self.classifiers)),
             )
-            yield row, result.picture
+            yield row, result.image
 
 
-def share(cases: Sequence[Case], number: int, of: int) -> list[Case]:
+def share(tasks: Sequence[Task], number: int, of: int) -> list[Task]:
     """Part ``number`` (from 1) of ``of``: together they are all, and no two have one in common.
 
     A case stays whole, so that its methods can share what they have in common.
     """
-    return list(cases[number - 1 :: of])
+    return list(tasks[number - 1 :: of])
 
 
-def page(cases: Sequence[Case], done: Collection[tuple[Row, Image.Image]]) -> Image.Image:
+def page(tasks: Sequence[Task], done: Collection[tuple[ResultRow, Image.Image]]) -> Image.Image:
     """Source, edit and truth of every case side by side, to be looked at."""
-    pictures, labels = [], []
-    for case, (row, result) in zip(cases, done, strict=True):
-        pictures += [case.picture, result, case.truth]
+    images, labels = [], []
+    for task, (row, result) in zip(tasks, done, strict=True):
+        images += [task.image, result, task.truth]
         labels += [row.caption, row.verdict, row.target_caption]
-    return sheet(pictures, labels, 6)
+    return sheet(images, labels, 6)
 
 
 def fingerprint(*networks: torch.nn.Module) -> str:

@@ -14,11 +14,11 @@ import numpy as np
 import psutil
 
 from zerocon.batch import commit
-from zerocon.batch.executor import Studio, shape_of
-from zerocon.batch.job import Order
+from zerocon.batch.executor import BatchExecutor, shape_of
+from zerocon.batch.job import Job
 from zerocon.batch.journal import Journal
 from zerocon.batch.worker import Worker
-from zerocon.bench.stage import SCENES, STEPS, WISHES, draw, name_of
+from zerocon.bench.stage import PROMPTS, SCENES, STEPS, draw, name_of
 from zerocon.cache import Cache
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ STRETCHES, SURE = 10, 2.306  # of which a line is fitted to the means; its 95 % 
 
 
 @dataclass(frozen=True)
-class Lap:
+class SoakSample:
     """One edit: the process's memory after it in bytes, and the seconds since the first."""
 
     name: str
@@ -40,7 +40,7 @@ class Lap:
 
 
 @dataclass(frozen=True)
-class Soaked:
+class SoakReport:
     """What became of it; ``slope`` and ``margin`` (95 %) are bytes in 100 edits once settled."""
 
     edits: int
@@ -54,38 +54,38 @@ class Soaked:
     doubled: int
 
 
-def repeat(model: Model, folder: Path, edits: int) -> Iterator[Lap]:
+def repeat(model: Model, folder: Path, edits: int) -> Iterator[SoakSample]:
     """Edit through a journal, a worker and a studio, every second tenth of the work with a cache.
 
     Three pictures, two wishes, and seeds without end; results and cache go into ``folder``.
     """
-    pictures, process, start = folder / "in", psutil.Process(), perf_counter()
-    pictures.mkdir()
-    draw(pictures)
+    images, process, start = folder / "in", psutil.Process(), perf_counter()
+    images.mkdir()
+    draw(images)
     cache = Cache(folder / "cache")
-    orders = list(islice(_orders(pictures), edits))
+    jobs = list(islice(_orders(images), edits))
     size = -(-edits // PARTS)
     for number in range(0, -(-edits // size)):
-        part = orders[number * size : (number + 1) * size]
+        part = jobs[number * size : (number + 1) * size]
         journal = Journal(folder / "out")
         run = journal.begin({})
-        told = ((each, each.hash({}), shape_of(each.picture, model)) for each in part)
+        told = ((each, each.hash({}), shape_of(each.image, model)) for each in part)
         journal.enter(run, commit.plan(journal.entry, folder / "out", told)[0])
-        studio = Studio(model, cache=cache if number % 2 else None)
-        for done in Worker(journal, run, studio)():
+        executor = BatchExecutor(model, cache=cache if number % 2 else None)
+        for done in Worker(journal, run, executor)():
             memory = process.memory_info().rss
-            yield Lap(done.entry.name, memory, perf_counter() - start, done.failure)
+            yield SoakSample(done.entry.name, memory, perf_counter() - start, done.failure)
         journal.close()
 
 
-def judge(laps: Sequence[Lap], folder: Path) -> Soaked:
+def judge(laps: Sequence[SoakSample], folder: Path) -> SoakReport:
     """Count what is there, and fit a line to the memory after ``SETTLED`` edits."""
     made = {path.name for path in (folder / "out").glob("*.png")}
     names = Counter(lap.name for lap in laps)
     memory = np.array([lap.memory for lap in laps], float)
     settled = min(SETTLED, len(laps) - 1)
     slope, margin = trend(memory[settled:])
-    return Soaked(
+    return SoakReport(
         edits=len(laps),
         seconds=laps[-1].seconds,
         settled=laps[settled].memory,
@@ -113,7 +113,7 @@ def trend(values: np.ndarray) -> tuple[float, float]:
     return float(slope), float(SURE * np.sqrt(variance / ((x - x.mean()) ** 2).sum()))
 
 
-def table(found: Soaked) -> list[tuple[str, str]]:
+def table(found: SoakReport) -> list[tuple[str, str]]:
     """Heading and value of everything that was found."""
     mega = 1e6
     return [
@@ -128,7 +128,7 @@ def table(found: Soaked) -> list[tuple[str, str]]:
     ]
 
 
-def as_text(found: Soaked, form: str) -> str:
+def as_text(found: SoakReport, form: str) -> str:
     """A line for each, or a row in Markdown."""
     rows = table(found)
     if form == "text":
@@ -137,10 +137,10 @@ def as_text(found: Soaked, form: str) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ("---",) * len(head), said))
 
 
-def _orders(pictures: Path) -> Iterator[Order]:
-    for seed, (place, wish) in (
-        (s, each) for s in count() for each in product(range(len(SCENES)), WISHES)
+def _orders(images: Path) -> Iterator[Job]:
+    for seed, (place, prompt) in (
+        (s, each) for s in count() for each in product(range(len(SCENES)), PROMPTS)
     ):
         settings = {"steps": STEPS, "seed": seed}
-        name = PurePosixPath(name_of(place, wish, seed))
-        yield Order(pictures / f"{place}.png", name, {"to": wish}, settings)
+        name = PurePosixPath(name_of(place, prompt, seed))
+        yield Job(images / f"{place}.png", name, {"to": prompt}, settings)

@@ -15,10 +15,10 @@ import torch
 
 from zerocon import api
 from zerocon.bench.baselines import Pix2PixZero
-from zerocon.bench.inputs import Asked, Batch, Result, Source
+from zerocon.bench.inputs import MethodResult, MethodSettings, SourceBatch, TaskSource
 from zerocon.bench.tasks import choose
 from zerocon.diagnostics.cost import operations
-from zerocon.request import Understanding
+from zerocon.request import EditRequest
 from zerocon.settings import FAST, Settings
 
 if TYPE_CHECKING:
@@ -30,11 +30,13 @@ PRODUCTS = 10
 RESET, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")  # Linux
 HIGHEST = re.compile(r"VmHWM:\s+(\d+) kB")
 
-Run = Callable[[Batch], tuple[float, float]]  # to seconds and evaluations of the U-Net, a picture
+Run = Callable[
+    [SourceBatch], tuple[float, float]
+]  # to seconds and evaluations of the U-Net, a picture
 
 
 @dataclass(frozen=True)
-class Lap:
+class Timing:
     """One contestant, a picture: median seconds, evaluations and operations of the U-Net.
 
     ``memory`` are bytes in use at the highest point, weights and all; None where none can tell.
@@ -49,10 +51,10 @@ class Lap:
 
 def race(
     model: StableDiffusion, steps: int, *, repeats: int = 1, together: int = 1
-) -> Iterator[Lap]:
+) -> Iterator[Timing]:
     """Time the contestants on ``together`` pictures at a time, each after a walk of two steps."""
-    cases = choose("validation", together)[:together]
-    batch = Batch([Source(case, model, told=True) for case in cases])
+    tasks = choose("validation", together)[:together]
+    batch = SourceBatch([TaskSource(task, model, told=True) for task in tasks])
     each = operations(model, (model.size, model.size))
     short = contestants(model, 2)
     for name, run in contestants(model, steps).items():
@@ -60,10 +62,10 @@ def race(
         highest = _highest(model.device)
         laps = [run(batch) for _ in range(repeats)]
         seconds, evaluations = median(lap[0] for lap in laps), laps[0][1]
-        yield Lap(name, seconds, evaluations, evaluations * each, highest())
+        yield Timing(name, seconds, evaluations, evaluations * each, highest())
 
 
-def as_markdown(laps: Sequence[Lap], best: float) -> str:
+def as_markdown(laps: Sequence[Timing], best: float) -> str:
     """A table, with how many times as fast as the first one each is; ``best`` is ``rate``'s."""
     head = ("method", "seconds", "times as fast", "evaluations", "TFLOP", "of the rate", "GB")
     rows = [head, ("---",) * len(head)]
@@ -85,21 +87,21 @@ def contestants(model: StableDiffusion, steps: int) -> Mapping[str, Run]:
     quick = usual.overlay({**FAST, "steps": share})
 
     def ours(settings: Settings, kept: bool = False) -> Run:
-        def run(batch: Batch) -> tuple[float, float]:
+        def run(batch: SourceBatch) -> tuple[float, float]:
             said = [_understood(source, settings) for source in batch.sources]
             captions = [source.caption for source in batch.sources]
-            invert = api.invert_together
-            found = invert(batch.pictures, model, captions, settings=settings) if kept else None
+            invert = api.invert_batch
+            found = invert(batch.images, model, captions, settings=settings) if kept else None
             _wait(model.device)
-            start, work = perf_counter(), (batch.pictures, said)
-            made = api.edit_together(*work, model=model, inversion=found, settings=settings)
+            start, work = perf_counter(), (batch.images, said)
+            made = api.edit_batch(*work, model=model, inversion=found, settings=settings)
             _wait(model.device)
             return (perf_counter() - start) / len(made), made[0].evaluations.total
 
         return run
 
-    def peer(batch: Batch) -> tuple[float, float]:
-        made = Pix2PixZero(steps=steps)(batch, Asked(model.settings))
+    def peer(batch: SourceBatch) -> tuple[float, float]:
+        made = Pix2PixZero(steps=steps)(batch, MethodSettings(model.settings))
         return sum(each.seconds for each in made) / len(made), made[0].evaluations
 
     return {
@@ -124,9 +126,9 @@ def rate(model: StableDiffusion) -> float:
     return PRODUCTS * 2 * side**3 / (perf_counter() - start)
 
 
-def _understood(source: Source, settings: Settings) -> Understanding:
-    said = source.understand(settings)
-    if isinstance(said, Result):
+def _understood(source: TaskSource, settings: Settings) -> EditRequest:
+    said = source.parse_request(settings)
+    if isinstance(said, MethodResult):
         raise ValueError(f"the tool refuses a wish it is timed on: {said.target_caption}")
     return said
 

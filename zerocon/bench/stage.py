@@ -25,7 +25,7 @@ from zerocon.world import render, sample
 
 SCENES = (0, 2, 3)  # of the drawn world
 SIZE = 128  # pixels a side
-WISHES = ("at night", "in snow")  # that none of them fulfils already
+PROMPTS = ("at night", "in snow")  # that none of them fulfils already
 SEEDS = 4
 STEPS = 2
 LARGEST = 10**9  # bytes of a file that is read
@@ -76,7 +76,7 @@ class Run:
 
 
 @dataclass
-class Stage:
+class Sandbox:
     """Pictures, the results that are ``wanted`` of them (hashes by name), and a cache.
 
     ``options`` say what is wanted beside the pictures of ``folder``.
@@ -88,14 +88,14 @@ class Stage:
     more: dict[str, str] = field(default_factory=dict)  # of the environment
 
     def __post_init__(self) -> None:
-        self.pictures, self.outputs = self.folder / "in", self.folder / "out"
+        self.images, self.outputs = self.folder / "in", self.folder / "out"
         self.cache = self.folder / "cache"
-        self.pictures.mkdir(parents=True)
+        self.images.mkdir(parents=True)
 
     @cached_property
     def before(self) -> dict[str, str]:
         """Hashes of what lies among the pictures, as it was when first looked at."""
-        return _hashes(self.pictures)
+        return _hashes(self.images)
 
     def start(self, *more: str) -> Run:
         """Begin, or go on: the same command each time but for ``more``."""
@@ -142,7 +142,7 @@ class Stage:
                 yield f"{name}: done and not there"
             if state == "failed" and not reason:
                 yield f"{name}: failed for no reason"
-        if _hashes(self.pictures) != self.before:
+        if _hashes(self.images) != self.before:
             yield "the pictures were changed"
 
     def whole(self, run: Run, *, code: int = 0, failed: frozenset[str] = frozenset()) -> list[str]:
@@ -169,41 +169,43 @@ class Stage:
         shutil.rmtree(self.folder)
 
 
-class Workshop:
+class SandboxFactory:
     """Where stages are made, and what comes out where nothing happens."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def stage(self, seeds: int = 2, *, pictures: int = len(SCENES)) -> Stage:
-        """A new one: ``pictures`` times two wishes times ``seeds``."""
-        kinds = product(range(pictures), WISHES, range(seeds))
+    def stage(self, seeds: int = 2, *, images: int = len(SCENES)) -> Sandbox:
+        """A new one: ``images`` times two wishes times ``seeds``."""
+        kinds = product(range(images), PROMPTS, range(seeds))
         chosen = [name_of(*each) for each in kinds]
         stage = self._empty(seeds, {name: self.undisturbed[name] for name in chosen})
-        draw(stage.pictures, pictures)
+        draw(stage.images, images)
         return stage
 
     @cached_property
     def undisturbed(self) -> dict[str, str]:
         """Hashes of all results, by name, of one run that is left alone."""
         stage = self._empty(SEEDS, {})
-        draw(stage.pictures)
+        draw(stage.images)
         if code := (run := stage.start()).end():
             raise ZeroconError(f"even an undisturbed run ends with {code}: {run.said()}")
         made = stage.made()
         stage.clear()
         return made
 
-    def _empty(self, seeds: int, wanted: Mapping[str, str]) -> Stage:
-        options = [f"--to={wish}" for wish in WISHES] + [f"--seed={seed}" for seed in range(seeds)]
+    def _empty(self, seeds: int, wanted: Mapping[str, str]) -> Sandbox:
+        options = [f"--to={prompt}" for prompt in PROMPTS] + [
+            f"--seed={seed}" for seed in range(seeds)
+        ]
         numbers = [int(path.name) for path in self.folder.iterdir() if path.name.isdecimal()]
-        return Stage(self.folder / str(max(numbers, default=0) + 1), wanted, ["in", *options])
+        return Sandbox(self.folder / str(max(numbers, default=0) + 1), wanted, ["in", *options])
 
 
-def name_of(place: int, wish: str, seed: int) -> str:
+def name_of(place: int, prompt: str, seed: int) -> str:
     """What a result is called."""
-    return f"{place}-{wish.replace(' ', '-')}-{seed}.png"
+    return f"{place}-{prompt.replace(' ', '-')}-{seed}.png"
 
 
 def draw(folder: Path, count: int = len(SCENES)) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from zerocon.bench.results import Row
+from zerocon.bench.results import ResultRow
 from zerocon.bench.tasks import KINDS
 from zerocon.errors import CommandError
 
@@ -22,7 +22,7 @@ Groups = list[np.ndarray]  # values, one array for each kind of edit
 
 
 class Column(NamedTuple):
-    """One measurement: a field of ``Row``, its heading and its unit."""
+    """One measurement: a field of ``ResultRow``, its heading and its unit."""
 
     name: str
     title: str
@@ -49,7 +49,7 @@ class Estimate(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Line:
+class TableLine:
     """A name, how many scenes stand behind it, and one estimate per column (None: not measured)."""
 
     name: str
@@ -63,17 +63,17 @@ class Table:
 
     title: str
     head: str
-    lines: tuple[Line, ...]
+    lines: tuple[TableLine, ...]
     signed: bool = False
 
 
-def compare(rows: Sequence[Row]) -> Table:
+def compare(rows: Sequence[ResultRow]) -> Table:
     """Every method's means over kinds, in the order in which the rows name them."""
     title = "Means over kinds of edits"
     return Table(title, "method", tuple(_line(m, part) for m, part in _by_method(rows).items()))
 
 
-def differ(rows: Sequence[Row]) -> Table | None:
+def differ(rows: Sequence[ResultRow]) -> Table | None:
     """Every method less ``REFERENCE`` on the scenes they share; None if that is not there."""
     methods = _by_method(rows)
     reference = {row.seed: row for row in methods.pop(REFERENCE, [])}
@@ -86,7 +86,7 @@ def differ(rows: Sequence[Row]) -> Table | None:
     return Table(f"Difference to {REFERENCE}, on the same scenes", "method", tuple(lines), True)
 
 
-def by_kind(rows: Sequence[Row], method: str) -> Table:
+def by_kind(rows: Sequence[ResultRow], method: str) -> Table:
     """One method's means for every kind of edit; ``ValueError`` if it has no rows."""
     methods = _by_method(rows)
     if method not in methods:
@@ -152,7 +152,7 @@ def as_markdown(tables: Iterable[Table]) -> str:
     return "\n\n".join(parts)
 
 
-def as_json(tables: Iterable[Table], rows: Sequence[Row]) -> str:
+def as_json(tables: Iterable[Table], rows: Sequence[ResultRow]) -> str:
     """For programs: the schema ``zerocon.bench.tables/1``, shares from 0 to 1."""
     said: dict[str, Any] = {
         "schema": "zerocon.bench.tables/1",
@@ -170,14 +170,16 @@ def _mean(*groups: np.ndarray, axis: int = -1) -> Any:
     return np.mean([group.mean(axis) for group in groups], axis=0)
 
 
-def _by_method(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    methods: dict[str, list[Row]] = {}
+def _by_method(rows: Iterable[ResultRow]) -> dict[str, list[ResultRow]]:
+    methods: dict[str, list[ResultRow]] = {}
     for row in rows:
         methods.setdefault(row.method, []).append(row)
     return methods
 
 
-def _line(name: str, rows: Sequence[Row], less: Callable[[Row], Row] | None = None) -> Line:
+def _line(
+    name: str, rows: Sequence[ResultRow], less: Callable[[ResultRow], ResultRow] | None = None
+) -> TableLine:
     """Estimates of every column, ``less`` what another row has there."""
     cells = []
     for column in COLUMNS:
@@ -188,7 +190,7 @@ def _line(name: str, rows: Sequence[Row], less: Callable[[Row], Row] | None = No
                 value = float(values[0]) - sum(map(float, values[1:]))
                 groups.setdefault(row.kind, []).append(value)
         cells.append(estimate([np.array(group) for group in groups.values()]))
-    return Line(name, len(rows), tuple(cells))
+    return TableLine(name, len(rows), tuple(cells))
 
 
 def _cells(table: Table) -> list[list[str]]:
@@ -216,7 +218,7 @@ def _say(cell: Estimate | None, column: Column, signed: bool) -> str:
     return f"{mean}{unit} [{', '.join(map(str, ends))}]"
 
 
-def _record(table: Table, line: Line) -> dict[str, Any]:
+def _record(table: Table, line: TableLine) -> dict[str, Any]:
     cells = zip(COLUMNS, line.cells, strict=True)
     found = {column.name: None if cell is None else cell._asdict() for column, cell in cells}
     return {table.head: line.name, "n": line.count, **found}

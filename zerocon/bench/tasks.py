@@ -12,11 +12,11 @@ from zerocon.world import TEST, VALIDATION, Scene, edits, phrase, render, sample
 from zerocon.world import caption as caption_of
 
 SPLITS = {"validation": VALIDATION, "test": TEST}
-KINDS = ("object", "colour", "add", "remove", "place", "time", "style", "two")
+KINDS = ("object", "color", "add", "remove", "place", "time", "style", "two")
 SIZE = 128  # pixels a side of a drawn scene
 
 
-class Wish(TypedDict, total=False):
+class TaskPrompt(TypedDict, total=False):
     """What is asked of ``zerocon.edit``, by its parameters' names."""
 
     to: str
@@ -25,7 +25,7 @@ class Wish(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Case:
+class Task:
     """One wish about one scene, and the scene that would fulfil it exactly."""
 
     seed: int
@@ -34,7 +34,7 @@ class Case:
     target: Scene
 
     @cached_property
-    def picture(self) -> Image.Image:
+    def image(self) -> Image.Image:
         """What is to be edited."""
         return render(self.source, SIZE)
 
@@ -50,7 +50,7 @@ class Case:
         return {name: (before[name], after[name]) for name in before if before[name] != after[name]}
 
     @property
-    def wish(self) -> Wish:
+    def prompt(self) -> TaskPrompt:
         """What a person would tell ``zerocon.edit``: a word where one will do."""
         if len(self.changed) > 1:
             return {"to_caption": caption_of(self.target)}
@@ -63,17 +63,17 @@ class Case:
         return {"source": phrase(name, before), "to": phrase(name, after)}
 
 
-def choose(split: str, per_kind: int, skip: int = 0) -> list[Case]:
+def choose(split: str, per_kind: int, skip: int = 0) -> list[Task]:
     """The next ``per_kind`` cases of every kind of edit in a split after the first ``skip``.
 
     In order of their seeds, kind by kind.
     """
-    found: dict[str, list[Case]] = {kind: [] for kind in KINDS}
+    found: dict[str, list[Task]] = {kind: [] for kind in KINDS}
     for seed in SPLITS[split]:
         scene = sample(seed)
         target, kind = edits(scene, 0)
         if len(found[kind]) < skip + per_kind:
-            found[kind].append(Case(seed, kind, scene, target))
+            found[kind].append(Task(seed, kind, scene, target))
         if all(len(full) == skip + per_kind for full in found.values()):
             break
-    return [case for kind in KINDS for case in found[kind][skip:]]
+    return [task for kind in KINDS for task in found[kind][skip:]]

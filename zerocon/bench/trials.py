@@ -9,18 +9,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from zerocon.bench.stage import Workshop
-from zerocon.errors import ForeignFileError, ZeroconError
+from zerocon.bench.stage import SandboxFactory
+from zerocon.errors import FileFormatError, ZeroconError
 from zerocon.storage.atomic import writing
 
 FORMAT = "zerocon.bench.fault/1"
 KILL = "kill -9"
 
 Wrong = list[str]  # what did not hold, in lines
-Inject = Callable[[Workshop, random.Random], Iterator[Wrong]]
+Inject = Callable[[SandboxFactory, random.Random], Iterator[Wrong]]
 
 
-class ImpossibleError(ZeroconError):
+class NotPossibleError(ZeroconError):
     """A fault cannot be made here, say without the right to mount."""
 
 
@@ -34,7 +34,7 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Row:
+class InjectionRow:
     """One injection: what did not hold; or why there was none."""
 
     fault: str
@@ -43,23 +43,23 @@ class Row:
 
 
 def happen(
-    name: str, fault: Fault, workshop: Workshop, times: int, before: int = 0
-) -> Iterator[Row]:
+    name: str, fault: Fault, workshop: SandboxFactory, times: int, before: int = 0
+) -> Iterator[InjectionRow]:
     """Let a fault happen until it has happened ``times``, ``before`` of them earlier.
 
     What comes as a set is finished, so that it may be some more.
     """
-    chance = random.Random(f"{name} {before}")
+    rng = random.Random(f"{name} {before}")
     try:
         while before < times:
-            for wrong in fault.inject(workshop, chance):
-                yield Row(name, tuple(wrong))
+            for wrong in fault.inject(workshop, rng):
+                yield InjectionRow(name, tuple(wrong))
                 before += 1
-    except ImpossibleError as error:
-        yield Row(name, impossible=str(error))
+    except NotPossibleError as error:
+        yield InjectionRow(name, impossible=str(error))
 
 
-def read(path: Path) -> list[Row]:
+def read(path: Path) -> list[InjectionRow]:
     """The rows of a file, which may not be there yet; a last line that was torn off is none."""
     found = []
     for line in path.read_text().splitlines(keepends=True) if path.exists() else []:
@@ -67,14 +67,14 @@ def read(path: Path) -> list[Row]:
             said = json.loads(line)
             if said.pop("format") != FORMAT:
                 raise ValueError
-            found.append(Row(said["fault"], tuple(said["wrong"]), said["impossible"]))
+            found.append(InjectionRow(said["fault"], tuple(said["wrong"]), said["impossible"]))
         except (ValueError, LookupError, AttributeError):
             if line.endswith("\n"):
-                raise ForeignFileError(f"{path} is no file of rows of zerocon bench") from None
+                raise FileFormatError(f"{path} is no file of rows of zerocon bench") from None
     return found
 
 
-def save(path: Path, rows: Iterable[Row]) -> None:
+def save(path: Path, rows: Iterable[InjectionRow]) -> None:
     """Write all rows, a line each, in place of what was there."""
     lines = [json.dumps({"format": FORMAT, **asdict(row)}) for row in rows]
     with writing(path, overwrite=True) as temporary:
@@ -82,7 +82,7 @@ def save(path: Path, rows: Iterable[Row]) -> None:
 
 
 @dataclass(frozen=True)
-class Line:
+class FaultLine:
     """Of the table: how often a fault was injected, and how often what must hold did."""
 
     fault: str
@@ -92,7 +92,7 @@ class Line:
     impossible: str = ""
 
 
-def count(faults: Mapping[str, Fault], rows: Iterable[Row]) -> list[Line]:
+def count(faults: Mapping[str, Fault], rows: Iterable[InjectionRow]) -> list[FaultLine]:
     """A line for every fault that was tried."""
     lines, rows = [], list(rows)
     for name, fault in faults.items():
@@ -101,11 +101,11 @@ def count(faults: Mapping[str, Fault], rows: Iterable[Row]) -> list[Line]:
         held = sum(not row.wrong for row in done)
         why = "" if done or not mine else mine[-1].impossible
         if mine:
-            lines.append(Line(name, len(done), fault.holds, held, why))
+            lines.append(FaultLine(name, len(done), fault.holds, held, why))
     return lines
 
 
-def shown(lines: Iterable[Line], form: str) -> str:
+def shown(lines: Iterable[FaultLine], form: str) -> str:
     """The table, aligned or as Markdown."""
     head = ("fault", "injected", "what must hold", "held")
     said = [(each.fault, str(each.injected), each.holds,
@@ -119,8 +119,11 @@ def shown(lines: Iterable[Line], form: str) -> str:
 
 
 def missing(
-    faults: Mapping[str, Fault], rows: Sequence[Row], workshop: Workshop, kills: int | None
-) -> Iterator[Row]:
+    faults: Mapping[str, Fault],
+    rows: Sequence[InjectionRow],
+    workshop: SandboxFactory,
+    kills: int | None,
+) -> Iterator[InjectionRow]:
     """What ``rows`` lack of ``faults``, done now; ``kills`` are those of kill -9."""
     before = Counter(row.fault for row in rows if not row.impossible)
     for name, fault in faults.items():

@@ -24,8 +24,8 @@ from zerocon.diffusion import Schedule
 from zerocon.editing import Plan, edit
 from zerocon.image.transforms import shrunk
 from zerocon.model.attention import watch
-from zerocon.nfe import Evaluations, count, counting
-from zerocon.observation import Look, Observation
+from zerocon.nfe import Evaluations, count, count_evaluations
+from zerocon.observation import Observation, Observer
 from zerocon.registry import available, parse
 from zerocon.settings import Settings
 from zerocon.shapes import Latents, Scalar
@@ -33,7 +33,7 @@ from zerocon.trajectory import Inversion
 
 
 @dataclass(frozen=True)
-class Forecast:
+class CostEstimate:
     """The cost of editing one picture.
 
     ``operations`` are floating-point operations of the U-Net, in all. Bytes: ``weights`` of the
@@ -53,14 +53,14 @@ class Forecast:
         return self.weights + self.remembered + self.working
 
 
-def foretell(
+def estimate_cost(
     model: Any,
     settings: Settings,
     size: tuple[int, int],
     *,
     inverted: bool = False,
     watched: Collection[str] = frozenset(),
-) -> Forecast:
+) -> CostEstimate:
     """What an edit of a picture of ``size`` (width, height) will cost on ``model``.
 
     ``inverted`` if its path to noise is known already; ``watched`` are the layers of which is also
@@ -74,18 +74,18 @@ def foretell(
         unet, vae = map(_shadow, networks[:2])
         network = _Network(unet, model, shape)
         each = network.operations()
-        looked, kept = network.look(plan.watches)
-        guided = network.guide(plan) if plan.guidance else 0
-        stepped = highest(lambda: network(2 + (not plan.remember)))
+        looked, kept = network.observer(plan.layer_patterns)
+        guidance_range = network.guide(plan) if plan.guidance else 0
+        stepped = highest(lambda: network(2 + (not plan.cache_source)))
         pixels = torch.empty(1, 3, height, width, dtype=model.vae.dtype, device=model.device)
         coded = highest(lambda: vae.decode(vae.encode(pixels).latent_dist.mode()))
     path = 2 * (settings.steps + 1) * torch.Size(shape).numel() * 4  # x and eps, float32
-    return Forecast(
+    return CostEstimate(
         evaluations=spent,
         operations=each * spent.total,
         weights=sum(p.nbytes for each in networks for p in each.parameters()),
-        remembered=path + (kept * settings.steps if plan.remember else 0),
-        working=max(looked, guided, stepped, coded),
+        remembered=path + (kept * settings.steps if plan.cache_source else 0),
+        working=max(looked, guidance_range, stepped, coded),
     )
 
 
@@ -104,17 +104,17 @@ def evaluations(
 ) -> Evaluations:
     """Passes of the U-Net that an edit of one picture takes, finding the path to noise included.
 
-    ``inverted`` and ``watched`` as in ``foretell``.
+    ``inverted`` and ``watched`` as in ``estimate_cost``.
     """
     own, silence = Plan.of(settings), cast(Any, _Silence())
     plan = replace(own, guidance=(_Still(),) * len(own.guidance))
     inverter = parse(settings.inverter, available("inverter"), "inverter")
     c, x = Conditioning(torch.zeros(1, 1, 1), ((0,),), ""), torch.zeros(1, 4, 8, 8)
-    with counting() as spent:
-        path = inverter(Look(silence, c), x, schedule, (settings.seed,))
+    with count_evaluations() as spent:
+        path = inverter(Observer(silence, c), x, schedule, (settings.seed,))
         inversion = Inversion.along(path, schedule=schedule, captions=("",), model="", recipe={})
         if inverted:
-            again = own.remember and not own.watches <= frozenset(watched)
+            again = own.cache_source and not own.layer_patterns <= frozenset(watched)
             spent.forwards = schedule.steps if again else 0
         for _ in edit(silence, inversion, c, c, plan):
             pass
@@ -141,7 +141,7 @@ class _Still:
     """A guidance that watches nothing and wants nothing."""
 
     weight: float = 1.0
-    watches: Collection[str] = frozenset()
+    layer_patterns: Collection[str] = frozenset()
 
     def __call__(self, source: Observation, edited: Observation) -> Scalar:
         return edited.eps.sum()
@@ -169,20 +169,20 @@ class _Network:
                 self(1)
         return float(counter.get_total_flops())
 
-    def look(self, watches: Collection[str]) -> tuple[int, int]:
+    def observer(self, layer_patterns: Collection[str]) -> tuple[int, int]:
         """Bytes of watching the source at one step: at the highest point, and kept."""
-        if not watches:
+        if not layer_patterns:
             return highest(lambda: self(1)), 0
-        with watch(self.unet, watches) as seen:
+        with watch(self.unet, layer_patterns) as seen:
             most = highest(lambda: self(1))
         return most, sum(part.nbytes for part in (*seen.maps.values(), *seen.features.values()))
 
     def guide(self, plan: Plan) -> int:
         """Bytes at the highest point of one guided step, the losses as large as what they see."""
-        rows = (2 if plan.half == "both" else 1) + (not plan.remember)
+        rows = (2 if plan.guidance_prompt == "both" else 1) + (not plan.cache_source)
 
         def step() -> Tensor:
-            with torch.enable_grad(), watch(self.unet, plan.watches) as seen:
+            with torch.enable_grad(), watch(self.unet, plan.layer_patterns) as seen:
                 x, _ = self(rows, grad=True)
                 parts = (*seen.maps.values(), *seen.features.values())
                 loss = torch.stack([(p - p.detach()).float().square().sum() for p in parts]).sum()

@@ -22,7 +22,7 @@ Status = Literal["ok", "note", "wrong"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """One thing that was looked at: "note" is worth knowing, "wrong" stands in the way."""
 
     name: str
@@ -31,17 +31,17 @@ class Finding:
     advice: str = ""
 
 
-def examine() -> Iterator[Finding]:
+def examine() -> Iterator[Check]:
     """Look at everything, one after the other; what cannot even be looked at is wrong."""
-    for name, look in LOOKS.items():
+    for name, observer in LOOKS.items():
         try:
-            yield look(name)
+            yield observer(name)
         except Exception as error:  # whatever is broken here is what was asked for
             said = " ".join(f"{type(error).__name__}: {error}".split())
-            yield Finding(name, "wrong", said)
+            yield Check(name, "wrong", said)
 
 
-def packages(name: str) -> Finding:
+def packages(name: str) -> Check:
     """Versions of Python and of what zerocon is built on."""
     found = [f"python {platform.python_version()}"]
     missing = []
@@ -51,11 +51,11 @@ def packages(name: str) -> Finding:
         except PackageNotFoundError:
             missing.append(package)
     if missing:
-        return Finding(name, "wrong", f"no {', '.join(missing)}", "pip install zerocon")
-    return Finding(name, "ok", ", ".join(found))
+        return Check(name, "wrong", f"no {', '.join(missing)}", "pip install zerocon")
+    return Check(name, "ok", ", ".join(found))
 
 
-def device(name: str) -> Finding:
+def device(name: str) -> Check:
     """Where it would compute, and in what precision."""
     import torch
 
@@ -67,33 +67,33 @@ def device(name: str) -> Finding:
         free, total = (part / GIGABYTE for part in torch.cuda.mem_get_info())
         card = torch.cuda.get_device_name()
         said = f"cuda: {card}, {free:.1f} of {total:.1f} GB free, {dtype}"
-        return Finding(name, "ok" if free > 8 else "note", said, "" if free > 8 else "--offload")
+        return Check(name, "ok" if free > 8 else "note", said, "" if free > 8 else "--offload")
     if best.type == "mps":
-        return Finding(name, "ok", f"mps, {dtype}")
+        return Check(name, "ok", f"mps, {dtype}")
     said = f"cpu, {torch.get_num_threads()} threads, {dtype}"
-    return Finding(name, "note", said, "full-size weights want a GPU; mini does not")
+    return Check(name, "note", said, "full-size weights want a GPU; mini does not")
 
 
-def memory(name: str) -> Finding:
+def memory(name: str) -> Check:
     """Of the computer, and of the disk that temporary files go to."""
     import psutil
 
     there = psutil.virtual_memory()
     free, total = there.available / GIGABYTE, there.total / GIGABYTE
-    return Finding(name, "ok" if free > 2 else "note", f"{free:.1f} of {total:.1f} GB free")
+    return Check(name, "ok" if free > 2 else "note", f"{free:.1f} of {total:.1f} GB free")
 
 
-def cache(name: str) -> Finding:
+def cache(name: str) -> Check:
     """Where the Hub's files lie, and the space there."""
     from huggingface_hub import constants
 
     folder = Path(constants.HF_HUB_CACHE)
     there = next(each for each in (folder, *folder.parents) if each.is_dir())
     free = shutil.disk_usage(there).free / GIGABYTE
-    return Finding(name, "ok" if free > 8 else "note", f"{folder}, {free:.1f} GB free on its disk")
+    return Check(name, "ok" if free > 8 else "note", f"{folder}, {free:.1f} GB free on its disk")
 
 
-def models(name: str) -> Finding:
+def models(name: str) -> Check:
     """The models of the method, beside the embedded one."""
     from zerocon.model import hub
 
@@ -102,39 +102,39 @@ def models(name: str) -> Finding:
     missing = [each for each in wanted if each not in there]
     said = ", ".join(sorted({"mini (embedded)", *there}))
     advice = "; ".join(f"zerocon models pull {each}" for each in missing)
-    return Finding(name, "note" if missing else "ok", said, advice)
+    return Check(name, "note" if missing else "ok", said, advice)
 
 
-def extras(name: str) -> Finding:
+def extras(name: str) -> Check:
     """Packages that some options need."""
     missing = [extra for module, extra in EXTRAS.items() if find_spec(module) is None]
     there = [module for module in EXTRAS if find_spec(module) is not None]
     advice = f'pip install "zerocon[{",".join(missing)}]"' if missing else ""
-    return Finding(name, "note" if missing else "ok", ", ".join(there) or "none", advice)
+    return Check(name, "note" if missing else "ok", ", ".join(there) or "none", advice)
 
 
-def edit(name: str) -> Finding:
+def edit(name: str) -> Check:
     """One edit of a drawn scene with the embedded model, judged against what was asked."""
     from zerocon import api
     from zerocon.bench import classifiers
     from zerocon.bench.metrics import judge
     from zerocon.bench.tasks import choose
 
-    case, model = choose("validation", 1)[0], api.load("mini")
+    task, model = choose("validation", 1)[0], api.load("mini")
     settings = model.settings.overlay(FAST)
     start = perf_counter()
-    edited = api.edit(case.picture, model=model, settings=settings, **case.wish)
+    edited = api.edit(task.image, model=model, settings=settings, **task.prompt)
     seconds = perf_counter() - start
-    kept = api.reconstruct(case.picture, model)
-    verdict = judge(case, edited.picture, kept, classifiers.load())
-    said = f'"{edited.caption}" -> "{edited.wording.target_caption}" in {seconds:.1f} s'
+    kept = api.reconstruct(task.image, model)
+    verdict = judge(task, edited.image, kept, classifiers.load())
+    said = f'"{edited.caption}" -> "{edited.rewrite.target_caption}" in {seconds:.1f} s'
     if verdict.asked and verdict.kept:
-        return Finding(name, "ok", f"{said}, judged right")
+        return Check(name, "ok", f"{said}, judged right")
     reason = "; ".join(verdict.wrong)
-    return Finding(name, "wrong", f"{said}, judged wrong: {reason}", "try --device cpu")
+    return Check(name, "wrong", f"{said}, judged wrong: {reason}", "try --device cpu")
 
 
-LOOKS: dict[str, Callable[[str], Finding]] = {
+LOOKS: dict[str, Callable[[str], Check]] = {
     "packages": packages,
     "device": device,
     "memory": memory,

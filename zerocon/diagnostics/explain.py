@@ -14,10 +14,10 @@ from torch import Tensor
 
 from zerocon.conditioning import Conditioning
 from zerocon.editing import Step
-from zerocon.guidance import aligned
+from zerocon.guidance import align_tokens
 from zerocon.image.transforms import Fit, fit
 from zerocon.model.attention import CROSS
-from zerocon.nfe import Evaluations, counting
+from zerocon.nfe import Evaluations, count_evaluations
 from zerocon.observation import Observation, grid, observe
 from zerocon.prompt.vocabulary import grammar, words
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from zerocon.api import Edit
     from zerocon.model import Model
 
-MOMENTS = 4  # looks at the attention, spread over the walk
+SNAPSHOTS = 4  # looks at the attention, spread over the walk
 WORDS = 3  # a side; nobody reads a sheet of more
 CLEAREST = 16  # positions on the longer side of maps that follow things: a quarter of SD's latents
 
@@ -41,7 +41,7 @@ class Word:
 
 
 @dataclass(frozen=True)
-class Moment:
+class Snapshot:
     """After which step (from 1) it was looked, and the share of noise there, sqrt(1 - a)."""
 
     step: int
@@ -78,7 +78,7 @@ class Explanation:
     edited: Image
     caption: str
     target_caption: str
-    moments: tuple[Moment, ...]
+    snapshots: tuple[Snapshot, ...]
     attention: tuple[Attention, ...]
     changed: bool
     left_out: tuple[str, ...]
@@ -88,23 +88,23 @@ class Explanation:
 
 
 @torch.no_grad()
-def explain(picture: Image, edited: Edit, steps: Sequence[Step], model: Model) -> Explanation:
-    """Gather what explains ``edited``, made of ``picture`` in ``steps`` (all that a witness saw).
+def explain(image: Image, edited: Edit, steps: Sequence[Step], model: Model) -> Explanation:
+    """Gather what explains ``edited``, made of ``image`` in ``steps`` (all that a witness saw).
 
     The attention is looked at again, at a few moments: the source's under the caption, the edited
     picture's under the target caption, one evaluation of the U-Net each. They are counted apart.
     """
-    said = edited.wording
+    said = edited.rewrite
     sentences = {"source": said.caption, "edited": said.target_caption}
     before, after = changed_words(model, *sentences.values())
     changed = bool(before or after)
     if not changed:
         before, after = (split(model, sentence)[-1:] for sentence in sentences.values())
     asked: dict[Side, tuple[Word, ...]] = {"source": before, "edited": after}
-    working, schedule = fit(picture, model.size, model.multiple), edited.inversion.schedule
-    chosen = [steps[number - 1] for number in spread(MOMENTS, len(steps))]
+    working, schedule = fit(image, model.size, model.multiple), edited.inversion.schedule
+    chosen = [steps[number - 1] for number in spread(SNAPSHOTS, len(steps))]
     attention: list[Attention] = []
-    with model.lock, counting() as evaluations:
+    with model.lock, count_evaluations() as evaluations:
         for side, wanted in asked.items():
             if not wanted:
                 continue
@@ -118,12 +118,12 @@ def explain(picture: Image, edited: Edit, steps: Sequence[Step], model: Model) -
                 laid = tuple(lay(row, working) for row in rows)
                 attention.append(Attention(side, word.text, 1 / c.tokens.shape[1], laid))
     return Explanation(
-        source=picture,
-        edited=edited.picture,
+        source=image,
+        edited=edited.image,
         caption=said.caption,
         target_caption=said.target_caption,
-        moments=tuple(
-            Moment(len(steps) - step.level, sqrt(1 - schedule.alphas[step.level]))
+        snapshots=tuple(
+            Snapshot(len(steps) - step.level, sqrt(1 - schedule.alphas[step.level]))
             for step in chosen
         ),
         attention=tuple(attention),
@@ -156,12 +156,12 @@ def split(model: Model, sentence: str) -> tuple[Word, ...]:
 def changed_words(
     model: Model, caption: str, target: str
 ) -> tuple[tuple[Word, ...], tuple[Word, ...]]:
-    """Words of either sentence that the other does not share, as ``aligned`` pairs their tokens.
+    """Words of either sentence that the other does not share, as ``align_tokens`` pairs their tokens.
 
     A word counts if any of its tokens does. Words like "the" are named only where nothing else is.
     """
     before, after = (ids[1:-1] for ids in model.embed([caption, target]).ids)
-    pairs = aligned(before, after)
+    pairs = align_tokens(before, after)
     shared = {i + 1 for i, _ in pairs}, {j + 1 for _, j in pairs}
     left, right = (
         _telling([word for word in split(model, sentence) if not same.issuperset(word.positions)])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from zerocon.errors import NoPackageError
+from zerocon.errors import MissingPackageError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +36,7 @@ def require() -> None:
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError:
-        raise NoPackageError(
+        raise MissingPackageError(
             'drawing needs matplotlib; get it with: pip install "zerocon[plots]"'
         ) from None
 
@@ -103,13 +103,13 @@ def _attention(part: SubFigure, explanation: Explanation) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    moments, rows = explanation.moments, explanation.attention
+    snapshots, rows = explanation.snapshots, explanation.attention
     words = "changed words" if explanation.changed else "last words (none changed)"
     left = f"; not shown: {', '.join(explanation.left_out)}" if explanation.left_out else ""
     looks = f"{explanation.evaluations.forwards} more evaluations, not counted as the edit's"
     part.suptitle(textwrap.fill(f"Where the {words} looked ({looks}{left})", 120))
-    axes = part.subplots(len(rows), len(moments), squeeze=False)
-    for ax, moment in zip(axes[0], moments, strict=True):
+    axes = part.subplots(len(rows), len(snapshots), squeeze=False)
+    for ax, moment in zip(axes[0], snapshots, strict=True):
         ax.set_title(f"after step {moment.step}, noise {moment.noise:.2f}")
     for cells, row in zip(axes, rows, strict=True):
         heats = np.stack([heat.numpy() for heat in row.maps])
@@ -139,11 +139,11 @@ def _curves(part: SubFigure, explanation: Explanation) -> None:
         ax.remove()
 
 
-def _overlay(ax: Axes, picture: Image.Image, heat: np.ndarray, scale: Normalize) -> None:
+def _overlay(ax: Axes, image: Image.Image, heat: np.ndarray, scale: Normalize) -> None:
     """A map over its picture in dim grey; both fill the same frame, whatever their sizes."""
-    extent = (0, picture.width, picture.height, 0)
+    extent = (0, image.width, image.height, 0)
     ax.set(xticks=[], yticks=[])
-    ax.imshow(picture.convert("L"), cmap="gray", vmin=0, vmax=2 * 255, extent=extent)
+    ax.imshow(image.convert("L"), cmap="gray", vmin=0, vmax=2 * 255, extent=extent)
     ax.imshow(heat, cmap=HEAT, norm=scale, alpha=0.65, extent=extent)
 
 
@@ -152,7 +152,7 @@ def _bar(ax: Axes, values: ScalarMappable, unit: str) -> None:
     ax.figure.colorbar(values, cax=ax.inset_axes((1.03, 0, 0.05, 1)), label=unit)
 
 
-def _small(picture: Image.Image) -> Image.Image:
-    small = picture.convert("RGB")
+def _small(image: Image.Image) -> Image.Image:
+    small = image.convert("RGB")
     small.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
     return small

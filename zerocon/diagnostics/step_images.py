@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zerocon.errors import NoFolderError, OutputExistsError, UnwritableError
+from zerocon.errors import MissingFolderError, NotWritableError, OutputExistsError
 from zerocon.image.metadata import Provenance
-from zerocon.image.saving import require_not_input, save_picture
+from zerocon.image.saving import require_not_input, save_image
 from zerocon.image.transforms import Frame, unfit
 from zerocon.storage.atomic import require_writable
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 NAME = re.compile(r"step-\d{3,}\.png")
 
 
-class Previews:
+class StepImages:
     """A witness of an edit that decodes every step's ``clean`` into FOLDER/step-001.png ...
 
     The last one is the edited picture itself: no way is left to be taken in one step.
@@ -46,8 +46,8 @@ class Previews:
         pixels = self.model.decode(step.clean if step.level else step.latents)
         path = self.folder / f"step-{self.kept:03}.png"
         overwrite, more = self.overwrite or self.kept <= self.own, self.provenance
-        picture = unfit(pixels[0], self.frame)
-        save_picture(picture, path, overwrite=overwrite, provenance=more)
+        image = unfit(pixels[0], self.frame)
+        save_image(image, path, overwrite=overwrite, provenance=more)
         self.own = max(self.own, self.kept)
 
     def restart(self) -> None:
@@ -64,9 +64,9 @@ def check_folder(
     that are there (unless ``overwrite``), and always where one of them is one of the ``inputs``.
     """
     if folder.exists() and not folder.is_dir():
-        raise UnwritableError(f"{folder} is a file; give a folder for the steps")
+        raise NotWritableError(f"{folder} is a file; give a folder for the steps")
     if not folder.exists() and not folder.parent.is_dir():
-        raise NoFolderError(f"there is no folder {folder.parent} to make {folder.name} in")
+        raise MissingFolderError(f"there is no folder {folder.parent} to make {folder.name} in")
     require_writable(folder if folder.exists() else folder.parent)
     there = [path for path in sorted(folder.glob("step-*.png")) if NAME.fullmatch(path.name)]
     for path in there:

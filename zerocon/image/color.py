@@ -13,7 +13,7 @@ ENTRIES = 256  # of a palette
 ROWS = 256  # arithmetic is done on so many at once, for the sake of memory
 
 
-class Space:
+class ColorSpace:
     """The colours of a file in sRGB, and back, after its ICC profile if it has one.
 
     Relative colorimetric with black point compensation, both ways. Raises ``ValueError`` for a
@@ -45,11 +45,11 @@ class Space:
             return stored.convert("RGB")
         return self.forth.apply(stored.convert(self.device))
 
-    def unseen(self, picture: Image.Image) -> Image.Image:
+    def unseen(self, image: Image.Image) -> Image.Image:
         """The file's own colours of a picture in sRGB."""
         if self.profile is None:
-            return picture.convert(self.mode)
-        return self.back.apply(picture).convert(self.mode)
+            return image.convert(self.mode)
+        return self.back.apply(image).convert(self.mode)
 
     def carry(self, stored: Image.Image, edited: Image.Image) -> Image.Image:
         """The edit, in sRGB, carried over to what is stored, in mode L, RGB, CMYK or I;16.
@@ -87,18 +87,18 @@ def eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
 
 
-def on_white(colours: Image.Image, alpha: Image.Image) -> Image.Image:
-    """What is seen of RGB ``colours`` under their alpha."""
-    return Image.composite(colours, Image.new("RGB", colours.size, "white"), alpha)
+def on_white(colors: Image.Image, alpha: Image.Image) -> Image.Image:
+    """What is seen of RGB ``colors`` under their alpha."""
+    return Image.composite(colors, Image.new("RGB", colors.size, "white"), alpha)
 
 
-def off_white(edited: Image.Image, colours: Image.Image, alpha: Image.Image) -> Image.Image:
+def off_white(edited: Image.Image, colors: Image.Image, alpha: Image.Image) -> Image.Image:
     """The colours that, under ``alpha`` and on white, are seen as ``edited``; see ``on_white``.
 
-    ``colours + (edited - on_white(colours, alpha)) / alpha``: what is transparent keeps the colour
+    ``colors + (edited - on_white(colors, alpha)) / alpha``: what is transparent keeps the colour
     that nobody sees, what did not change keeps its own to the bit.
     """
-    seen, own, after = map(np.asarray, (on_white(colours, alpha), colours, edited))
+    seen, own, after = map(np.asarray, (on_white(colors, alpha), colors, edited))
     cover, result = np.asarray(alpha), np.empty_like(own)
     for part in _parts(len(own)):
         share = cover[part][..., None] / 255
@@ -108,12 +108,12 @@ def off_white(edited: Image.Image, colours: Image.Image, alpha: Image.Image) -> 
     return Image.fromarray(result)
 
 
-def paletted(colours: Image.Image, alpha: Image.Image | None) -> Image.Image:
-    """RGB ``colours`` and their alpha with a palette: exact if there are no more than 256.
+def paletted(colors: Image.Image, alpha: Image.Image | None) -> Image.Image:
+    """RGB ``colors`` and their alpha with a palette: exact if there are no more than 256.
 
     Every level of alpha has entries of its own, so that alpha is exact in any case.
     """
-    pixels = np.asarray(colours)
+    pixels = np.asarray(colors)
     cover = np.full(pixels.shape[:2], 255, np.uint8) if alpha is None else np.asarray(alpha)
     rows = {level: Image.fromarray(pixels[cover == level][None]) for level in np.unique(cover)}
     needs = {

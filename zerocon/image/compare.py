@@ -14,7 +14,7 @@ from zerocon.image.photo import Photograph
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ImageComparison:
     """Two files of a picture: whether their bytes agree, and how their stored pixels differ.
 
     ``pixels`` of ``total`` are not the same, none of their values by more than ``largest``, in the
@@ -28,7 +28,7 @@ class Comparison:
     shapes: tuple[str, str]
 
     @classmethod
-    def of(cls, saved: bytes, made: bytes) -> Comparison:
+    def of(cls, saved: bytes, made: bytes) -> ImageComparison:
         """Compare two files' bytes; ``ValueError`` for what is no picture."""
         one, other = (Photograph.read(data).stored for data in (saved, made))
         shapes = (_shape(one), _shape(other))
@@ -39,11 +39,11 @@ class Comparison:
         return cls(saved == made, int((off > 0).sum()), total, int(off.max()), shapes)
 
     @classmethod
-    def again(cls, file: Path, source: Path, picture: Image.Image) -> Comparison:
-        """Compare ``file``, an edit of ``source``, with ``picture``, the same edit made again."""
+    def again(cls, file: Path, source: Path, image: Image.Image) -> ImageComparison:
+        """Compare ``file``, an edit of ``source``, with ``image``, the same edit made again."""
         saved = Photograph.read(file, keep_gps=True)
         photograph = Photograph.read(source, keep_gps=saved.located)
-        made = photograph.encode(picture, NAMED[saved.kind], Provenance(saved.recipe))
+        made = photograph.encode(image, NAMED[saved.kind], Provenance(saved.recipe))
         return cls.of(file.read_bytes(), made)
 
     def __str__(self) -> str:

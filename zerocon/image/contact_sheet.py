@@ -7,18 +7,18 @@ from collections.abc import Callable, Sequence
 from PIL import Image, ImageDraw, ImageFont
 
 
-def sheet(pictures: Sequence[Image.Image], labels: Sequence[str], columns: int) -> Image.Image:
+def sheet(images: Sequence[Image.Image], labels: Sequence[str], columns: int) -> Image.Image:
     """Pictures side by side, ``columns`` to a row, each in a cell with its label below it."""
-    width = max(picture.width for picture in pictures)
-    height = max(picture.height for picture in pictures)
+    width = max(image.width for image in images)
+    height = max(image.height for image in images)
     font = ImageFont.load_default(max(10, width // 24))
     strip = round(1.8 * max(10, width // 24))
-    rows = -(-len(pictures) // columns)
+    rows = -(-len(images) // columns)
     page = Image.new("RGB", (columns * width, rows * (height + strip)), "white")
     draw = ImageDraw.Draw(page)
-    for index, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
         x, y = index % columns * width, index // columns * (height + strip)
-        page.paste(picture, (x, y))
+        page.paste(image, (x, y))
         text = _shortened(label, lambda words: draw.textlength(words, font) <= width - 8)
         draw.text((x + width / 2, y + height + strip / 2), text, "black", font, anchor="mm")
     return page

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from zerocon.errors import NoPackageError, OutputKindError
+from zerocon.errors import MissingPackageError, OutputFormatError
 
 
 @dataclass(frozen=True)
@@ -31,22 +31,24 @@ class Format:
             try:
                 from pillow_heif import register_heif_opener
             except ImportError:
-                raise NoPackageError(
+                raise MissingPackageError(
                     'HEIC needs pillow-heif; get it with: pip install "zerocon[heic]"'
                 ) from None
             register_heif_opener()
         Image.init()
         if self.name not in Image.SAVE:
-            raise NoPackageError(f"this build of Pillow has no {self.name}; install another build")
+            raise MissingPackageError(
+                f"this build of Pillow has no {self.name}; install another build"
+            )
 
     def mode(self, own: str) -> str:
         """The mode in which it holds a picture whose ``own`` mode is given, losing least."""
-        grey, clear = own in GREY, own in CLEAR
-        wishes = [own, *["LA"] * (grey and clear), *["RGBA"] * clear, *["L"] * grey, "RGB"]
-        return next(mode for mode in wishes if mode in self.modes)
+        gray, clear = own in GRAY, own in CLEAR
+        prompts = [own, *["LA"] * (gray and clear), *["RGBA"] * clear, *["L"] * gray, "RGB"]
+        return next(mode for mode in prompts if mode in self.modes)
 
 
-GREY = {"1", "L", "LA", "I;16"}
+GRAY = {"1", "L", "LA", "I;16"}
 CLEAR = {"LA", "RGBA", "PA"}  # some of it may be transparent
 
 # Colours are kept as sharp as the edit: nowhere a chroma of half the size, where it can be chosen.
@@ -72,5 +74,5 @@ def format_of(path: Path) -> Format:
     """What a file of this name is; ``ValueError`` if no picture is called so."""
     kind = ENDINGS.get(path.suffix.lower())
     if kind is None:
-        raise OutputKindError(f"{path} must end in {' or '.join(ENDINGS)}")
+        raise OutputFormatError(f"{path} must end in {' or '.join(ENDINGS)}")
     return kind

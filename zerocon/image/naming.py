@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from string import Formatter
 from typing import TYPE_CHECKING
 
-from zerocon.errors import CommandError, WishError
+from zerocon.errors import CommandError, PromptError
 
 if TYPE_CHECKING:
     from zerocon import Direction
@@ -19,17 +19,17 @@ TEMPLATE = "{stem}-{to}-{seed}{suffix}"  # of an output of many
 FIELDS = ("stem", "suffix", "to", "from", "seed", "strength")
 
 
-def wish_of(
+def prompt_of(
     to: str | None, source: str | None, to_caption: str | None, *, optional: bool = False
 ) -> str:
-    """The wish in a few words; a ``WishError`` if there is none, unless words are optional."""
-    if wish := (to or to_caption or "").strip():
-        return wish
+    """The wish in a few words; a ``PromptError`` if there is none, unless words are optional."""
+    if prompt := (to or to_caption or "").strip():
+        return prompt
     if to is not None and source:
         return f"without {source}"
     if optional and to is source is to_caption is None:
         return ""
-    raise WishError('say what should be different: --to "dog", or --to-caption "a dog ..."')
+    raise PromptError('say what should be different: --to "dog", or --to-caption "a dog ..."')
 
 
 def words_of(directions: Iterable[Direction]) -> str:
@@ -46,9 +46,9 @@ def slug(words: str) -> str:
     return re.sub(r"[\W_]+", "-", words.casefold()).strip("-")[:LONGEST].strip("-")
 
 
-def name_output(image: Path, wish: str) -> Path:
+def output_name(image: Path, prompt: str) -> Path:
     """``cat.png`` and "a red hat" to ``cat-a-red-hat.png``, beside the picture."""
-    return image.with_name(f"{image.stem}-{slug(wish) or 'edit'}{suffix_of(image)}")
+    return image.with_name(f"{image.stem}-{slug(prompt) or 'edit'}{suffix_of(image)}")
 
 
 def suffix_of(image: Path | PurePosixPath) -> str:
@@ -58,15 +58,15 @@ def suffix_of(image: Path | PurePosixPath) -> str:
     return image.suffix if image.suffix.lower() in ENDINGS else ".png"
 
 
-def fill(template: str, picture: PurePosixPath, said: Mapping[str, object]) -> PurePosixPath:
-    """The output's place for a picture at ``picture``, both below their roots.
+def fill(template: str, image: PurePosixPath, said: Mapping[str, object]) -> PurePosixPath:
+    """The output's place for a picture at ``image``, both below their roots.
 
     ``template`` has ``FIELDS`` in braces and may have folders: ``{to}/{stem}{suffix}``. Raises
     ``CommandError`` for another field or a place outside the root.
     """
     values = {name: str(value) for name, value in said.items()}
     values |= {name: slug(values.get(name, "")) for name in ("to", "from")}
-    values |= {"stem": picture.stem, "suffix": suffix_of(picture), "to": values["to"] or "edit"}
+    values |= {"stem": image.stem, "suffix": suffix_of(image), "to": values["to"] or "edit"}
     try:
         for _, field, _, _ in Formatter().parse(template):
             if field is not None and field not in FIELDS:
@@ -79,4 +79,4 @@ def fill(template: str, picture: PurePosixPath, said: Mapping[str, object]) -> P
     if name.is_absolute() or ".." in name.parts or not name.name:
         raise CommandError(f"--name {template} leads out of the output folder")
     # a name that is no text (bytes of another encoding) is made one, since it stands in records
-    return PurePosixPath(str(picture.parent / name).encode("utf-8", "replace").decode())
+    return PurePosixPath(str(image.parent / name).encode("utf-8", "replace").decode())

@@ -16,16 +16,16 @@ from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, UnidentifiedImageEr
 from PIL.Image import Transpose
 
 from zerocon.errors import (
-    AnimatedPictureError,
-    LargePictureError,
-    Mistake,
-    OutputKindError,
-    PictureKindError,
-    SmallPictureError,
-    UnreadablePictureError,
+    AnimatedImageError,
+    ImageFormatError,
+    ImageTooLargeError,
+    ImageTooSmallError,
+    InputError,
+    OutputFormatError,
+    UnreadableImageError,
 )
-from zerocon.image.color import Space, eight_bits, off_white, on_white, paletted
-from zerocon.image.formats import CLEAR, GREY, NAMED, Format, format_of
+from zerocon.image.color import ColorSpace, eight_bits, off_white, on_white, paletted
+from zerocon.image.formats import CLEAR, GRAY, NAMED, Format, format_of
 from zerocon.image.metadata import Provenance, recipe_of
 from zerocon.image.saving import check_output
 from zerocon.image.transforms import SMALLEST
@@ -62,7 +62,7 @@ COMPRESSIONS = {"raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "group3", "
 class Photograph:
     """A still picture and what its file says besides.
 
-    ``picture`` is what is edited: upright, RGB in sRGB, on white. ``stored`` are the file's own
+    ``image`` is what is edited: upright, RGB in sRGB, on white. ``stored`` are the file's own
     pixels: its mode, its size, not turned by ``orientation`` (1..8 as in EXIF), in the colours of
     the ICC ``profile``. ``exif`` is without place (unless asked for), without the thumbnail, which
     would show the source, and with the orientation. ``encoding`` is how a file of the same
@@ -70,7 +70,7 @@ class Photograph:
     is zerocon's own, as written. Otherwise XMP, IPTC and a PNG's texts are not kept.
     """
 
-    picture: Image.Image
+    image: Image.Image
     stored: Image.Image
     kind: str
     orientation: int = 1
@@ -94,7 +94,7 @@ class Photograph:
         if not isinstance(source, bytes):
             name, source = str(source), contents(Path(source))
         if not source:
-            raise UnreadablePictureError(f"{name} is empty, not a picture")
+            raise UnreadableImageError(f"{name} is empty, not a picture")
         formats: tuple[str, ...] = READ
         if _is_heic(source):
             NAMED["HEIF"].require()
@@ -106,22 +106,22 @@ class Photograph:
                     made = cls._of(image, source, keep_gps)
             except UnidentifiedImageError:
                 known = ", ".join(NAMED).replace("HEIF", "HEIC")
-                raise PictureKindError(
+                raise ImageFormatError(
                     f"{name} is not a picture of a known kind ({known})"
                 ) from None
             except MemoryError:
                 raise
             except Exception as error:  # damaged bytes make decoders raise nearly anything
                 line = " ".join(str(error).split()) or type(error).__name__
-                kind: type[Mistake] = UnreadablePictureError
+                kind: type[InputError] = UnreadableImageError
                 if isinstance(error, Image.DecompressionBombError):
-                    kind = LargePictureError
-                elif isinstance(error, Mistake):
+                    kind = ImageTooLargeError
+                elif isinstance(error, InputError):
                     kind = type(error)
                 raise kind(f"{name} cannot be read as a picture: {line}") from error
-        if min(made.picture.size) < SMALLEST:
-            size = "{}x{}".format(*made.picture.size)
-            raise SmallPictureError(f"{name} is {size}; a picture needs {SMALLEST} pixels a side")
+        if min(made.image.size) < SMALLEST:
+            size = "{}x{}".format(*made.image.size)
+            raise ImageTooSmallError(f"{name} is {size}; a picture needs {SMALLEST} pixels a side")
         return made
 
     @classmethod
@@ -129,7 +129,7 @@ class Photograph:
         frames = getattr(image, "n_frames", 1)
         # MPO, and many a HEIC, is one photograph with a smaller one or its depth behind it
         if frames > 1 and image.format not in ("MPO", "HEIF"):
-            raise AnimatedPictureError(f"it has {frames} frames; give a still picture")
+            raise AnimatedImageError(f"it has {frames} frames; give a still picture")
         deep = ";16" in str(image.tile) or image.info.get("bit_depth", 8) > 8
         doubts = []
         if image.format != "TIFF":  # which forgets its orientation when it is loaded
@@ -148,15 +148,15 @@ class Photograph:
             stored = _turned(stored, STORED.get(orientation))
         if deep and stored.mode != "I;16":
             doubts.append("of 16 bits a channel, 8 are read and written")
-        colours, _ = _layers(stored)
+        colors, _ = _layers(stored)
         try:
-            Space(profile, colours.mode)
+            ColorSpace(profile, colors.mode)
         except ValueError as error:
             doubts.append(f"the colour profile is left out: {error}")
             profile = None
-        picture = _turned(_seen(stored, profile), UPRIGHT.get(orientation))
+        upright = _turned(_seen(stored, profile), UPRIGHT.get(orientation))
         return cls(
-            picture, stored, kind, orientation, profile, exif, dpi, encoding, tuple(doubts),
+            upright, stored, kind, orientation, profile, exif, dpi, encoding, tuple(doubts),
             recipe_of(image),
         )  # fmt: skip
 
@@ -168,30 +168,30 @@ class Photograph:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) as stored; that of ``picture`` may be the other way round."""
+        """(width, height) as stored; that of ``image`` may be the other way round."""
         return self.stored.size
 
     def restore(self, edited: Image.Image, kind: Format | None = None) -> Image.Image:
-        """The edited ``picture`` as the file had it: mode, size, orientation, colours, alpha.
+        """The edited ``image`` as the file had it: mode, size, orientation, colours, alpha.
 
-        ``restore(picture)`` is ``stored`` to the bit. Where ``kind`` cannot hold the mode, the
+        ``restore(image)`` is ``stored`` to the bit. Where ``kind`` cannot hold the mode, the
         colours are sRGB in the nearest mode that it can hold. Raises ``ValueError`` for another
         size.
         """
-        if edited.size != self.picture.size:
-            raise ValueError(f"a picture of {self.picture.size} cannot become one of {edited.size}")
+        if edited.size != self.image.size:
+            raise ValueError(f"a picture of {self.image.size} cannot become one of {edited.size}")
         mode = self.mode if kind is None else kind.mode(self.mode)
         turned = _turned(edited.convert("RGB"), STORED.get(self.orientation))
         turned.info.clear()
         if mode != self.mode and mode not in CLEAR:
             return turned.convert(mode)
-        colours, alpha = _layers(self.stored)
-        space = Space(self.profile, colours.mode)
+        colors, alpha = _layers(self.stored)
+        space = ColorSpace(self.profile, colors.mode)
         under = turned
         if alpha is not None:
-            under = off_white(turned, space.seen(colours), alpha)
+            under = off_white(turned, space.seen(colors), alpha)
         if mode == self.mode:
-            under = space.carry(colours, under)
+            under = space.carry(colors, under)
         if mode in ("P", "PA"):
             return paletted(under, alpha)
         if mode == "1":  # drawings and scans: no dots where an edit left a grey
@@ -241,7 +241,7 @@ class Photograph:
             raise
         except Exception as error:  # encoders have limits, and words, of their own
             line = " ".join(str(error).split()) or type(error).__name__
-            raise OutputKindError(
+            raise OutputFormatError(
                 f"the picture cannot be written as {kind.name}: {line}"
             ) from error
         lost = []
@@ -257,7 +257,7 @@ class Photograph:
         self, image: Image.Image, kind: Format, provenance: Provenance | None = None
     ) -> bytes:
         more = dict(self.encoding if kind.name == self.kind and self.encoding else kind.options)
-        if image.mode in GREY:
+        if image.mode in GRAY:
             more.pop("subsampling", None)  # of what has no colours, AVIF would make some
         if self.exif:
             more["exif"] = self.exif
@@ -291,15 +291,15 @@ def contents(path: Path) -> bytes:
     """The bytes of a file; ``ValueError`` for what is none, or is too large for any picture."""
     try:
         if not path.exists():
-            raise UnreadablePictureError(f"there is no file {path}")
+            raise UnreadableImageError(f"there is no file {path}")
         if not path.is_file():
             what = "a folder" if path.is_dir() else "no file"
-            raise UnreadablePictureError(f"{path} is {what}, not a picture")
+            raise UnreadableImageError(f"{path} is {what}, not a picture")
         if path.stat().st_size > LARGEST:  # before memory is taken for it
-            raise LargePictureError(f"{path} has more than {LARGEST / 1e9:.0f} GB")
+            raise ImageTooLargeError(f"{path} has more than {LARGEST / 1e9:.0f} GB")
         return path.read_bytes()
     except OSError as error:
-        raise UnreadablePictureError(f"cannot read {path}: {error.strerror}") from error
+        raise UnreadableImageError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _is_heic(data: bytes) -> bool:
@@ -364,7 +364,7 @@ def _kept(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") and "transparency" not in image.info:
         return Image.fromarray(np.asarray(image).astype(np.uint16))
     if image.mode not in MODES or image.mode == "I;16":
-        raise PictureKindError(f"its pixels are {image.mode}; give {', '.join(MODES)}")
+        raise ImageFormatError(f"its pixels are {image.mode}; give {', '.join(MODES)}")
     if image.mode == "P":
         return image.copy()
     if "transparency" in image.info:  # one colour stands for nothing; an edit would not spare it
@@ -385,8 +385,8 @@ def _layers(stored: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 
 
 def _seen(stored: Image.Image, profile: bytes | None) -> Image.Image:
-    colours, alpha = _layers(stored)
-    seen = Space(profile, colours.mode).seen(eight_bits(colours))
+    colors, alpha = _layers(stored)
+    seen = ColorSpace(profile, colors.mode).seen(eight_bits(colors))
     return seen if alpha is None else on_white(seen, alpha)
 
 

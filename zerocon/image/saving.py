@@ -10,11 +10,11 @@ from pathlib import Path
 from PIL import Image
 
 from zerocon.errors import (
-    NoFolderError,
+    MissingFolderError,
+    NotWritableError,
     OutputExistsError,
+    OutputFormatError,
     OutputIsInputError,
-    OutputKindError,
-    UnwritableError,
 )
 from zerocon.image.formats import ENDINGS, format_of
 from zerocon.image.metadata import Provenance
@@ -37,12 +37,12 @@ def check_output(
     """
     path = Path(path)
     if path.suffix.lower() not in endings:
-        raise OutputKindError(f"{path} must end in {' or '.join(endings)}")
+        raise OutputFormatError(f"{path} must end in {' or '.join(endings)}")
     require_not_input(path, inputs)
     if not path.parent.is_dir():
-        raise NoFolderError(f"there is no folder {path.parent} to write {path.name} to")
+        raise MissingFolderError(f"there is no folder {path.parent} to write {path.name} to")
     if path.is_dir():
-        raise UnwritableError(f"{path} is a folder; give a file")
+        raise NotWritableError(f"{path} is a folder; give a file")
     if path.exists() and not overwrite:
         raise OutputExistsError(f"{path} exists already; give --overwrite or another -o")
     require_writable(path.parent)
@@ -58,8 +58,8 @@ def require_not_input(path: Path, inputs: Iterable[Path | str]) -> None:
             raise OutputIsInputError(f"{path} is an input of this command; give another output")
 
 
-def save_picture(
-    picture: Image.Image,
+def save_image(
+    image: Image.Image,
     path: Path | str,
     *,
     overwrite: bool = False,
@@ -70,6 +70,6 @@ def save_picture(
     path = check_output(path, overwrite=overwrite, inputs=inputs)
     kind, file = format_of(path), BytesIO()
     more = provenance.within(kind.name).options(kind.name) if provenance else {}
-    picture.save(file, format=kind.name, **kind.options, **more)
+    image.save(file, format=kind.name, **kind.options, **more)
     with writing(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(file.getvalue())  # Pillow would not say why it cannot write

@@ -33,7 +33,7 @@ class Fit:
     frame: Frame
 
 
-def fit(picture: Image.Image, size: int, multiple: int) -> Fit:
+def fit(image: Image.Image, size: int, multiple: int) -> Fit:
     """Scale the longest side to ``size`` (never squashing) and pad both sides to ``multiple``.
 
     The padding continues the picture to the right and below: by reflection as far as there is
@@ -41,8 +41,8 @@ def fit(picture: Image.Image, size: int, multiple: int) -> Fit:
     """
     import torch
 
-    inner = shrunk(picture.size, size)
-    scaled = picture.convert("RGB").resize(inner, Image.Resampling.LANCZOS)
+    inner = shrunk(image.size, size)
+    scaled = image.convert("RGB").resize(inner, Image.Resampling.LANCZOS)
     values = np.asarray(scaled)
     for axis, side in enumerate(reversed(inner)):
         missing = -side % multiple
@@ -50,7 +50,7 @@ def fit(picture: Image.Image, size: int, multiple: int) -> Fit:
         values = _padded(values, axis, mirrored, "reflect")
         values = _padded(values, axis, missing - mirrored, "edge")
     pixels = torch.from_numpy(values).permute(2, 0, 1)[None].float() / 127.5 - 1
-    return Fit(pixels.contiguous(), Frame(picture.size, inner))
+    return Fit(pixels.contiguous(), Frame(image.size, inner))
 
 
 def shrunk(source: tuple[int, int], size: int) -> tuple[int, int]:
@@ -65,8 +65,8 @@ def unfit(pixels: Tensor, frame: Frame) -> Image.Image:
     width, height = frame.inner
     inner = pixels.detach()[:, :height, :width].float().cpu()
     values = ((inner + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0)
-    picture = Image.fromarray(values.contiguous().numpy())
-    return picture.resize(frame.source, Image.Resampling.LANCZOS)
+    image = Image.fromarray(values.contiguous().numpy())
+    return image.resize(frame.source, Image.Resampling.LANCZOS)
 
 
 def _padded(

@@ -11,7 +11,7 @@ from PIL.Image import Image
 
 from zerocon.conditioning import Conditioning
 from zerocon.diffusion import Schedule
-from zerocon.errors import NoDeviceError, SettingError
+from zerocon.errors import DeviceNotFoundError, SettingError
 from zerocon.settings import Settings
 from zerocon.shapes import Latents, Pixels
 
@@ -56,8 +56,8 @@ class Model(Protocol):
     def compile(self) -> None: ...
     def spare(self) -> str | None: ...
     def fingerprint(self) -> str | None: ...
-    def describe(self, pictures: Sequence[Image]) -> list[str]: ...
-    def similarity(self, picture: Image, sentences: Sequence[str]) -> list[float] | None: ...
+    def describe(self, images: Sequence[Image]) -> list[str]: ...
+    def similarity(self, image: Image, sentences: Sequence[str]) -> list[float] | None: ...
 
 
 def load(
@@ -105,7 +105,7 @@ def pick_device(device: str | None) -> torch.device:
         raise SettingError(f'no device "{device}"; there are: {names}') from None
     many = torch.cuda.device_count() if wanted.type == "cuda" else 1
     if not there.get(wanted.type) or (wanted.index or 0) >= many:
-        raise NoDeviceError(f'device "{device}" is not on this machine; there are: {names}')
+        raise DeviceNotFoundError(f'device "{device}" is not on this machine; there are: {names}')
     return wanted
 
 

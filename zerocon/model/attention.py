@@ -25,7 +25,7 @@ _watched: WeakSet[nn.Module] = WeakSet()
 
 
 @dataclass
-class Seen:
+class LayerOutputs:
     """What the watched layers showed in the last call, by layer name, in the U-Net's own dtype.
 
     ``maps``: cross-attention probabilities, (batch, heads, pixels, positions), rows summing to 1.
@@ -38,14 +38,14 @@ class Seen:
 
 
 @contextmanager
-def watch(unet: nn.Module, patterns: Iterable[str]) -> Iterator[Seen]:
+def watch(unet: nn.Module, patterns: Iterable[str]) -> Iterator[LayerOutputs]:
     """Record the attention layers whose names match one of ``patterns`` (shell wildcards).
 
     Layers named ``attn2`` give their probabilities and are computed explicitly meanwhile; all
     others give their output through a hook and keep the fused kernel. A pattern that matches no
     layer is a ``ValueError``: a guidance that silently watches nothing would guide nothing.
     """
-    seen = Seen()
+    seen = LayerOutputs()
     before: dict[Any, Any] = {}
     hooks = []
     try:
@@ -84,7 +84,7 @@ def checkpoint(unet: Any) -> None:
         def again() -> Iterator[None]:
             before = {layer: layer.processor for layer in names}
             for layer, name in names.items():
-                layer.set_processor(_Explicit(name, Seen()))
+                layer.set_processor(_Explicit(name, LayerOutputs()))
             try:
                 yield
             finally:
@@ -117,7 +117,7 @@ def _matching(unet: nn.Module, patterns: Iterable[str]) -> dict[str, Any]:
     return chosen
 
 
-def _recorder(name: str, seen: Seen) -> Any:
+def _recorder(name: str, seen: LayerOutputs) -> Any:
     def record(_: nn.Module, __: Any, output: Tensor) -> None:
         seen.features[name] = output
 
@@ -127,7 +127,7 @@ def _recorder(name: str, seen: Seen) -> Any:
 class _Explicit:
     """Attention with the softmax written out, since fused kernels never form the probabilities."""
 
-    def __init__(self, name: str, seen: Seen) -> None:
+    def __init__(self, name: str, seen: LayerOutputs) -> None:
         self.name, self.seen = name, seen
 
     def __call__(

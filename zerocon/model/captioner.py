@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from PIL.Image import Image
 
-from zerocon.errors import MissingError, NoModelError
+from zerocon.errors import MissingError, ModelNotFoundError
 from zerocon.model.loading import find_part, hush, reading
 from zerocon.settings import DEFAULT_CAPTIONER
 
@@ -25,9 +25,9 @@ class Captioner:
         self.tokenizer, self.images, self.device = tokenizer, images, device
 
     @torch.no_grad()
-    def describe(self, pictures: Sequence[Image]) -> list[str]:
-        """One sentence about each of ``pictures``."""
-        pixels = self.images(list(pictures), return_tensors="pt").pixel_values.to(self.device)
+    def describe(self, images: Sequence[Image]) -> list[str]:
+        """One sentence about each of ``images``."""
+        pixels = self.images(list(images), return_tensors="pt").pixel_values.to(self.device)
         words = self.network.generate(pixel_values=pixels, max_new_tokens=40, do_sample=False)
         return [str(each) for each in self.tokenizer.batch_decode(words, skip_special_tokens=True)]
 
@@ -42,7 +42,7 @@ def load_captioner(beside: Path, name: str | None, device: torch.device) -> Capt
     try:
         folder = own if own.is_dir() and name is None else find_part(name or DEFAULT_CAPTIONER)
     except MissingError as error:
-        raise NoModelError(f"{error}, or describe the picture yourself: --caption") from None
+        raise ModelNotFoundError(f"{error}, or describe the picture yourself: --caption") from None
     with reading(str(folder)):
         return Captioner(
             BlipForConditionalGeneration.from_pretrained(folder),
@@ -52,14 +52,14 @@ def load_captioner(beside: Path, name: str | None, device: torch.device) -> Capt
         )
 
 
-def caption_image(picture: Image, model: Model) -> str:
+def caption_image(image: Image, model: Model) -> str:
     """The caption of an image (RGB, any size): one line in lower case.
 
     Raises ``MissingError`` where there is no captioner on this machine.
     """
-    return caption_images([picture], model)[0]
+    return caption_images([image], model)[0]
 
 
-def caption_images(pictures: Sequence[Image], model: Model) -> list[str]:
+def caption_images(images: Sequence[Image], model: Model) -> list[str]:
     """As ``caption_image``, for several images in one batch."""
-    return [" ".join(text.lower().split()).rstrip(" .") for text in model.describe(pictures)]
+    return [" ".join(text.lower().split()).rstrip(" .") for text in model.describe(images)]

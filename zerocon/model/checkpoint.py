@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from zerocon.errors import CommandError, MissingError, ModelKindError, NoModelError
+from zerocon.errors import CommandError, MissingError, ModelNotFoundError, UnsupportedModelError
 from zerocon.model.families import NOISE, UNDERSTOOD
 from zerocon.model.loading import find_part, hush, reading
 from zerocon.settings import DEFAULT_CLIP
@@ -41,7 +41,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
-class Single:
+class Checkpoint:
     """A file, the shapes of what is in it, and what it says about itself."""
 
     file: Path
@@ -49,20 +49,20 @@ class Single:
     metadata: Mapping[str, str]
 
     @classmethod
-    def open(cls, file: Path) -> Single:
+    def open(cls, file: Path) -> Checkpoint:
         """Read shapes only. ``ValueError`` for what is not a whole Stable Diffusion 1.x or 2.x."""
         try:
             with safe_open(file, framework="pt") as weights:
                 shapes = {key: tuple(weights.get_slice(key).get_shape()) for key in weights.keys()}
                 metadata = weights.metadata() or {}
         except (SafetensorError, OSError) as error:
-            raise ModelKindError(f"cannot read {file} as a checkpoint: {error}") from error
+            raise UnsupportedModelError(f"cannot read {file} as a checkpoint: {error}") from error
         for beginning, family in OTHERS.items():
             if any(key.removeprefix(UNET).startswith(beginning) for key in shapes):
-                raise ModelKindError(f"{file} is {family}; {UNDERSTOOD}".replace(",;", ";"))
+                raise UnsupportedModelError(f"{file} is {family}; {UNDERSTOOD}".replace(",;", ";"))
         for prefix, part in PARTS.items():
             if not any(key.startswith(prefix) for key in shapes):
-                raise ModelKindError(
+                raise UnsupportedModelError(
                     f"{file} is no whole Stable Diffusion checkpoint: no {part} ({prefix}*) in it"
                 )
         return cls(file, shapes, metadata)
@@ -183,7 +183,7 @@ def read(
     from transformers import CLIPTextModel
 
     hush()
-    single = Single.open(file)
+    single = Checkpoint.open(file)
     prediction = prediction or single.prediction()
     tokenizer = _tokenizer(single)
     with TemporaryDirectory() as folder:
@@ -205,14 +205,16 @@ def read(
     for part, network in parts.items():
         lacking = [name for name, weight in network.named_parameters() if weight.is_meta]
         if lacking:
-            raise NoModelError(f"{name} is not complete: there is no {lacking[0]} for the {part}")
+            raise ModelNotFoundError(
+                f"{name} is not complete: there is no {lacking[0]} for the {part}"
+            )
     end = "ztsnr" in single.shapes  # the mark that trainers leave for zero terminal SNR
     spaced = {"rescale_betas_zero_snr": end, "timestep_spacing": "trailing" if end else "leading"}
     scheduler = DDIMScheduler(**NOISE, **spaced, prediction_type=prediction)
     return {**parts, "tokenizer": tokenizer, "scheduler": scheduler}
 
 
-def _tokenizer(single: Single) -> Any:
+def _tokenizer(single: Checkpoint) -> Any:
     from transformers import CLIPTokenizer
 
     beside = single.file.parent / "tokenizer"
@@ -222,7 +224,7 @@ def _tokenizer(single: Single) -> Any:
         length = single.text()["max_position_embeddings"]
         return CLIPTokenizer.from_pretrained(folder, model_max_length=length, **said)
     except (MissingError, OSError):
-        raise NoModelError(
+        raise ModelNotFoundError(
             f"{single.file} needs the tokenizer of {DEFAULT_CLIP}; get it with: "
             f"zerocon models pull {DEFAULT_CLIP}"
         ) from None

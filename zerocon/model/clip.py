@@ -22,12 +22,12 @@ class Clip:
         self.tokenizer, self.images, self.device = tokenizer, images, device
 
     @torch.no_grad()
-    def similarity(self, picture: Image, sentences: Sequence[str]) -> list[float]:
+    def similarity(self, image: Image, sentences: Sequence[str]) -> list[float]:
         """Cosine of the picture's and each sentence's embedding, -1..1."""
         words = self.tokenizer(
             list(sentences), padding=True, truncation=True, return_tensors="pt"
         ).to(self.device)
-        pixels = self.images(picture, return_tensors="pt").pixel_values.to(self.device)
+        pixels = self.images(image, return_tensors="pt").pixel_values.to(self.device)
         seen = self.network(
             input_ids=words.input_ids, attention_mask=words.attention_mask, pixel_values=pixels
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from zerocon.errors import ModelKindError
+from zerocon.errors import UnsupportedModelError
 
 UNDERSTOOD = "zerocon edits with Stable Diffusion 1.x and 2.x"
 PREDICTIONS = ("epsilon", "v_prediction")
@@ -35,15 +35,17 @@ def require_pipeline(name: str, pipeline: str) -> None:
     """Raise ``ValueError`` for a class name of diffusers' pipelines that is of another family."""
     for beginning, family in OTHERS.items():
         if pipeline.startswith(beginning):
-            raise ModelKindError(f"{name} is {family} ({pipeline}); {UNDERSTOOD}")
+            raise UnsupportedModelError(f"{name} is {family} ({pipeline}); {UNDERSTOOD}")
     if not pipeline.startswith(OURS):
-        raise ModelKindError(f"{name} is a {pipeline}; {UNDERSTOOD}")
+        raise UnsupportedModelError(f"{name} is a {pipeline}; {UNDERSTOOD}")
 
 
 def require_scheduler(name: str, scheduler: str) -> None:
     """Raise ``ValueError`` for a class name of schedulers that know no noise levels of ours."""
     if "Flow" in scheduler:
-        raise ModelKindError(f"{name} was trained by flow matching ({scheduler}); {UNDERSTOOD}")
+        raise UnsupportedModelError(
+            f"{name} was trained by flow matching ({scheduler}); {UNDERSTOOD}"
+        )
 
 
 def require_networks(name: str, unet: Any, vae: Any, scheduler: Any) -> None:
@@ -53,20 +55,20 @@ def require_networks(name: str, unet: Any, vae: Any, scheduler: Any) -> None:
     """
     channels, latents = unet.config.in_channels, vae.config.latent_channels
     if unet.config.addition_embed_type == "text_time":
-        raise ModelKindError(f"{name} has the U-Net of Stable Diffusion XL; {UNDERSTOOD}")
+        raise UnsupportedModelError(f"{name} has the U-Net of Stable Diffusion XL; {UNDERSTOOD}")
     if channels != latents:
         use = MORE_CHANNELS.get(channels, "something else")
-        raise ModelKindError(
+        raise UnsupportedModelError(
             f"{name} is made for {use}: its U-Net reads {channels} channels, and an edit has "
             f"{latents}; take the base model it comes from"
         )
     prediction = scheduler.config.prediction_type
     if prediction not in PREDICTIONS:
-        raise ModelKindError(
+        raise UnsupportedModelError(
             f'{name} predicts "{prediction}"; {" and ".join(PREDICTIONS)} are known'
         )
     if prediction == "epsilon" and scheduler.config.rescale_betas_zero_snr:
-        raise ModelKindError(
+        raise UnsupportedModelError(
             f"{name} predicts epsilon on a schedule with zero terminal SNR, where epsilon is the "
             "input itself and says nothing of the picture; such a model must predict v"
         )

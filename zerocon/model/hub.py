@@ -9,8 +9,8 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from zerocon.errors import CommandError, MissingError, ModelKindError, NoModelError
-from zerocon.model.checkpoint import Single
+from zerocon.errors import CommandError, MissingError, ModelNotFoundError, UnsupportedModelError
+from zerocon.model.checkpoint import Checkpoint
 from zerocon.model.families import require_pipeline
 from zerocon.model.loading import PARTS, WEIGHTS, find, find_part, is_hub_id, variant, worth
 
@@ -19,7 +19,7 @@ POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True)
-class Cached:
+class CachedModel:
     """A model of use here: its hub id, what it is ("diffusion", "captioner", "clip"), bytes."""
 
     name: str
@@ -28,7 +28,7 @@ class Cached:
     size: int
 
 
-def scan() -> list[Cached]:
+def scan() -> list[CachedModel]:
     """What the cache holds that zerocon can use, by name; other models in it are left out."""
     from huggingface_hub import CacheNotFound, constants, scan_cache_dir
 
@@ -37,7 +37,7 @@ def scan() -> list[Cached]:
     except CacheNotFound:
         return []
     found = [
-        Cached(repo.repo_id, use, revision.snapshot_path, revision.size_on_disk)
+        CachedModel(repo.repo_id, use, revision.snapshot_path, revision.size_on_disk)
         for repo in repos
         for revision in repo.revisions
         if "main" in revision.refs and (use := _use(revision.snapshot_path))
@@ -60,7 +60,7 @@ def pull(name: str) -> Path:
         folder = snapshot_download(name, allow_patterns=worth(list_repo_files(name)))
     except (OSError, HfHubHTTPError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise NoModelError(f"cannot get {name}: {reason}") from error
+        raise ModelNotFoundError(f"cannot get {name}: {reason}") from error
     verify(name)
     return Path(folder)
 
@@ -72,13 +72,13 @@ def verify(name: str) -> list[Path]:
     """
     place = _place(name)
     if place.is_file():
-        Single.open(place)
+        Checkpoint.open(place)
         return [place]
     files = needed(place)
     faults = [f"{file.relative_to(place)} {fault}" for file in files if (fault := _fault(file))]
     if faults:
         again = f"; get it with: zerocon models pull {name}" if is_hub_id(name) else ""
-        raise NoModelError(f"{name} is not whole: {', '.join(faults)}{again}")
+        raise ModelNotFoundError(f"{name} is not whole: {', '.join(faults)}{again}")
     return files
 
 
@@ -91,7 +91,7 @@ def _place(name: str) -> Path:
             raise
         folder = find_part(name)
         if not _use(folder):
-            raise ModelKindError(f"{name} is nothing that zerocon uses") from None
+            raise UnsupportedModelError(f"{name} is nothing that zerocon uses") from None
         return folder
 
 

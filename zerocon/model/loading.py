@@ -14,7 +14,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from zerocon.errors import ModelKindError, NoModelError, PickleRefusedError, ZeroconError, classify
+from zerocon.errors import (
+    ModelNotFoundError,
+    PickleRefusedError,
+    UnsupportedModelError,
+    ZeroconError,
+    classify,
+)
 from zerocon.model.families import require_pipeline, require_scheduler
 
 NETWORKS = ("unet", "vae", "text_encoder")
@@ -48,11 +54,13 @@ def find(name: str) -> Path:
         raise PickleRefusedError(_converting(folder))
     if folder.suffix.lower() == ".safetensors":
         if not folder.is_file():
-            raise NoModelError(f"there is no file {name}; {instead}")
+            raise ModelNotFoundError(f"there is no file {name}; {instead}")
         return folder
     if folder.is_dir():
         if not (folder / "model_index.json").is_file():
-            raise NoModelError(f"{name} is no diffusers folder (no model_index.json); {instead}")
+            raise ModelNotFoundError(
+                f"{name} is no diffusers folder (no model_index.json); {instead}"
+            )
         return folder
     return _cached(name, "model_index.json", f", {instead}")
 
@@ -78,10 +86,12 @@ def read(
         require_pipeline(name, _class_name(folder / "model_index.json"))
     for part in PARTS:
         if not (folder / part).is_dir():
-            raise NoModelError(f"{name} is not complete: there is no {part} in {folder}")
+            raise ModelNotFoundError(f"{name} is not complete: there is no {part} in {folder}")
     if not any((folder / "tokenizer" / file).is_file() for file in WORDS):
         # transformers would take it for a language without words
-        raise NoModelError(f"{name} is not complete: the tokenizer has no {' or '.join(WORDS)}")
+        raise ModelNotFoundError(
+            f"{name} is not complete: the tokenizer has no {' or '.join(WORDS)}"
+        )
     for part in NETWORKS:
         pickles = sorted((folder / part).glob("*.bin"))
         if pickles and not any((folder / part).glob("*.safetensors")):
@@ -117,8 +127,8 @@ def reading(name: str) -> Iterator[None]:
             raise
         reason = str(error).strip().partition("\n")[0]
         if isinstance(error, OSError | SafetensorError):
-            raise NoModelError(f"{name} is not complete: {reason}") from error
-        raise ModelKindError(f"{name} is damaged: {reason}") from error
+            raise ModelNotFoundError(f"{name} is not complete: {reason}") from error
+        raise UnsupportedModelError(f"{name} is damaged: {reason}") from error
 
 
 def variant(part: Path, name: str) -> str | None:
@@ -183,13 +193,13 @@ def _cached(name: str, file: str, more: str) -> Path:
     from huggingface_hub import try_to_load_from_cache
 
     if not is_hub_id(name):
-        raise NoModelError(
+        raise ModelNotFoundError(
             f'no model "{name}": give mini, a diffusers folder, a .safetensors file, or a hub id '
             "such as owner/name"
         )
     cached = try_to_load_from_cache(name, file)
     if isinstance(cached, str | os.PathLike):
         return Path(cached).parent
-    raise NoModelError(
+    raise ModelNotFoundError(
         f"{name} is not on this machine; get it with: zerocon models pull {name}{more}"
     )

@@ -244,14 +244,14 @@ class StableDiffusion:
         return self._weights
 
     @alone
-    def describe(self, pictures: Sequence[Image]) -> list[str]:
+    def describe(self, images: Sequence[Image]) -> list[str]:
         """The captioner's sentence about each picture; ``MissingError`` without one."""
-        return self._captioner.describe(pictures)
+        return self._captioner.describe(images)
 
     @alone
-    def similarity(self, picture: Image, sentences: Sequence[str]) -> list[float] | None:
+    def similarity(self, image: Image, sentences: Sequence[str]) -> list[float] | None:
         """CLIP's cosine of the picture to each sentence, -1..1; None where there is no CLIP."""
-        return None if self._clip is None else self._clip.similarity(picture, sentences)
+        return None if self._clip is None else self._clip.similarity(image, sentences)
 
     @cached_property
     def _captioner(self) -> Captioner:

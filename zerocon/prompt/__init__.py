@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 
-from zerocon.errors import WishError
+from zerocon.errors import PromptError
 from zerocon.prompt import remove, rewrite
-from zerocon.prompt.parser import Part, joined_start, parse, phrase_start, subject
-from zerocon.prompt.splice import Step
+from zerocon.prompt.parser import PromptPart, joined_start, parse, phrase_start, subject
+from zerocon.prompt.splice import CaptionEdit
 from zerocon.prompt.vocabulary import CATEGORIES, grammar, starts, words
 
 
@@ -36,7 +36,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Wording:
+class CaptionRewrite:
     """A caption, the caption of the wanted picture, and what changes between them."""
 
     caption: str
@@ -49,14 +49,14 @@ class Wording:
         return f"{self.caption}: {', '.join(map(str, self.changes))}"
 
 
-def understand(
+def rewrite_caption(
     caption: str,
     *,
     to: str | None = None,
     source: str | None = None,
     to_caption: str | None = None,
     see: rewrite.See | None = None,
-) -> Wording:
+) -> CaptionRewrite:
     """Tell what changes in a picture of this caption.
 
     `to` says what is wanted ("dog", "at night", "a dog wearing a hat"), "" to remove `source`;
@@ -66,20 +66,22 @@ def understand(
     Raises ValueError when nothing is asked for or nothing would change.
     """
     if to is not None and to_caption is not None:
-        raise WishError("to and to_caption both say what is wanted: give one of them")
-    unchanged = leave(caption)
+        raise PromptError("to and to_caption both say what is wanted: give one of them")
+    unchanged = keep_caption(caption)
     caption, warnings = unchanged.caption, list(unchanged.warnings)
     if to_caption is not None:
         if source is not None:
-            raise WishError("to_caption says it all: leave out source")
+            raise PromptError("to_caption says it all: leave out source")
         if not to_caption.strip():
-            raise WishError("to_caption is empty; describe the wanted picture")
-        return Wording(caption, *_between(caption, " ".join(to_caption.split())), tuple(warnings))
+            raise PromptError("to_caption is empty; describe the wanted picture")
+        return CaptionRewrite(
+            caption, *_between(caption, " ".join(to_caption.split())), tuple(warnings)
+        )
     if to is None:
-        raise WishError("say what is wanted: to (a phrase) or to_caption (a sentence)")
+        raise PromptError("say what is wanted: to (a phrase) or to_caption (a sentence)")
     for asked in (to, source or ""):
         if asked.strip() and not parse(asked):
-            raise WishError(f"{asked.strip()!r} names nothing; say a thing, a place, a style ...")
+            raise PromptError(f"{asked.strip()!r} names nothing; say a thing, a place, a style ...")
     if to.strip():
         target, changes = _rewrite(caption, parse(to), source, see, warnings)
     elif source and source.strip():
@@ -87,23 +89,23 @@ def understand(
         target, changes = removal.caption, [_change(removal)]
         warnings += removal.warnings
     else:
-        raise WishError("nothing to add and nothing to remove: to is empty, so name a source")
+        raise PromptError("nothing to add and nothing to remove: to is empty, so name a source")
     if not changes:
-        raise WishError(f"nothing to do: the caption already says {to.strip()!r}")
-    return Wording(caption, target, tuple(changes), tuple(dict.fromkeys(warnings)))
+        raise PromptError(f"nothing to do: the caption already says {to.strip()!r}")
+    return CaptionRewrite(caption, target, tuple(changes), tuple(dict.fromkeys(warnings)))
 
 
-def leave(caption: str) -> Wording:
+def keep_caption(caption: str) -> CaptionRewrite:
     """A picture of this caption of which words ask nothing; a caption of no use is warned of."""
     caption = " ".join(caption.split())
     flaw = degenerate(caption)
     warnings = (f"the caption is no use ({flaw}); give a better one",) if flaw else ()
-    return Wording(caption, caption, (), warnings)
+    return CaptionRewrite(caption, caption, (), warnings)
 
 
 def _rewrite(
     caption: str,
-    parts: Sequence[Part],
+    parts: Sequence[PromptPart],
     source: str | None,
     see: rewrite.See | None,
     warnings: list[str],
@@ -122,7 +124,7 @@ def _rewrite(
     return caption, changes
 
 
-def _meant(parts: Sequence[Part], source: str | None) -> int:
+def _meant(parts: Sequence[PromptPart], source: str | None) -> int:
     """Which of the parts asked for replaces the source: the first of its category."""
     kinds = [e.category for p in parse(source or "") for e in p.options] or ["object"]
     for i, part in enumerate(parts):
@@ -131,7 +133,7 @@ def _meant(parts: Sequence[Part], source: str | None) -> int:
     return 0
 
 
-def _change(step: Step) -> Change:
+def _change(step: CaptionEdit) -> Change:
     return Change(step.category, step.source, step.target, step.noun)
 
 
@@ -143,7 +145,7 @@ def _between(caption: str, wanted: str) -> tuple[str, tuple[Change, ...]]:
     """
     before, after = _content(caption), _content(wanted)
     if [w for w, _ in before] == [w for w, _ in after]:
-        raise WishError("nothing to do: both captions say the same")
+        raise PromptError("nothing to do: both captions say the same")
     if not before or not after:
         return wanted, (Change("caption", caption, wanted),)
     matcher = SequenceMatcher(None, [w for w, _ in before], [w for w, _ in after], autojunk=False)
@@ -185,7 +187,7 @@ def _difference(
     return [Change(category, source, target, noun)] if plain else []
 
 
-def _paired(old: Sequence[Part], new: Sequence[Part], noun: str) -> list[Change]:
+def _paired(old: Sequence[PromptPart], new: Sequence[PromptPart], noun: str) -> list[Change]:
     """Changes between two groups of parts, each category at most once in either."""
     before, after = ({p.category: p.said for p in parts} for parts in (old, new))
     if (

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from zerocon.prompt import vocabulary
 from zerocon.prompt.vocabulary import (
-    Entry,
     Mention,
+    VocabularyEntry,
     bare,
     grammar,
     is_boundary,
@@ -19,7 +19,7 @@ from zerocon.prompt.vocabulary import (
 
 
 @dataclass(frozen=True)
-class Part:
+class PromptPart:
     """One thing asked for: "a red hat" is text "red hat" of head "hat".
 
     `options` are the meanings of the head in the word lists, the likeliest first; none for an
@@ -29,7 +29,7 @@ class Part:
     category: str
     text: str
     head: str
-    options: tuple[Entry, ...] = ()
+    options: tuple[VocabularyEntry, ...] = ()
     joining: str = ""
     removed: bool = False
 
@@ -42,11 +42,13 @@ class Part:
         """The part as a caption says it: "wearing a red hat"."""
         return f"{self.joining} {vocabulary.determined(self.text)}" if self.joining else self.text
 
-    def being(self, entry: Entry) -> Part:
-        return Part(entry.category, self.text, self.head, (entry,), self.joining, self.removed)
+    def being(self, entry: VocabularyEntry) -> PromptPart:
+        return PromptPart(
+            entry.category, self.text, self.head, (entry,), self.joining, self.removed
+        )
 
 
-def parse(text: str) -> tuple[Part, ...]:
+def parse(text: str) -> tuple[PromptPart, ...]:
     """The parts of what the user asks for: "a dog on the beach" -> an object and a place.
 
     Known words are looked up. Others are told by their surroundings: a leading preposition
@@ -64,13 +66,13 @@ def parse(text: str) -> tuple[Part, ...]:
             return part, *parse(" ".join(plain[end + 1 :]))
     if asked[-1] in grammar("style words"):
         unknown = " ".join(asked if starts(asked, grammar("prepositions")) else plain)
-        return (Part("style", _style(unknown), unknown),)
+        return (PromptPart("style", _style(unknown), unknown),)
     if asked[:4] == ["in", "the", "style", "of"]:
-        return (Part("style", " ".join(asked), " ".join(asked)),)
+        return (PromptPart("style", " ".join(asked), " ".join(asked)),)
     return tuple(part for chunk in _chunks(asked) if (part := _part(chunk)))
 
 
-def _whole(asked: Sequence[str]) -> Part | None:
+def _whole(asked: Sequence[str]) -> PromptPart | None:
     """A phrase that stands in the word lists as it is."""
     plain = bare(asked)
     known = lookup(asked) or lookup(plain) or lookup(_without_style_words(plain))
@@ -85,12 +87,12 @@ def _whole(asked: Sequence[str]) -> Part | None:
     options = tuple(sorted(known, key=lambda e: order.index(e.category)))
     first = options[0]
     if first.category in ("attribute", "style"):
-        return Part(first.category, first.name, first.name, options)
+        return PromptPart(first.category, first.name, first.name, options)
     if first.category in ("place", "time"):
         said = starts(asked, grammar("prepositions"))
         name = " ".join(asked) if said else first.name
-        return Part(first.category, name, name, options)
-    return Part(first.category, " ".join(plain), " ".join(plain), options)
+        return PromptPart(first.category, name, name, options)
+    return PromptPart(first.category, " ".join(plain), " ".join(plain), options)
 
 
 def _without_style_words(plain: Sequence[str]) -> list[str]:
@@ -133,15 +135,15 @@ def _chunks(asked: Sequence[str]) -> list[list[str]]:
     return [chunk for chunk in chunks if chunk]
 
 
-def _part(chunk: list[str]) -> Part | None:
+def _part(chunk: list[str]) -> PromptPart | None:
     if chunk[0] == "made":
-        return _whole(chunk) or Part("attribute", " ".join(chunk), " ".join(chunk))
+        return _whole(chunk) or PromptPart("attribute", " ".join(chunk), " ".join(chunk))
     joined = starts(chunk, grammar("joining", "prepositions"))
     joining, body = " ".join(chunk[:joined]), bare(chunk[joined:])
     text = " ".join(body)
     if joining == "without" or chunk[0] == "no":
         text = " ".join(body[chunk[0] == "no" :])
-        return Part("added", text, text, lookup(words(text)), removed=True)
+        return PromptPart("added", text, text, lookup(words(text)), removed=True)
     if joining not in grammar("joining") and (whole := _whole(chunk)):
         return whole
     heads = [(i, known) for i in range(len(body)) if (known := lookup(body[i:]))]
@@ -151,25 +153,25 @@ def _part(chunk: list[str]) -> Part | None:
     head = " ".join(body[named[0][0] :]) if named else (body[-1] if body else "")
     worn = any(e.joining == "wearing" for e in options)
     if (joining and joining in grammar("joining")) or (joining == "in" and worn):
-        return Part("added", text, head, options, joining) if body else None
+        return PromptPart("added", text, head, options, joining) if body else None
     if joining:
-        return Part("place", " ".join(chunk), " ".join(chunk))
+        return PromptPart("place", " ".join(chunk), " ".join(chunk))
     if named:
-        return Part(options[0].category, text, head, options)
+        return PromptPart(options[0].category, text, head, options)
     if heads and (place := next((e for e in heads[0][1] if e.category == "place"), None)):
         said = place.name.split()
         tail = body[heads[0][0] :]
         name = " ".join([*said[: len(said) - len(tail)], *body])
-        return Part("place", name, name, (place,))
+        return PromptPart("place", name, name, (place,))
     properties = [lookup([w]) for w in body]
     last = tuple(e for e in properties[-1] if e.category == "attribute") if body else ()
     loose = grammar("attribute words")
     endings = tuple(grammar("attribute endings"))
     if all(w in loose or p for w, p in zip(body, properties, strict=True)) and last:
-        return Part("attribute", text, text, last)
+        return PromptPart("attribute", text, text, last)
     if body and body[-1].endswith(endings):
-        return Part("attribute", text, text)
-    return Part("object", text, head) if body else None
+        return PromptPart("attribute", text, text)
+    return PromptPart("object", text, head) if body else None
 
 
 def subject(caption: Sequence[str]) -> tuple[int, int]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from zerocon.errors import WishError
+from zerocon.errors import PromptError
 from zerocon.prompt import vocabulary
 from zerocon.prompt.parser import joined_start, parse, phrase_start, style_at, subject
-from zerocon.prompt.splice import Step, covers, cut, locate, put, subject_words
+from zerocon.prompt.splice import CaptionEdit, covers, cut, locate, put, subject_words
 from zerocon.prompt.vocabulary import grammar, starts, words
 
 
-def remove(caption: str, source: str) -> Step:
+def remove(caption: str, source: str) -> CaptionEdit:
     """Take a thing out of a caption, with the words that fasten it there.
 
     Raises ValueError when the caption does not mention it or is about nothing else.
@@ -17,23 +17,27 @@ def remove(caption: str, source: str) -> Step:
     text = words(caption)
     found = locate(text, source)
     if found is None:
-        raise WishError(f"the caption does not mention {source!r}, so it cannot be removed")
+        raise PromptError(f"the caption does not mention {source!r}, so it cannot be removed")
     start, end = found
     meaning = parse(source)[0]
     if (style := style_at(text, start)) and text[style.end : style.end + 1] == ["of"]:
         start -= bool(start and text[start - 1] in ("a", "an"))
         gone = " ".join(text[start : style.end])
-        return Step(cut(caption, start, style.end + 1), "style", gone, "", subject_words(text))
+        return CaptionEdit(
+            cut(caption, start, style.end + 1), "style", gone, "", subject_words(text)
+        )
     if meaning.category in ("place", "time"):
         named = joined_start(text, phrase_start(text, start))
         first = start if starts(text[start:], grammar("prepositions")) else named
         first = start if first is None else first
         gone = " ".join(text[first:end])
-        return Step(cut(caption, first, end), meaning.category, gone, "", subject_words(text))
+        return CaptionEdit(
+            cut(caption, first, end), meaning.category, gone, "", subject_words(text)
+        )
     if meaning.category == "attribute" and end < len(text):
         noun = text[end]
         rest = put(caption, start, end + 1, caption.split()[end])
-        return Step(rest, "attribute", " ".join(text[start:end]), "", noun)
+        return CaptionEdit(rest, "attribute", " ".join(text[start:end]), "", noun)
     joining = starts(text[start:end], grammar("joining", "prepositions"))
     start = phrase_start(text, start + joining) if joining < end - start else start
     if covers(subject(text), start, end):
@@ -43,19 +47,19 @@ def remove(caption: str, source: str) -> Step:
     tail = text[end : end + 1] == ["and"]
     if first is not None and not tail:
         gone = " ".join(text[first:end])
-        return Step(cut(caption, first, end), "added", gone, "", subject_words(text))
+        return CaptionEdit(cut(caption, first, end), "added", gone, "", subject_words(text))
     gone = " ".join(text[start:end])
     if tail:
-        return Step(cut(caption, article, end + 1), "added", gone, "", subject_words(text))
+        return CaptionEdit(cut(caption, article, end + 1), "added", gone, "", subject_words(text))
     if article and text[article - 1] == "and":
-        return Step(cut(caption, article - 1, end), "added", gone, "", subject_words(text))
+        return CaptionEdit(cut(caption, article - 1, end), "added", gone, "", subject_words(text))
     if article and text[article - 1].endswith("ing"):
         article -= 1
         gone = " ".join(text[article:end])
-    return Step(cut(caption, article, end), "added", gone, "", subject_words(text))
+    return CaptionEdit(cut(caption, article, end), "added", gone, "", subject_words(text))
 
 
-def _remove_subject(caption: str, start: int, end: int) -> Step:
+def _remove_subject(caption: str, start: int, end: int) -> CaptionEdit:
     text = words(caption)
     rest = end
     skipped = grammar("joining", "prepositions", "conjunctions", "verbs")
@@ -65,7 +69,7 @@ def _remove_subject(caption: str, start: int, end: int) -> Step:
             break
         rest += step
     if rest >= len(text):
-        raise WishError(f"without {' '.join(text[start:end])!r} the caption says nothing")
+        raise PromptError(f"without {' '.join(text[start:end])!r} the caption says nothing")
     before = start - (start > 0 and text[start - 1] in grammar("determiners", "numbers"))
     gone = " ".join(text[start:end])
-    return Step(cut(caption, before, rest), "added", gone, "")
+    return CaptionEdit(cut(caption, before, rest), "added", gone, "")

@@ -5,17 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from zerocon.prompt import vocabulary
-from zerocon.prompt.parser import Part, joined_start, nouns, parse, phrase_start, style_at, subject
+from zerocon.prompt.parser import (
+    PromptPart,
+    joined_start,
+    nouns,
+    parse,
+    phrase_start,
+    style_at,
+    subject,
+)
 from zerocon.prompt.replace import METHODS, put_added, put_attribute, put_object
-from zerocon.prompt.splice import Step, locate
-from zerocon.prompt.vocabulary import Entry, Mention, bare, words
+from zerocon.prompt.splice import CaptionEdit, locate
+from zerocon.prompt.vocabulary import Mention, VocabularyEntry, bare, words
 
 See = Callable[[Sequence[str]], Sequence[float] | None]
 _SURER = 0.02  # cosines of paraphrases differ by less: no reason to contradict the caption
 _ASKED = 40  # sentences the picture is compared with: the commonest words of a family
 
 
-def replace(caption: str, part: Part, source: str | None, see: See | None) -> Step:
+def replace(caption: str, part: PromptPart, source: str | None, see: See | None) -> CaptionEdit:
     """Put a part into a caption, in place of `source` or of what is there of its kind."""
     text = words(caption)
     if source is not None:
@@ -35,11 +43,11 @@ def replace(caption: str, part: Part, source: str | None, see: See | None) -> St
         return step
     if part.options and part.category != "style" and (seen := _seen(caption, part, see)):
         warning = f"the caption does not mention {seen!r}, which the picture seems to show"
-        return Step(step.caption, step.category, seen, step.target, step.noun, (warning,))
+        return CaptionEdit(step.caption, step.category, seen, step.target, step.noun, (warning,))
     return step
 
 
-def _replace_named(caption: str, part: Part, source: str) -> Step:
+def _replace_named(caption: str, part: PromptPart, source: str) -> CaptionEdit:
     text = words(caption)
     found = locate(text, source)
     meaning = parse(source)[0]
@@ -57,7 +65,7 @@ def _replace_named(caption: str, part: Part, source: str) -> Step:
         step = METHODS[category](caption, part, known[0] if known else None)
         warning = f"the caption does not mention {source!r}"
         gone = " ".join(bare(words(source)))
-        return Step(step.caption, step.category, gone, step.target, step.noun, (warning,))
+        return CaptionEdit(step.caption, step.category, gone, step.target, step.noun, (warning,))
     if part.category == "style" and (whole := style_at(text, found[0])):
         found = whole.start, max(found[1], whole.end)  # "a watercolor" of "a watercolor painting"
     mention = Mention(*found, meaning.options)
@@ -68,7 +76,7 @@ def _replace_named(caption: str, part: Part, source: str) -> Step:
     return put_object(caption, part, mention)
 
 
-def _replace_subject(caption: str, part: Part, see: See | None) -> Step:
+def _replace_subject(caption: str, part: PromptPart, see: See | None) -> CaptionEdit:
     """The thing asked for takes the place of the subject, whatever that is."""
     text = words(caption)
     start, end = subject(text)
@@ -76,23 +84,25 @@ def _replace_subject(caption: str, part: Part, see: See | None) -> Step:
     if not part.options:
         step = put_object(caption, part, None)
         warning = f"{part.text!r} is not in the word lists: taken as an object"
-        return Step(step.caption, step.category, step.source, step.target, step.noun, (warning,))
+        return CaptionEdit(
+            step.caption, step.category, step.source, step.target, step.noun, (warning,)
+        )
     step = put_object(caption, part, None)
     seen = _seen(caption, part, see)
     if step.source == step.target or not (seen or spoken):
         return step
     if seen:
         warning = f"the caption does not mention {seen!r}, which the picture seems to show"
-        return Step(step.caption, step.category, seen, step.target, step.noun, (warning,))
+        return CaptionEdit(step.caption, step.category, seen, step.target, step.noun, (warning,))
     if step.category == "attribute":
         return step
     kind = part.options[0].family
     warning = f"the caption names none of the {kind}: {part.text!r} replaces {spoken!r}"
-    return Step(step.caption, step.category, step.source, step.target, step.noun, (warning,))
+    return CaptionEdit(step.caption, step.category, step.source, step.target, step.noun, (warning,))
 
 
 def _kindred(
-    text: Sequence[str], entry: Entry, other: bool = True, around: bool = False
+    text: Sequence[str], entry: VocabularyEntry, other: bool = True, around: bool = False
 ) -> Mention | None:
     """What a caption names of the family of an entry, the subject first, then from the left.
 
@@ -128,7 +138,7 @@ def _qualifies(text: Sequence[str], mention: Mention) -> bool:
     return mention.start > 0 and text[mention.start - 1] in ("is", "are", "was", "were", "and")
 
 
-def _seen(caption: str, part: Part, see: See | None) -> str:
+def _seen(caption: str, part: PromptPart, see: See | None) -> str:
     """Which word of the family the picture shows, "" if the caption as it is fits best."""
     if see is None or not part.options:
         return ""
@@ -136,7 +146,7 @@ def _seen(caption: str, part: Part, see: See | None) -> str:
     family = [e for e in vocabulary.family(target) if e.name != target.name][:_ASKED]
     method = METHODS[target.category]
     said = {
-        e.name: method(caption, Part(e.category, e.name, e.name, (e,)), None).caption
+        e.name: method(caption, PromptPart(e.category, e.name, e.name, (e,)), None).caption
         for e in family
     }
     said = {name: sentence for name, sentence in said.items() if sentence != caption}

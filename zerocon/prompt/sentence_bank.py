@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from zerocon.errors import ForeignFileError, WishError
+from zerocon.errors import FileFormatError, PromptError
 from zerocon.prompt import Change, vocabulary
 from zerocon.prompt.parser import parse
 
@@ -42,7 +42,7 @@ def about(phrase: str, limit: int = 72) -> list[str]:
     Raises ValueError for a phrase that names nothing.
     """
     if not (parts := parse(phrase)):
-        raise WishError(f"{phrase!r} names nothing; say a thing, a place, a style ...")
+        raise PromptError(f"{phrase!r} names nothing; say a thing, a place, a style ...")
     category, said = ("caption", phrase) if len(parts) != 1 else (parts[0].category, parts[0].text)
     if category not in ("object", "caption"):
         return pairs(Change(category, said, ""), limit)[0]
@@ -58,11 +58,11 @@ def read(path: Path | str) -> list[str]:
     try:
         lines = [" ".join(line.split()) for line in Path(path).read_text("utf-8-sig").splitlines()]
     except OSError as error:
-        raise ForeignFileError(f"cannot read sentences from {path}: {error.strerror}") from error
+        raise FileFormatError(f"cannot read sentences from {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ForeignFileError(f"{path} is no text in UTF-8; give sentences, one a line") from error
+        raise FileFormatError(f"{path} is no text in UTF-8; give sentences, one a line") from error
     if not (said := [line for line in lines if line and not line.startswith("#")]):
-        raise ForeignFileError(f"{path} has no sentences in it")
+        raise FileFormatError(f"{path} has no sentences in it")
     return said
 
 

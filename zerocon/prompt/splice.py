@@ -11,7 +11,7 @@ from zerocon.prompt.vocabulary import bare, grammar, starts, words
 
 
 @dataclass(frozen=True)
-class Step:
+class CaptionEdit:
     """A rewritten caption and the one change that was made in it."""
 
     caption: str

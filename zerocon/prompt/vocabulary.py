@@ -13,7 +13,7 @@ _LONGEST = 6  # words in the longest name worth looking for
 
 
 @dataclass(frozen=True)
-class Entry:
+class VocabularyEntry:
     """One named thing. `joining` fastens an added thing to its owner ("wearing"), else ""."""
 
     category: str
@@ -22,7 +22,7 @@ class Entry:
     aliases: tuple[str, ...] = ()
     joining: str = ""
 
-    def kin(self, other: Entry) -> bool:
+    def kin(self, other: VocabularyEntry) -> bool:
         """Whether one can take the other's place in a sentence."""
         if self.category != other.category:
             return False
@@ -35,9 +35,9 @@ class Mention:
 
     start: int
     end: int
-    entries: tuple[Entry, ...]
+    entries: tuple[VocabularyEntry, ...]
 
-    def of(self, category: str) -> Entry | None:
+    def of(self, category: str) -> VocabularyEntry | None:
         return next((e for e in self.entries if e.category == category), None)
 
 
@@ -63,18 +63,18 @@ def grammar(*headings: str) -> frozenset[str]:
 
 
 @cache
-def entries(category: str) -> tuple[Entry, ...]:
+def entries(category: str) -> tuple[VocabularyEntry, ...]:
     found = []
     for heading, lines in sections(f"words/{category}.txt").items():
         family, _, joining = (part.strip() for part in heading.partition(":"))
         for line in lines:
             name, _, aliases = (part.strip() for part in line.partition("="))
             others = tuple(a.strip() for a in aliases.split(",") if a.strip())
-            found.append(Entry(category, family, name, others, joining))
+            found.append(VocabularyEntry(category, family, name, others, joining))
     return tuple(found)
 
 
-def family(entry: Entry) -> tuple[Entry, ...]:
+def family(entry: VocabularyEntry) -> tuple[VocabularyEntry, ...]:
     """All that may take the place of an entry, itself included."""
     return tuple(e for e in entries(entry.category) if e.kin(entry))
 
@@ -106,8 +106,8 @@ def core(phrase: Sequence[str]) -> list[str]:
 
 
 @cache
-def _index() -> dict[str, tuple[Entry, ...]]:
-    found: dict[str, list[Entry]] = {}
+def _index() -> dict[str, tuple[VocabularyEntry, ...]]:
+    found: dict[str, list[VocabularyEntry]] = {}
     for category in CATEGORIES:
         for entry in entries(category):
             for form in (entry.name, *entry.aliases):
@@ -119,7 +119,7 @@ def _index() -> dict[str, tuple[Entry, ...]]:
     return {key: tuple(found[key]) for key in found}
 
 
-def lookup(text: Sequence[str]) -> tuple[Entry, ...]:
+def lookup(text: Sequence[str]) -> tuple[VocabularyEntry, ...]:
     """What these very words name, plurals included."""
     if not text:
         return ()

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zerocon.errors import ForeignFileError, MismatchError
+from zerocon.errors import FileFormatError, MismatchError
 from zerocon.image.photo import Photograph
 from zerocon.settings import Settings
 from zerocon.storage.hashing import image_hash
@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # a recipe is read without torch
     from zerocon.api import Edit, Progress
     from zerocon.direction import Direction
     from zerocon.model import Model
-    from zerocon.request import Understanding
+    from zerocon.request import EditRequest
     from zerocon.trajectory import Inversion
 
 SCHEMA = "zerocon.recipe/1"
@@ -32,7 +32,7 @@ CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # could give a t
 
 
 @dataclass(frozen=True)
-class Along:
+class DirectionReference:
     """A direction that a recipe goes along: its words, how far, and the hash of its step."""
 
     words: str
@@ -44,14 +44,14 @@ class Along:
 class Recipe:
     """All that an edit depends on, and nothing that changes from run to run.
 
-    ``picture`` is the hash of the source's pixels as they were read, ``size`` the (width, height)
+    ``image`` is the hash of the source's pixels as they were read, ``size`` the (width, height)
     at which the model saw it. ``model`` is a hub id, or the name of a file or folder without the
     way to it, ``weights`` the hash of its files, None for a model that was made in memory.
     ``words`` are what was asked ("from", "to", "to_caption"), ``caption`` and ``target_caption``
     what was understood; ``inversion`` is the hash of the one that was given, if any.
     """
 
-    picture: str
+    image: str
     size: tuple[int, int]
     model: str
     weights: str | None
@@ -61,22 +61,22 @@ class Recipe:
     words: Mapping[str, str]
     caption: str
     target_caption: str
-    directions: tuple[Along, ...]
+    directions: tuple[DirectionReference, ...]
     inversion: str | None
     settings: Settings
     versions: Mapping[str, str]
 
     @classmethod
     def of(
-        cls, edited: Edit, picture: Image, model: Model, inversion: Inversion | None = None
+        cls, edited: Edit, image: Image, model: Model, inversion: Inversion | None = None
     ) -> Recipe:
-        """The recipe of ``edited``, made of ``picture``, with ``inversion`` if one was given."""
+        """The recipe of ``edited``, made of ``image``, with ``inversion`` if one was given."""
         from zerocon.image.transforms import fit
 
-        height, width = fit(picture, model.size, model.multiple).pixels.shape[2:]
-        asked = edited.understanding.words
+        height, width = fit(image, model.size, model.multiple).pixels.shape[2:]
+        asked = edited.request.words
         return cls(
-            picture=image_hash(picture),
+            image=image_hash(image),
             size=(width, height),
             model=_name(model.name),
             weights=model.fingerprint(),
@@ -85,10 +85,10 @@ class Recipe:
             dtype=str(next(model.unet.parameters()).dtype).removeprefix("torch."),
             words={name: asked[each] for name, each in WORDS.items() if each in asked},
             caption=edited.caption,
-            target_caption=edited.wording.target_caption,
+            target_caption=edited.rewrite.target_caption,
             directions=tuple(
-                Along(str(direction), weight, _hash(direction.tokens))
-                for direction, weight in edited.understanding.directions
+                DirectionReference(str(direction), weight, _hash(direction.tokens))
+                for direction, weight in edited.request.directions
             ),
             inversion=_hash(inversion.latents, inversion.eps) if inversion else None,
             settings=edited.settings,
@@ -100,7 +100,7 @@ class Recipe:
         """The recipe that a picture carries; ``ValueError`` for none, or a damaged one."""
         text = Photograph.read(file).recipe
         if text is None:
-            raise ForeignFileError(f"{file} carries no recipe of zerocon")
+            raise FileFormatError(f"{file} carries no recipe of zerocon")
         return cls.from_json(text)
 
     @classmethod
@@ -113,8 +113,8 @@ class Recipe:
                 return cls._of(said)
         except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
             line = " ".join(str(error).split())
-            raise ForeignFileError(f"the recipe is damaged: {line!r}") from None
-        raise ForeignFileError(
+            raise FileFormatError(f"the recipe is damaged: {line!r}") from None
+        raise FileFormatError(
             f"the recipe is of the kind {schema!r}; this zerocon reads {SCHEMA!r}"
         )
 
@@ -122,7 +122,7 @@ class Recipe:
     def _of(cls, said: Mapping[str, Any]) -> Recipe:
         if any(map(CONTROL.search, _texts(said))):
             raise ValueError("there are control characters in it")
-        names = ("picture", "model", "prediction", "device", "dtype", "caption", "target_caption")
+        names = ("image", "model", "prediction", "device", "dtype", "caption", "target_caption")
         known: dict[str, Any] = {name: str(said[name]) for name in names}
         for name in ("weights", "inversion"):
             known[name] = None if said[name] is None else str(said[name])
@@ -131,7 +131,7 @@ class Recipe:
         width, height = map(int, said["size"])
         known["size"] = (width, height)
         known["directions"] = tuple(
-            Along(str(each["words"]), float(each["weight"]), str(each["hash"]))
+            DirectionReference(str(each["words"]), float(each["weight"]), str(each["hash"]))
             for each in said["directions"]
         )
         made = cls(**known, settings=Settings().overlay(said["settings"]))
@@ -156,10 +156,10 @@ class Recipe:
         names = [name for name in mine | theirs if mine.get(name) != theirs.get(name)]
         return [f"{name} {mine.get(name)} -> {theirs.get(name)}" for name in names]
 
-    def require_picture(self, picture: Image) -> None:
-        """Raise ``ValueError`` if ``picture`` is not the source."""
+    def require_picture(self, image: Image) -> None:
+        """Raise ``ValueError`` if ``image`` is not the source."""
 
-        if image_hash(picture) != self.picture:
+        if image_hash(image) != self.image:
             raise MismatchError("the source is another picture: its pixels are not the recipe's")
 
     def require_model(self, model: Model) -> None:
@@ -198,12 +198,12 @@ class Recipe:
 
     def repeat(
         self,
-        picture: Image,
+        image: Image,
         model: Model,
         *,
         directions: Sequence[Direction] = (),
         inversion: Inversion | None = None,
-        announce: Callable[[Understanding], None] | None = None,
+        announce: Callable[[EditRequest], None] | None = None,
         progress: Progress | None = None,
     ) -> Edit:
         """Make the edit again, from the same things: ``ValueError`` where one of them is another.
@@ -212,12 +212,12 @@ class Recipe:
         """
         from zerocon.api import edit
 
-        self.require_picture(picture)
+        self.require_picture(image)
         self.require_inversion(inversion)
         self.require_model(model)
         asked = self.words.get
         return edit(
-            picture, model=model,
+            image, model=model,
             to=asked("to"), source=asked("from"), to_caption=asked("to_caption"),
             caption=self.caption, directions=self.along(directions), inversion=inversion,
             settings=self.settings, announce=announce, progress=progress,

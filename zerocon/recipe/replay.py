@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from zerocon.errors import AnimatedPictureError, ZeroconError
-from zerocon.image.compare import Comparison
+from zerocon.errors import AnimatedImageError, ZeroconError
+from zerocon.image.compare import ImageComparison
 from zerocon.image.formats import ENDINGS
 from zerocon.image.photo import READ, Photograph
 from zerocon.recipe import Recipe
@@ -27,7 +27,7 @@ REFUSALS = (ZeroconError, ValueError)  # what is said of one picture, and stops 
 
 
 @dataclass(frozen=True)
-class Carried:
+class RecipeFile:
     """A picture's file with the recipe in it, or the ``problem`` with reading either."""
 
     file: Path
@@ -36,35 +36,35 @@ class Carried:
 
 
 @dataclass(frozen=True)
-class Album:
+class RecipeFolder:
     """The pictures below ``folder``: those that carry a recipe, and how many ``others`` do not.
 
     One that cannot be read may have carried one, and is not among the others.
     """
 
     folder: Path
-    carried: tuple[Carried, ...]
+    carried: tuple[RecipeFile, ...]
     others: int
 
     @classmethod
-    def of(cls, folder: Path) -> Album:
+    def of(cls, folder: Path) -> RecipeFolder:
         """Look at every picture below ``folder``, in the order of their names."""
         carried, others = [], 0
-        for file in pictures(folder):
+        for file in images(folder):
             try:
                 text = Photograph.read(file).recipe
                 if text is not None:
-                    carried.append(Carried(file, Recipe.from_json(text)))
+                    carried.append(RecipeFile(file, Recipe.from_json(text)))
                 others += text is None
-            except AnimatedPictureError:  # which no edit has written
+            except AnimatedImageError:  # which no edit has written
                 others += 1
             except REFUSALS as error:
-                carried.append(Carried(file, problem=str(error)))
+                carried.append(RecipeFile(file, problem=str(error)))
         return cls(folder, tuple(carried), others)
 
 
 @dataclass(frozen=True)
-class Repeated:
+class ReplayResult:
     """How a picture came out when it was made again of ``source``, or the ``problem`` with that.
 
     ``changed`` is what was not as in its recipe: ``torch 2.12 -> 2.13``.
@@ -72,7 +72,7 @@ class Repeated:
 
     file: Path
     source: Path | None = None
-    comparison: Comparison | None = None
+    comparison: ImageComparison | None = None
     changed: tuple[str, ...] = ()
     problem: str | None = None
 
@@ -82,7 +82,7 @@ class Repeated:
         return self.comparison is not None and self.comparison.same
 
 
-def pictures(folder: Path) -> list[Path]:
+def images(folder: Path) -> list[Path]:
     """All files below ``folder`` that are called as pictures are, but for hidden ones; sorted."""
     known = {ending for ending, kind in Image.registered_extensions().items() if kind in READ}
     return sorted(
@@ -100,25 +100,25 @@ def find_sources(place: Path) -> tuple[Sources, list[str]]:
     Raises ``ValueError`` if ``place`` is neither a folder nor a picture.
     """
     if not place.is_dir():
-        return {image_hash(Photograph.read(place).picture): [place]}, []
+        return {image_hash(Photograph.read(place).image): [place]}, []
     found: dict[str, list[Path]] = {}
     problems = []
-    for file in pictures(place):
+    for file in images(place):
         try:
-            found.setdefault(image_hash(Photograph.read(file).picture), []).append(file)
+            found.setdefault(image_hash(Photograph.read(file).image), []).append(file)
         except REFUSALS as error:
             problems.append(str(error))
     return found, problems
 
 
 def repeat(
-    album: Album,
+    album: RecipeFolder,
     sources: Sources,
     load: Callable[[Recipe], Model],
     *,
     directions: Sequence[Direction] = (),
     inversion: Inversion | None = None,
-) -> Iterator[Repeated]:
+) -> Iterator[ReplayResult]:
     """Make every picture of ``album`` again, yielding how each came out.
 
     First come those that cannot be tried, then one model's after the other's: ``load`` is called
@@ -128,9 +128,11 @@ def repeat(
     ready = []
     for each in album.carried:
         if each.recipe is None:
-            yield Repeated(each.file, problem=each.problem)
-        elif each.recipe.picture not in sources:
-            yield Repeated(each.file, problem="its source is not there: no picture has its pixels")
+            yield ReplayResult(each.file, problem=each.problem)
+        elif each.recipe.image not in sources:
+            yield ReplayResult(
+                each.file, problem="its source is not there: no picture has its pixels"
+            )
         else:
             ready.append((each.file, each.recipe))
     ready.sort(key=lambda pair: _needs(pair[1]))
@@ -144,28 +146,28 @@ def _repeat(
     load: Callable[[Recipe], Model],
     directions: Sequence[Direction],
     inversion: Inversion | None,
-) -> Iterator[Repeated]:
+) -> Iterator[ReplayResult]:
     """Pictures of one model."""
     try:
         model = load(group[0][1])
     except REFUSALS as error:
-        yield from (Repeated(file, problem=str(error)) for file, _ in group)
+        yield from (ReplayResult(file, problem=str(error)) for file, _ in group)
         return
     for file, recipe in group:
         own = [direction for direction in directions if recipe.uses(direction)]
         kept = inversion if inversion and recipe.uses(inversion) else None
-        places = sources[recipe.picture]
+        places = sources[recipe.image]
         try:
-            picture = Photograph.read(places[0]).picture
-            edited = recipe.repeat(picture, model, directions=own, inversion=kept)
+            image = Photograph.read(places[0]).image
+            edited = recipe.repeat(image, model, directions=own, inversion=kept)
             # twins differ in what else their files say, and the edit kept that of one
-            tried = [(Comparison.again(file, each, edited.picture), each) for each in places]
+            tried = [(ImageComparison.again(file, each, edited.image), each) for each in places]
         except REFUSALS as error:
-            yield Repeated(file, problem=str(error))
+            yield ReplayResult(file, problem=str(error))
             continue
         comparison, source = min(tried, key=lambda pair: not pair[0].same)
-        now = Recipe.of(edited, picture, model, kept)
-        yield Repeated(file, source, comparison, tuple(recipe.differences(now)))
+        now = Recipe.of(edited, image, model, kept)
+        yield ReplayResult(file, source, comparison, tuple(recipe.differences(now)))
 
 
 def _needs(recipe: Recipe) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from zerocon.errors import NoFolderError, OutputExistsError, UnwritableError
+from zerocon.errors import MissingFolderError, NotWritableError, OutputExistsError
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def writing(path: Path, *, overwrite: bool = False, through: Path | None = None)
     if path.exists() and not overwrite:
         raise OutputExistsError(f"{path} exists already; give --overwrite or another -o")
     if not path.parent.is_dir():
-        raise NoFolderError(f"there is no folder {path.parent} to write {path.name} to")
+        raise MissingFolderError(f"there is no folder {path.parent} to write {path.name} to")
     near = through or path.with_name(f".{path.name}.")
     temporary = near.with_name(f"{near.name}{secrets.token_hex(4)}.part")
     # not mkstemp, whose files are for their owner's eyes only: what open() would have given them is
@@ -49,7 +49,7 @@ def require_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UnwritableError(f"cannot write to {folder}: {error.strerror}") from None
+        raise NotWritableError(f"cannot write to {folder}: {error.strerror}") from None
 
 
 def _place(temporary: Path, path: Path) -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from zerocon.training.workspace import Work
+    from zerocon.training.workspace import Workspace
 
 _HERE = "zerocon.training."
 STAGES: dict[str, str | type] = {
@@ -29,12 +29,12 @@ STAGES: dict[str, str | type] = {
 }
 
 
-class Stage(Protocol):
+class TrainingStage(Protocol):
     """A step of the training; what it needs and what it makes lie in the work folder."""
 
-    def run(self, work: Work) -> None: ...
+    def run(self, work: Workspace) -> None: ...
 
 
-def run(stage: Stage, work: Work) -> None:
+def run(stage: TrainingStage, work: Workspace) -> None:
     """Run a stage, its time limit counted from now."""
     stage.run(replace(work, began=time.monotonic()))

@@ -11,7 +11,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Records:
+class ArrayFile:
     """A file of arrays of one shape and dtype, read through the page cache."""
 
     path: Path

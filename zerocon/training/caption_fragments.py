@@ -15,7 +15,7 @@ THINGS = tuple(word for word in dict.fromkeys(_OBJECTS) if word != "none")
 # facts of which one word speaks, by what they speak of
 SINGLE: dict[str, tuple[str, ...]] = {"thing": tuple(f"thing={word}" for word in THINGS)} | {
     name: tuple(f"{name}={word}" for word in VALUES[name])
-    for name in ("colour", "place", "time", "style")
+    for name in ("color", "place", "time", "style")
 }
 
 _PLACES = {"beach": "on the beach", "sea": "at sea", "room": "in a room"}
@@ -36,7 +36,7 @@ def facts(truth: Mapping[str, str]) -> Facts:
 
 def fragment(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
     """A few words that are true of the scene, and the facts that make them true."""
-    choices = [_thing, _thing, _thing, _coloured, _placed, _place, _timed, _styled, _colour]
+    choices = [_thing, _thing, _thing, _colored, _placed, _place, _timed, _styled, _color]
     if truth["accessory"] != "none":
         choices += [_wearing, _accessory]
     if truth["companion"] != "none":
@@ -49,7 +49,7 @@ def naming(fact: str, rng: np.random.Generator) -> str:
     name, _, word = fact.partition("=")
     if name == "thing":
         return word if word == "sunglasses" else _named(word, rng)
-    alone = {"colour": _colour, "place": _place, "time": _time, "style": _style}
+    alone = {"color": _color, "place": _place, "time": _time, "style": _style}
     return alone[name]({name: word}, rng)[0]
 
 
@@ -66,12 +66,12 @@ def _accessory(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str,
     return (word if word == "sunglasses" else _named(word, rng)), wanted
 
 
-def _coloured(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
-    return _named(f"{truth['colour']} {truth['kind']}", rng), _wanted(truth, "colour", "kind")
+def _colored(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
+    return _named(f"{truth['color']} {truth['kind']}", rng), _wanted(truth, "color", "kind")
 
 
-def _colour(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
-    return truth["colour"], _wanted(truth, "colour")
+def _color(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
+    return truth["color"], _wanted(truth, "color")
 
 
 def _placed(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:

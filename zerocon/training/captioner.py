@@ -11,19 +11,19 @@ from torch import Tensor
 
 from zerocon.training.augment import as_pixels, mirrored, shifted
 from zerocon.training.dataset import SIZE, drawn
-from zerocon.training.loop import Course, Rng, restore, train
+from zerocon.training.loop import Rng, TrainingRun, restore, train
 from zerocon.training.tokenizers import LENGTH, blip_tokenizer
 from zerocon.world import VALUES
 
 if TYPE_CHECKING:
-    from zerocon.training.dataset import Drawn
-    from zerocon.training.workspace import Work
+    from zerocon.training.dataset import DrawnScenes
+    from zerocon.training.workspace import Workspace
 
-READ = ("kind", "colour", "place")  # what a caption must get right
+READ = ("kind", "color", "place")  # what a caption must get right
 
 
 @dataclass(frozen=True)
-class Captioner(Course):
+class CaptionerStage(TrainingRun):
     """Train the captioner on the scenes' own captions."""
 
     steps: int = 8_000
@@ -64,14 +64,14 @@ class Captioner(Course):
         config = BlipConfig(text_config=text, vision_config=vision, projection_dim=self.width)
         return BlipForConditionalGeneration(config)
 
-    def run(self, work: Work) -> None:
+    def run(self, work: Workspace) -> None:
         scenes, unseen = drawn(work, "train"), drawn(work, "validation")
         tokenizer = blip_tokenizer(scenes.captions)
         network = self.build(tokenizer).to(work.device)
 
         def losses(rng: Rng) -> dict[str, Tensor]:
             chosen = np.sort(rng.integers(len(scenes), size=self.batch))
-            x = mirrored(shifted(as_pixels(scenes.pictures[chosen]), self.shift, rng), rng)
+            x = mirrored(shifted(as_pixels(scenes.images[chosen]), self.shift, rng), rng)
             said = _spoken(tokenizer, [scenes.captions[i] for i in chosen]).to(work.device)
             heard = said != tokenizer.pad_token_id
             with work.autocast():
@@ -92,23 +92,23 @@ class Captioner(Course):
             work.say(f"captioner: {work.facts('captioner')}")
 
 
-def load(work: Work) -> tuple[Any, Any]:
+def load(work: Workspace) -> tuple[Any, Any]:
     """The trained captioner and its tokenizer."""
     settings, weights = restore(work, "captioner")
     tokenizer = blip_tokenizer(drawn(work, "train").captions)
-    network = Captioner(**settings).build(tokenizer)
+    network = CaptionerStage(**settings).build(tokenizer)
     network.load_state_dict(weights)
     return network.to(work.device).eval().requires_grad_(False), tokenizer
 
 
 @torch.no_grad()
 def measure(
-    network: Any, tokenizer: Any, scenes: Drawn, work: Work, count: int
+    network: Any, tokenizer: Any, scenes: DrawnScenes, work: Workspace, count: int
 ) -> dict[str, float]:
     """Shares of scenes whose caption names the right kind, colour and place, and all of them."""
     right = []
     for first in range(0, min(count, len(scenes)), 64):
-        x = as_pixels(scenes.pictures[first : min(first + 64, count)]).to(work.device)
+        x = as_pixels(scenes.images[first : min(first + 64, count)]).to(work.device)
         said = network.generate(pixel_values=x, max_new_tokens=LENGTH - 2, do_sample=False)
         for i, row in enumerate(said, first):
             heard = hear(tokenizer.decode(row, skip_special_tokens=True))
@@ -125,7 +125,7 @@ def hear(caption: str) -> dict[str, str]:
     rest = f" {caption.lower()} "
     unsaid = {"accessory": "none", "companion": "none", "time": "day", "style": "drawing"}
     heard = {name: unsaid.get(name, "") for name in VALUES}
-    for name in ("style", "colour", "kind", "accessory", "companion", "place", "time"):
+    for name in ("style", "color", "kind", "accessory", "companion", "place", "time"):
         places = {word: rest.find(f" {word} ") for word in VALUES[name]}
         said = {word: place for word, place in places.items() if place >= 0}
         if said:

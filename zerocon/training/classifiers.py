@@ -12,20 +12,20 @@ from torch.nn.functional import cross_entropy
 
 from zerocon.bench.classifiers import AttributeNetwork
 from zerocon.training import vae
-from zerocon.training.array_file import Records
+from zerocon.training.array_file import ArrayFile
 from zerocon.training.augment import as_pixels, mirrored, shifted
 from zerocon.training.dataset import SIZE, drawn
-from zerocon.training.loop import Course, Rng, restore, train
+from zerocon.training.loop import Rng, TrainingRun, restore, train
 from zerocon.world import VALUES
 
 if TYPE_CHECKING:
-    from zerocon.training.workspace import Work
+    from zerocon.training.workspace import Workspace
 
 Pictures = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
-class ClassifierTraining(Course):
+class ClassifiersStage(TrainingRun):
     """Train one classifier for each named parameter."""
 
     steps: int = 6_000
@@ -34,7 +34,7 @@ class ClassifierTraining(Course):
     again: int = 12_000  # training scenes whose reconstructions are judged too
     shift: int = 4  # pixels, so that no judge learns where a thing must be
 
-    def run(self, work: Work) -> None:
+    def run(self, work: Workspace) -> None:
         scenes, unseen = drawn(work, "train"), drawn(work, "validation")
         network: Any = AttributeNetwork()
         network = network.to(work.device, memory_format=torch.channels_last)
@@ -48,7 +48,7 @@ class ClassifierTraining(Course):
             half = self.batch // 2
             plain = np.sort(rng.integers(len(scenes), size=self.batch - half))
             again = np.sort(rng.integers(len(remade), size=half))
-            x = as_pixels(np.concatenate([scenes.pictures[plain], remade[again]]))
+            x = as_pixels(np.concatenate([scenes.images[plain], remade[again]]))
             x = mirrored(shifted(x, self.shift, rng), rng)
             x = x.to(work.device, memory_format=torch.channels_last)
             right = answers[np.concatenate([plain, again])].to(work.device)
@@ -64,13 +64,13 @@ class ClassifierTraining(Course):
 
         average, step = train(work, "classifiers", self, network, losses, preview)
         if work.facts("classifiers").get("step") != step:
-            renders = measure(average, unseen.pictures, unseen_answers, work)
+            renders = measure(average, unseen.images, unseen_answers, work)
             again = measure(average, unseen_remade, unseen_answers, work)
             work.note("classifiers", step=step, renders=renders, reconstructions=again)
             work.say(f"judges: {work.facts('classifiers')}")
 
 
-def load(work: Work) -> AttributeNetwork:
+def load(work: Workspace) -> AttributeNetwork:
     """The trained classifiers."""
     _, weights = restore(work, "classifiers")
     network = AttributeNetwork()
@@ -79,21 +79,21 @@ def load(work: Work) -> AttributeNetwork:
 
 
 @torch.no_grad()
-def measure(network: Any, pictures: Pictures, answers: Tensor, work: Work) -> dict[str, float]:
+def measure(network: Any, images: Pictures, answers: Tensor, work: Workspace) -> dict[str, float]:
     """Share of pictures that are read right, for each named parameter."""
     right = []
-    for first in range(0, len(pictures), 64):
-        logits = network(as_pixels(pictures[first : first + 64]).to(work.device))
+    for first in range(0, len(images), 64):
+        logits = network(as_pixels(images[first : first + 64]).to(work.device))
         rows = torch.stack([values.argmax(1) for values in logits.values()], 1).cpu()
         right.append((rows == answers[first : first + len(rows)]).float())
     means = torch.cat(right).mean(0).tolist()
     return {name: round(mean, 4) for name, mean in zip(VALUES, means, strict=True)}
 
 
-def _reconstructions(work: Work, split: str, count: int) -> Pictures:
+def _reconstructions(work: Workspace, split: str, count: int) -> Pictures:
     """What the autoencoder makes of the first scenes of a split, made once for each autoencoder."""
     network, scenes = vae.load(work), drawn(work, split)
-    records = Records(work.place("classifiers") / f"{split}.u8", (SIZE, SIZE, 3))
+    records = ArrayFile(work.place("classifiers") / f"{split}.u8", (SIZE, SIZE, 3))
     made_by = {f"vae_of_{split}": work.facts("vae").get("step")}
     if not made_by.items() <= work.facts("classifiers").items():
         records.cut(0)
@@ -103,7 +103,7 @@ def _reconstructions(work: Work, split: str, count: int) -> Pictures:
     for first in range(len(records), count, 32):
         if work.spent() > 1:
             break
-        x = as_pixels(scenes.pictures[first : min(first + 32, count)]).to(work.device)
+        x = as_pixels(scenes.images[first : min(first + 32, count)]).to(work.device)
         with torch.no_grad(), work.autocast():
             again = network.decode(network.encode(x).latent_dist.mode()).sample
         values = ((again.float() + 1) * 127.5).round().clamp(0, 255).byte()

@@ -13,19 +13,19 @@ from torch.nn.functional import cross_entropy, normalize, softplus
 from zerocon.training.augment import as_pixels
 from zerocon.training.caption_fragments import SINGLE, Facts, facts, fragment, naming
 from zerocon.training.dataset import SIZE, drawn
-from zerocon.training.loop import Course, Rng, restore, train
+from zerocon.training.loop import Rng, TrainingRun, restore, train
 from zerocon.training.tokenizers import LENGTH, clip_tokenizer, framed, ids
 from zerocon.world import VALUES
 
 if TYPE_CHECKING:
-    from zerocon.training.dataset import Drawn
-    from zerocon.training.workspace import Work
+    from zerocon.training.dataset import DrawnScenes
+    from zerocon.training.workspace import Workspace
 
 GROUP = 64  # captions among which the right one is to be found
 
 
 @dataclass(frozen=True)
-class Clip(Course):
+class ClipStage(TrainingRun):
     """Train pictures and sentences to meet, whole captions and short ones alike."""
 
     steps: int = 8_000
@@ -68,7 +68,7 @@ class Clip(Course):
         heads = {name: nn.Linear(self.sight, len(words)) for name, words in VALUES.items()}
         return nn.ModuleDict({"clip": clip, "heads": nn.ModuleDict(heads)})
 
-    def run(self, work: Work) -> None:
+    def run(self, work: Workspace) -> None:
         scenes, unseen = drawn(work, "train"), drawn(work, "validation")
         tokenizer = clip_tokenizer(work, scenes.captions)
         network = self.build(len(tokenizer)).to(work.device)
@@ -88,7 +88,7 @@ class Clip(Course):
             said = ids(tokenizer, whole + [framed(words, rng) for words, _ in parts])
             asked = [known[i] for i in chosen] + [wanted for _, wanted in parts]
             right = _true_of(asked, [known[i] for i in chosen]).to(work.device)
-            x = as_pixels(scenes.pictures[chosen]).to(work.device)
+            x = as_pixels(scenes.images[chosen]).to(work.device)
             with work.autocast():
                 seen, features = _look(network, x)
                 heard = _listen(network, said.to(work.device))
@@ -116,18 +116,18 @@ class Clip(Course):
             work.say(f"clip: {work.facts('clip')}")
 
 
-def load(work: Work) -> tuple[Any, Any]:
+def load(work: Workspace) -> tuple[Any, Any]:
     """The trained ``CLIPModel`` and its tokenizer."""
     settings, weights = restore(work, "clip")
     tokenizer = clip_tokenizer(work, [])
-    network = Clip(**settings).build(len(tokenizer))
+    network = ClipStage(**settings).build(len(tokenizer))
     network.load_state_dict(weights)
     return network["clip"].to(work.device).eval().requires_grad_(False), tokenizer
 
 
 @torch.no_grad()
 def measure(
-    network: Any, tokenizer: Any, scenes: Drawn, work: Work, count: int
+    network: Any, tokenizer: Any, scenes: DrawnScenes, work: Workspace, count: int
 ) -> dict[str, float]:
     """Shares of scenes whose caption is found among 64, and whose kind is found by name."""
     names = ids(tokenizer, [f"a {kind}" for kind in VALUES["kind"]]).to(work.device)
@@ -135,7 +135,7 @@ def measure(
     found, named = [], []
     for first in range(0, min(count, len(scenes)), GROUP):
         rows = range(first, min(first + GROUP, len(scenes)))
-        seen, _ = _look(network, as_pixels(scenes.pictures[rows.start : rows.stop]).to(work.device))
+        seen, _ = _look(network, as_pixels(scenes.images[rows.start : rows.stop]).to(work.device))
         said = [scenes.captions[i] for i in rows]
         heard = _listen(network, ids(tokenizer, said).to(work.device))
         best = (seen @ heard.T).argmax(1).tolist()

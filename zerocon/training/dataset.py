@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zerocon import world
-from zerocon.training.array_file import Records
+from zerocon.training.array_file import ArrayFile
 
 if TYPE_CHECKING:
-    from zerocon.training.workspace import Work
+    from zerocon.training.workspace import Workspace
 
 SIZE = 128  # pixels a side, of everything the embedded model sees
 LOOKS = 5 * 10**7  # training seeds from here on give dressed scenes their looks
@@ -24,32 +24,32 @@ CHUNK = 64
 
 
 @dataclass(frozen=True)
-class Scenes:
+class ScenesStage:
     """Draw the scenes that all other stages learn from."""
 
     train: int = 40_000
     validation: int = 1_500
     dressed: int = 8_000  # outlines in another scene's colours, for the VAE alone
 
-    def run(self, work: Work) -> None:
+    def run(self, work: Workspace) -> None:
         counts = {"train": self.train, "validation": self.validation, "dressed": self.dressed}
         for split, count in counts.items():
             _draw_split(work, split, count)
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnScenes:
     """Scenes as they lie in the work folder; a dressed scene has neither caption nor truth."""
 
-    pictures: np.ndarray[Any, Any]  # (n, SIZE, SIZE, 3) uint8, mapped
+    images: np.ndarray[Any, Any]  # (n, SIZE, SIZE, 3) uint8, mapped
     captions: list[str]
     truths: list[dict[str, str]]
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
 
-def drawn(work: Work, split: str) -> Drawn:
+def drawn(work: Workspace, split: str) -> DrawnScenes:
     """The scenes of ``train``, ``validation`` or ``dressed``; ``ValueError`` if there are none."""
     records, lines = _records(work, split), _lines(work, split)
     count = min(len(records), len(lines))
@@ -57,10 +57,10 @@ def drawn(work: Work, split: str) -> Drawn:
         raise ValueError(f"there are no {split} scenes in {work.folder}; run --stage scenes first")
     known = [json.loads(line) for line in lines[:count]]
     captions = [fact["caption"] for fact in known]
-    return Drawn(records.read()[:count], captions, [fact["truth"] for fact in known])
+    return DrawnScenes(records.read()[:count], captions, [fact["truth"] for fact in known])
 
 
-def _draw_split(work: Work, split: str, count: int) -> None:
+def _draw_split(work: Workspace, split: str, count: int) -> None:
     records, lines = _records(work, split), _lines(work, split)
     start = min(len(records), len(lines))
     records.cut(start)
@@ -71,8 +71,8 @@ def _draw_split(work: Work, split: str, count: int) -> None:
             if work.spent() > 1:
                 return
             numbers = range(first, min(first + CHUNK, count))
-            pictures, facts = zip(*apply(partial(_draw, split), numbers), strict=True)
-            records.append(np.stack(pictures))
+            images, facts = zip(*apply(partial(_draw, split), numbers), strict=True)
+            records.append(np.stack(images))
             file.writelines(json.dumps(fact) + "\n" for fact in facts)
             file.flush()
             if first % (CHUNK * 50) == 0 or numbers.stop == count:
@@ -101,11 +101,11 @@ def _mapper(workers: int) -> Iterator[Any]:
         yield pool.map
 
 
-def _records(work: Work, split: str) -> Records:
-    return Records(work.place("scenes") / f"{split}.u8", (SIZE, SIZE, 3))
+def _records(work: Workspace, split: str) -> ArrayFile:
+    return ArrayFile(work.place("scenes") / f"{split}.u8", (SIZE, SIZE, 3))
 
 
-def _lines(work: Work, split: str) -> list[str]:
+def _lines(work: Workspace, split: str) -> list[str]:
     page = work.place("scenes") / f"{split}.jsonl"
     if not page.exists():
         return []

@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from zerocon.model.stable_diffusion import StableDiffusion
-    from zerocon.training.workspace import Work
+    from zerocon.training.workspace import Workspace
     from zerocon.world import Scene
 
 Shares = dict[str, float]
 
 # world.VALUES' parameters of generated pictures, and what the model is asked to reach
 GOOD: dict[str, Shares] = {
-    "generated": {"kind": 0.9, "colour": 0.9, "place": 0.95, "style": 0.95},
-    "captioner": {"kind": 0.95, "colour": 0.95, "place": 0.95},
+    "generated": {"kind": 0.9, "color": 0.9, "place": 0.95, "style": 0.95},
+    "captioner": {"kind": 0.95, "color": 0.95, "place": 0.95},
     "CLIP": {"caption among 64": 0.95},
     "PSNR": {"all": 28.0},
     "classifiers, renders": dict.fromkeys(world.VALUES, 0.99),
@@ -41,7 +41,7 @@ GOOD: dict[str, Shares] = {
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationStage:
     """Measure the exported model; print the table and put it on the card."""
 
     generated: int = 128  # pictures painted and judged
@@ -52,7 +52,7 @@ class Evaluation:
     weights: str = ""  # a folder; empty for the package's own
     classifiers: str = ""  # a file; empty for the package's own
 
-    def run(self, work: Work) -> None:
+    def run(self, work: Workspace) -> None:
         folder = Path(self.weights) if self.weights else mini.path()
         parts = model.load(str(folder), device=work.device)
         panel = classifiers.load(
@@ -60,20 +60,20 @@ class Evaluation:
         )
         scenes = [world.sample(seed) for seed in world.TEST[: max(self.generated, self.scenes)]]
         seen = scenes[: self.scenes]
-        pictures = [world.render(scene, SIZE) for scene in seen]
-        again = [_again(parts, picture) for picture in pictures]
+        images = [world.render(scene, SIZE) for scene in seen]
+        again = [_again(parts, image) for image in images]
         captions = [world.caption(scene) for scene in scenes[: self.generated]]
         painted = paint(parts, captions, self.steps, self.scale, self.seed)
         sheet(painted[:64], captions[:64], 8).save(work.place("evaluate") / "generated.png")
         found: dict[str, Shares] = {
             "generated": _judged(panel, painted, scenes),
-            "captioner": _captioned(parts, pictures, seen),
-            "CLIP": {"caption among 64": _matched(parts, pictures, seen)},
+            "captioner": _captioned(parts, images, seen),
+            "CLIP": {"caption among 64": _matched(parts, images, seen)},
             "PSNR": vae.measure(lambda x: parts.decode(parts.encode(x)), world.TEST[: self.scenes]),
-            "classifiers, renders": _judged(panel, pictures, seen),
+            "classifiers, renders": _judged(panel, images, seen),
             "classifiers, reconstructions": _judged(panel, again, seen),
         }
-        how = {"pictures": self.generated, "steps": self.steps, "scale": self.scale}
+        how = {"images": self.generated, "steps": self.steps, "guidance_scale": self.scale}
         work.note("evaluate", how=how, found=found)
         write_card(work, folder)
         for part, numbers in found.items():
@@ -89,9 +89,9 @@ def _verdict(number: float, wanted: float) -> str:
     return "good" if number >= wanted else "not yet"
 
 
-def _judged(panel: classifiers.Classifiers, pictures: list[Image], scenes: list[Scene]) -> Shares:
+def _judged(panel: classifiers.Classifiers, images: list[Image], scenes: list[Scene]) -> Shares:
     """Share of pictures that show what their scene is, for each parameter."""
-    read = panel.read(pictures)
+    read = panel.read(images)
     return {
         name: float(
             np.mean([r[name] == world.truth(s)[name] for r, s in zip(read, scenes, strict=False)])
@@ -100,8 +100,8 @@ def _judged(panel: classifiers.Classifiers, pictures: list[Image], scenes: list[
     }
 
 
-def _captioned(parts: StableDiffusion, pictures: list[Image], scenes: list[Scene]) -> Shares:
-    heard = [hear(caption_image(picture, parts)) for picture in pictures]
+def _captioned(parts: StableDiffusion, images: list[Image], scenes: list[Scene]) -> Shares:
+    heard = [hear(caption_image(image, parts)) for image in images]
     truths = [world.truth(scene) for scene in scenes]
     return {
         name: float(np.mean([h[name] == t[name] for h, t in zip(heard, truths, strict=True)]))
@@ -109,19 +109,19 @@ def _captioned(parts: StableDiffusion, pictures: list[Image], scenes: list[Scene
     }
 
 
-def _matched(parts: StableDiffusion, pictures: list[Image], scenes: list[Scene]) -> float:
+def _matched(parts: StableDiffusion, images: list[Image], scenes: list[Scene]) -> float:
     """Share of pictures most alike to their own caption among 64."""
     captions = [world.caption(scene) for scene in scenes]
     right = []
-    for i, picture in enumerate(pictures):
+    for i, image in enumerate(images):
         group = captions[i - i % GROUP :][:GROUP]
-        alike = parts.similarity(picture, group)
+        alike = parts.similarity(image, group)
         right.append(alike is not None and group[int(np.argmax(alike))] == captions[i])
     return float(np.mean(right))
 
 
-def _again(parts: StableDiffusion, picture: Image) -> Image:
+def _again(parts: StableDiffusion, image: Image) -> Image:
     from zerocon.image.transforms import unfit
 
-    seen: Any = parts.decode(parts.encode(as_pixels(np.asarray(picture)[None])))
+    seen: Any = parts.decode(parts.encode(as_pixels(np.asarray(image)[None])))
     return unfit(seen[0], frame())

@@ -18,7 +18,7 @@ from zerocon.training.sample import SCHEDULE
 from zerocon.training.tokenizers import save_tokenizer
 
 if TYPE_CHECKING:
-    from zerocon.training.workspace import Work
+    from zerocon.training.workspace import Workspace
 
 MOST = 28e6  # bytes in all: what a package may weigh
 MOST_OF_A_FILE = 15e6
@@ -26,13 +26,13 @@ KEPT = ("zerocon.json", "README.md")  # written by hand or by the evaluation
 
 
 @dataclass(frozen=True)
-class Export:
+class ExportStage:
     """Put what is trained so far where the tool looks for it."""
 
     to: str = ""  # a folder; empty for the package's own
     classifiers: str = ""  # a file; empty for the package's own
 
-    def run(self, work: Work) -> None:
+    def run(self, work: Workspace) -> None:
         folder = Path(self.to) if self.to else mini.path()
         new = folder.with_name(folder.name + ".new")
         shutil.rmtree(new, ignore_errors=True)
@@ -61,7 +61,7 @@ class Export:
         work.say(f"export: {size / 1e6:.1f} MB in {folder}")
 
 
-def _save_pipeline(work: Work, folder: Path) -> None:
+def _save_pipeline(work: Workspace, folder: Path) -> None:
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 
     seer, tokenizer = clip.load(work)
@@ -80,7 +80,7 @@ def _save_pipeline(work: Work, folder: Path) -> None:
     _computes_in_float32(folder / "text_encoder")
 
 
-def _save_clip(work: Work, folder: Path) -> None:
+def _save_clip(work: Workspace, folder: Path) -> None:
     from transformers import CLIPProcessor
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -91,7 +91,7 @@ def _save_clip(work: Work, folder: Path) -> None:
     _save_eye(seer, CLIPProcessor(images, tokenizer), folder)
 
 
-def _save_captioner(work: Work, folder: Path) -> None:
+def _save_captioner(work: Workspace, folder: Path) -> None:
     from transformers import BlipProcessor
     from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 

@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from zerocon.training.array_file import Records
+from zerocon.training.array_file import ArrayFile
 from zerocon.training.augment import as_pixels
 from zerocon.training.dataset import SIZE, drawn
 from zerocon.training.vae import load
 
 if TYPE_CHECKING:
-    from zerocon.training.workspace import Work
+    from zerocon.training.workspace import Workspace
 
 
 @dataclass(frozen=True)
-class Latents:
+class LatentsStage:
     """Encode the training scenes; again from the start if the encoder has changed."""
 
     batch: int = 32
 
-    def run(self, work: Work) -> None:
+    def run(self, work: Workspace) -> None:
         vae, scenes, records = load(work), drawn(work, "train"), _records(work)
         mark = encoder_mark(vae)
         if work.facts("latents").get("encoder") != mark:
@@ -33,7 +33,7 @@ class Latents:
         for first in range(len(records), len(scenes), self.batch):
             if work.spent() > 1:
                 return
-            x = as_pixels(scenes.pictures[first : first + self.batch]).to(work.device)
+            x = as_pixels(scenes.images[first : first + self.batch]).to(work.device)
             with torch.no_grad(), work.autocast():
                 means = vae.encode(x).latent_dist.mode().float() * vae.config.scaling_factor
             records.append(means.cpu().numpy())
@@ -41,7 +41,7 @@ class Latents:
                 work.say(f"latents: {len(records)} of {len(scenes)}")
 
 
-def encoded(work: Work, vae: Any) -> np.ndarray[Any, Any]:
+def encoded(work: Workspace, vae: Any) -> np.ndarray[Any, Any]:
     """The scaled latents (n, 4, 16, 16) of the training scenes, float16, mapped.
 
     Raises ``ValueError`` if they are not there or come from another encoder than ``vae``'s.
@@ -59,5 +59,5 @@ def encoder_mark(vae: Any) -> str:
     return f"{float(sum(weights)):.6f} {vae.config.scaling_factor:.6f}"
 
 
-def _records(work: Work) -> Records:
-    return Records(work.place("latents") / "train.f16", (4, SIZE // 8, SIZE // 8), "float16")
+def _records(work: Workspace) -> ArrayFile:
+    return ArrayFile(work.place("latents") / "train.f16", (4, SIZE // 8, SIZE // 8), "float16")

@@ -17,7 +17,7 @@ from zerocon.storage.atomic import writing
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from zerocon.training.workspace import Work
+    from zerocon.training.workspace import Workspace
 
 Network = TypeVar("Network", bound=nn.Module)
 Rng = np.random.Generator
@@ -28,7 +28,7 @@ LINE = 15.0  # seconds between two lines of progress
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingRun:
     """How a network is trained: what the settings of all such stages have in common."""
 
     steps: int = 10_000  # over all sittings
@@ -49,7 +49,12 @@ class Course:
 
 
 def train(
-    work: Work, stage: str, course: Course, network: Network, losses: Losses, preview: Preview
+    work: Workspace,
+    stage: str,
+    course: TrainingRun,
+    network: Network,
+    losses: Losses,
+    preview: Preview,
 ) -> tuple[Network, int]:
     """Train ``network`` until its steps or the sitting are over; its average, and the step.
 
@@ -99,7 +104,7 @@ def train(
     return average, step
 
 
-def restore(work: Work, stage: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def restore(work: Workspace, stage: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The settings and averaged weights of a trained stage; ``ValueError`` if there are none."""
     path = work.folder / stage / "checkpoint.pt"
     if not path.exists():
@@ -109,7 +114,7 @@ def restore(work: Work, stage: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _resume(
-    work: Work, stage: str, network: nn.Module, average: nn.Module, adam: torch.optim.Optimizer
+    work: Workspace, stage: str, network: nn.Module, average: nn.Module, adam: torch.optim.Optimizer
 ) -> int:
     path = work.folder / stage / "checkpoint.pt"
     if not path.exists():
@@ -131,9 +136,9 @@ def _resume(
 
 
 def _save(
-    work: Work,
+    work: Workspace,
     stage: str,
-    course: Course,
+    course: TrainingRun,
     step: int,
     network: nn.Module,
     average: nn.Module,
@@ -159,11 +164,11 @@ def _require_gradients(stage: str, network: nn.Module) -> None:
         )
 
 
-def _show(work: Work, stage: str, step: int, average: nn.Module, preview: Preview) -> None:
+def _show(work: Workspace, stage: str, step: int, average: nn.Module, preview: Preview) -> None:
     with torch.no_grad():
-        picture, numbers = preview(average)
-    if picture is not None:
-        picture.save(work.place(f"{stage}/samples") / f"{step:07d}.png")
+        image, numbers = preview(average)
+    if image is not None:
+        image.save(work.place(f"{stage}/samples") / f"{step:07d}.png")
     work.log(stage, step=step, **numbers)
     work.say(f"{stage}: " + "  ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
 

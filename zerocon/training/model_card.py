@@ -7,15 +7,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zerocon.training.captioner import Captioner
-from zerocon.training.classifiers import ClassifierTraining
-from zerocon.training.clip import Clip
-from zerocon.training.loop import Course, restore
-from zerocon.training.unet import UNet
-from zerocon.training.vae import Vae
+from zerocon.training.captioner import CaptionerStage
+from zerocon.training.classifiers import ClassifiersStage
+from zerocon.training.clip import ClipStage
+from zerocon.training.loop import TrainingRun, restore
+from zerocon.training.unet import UNetStage
+from zerocon.training.vae import VaeStage
 
 if TYPE_CHECKING:
-    from zerocon.training.workspace import Work
+    from zerocon.training.workspace import Workspace
 
 _TEXT = """\
 # The embedded model
@@ -47,7 +47,7 @@ Licence: Apache-2.0, as the project.
 """
 
 
-def write_card(work: Work, folder: Path) -> None:
+def write_card(work: Workspace, folder: Path) -> None:
     """Write ``README.md`` into a folder of weights, from what the stages have noted."""
     measured = work.facts("evaluate")
     how = ""
@@ -60,13 +60,13 @@ def write_card(work: Work, folder: Path) -> None:
     (folder / "README.md").write_text(text)
 
 
-def _made(work: Work) -> str:
+def _made(work: Workspace) -> str:
     stages = {
-        "vae": Vae,
-        "clip": Clip,
-        "captioner": Captioner,
-        "unet": UNet,
-        "classifiers": ClassifierTraining,
+        "vae": VaeStage,
+        "clip": ClipStage,
+        "captioner": CaptionerStage,
+        "unet": UNetStage,
+        "classifiers": ClassifiersStage,
     }
     rows = [
         f"| {stage} | {step} | {_options(work, stage, cls())} |"
@@ -76,7 +76,7 @@ def _made(work: Work) -> str:
     return "\n".join(["| part | steps | options |", "|---|---|---|", *rows])
 
 
-def _options(work: Work, stage: str, usual: Course) -> str:
+def _options(work: Workspace, stage: str, usual: TrainingRun) -> str:
     """What a stage was last trained with; not how often it was to show itself, nor how long."""
     last, defaults = restore(work, stage)[0], asdict(usual)
     given = {name: value for name, value in last.items() if value != defaults.get(name)}

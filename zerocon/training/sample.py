@@ -53,13 +53,13 @@ def paint(
     seed: int = 0,
 ) -> list[Image]:
     """One picture for each sentence; the same seed, the same noise, whatever else is painted."""
-    pictures: list[Image] = []
+    images: list[Image] = []
     for first in range(0, len(sentences), TOGETHER):
         part = sentences[first : first + TOGETHER]
         noise = [_noise(model, seed + first + i) for i in range(len(part))]
         latents = denoise(model, part, torch.cat(noise), steps, scale)
-        pictures += [unfit(x, frame()) for x in model.decode(latents)]
-    return pictures
+        images += [unfit(x, frame()) for x in model.decode(latents)]
+    return images
 
 
 def _noise(model: StableDiffusion, seed: int) -> Latents:

@@ -13,7 +13,7 @@ import numpy as np
 from zerocon.prompt import vocabulary
 
 if TYPE_CHECKING:
-    from zerocon.training.workspace import Work
+    from zerocon.training.workspace import Workspace
 
 LENGTH = 32  # tokens of a sentence: the longest caption has twenty words
 PIECES = (
@@ -35,7 +35,7 @@ def framed(sentence: str, rng: np.random.Generator, share: float = 0.3) -> str:
     return frames()[int(rng.integers(len(frames())))].replace("{}", sentence)
 
 
-def clip_tokenizer(work: Work, captions: Iterable[str]) -> Any:
+def clip_tokenizer(work: Workspace, captions: Iterable[str]) -> Any:
     """The ``CLIPTokenizer`` of the work folder, learnt from ``captions`` if there is none yet.
 
     Kept once made: the text encoder's weights depend on its numbers.

@@ -15,18 +15,18 @@ from zerocon.training.caption_fragments import fragment
 from zerocon.training.compile import compiled
 from zerocon.training.dataset import SIZE, drawn
 from zerocon.training.latents import encoded
-from zerocon.training.loop import Course, Rng, restore, train
+from zerocon.training.loop import Rng, TrainingRun, restore, train
 from zerocon.training.sample import SCHEDULE, assemble, paint
 from zerocon.training.tokenizers import framed, ids
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from zerocon.training.workspace import Work
+    from zerocon.training.workspace import Workspace
 
 
 @dataclass(frozen=True)
-class UNet(Course):
+class UNetStage(TrainingRun):
     """Train the U-Net to predict the noise in a latent, told the scene's caption."""
 
     steps: int = 15_000
@@ -58,7 +58,7 @@ class UNet(Course):
             norm_num_groups=16,
         )
 
-    def run(self, work: Work) -> None:
+    def run(self, work: Workspace) -> None:
         autoencoder, (seer, tokenizer) = vae.load(work), clip.load(work)
         reader = seer.text_model
         scenes, latents = drawn(work, "train"), encoded(work, autoencoder)
@@ -108,11 +108,11 @@ class UNet(Course):
         return framed(caption, rng, 0.1)
 
 
-def load(work: Work) -> Any:
+def load(work: Workspace) -> Any:
     """The trained U-Net."""
     settings, weights = restore(work, "unet")
     width = weights["down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"].shape[1]
-    network = UNet(**settings).build(width)
+    network = UNetStage(**settings).build(width)
     network.load_state_dict(weights)
     return network.to(work.device).eval().requires_grad_(False)
 

@@ -17,18 +17,18 @@ from zerocon.image.transforms import unfit
 from zerocon.training.augment import as_pixels, crops, frame
 from zerocon.training.compile import compiled
 from zerocon.training.dataset import SIZE, drawn
-from zerocon.training.loop import Course, Rng, restore, train
+from zerocon.training.loop import Rng, TrainingRun, restore, train
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from zerocon.training.workspace import Work
+    from zerocon.training.workspace import Workspace
 
 FLAT = 1e-3  # mean square error below which a crop, of a bare sky, has no more to teach
 
 
 @dataclass(frozen=True)
-class Vae(Course):
+class VaeStage(TrainingRun):
     """Train the autoencoder on crops; afterwards measure it and the size of its latents."""
 
     steps: int = 40_000
@@ -62,7 +62,7 @@ class Vae(Course):
             mid_block_add_attention=self.attention,
         )
 
-    def run(self, work: Work) -> None:
+    def run(self, work: Workspace) -> None:
         network = self.build().to(work.device, memory_format=torch.channels_last)
         if self.freeze_encoder:
             network.encoder.requires_grad_(False)
@@ -70,7 +70,7 @@ class Vae(Course):
         encode, decode = network.encode, network.decode
         if self.compiled:
             encode, decode = compiled(network, "encode"), compiled(network, "decode")
-        plain, dressed = drawn(work, "train").pictures, drawn(work, "dressed").pictures
+        plain, dressed = drawn(work, "train").images, drawn(work, "dressed").images
 
         def losses(rng: Rng) -> dict[str, Tensor]:
             foreign = int(rng.binomial(self.batch, self.dressed))
@@ -84,12 +84,12 @@ class Vae(Course):
                 seen = decode(posterior.sample()).sample
             return self.terms(x, seen.float(), posterior)
 
-        held_out = as_pixels(drawn(work, "validation").pictures[:8]).to(work.device)
+        held_out = as_pixels(drawn(work, "validation").images[:8]).to(work.device)
 
         def preview(average: nn.Module) -> tuple[Image, dict[str, float]]:
             again = _through(average, held_out)
             pages = [unfit(x, frame()) for x in torch.cat([held_out, again])]
-            names = ["picture"] * len(held_out) + ["again"] * len(again)
+            names = ["image"] * len(held_out) + ["again"] * len(again)
             return sheet(pages, names, len(held_out)), {"psnr": float(psnr(held_out, again).mean())}
 
         average, step = train(work, "vae", self, network, losses, preview)
@@ -118,10 +118,10 @@ class Vae(Course):
         }
 
 
-def load(work: Work) -> Any:
+def load(work: Workspace) -> Any:
     """The trained autoencoder, its latents' scale in its config."""
     settings, weights = restore(work, "vae")
-    network = Vae(**settings).build()
+    network = VaeStage(**settings).build()
     network.load_state_dict(weights)
     network.register_to_config(scaling_factor=work.facts("vae").get("scaling_factor", 1.0))
     return network.to(work.device).eval().requires_grad_(False)
@@ -156,7 +156,7 @@ def _through(network: Any, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _scaling(network: Any, pictures: np.ndarray[Any, Any], work: Work) -> float:
-    parts = np.array_split(pictures[:512], max(1, len(pictures[:512]) // 16))
+def _scaling(network: Any, images: np.ndarray[Any, Any], work: Workspace) -> float:
+    parts = np.array_split(images[:512], max(1, len(images[:512]) // 16))
     means = [network.encode(as_pixels(part).to(work.device)).latent_dist.mode() for part in parts]
     return 1 / float(torch.cat(means).std())

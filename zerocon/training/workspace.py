@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # the renderers' processes have no use for torch
 
 
 @dataclass(frozen=True)
-class Work:
+class Workspace:
     """What every stage is given. ``minutes`` is the limit of one stage's sitting; None is none."""
 
     folder: Path

@@ -9,7 +9,7 @@ from zerocon.world.counterfactuals import edits
 from zerocon.world.rendering import edges, labels, masks, render
 from zerocon.world.scene import (
     ACCESSORIES,
-    COLOURS,
+    COLORS,
     COMPANIONS,
     KINDS,
     PLACES,
@@ -27,7 +27,7 @@ from zerocon.world.scene import (
 
 __all__ = [
     "ACCESSORIES",
-    "COLOURS",
+    "COLORS",
     "COMPANIONS",
     "KINDS",
     "PLACES",

@@ -10,9 +10,9 @@ FLOOR = 18 / 128  # of the picture: two latent cells, or the autoencoder loses i
 _SHORT = {"hat": 1.2, "sunglasses": 0.92, "scarf": 1.25, "bow tie": 0.9, "crown": 0.95}
 
 
-def draw_accessory(pen: Pen, accessory: str, head: Head, picture: float) -> None:
+def draw_accessory(pen: Pen, accessory: str, head: Head, image: float) -> None:
     """Draws an accessory on a head; `picture` is the picture's side in canvas pixels."""
-    unit = max(head.r * pen.unit, FLOOR * picture / _SHORT[accessory])
+    unit = max(head.r * pen.unit, FLOOR * image / _SHORT[accessory])
     height = {"hat": 0.66, "crown": 0.72, "sunglasses": 0.12}.get(accessory, -0.95)
     own = Pen(
         pen.canvas,

@@ -28,7 +28,7 @@ def caption(scene: Scene) -> str:
     """The caption, lower case, at most 20 words; what is "none", day or plain is not mentioned."""
     first, second = scene.wording
     styles, places = _STYLES[scene.style], _PLACES[scene.place]
-    subject = f"{_article(scene.colour)} {scene.colour} {scene.kind}"
+    subject = f"{_article(scene.color)} {scene.color} {scene.kind}"
     worn = ""
     if scene.accessory == "sunglasses":
         worn = "wearing sunglasses"

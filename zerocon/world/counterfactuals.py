@@ -11,7 +11,7 @@ import numpy as np
 from zerocon.world.scene import (
     ACCESSORIES,
     ANIMALS,
-    COLOURS,
+    COLORS,
     COMPANIONS,
     FAMILIES,
     PLACES,
@@ -20,7 +20,7 @@ from zerocon.world.scene import (
     Scene,
 )
 
-EDITS = ("object", "colour", "add", "remove", "place", "time", "style", "two")
+EDITS = ("object", "color", "add", "remove", "place", "time", "style", "two")
 _WEIGHTS = {"add": 1.95, "remove": 1.5}  # not every scene has room, or anything to remove
 
 
@@ -87,7 +87,7 @@ def _swapped(name: str, words: tuple[str, ...]) -> Callable[[Scene], Iterator[Sc
 
 _RESULTS: dict[str, Callable[[Scene], Iterator[Scene]]] = {
     "object": _objects,
-    "colour": _swapped("colour", COLOURS),
+    "color": _swapped("color", COLORS),
     "add": _added,
     "remove": _removed,
     "place": _swapped("place", PLACES),

@@ -7,9 +7,9 @@ import numpy as np
 from zerocon.world import pen
 from zerocon.world.scene import Appearance, Scene
 
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 
-SUBJECT_COLOURS: dict[str, Colour] = {
+SUBJECT_COLORS: dict[str, Color] = {
     "red": (214, 38, 42),
     "orange": (246, 134, 22),
     "yellow": (250, 216, 40),
@@ -22,7 +22,7 @@ SUBJECT_COLOURS: dict[str, Colour] = {
 
 _PLACE_PARTS = (pen.FAR, pen.FAR2, pen.GROUND, pen.GROUND2, pen.CLUTTER, pen.CLUTTER2, pen.FORE)
 # zenith, horizon, then _PLACE_PARTS
-_PLACE_COLOURS: dict[str, tuple[Colour, ...]] = {
+_PLACE_COLORS: dict[str, tuple[Color, ...]] = {
     "meadow": (
         (110, 180, 240), (205, 232, 250),
         (128, 186, 110), (104, 168, 96), (140, 204, 90), (118, 186, 78),
@@ -66,18 +66,18 @@ _PLACE_COLOURS: dict[str, tuple[Colour, ...]] = {
 }  # fmt: skip
 
 # factor and offset of the surroundings and, gentler, of what the caption names the colour of
-_LIGHTS: dict[str, tuple[Colour, Colour, Colour, Colour]] = {
+_LIGHTS: dict[str, tuple[Color, Color, Color, Color]] = {
     "day": ((1, 1, 1), (0, 0, 0), (1, 1, 1), (0, 0, 0)),
     "night": ((0.32, 0.36, 0.5), (4, 6, 26), (0.76, 0.76, 0.8), (0, 0, 6)),
     "sunset": ((0.92, 0.74, 0.64), (24, 8, 14), (0.98, 0.92, 0.86), (4, 0, 0)),
     "rain": ((0.68, 0.72, 0.76), (10, 14, 22), (0.88, 0.9, 0.92), (2, 3, 6)),
 }
-_SKIES: dict[str, tuple[Colour, Colour]] = {
+_SKIES: dict[str, tuple[Color, Color]] = {
     "night": ((16, 20, 58), (52, 60, 110)),
     "sunset": ((120, 84, 150), (255, 160, 80)),
     "rain": ((116, 126, 140), (168, 176, 184)),
 }
-_ACCESSORY_COLOURS: dict[str, tuple[tuple[Colour, Colour], ...]] = {
+_ACCESSORY_COLORS: dict[str, tuple[tuple[Color, Color], ...]] = {
     "hat": (
         ((62, 52, 58), (196, 176, 120)),
         ((96, 62, 40), (220, 190, 140)),
@@ -96,56 +96,56 @@ _ACCESSORY_COLOURS: dict[str, tuple[tuple[Colour, Colour], ...]] = {
     ),
     "crown": (((238, 188, 40), (200, 50, 60)), ((246, 206, 70), (60, 110, 200))),
 }  # fmt: skip
-_NEUTRALS: tuple[Colour, ...] = ((150, 120, 92), (128, 124, 122), (184, 158, 126))
-_TOYS: tuple[Colour, ...] = ((224, 66, 66), (70, 130, 220), (240, 180, 60), (150, 90, 190))
+_NEUTRALS: tuple[Color, ...] = ((150, 120, 92), (128, 124, 122), (184, 158, 126))
+_TOYS: tuple[Color, ...] = ((224, 66, 66), (70, 130, 220), (240, 180, 60), (150, 90, 190))
 
 
 def palette(scene: Scene) -> np.ndarray:
     """The RGB value of every part number: (256, 3) uint8."""
-    look, place = scene.appearance, scene.palette or scene.place
+    observer, place = scene.appearance, scene.palette or scene.place
     table = np.zeros((256, 3))
-    _paint_place(table, place, look)
-    _paint_body(table, pen.SUBJECT, _shaded(SUBJECT_COLOURS[scene.colour], look.shade), look)
-    _paint_companion(table, scene, look)
+    _paint_place(table, place, observer)
+    _paint_body(table, pen.SUBJECT, _shaded(SUBJECT_COLORS[scene.color], observer.shade), observer)
+    _paint_companion(table, scene, observer)
     table[: pen.SUBJECT] = _lit(table[: pen.SUBJECT], scene.time, 0)
     table[pen.SUBJECT :] = _lit(table[pen.SUBJECT :], scene.time, 1)
     if scene.time in _SKIES:
-        _paint_sky(table, *_SKIES[scene.time], look)
+        _paint_sky(table, *_SKIES[scene.time], observer)
     _paint_lights(table, place, scene.time)
     return np.clip(np.round(table), 0, 255).astype(np.uint8)
 
 
-def _paint_place(table: np.ndarray, place: str, look: Appearance) -> None:
-    zenith, horizon, *parts = _PLACE_COLOURS[place]
-    _paint_sky(table, zenith, horizon, look)
-    tone = 0.9 + 0.16 * look.place_shade[0]
-    warmth = np.array([1, 1, 1]) + 0.05 * (look.place_shade[1] - 0.5) * np.array([1, 0, -1])
-    for part, colour in zip(_PLACE_PARTS, parts, strict=True):
-        table[part] = np.array(colour) * tone * warmth
+def _paint_place(table: np.ndarray, place: str, observer: Appearance) -> None:
+    zenith, horizon, *parts = _PLACE_COLORS[place]
+    _paint_sky(table, zenith, horizon, observer)
+    tone = 0.9 + 0.16 * observer.place_shade[0]
+    warmth = np.array([1, 1, 1]) + 0.05 * (observer.place_shade[1] - 0.5) * np.array([1, 0, -1])
+    for part, color in zip(_PLACE_PARTS, parts, strict=True):
+        table[part] = np.array(color) * tone * warmth
     if place == "room":  # walls differ more between homes than meadows do
-        hue = look.place_shade[2]
+        hue = observer.place_shade[2]
         wall = np.array([(222, 202, 176), (176, 200, 196), (214, 184, 190), (190, 194, 216)])
         table[pen.FAR] = wall[int(hue * 4)] * tone
     table[pen.LIGHT] = (250, 250, 250)
     table[pen.FRAME] = (244, 238, 226)
-    table[pen.SHADOW] = table[pen.GROUND] * (0.86 - 0.2 * look.shadow)
+    table[pen.SHADOW] = table[pen.GROUND] * (0.86 - 0.2 * observer.shadow)
 
 
-def _paint_sky(table: np.ndarray, zenith: Colour, horizon: Colour, look: Appearance) -> None:
-    t = np.linspace(0, 1, pen.SKY_BANDS)[:, None] ** (0.7 + 0.6 * look.place_shade[2])
+def _paint_sky(table: np.ndarray, zenith: Color, horizon: Color, observer: Appearance) -> None:
+    t = np.linspace(0, 1, pen.SKY_BANDS)[:, None] ** (0.7 + 0.6 * observer.place_shade[2])
     table[: pen.SKY_BANDS] = (1 - t) * np.array(zenith) + t * np.array(horizon)
 
 
-def _paint_body(table: np.ndarray, first: int, body: np.ndarray, look: Appearance) -> None:
+def _paint_body(table: np.ndarray, first: int, body: np.ndarray, observer: Appearance) -> None:
     cream = np.array([250, 240, 222])
-    pale = body + (cream - body) * (0.68 + 0.3 * look.accent)
+    pale = body + (cream - body) * (0.68 + 0.3 * observer.accent)
     white = body.min() > 200
     deeper = body * (0.84 if white else 0.74)
     if white:
-        pale = np.array([226, 216, 206]) - 12 * look.accent
+        pale = np.array([226, 216, 206]) - 12 * observer.accent
     # a pattern is a lighter or darker shade of the same colour, or the colour word would lie
-    strength = 0.22 + 0.16 * look.contrast
-    lighter = look.accent > 0.5 and not white
+    strength = 0.22 + 0.16 * observer.contrast
+    lighter = observer.accent > 0.5 and not white
     other = body + (cream - body) * (strength + 0.12) if lighter else body * (1 - strength)
     values = {
         pen.BODY: body,
@@ -158,7 +158,7 @@ def _paint_body(table: np.ndarray, first: int, body: np.ndarray, look: Appearanc
         pen.DARK: np.array([44, 38, 44]),
         pen.WHITE: np.array([252, 250, 246]),
         pen.IRIS: np.array([255, 214, 70]),
-        pen.PUPIL: np.array([22, 20, 30]) + look.eye * np.array([30, 24, 20]),
+        pen.PUPIL: np.array([22, 20, 30]) + observer.eye * np.array([30, 24, 20]),
         pen.BEAK: np.array([244, 160, 40]),
         pen.GLASS: np.array([186, 222, 240]),
         pen.LINE: body * 0.32 + np.array([8, 6, 10]),
@@ -168,19 +168,19 @@ def _paint_body(table: np.ndarray, first: int, body: np.ndarray, look: Appearanc
         pen.LEAF: np.array([66, 150, 70]),
         pen.CARGO: np.array([206, 204, 204]),
     }
-    for role, colour in values.items():
-        table[first + role] = colour
+    for role, color in values.items():
+        table[first + role] = color
 
 
-def _paint_companion(table: np.ndarray, scene: Scene, look: Appearance) -> None:
+def _paint_companion(table: np.ndarray, scene: Scene, observer: Appearance) -> None:
     toy = scene.companion in ("ball", "balloon", "flower", "lamp")
-    colours = _TOYS if toy else _NEUTRALS
-    colour = np.array(colours[int(look.companion * len(colours))], float)
-    _paint_body(table, pen.COMPANION, colour, look)
+    colors = _TOYS if toy else _NEUTRALS
+    color = np.array(colors[int(observer.companion * len(colors))], float)
+    _paint_body(table, pen.COMPANION, color, observer)
     table[pen.COMPANION + pen.CARGO] = (252, 226, 140)  # the lamp's shade
-    if scene.accessory in _ACCESSORY_COLOURS:
-        pairs = _ACCESSORY_COLOURS[scene.accessory]
-        cloth, trim = pairs[int(look.accessory * len(pairs))]
+    if scene.accessory in _ACCESSORY_COLORS:
+        pairs = _ACCESSORY_COLORS[scene.accessory]
+        cloth, trim = pairs[int(observer.accessory * len(pairs))]
         table[pen.ACCESSORY + pen.CLOTH] = cloth
         table[pen.ACCESSORY + pen.TRIM] = trim
         table[pen.ACCESSORY + pen.LINE] = np.array(cloth) * 0.4
@@ -196,13 +196,13 @@ def _paint_lights(table: np.ndarray, place: str, time: str) -> None:
             table[pen.LIGHT] = (250, 210, 100)
 
 
-def _shaded(colour: Colour, shade: tuple[float, float, float]) -> np.ndarray:
+def _shaded(color: Color, shade: tuple[float, float, float]) -> np.ndarray:
     tone = 0.9 + 0.16 * shade[0]
     turn = 0.06 * (np.array(shade) - 0.5)
-    return np.clip(np.array(colour) * tone * (1 + turn), 0, 250)
+    return np.clip(np.array(color) * tone * (1 + turn), 0, 250)
 
 
-def _lit(colours: np.ndarray, time: str, named: int) -> np.ndarray:
+def _lit(colors: np.ndarray, time: str, named: int) -> np.ndarray:
     factor, offset = _LIGHTS[time][2 * named : 2 * named + 2]
-    lit: np.ndarray = colours * np.array(factor) + np.array(offset)
+    lit: np.ndarray = colors * np.array(factor) + np.array(offset)
     return lit

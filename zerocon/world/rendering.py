@@ -63,10 +63,10 @@ def labels(scene: Scene, size: int = 128) -> Image.Image:
     numbers = np.asarray(_canvas(scene, size))[FINE // 2 :: FINE, FINE // 2 :: FINE]
     table = np.zeros((256, 3), np.uint8)
     for number in range(pen.SUBJECT):
-        table[number] = _flat_colour(max(number, pen.SKY_BANDS - 1))
+        table[number] = _flat_color(max(number, pen.SKY_BANDS - 1))
     for name, (first, end) in _REGIONS.items():
         worn = KINDS.index(scene.kind) if name == "subject" else 0
-        table[first:end] = _flat_colour(first + worn)
+        table[first:end] = _flat_color(first + worn)
     return Image.fromarray(table[numbers])
 
 
@@ -81,7 +81,7 @@ def edges(scene: Scene, size: int = 128) -> Image.Image:
     return Image.fromarray(seen.astype(np.uint8) * 255).convert("RGB")
 
 
-def _flat_colour(number: int) -> tuple[int, int, int]:
+def _flat_color(number: int) -> tuple[int, int, int]:
     """Well separated colours for neighbouring numbers: golden-angle hues at three brightnesses."""
     hue, value = number * 0.618034 % 1, (1.0, 0.8, 0.6)[number % 3]
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.8 if number < pen.SUBJECT else 0.45, value)
@@ -169,20 +169,20 @@ def _draw_shadow(canvas: Image.Image, scene: Scene, x: float, base: float, size:
 
 def _add_pattern(canvas: Image.Image, scene: Scene) -> None:
     """Turns some of the subject's BODY into PATTERN; periods are at least 8 pixels of 128."""
-    look, form = scene.appearance, scene.geometry
-    if look.pattern == "plain":
+    observer, form = scene.appearance, scene.geometry
+    if observer.pattern == "plain":
         return
     body = canvas.point([255 * (n == pen.SUBJECT + pen.BODY) for n in range(256)])
     box = body.getbbox()
     if box is None:
         return
-    rng = np.random.default_rng([look.pattern_seed, 6])
+    rng = np.random.default_rng([observer.pattern_seed, 6])
     cloth = Image.new("L", canvas.size)
     draw = ImageDraw.Draw(cloth)
     side = canvas.width
     x, base = _footing(scene)
     origin = np.array([x, base - 0.5 * form.size]) * side
-    _PATTERNS[look.pattern](draw, rng, origin, form.size * side, side / 128)
+    _PATTERNS[observer.pattern](draw, rng, origin, form.size * side, side / 128)
     canvas.paste(pen.SUBJECT + pen.PATTERN, mask=ImageChops.multiply(body, cloth))
 
 

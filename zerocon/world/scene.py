@@ -17,7 +17,7 @@ THINGS = ("tree", "mushroom", "house")
 FAMILIES = (ANIMALS, VEHICLES, THINGS)  # a swap inside a family keeps pose, size and place
 
 KINDS = ANIMALS + VEHICLES + THINGS
-COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white")
+COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white")
 ACCESSORIES = ("none", "hat", "sunglasses", "scarf", "bow tie", "crown")  # worn by animals only
 SECONDS = ("cat", "rabbit", "mushroom")  # second subjects, always in neutral colours
 COMPANIONS = ("none", "ball", "balloon", "flower", "lamp", *SECONDS)
@@ -26,7 +26,7 @@ TIMES = ("day", "night", "sunset", "rain")
 STYLES = ("drawing", "pencil sketch", "watercolor", "pixel art", "mosaic")
 VALUES: dict[str, tuple[str, ...]] = {
     "kind": KINDS,
-    "colour": COLOURS,
+    "color": COLORS,
     "accessory": ACCESSORIES,
     "companion": COMPANIONS,
     "place": PLACES,
@@ -58,7 +58,7 @@ HABITS: dict[str, tuple[str, float]] = {
     "mushroom": ("forest", 0.35),
     "house": ("meadow", 0.35),
 }
-USUAL_COLOURS = {
+USUAL_COLORS = {
     "fox": "orange",
     "pig": "pink",
     "frog": "green",
@@ -116,7 +116,7 @@ class Scene:
     """One picture of the world. The first seven fields are named in its caption."""
 
     kind: str
-    colour: str
+    color: str
     accessory: str
     companion: str
     place: str
@@ -163,7 +163,7 @@ def dress(structure: Scene, appearance: Scene) -> Scene:
     """
     return replace(
         structure,
-        colour=appearance.colour,
+        color=appearance.color,
         time=appearance.time,
         style=appearance.style,
         appearance=appearance.appearance,
@@ -175,9 +175,9 @@ def _named(rng: np.random.Generator, training: bool) -> dict[str, str]:
     kind = _pick(rng, KINDS)
     usual, share = HABITS[kind]
     place = usual if rng.random() < share else _pick(rng, PLACES)
-    colour = _pick(rng, COLOURS)
+    color = _pick(rng, COLORS)
     if rng.random() < 0.3:
-        colour = USUAL_COLOURS.get(kind, colour)
+        color = USUAL_COLORS.get(kind, color)
     style = "drawing" if rng.random() < 0.28 else _pick(rng, STYLES)
     time = "day" if rng.random() < 0.4 else _pick(rng, TIMES)
     bare = rng.random() < 0.4
@@ -188,7 +188,7 @@ def _named(rng: np.random.Generator, training: bool) -> dict[str, str]:
         place, style = _pick(rng, PLACES), _pick(rng, STYLES)
     return {
         "kind": kind,
-        "colour": colour,
+        "color": color,
         "accessory": "none" if bare or kind not in ANIMALS else accessory,
         "companion": "none" if alone else companion,
         "place": place,

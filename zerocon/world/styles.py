@@ -14,13 +14,15 @@ Pixels = np.ndarray  # (size, size, 3) float32, 0 .. 255
 
 def finish(rgb: Pixels, scene: Scene, glass: np.ndarray | None = None) -> Image.Image:
     """Lights, weathers and styles a clean picture; `glass` (0..1) is where rain shows, or all."""
-    look = scene.appearance
-    rgb = rgb * _light_field(rgb.shape[0], *look.light)
+    observer = scene.appearance
+    rgb = rgb * _light_field(rgb.shape[0], *observer.light)
     if scene.time == "rain":
-        rgb = _rain(rgb, look.texture_seed, glass)
-    rgb = _STYLES[scene.style](rgb, look.texture_seed)
-    grain = np.random.default_rng([look.texture_seed, 7]).standard_normal(rgb.shape[:2], np.float32)
-    rgb = rgb + (1.6 * look.grain) * grain[..., None]
+        rgb = _rain(rgb, observer.texture_seed, glass)
+    rgb = _STYLES[scene.style](rgb, observer.texture_seed)
+    grain = np.random.default_rng([observer.texture_seed, 7]).standard_normal(
+        rgb.shape[:2], np.float32
+    )
+    rgb = rgb + (1.6 * observer.grain) * grain[..., None]
     return Image.fromarray(np.clip(rgb + 0.5, 0, 255).astype(np.uint8))
 
 
@@ -53,9 +55,11 @@ def _rain(rgb: Pixels, seed: int, glass: np.ndarray | None) -> Pixels:
     return wet
 
 
-def _noise(seed: int, stream: int, cells: int, size: int, channels: int = 1) -> np.ndarray:
+def _noise(
+    seed: int, seeded_generator: int, cells: int, size: int, channels: int = 1
+) -> np.ndarray:
     """Smooth noise, (size, size, channels), about -1 .. 1, independent of the size."""
-    grid = np.random.default_rng([seed, stream]).uniform(-1, 1, (channels, cells, cells))
+    grid = np.random.default_rng([seed, seeded_generator]).uniform(-1, 1, (channels, cells, cells))
     planes = [
         np.asarray(
             Image.fromarray(g.astype(np.float32)).resize((size, size), Image.Resampling.BICUBIC)
@@ -66,8 +70,8 @@ def _noise(seed: int, stream: int, cells: int, size: int, channels: int = 1) -> 
 
 
 def _blur(rgb: Pixels, radius: float) -> Pixels:
-    picture = Image.fromarray(np.clip(rgb, 0, 255).astype(np.uint8))
-    return np.asarray(picture.filter(ImageFilter.GaussianBlur(radius)), np.float32)
+    image = Image.fromarray(np.clip(rgb, 0, 255).astype(np.uint8))
+    return np.asarray(image.filter(ImageFilter.GaussianBlur(radius)), np.float32)
 
 
 def _drawing(rgb: Pixels, seed: int) -> Pixels:
@@ -76,14 +80,14 @@ def _drawing(rgb: Pixels, seed: int) -> Pixels:
 
 def _pencil(rgb: Pixels, seed: int) -> Pixels:
     size = rgb.shape[0]
-    grey = rgb @ np.array([0.3, 0.59, 0.11], np.float32)
+    gray = rgb @ np.array([0.3, 0.59, 0.11], np.float32)
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) * (128 / size)
     hatch = 0.5 + 0.5 * np.sin(2 * np.pi * (x + y) / 8)
-    dark = 1 - grey / 255
+    dark = 1 - gray / 255
     paper = np.array([250, 247, 240], np.float32)
-    faint = paper + (rgb - paper) * 0.42 + (rgb - grey[..., None]) * 0.32
+    faint = paper + (rgb - paper) * 0.42 + (rgb - gray[..., None]) * 0.32
     shade = 0.27 * dark * hatch
-    line = np.zeros_like(grey)
+    line = np.zeros_like(gray)
     line[:, 1:-1] += np.abs(rgb[:, 2:] - rgb[:, :-2]).sum(-1)
     line[1:-1] += np.abs(rgb[2:] - rgb[:-2]).sum(-1)
     ink = np.clip((line * (size / 128) - 60) / 260, 0, 1)
