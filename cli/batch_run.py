@@ -67,7 +67,7 @@ def opened(images: Iterable[str], values: Mapping[str, Any]) -> Iterator[Run]:
             values = {**told, **{name: said for name, said in values.items() if _said(name, told)}}
             jobs = [entry.job for entry in journal.entries(number)]
         # where others do the work, this one needs to know the model and not to compute
-        local = values["engine"] == "local" and values["devices"] is None
+        local = values["backend"] == "local" and values["devices"] is None
         model = options.load(
             {**values, "device": values["device"] or own_device()}
             if local
@@ -138,7 +138,7 @@ def _results(run: Run, journal: Journal, number: int) -> backends.Results:
 
     values, model = run.values, run.model
     count = batch_jobs.count(values["batch_size"], model)
-    if values["engine"] == "ray":
+    if values["backend"] == "ray":
         told = journal.told(number)
         return backends.on_ray(journal, number, told, count, values["devices"] or 0)
     if values["devices"] is not None:

@@ -25,7 +25,7 @@ FILE, PREFIX, META = "zerocon.toml", "ZEROCON_", "zerocon.configuration"
 LISTENING = ("edit", "batch", "invert", "direction", "caption")
 KEYS = (
     "model", "device", "dtype", "prediction", "captioner", "clip", "offload", "tile", "compile",
-    "preset", "fast", *(each.name for each in fields(Settings)),
+    "preset", "fast", *(each.name.replace("_", "-") for each in fields(Settings)),
     "no-cache", "keep-gps", "metadata", "format", "quiet",
 )  # fmt: skip
 RANKS = (ParameterSource.DEFAULT_MAP, ParameterSource.ENVIRONMENT, ParameterSource.COMMANDLINE)

@@ -602,7 +602,7 @@ def test_parts_are_all_and_apart(run: Run) -> None:
 
 
 def test_settings_come_from_the_file_as_for_edit(run: Run) -> None:
-    Path("zerocon.toml").write_text("strength = 0.5\nseed = 12\nscale = 2.0\n")
+    Path("zerocon.toml").write_text("strength = 0.5\nseed = 12\nguidance_scale = 2.0\n")
     run("in/one.png", "-o", "out", "--to", "dog")
     assert list(results()) == ["one-dog-12.png"]
     settings = zerocon.Recipe.read(Path("out/one-dog-12.png")).settings

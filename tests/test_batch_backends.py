@@ -89,7 +89,7 @@ def test_two_processes_of_accelerate_of_which_one_is_killed(place: Path) -> None
     assert len(done) == len(set(done)) == len(results(place / "alone"))
 
 
-@pytest.mark.parametrize("engine", [["--devices", "2"], ["--backend", "ray", "--devices", "1"]])
+@pytest.mark.parametrize("backend", [["--devices", "2"], ["--backend", "ray", "--devices", "1"]])
 def test_no_module_of_the_working_directory_is_run(
     place: Path, tmp_path: Path, engine: list[str]
 ) -> None:

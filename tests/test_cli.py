@@ -265,7 +265,7 @@ MISTAKES = [
     ("output nowhere", ["cat.png", "--to", "dog", "-o", "no/dog.png"], 2, "there is no folder no"),
     ("removing nothing", ["cat.png", "--to", ""], 2, "say what should be different"),
     ("no such option", ["cat.png", "--too", "dog"], 2, "No such option"),
-    ("guided backwards", ["cat.png", "--to", "a", "--guidance-range", "1..0"], 2, "guided must be"),
+    ("guided backwards", ["cat.png", "--to", "a", "--guidance-range", "1..0"], 2, "guidance_range must be"),
     (
         "guided in words",
         ["cat.png", "--to", "a", "--guidance-range", "guidance_prompt"],
@@ -520,7 +520,7 @@ def test_overwrite_and_the_same_bytes(run: Run, library: Library, image_file: Pa
 
 
 @pytest.mark.parametrize(
-    ("image", "wish", "output"),
+    ("image", "prompt", "output"),
     [
         ("cat.png", ("dog", None, None), "cat-dog.png"),
         ("a/b.c.JPG", ("A red  hat!", None, None), "a/b.c-a-red-hat.JPG"),

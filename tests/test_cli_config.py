@@ -21,8 +21,8 @@ steps = 30
 guided = [0.0, 0.5]
 guidance = ["contrastive:weight=50"]
 [presets.gentle]
-scale = [2, 1]
-cap = 0.02
+guidance_scale = [2, 1]
+guidance_limit = 0.02
 """
 
 
@@ -102,8 +102,8 @@ def test_a_bad_value_is_said_with_its_place(show, tmp_path):
     found = show("edit", "cat.png", "--to", "dog")
     assert found.exit_code == 2 and "'many' is not a valid integer" in found.stderr
     assert str(tmp_path / "zerocon.toml") in found.stderr
-    found = show("edit", "cat.png", "--to", "dog", "--steps", "3", ZEROCON_CAP="x")
-    assert "(ZEROCON_CAP)" in found.stderr
+    found = show("edit", "cat.png", "--to", "dog", "--steps", "3", ZEROCON_GUIDANCE_LIMIT="x")
+    assert "(ZEROCON_GUIDANCE_LIMIT)" in found.stderr
     assert "zerocon.toml" not in show("edit", "cat.png", "--steps", "x").stderr
 
 

@@ -149,7 +149,7 @@ def test_a_hub_id_is_found_in_the_cache_and_nowhere_else(folder, tmp_path, monke
 def test_an_incomplete_folder_is_named(folder, tmp_path):
     guidance_prompt = shutil.copytree(folder, tmp_path / "guidance_prompt")
     shutil.rmtree(guidance_prompt / "unet")
-    with pytest.raises(MissingError, match="half is not complete"):
+    with pytest.raises(MissingError, match="guidance_prompt is not complete"):
         door.load(str(guidance_prompt), device="cpu")
 
 
@@ -163,7 +163,7 @@ def test_a_captioner_or_clip_asked_for_by_name_must_be_there(folder):
 
 def test_measured_defaults_lie_over_the_papers(folder, tmp_path):
     tuned = shutil.copytree(folder, tmp_path / "tuned")
-    (tuned / "zerocon.json").write_text('{"scale": 2.0, "guidance": ["contrastive:weight=1"]}')
+    (tuned / "zerocon.json").write_text('{"guidance_scale": 2.0, "guidance": ["contrastive:weight=1"]}')
     settings = door.load(str(tuned), device="cpu").settings
     assert (settings.scale, settings.guidance, settings.steps) == (
         2.0,
