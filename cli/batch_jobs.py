@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from zerocon.batch.job import Job
 
 Directions = tuple[tuple[str, float], ...]
-WORDS = ("source", "to_caption", "caption")  # that are said once for all pictures
-SPOKEN = {"to": "to", "from": "source", "to_caption": "to_caption", "caption": "caption"}
+WORDS = ("from_", "to_caption", "caption")  # that are said once for all pictures
+SPOKEN = {"to": "to", "from": "from_", "to_caption": "to_caption", "caption": "caption"}
 
 
 def processes(text: str) -> int:
@@ -78,7 +78,7 @@ asked = options.together(
         metavar="WORDS",
         help='What should be there: "dog", "at night". Repeat to have each of every picture.',
     ),
-    click.option("--from", "source", metavar="WORDS", help='What it replaces; --to "" removes it.'),
+    click.option("--from", "from_", metavar="WORDS", help='What it replaces; --to "" removes it.'),
     click.option("--to-caption", metavar="SENTENCE", help="The wanted pictures, described whole."),
     click.option(
         "--caption", metavar="SENTENCE", help="The pictures as they are. [default: looked at]"
@@ -205,9 +205,9 @@ def _multiplied(
         own = {"strength": strength, "seed": seed}
         settings = {**given, **{k: v for k, v in own.items() if v is not None}, **prompt.settings}
         asked = naming.prompt_of(
-            words.get("to"), words.get("source"), words.get("to_caption"), optional=bool(directions)
+            words.get("to"), words.get("from_"), words.get("to_caption"), optional=bool(directions)
         )
-        said = {"to": asked, "from": words.get("source", ""), **_chosen(settings)}
+        said = {"to": asked, "from": words.get("from_", ""), **_chosen(settings)}
         name = naming.fill(prompt.name, prompt.place, said)
         yield Job(prompt.file.absolute(), name, words, settings, directions)
 

@@ -160,7 +160,7 @@ class EditOutputs:
         render.warn([said])
         self.warnings += (said,)
 
-    def witness(self, step: Step) -> None:
+    def on_step(self, step: Step) -> None:
         """Keep what a step showed; a walk that begins anew (memory ran out) takes its place."""
         if self.steps and step.level >= self.steps[-1].level:
             self.steps.clear()

@@ -178,7 +178,7 @@ def cache(values: Mapping[str, Any], warn: Callable[[str], None]) -> Cache | Non
     """The cache of inversions, unless it is not wanted."""
     import zerocon
 
-    return None if values["no_cache"] else zerocon.Cache(warn=warn)
+    return None if values["no_cache"] else zerocon.Cache(on_warning=warn)
 
 
 def input_files(values: Mapping[str, Any], *others: Path | None) -> tuple[Path, ...]:
@@ -200,11 +200,11 @@ def _default(name: str) -> str:
 
 image_path = click.argument("image_path", type=click.Path(path_type=Path))
 
-WORDS = ("to", "source", "to_caption", "caption")
+WORDS = ("to", "from_", "to_caption", "caption")
 
 words = together(
     click.option("--to", metavar="WORDS", help='What should be there: "dog", "at night".'),
-    click.option("--from", "source", metavar="WORDS", help='What it replaces; --to "" removes it.'),
+    click.option("--from", "from_", metavar="WORDS", help='What it replaces; --to "" removes it.'),
     click.option("--to-caption", metavar="SENTENCE", help="The wanted picture, described whole."),
     click.option(
         "--caption", metavar="SENTENCE", help="The picture as it is. [default: looked at]"

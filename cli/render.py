@@ -105,7 +105,7 @@ def record(
         "schema": "zerocon.edit/1",
         "input": str(image_path),
         "output": str(output),
-        "from": values["source"],
+        "from": values["from_"],
         "to": values["to"],
         "caption": wording.caption,
         "target_caption": wording.target_caption,

@@ -61,7 +61,9 @@ for file, prompt in ((file, prompt) for file in sorted(files) for prompt in aske
     name = f"{Path(file).stem}-{prompt.replace(' ', '-')}{Path(file).suffix}"
     try:
         source = zerocon.Photograph.read(asked.images / file)
-        edit = zerocon.edit(source.image, to=prompt, model=model, settings=settings, announce=guard)
+        edit = zerocon.edit(
+            source.image, to=prompt, model=model, settings=settings, on_request=guard
+        )
         source.save(edit.image, asked.out / "images" / name)
         copy_labels(file, name)
     except ValueError as error:

@@ -53,7 +53,7 @@ def warnings() -> list[str]:
 
 @pytest.fixture
 def cache(tmp_path: Path, warnings: list[str]) -> Cache:
-    return Cache(tmp_path / "inversions", warn=warnings.append)
+    return Cache(tmp_path / "inversions", on_warning=warnings.append)
 
 
 def edit(model: Model, cache: Cache | None = None, **asked: Any) -> zerocon.Edit:

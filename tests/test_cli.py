@@ -72,7 +72,7 @@ class Library:
 
     def edit(self, image: Image.Image, **asked: Any) -> Edit:
         self.asked = asked
-        asked["announce"](self.understood)
+        asked["on_request"](self.understood)
         turned = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
         settings = asked["settings"]
         kept = asked["inversion"] or self.inversion(settings.steps)
@@ -147,7 +147,7 @@ def test_every_command_has_help(run: Run) -> None:
 
 def test_help_reads_defaults_from_where_they_live(run: Run) -> None:
     said = " ".join(run("edit", "--help").stdout.split())
-    for name in ("steps", "guidance_scale", "strength", "sentences", "seed"):
+    for name in ("steps", "guidance_scale", "strength", "direction_from", "seed"):
         assert f"[default: {getattr(Settings, name)}]" in said
 
 
@@ -265,7 +265,12 @@ MISTAKES = [
     ("output nowhere", ["cat.png", "--to", "dog", "-o", "no/dog.png"], 2, "there is no folder no"),
     ("removing nothing", ["cat.png", "--to", ""], 2, "say what should be different"),
     ("no such option", ["cat.png", "--too", "dog"], 2, "No such option"),
-    ("guided backwards", ["cat.png", "--to", "a", "--guidance-range", "1..0"], 2, "guidance_range must be"),
+    (
+        "guided backwards",
+        ["cat.png", "--to", "a", "--guidance-range", "1..0"],
+        2,
+        "guidance_range must be",
+    ),
     (
         "guided in words",
         ["cat.png", "--to", "a", "--guidance-range", "guidance_prompt"],
@@ -482,8 +487,8 @@ def test_words_and_weights_reach_the_library(run: Run, library: Library, image_f
     weights = ["--model", "mini", "--device", "cpu", "--dtype", "float32", "--captioner", "B"]
     more = ["--clip", "C", "--prediction", "epsilon", "--tile"]
     assert run("edit", image_file, *words, *weights, *more).exit_code == 0
-    asked = {name: library.asked[name] for name in ("source", "to", "caption", "to_caption")}
-    assert asked == {"source": "cat", "to": "", "caption": "a cat", "to_caption": "a sofa"}
+    asked = {name: library.asked[name] for name in ("from_", "to", "caption", "to_caption")}
+    assert asked == {"from_": "cat", "to": "", "caption": "a cat", "to_caption": "a sofa"}
     options = {"device": "cpu", "dtype": "float32", "captioner": "B", "clip": "C"}
     manner = {"prediction": "epsilon", "offload": False, "tile": True, "compile": False}
     assert library.loaded == ("mini", {**options, **manner})

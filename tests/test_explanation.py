@@ -126,7 +126,7 @@ def test_losses_by_guidance_and_step():
 @pytest.mark.parametrize("to", ["dog", "at night"])
 def test_an_explanation_of_a_whole_edit(model, to):
     image, steps = gradient(90, 51), []
-    edited = zerocon.edit(image, model=model, to=to, caption="a cat", witness=steps.append)
+    edited = zerocon.edit(image, model=model, to=to, caption="a cat", on_step=steps.append)
     assert [step.level for step in steps] == [3, 2, 1, 0]
     told = explain.explain(image, edited, steps, model)
     sides = {"dog": [("source", "cat"), ("edited", "dog")], "at night": [("edited", "night")]}[to]
@@ -147,7 +147,7 @@ def test_an_explanation_of_a_whole_edit(model, to):
 
 def test_where_no_word_changed_the_last_ones_are_shown(model):
     image, steps = gradient(64, 64), []
-    edited = zerocon.edit(image, model=model, to="dog", caption="a cat", witness=steps.append)
+    edited = zerocon.edit(image, model=model, to="dog", caption="a cat", on_step=steps.append)
     words = replace(edited.request.rewrite, target_caption="a cat")
     same = replace(edited, request=replace(edited.request, wording=words))
     told = explain.explain(image, same, steps, model)

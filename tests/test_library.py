@@ -8,8 +8,10 @@ from conftest import gradient
 
 import zerocon
 from zerocon import api
+from zerocon import request as request_module
 from zerocon.nfe import count_evaluations
 from zerocon.settings import Settings
+from zerocon.storage.hashing import image_hash
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +92,7 @@ def test_what_was_understood_is_told_before_time_is_spent(model, image):
     heard = []
     with count_evaluations() as spent:
 
-        def announce(request):
+        def on_request(request):
             heard.append((request, spent.forwards))
 
         steps = []
@@ -98,7 +100,7 @@ def test_what_was_understood_is_told_before_time_is_spent(model, image):
             image,
             model=model,
             to="dog",
-            announce=announce,
+            on_request=on_request,
             progress=lambda done, total: steps.append((done, total)),
         )
     assert [forwards for _, forwards in heard] == [0]
@@ -107,7 +109,7 @@ def test_what_was_understood_is_told_before_time_is_spent(model, image):
 
 @pytest.mark.parametrize("sentences", ["bank", "caption", "mean"])
 def test_directions_from_the_bank_the_caption_or_both(model, image, sentences):
-    settings = replace(model.settings, sentences=sentences)
+    settings = replace(model.settings, direction_from=sentences)
     understood = api.parse_request(image, model, to="dog", settings=settings)
     caption = model.embed(["a dog on a bench"]).tokens - model.embed(["a cat on a bench"]).tokens
     assert torch.allclose(understood.direction, caption, atol=1e-6) == (sentences == "caption")
@@ -124,11 +126,11 @@ def test_a_wish_for_nothing_is_refused(model, image):
 
 
 def test_a_weak_direction_is_warned_of(model, image, monkeypatch):
-    monkeypatch.setattr(api, "WEAK", 1e9)
+    monkeypatch.setattr(request_module, "WEAK", 1e9)
     understood = api.parse_request(image, model, to="dog", settings=Settings(steps=4))
     assert any("weak" in warning for warning in understood.warnings)
 
 
 def test_fingerprints_are_of_pixels_and_size():
-    assert api.fingerprint(gradient(20, 30)) == api.fingerprint(gradient(20, 30))
-    assert api.fingerprint(gradient(20, 30)) != api.fingerprint(gradient(30, 20))
+    assert image_hash(gradient(20, 30)) == image_hash(gradient(20, 30))
+    assert image_hash(gradient(20, 30)) != image_hash(gradient(30, 20))

@@ -47,7 +47,7 @@ def edit(model, **more):
 def test_each_shortage_costs_one_step_and_the_edit_comes_out(times):
     model, told = tiny.model(), []
     model.unet.forward = Short(model, times)
-    usual, found = edit(tiny.model()), edit(model, warn=told.append)
+    usual, found = edit(tiny.model()), edit(model, on_warning=told.append)
     assert told == [f"out of memory; {step}" for step in STEPS[:times]]
     assert found.settings.cache_source is (times == 0)
     ours, theirs = (torch.tensor(bytearray(e.image.tobytes())).int() for e in (found, usual))
@@ -66,7 +66,7 @@ def test_other_errors_are_nobody_s_business():
     model, told = tiny.model(), []
     model.unet.forward = Short(model, 1, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     with pytest.raises(RuntimeError, match="shapes"):
-        edit(model, warn=told.append)
+        edit(model, on_warning=told.append)
     assert not told
 
 

@@ -163,7 +163,9 @@ def test_a_captioner_or_clip_asked_for_by_name_must_be_there(folder):
 
 def test_measured_defaults_lie_over_the_papers(folder, tmp_path):
     tuned = shutil.copytree(folder, tmp_path / "tuned")
-    (tuned / "zerocon.json").write_text('{"guidance_scale": 2.0, "guidance": ["contrastive:weight=1"]}')
+    (tuned / "zerocon.json").write_text(
+        '{"guidance_scale": 2.0, "guidance": ["contrastive:weight=1"]}'
+    )
     settings = door.load(str(tuned), device="cpu").settings
     assert (settings.scale, settings.guidance, settings.steps) == (
         2.0,

@@ -114,7 +114,9 @@ def test_another_picture_is_edited_with_the_same_settings(run: Run) -> None:
     assert done.exit_code == 0, done.stderr
     kept, now = Recipe.read("dog.png").settings, Recipe.read("same.png").settings
     assert now == replace(kept, seed=5) and kept.guidance_limit == 0.02
-    Path("zerocon.toml").write_text("steps = 1\nguidance_scale = 9\n[presets.hard]\nguidance_limit = 0.5")
+    Path("zerocon.toml").write_text(
+        "steps = 1\nguidance_scale = 9\n[presets.hard]\nguidance_limit = 0.5"
+    )
     assert run("edit", "other.png", *words, "--preset", "hard", "-o", "file.png").exit_code == 0
     assert Recipe.read("file.png").settings == replace(kept, guidance_limit=0.5), "above the file"
     assert run("edit", "other.png", *words[:-1], "cat.png").exit_code == 2, "it carries none"

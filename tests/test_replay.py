@@ -75,7 +75,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     gradient(64, 80).save("sources/deep/bus.jpg")
     one, other = named("tiny"), named("small")
     save("sources/cat.png", "edits/a.png", one, to="dog")
-    save("sources/cat.png", "edits/b.webp", other, to="pig", source="cat")
+    save("sources/cat.png", "edits/b.webp", other, to="pig", from_="cat")
     save("sources/deep/bus.jpg", "edits/c.jpg", one, to="hen", caption="a bus")
     save("sources/cat.png", "edits/deep/d.png", one, to="at night")
     shutil.copy("sources/cat.png", "edits/plain.png")

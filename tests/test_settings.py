@@ -25,7 +25,10 @@ def test_overlay_replaces_what_is_given_and_nothing_else() -> None:
         ({"steps": True}, "steps must be"),
         ({"steps": 2.0}, "steps must be"),
         ({"guidance_scale": float("nan")}, "guidance_scale must be a number"),
-        ({"guidance_scale": "5"}, "guidance_scale must be a number, or two: from noise to picture, not '5'"),
+        (
+            {"guidance_scale": "5"},
+            "guidance_scale must be a number, or two: from noise to picture, not '5'",
+        ),
         ({"strength": float("inf")}, "strength must be"),
         ({"guidance": "contrastive"}, "guidance must be"),
         ({"guidance": [3]}, "guidance must be"),

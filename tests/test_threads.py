@@ -76,7 +76,7 @@ def test_walks_on_one_model_queue_up_and_other_work_fits_between(model: StableDi
 
     def walk(number: int) -> None:
         zerocon.edit(
-            gradient(64, 64), to="dog", model=model, witness=lambda _: order.append(number)
+            gradient(64, 64), to="dog", model=model, on_step=lambda _: order.append(number)
         )
 
     def understand(_: int) -> float:
@@ -99,7 +99,7 @@ def test_two_models_walk_side_by_side() -> None:
         return zerocon.edit(
             gradient(72, 64), to="bus", model=model,
             settings=replace(model.settings, seed=1),
-            witness=lambda _: meeting.wait(PATIENCE) and None,
+            on_step=lambda _: meeting.wait(PATIENCE) and None,
         ).image.tobytes()  # fmt: skip
 
     with ThreadPoolExecutor(2) as pool:
@@ -114,7 +114,7 @@ def test_a_witness_may_ask_the_model_that_is_walking(model: StableDiffusion, tmp
     step_images = StepImages(tmp_path / "steps", model, frame)
     with ThreadPoolExecutor(1) as pool:
         walk = pool.submit(
-            zerocon.edit, gradient(64, 64), to="dog", model=model, witness=step_images
+            zerocon.edit, gradient(64, 64), to="dog", model=model, on_step=step_images
         )
         walk.result(PATIENCE)
     assert len(list((tmp_path / "steps").iterdir())) == 4

@@ -60,7 +60,7 @@ a frog wearing a crown and a scarf at sea | with a ball \
 {DRAWN} | balloon | {DRAWN.replace("ball", "balloon")} | next to a ball -> next to a balloon (added)
 {DRAWN} | desert | {DRAWN.replace("snow", "desert")} | in the snow -> in the desert (place)
 {DRAWN} | at sunset | {DRAWN.replace("at night", "at sunset")} | at night -> at sunset (time)
-{DRAWN} | pixel art | {DRAWN.replace("a image", "pixel art")} | a picture -> pixel art (style)
+{DRAWN} | pixel art | {DRAWN.replace("a picture", "pixel art")} | a picture -> pixel art (style)
 {DRAWN} | without a hat | {DRAWN.replace(" wearing a hat", "")} | wearing a hat -
 a red tree at sea | next to a flower | a red tree next to a flower at sea \
 | + next to a flower (added)
@@ -145,7 +145,7 @@ a watercolor painting of a cat | a watercolor | a mosaic | a mosaic of a cat \
 
 @pytest.mark.parametrize(("caption", "source", "to", "target", "changes"), rows(FROM))
 def test_from_to(caption: str, source: str, to: str, target: str, changes: str) -> None:
-    found = rewrite_caption(caption, source=source, to=to)
+    found = rewrite_caption(caption, from_=source, to=to)
     assert found.target_caption == target
     assert [said(change) for change in found.changes] == changes.split(AND)
     assert not found.warnings
@@ -169,7 +169,7 @@ a painting of a cat | painting | a cat | style | a painting
 
 @pytest.mark.parametrize(("caption", "source", "target", "category", "gone"), rows(REMOVED))
 def test_removal(caption: str, source: str, target: str, category: str, gone: str) -> None:
-    found = rewrite_caption(caption, source=source, to="")
+    found = rewrite_caption(caption, from_=source, to="")
     assert found.target_caption == target
     (change,) = found.changes
     assert (change.category, change.source, change.target) == (category, gone, "")
@@ -181,7 +181,7 @@ CAPTIONS = f"""
 {DRAWN} | {DRAWN.replace(" wearing a hat", "")} | wearing a hat -> (nothing) (added)
 {DRAWN} | {DRAWN.replace("in the snow", "on the beach")} | in the snow -> on the beach (place)
 {DRAWN} | {DRAWN.replace("in the snow", "in the desert")} | in the snow -> in the desert (place)
-{DRAWN} | {DRAWN.replace("a image", "a mosaic")} | a picture -> a mosaic (style)
+{DRAWN} | {DRAWN.replace("a picture", "a mosaic")} | a picture -> a mosaic (style)
 {DRAWN} | {DRAWN.replace("fox", "cat").replace(" at night", "")} \
 | fox -> cat (object){AND}at night -> (nothing) (time)
 a red fox in the snow | a red fox on the beach at night \
@@ -276,11 +276,11 @@ def test_a_hair_s_breadth_does_not_contradict_the_caption() -> None:
     ],
 )
 def test_warnings(to: str, source: str | None, warning: str) -> None:
-    assert rewrite_caption(BENCH, to=to, source=source).warnings == (warning,)
+    assert rewrite_caption(BENCH, to=to, from_=source).warnings == (warning,)
 
 
 def test_a_source_the_caption_calls_otherwise_is_found_by_its_family() -> None:
-    found = rewrite_caption("a cat on a chair", source="stool", to="sofa")
+    found = rewrite_caption("a cat on a chair", from_="stool", to="sofa")
     assert found.target_caption == "a cat on a sofa"
     assert found.changes[0].source == "stool"
 
@@ -293,11 +293,11 @@ def test_a_source_the_caption_calls_otherwise_is_found_by_its_family() -> None:
         ({"to": "cat"}, "nothing to do: the caption already says 'cat'"),
         ({"to": "the cat"}, "nothing to do"),
         ({"to": "with the"}, "'with the' names nothing"),
-        ({"to": "dog", "source": "an"}, "'an' names nothing"),
-        ({"to": "", "source": "hat"}, "does not mention 'hat'"),
+        ({"to": "dog", "from_": "an"}, "'an' names nothing"),
+        ({"to": "", "from_": "hat"}, "does not mention 'hat'"),
         ({"to": "dog", "to_caption": "a dog"}, "one of them"),
         ({"to_caption": BENCH}, "both captions say the same"),
-        ({"to_caption": "a dog", "source": "cat"}, "leave out source"),
+        ({"to_caption": "a dog", "from_": "cat"}, "leave out from_"),
         ({"to_caption": " "}, "empty"),
     ],
 )
@@ -308,7 +308,7 @@ def test_wishes_without_sense(asked: dict[str, str], message: str) -> None:
 
 def test_removing_all_there_is() -> None:
     with pytest.raises(ValueError, match="says nothing"):
-        rewrite_caption("a boat", source="boat", to="")
+        rewrite_caption("a boat", from_="boat", to="")
 
 
 def test_an_empty_caption_still_has_a_target() -> None:

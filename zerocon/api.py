@@ -117,7 +117,7 @@ def invert(
     caption: str | None = None,
     settings: Settings | None = None,
     progress: Progress | None = None,
-    warn: Warn | None = None,
+    on_warning: Warn | None = None,
     cache: Cache | None = None,
 ) -> Inversion:
     """Find the path from ``image`` (any size) to noise under its caption: once for many.
@@ -131,7 +131,7 @@ def invert(
         ),
         model,
         settings or model.settings,
-        warn,
+        on_warning,
     )
 
 
@@ -232,29 +232,29 @@ def edit(
     *,
     model: Model,
     to: str | None = None,
-    source: str | None = None,
+    from_: str | None = None,
     to_caption: str | None = None,
     caption: str | None = None,
     directions: Sequence[tuple[Direction, float]] = (),
     inversion: Inversion | None = None,
     settings: Settings | None = None,
-    announce: Callable[[EditRequest], None] | None = None,
+    on_request: Callable[[EditRequest], None] | None = None,
     progress: Progress | None = None,
-    witness: Callable[[Step], None] | None = None,
-    warn: Warn | None = None,
+    on_step: Callable[[Step], None] | None = None,
+    on_warning: Warn | None = None,
     cache: Cache | None = None,
 ) -> Edit:
     """Edit ``image`` (any size; the result has the same) by a few words.
 
     ``to`` is a word or phrase ("dog", "at night"), ``to_caption`` a whole description of the wanted
-    picture; ``source`` names what is replaced and may be left out; an empty ``to`` with a
-    ``source`` removes it. ``directions``, each with a weight, are added to what the words say; with
+    picture; ``from_`` names what is replaced and may be left out; an empty ``to`` with a
+    ``from_`` removes it. ``directions``, each with a weight, are added to what the words say; with
     them words may be left out, and the target caption is then the caption. ``caption`` describes
     the picture and is otherwise the captioner's; ``inversion`` (of this very picture) saves finding
-    it again, and where none is given a ``cache`` does, from the second edit on. ``announce`` hears
-    what was understood before time is spent, ``progress`` the steps done of all, ``witness`` sees
+    it again, and where none is given a ``cache`` does, from the second edit on. ``on_request`` hears
+    what was understood before time is spent, ``progress`` the steps done of all, ``on_step`` sees
     where the edit stands after every step of its own. Where memory runs out it is tried again with
-    less, one step at a time, and ``warn`` hears which.
+    less, one step at a time, and ``on_warning`` hears which.
 
     Raises ``ValueError`` for a wish that makes no sense, an inversion of another picture or a
     direction of another text encoder, and ``MissingError`` where a captioner is needed and none is
@@ -264,14 +264,14 @@ def edit(
     if inversion is not None:
         caption, settings = resume(inversion, image, model, caption, settings)
     request = parse_request(
-        image, model, to=to, source=source, to_caption=to_caption,
+        image, model, to=to, from_=from_, to_caption=to_caption,
         caption=caption, directions=directions, settings=settings,
     )  # fmt: skip
-    if announce is not None:
-        announce(request)
+    if on_request is not None:
+        on_request(request)
     (edited,) = edit_batch(
         [image], [request], model=model, inversion=inversion,
-        settings=settings, progress=progress, witness=witness, warn=warn, cache=cache,
+        settings=settings, progress=progress, on_step=on_step, on_warning=on_warning, cache=cache,
     )  # fmt: skip
     return edited
 
@@ -295,14 +295,14 @@ def edit_batch(
     inversion: Inversion | None = None,
     settings: Settings | None = None,
     progress: Progress | None = None,
-    witness: Callable[[Step], None] | None = None,
-    warn: Warn | None = None,
+    on_step: Callable[[Step], None] | None = None,
+    on_warning: Warn | None = None,
     cache: Cache | None = None,
 ) -> list[Edit]:
     """Carry out what was understood of several pictures in one batch; otherwise as ``edit``.
 
     Every result is that of the picture alone, but for rounding; ``evaluations`` are each picture's
-    own. ``inversion`` has a row for every picture, ``witness`` sees all of them after every step.
+    own. ``inversion`` has a row for every picture, ``on_step`` sees all of them after every step.
     Raises ``ValueError`` for pictures that the model would see in different sizes.
     """
     settings = settings or model.settings
@@ -313,9 +313,9 @@ def edit_batch(
 
     def carry_out(settings: Settings) -> list[Edit]:
         work = (images, requests, model, inversion, settings)
-        return _carry_out(*work, progress=progress, witness=witness, cache=cache)
+        return _carry_out(*work, progress=progress, on_step=on_step, cache=cache)
 
-    return run_within_memory(carry_out, model, settings, warn)
+    return run_within_memory(carry_out, model, settings, on_warning)
 
 
 def _carry_out(
@@ -326,7 +326,7 @@ def _carry_out(
     settings: Settings,
     *,
     progress: Progress | None,
-    witness: Callable[[Step], None] | None,
+    on_step: Callable[[Step], None] | None,
     cache: Cache | None,
 ) -> list[Edit]:
     count = len(images)
@@ -351,8 +351,8 @@ def _carry_out(
             )
             inversion = replace(inversion, seen=seen, layer_patterns=plan.layer_patterns)
         for last in tick(walk(model, inversion, c, edited, plan)):
-            if witness is not None:
-                witness(last)
+            if on_step is not None:
+                on_step(last)
     own = Evaluations(evaluations.forwards // count, evaluations.backwards // count)
     frames = [fit(image, model.size, model.multiple).frame for image in images]
     results = map(unfit, model.decode(last.latents), frames)
@@ -387,7 +387,7 @@ def _check(
     inversion: Inversion, images: Sequence[Image], model: Model, captions: Sequence[str] | None
 ) -> None:
     if inversion.images != tuple(map(image_hash, images)):
-        raise MismatchError("the inversion is of another picture; invert this one first")
+        raise MismatchError("the inversion is of another image; invert this one first")
     if inversion.recipe.get("encoder") != model.embed([""]).encoder:
         raise MismatchError(f"the inversion was made with {inversion.model}, not with {model.name}")
     if captions is not None and tuple(captions) != inversion.captions:

@@ -71,7 +71,7 @@ class Cache:
     """Inversions by key, never more than ``limit`` bytes: those unused for longest go first.
 
     ``folder`` defaults to ``inversions`` in ``zerocon.model.fingerprint.cache_folder()``, ``limit`` to
-    ``ZEROCON_CACHE_LIMIT``, then to 2 GB. ``warn`` hears of each damaged entry, and once of a
+    ``ZEROCON_CACHE_LIMIT``, then to 2 GB. ``on_warning`` hears of each damaged entry, and once of a
     folder that is of no use, which is then left alone. Raises ``ValueError`` for a variable that is
     no size.
     """
@@ -80,10 +80,10 @@ class Cache:
         self,
         folder: Path | None = None,
         limit: int | None = None,
-        warn: Callable[[str], None] | None = None,
+        on_warning: Callable[[str], None] | None = None,
     ) -> None:
         self.limit = usual_limit() if limit is None else limit
-        self._folder, self._warn, self._useless = folder, warn, False
+        self._folder, self._on_warning, self._useless = folder, on_warning, False
 
     @property
     def folder(self) -> Path:
@@ -201,8 +201,8 @@ class Cache:
         self._say(f"inversions are not cached: {error}")
 
     def _say(self, warning: str) -> None:
-        if self._warn is not None:
-            self._warn(" ".join(warning.split()))
+        if self._on_warning is not None:
+            self._on_warning(" ".join(warning.split()))
 
 
 def key_of(

@@ -46,7 +46,7 @@ def parse_request(
     model: Model,
     *,
     to: str | None = None,
-    source: str | None = None,
+    from_: str | None = None,
     to_caption: str | None = None,
     caption: str | None = None,
     directions: Sequence[tuple[Direction, float]] = (),
@@ -62,13 +62,11 @@ def parse_request(
     steps = [factor * direction.on(model) for direction, factor in directions]
     sentences = sum(len(side) for direction, _ in directions for side in direction.sentences)
     caption = caption_image(image, model) if caption is None else caption
-    if steps and to is None and source is None and to_caption is None:
+    if steps and to is None and from_ is None and to_caption is None:
         clip, said = None, prompt.keep_caption(caption)
     else:
         clip = _sight(model, image)
-        said = prompt.rewrite_caption(
-            caption, to=to, source=source, to_caption=to_caption, see=clip
-        )
+        said = prompt.rewrite_caption(caption, to=to, from_=from_, to_caption=to_caption, see=clip)
     c = model.embed([caption])
     if said.changes:
         own, more = _direction(model, said, c, settings)
@@ -82,7 +80,7 @@ def parse_request(
         warnings.append("no CLIP model here: similarities are left out (--clip names one)")
     if not said.changes and settings.direction_positions == "changed":
         warnings.append("no words say what changes: the direction is added at all positions")
-    asked = {"to": to, "source": source, "to_caption": to_caption}
+    asked = {"to": to, "from_": from_, "to_caption": to_caption}
     return EditRequest(
         said,
         step,

@@ -17,7 +17,7 @@ FILE, GIVEN = click.Path(path_type=Path), click.core.ParameterSource.COMMANDLINE
 
 
 @click.group("direction", invoke_without_command=True)
-@click.option("--from", "source", metavar="WORDS", help='What there is: "cat", "by day".')
+@click.option("--from", "from_", metavar="WORDS", help='What there is: "cat", "by day".')
 @click.option("--to", "target", metavar="WORDS", help='What it becomes: "dog", "at night".')
 @click.option("--from-file", type=FILE, help="Your own sentences of the one, one a line.")
 @click.option("--to-file", type=FILE, help="Your own sentences of the other.")
@@ -41,7 +41,7 @@ def command(ctx: click.Context, /, **values: Any) -> None:
     from zerocon.image.saving import check_output
     from zerocon.prompt.sentence_bank import about, read
 
-    words, files = (values["source"], values["target"]), (values["from_file"], values["to_file"])
+    words, files = (values["from_"], values["target"]), (values["from_file"], values["to_file"])
     if not all(file or (said or "").strip() for said, file in zip(words, files, strict=True)):
         raise click.UsageError("give both sides: --from cat --to dog, or --from-file and --to-file")
     named = (words[0] or files[0].stem, words[1] or files[1].stem)

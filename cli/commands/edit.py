@@ -32,7 +32,7 @@ def command(image_path: Path, **values: Any) -> None:
     import zerocon
 
     words, files = {name: values[name] for name in options.WORDS}, values["directions"]
-    prompt = prompt_of(words["to"], words["source"], words["to_caption"], optional=bool(files))
+    prompt = prompt_of(words["to"], words["from_"], words["to_caption"], optional=bool(files))
     photograph = stdio.read(image_path, keep_gps=values["keep_gps"])
     directions = [(zerocon.Direction.load(file), weight) for file, weight in files]
     prompt = f"{prompt} {words_of(each for each, _ in directions)}"
@@ -50,8 +50,8 @@ def command(image_path: Path, **values: Any) -> None:
         return foresee(photograph.image, model, image_path, wanted.output, values, **asked)
     wanted.begin(model)
     with progress_bar("Editing", options.hushed()) as tick:
-        asked |= {"announce": talk, "progress": tick, "witness": wanted.witness}
-        edited = zerocon.edit(photograph.image, model=model, warn=wanted.warn, **asked)
+        asked |= {"on_request": talk, "progress": tick, "on_step": wanted.on_step}
+        edited = zerocon.edit(photograph.image, model=model, on_warning=wanted.warn, **asked)
     recipe = partial(zerocon.Recipe.of, edited, photograph.image, model, inversion=kept)
     more = wanted.write(edited, model, recipe)
     about = (edited.request, edited.settings, model.name, edited.evaluations)

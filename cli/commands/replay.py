@@ -51,7 +51,7 @@ def command(file: Path, source: Path, **values: Any) -> int:
     with progress_bar("Replaying", quiet) as tick:
         edited = recipe.repeat(
             photograph.image, model, directions=directions, inversion=inversion,
-            announce=partial(render.announce, quiet), progress=tick,
+            on_request=partial(render.announce, quiet), progress=tick,
         )  # fmt: skip
     found = ImageComparison.again(file, source, edited.image)
     now = zerocon.Recipe.of(edited, photograph.image, model, inversion)

@@ -33,11 +33,11 @@ def alone(
     run: int,
     model: Model,
     count: int,
-    warn: Callable[[str], None] | None = None,
+    on_warning: Callable[[str], None] | None = None,
 ) -> Results:
     """Work in this process, ``count`` pictures at a time."""
     told = journal.told(run)
-    return Worker(journal, run, _studio(model, told, warn), count, told["keep_gps"])()
+    return Worker(journal, run, _studio(model, told, on_warning), count, told["keep_gps"])()
 
 
 def many(journal: Journal, run: int, command: Sequence[str], count: int) -> Results:
@@ -162,7 +162,7 @@ def together(
 
 
 def _studio(
-    model: Model, told: Mapping[str, Any], warn: Callable[[str], None] | None = None
+    model: Model, told: Mapping[str, Any], on_warning: Callable[[str], None] | None = None
 ) -> BatchExecutor:
-    cache = None if told["no_cache"] else Cache(warn=warn)
+    cache = None if told["no_cache"] else Cache(on_warning=on_warning)
     return BatchExecutor(model, metadata=told["metadata"], cache=cache)

@@ -177,7 +177,7 @@ class BatchExecutor:
             model=self.model,
             inversion=inversion,
             settings=batch[0].settings,
-            warn=doubts.append,
+            on_warning=doubts.append,
         )
         return [
             self._made(edited, prepared, own, doubts)

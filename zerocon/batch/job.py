@@ -13,7 +13,7 @@ from typing import Any
 from zerocon.errors import CommandError
 from zerocon.storage.hashing import file_hash
 
-WORDS = ("to", "source", "to_caption", "caption")
+WORDS = ("to", "from_", "to_caption", "caption")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ class TaskPrompt(TypedDict, total=False):
     """What is asked of ``zerocon.edit``, by its parameters' names."""
 
     to: str
-    source: str
+    from_: str
     to_caption: str
 
 
@@ -60,7 +60,7 @@ class Task:
             return {"to": f"{near} {phrase(name, after)}"}
         if name == "accessory" and before == "none":
             return {"to": phrase(name, after)}
-        return {"source": phrase(name, before), "to": phrase(name, after)}
+        return {"from_": phrase(name, before), "to": phrase(name, after)}
 
 
 def choose(split: str, per_kind: int, skip: int = 0) -> list[Task]:

@@ -20,14 +20,14 @@ FIELDS = ("stem", "suffix", "to", "from", "seed", "strength")
 
 
 def prompt_of(
-    to: str | None, source: str | None, to_caption: str | None, *, optional: bool = False
+    to: str | None, from_: str | None, to_caption: str | None, *, optional: bool = False
 ) -> str:
     """The wish in a few words; a ``PromptError`` if there is none, unless words are optional."""
     if prompt := (to or to_caption or "").strip():
         return prompt
-    if to is not None and source:
-        return f"without {source}"
-    if optional and to is source is to_caption is None:
+    if to is not None and from_:
+        return f"without {from_}"
+    if optional and to is from_ is to_caption is None:
         return ""
     raise PromptError('say what should be different: --to "dog", or --to-caption "a dog ..."')
 
@@ -35,9 +35,9 @@ def prompt_of(
 def words_of(directions: Iterable[Direction]) -> str:
     """``cat to dog red to blue``"""
     return " ".join(
-        f"{source} to {target}"
+        f"{from_} to {target}"
         for direction in directions
-        for source, target in zip(direction.source, direction.target, strict=True)
+        for from_, target in zip(direction.source, direction.target, strict=True)
     )
 
 

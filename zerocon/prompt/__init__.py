@@ -53,14 +53,14 @@ def rewrite_caption(
     caption: str,
     *,
     to: str | None = None,
-    source: str | None = None,
+    from_: str | None = None,
     to_caption: str | None = None,
     see: rewrite.See | None = None,
 ) -> CaptionRewrite:
     """Tell what changes in a picture of this caption.
 
-    `to` says what is wanted ("dog", "at night", "a dog wearing a hat"), "" to remove `source`;
-    `source` says what is replaced, by default what the caption says of the same kind. Or
+    `to` says what is wanted ("dog", "at night", "a dog wearing a hat"), "" to remove `from_`;
+    `from_` says what is replaced, by default what the caption says of the same kind. Or
     `to_caption` describes the whole wanted picture. `see` gives the likeness of the picture to
     each sentence, or None if it cannot; it is asked when the caption does not tell.
     Raises ValueError when nothing is asked for or nothing would change.
@@ -70,8 +70,8 @@ def rewrite_caption(
     unchanged = keep_caption(caption)
     caption, warnings = unchanged.caption, list(unchanged.warnings)
     if to_caption is not None:
-        if source is not None:
-            raise PromptError("to_caption says it all: leave out source")
+        if from_ is not None:
+            raise PromptError("to_caption says it all: leave out from_")
         if not to_caption.strip():
             raise PromptError("to_caption is empty; describe the wanted picture")
         return CaptionRewrite(
@@ -79,13 +79,13 @@ def rewrite_caption(
         )
     if to is None:
         raise PromptError("say what is wanted: to (a phrase) or to_caption (a sentence)")
-    for asked in (to, source or ""):
+    for asked in (to, from_ or ""):
         if asked.strip() and not parse(asked):
             raise PromptError(f"{asked.strip()!r} names nothing; say a thing, a place, a style ...")
     if to.strip():
-        target, changes = _rewrite(caption, parse(to), source, see, warnings)
-    elif source and source.strip():
-        removal = remove.remove(caption, source)
+        target, changes = _rewrite(caption, parse(to), from_, see, warnings)
+    elif from_ and from_.strip():
+        removal = remove.remove(caption, from_)
         target, changes = removal.caption, [_change(removal)]
         warnings += removal.warnings
     else:

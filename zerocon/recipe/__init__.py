@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # a recipe is read without torch
     from zerocon.trajectory import Inversion
 
 SCHEMA = "zerocon.recipe/1"
-WORDS = {"from": "source", "to": "to", "to_caption": "to_caption"}  # and the arguments of an edit
+WORDS = {"from": "from_", "to": "to", "to_caption": "to_caption"}  # and the arguments of an edit
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # could give a terminal orders
 
 
@@ -203,7 +203,7 @@ class Recipe:
         *,
         directions: Sequence[Direction] = (),
         inversion: Inversion | None = None,
-        announce: Callable[[EditRequest], None] | None = None,
+        on_request: Callable[[EditRequest], None] | None = None,
         progress: Progress | None = None,
     ) -> Edit:
         """Make the edit again, from the same things: ``ValueError`` where one of them is another.
@@ -218,9 +218,9 @@ class Recipe:
         asked = self.words.get
         return edit(
             image, model=model,
-            to=asked("to"), source=asked("from"), to_caption=asked("to_caption"),
+            to=asked("to"), from_=asked("from"), to_caption=asked("to_caption"),
             caption=self.caption, directions=self.along(directions), inversion=inversion,
-            settings=self.settings, announce=announce, progress=progress,
+            settings=self.settings, on_request=on_request, progress=progress,
         )  # fmt: skip
 
 
