@@ -102,7 +102,7 @@ class EditOutputs:
             inputs=options.input_files(values, stdio.source(image_path)),
         )
         wanted.check()
-        wanted.warnings = photograph.doubts + photograph.losses(wanted.kind)
+        wanted.warnings = photograph.warnings + photograph.format_warnings(wanted.kind)
         return wanted
 
     @property
@@ -180,7 +180,7 @@ class EditOutputs:
         image = self.photograph.image
         whole = Provenance.at(self.metadata, lambda: recipe().to_json())
         said = whole and whole.within(self.kind.name)
-        for warning in whole.losses(self.kind.name) if whole else ():
+        for warning in whole.format_warnings(self.kind.name) if whole else ():
             self.warn(warning)
         save = partial(save_image, overwrite=self.overwrite, provenance=whole)
         if self.output == stdio.PIPE:

@@ -6,16 +6,16 @@ from inspect import getdoc
 
 import click
 
-from zerocon.errors import ERRORS, ZeroconError
+from zerocon.errors import ERRORS, ExitCode, ZeroconError
 
 from .. import options, render
 
-HEAD = """# Errors
+HEAD = f"""# Errors
 
-What zerocon says when it cannot do something ends in an id that stays the same from version to
-version. `zerocon errors ID` explains one, and `zerocon errors` prints this page. Exit codes are 0
-(done), 2 (a mistake in the command or the picture, or no memory or space), 3 (a model, device or
-package that is not here) and 130 (interrupted); a traceback, with exit code 1, is a bug.
+Every error message ends in an id that does not change between versions. `zerocon errors ID`
+explains one, `zerocon errors` prints this page.
+
+{ExitCode.table()}
 """
 
 
