@@ -417,14 +417,14 @@ inverter = click.option(
     "--inverter",
     cls=ExpertOption,
     metavar="METHOD",
-    help=f"Inversion method, NAME[:KEY=VALUE,...]. {_default('inverter')}",
+    help=f"Inversion method of `zerocon methods`, NAME[:KEY=VALUE,...]. {_default('inverter')}",
 )
 
 guidance = click.option(
     "--guidance",
     multiple=True,
     metavar="METHOD",
-    help="Guidance loss, NAME[:KEY=VALUE,...]; repeatable; or none. "
+    help="Guidance loss of `zerocon methods`, NAME[:KEY=VALUE,...]; repeatable; or none. "
     f"{_default('guidance', ' and '.join(Settings.guidance))}",
 )
 

@@ -132,8 +132,8 @@ def test(file: Path, images: tuple[Path, ...], **values: Any) -> None:
         for image_path, image in zip(images, opened, strict=True)
     ]
     sides = {"from": list(direction.source), "to": list(direction.target)}
-    record = {"schema": "zerocon.direction-test/1", "file": str(file), **sides}
-    record |= {"model": model.name, "images": rows}
+    facts = {"file": str(file), **sides, "model": model.name, "images": rows}
+    record = {"schema": "zerocon.direction-test/1", **facts}
     render.print_result(values["form"], _similarity_table(direction, rows), record)
 
 

@@ -12,7 +12,14 @@ from ..help import command as help_command
 FAILED = 1  # exit status if a check fails
 
 
-@help_command("doctor", examples=("zerocon doctor", "zerocon doctor --format json"))
+@help_command(
+    "doctor",
+    examples=(
+        "zerocon doctor",
+        "zerocon --offline doctor",
+        "zerocon doctor --format json",
+    ),
+)
 @options.output_format
 @options.verbosity
 def command(form: str) -> None:

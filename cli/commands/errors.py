@@ -20,7 +20,14 @@ missing) and 130 (interrupted); a traceback, with exit status 1, is a bug.
 """
 
 
-@help_command("errors", examples=("zerocon errors ZC-E020", "zerocon errors --format json"))
+@help_command(
+    "errors",
+    examples=(
+        "zerocon errors ZC-E020",
+        "zerocon errors",
+        "zerocon errors ZC-E070 --format json",
+    ),
+)
 @click.argument("id", required=False)
 @options.output_format
 @options.verbosity

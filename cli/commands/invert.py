@@ -69,7 +69,13 @@ def command(image_path: Path, output: Path | None, **values: Any) -> None:
             caption=values["caption"], settings=settings, progress=tick, cache=cache,
         )  # fmt: skip
     inversion.save(output, overwrite=overwrite)
-    facts = {"input": str(image_path), "output": str(output), "caption": inversion.captions[0]}
-    facts |= {"model": inversion.model, "steps": settings.steps}
-    record = {"schema": "zerocon.invert/1", **facts, "evaluations": render.cost(evaluations)}
+    record = {
+        "schema": "zerocon.invert/1",
+        "input": str(image_path),
+        "output": str(output),
+        "caption": inversion.captions[0],
+        "model": inversion.model,
+        "steps": settings.steps,
+        "evaluations": render.cost(evaluations),
+    }
     render.print_result(values["form"], str(output), record)
