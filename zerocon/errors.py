@@ -1,4 +1,4 @@
-"""Errors with stable ids, and the exit codes of the command line.
+"""Errors with stable ids, and the exit status of commands.
 
 An error class stands for one thing a user can do about it, and has an id that does not change
 between versions. Invalid input is a ``ValueError`` too; missing models, devices and packages are
@@ -14,7 +14,7 @@ from typing import ClassVar
 
 
 class ExitCode(IntEnum):
-    """Exit codes of every command, each with its ``meaning``."""
+    """Exit status of every command, each with its ``meaning``: the only table of them."""
 
     meaning: str
 
@@ -46,7 +46,7 @@ class ExitCode(IntEnum):
     def table(cls) -> str:
         """All codes as a Markdown table."""
         rows = (f"| {each.value} | {each.meaning} |" for each in cls)
-        return "\n".join(["| Exit code | Meaning |", "|---|---|", *rows])
+        return "\n".join(["| Exit status | Meaning |", "|---|---|", *rows])
 
 
 class ZeroconError(Exception):

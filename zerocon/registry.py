@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
-from collections.abc import Mapping
+import importlib.util
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from importlib.metadata import entry_points
+from pathlib import Path
 from pkgutil import resolve_name
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -24,8 +27,7 @@ def available(family: str) -> dict[str, str | type]:
     """Methods of a family, ours and other packages' (entry points "zerocon.<family>"); ours win."""
     module, name = FAMILIES[family]
     own = getattr(importlib.import_module(module), name)
-    others = {point.name: point.value for point in entry_points(group=f"zerocon.{family}")}
-    return {**others, **own}
+    return {**dict(_entry_points(family)), **own}
 
 
 def parse(text: str, known: Known, kind: str = "method") -> Any:
@@ -55,12 +57,58 @@ def parse(text: str, known: Known, kind: str = "method") -> Any:
 
 def describe(known: Known) -> list[tuple[str, str, dict[str, str]]]:
     """Rows of name, first line of the docstring, and options with defaults as ``parse`` reads."""
-    rows = []
-    for name in sorted(known):
-        cls = _class(known[name])
-        shown = {f.name: _text(f.default) for f in fields(cls) if f.init}
-        rows.append((name, (cls.__doc__ or "").strip().partition("\n")[0], shown))
-    return rows
+    return [(name, *_from_class(_class(known[name]))) for name in sorted(known)]
+
+
+def describe_family(family: str) -> list[tuple[str, str, dict[str, str]]]:
+    """The same rows for ``available(family)``, without importing torch.
+
+    Our own methods are read from the source of their module, and only those of other packages are
+    imported.
+    """
+    own = _from_source(*FAMILIES[family])
+    others = {name: _from_class(resolve_name(value)) for name, value in _entry_points(family)}
+    return [(name, *row) for name, row in sorted({**others, **own}.items())]
+
+
+def _from_class(cls: Any) -> tuple[str, dict[str, str]]:
+    """First line of the docstring, and options with their defaults."""
+    shown = {f.name: _text(f.default) for f in fields(cls) if f.init}
+    return (cls.__doc__ or "").strip().partition("\n")[0], shown
+
+
+def _from_source(module: str, mapping: str) -> dict[str, tuple[str, dict[str, str]]]:
+    """The same for the dataclasses in ``mapping`` ({"name": Class, ...}), by name."""
+    spec = importlib.util.find_spec(module)
+    assert spec is not None and spec.origin is not None, module
+    body = ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body
+    classes = {node.name: node for node in body if isinstance(node, ast.ClassDef)}
+    (methods,) = (
+        node.value
+        for node in body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Dict)
+        if ast.unparse(node.target) == mapping
+    )
+    return {
+        ast.literal_eval(name): _from_node(classes[ast.unparse(cls)])
+        for name, cls in zip(methods.keys, methods.values, strict=True)
+        if name is not None
+    }
+
+
+def _from_node(cls: ast.ClassDef) -> tuple[str, dict[str, str]]:
+    """The same for one class, whose fields have literals as defaults."""
+    shown = {
+        ast.unparse(node.target): _text(ast.literal_eval(node.value))
+        for node in cls.body
+        if isinstance(node, ast.AnnAssign) and node.value is not None
+        if not ast.unparse(node.annotation).startswith("ClassVar")
+    }
+    return (ast.get_docstring(cls) or "").partition("\n")[0], shown
+
+
+def _entry_points(family: str) -> Iterator[tuple[str, str]]:
+    return ((point.name, point.value) for point in entry_points(group=f"zerocon.{family}"))
 
 
 def _class(entry: str | type) -> Any:
