@@ -169,10 +169,10 @@ def spoil(folder: Path) -> None:
 
 MISTAKES = [
     ("no file", ["gone.png", "--to", "dog"], 2, "there is no file gone.png"),
-    ("text as picture", ["text.png", "--to", "dog"], 2, "text.png is not a picture"),
-    ("truncated", ["cut.png", "--to", "dog"], 2, "cut.png cannot be read as a picture"),
+    ("text as picture", ["text.png", "--to", "dog"], 2, "text.png is not an image"),
+    ("truncated", ["cut.png", "--to", "dog"], 2, "cut.png cannot be read as an image"),
     ("empty", ["empty.png", "--to", "dog"], 2, "empty.png is empty"),
-    ("folder", ["folder.png", "--to", "dog"], 2, "folder.png is a folder"),
+    ("folder", ["folder.png", "--to", "dog"], 2, "folder.png is a directory"),
     ("no --to", ["cat.png"], 2, "say what should be different: --to"),
     ("steps 0", ["cat.png", "--to", "dog", "--steps", "0"], 2, "steps must be a whole number"),
     ("unknown model", ["cat.png", "--to", "dog", "--model", "minni"], 3, 'no model "minni"'),
@@ -262,7 +262,12 @@ MISTAKES = [
         "--steps-dir and -o name the same file",
     ),
     ("output of no kind", ["cat.png", "--to", "dog", "-o", "dog.gif"], 2, "dog.gif must end in"),
-    ("output nowhere", ["cat.png", "--to", "dog", "-o", "no/dog.png"], 2, "there is no folder no"),
+    (
+        "output nowhere",
+        ["cat.png", "--to", "dog", "-o", "no/dog.png"],
+        2,
+        "the directory no of dog.png does not exist",
+    ),
     ("removing nothing", ["cat.png", "--to", ""], 2, "say what should be different"),
     ("no such option", ["cat.png", "--too", "dog"], 2, "No such option"),
     (

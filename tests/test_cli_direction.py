@@ -225,13 +225,17 @@ MISTAKES = [
     ("no text", ["--from", "cat", "--to-file", "cat.png"], "cat.png is no text in UTF-8"),
     ("taken", ["--from", "a", "--to", "b", "-o", "taken.safetensors"], "exists already"),
     ("no kind", ["--from", "a", "--to", "b", "-o", "x.png"], "x.png must end in .safetensors"),
-    ("nowhere", ["--from", "a", "--to", "b", "-o", "no/x.safetensors"], "there is no folder no"),
+    (
+        "nowhere",
+        ["--from", "a", "--to", "b", "-o", "no/x.safetensors"],
+        "the directory no of x.safetensors does not exist",
+    ),
     ("early options", ["--from", "a", "show", "x"], "options come after show"),
     ("no such subcommand", ["shew", "x"], "No such command 'shew'"),
     ("showing nothing", ["show", "gone.safetensors"], "gone.safetensors"),
     ("showing text", ["show", "notes.txt"], "cannot read notes.txt as a direction"),
     ("testing no direction", ["test", "notes.txt", "cat.png"], "cannot read notes.txt"),
-    ("testing no picture", ["test", "taken.safetensors", "notes.txt"], "is not a picture"),
+    ("testing no picture", ["test", "taken.safetensors", "notes.txt"], "is not an image"),
     ("testing nothing", ["test", "taken.safetensors"], "Missing argument 'IMAGES...'"),
 ]
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import torch
 from PIL.Image import Image
@@ -46,7 +46,7 @@ class Edit:
     """An edited picture and all it was made of.
 
     ``origin`` says where the inversion comes from: "made" for this edit, "found" in a cache, or
-    "given".
+    "given". ``compute`` is how the model computed, ``Model.compute_options`` at the time.
     """
 
     image: Image
@@ -55,6 +55,7 @@ class Edit:
     evaluations: Evaluations
     settings: Settings
     origin: str = "made"
+    compute: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def rewrite(self) -> CaptionRewrite:
@@ -356,8 +357,9 @@ def _carry_out(
     own = Evaluations(evaluations.forwards // count, evaluations.backwards // count)
     frames = [fit(image, model.size, model.multiple).frame for image in images]
     results = map(unfit, model.decode(last.latents), frames)
+    rows, compute = [inversion.rows(slice(i, i + 1)) for i in range(count)], model.compute_options()
     return [
-        Edit(result, requests[i], inversion.rows(slice(i, i + 1)), own, settings, origin)
+        Edit(result, requests[i], rows[i], own, settings, origin, compute)
         for i, result in enumerate(results)
     ]
 

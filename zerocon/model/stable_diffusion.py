@@ -235,6 +235,18 @@ class StableDiffusion:
         ways = {"tiled": self.vae.use_tiling, "compiled": self._compiled is not None}
         return " ".join([self.device.type, self._dtype, *(way for way, on in ways.items() if on)])
 
+    def compute_options(self) -> dict[str, Any]:
+        """How the networks compute, as far as pixels depend on it: part of an edit's recipe."""
+        return {
+            "device": self.device.type,
+            "dtype": self._dtype,
+            "tiled": bool(self.vae.use_tiling),
+            "compiled": self._compiled is not None,
+            "offloaded": self.offloaded,
+            "gradient_checkpointing": bool(self.unet.is_gradient_checkpointing),
+            "threads": torch.get_num_threads(),
+        }
+
     @property
     def _dtype(self) -> str:
         return str(self.unet.dtype).removeprefix("torch.")
