@@ -349,7 +349,7 @@ def test_a_tiled_edit_is_replayed_tiled_or_the_difference_is_reported(run: Run) 
         "device": "cpu", "dtype": "float32", "tiled": True, "compiled": False, "offloaded": False,
         "gradient_checkpointing": False, "threads": threads,
     }  # fmt: skip
-    assert f"on cpu in float32, tiled, threads {threads}\n" in run("inspect", "fox-dog.png").stdout
+    assert f"on cpu in float32, threads {threads}, tiled\n" in run("inspect", "fox-dog.png").stdout
     for args in (["fox-dog.png", "--source", "fox.png"], [".", "--source", "fox.png"]):
         done = run("replay", *args)
         assert done.exit_code == 0 and "identical, byte for byte" in done.stdout, done.output
@@ -409,14 +409,13 @@ def test_keys_of_a_later_version_are_kept_and_shown(run: Run, names: list[str]) 
     assert Recipe.from_json(recipe.to_json()) == recipe
 
     rewritten("cat-dog.png", **Provenance(recipe.to_json()).options("PNG"))
-    assert f"\nunknown    {json.dumps(unknown)}" in run("inspect", "cat-dog.png").stdout
+    page = " ".join(run("inspect", "cat-dog.png").stdout.split())  # lines are wrapped
+    assert f" unknown {json.dumps(unknown, sort_keys=True)}" in page
     done = replay(run, "cat-dog.png")
     folder = run("replay", ".", "--source", ".", "--model", "weights").stdout
     if names == ["receipt"]:
-        assert (done.exit_code, done.stdout.startswith("identical")) == (1, False)
-        assert (
-            "identical pixels" in done.stdout and "receipt {'signed': True} -> None" in done.stdout
-        )
+        assert done.stdout.startswith("identical pixels; metadata")  # saved by another program
+        assert "receipt {'signed': True} -> None" in done.stdout
     else:
         line = "the recipe has settings that this version of zerocon does not know ("
         assert line in error_line(done) and line in folder
