@@ -66,7 +66,9 @@ def parse_request(
         clip, said = None, prompt.keep_caption(caption)
     else:
         clip = _sight(model, image)
-        said = prompt.rewrite_caption(caption, to=to, from_=from_, to_caption=to_caption, see=clip)
+        said = prompt.rewrite_caption(
+            caption, to=to, from_=from_, to_caption=to_caption, similarity=clip
+        )
     c = model.embed([caption])
     if said.changes:
         own, more = _direction(model, said, c, settings)
