@@ -15,7 +15,7 @@ from torch import Tensor
 from zerocon.conditioning import Conditioning
 from zerocon.editing import Step
 from zerocon.guidance import align_tokens
-from zerocon.image.transforms import Fit, fit
+from zerocon.image.transforms import Prepared, prepare
 from zerocon.model.attention import CROSS
 from zerocon.nfe import Evaluations, count_evaluations
 from zerocon.observation import Observation, grid, observe
@@ -101,7 +101,7 @@ def explain(image: Image, edited: Edit, steps: Sequence[Step], model: Model) -> 
     if not changed:
         before, after = (split(model, sentence)[-1:] for sentence in sentences.values())
     asked: dict[Side, tuple[Word, ...]] = {"source": before, "edited": after}
-    working, schedule = fit(image, model.size, model.multiple), edited.inversion.schedule
+    working, schedule = prepare(image, model.size, model.multiple), edited.inversion.schedule
     chosen = [steps[number - 1] for number in spread(SNAPSHOTS, len(steps))]
     attention: list[Attention] = []
     with model.lock, count_evaluations() as evaluations:
@@ -191,7 +191,7 @@ def merge(seen: Observation) -> Tensor:
     return torch.stack(resized).mean(0)
 
 
-def lay(heat: Tensor, working: Fit) -> Tensor:
+def lay(heat: Tensor, working: Prepared) -> Tensor:
     """A map of the latents' size over the picture: at its working size, padding cut off."""
     width, height = working.frame.inner
     size = working.pixels.shape[-2:]
