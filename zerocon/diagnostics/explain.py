@@ -18,7 +18,7 @@ from zerocon.guidance import align_tokens
 from zerocon.image.transforms import Prepared, prepare
 from zerocon.model.attention import CROSS
 from zerocon.nfe import Evaluations, count_evaluations
-from zerocon.observation import Observation, grid, observe
+from zerocon.observation import Observation, layer_size, observe
 from zerocon.prompt.vocabulary import grammar, words
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def merge(seen: Observation) -> Tensor:
     Those are the layers of 16 positions on the longer side, or nearest to it, and of half and twice
     as many; they are brought to the latents' size: (positions, rows, columns).
     """
-    sizes = {name: grid(maps.shape[-2], seen.size) for name, maps in seen.maps.items()}
+    sizes = {name: layer_size(maps.shape[-2], seen.size) for name, maps in seen.maps.items()}
     nearest = min(map(max, sizes.values()), key=lambda side: abs(log2(side / CLEAREST)))
     resized = []
     for name, (rows, columns) in sizes.items():
