@@ -243,10 +243,10 @@ class Walk:
         the wish.
         """
         c, edited, plan = self.c, self.edited, self.plan
-        n, told = len(x), {"target": edited, "source": c, "both": edited + c}[plan.guidance_prompt]
+        n, told = len(x), {"target": edited, "source": c, "both": Conditioning.cat([edited, c])}[plan.guidance_prompt]
         here, said = x.repeat(len(told) // n, 1, 1, 1), told
         if not plan.cache_source:  # all in one batch: what is equal then comes out equal to the bit
-            here, said = torch.cat([source.x, here]), c + told
+            here, said = torch.cat([source.x, here]), Conditioning.cat([c, told])
         seen = observe(
             self.model, here, t, said, plan.layer_patterns, plan.seeds * (len(said) // n)
         )
@@ -272,9 +272,9 @@ class Walk:
         """Eps at ``x`` under the caption and under the wish (unless known), the source's own."""
         here, said = [x], self.c
         if not self.plan.cache_source:
-            here, said = [source.x, *here], self.c + said
+            here, said = [source.x, *here], Conditioning.cat([self.c, said])
         if wished is None:
-            here, said = [*here, x], said + self.edited
+            here, said = [*here, x], Conditioning.cat([said, self.edited])
         parts = list(self.model.eps(torch.cat(here), t, said).chunk(len(here)))
         own = source.eps if self.plan.cache_source else parts.pop(0)
         plain = parts.pop(0)
