@@ -18,14 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import inf, sqrt
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from zerocon.conditioning import Conditioning
-from zerocon.diffusion import ddim_coefficients
+from zerocon.diffusion import CLEAN, ddim_coefficients, ddim_step
 from zerocon.guidance import REFERENCE_STEPS, Guidance
 from zerocon.observation import Observation, observe
 from zerocon.registry import available, parse
@@ -136,13 +136,12 @@ def edit(
     last step's latents are the result. Stop whenever you like: there is nothing to close. Where
     several threads walk on one model, each holds ``model.lock`` from its first step to its last.
     """
-    alphas, steps = inversion.schedule.alphas, inversion.schedule.steps
+    levels, steps = inversion.schedule.levels, inversion.schedule.steps
     walk, weights = Walk(model, c, edited, plan, REFERENCE_STEPS / steps), None
     difference = torch.zeros_like(inversion.latents[0])
     for level in range(steps, 0, -1):
-        done, t = 1 - level / steps, inversion.schedule.times[level]
+        done, t = 1 - level / steps, levels[level].time
         source = walk.recall(inversion, level)
-        phi, psi = ddim_coefficients(alphas[level - 1], alphas[level])
         x, pull = source.x + difference, None
         if plan.guides(done):
             if weights is None:
@@ -156,11 +155,12 @@ def edit(
         if (
             not plan.source_correction
         ):  # what leads back along the path, whatever the network says there
+            phi, psi = ddim_coefficients(levels[level - 1], levels[level])
             own = (inversion.latents[level] - phi * inversion.latents[level - 1]) / psi
         eps = plain + plan.scale_at(done) * (wished - plain)
         difference = x - back - source.x
-        clean = (difference - sqrt(1 - alphas[level]) * (eps - own)) / sqrt(alphas[level])
-        difference = (difference - psi * (eps - own)) / phi
+        clean = ddim_step(difference, eps - own, levels[level], CLEAN)
+        difference = ddim_step(difference, eps - own, levels[level], levels[level - 1])
         require_finite(difference, f"the latents after step {steps - level + 1} of {steps}")
         yield Step(
             level - 1,
@@ -197,7 +197,7 @@ class Walk:
         stood, said = inversion.latents[level], inversion.eps[level]
         return Observation(stood, said, self.c.ids, self.plan.seeds)
 
-    def nudge(self, x: Latents, t: int, source: Observation, weights: Tensor) -> Pull:
+    def nudge(self, x: Latents, t: float, source: Observation, weights: Tensor) -> Pull:
         """The step away from the source that the guidances would take back: weighted gradient.
 
         ``weights`` are (guidances, pictures).
@@ -216,7 +216,7 @@ class Walk:
         )
         return Pull(gradient, losses, wished)
 
-    def weigh(self, x: Latents, t: int, source: Observation) -> Tensor:
+    def weigh(self, x: Latents, t: float, source: Observation) -> Tensor:
         """Weights of the guidances, (guidances, pictures): their own, or balanced by a first look.
 
         With ``plan.guidance_balance`` each one after the first pulls, here, that many times as hard as the
@@ -235,7 +235,7 @@ class Walk:
         factors[0] = 1.0
         return own * torch.where((lengths > 0) & (lengths[0] > 0), factors, 1.0)
 
-    def compare(self, x: Latents, t: int, source: Observation) -> tuple[Tensor, Latents | None]:
+    def compare(self, x: Latents, t: float, source: Observation) -> tuple[Tensor, Latents | None]:
         """Unweighted losses (guidances, pictures) of ``x`` against its source; eps under the wish.
 
         ``plan.guidance_prompt`` says under which sentence ``x`` is read: the wish, the caption (as in the
@@ -243,7 +243,12 @@ class Walk:
         the wish.
         """
         c, edited, plan = self.c, self.edited, self.plan
-        n, told = len(x), {"target": edited, "source": c, "both": Conditioning.cat([edited, c])}[plan.guidance_prompt]
+        n, told = (
+            len(x),
+            {"target": edited, "source": c, "both": Conditioning.cat([edited, c])}[
+                plan.guidance_prompt
+            ],
+        )
         here, said = x.repeat(len(told) // n, 1, 1, 1), told
         if not plan.cache_source:  # all in one batch: what is equal then comes out equal to the bit
             here, said = torch.cat([source.x, here]), Conditioning.cat([c, told])
@@ -267,7 +272,7 @@ class Walk:
         return torch.stack([torch.stack(row) for row in losses]), wished
 
     def predict(
-        self, x: Latents, t: int, source: Observation, wished: Latents | None = None
+        self, x: Latents, t: float, source: Observation, wished: Latents | None = None
     ) -> tuple[Latents, Latents, Latents]:
         """Eps at ``x`` under the caption and under the wish (unless known), the source's own."""
         here, said = [x], self.c

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from math import sqrt
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -62,13 +61,13 @@ class DDIM:
     def __call__(
         self, observer: Observer, x: Latents, schedule: Schedule, seeds: Seeds = (0,)
     ) -> Iterator[Observation]:
-        for level, (t, a) in enumerate(zip(schedule.times, schedule.alphas, strict=True)):
+        for level, here in enumerate(schedule.levels):
             # the picture itself is never edited: what it shows at level 0 is of no use to anyone
-            seen = observer(x, t, watch=level > 0)
+            seen = observer(x, here.time, watch=level > 0)
             yield seen
             if level < schedule.steps:
                 x = ddim_step(
-                    x, self._regular(seen.eps, level, seeds), a, schedule.alphas[level + 1]
+                    x, self._regular(seen.eps, level, seeds), here, schedule.levels[level + 1]
                 )
 
     def _regular(self, eps: Latents, level: int, seeds: tuple[int, ...]) -> Latents:
@@ -102,7 +101,7 @@ class FixedPoint:
             t, below = schedule.times[level], x
             for _ in range(self.rounds):
                 eps = observer(x, t, watch=False).eps
-                x = ddim_step(below, eps, schedule.alphas[level - 1], schedule.alphas[level])
+                x = ddim_step(below, eps, schedule.levels[level - 1], schedule.levels[level])
             yield observer(x, t)
 
 
@@ -117,8 +116,8 @@ class Virtual:
             [torch.randn(1, *x.shape[1:], generator=seeded_generator(f"{seed}")) for seed in seeds]
         ).to(x)
         yield observer(x, schedule.times[0], watch=False)
-        for t, a in zip(schedule.times[1:], schedule.alphas[1:], strict=True):
-            yield observer(sqrt(a) * x + sqrt(1 - a) * noise, t)
+        for t, alpha, sigma in schedule.levels[1:]:
+            yield observer(alpha * x + sigma * noise, t)
 
 
 def autocorrelation(eps: Latents, key: str) -> Scalar:

@@ -85,7 +85,7 @@ class Observation:
 def observe(
     model: Model,
     x: Latents,
-    t: int,
+    t: float,
     c: Conditioning,
     layer_patterns: Collection[str],
     seeds: tuple[int, ...] = (),
@@ -106,7 +106,7 @@ class Observer:
     layer_patterns: Collection[str] = ()
 
     @torch.no_grad()
-    def __call__(self, x: Latents, t: int, *, watch: bool = True) -> Observation:
+    def __call__(self, x: Latents, t: float, *, watch: bool = True) -> Observation:
         """Call the network once at time ``t``; without ``watch`` only for what it says."""
         return observe(self.model, x, t, self.c, self.layer_patterns if watch else ())
 

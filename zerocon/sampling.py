@@ -33,5 +33,5 @@ def denoise(
     for level in range(steps, 0, -1):
         plain, told = model.eps(torch.cat([x, x]), schedule.times[level], c).chunk(2)
         eps = plain + plan.scale_at(1 - level / steps) * (told - plain)
-        x = ddim_step(x, eps, schedule.alphas[level], schedule.alphas[level - 1])
+        x = ddim_step(x, eps, schedule.levels[level], schedule.levels[level - 1])
     return x

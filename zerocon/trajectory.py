@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from zerocon.observation import Observation, Observer
 from zerocon.shapes import Trajectory, require_finite
 from zerocon.storage.atomic import writing
 
-FORMAT = "zerocon.trajectory/2"
+FORMAT = "zerocon.inversion/3"
+COLUMNS = ("times", "alphas", "sigmas")  # of the schedule
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Inversion:
         """
         history: dict[str, Any] = {
             "format": FORMAT,
-            "schedule": asdict(self.schedule),
+            "schedule": {name: getattr(self.schedule, name) for name in COLUMNS},
             "captions": self.captions,
             "images": self.images,
             "model": self.model,
@@ -189,7 +190,7 @@ class Inversion:
         return cls(
             latents,
             eps,
-            schedule=Schedule(tuple(saved["times"]), tuple(saved["alphas"])),
+            schedule=Schedule.of(**saved),
             captions=tuple(history["captions"]),
             images=tuple(history["images"]),
             model=history["model"],
