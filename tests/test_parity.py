@@ -67,7 +67,7 @@ def our_edit(noise: torch.Tensor, amount: float) -> torch.Tensor:
         with torch.no_grad():
             seen = observe(model, torch.cat([x, x]), schedule.times[level], plain, {CROSS})
         references[level] = seen
-        x = ddim_step(x, seen.eps[:1], schedule.alphas[level], schedule.alphas[level - 1])
+        x = ddim_step(x, seen.eps[:1], schedule.levels[level], schedule.levels[level - 1])
 
     x = noise
     for level in range(STEPS, 0, -1):
@@ -80,7 +80,7 @@ def our_edit(noise: torch.Tensor, amount: float) -> torch.Tensor:
             copies = copies - amount * pull
             plain, wished = model.eps(copies, t, both).chunk(2)
         eps = plain + SCALE * (wished - plain)
-        x = ddim_step(copies[:1].detach(), eps, schedule.alphas[level], schedule.alphas[level - 1])
+        x = ddim_step(copies[:1].detach(), eps, schedule.levels[level], schedule.levels[level - 1])
     return x
 
 

@@ -93,7 +93,9 @@ class Conditioning:
     def _require_same_inputs(self, other: Conditioning) -> None:
         if self.encoder != other.encoder:
             raise MismatchError("cannot combine conditionings of two different text encoders")
-        if (self.pooled is None) != (other.pooled is None) or self.extra.keys() != other.extra.keys():
+        if (self.pooled is None) != (
+            other.pooled is None
+        ) or self.extra.keys() != other.extra.keys():
             raise MismatchError("cannot combine conditionings with different additional inputs")
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Conditioning:

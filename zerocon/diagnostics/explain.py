@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, log2, nan, sqrt
+from math import ceil, log2, nan
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -123,8 +123,7 @@ def explain(image: Image, edited: Edit, steps: Sequence[Step], model: Model) -> 
         caption=said.caption,
         target_caption=said.target_caption,
         snapshots=tuple(
-            Snapshot(len(steps) - step.level, sqrt(1 - schedule.alphas[step.level]))
-            for step in chosen
+            Snapshot(len(steps) - step.level, schedule.sigmas[step.level]) for step in chosen
         ),
         attention=tuple(attention),
         changed=changed,
@@ -170,7 +169,7 @@ def changed_words(
     return left, right
 
 
-def attend(model: Model, x: Tensor, t: int, c: Conditioning) -> Tensor:
+def attend(model: Model, x: Tensor, t: float, c: Conditioning) -> Tensor:
     """Attention of every position at ``x``, one picture: (positions, rows, columns) of latents."""
     return merge(observe(model, x, t, c, {CROSS}))
 
