@@ -51,21 +51,20 @@ Constraint = Callable[[Observation, Observation, Latents, int], Latents]
 class Plan:
     """Settings with their methods resolved: what the loop runs with.
 
-    Made once per edit, and passed on in place of the settings. See ``Settings`` for the meaning of
-    the fields; ``guidance_limits`` and ``seeds`` have one entry per image.
+    Made once per edit and passed on.
+
+    Attributes:
+        settings: See ``Settings``.
+        inverter: ``settings.inverter`` as an object.
+        guidance: ``settings.guidance`` as objects.
+        limits: Largest norm of the guidance gradient in norms of the latents, one per image.
+        seeds: Random seed of each image's edit.
     """
 
+    settings: Settings
     inverter: Inverter
     guidance: tuple[Guidance, ...] = ()
-    guidance_scale: float | tuple[float, float] = 5.0
-    guidance_range: tuple[float, float] = (0.0, 1.0)
-    guidance_prompt: str = "target"
-    guidance_balance: float | None = None
-    guidance_limits: tuple[float, ...] = (inf,)
-    polyak_step: bool = False
-    reuse_prediction: bool = False
-    source_correction: bool = True
-    cache_source: bool = True
+    limits: tuple[float, ...] = (inf,)
     seeds: tuple[int, ...] = (0,)
 
     @classmethod
@@ -76,17 +75,10 @@ class Plan:
             MethodError: for an unknown method, or a bad option of one.
         """
         return cls(
+            settings,
             inverter=resolve("inverter", settings.inverter),
             guidance=tuple(resolve("guidance", each) for each in settings.guidance),
-            guidance_scale=settings.guidance_scale,
-            guidance_range=settings.guidance_range,
-            guidance_prompt=settings.guidance_prompt,
-            guidance_balance=settings.guidance_balance,
-            guidance_limits=tuple(map(settings.guidance_limit_for, changes)),
-            polyak_step=settings.polyak_step,
-            reuse_prediction=settings.reuse_prediction,
-            source_correction=settings.source_correction,
-            cache_source=settings.cache_source,
+            limits=tuple(map(settings.guidance_limit_for, changes)),
             seeds=(settings.seed,) * len(changes),
         )
 
@@ -98,11 +90,11 @@ class Plan:
     @property
     def cached_layers(self) -> frozenset[str]:
         """The layers whose activations an inversion records for the edit."""
-        return self.layer_patterns if self.cache_source else frozenset()
+        return self.layer_patterns if self.settings.cache_source else frozenset()
 
     def guides(self, progress: float) -> bool:
         """Whether guidance acts at this share of the steps, counted from noise."""
-        first, last = self.guidance_range
+        first, last = self.settings.guidance_range
         return bool(self.guidance) and first <= progress < last
 
 
@@ -167,8 +159,7 @@ def edit(
         guided = network.guide(x, t, source, progress)
         g = guided.gradient
         eps_edit, eps_src, edited = network.predict(x, t, source, guided, progress)
-        if not plan.source_correction:  # plain DDIM: the step that the trajectory itself took
-            eps_src = ddim_noise(inversion.latents[i], inversion.latents[i - 1], t, s)
+        eps_src = network.step_noise(inversion, i, eps_src)
         clean = ddim_step(D - g, eps_edit - eps_src, t, CLEAN)
         D = ddim_step(D - g, eps_edit - eps_src, t, s)
         D = constraint(source, edited, D, i - 1)
@@ -215,6 +206,18 @@ class GuidedDenoiser:
             return replace(inversion.observations[i], seeds=self.plan.seeds)
         return Observation(inversion.latents[i], inversion.eps[i], self.c.ids, self.plan.seeds)
 
+    def step_noise(self, inversion: Inversion, i: int, eps_src: Latents) -> Latents:
+        """The noise of the source's own step from level ``i``: predicted, or the trajectory's.
+
+        With the predicted noise, the step of ``D`` corrects the inversion's error (direct
+        inversion). With the noise that leads exactly along the trajectory, the edited latents take
+        a plain DDIM step.
+        """
+        if self.plan.settings.source_correction:
+            return eps_src
+        levels, latents = inversion.schedule.levels, inversion.latents
+        return ddim_noise(latents[i], latents[i - 1], levels[i], levels[i - 1])
+
     def guide(self, x: Latents, t: NoiseLevel, source: Observation, progress: float) -> Guided:
         """Gradient and losses of guidance at ``x``, if it acts at this step."""
         plan = self.plan
@@ -228,9 +231,9 @@ class GuidedDenoiser:
             losses = self.pace * self.weights.to(losses) * losses
             gradient = _gradient(losses.sum(), x)
         losses, edited = losses.detach(), edited.detach()
-        if plan.polyak_step:
+        if plan.settings.polyak_step:
             gradient = limit_to_polyak_step(gradient, losses.sum(0))
-        limits = self.pace * torch.tensor(plan.guidance_limits)
+        limits = self.pace * torch.tensor(plan.limits)
         gradient = limit_norm(gradient, x.detach(), limits)
         return Guided(gradient, losses, edited)
 
@@ -242,31 +245,31 @@ class GuidedDenoiser:
         With ``reuse_prediction`` a guided step predicts at ``x``, where the guidance pass has
         predicted the noise under the target caption already, instead of at ``x - g``.
         """
-        reuse = self.plan.reuse_prediction and guided.edited is not None
+        reuse = self.plan.settings.reuse_prediction and guided.edited is not None
         x = x if reuse else x - guided.gradient
         eps_target = None
-        if reuse and guided.edited is not None and self.plan.guidance_prompt != "source":
+        if reuse and guided.edited is not None and self.plan.settings.guidance_prompt != "source":
             eps_target = guided.edited.eps
         latents, conditionings = [x], [self.c]
-        if not self.plan.cache_source:
+        if not self.plan.settings.cache_source:
             latents, conditionings = [source.x, x], [self.c, self.c]
         if eps_target is None:
             latents, conditionings = [*latents, x], [*conditionings, self.c_edit]
         eps = self.model.eps(torch.cat(latents), t.time, Conditioning.cat(conditionings))
         parts = list(eps.chunk(len(latents)))
-        eps_src = source.eps if self.plan.cache_source else parts.pop(0)
+        eps_src = source.eps if self.plan.settings.cache_source else parts.pop(0)
         eps_c = parts.pop(0)
         eps_target = parts[0] if eps_target is None else eps_target
-        eps_edit = eps_c + scale_at(self.plan.guidance_scale, progress) * (eps_target - eps_c)
+        eps_edit = eps_c + scale_at(self.plan.settings.guidance_scale, progress) * (
+            eps_target - eps_c
+        )
         edited = guided.edited or Observation(x, eps_target, self.c_edit.ids, self.plan.seeds)
         return eps_edit, eps_src, edited
 
-    def _losses(
-        self, x: Latents, t: NoiseLevel, source: Observation
-    ) -> tuple[Tensor, Observation]:
+    def _losses(self, x: Latents, t: NoiseLevel, source: Observation) -> tuple[Tensor, Observation]:
         """Unweighted losses of ``x``, (losses, images), and the edited images' observation.
 
-        ``plan.guidance_prompt`` decides under which caption ``x`` is observed: the target caption,
+        ``settings.guidance_prompt`` decides under which caption ``x`` is observed: the target caption,
         the source caption (as the released pix2pix-zero does), or both, whose losses are averaged.
         """
         plan, n = self.plan, len(x)
@@ -274,14 +277,14 @@ class GuidedDenoiser:
             "target": [self.c_edit],
             "source": [self.c],
             "both": [self.c_edit, self.c],
-        }[plan.guidance_prompt]
+        }[plan.settings.guidance_prompt]
         latents, conditionings = [x] * len(prompts), prompts
-        if not plan.cache_source:  # one batch, so that equal inputs give equal bits
+        if not plan.settings.cache_source:  # one batch, so that equal inputs give equal bits
             latents, conditionings = [source.x, *latents], [self.c, *prompts]
         seeds = plan.seeds * len(latents)
         c = Conditioning.cat(conditionings)
         edited = observe(self.model, torch.cat(latents), t.time, c, plan.layer_patterns, seeds)
-        if not plan.cache_source:
+        if not plan.settings.cache_source:
             source, edited = edited.rows(slice(n)).detach(), edited.rows(slice(n, None))
         views = [edited.rows(slice(i, i + n)) for i in range(0, n * len(prompts), n)]
         losses = [[_image_loss(each, source, views, i) for i in range(n)] for each in plan.guidance]
@@ -290,13 +293,13 @@ class GuidedDenoiser:
     def _balance(self, x: Latents, t: NoiseLevel, source: Observation) -> Tensor:
         """Weights of the losses, (losses, images): their own, or balanced by their gradients.
 
-        With ``plan.guidance_balance`` the gradient of each loss after the first is made that many
+        With ``settings.guidance_balance`` the gradient of each loss after the first is made that many
         times as long as the first one's, at the first guided step. A gradient of length zero keeps
         its loss's own weight.
         """
         plan = self.plan
         own = torch.tensor([[each.weight] * len(x) for each in plan.guidance], device=x.device)
-        if plan.guidance_balance is None or len(own) < 2:
+        if plan.settings.guidance_balance is None or len(own) < 2:
             return own
         with torch.enable_grad():
             x = x.detach().requires_grad_()
@@ -304,7 +307,7 @@ class GuidedDenoiser:
             gradients = [_gradient(loss.sum(), x, keep_graph=True) for loss in losses]
         norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients])
         lengths = own.abs() * norms.to(own)
-        factors = plan.guidance_balance * lengths[0] / lengths
+        factors = plan.settings.guidance_balance * lengths[0] / lengths
         factors[0] = 1.0
         return own * torch.where((lengths > 0) & (lengths[0] > 0), factors, 1.0)
 

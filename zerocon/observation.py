@@ -91,7 +91,7 @@ class Observation:
 def observe(
     model: Model,
     x: Latents,
-    t: int,
+    t: float,
     c: Conditioning,
     layer_patterns: Collection[str],
     seeds: tuple[int, ...] = (),
@@ -112,7 +112,7 @@ class Observer:
     layer_patterns: Collection[str] = ()
 
     @torch.no_grad()
-    def __call__(self, x: Latents, t: int, *, record: bool = True) -> Observation:
+    def __call__(self, x: Latents, t: float, *, record: bool = True) -> Observation:
         """One U-Net call at timestep ``t``; without ``record`` for the predicted noise only."""
         return observe(self.model, x, t, self.c, self.layer_patterns if record else ())
 

@@ -30,6 +30,9 @@ FAMILIES = {  # the module, and the mapping in it, in which a family's own metho
 }
 
 
+_objects: dict[tuple[str, str], object] = {}  # by family and text, see ``register``
+
+
 class MethodRow(NamedTuple):
     """One method: name, first line of its docstring, options with their defaults as text."""
 
@@ -50,6 +53,17 @@ def available(family: str) -> Classes:
     return MappingProxyType({**_external(family), **own})
 
 
+def register(family: str, method: object) -> str:
+    """Make an object resolvable in this process, and return its text.
+
+    The text of an object of a registered class is what ``resolve`` reads anywhere; that of any
+    other object is its ``repr``, and is known in this process only.
+    """
+    text = to_text(family, method)
+    _objects[family, text] = method
+    return text
+
+
 @cache
 def resolve(family: str, method: Hashable) -> Any:
     """The method object for ``"name:key=value,..."``; an object is returned as it is.
@@ -57,7 +71,10 @@ def resolve(family: str, method: Hashable) -> Any:
     Raises:
         MethodError: for an unknown name or option, or a bad value; it lists what is available.
     """
-    return parse(method, available(family), family) if isinstance(method, str) else method
+    if not isinstance(method, str):
+        return method
+    registered = _objects.get((family, method))
+    return parse(method, available(family), family) if registered is None else registered
 
 
 def parse(text: str, classes: Classes, kind: str = "method") -> Any:

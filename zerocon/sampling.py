@@ -25,7 +25,7 @@ def scale_at(guidance_scale: Scale, progress: float) -> float:
 
 
 @torch.no_grad()
-def sample(
+def denoise(
     model: Model, captions: Sequence[str], x: Latents, steps: int, guidance_scale: Scale
 ) -> Latents:
     """Latents of images of ``captions``, one for each row of the noise ``x``.

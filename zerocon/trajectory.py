@@ -87,7 +87,9 @@ class Inversion:
         }
         tensors = {"latents": self.latents, "eps": self.eps}
         if observations:
-            last = self.observations[-1]  # the layers in the U-Net's order, in which losses are added
+            last = self.observations[
+                -1
+            ]  # the layers in the U-Net's order, in which losses are added
             metadata |= {"maps": [*last.maps], "features": [*last.features], "ids": last.ids}
             metadata["layer_patterns"] = sorted(self.layer_patterns)
             for level, each in enumerate(self.observations):
