@@ -8,7 +8,6 @@ dtype, which belongs to the whole process, may be another meanwhile.
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -16,21 +15,22 @@ from typing import TypeVar
 import torch
 from PIL.Image import Image
 
-from zerocon import __version__, model
+from zerocon import __version__
 from zerocon.cache import Cache, key_of
 from zerocon.direction import Direction
 from zerocon.editing import Plan, Step
 from zerocon.editing import edit as walk
 from zerocon.errors import MismatchError, OutOfMemoryError, classify
 from zerocon.image.transforms import fit, unfit
-from zerocon.model import Model
+from zerocon.model import Model, ModelSpec
+from zerocon.model import load as load_model
 from zerocon.model.captioner import caption_image
 from zerocon.nfe import Evaluations, count_evaluations
 from zerocon.observation import Observer
 from zerocon.prompt import CaptionRewrite
 from zerocon.registry import available, parse
 from zerocon.request import EditRequest, edited_conditioning, parse_request
-from zerocon.settings import DEFAULT_MODEL, Settings
+from zerocon.settings import Settings
 from zerocon.shapes import Pixels, Tokens
 from zerocon.storage.hashing import image_hash
 from zerocon.trajectory import Inversion, recompute_observations
@@ -92,22 +92,11 @@ def load(
     ``MissingError`` for a model, part or device that is not there, ``ValueError`` for a bad name,
     a pickle or a model of another family.
     """
-    chosen = name or os.environ.get("ZEROCON_MODEL") or DEFAULT_MODEL
-    loaded = model.load(
-        chosen,
-        device=device,
-        dtype=dtype,
-        captioner=captioner,
-        clip=clip,
-        prediction=prediction,
-    )
-    if offload:
-        loaded.offload()
-    if tile:
-        loaded.tile()
-    if compile:
-        loaded.compile()
-    return loaded
+    spec = ModelSpec.of(
+        name, device=device, dtype=dtype, captioner=captioner, clip=clip,
+        prediction=prediction, offload=offload, tile=tile, compile=compile,
+    )  # fmt: skip
+    return load_model(spec)
 
 
 def invert(

@@ -35,7 +35,7 @@ def command(shape: str, steps: int, repeats: int, batch_size: int, **values: Any
     import zerocon
     from zerocon.bench import speed
     from zerocon.bench.random_weights import first_generation
-    from zerocon.model import pick_device, pick_dtype
+    from zerocon.model.runtime import pick_device, pick_dtype
 
     where = pick_device(values["device"])
     dtype = pick_dtype(values["dtype"], where)

@@ -43,7 +43,7 @@ def command(
 
     Every stage goes on where it stopped, also when it was killed.
     """
-    from zerocon.model import pick_device
+    from zerocon.model.runtime import pick_device
     from zerocon.registry import parse
     from zerocon.training import STAGES, run
     from zerocon.training.workspace import Workspace

@@ -59,7 +59,7 @@ def device(name: str) -> Check:
     """Where it would compute, and in what precision."""
     import torch
 
-    from zerocon.model import pick_device, pick_dtype
+    from zerocon.model.runtime import pick_device, pick_dtype
 
     best = pick_device(None)
     dtype = str(pick_dtype(None, best)).removeprefix("torch.")

@@ -24,6 +24,8 @@ from zerocon.model.clip import Clip, load_clip
 from zerocon.model.families import require_networks
 from zerocon.model.fingerprint import weights_hash
 from zerocon.model.loading import read, reading
+from zerocon.model.runtime import pick_device, pick_dtype
+from zerocon.model.spec import ModelSpec
 from zerocon.nfe import count
 from zerocon.settings import Settings
 from zerocon.shapes import Latents, Pixels, require_finite
@@ -85,35 +87,29 @@ class StableDiffusion:
         self.multiple: int = factor * 2 ** (len(unet.config.block_out_channels) - 1)
 
     @classmethod
-    def load(
-        cls,
-        place: Path,
-        name: str,
-        device: torch.device,
-        dtype: torch.dtype,
-        *,
-        captioner: str | None = None,
-        clip: str | None = None,
-        prediction: str | None = None,
-    ) -> StableDiffusion:
-        """Read a diffusers folder or a single file.
-
-        ``MissingError`` if a part of it is not there, ``ValueError`` if it is of another family.
-        ``prediction`` is what the U-Net predicts, where its scheduler does not say, or says wrong.
-        """
+    def load(cls, place: Path, spec: ModelSpec) -> StableDiffusion:
+        """Read the diffusers folder or single file ``place``; errors as ``zerocon.model.load``."""
+        device = pick_device(spec.device)
         single = place.is_file()
-        reading = (place, name, dtype, prediction)
+        reading = (place, spec.name, pick_dtype(spec.dtype, device), spec.prediction)
         parts = read_single(*reading) if single else read(*reading)
         beside = place.parent if single else place
-        return cls(
-            name,
+        model = cls(
+            spec.name,
             **parts,
             device=device,
             settings=Settings() if single else _measured(place),
             place=place,
-            captioner=lambda: load_captioner(beside, captioner, device),
-            clip=lambda: load_clip(beside, clip, device),
+            captioner=lambda: load_captioner(beside, spec.captioner, device),
+            clip=lambda: load_clip(beside, spec.clip, device),
         )
+        if spec.offload:
+            model.offload()
+        if spec.tile:
+            model.tile()
+        if spec.compile:
+            model.compile()
+        return model
 
     @alone
     @torch.no_grad()
