@@ -272,7 +272,9 @@ def read(path: Path) -> Inversion:
         raise FileFormatError("its content is not what was written")
     for name, order in json.loads(metadata["orders"]).items():
         inverse = [order.index(i) for i in range(len(order))]
-        tensors[name] = tensors[name].permute(inverse).clone()  # a clone is aligned, as new ones are
+        tensors[name] = (
+            tensors[name].permute(inverse).clone()
+        )  # a clone is aligned, as new ones are
     return Inversion.from_tensors(tensors, json.loads(metadata["inversion"]))
 
 
