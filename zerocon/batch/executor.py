@@ -142,7 +142,7 @@ class BatchExecutor:
         if isinstance(source.photograph, Exception):
             raise source.photograph
         photograph, settings = source.photograph, self.model.settings.overlay(job.settings)
-        losses = photograph.losses(format_of(Path(job.name)))
+        losses = photograph.format_warnings(format_of(Path(job.name)))
         words = {"caption": said.get(source.content), **job.words}
         request = parse_request(
             photograph.image,
@@ -151,7 +151,7 @@ class BatchExecutor:
             settings=settings,
             **words,
         )
-        warnings = photograph.doubts + losses + request.warnings
+        warnings = photograph.warnings + losses + request.warnings
         return PreparedJob(job, source, photograph.image, settings, request, warnings)
 
     def _kin(self, prepared: PreparedJob) -> tuple[object, ...]:
@@ -189,7 +189,11 @@ class BatchExecutor:
     ) -> ExecutedJob:
         recipe = Recipe.of(edited, prepared.image, self.model)
         provenance = Provenance.at(self.metadata, recipe.to_json)
-        losses = provenance.losses(format_of(Path(prepared.job.name)).name) if provenance else ()
+        losses = (
+            provenance.format_warnings(format_of(Path(prepared.job.name)).name)
+            if provenance
+            else ()
+        )
         return ExecutedJob(
             edited.image,
             prepared.source,
