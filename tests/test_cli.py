@@ -67,8 +67,8 @@ class Library:
 
     def inversion(self, steps: int) -> Inversion:
         path = torch.zeros(steps + 1, 1, 4, 2, 2)
-        times, alphas = tuple(range(steps + 1)), (0.5,) * (steps + 1)
-        return Inversion(path, path.clone(), Schedule(times, alphas), ("a cat",), ("",), "toy", {})
+        schedule = Schedule.of(range(steps + 1), (0.5,) * (steps + 1), (0.5,) * (steps + 1))
+        return Inversion(path, path.clone(), schedule, ("a cat",), ("",), "toy", {})
 
     def edit(self, image: Image.Image, **asked: Any) -> Edit:
         self.asked = asked

@@ -131,7 +131,7 @@ def highest(call: Callable[[], object]) -> int:
 class _Silence:
     """A network that predicts no noise at all, and whose passes are counted like any other's."""
 
-    def eps(self, x: Latents, t: int, c: Conditioning) -> Latents:
+    def eps(self, x: Latents, t: float, c: Conditioning) -> Latents:
         count(x)
         return 0 * x
 

@@ -15,7 +15,7 @@ import torch
 from PIL.Image import Image
 
 from zerocon.conditioning import Conditioning, Ids
-from zerocon.diffusion import Schedule
+from zerocon.diffusion import NoiseLevel, Schedule
 from zerocon.errors import SettingError
 from zerocon.model.attention import checkpoint, watched
 from zerocon.model.captioner import Captioner, load_captioner
@@ -153,7 +153,7 @@ class StableDiffusion:
         return Conditioning(torch.cat(parts), spoken, self._encoder)
 
     @alone
-    def eps(self, x: Latents, t: int, c: Conditioning) -> Latents:
+    def eps(self, x: Latents, t: float, c: Conditioning) -> Latents:
         """The noise the U-Net sees in ``x`` at time ``t``, whatever it was trained to predict.
 
         Counts its passes: forwards here, backwards when a gradient comes back to ``x``.
@@ -164,7 +164,7 @@ class StableDiffusion:
         said: Latents = unet(x.to(self.unet.dtype), t, c.tokens.to(self.unet.dtype)).sample.float()
         if self.prediction == "epsilon":
             return said
-        a = float(self.scheduler.alphas_cumprod[t])
+        a = float(self.scheduler.alphas_cumprod[int(t)])
         eps: Latents = a**0.5 * said + (1 - a) ** 0.5 * x  # v = sqrt(a) eps - sqrt(1-a) x0
         return eps
 
@@ -185,7 +185,7 @@ class StableDiffusion:
         turn = int((known > 0).nonzero().max())
         times = [min(int(t), turn) for t in reversed(spaced)][own:]
         alphas = [float(self.scheduler.final_alpha_cumprod), *(float(known[t]) for t in times)]
-        return Schedule((0, *times), tuple(alphas))
+        return Schedule(tuple(map(NoiseLevel.variance_preserving, (0, *times), alphas)))
 
     @alone
     def compile(self) -> None:
