@@ -1,11 +1,9 @@
-"""``zerocon bench``: how good edits are where the right answer is known, how fast, how safe."""
+"""``zerocon bench``: how good edits are where the right answer is known, and how fast."""
 
 from __future__ import annotations
 
 import click
 
-from .faults import command as faults
-from .soak import command as soak
 from .speed import command as speed
 from .tables import command as table
 from .world import command as world
@@ -19,5 +17,3 @@ def command() -> None:
 command.add_command(world)
 command.add_command(table)
 command.add_command(speed)
-command.add_command(faults)
-command.add_command(soak)

@@ -13,8 +13,8 @@ from time import sleep
 
 from zerocon.batch.commit import PARTS
 from zerocon.batch.journal import FOLDER
-from zerocon.bench.stage import SEEDS, Run, Sandbox, SandboxFactory
-from zerocon.bench.trials import Wrong
+from stress.sandbox import SEEDS, Run, Sandbox, SandboxFactory
+from stress.trials import Wrong
 from zerocon.errors import Interrupted
 
 LONGEST = 2.0  # seconds of work, after some edits, in which a process meets its end

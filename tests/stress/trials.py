@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from zerocon.bench.stage import SandboxFactory
+from stress.sandbox import SandboxFactory
 from zerocon.errors import FileFormatError, ZeroconError
 from zerocon.storage.atomic import writing
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from zerocon.bench import accidents, crowds, damage
-from zerocon.bench.trials import KILL, Fault
+from stress import inputs, signals, storage
+from stress.trials import KILL, Fault
 
 WHOLE = "every result there once with the bytes of an undisturbed run, nothing left behind"
 SAME = f"after the same command {WHOLE}"

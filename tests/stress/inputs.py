@@ -11,10 +11,10 @@ from time import sleep
 
 import psutil
 
-from zerocon.bench import hostile
-from zerocon.bench.accidents import LONGEST
-from zerocon.bench.stage import LIMIT, LOOK, PROMPTS, SCENES, Run, Sandbox, SandboxFactory
-from zerocon.bench.trials import Wrong
+from stress import files
+from stress.signals import LONGEST
+from stress.sandbox import LIMIT, LOOK, PROMPTS, SCENES, Run, Sandbox, SandboxFactory
+from stress.trials import Wrong
 
 ROWS = 10_000  # of the manifest
 PATIENCE, MEMORY = 60.0, 2e9  # seconds of a core and bytes in which so many are planned

@@ -18,7 +18,7 @@ from zerocon.batch.executor import BatchExecutor, shape_of
 from zerocon.batch.job import Job
 from zerocon.batch.journal import Journal
 from zerocon.batch.worker import Worker
-from zerocon.bench.stage import PROMPTS, SCENES, STEPS, draw, name_of
+from stress.sandbox import PROMPTS, SCENES, STEPS, draw, name_of
 from zerocon.cache import Cache
 
 if TYPE_CHECKING:

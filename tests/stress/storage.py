@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from zerocon.batch.journal import FILE, FOLDER
-from zerocon.bench.stage import Run, Sandbox, SandboxFactory
-from zerocon.bench.trials import NotPossibleError, Wrong
+from stress.sandbox import Run, Sandbox, SandboxFactory
+from stress.trials import NotPossibleError, Wrong
 from zerocon.errors import NotWritableError
 
 LONGEST = 4.0  # seconds of work after which it happens
