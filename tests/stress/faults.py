@@ -1,38 +1,42 @@
-"""Everything that is done to ``zerocon batch``, how often, and what must then hold."""
+"""The table of faults: what is injected into ``zerocon batch``, how often, and what must hold."""
 
 from __future__ import annotations
 
 from stress import inputs, signals, storage
 from stress.trials import KILL, Fault
 
-WHOLE = "every result there once with the bytes of an undisturbed run, nothing left behind"
-SAME = f"after the same command {WHOLE}"
-STOPPED = f"exit code 130, nobody at work; {SAME}"
-REFUSED = "exit code 2 in one line, no torn file"
+ALL = "every result exists once with the bytes of an undisturbed run, nothing is left behind"
+RERUN = f"after the same command {ALL}"
+STOPPED = f"exit code 130, no job still running; {RERUN}"
+REFUSED = "exit code 2 with a one-line error, no partial file"
 
 FAULTS = {
-    KILL: Fault(accidents.killed, 50, f"no torn file; {SAME}"),
-    "SIGTERM": Fault(accidents.terminated, 10, STOPPED),
-    "Ctrl-C": Fault(accidents.interrupted, 10, STOPPED),
-    "disk full": Fault(damage.disk_full, 5, f"{REFUSED}; with space {WHOLE}"),
-    "disk of the cache full": Fault(damage.cache_full, 1, f"a warning; {WHOLE}"),
-    "output folder removed": Fault(damage.removed, 3, f"{REFUSED}, no new folder; {SAME}"),
-    "output folder read-only": Fault(damage.readonly, 3, f"{REFUSED}; {SAME}"),
-    "result cut off, changed or deleted": Fault(
-        damage.damaged, 9, f"--resume makes just those again; {WHOLE}"
+    KILL: Fault(signals.kill, 50, f"no partial file; {RERUN}"),
+    "SIGTERM": Fault(signals.terminate, 10, STOPPED),
+    "Ctrl-C": Fault(signals.interrupt, 10, STOPPED),
+    "disk full": Fault(storage.fill_disk, 5, f"{REFUSED}; with space {ALL}"),
+    "disk of the cache full": Fault(storage.fill_cache_disk, 1, f"a warning; {ALL}"),
+    "output directory removed": Fault(
+        storage.remove_outputs, 3, f"{REFUSED}, no new directory; {RERUN}"
     ),
-    "journal cut off or overwritten": Fault(
-        damage.garbage, 12, "one clear line, or all as it was; no result changed"
+    "output directory read-only": Fault(storage.lock_outputs, 3, f"{REFUSED}; {RERUN}"),
+    "result truncated, changed or deleted": Fault(
+        storage.damage_results, 9, f"--resume repeats exactly those edits; {ALL}"
     ),
-    "cache entries changed": Fault(damage.cache_changed, 2, f"a warning; {WHOLE}"),
-    "two batches at once": Fault(accidents.twice, 5, f"exit code 0, no edit twice; {WHOLE}"),
-    "clock jumps back": Fault(accidents.clock, 2, f"no edit twice; {WHOLE}"),
-    "bad picture": Fault(crowds.images, 100, "a reason with an id; the good ones edited"),
-    "odd name": Fault(crowds.names, 30, "a result of the right bytes; too long: a reason"),
-    "loop of links": Fault(crowds.loops, 1, WHOLE),
+    "journal truncated or overwritten": Fault(
+        storage.damage_journal, 12, "a one-line error, or all as before; no result changed"
+    ),
+    "cache entries changed": Fault(storage.damage_cache, 2, f"a warning; {ALL}"),
+    "two batches at once": Fault(signals.run_twice, 5, f"exit code 0, no edit repeated; {ALL}"),
+    "clock jumps back": Fault(signals.turn_clock_back, 2, f"no edit repeated; {ALL}"),
+    "bad image": Fault(inputs.bad_images, 100, "a reason with an id; the good images edited"),
+    "odd name": Fault(inputs.odd_names, 30, "a result with the right bytes; too long: a reason"),
+    "loop of links": Fault(inputs.link_loops, 1, ALL),
     "10000 edits, killed twice": Fault(
-        crowds.manifest, 1, "planned in 60 s of a core and 2 GB; all orders known, no edit twice"
+        inputs.large_manifest,
+        1,
+        "planned in 60 s of a core and 2 GB; all jobs recorded, no edit repeated",
     ),
-    "worker of --devices 2 killed": Fault(crowds.worker, 1, f"all told of once; {WHOLE}"),
-    "leader of --devices 2 killed": Fault(crowds.leader, 1, SAME),
+    "worker of --devices 2 killed": Fault(inputs.kill_worker, 1, f"each job reported once; {ALL}"),
+    "launcher of --devices 2 killed": Fault(inputs.kill_launcher, 1, RERUN),
 }

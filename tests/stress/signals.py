@@ -1,6 +1,6 @@
-"""Processes of ``zerocon batch`` that are stopped, meet, or lose the time: each a function.
+"""Faults of processes: signals, two batches at once, a clock that jumps.
 
-It yields once for everything it has done: what did not hold, in lines.
+Every function yields once per injection: what did not hold, in lines.
 """
 
 from __future__ import annotations
@@ -11,92 +11,96 @@ from collections.abc import Iterator
 from signal import SIGINT, SIGKILL, SIGTERM, Signals
 from time import sleep
 
+from stress.sandbox import SEEDS, Run, Sandbox, SandboxFactory
+from stress.trials import Violations
 from zerocon.batch.commit import PARTS
 from zerocon.batch.journal import FOLDER
-from stress.sandbox import SEEDS, Run, Sandbox, SandboxFactory
-from stress.trials import Wrong
 from zerocon.errors import Interrupted
 
-LONGEST = 2.0  # seconds of work, after some edits, in which a process meets its end
-WRITING = 0.01  # seconds that a result takes on its way into place, about
+LONGEST = 2.0  # seconds of work, after some edits, before a process is stopped
+WRITING = 0.01  # seconds that moving a result into place takes, roughly
 
 
-def killed(workshop: SandboxFactory, rng: random.Random) -> Iterator[Wrong]:
-    """Kill again and again at any moment of the work, until one run gets to the end."""
-    return _stopped(workshop, rng, SIGKILL, -SIGKILL)
+def kill(sandboxes: SandboxFactory, rng: random.Random) -> Iterator[Violations]:
+    """SIGKILL at random moments, again and again until one run completes."""
+    return _stop(sandboxes, rng, SIGKILL, -SIGKILL)
 
 
-def terminated(workshop: SandboxFactory, rng: random.Random) -> Iterator[Wrong]:
-    """As a system that goes down does."""
-    return _stopped(workshop, rng, SIGTERM, Interrupted.code)
+def terminate(sandboxes: SandboxFactory, rng: random.Random) -> Iterator[Violations]:
+    """SIGTERM at random moments, as a system that shuts down sends it."""
+    return _stop(sandboxes, rng, SIGTERM, Interrupted.code)
 
 
-def interrupted(workshop: SandboxFactory, rng: random.Random) -> Iterator[Wrong]:
-    """As people do."""
-    return _stopped(workshop, rng, SIGINT, Interrupted.code)
+def interrupt(sandboxes: SandboxFactory, rng: random.Random) -> Iterator[Violations]:
+    """SIGINT at random moments: Ctrl-C."""
+    return _stop(sandboxes, rng, SIGINT, Interrupted.code)
 
 
-def _stopped(
-    workshop: SandboxFactory, rng: random.Random, signal: Signals, code: int
-) -> Iterator[Wrong]:
-    """What was wrong after each signal, and at the end for all of them."""
-    stage, found = workshop.stage(SEEDS), list[Wrong]()
-    while _aimed(stage, run := stage.start(), rng):
-        got = run.end(signal)
-        if run.events("end"):  # it was quicker
+def _stop(
+    sandboxes: SandboxFactory, rng: random.Random, signal: Signals, code: int
+) -> Iterator[Violations]:
+    """For each signal its violations, with those of the complete run at the end."""
+    sandbox, stopped = sandboxes.create(SEEDS), list[Violations]()
+    while _advance(sandbox, run := sandbox.start(), rng):
+        status = run.finish(signal)
+        if run.events("end"):  # the run completed before the signal arrived
             break
-        wrong = [] if got == code else [f"exit code {got}: {run.said()}"]
-        wrong += stage.halfway()
+        violations = [] if status == code else [f"exit code {status}: {run.stderr()}"]
+        violations += sandbox.check_partial()
         if signal != SIGKILL:
-            wrong += [f"{name}: left behind" for name in stage.strays()]
-            states = {state for state, _, _ in stage.entries().values()}
-            wrong += [f"still {state}" for state in states - {"queued", "done"}]
-        found.append(wrong)
-    run.end()
-    end = stage.settle(stage.whole(stage.start()))
-    yield from ([*wrong, *end] for wrong in found)
+            violations += [f"{name}: left behind" for name in sandbox.leftovers()]
+            states = {state for state, _, _ in sandbox.entries().values()}
+            violations += [f"still {state}" for state in states - {"queued", "done"}]
+        stopped.append(violations)
+    run.finish()
+    end = sandbox.close(sandbox.check_complete(sandbox.start()))
+    yield from ([*violations, *end] for violations in stopped)
 
 
-def _aimed(stage: Sandbox, run: Run, rng: random.Random) -> bool:
-    """Let a run come to any moment, in every second case one in which a result is written."""
-    if not run.work(rng.uniform(0, LONGEST), done=rng.randrange(4)):
+def _advance(sandbox: Sandbox, run: Run, rng: random.Random) -> bool:
+    """Advance a run to a random moment, in half of the cases to one in which a result is written.
+
+    Returns:
+        Whether the process is still running.
+    """
+    if not run.advance(rng.uniform(0, LONGEST), done=rng.randrange(4)):
         return False
     if rng.random() < 0.5:
-        parts = stage.outputs / FOLDER / PARTS
+        parts = sandbox.outputs / FOLDER / PARTS
         while run.process.poll() is None and not list(parts.glob("*")):
             sleep(WRITING / 20)
         sleep(rng.uniform(0, WRITING))
     return run.process.poll() is None
 
 
-def twice(workshop: SandboxFactory, rng: random.Random) -> Iterator[Wrong]:
-    """The second one begins at any moment of the first one's start or work."""
-    stage = workshop.stage()
-    one, start = stage.start(), rng.uniform(0, 1)
+def run_twice(sandboxes: SandboxFactory, rng: random.Random) -> Iterator[Violations]:
+    """A second batch starts at a random moment while the first one starts or works."""
+    sandbox = sandboxes.create()
+    first, start = sandbox.start(), rng.uniform(0, 1)
     if start > 0.5:
-        one.work(LONGEST * (start - 0.5))
-    other = stage.start()
-    wrong = [] if (got := one.end()) == 0 else [f"exit code {got}: {one.said()}"]
-    wrong += stage.whole(other)
-    made = [event["output"] for run in (one, other) for event in run.events("done")]
-    once = sorted(made) == sorted(f"out/{name}" for name in stage.wanted)
-    yield stage.settle(wrong + [f"{len(made)} edits made"] * (not once))
+        first.advance(LONGEST * (start - 0.5))
+    second = sandbox.start()
+    violations = [] if (got := first.finish()) == 0 else [f"exit code {got}: {first.stderr()}"]
+    violations += sandbox.check_complete(second)
+    outputs = [event["output"] for run in (first, second) for event in run.events("done")]
+    once = sorted(outputs) == sorted(f"out/{name}" for name in sandbox.expected)
+    yield sandbox.close(violations + [f"{len(outputs)} edits done"] * (not once))
 
 
-def clock(workshop: SandboxFactory, rng: random.Random) -> Iterator[Wrong]:
-    """Time goes back by years all the while, in the process and then on the pictures."""
-    stage = workshop.stage()
-    site = stage.folder / "site"
+def turn_clock_back(sandboxes: SandboxFactory, rng: random.Random) -> Iterator[Violations]:
+    """The clock jumps back by years, first inside the process, then in the images' time stamps."""
+    sandbox = sandboxes.create()
+    site = sandbox.folder / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(JUMPS)
-    stage.more = {"PYTHONPATH": str(site)}
-    (run := stage.start()).work(rng.uniform(0, LONGEST))
-    run.end(SIGKILL)
-    wrong = stage.whole(stage.start())
-    for image in stage.images.iterdir():
+    sandbox.environment = {"PYTHONPATH": str(site)}
+    (run := sandbox.start()).advance(rng.uniform(0, LONGEST))
+    run.finish(SIGKILL)
+    violations = sandbox.check_complete(sandbox.start())
+    for image in sandbox.images.iterdir():
         os.utime(image, (0, rng.randrange(10**9)))
-    wrong += stage.whole(again := stage.start())
-    yield stage.settle(wrong + ["edited again"] * bool(again.events("done")))
+    violations += sandbox.check_complete(again := sandbox.start())
+    yield sandbox.close(violations + ["edited again"] * bool(again.events("done")))
 
 
 JUMPS = """import random, time

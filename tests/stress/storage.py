@@ -1,6 +1,6 @@
-"""Disks, folders and files around ``zerocon batch`` that fail or change: each a function.
+"""Faults of disks, directories and files: full, removed, read-only, damaged.
 
-It yields once for everything it has done: what did not hold, in lines.
+Every function yields once per injection: what did not hold, in lines.
 """
 
 from __future__ import annotations
@@ -13,97 +13,98 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from zerocon.batch.journal import FILE, FOLDER
 from stress.sandbox import Run, Sandbox, SandboxFactory
-from stress.trials import NotPossibleError, Wrong
+from stress.trials import NotPossibleError, Violations
+from zerocon.batch.journal import FILE, FOLDER
 from zerocon.errors import NotWritableError
 
-LONGEST = 4.0  # seconds of work after which it happens
+LONGEST = 4.0  # seconds of work before the fault is injected
 
 
-def disk_full(workshop: SandboxFactory, rng: random.Random) -> Iterator[Wrong]:
-    """A file system with room for the journal and some of the results."""
-    stage = workshop.stage()
-    with _mounted(stage.outputs, rng.randrange(150, 500)):
-        wrong = _refused(stage, stage.start())
-        subprocess.run(["mount", "-o", "remount,size=64m", stage.outputs], check=True)
-        wrong += stage.whole(stage.start())
-    yield stage.settle(wrong)
+def fill_disk(sandboxes: SandboxFactory, rng: random.Random) -> Iterator[Violations]:
+    """The output directory is on a file system with room for the journal and some results."""
+    sandbox = sandboxes.create()
+    with _mounted(sandbox.outputs, rng.randrange(150, 500)):
+        violations = _check_refused(sandbox, sandbox.start())
+        subprocess.run(["mount", "-o", "remount,size=64m", sandbox.outputs], check=True)
+        violations += sandbox.check_complete(sandbox.start())
+    yield sandbox.close(violations)
 
 
-def cache_full(workshop: SandboxFactory, rng: random.Random) -> Iterator[Wrong]:
-    """A file system too small for one inversion."""
-    stage = workshop.stage()
-    with _mounted(stage.cache, 100):
-        run = stage.start()
-        wrong = stage.whole(run) + ["no warning"] * ("not cached" not in run.said())
-    yield stage.settle(wrong)
+def fill_cache_disk(sandboxes: SandboxFactory, rng: random.Random) -> Iterator[Violations]:
+    """The cache is on a file system too small for one inversion."""
+    sandbox = sandboxes.create()
+    with _mounted(sandbox.cache, 100):
+        run = sandbox.start()
+        violations = sandbox.check_complete(run)
+        violations += ["no warning"] * ("not cached" not in run.stderr())
+    yield sandbox.close(violations)
 
 
-def removed(workshop: SandboxFactory, rng: random.Random) -> Iterator[Wrong]:
-    """The folder is gone in the middle of the work."""
-    stage = workshop.stage()
-    (run := stage.start()).work(rng.uniform(0, LONGEST))
-    while stage.outputs.exists():  # a file may appear in it while it goes
-        shutil.rmtree(stage.outputs, ignore_errors=True)
-    wrong = _told(run) + ["the folder came back"] * stage.outputs.exists()
-    yield stage.settle([*wrong, *stage.whole(stage.start())])
+def remove_outputs(sandboxes: SandboxFactory, rng: random.Random) -> Iterator[Violations]:
+    """The output directory is removed during the work."""
+    sandbox = sandboxes.create()
+    (run := sandbox.start()).advance(rng.uniform(0, LONGEST))
+    while sandbox.outputs.exists():  # a file may appear in it while it is being removed
+        shutil.rmtree(sandbox.outputs, ignore_errors=True)
+    violations = _check_error(run) + ["the directory was created again"] * sandbox.outputs.exists()
+    yield sandbox.close([*violations, *sandbox.check_complete(sandbox.start())])
 
 
-def readonly(workshop: SandboxFactory, rng: random.Random) -> Iterator[Wrong]:
-    """No file can be made in the folder any more; files that are open can be written."""
-    stage = workshop.stage()
-    (run := stage.start()).work(rng.uniform(0, LONGEST), done=1)
-    folders = [stage.outputs, *(path for path in stage.outputs.rglob("*") if path.is_dir())]
+def lock_outputs(sandboxes: SandboxFactory, rng: random.Random) -> Iterator[Violations]:
+    """No file can be created in the output directory; files that are open can be written."""
+    sandbox = sandboxes.create()
+    (run := sandbox.start()).advance(rng.uniform(0, LONGEST), done=1)
+    folders = [sandbox.outputs, *(path for path in sandbox.outputs.rglob("*") if path.is_dir())]
     try:
         _immutable(folders, True)
-        wrong = _refused(stage, run)
+        violations = _check_refused(sandbox, run)
     finally:
         _immutable(folders, False)
-    yield stage.settle([*wrong, *stage.whole(stage.start())])
+    yield sandbox.close([*violations, *sandbox.check_complete(sandbox.start())])
 
 
-def damaged(workshop: SandboxFactory, rng: random.Random) -> Iterator[Wrong]:
-    """Some of the finished results are not what they were."""
-    stage = workshop.stage()
-    first = stage.whole(stage.start())
+def damage_results(sandboxes: SandboxFactory, rng: random.Random) -> Iterator[Violations]:
+    """One finished result is truncated, one changed and one deleted, three times."""
+    sandbox = sandboxes.create()
+    first = sandbox.check_complete(sandbox.start())
     for _ in range(3):
-        names = rng.sample(sorted(stage.wanted), 3)
-        cut, changed, gone = (stage.outputs / name for name in names)
-        _cut(cut)
-        _flip(changed)
-        gone.unlink()
-        wrong = stage.whole(run := stage.start("--resume"))
-        again = {Path(each["output"]).name for each in run.events("done")}
-        wrong += [f"made again: {sorted(again)}"] * (again != set(names))
-        yield from ([*first, *wrong] for _ in names)
-    stage.clear()
+        names = rng.sample(sorted(sandbox.expected), 3)
+        truncated, changed, deleted = (sandbox.outputs / name for name in names)
+        os.truncate(truncated, truncated.stat().st_size // 2)
+        _flip_byte(changed)
+        deleted.unlink()
+        violations = sandbox.check_complete(run := sandbox.start("--resume"))
+        repeated = {Path(each["output"]).name for each in run.events("done")}
+        violations += [f"repeated: {sorted(repeated)}"] * (repeated != set(names))
+        yield from ([*first, *violations] for _ in names)
+    sandbox.remove()
 
 
-def garbage(workshop: SandboxFactory, rng: random.Random) -> Iterator[Wrong]:
-    """The journal of a finished run is not what it was."""
-    stage = workshop.stage()
-    first = stage.whole(stage.start())
-    journal, made = stage.outputs / FOLDER / FILE, stage.made()
-    sound = journal.read_bytes()
+def damage_journal(sandboxes: SandboxFactory, rng: random.Random) -> Iterator[Violations]:
+    """The journal of a finished run is damaged in four ways, three times each."""
+    sandbox = sandboxes.create()
+    first = sandbox.check_complete(sandbox.start())
+    journal, results = sandbox.outputs / FOLDER / FILE, sandbox.results()
+    intact = journal.read_bytes()
     for _ in range(3):
-        for harm in (_emptied, _shortened, _replaced, _overwritten):
-            journal.write_bytes(harm(sound, rng))
-            run = stage.start()
-            wrong = [*first] if run.end() == 0 else [*first, *_told(run)]
-            wrong += ["results were changed"] * (stage.made() != made)
-            yield [f"{harm.__name__}: {each}" for each in wrong]
+        for damage in (_emptied, _truncated, _replaced, _overwritten):
+            journal.write_bytes(damage(intact, rng))
+            run = sandbox.start()
+            violations = [*first] if run.finish() == 0 else [*first, *_check_error(run)]
+            violations += ["results were changed"] * (sandbox.results() != results)
+            yield [f"{damage.__name__}: {each}" for each in violations]
             shutil.rmtree(journal.parent)
             journal.parent.mkdir()
-            journal.write_bytes(sound)
-    stage.clear()
+            journal.write_bytes(intact)
+    sandbox.remove()
 
 
 def _emptied(data: bytes, rng: random.Random) -> bytes:
     return b""
 
 
-def _shortened(data: bytes, rng: random.Random) -> bytes:
+def _truncated(data: bytes, rng: random.Random) -> bytes:
     return data[: rng.randrange(1, len(data))]
 
 
@@ -116,37 +117,33 @@ def _overwritten(data: bytes, rng: random.Random) -> bytes:
     return (data[:start] + noise + data[start + len(noise) :])[: len(data)]
 
 
-def cache_changed(workshop: SandboxFactory, rng: random.Random) -> Iterator[Wrong]:
-    """Bytes flip in all that is kept of an earlier run, before and while another reads it."""
-    stage = workshop.stage()
-    first = stage.whole(stage.start())
-    shutil.rmtree(stage.outputs)
-    _flip(*stage.cache.rglob("*.safetensors"))
-    (run := stage.start()).work(done=1)
-    _flip(*stage.cache.rglob("*.safetensors"))
-    wrong = stage.whole(run)
-    wrong += ["no warning"] * ("damaged" not in run.said())
-    yield stage.settle([*first, *wrong])
+def damage_cache(sandboxes: SandboxFactory, rng: random.Random) -> Iterator[Violations]:
+    """A byte of every cached inversion is flipped, before and while another run reads them."""
+    sandbox = sandboxes.create()
+    first = sandbox.check_complete(sandbox.start())
+    shutil.rmtree(sandbox.outputs)
+    _flip_byte(*sandbox.cache.rglob("*.safetensors"))
+    (run := sandbox.start()).advance(done=1)
+    _flip_byte(*sandbox.cache.rglob("*.safetensors"))
+    violations = sandbox.check_complete(run)
+    violations += ["no warning"] * ("damaged" not in run.stderr())
+    yield sandbox.close([*first, *violations])
 
 
-def _told(run: Run) -> Wrong:
-    """Anything but exit code 2 and one line."""
-    code = run.end()
-    lines = [line for line in run.said().splitlines() if not line.startswith("Warning: ")]
+def _check_error(run: Run) -> Violations:
+    """A violation unless the run ends with exit code 2 and one line of error."""
+    code = run.finish()
+    lines = [line for line in run.stderr().splitlines() if not line.startswith("Warning: ")]
     good = code == NotWritableError.code and len(lines) == 1 and lines[0].startswith("Error: ")
-    return [] if good else [f"exit code {code}: {run.said()[-500:]}"]
+    return [] if good else [f"exit code {code}: {run.stderr()[-500:]}"]
 
 
-def _refused(stage: Sandbox, run: Run) -> Wrong:
-    return [*_told(run), *stage.halfway()]
+def _check_refused(sandbox: Sandbox, run: Run) -> Violations:
+    return [*_check_error(run), *sandbox.check_partial()]
 
 
-def _cut(path: Path) -> None:
-    os.truncate(path, path.stat().st_size // 2)
-
-
-def _flip(*paths: Path) -> None:
-    """Change a byte in the middle of each."""
+def _flip_byte(*paths: Path) -> None:
+    """Invert the byte in the middle of each file."""
     for path in paths:
         with path.open("r+b") as file:
             file.seek(path.stat().st_size // 2)
@@ -157,24 +154,24 @@ def _flip(*paths: Path) -> None:
 
 @contextmanager
 def _mounted(folder: Path, kilobytes: int) -> Iterator[None]:
-    """A file system of that size in memory at ``folder``."""
+    """An in-memory file system of this size, mounted at ``folder``."""
     folder.mkdir()
     size = f"size={kilobytes}k"
     command = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)]
-    _allowed(command)
+    _run_privileged(command)
     try:
         yield
     finally:
         subprocess.run(["umount", folder], check=True)
 
 
-def _immutable(folders: Iterable[Path], yes: bool) -> None:
-    """Let nobody, root included, make or remove files in ``folders``; or let them again."""
-    _allowed(["chattr", "+i" if yes else "-i", *map(str, folders)])
+def _immutable(folders: Iterable[Path], value: bool) -> None:
+    """Set or clear the immutable attribute of directories, which binds root too."""
+    _run_privileged(["chattr", "+i" if value else "-i", *map(str, folders)])
 
 
-def _allowed(command: list[str]) -> None:
-    """Run a program of the system; ``NotPossibleError`` where that is not for us to do."""
+def _run_privileged(command: list[str]) -> None:
+    """Run a system program; ``NotPossibleError`` if it is missing or not permitted."""
     try:
         subprocess.run(command, check=True, capture_output=True, text=True)
     except FileNotFoundError:

@@ -1,11 +1,11 @@
-"""What is done to ``zerocon batch`` and what must hold: nothing is asserted, all is counted."""
+"""Faults, their injections and the table of counts: nothing is asserted here, all is counted."""
 
 from __future__ import annotations
 
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,119 +13,130 @@ from stress.sandbox import SandboxFactory
 from zerocon.errors import FileFormatError, ZeroconError
 from zerocon.storage.atomic import writing
 
-FORMAT = "zerocon.bench.fault/1"
+FORMAT = "zerocon.stress.injection/1"
 KILL = "kill -9"
 
-Wrong = list[str]  # what did not hold, in lines
-Inject = Callable[[SandboxFactory, random.Random], Iterator[Wrong]]
+Violations = list[str]  # what did not hold after an injection, in lines
+Inject = Callable[[SandboxFactory, random.Random], Iterator[Violations]]
 
 
 class NotPossibleError(ZeroconError):
-    """A fault cannot be made here, say without the right to mount."""
+    """A fault cannot be injected on this machine, for instance without the right to mount."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that happens, so many ``times``, and what must hold after each."""
+    """What is injected, how many ``times``, and the ``expectation`` that must hold after each.
+
+    ``inject`` yields once per injection; some faults come in sets, such as nine damaged results.
+    """
 
     inject: Inject
     times: int
-    holds: str
+    expectation: str
 
 
 @dataclass(frozen=True)
-class InjectionRow:
-    """One injection: what did not hold; or why there was none."""
+class Injection:
+    """One injection and what did not hold after it; or why it was ``not_possible``."""
 
     fault: str
-    wrong: tuple[str, ...] = ()
-    impossible: str = ""
+    violations: tuple[str, ...] = ()
+    not_possible: str = ""
 
 
-def happen(
-    name: str, fault: Fault, workshop: SandboxFactory, times: int, before: int = 0
-) -> Iterator[InjectionRow]:
-    """Let a fault happen until it has happened ``times``, ``before`` of them earlier.
+def inject(
+    name: str, fault: Fault, sandboxes: SandboxFactory, times: int, before: int = 0
+) -> Iterator[Injection]:
+    """Inject a fault until it was injected ``times``, of which ``before`` by earlier runs.
 
-    What comes as a set is finished, so that it may be some more.
+    A set that has begun is completed, so there may be more. The random generator is seeded with
+    the name and ``before``: a resumed run does not repeat the earlier moments.
     """
     rng = random.Random(f"{name} {before}")
     try:
         while before < times:
-            for wrong in fault.inject(workshop, rng):
-                yield InjectionRow(name, tuple(wrong))
+            for violations in fault.inject(sandboxes, rng):
+                yield Injection(name, tuple(violations))
                 before += 1
     except NotPossibleError as error:
-        yield InjectionRow(name, impossible=str(error))
+        yield Injection(name, not_possible=str(error))
 
 
-def read(path: Path) -> list[InjectionRow]:
-    """The rows of a file, which may not be there yet; a last line that was torn off is none."""
-    found = []
+def inject_missing(
+    name: str,
+    fault: Fault,
+    injections: Iterable[Injection],
+    sandboxes: SandboxFactory,
+    kills: int | None = None,
+) -> Iterator[Injection]:
+    """Inject what ``injections`` lack of one fault; ``kills`` replaces the number of ``KILL``."""
+    before = Counter(each.fault for each in injections if not each.not_possible)
+    times = kills if kills is not None and name == KILL else fault.times
+    yield from inject(name, fault, sandboxes, times, before[name])
+
+
+def read(path: Path) -> list[Injection]:
+    """The injections in a results file, none if it does not exist; ignores a truncated last line.
+
+    Raises:
+        FileFormatError: A line is not an injection.
+    """
+    injections = []
     for line in path.read_text().splitlines(keepends=True) if path.exists() else []:
         try:
-            said = json.loads(line)
-            if said.pop("format") != FORMAT:
+            values = json.loads(line)
+            if values.pop("format") != FORMAT:
                 raise ValueError
-            found.append(InjectionRow(said["fault"], tuple(said["wrong"]), said["impossible"]))
+            violations = tuple(values["violations"])
+            injections.append(Injection(values["fault"], violations, values["not_possible"]))
         except (ValueError, LookupError, AttributeError):
             if line.endswith("\n"):
-                raise FileFormatError(f"{path} is no file of rows of zerocon bench") from None
-    return found
+                raise FileFormatError(f"{path} is not a results file of pytest -m stress") from None
+    return injections
 
 
-def save(path: Path, rows: Iterable[InjectionRow]) -> None:
-    """Write all rows, a line each, in place of what was there."""
-    lines = [json.dumps({"format": FORMAT, **asdict(row)}) for row in rows]
+def save(path: Path, injections: Iterable[Injection]) -> None:
+    """Write all injections, one JSON object per line, in place of the file's content."""
+    lines = [json.dumps({"format": FORMAT, **asdict(each)}) for each in injections]
     with writing(path, overwrite=True) as temporary:
         temporary.write_text("".join(f"{line}\n" for line in lines))
 
 
 @dataclass(frozen=True)
-class FaultLine:
-    """Of the table: how often a fault was injected, and how often what must hold did."""
+class FaultCount:
+    """A row of the table: how often a fault was injected and how often the expectation held."""
 
     fault: str
     injected: int
-    holds: str
+    expectation: str
     held: int
-    impossible: str = ""
+    not_possible: str = ""
 
 
-def count(faults: Mapping[str, Fault], rows: Iterable[InjectionRow]) -> list[FaultLine]:
-    """A line for every fault that was tried."""
-    lines, rows = [], list(rows)
+def count(faults: Mapping[str, Fault], injections: Iterable[Injection]) -> list[FaultCount]:
+    """One row for every fault that was tried, in the order of ``faults``."""
+    rows, injections = [], list(injections)
     for name, fault in faults.items():
-        mine = [row for row in rows if row.fault == name]
-        done = [row for row in mine if not row.impossible]
-        held = sum(not row.wrong for row in done)
-        why = "" if done or not mine else mine[-1].impossible
-        if mine:
-            lines.append(FaultLine(name, len(done), fault.holds, held, why))
-    return lines
+        tried = [each for each in injections if each.fault == name]
+        injected = [each for each in tried if not each.not_possible]
+        held = sum(not each.violations for each in injected)
+        reason = "" if injected or not tried else tried[-1].not_possible
+        if tried:
+            rows.append(FaultCount(name, len(injected), fault.expectation, held, reason))
+    return rows
 
 
-def shown(lines: Iterable[FaultLine], form: str) -> str:
-    """The table, aligned or as Markdown."""
+def as_markdown(rows: Iterable[FaultCount]) -> str:
+    """The table of docs/batch.md."""
     head = ("fault", "injected", "what must hold", "held")
-    said = [(each.fault, str(each.injected), each.holds,
-             f"not possible here: {each.impossible}" if each.impossible else str(each.held))
-            for each in lines]  # fmt: skip
-    if form == "markdown":
-        rows = [head, ("---",) * len(head), *said]
-        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    widths = [max(map(len, column)) for column in zip(head, *said, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in (head, *said))
-
-
-def missing(
-    faults: Mapping[str, Fault],
-    rows: Sequence[InjectionRow],
-    workshop: SandboxFactory,
-    kills: int | None,
-) -> Iterator[InjectionRow]:
-    """What ``rows`` lack of ``faults``, done now; ``kills`` are those of kill -9."""
-    before = Counter(row.fault for row in rows if not row.impossible)
-    for name, fault in faults.items():
-        times = kills if kills is not None and name == KILL else fault.times
-        yield from happen(name, fault, workshop, times, before[name])
+    cells = [
+        (
+            row.fault,
+            str(row.injected),
+            row.expectation,
+            f"not possible here: {row.not_possible}" if row.not_possible else str(row.held),
+        )
+        for row in rows
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ("---",) * len(head), *cells))
