@@ -15,6 +15,10 @@ DEFAULT_CAPTIONER = "Salesforce/blip-image-captioning-base"  # the method captio
 DEFAULT_CLIP = "openai/clip-vit-large-patch14"  # its text encoder is Stable Diffusion 1's own
 CHANGES = ("object", "attribute", "added", "place", "time", "style", "caption")  # kinds of change
 
+DIRECTION_FROM = ("bank", "caption", "mean")
+DIRECTION_POSITIONS = ("all", "changed")
+GUIDANCE_PROMPTS = ("target", "source", "both")
+
 # A third of the evaluations: fewer steps, one prediction less in guided steps, and guidance only
 # while the structure of the image forms.
 FAST: Mapping[str, Any] = {"steps": 24, "reuse_prediction": True, "guidance_range": (0.0, 0.55)}
@@ -143,13 +147,13 @@ class Settings:
     # pix2pix-zero's way
     direction_from: str = _setting(
         "bank",
-        _one_of("bank", "caption", "mean"),
+        _one_of(*DIRECTION_FROM),
         "Estimate the edit direction from a sentence bank, from the two captions, or the mean.",
     )
     # the direction is nearly the same vector at every position
     direction_positions: str = _setting(
         "all",
-        _one_of("all", "changed"),
+        _one_of(*DIRECTION_POSITIONS),
         "Add the direction at all token positions, or only where the captions differ.",
     )
     # all steps, as published
@@ -162,7 +166,7 @@ class Settings:
     # the papers'; the released code of pix2pix-zero observes under the source caption
     guidance_prompt: str = _setting(
         "target",
-        _one_of("target", "source", "both"),
+        _one_of(*GUIDANCE_PROMPTS),
         "Caption under which the edited image is observed for guidance.",
     )
     reuse_prediction: bool = _setting(

@@ -84,6 +84,6 @@ def command(image_path: Path, **values: Any) -> None:
     recipe = partial(zerocon.Recipe.of, edited, photograph.image, model, inversion=inversion)
     facts = outputs.write(edited, model, recipe)
     about = (edited.request, edited.settings, model.name, edited.evaluations)
-    record = render.record(*about, edited.origin, image_path, outputs.output, values)
+    record = render.record(*about, edited.inversion_source, image_path, outputs.output, values)
     if outputs.output != stdio.PIPE:
         render.print_result(values["form"], str(outputs.output), record | facts)

@@ -198,7 +198,7 @@ class BatchExecutor:
             edited.image,
             prepared.source,
             edited.caption,
-            edited.rewrite.target_caption,
+            edited.target_caption,
             edited.evaluations + own,
             provenance,
             (*prepared.warnings, *doubts, *losses),
@@ -224,7 +224,7 @@ class BatchExecutor:
             known |= self._find(missing, settings)
         each = Evaluations(*(n // max(1, len(missing)) for n in (spent.forwards, spent.backwards)))
         costs = [each if missing.pop(key, None) else Evaluations() for key in keys]
-        return Inversion.together([known[key] for key in keys]), costs
+        return Inversion.cat([known[key] for key in keys]), costs
 
     def _find(self, missing: Mapping[Key, PreparedJob], settings: Settings) -> dict[Key, Inversion]:
         images = [prepared.image for prepared in missing.values()]

@@ -127,7 +127,7 @@ def edit(name: str) -> Check:
     seconds = perf_counter() - start
     kept = api.reconstruct(task.image, model)
     verdict = judge(task, edited.image, kept, classifiers.load())
-    message = f'"{edited.caption}" -> "{edited.rewrite.target_caption}" in {seconds:.1f} s'
+    message = f'"{edited.caption}" -> "{edited.target_caption}" in {seconds:.1f} s'
     if verdict.asked and verdict.kept:
         return Check(name, "ok", f"{message}, judged right")
     reason = "; ".join(verdict.wrong)

@@ -94,7 +94,7 @@ def explain(image: Image, edited: Edit, steps: Sequence[Step], model: Model) -> 
     The attention is looked at again, at a few moments: the source's under the caption, the edited
     picture's under the target caption, one evaluation of the U-Net each. They are counted apart.
     """
-    said = edited.rewrite
+    said = edited.request.rewrite
     sentences = {"source": said.caption, "edited": said.target_caption}
     before, after = changed_words(model, *sentences.values())
     changed = bool(before or after)
