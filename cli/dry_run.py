@@ -33,15 +33,19 @@ def print_edit_plan(
     """Print the parsed prompt and the estimated cost of an edit; nothing is inverted or written."""
     from zerocon import api, request
     from zerocon.diagnostics.cost import estimate_cost
+    from zerocon.editing import Plan
+    from zerocon.image.transforms import prepare
 
     source = "given"
     if inversion is not None:
-        caption, settings = api.resume(inversion, image, model, caption, settings)
+        prepared = prepare(image, model.size, model.multiple)
+        caption, settings = api.settings_for(inversion, prepared, model, caption, settings)
     parsed = request.parse_request(image, model, caption=caption, settings=settings, **prompt)
     render.print_request(options.is_quiet(), parsed)
     if inversion is None:
         captions = [parsed.rewrite.caption]
-        inversion = api.find_cached([image], model, captions, settings=settings, cache=cache)
+        plan = Plan.of(settings)
+        inversion = api.find_cached([image], model, captions, plan=plan, cache=cache)
         source = "computed" if inversion is None else "cached"
     layers = inversion.layer_patterns if inversion else ()
     inverted = inversion is not None

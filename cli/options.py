@@ -152,10 +152,10 @@ def validated(settings: dict[str, Any]) -> dict[str, Any]:
     methods = [("guidance", text) for text in settings.get("guidance", ())]
     methods += [("inverter", settings["inverter"])] if "inverter" in settings else []
     if methods:
-        from zerocon.registry import available, parse  # imports torch, hence last
+        from zerocon.registry import resolve  # imports torch, hence last
 
         for family, text in methods:
-            parse(text, available(family), family)
+            resolve(family, text)
     return settings
 
 

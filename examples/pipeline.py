@@ -55,7 +55,7 @@ def edit(path, source):
 
 def write(done):
     path, source, edited = done
-    recipe = zerocon.Recipe.of(edited, source.image, model)
+    recipe = zerocon.Recipe.of(edited, model)
     source.save(edited.image, path, provenance=Provenance(recipe.to_json()))
     return path
 

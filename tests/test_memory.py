@@ -12,7 +12,7 @@ import zerocon
 from zerocon.api import run_within_memory
 from zerocon.cli import main
 from zerocon.errors import OutOfMemoryError, classify
-from zerocon.image.transforms import fit
+from zerocon.image.transforms import prepare
 from zerocon.model import attention
 from zerocon.settings import Settings
 
@@ -118,7 +118,7 @@ def test_computing_again_keeps_less():
 
 def test_tiles_of_a_trained_model_look_like_the_whole():
     model = zerocon.load("mini", device="cpu")
-    x = model.encode(fit(gradient(128, 96), model.size, model.multiple).pixels)
+    x = model.encode(prepare(gradient(128, 96), model.size, model.multiple).pixels)
     whole = model.decode(x)
     model.tile()
     again, tiled = model.encode(whole.clamp(-1, 1)), model.decode(x)

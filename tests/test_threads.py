@@ -108,9 +108,9 @@ def test_two_models_walk_side_by_side() -> None:
 
 
 def test_a_witness_may_ask_the_model_that_is_walking(model: StableDiffusion, tmp_path: Path):
-    from zerocon.image.transforms import fit
+    from zerocon.image.transforms import prepare
 
-    frame = fit(gradient(64, 64), model.size, model.multiple).frame
+    frame = prepare(gradient(64, 64), model.size, model.multiple).frame
     step_images = StepImages(tmp_path / "steps", model, frame)
     with ThreadPoolExecutor(1) as pool:
         walk = pool.submit(

@@ -281,7 +281,7 @@ def speed(shape: str, steps: int, repeats: int, batch_size: int, **values: Any) 
     import zerocon
     from zerocon.bench import speed
     from zerocon.bench.random_weights import first_generation
-    from zerocon.model import pick_device, pick_dtype
+    from zerocon.model.runtime import pick_device, pick_dtype
 
     device = pick_device(values["device"])
     dtype = pick_dtype(values["dtype"], device)

@@ -66,15 +66,15 @@ def effective(ctx: click.Context) -> dict[str, tuple[Any, str]]:
 
     config_file.current(ctx).apply(ctx, edit)
     with edit.make_context("edit", ["-"], parent=ctx) as inner:
-        known = {str(each.name): each for each in edit.params if config_file.key(each) in KEYS}
-        origins = {name: config_file.origin(inner, option) for name, option in known.items()}
+        configured = {str(each.name): each for each in edit.params if config_file.key(each) in KEYS}
+        origins = {name: config_file.origin(inner, option) for name, option in configured.items()}
         explicit = options.explicit_settings(inner.params)
         preset = inner.params["preset"] or "fast"
         file = _model_settings(inner.params["model"] or DEFAULT_MODEL)
     of_model = json.loads(file.read_text()) if file else {}
     final = asdict(Settings().overlay(of_model).overlay(explicit))
     result: dict[str, tuple[Any, str]] = {}
-    for name, option in known.items():
+    for name, option in configured.items():
         key = config_file.key(option)
         if name in final:
             default = str(file) if name in of_model else "default"

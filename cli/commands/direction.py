@@ -141,7 +141,7 @@ def _similarity(
     image: Image, direction: Direction, model: Model, caption: str | None
 ) -> dict[str, Any]:
     """CLIP similarity of an image to both sides, and the direction's relative norm."""
-    from zerocon.direction import weight
+    from zerocon.direction import relative_length
     from zerocon.errors import ModelNotFoundError
     from zerocon.model.captioner import caption_image
     from zerocon.settings import DEFAULT_CLIP
@@ -153,7 +153,7 @@ def _similarity(
             f"no CLIP model; get it with: zerocon models pull {DEFAULT_CLIP}, or name one: --clip"
         )
     caption = caption_image(image, model) if caption is None else caption
-    length = weight(step, model.embed([caption]))
+    length = relative_length(step, model.embed([caption]))
     return {"caption": caption, "from": similarity[0], "to": similarity[1], "length": length}
 
 

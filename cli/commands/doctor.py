@@ -33,7 +33,7 @@ def command(form: str) -> None:
     checks = list(examine())
     lines = []
     for check in checks:
-        lines.append(f"{check.status:5}  {check.name:8} {check.said}")
+        lines.append(f"{check.status:5}  {check.name:8} {check.message}")
         lines += [f"{'':16}-> {advice}" for advice in check.advice.split("; ") if advice]
     passed = all(check.status != "wrong" for check in checks)
     facts = {"well": passed, "findings": [asdict(check) for check in checks]}

@@ -25,12 +25,12 @@ def command(form: str) -> None:
 
     Select one with --FAMILY NAME:KEY=VALUE,KEY=VALUE; the values shown are the defaults.
     """
-    from zerocon.registry import describe_family
+    from zerocon.registry import describe
 
     methods: list[dict[str, Any]] = [
         {"family": family, "name": name, "does": summary, "options": defaults}
         for family in FAMILIES
-        for name, summary, defaults in describe_family(family)
+        for name, summary, defaults in describe(family)
     ]
     render.print_result(form, _table(methods), {"schema": "zerocon.methods/1", "methods": methods})
 

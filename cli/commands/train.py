@@ -65,7 +65,7 @@ def command(
 
     The scenes are drawn first. Every stage resumes where it stopped, also after a crash.
     """
-    from zerocon.model import pick_device
+    from zerocon.model.runtime import pick_device
     from zerocon.registry import parse
     from zerocon.training import STAGES, run
     from zerocon.training.workspace import Workspace

@@ -187,7 +187,7 @@ class BatchExecutor:
     def _made(
         self, edited: Edit, prepared: PreparedJob, own: Evaluations, doubts: Sequence[str]
     ) -> ExecutedJob:
-        recipe = Recipe.of(edited, prepared.image, self.model)
+        recipe = Recipe.of(edited, self.model)
         provenance = Provenance.at(self.metadata, recipe.to_json)
         losses = (
             provenance.format_warnings(format_of(Path(prepared.job.name)).name)
@@ -198,7 +198,7 @@ class BatchExecutor:
             edited.image,
             prepared.source,
             edited.caption,
-            edited.rewrite.target_caption,
+            edited.target_caption,
             edited.evaluations + own,
             provenance,
             (*prepared.warnings, *doubts, *losses),
@@ -224,7 +224,7 @@ class BatchExecutor:
             known |= self._find(missing, settings)
         each = Evaluations(*(n // max(1, len(missing)) for n in (spent.forwards, spent.backwards)))
         costs = [each if missing.pop(key, None) else Evaluations() for key in keys]
-        return Inversion.together([known[key] for key in keys]), costs
+        return Inversion.cat([known[key] for key in keys]), costs
 
     def _find(self, missing: Mapping[Key, PreparedJob], settings: Settings) -> dict[Key, Inversion]:
         images = [prepared.image for prepared in missing.values()]
