@@ -161,7 +161,7 @@ def count(chosen: int, model: Model) -> int:
 
     each = estimate_cost(model, model.settings, (model.size, model.size))
     free, _ = torch.cuda.mem_get_info(model.device)
-    return max(1, min(MOST, int(0.8 * free) // (each.remembered + each.working)))
+    return max(1, min(MOST, int(0.8 * free) // (each.cached + each.working)))
 
 
 @dataclass(frozen=True)
