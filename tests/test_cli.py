@@ -562,7 +562,7 @@ def test_invert(run: Run, library: Library, image_file: Path) -> None:
 
 @pytest.mark.parametrize(("said", "warned"), [("a cat on a sofa", 0), ("a cat cat cat cat", 1)])
 def test_caption(run: Run, library: Library, image_file: Path, said: str, warned: int) -> None:
-    library.model.describe = lambda images: [said] * len(images)
+    library.model.captioner = SimpleNamespace(describe=lambda images: [said] * len(images))
     done = run("caption", image_file)
     assert (done.exit_code, done.stdout) == (0, f"{said}\n")
     assert done.stderr.count("Warning: ") == warned

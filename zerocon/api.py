@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -25,6 +26,7 @@ from zerocon.image.transforms import fit, unfit
 from zerocon.model import Model, ModelSpec
 from zerocon.model import load as load_model
 from zerocon.model.captioner import caption_image
+from zerocon.model.runtime import MemorySaving
 from zerocon.nfe import Evaluations, count_evaluations
 from zerocon.observation import Observer
 from zerocon.prompt import CaptionRewrite
@@ -39,6 +41,8 @@ Progress = Callable[[int, int], None]  # called with (done, total) network steps
 Warn = Callable[[str], None]  # called with a sentence, while there is still time to stop
 
 T = TypeVar("T")
+
+RECOMPUTE_SOURCE = MemorySaving("recomputing the source's activations", nullcontext())
 
 
 @dataclass(frozen=True)
@@ -388,32 +392,43 @@ def run_within_memory(
     run: Callable[[Settings], T],
     model: Model,
     settings: Settings,
-    tell: Warn | None = None,
+    on_warning: Warn | None = None,
 ) -> T:
-    """``run(settings)``, again with less each time that memory does not suffice.
+    """``run(settings)``, repeated with less memory each time that it runs out.
 
-    One step of a ladder at a time: look at the source again instead of remembering it; then what
-    ``model.spare`` knows. ``tell`` hears each. An error that is none of memory goes through, and so
-    does the one after the last step.
+    First the source's activations are recomputed instead of cached, then the steps of
+    ``model.runtime.memory_ladder()`` follow, one at a time. Afterwards the model computes as
+    before, also after an exception. Errors that are not about memory are raised at once, and the
+    last one about memory when there are no steps left.
+
+    Args:
+        run: Called with settings.
+        model: What ``run`` computes with.
+        settings: For the first call.
+        on_warning: Called with a sentence before every repetition.
     """
-    while True:
-        try:
-            return run(settings)
-        except (MemoryError, RuntimeError) as error:
-            if classify(error) is not OutOfMemoryError:
-                raise
-            remembers = settings.cache_source and bool(Plan.of(settings).layer_patterns)
-            said = "looking at the source again instead of remembering it"
-            spared = said if remembers else model.spare()
-            if spared is None:
-                raise
+    ladder = model.runtime.memory_ladder()
+    with ExitStack() as savings:
+        while True:
+            try:
+                return run(settings)
+            except (MemoryError, RuntimeError) as error:
+                if classify(error) is not OutOfMemoryError:
+                    raise
+                if settings.cache_source and Plan.of(settings).layer_patterns:
+                    saving = RECOMPUTE_SOURCE
+                elif (step := next(ladder, None)) is not None:
+                    saving = step
+                else:
+                    raise
+            # the error, and with it all that its frames held, is gone only now
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
             settings = replace(settings, cache_source=False)
-        # the error, and with it all that its frames held, is gone only now
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        if tell is not None:
-            tell(f"out of memory; {spared}")
+            savings.enter_context(saving.active)
+            if on_warning is not None:
+                on_warning(f"out of memory; {saving.description}")
 
 
 class _Ticker:

@@ -221,10 +221,9 @@ def key_of(
     told = {
         "format": FORMAT,
         "versions": package_versions(),
-        "threads": torch.get_num_threads(),
         "weights": known,
         "prediction": model.prediction,
-        "manner": model.manner,
+        "compute": model.runtime.compute_options(),
         "size": (model.size, model.multiple),  # with the picture's own: that at which it is seen
         "schedule": asdict(model.schedule(settings.steps)),
         "inverter": repr(inverter),

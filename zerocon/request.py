@@ -109,9 +109,8 @@ def edited_conditioning(
 
 def _sight(model: Model, image: Image) -> Callable[[Sequence[str]], list[float]] | None:
     """CLIP's view of this picture, if there is a CLIP."""
-    if model.similarity(image, ["a picture"]) is None:
-        return None
-    return lambda sentences: model.similarity(image, sentences) or []
+    scorer = model.scorer
+    return None if scorer is None else lambda texts: scorer.similarity(image, texts)
 
 
 def _direction(

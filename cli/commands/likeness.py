@@ -51,11 +51,12 @@ def _look(image: Image, direction: Direction, model: Model, said: str | None) ->
     from zerocon.settings import DEFAULT_CLIP
 
     step = direction.on(model)
-    likeness = model.similarity(image, [", ".join(direction.source), ", ".join(direction.target)])
-    if likeness is None:
+    scorer = model.scorer
+    if scorer is None:
         raise ModelNotFoundError(
             f"no CLIP here; get it with: hf download {DEFAULT_CLIP}, or --clip NAME"
         )
+    likeness = scorer.similarity(image, [", ".join(direction.source), ", ".join(direction.target)])
     caption = caption_image(image, model) if said is None else said
     length = weight(step, model.embed([caption]))
     return {"caption": caption, "from": likeness[0], "to": likeness[1], "length": length}

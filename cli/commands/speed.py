@@ -35,10 +35,12 @@ def command(shape: str, steps: int, repeats: int, batch_size: int, **values: Any
     import zerocon
     from zerocon.bench import speed
     from zerocon.bench.random_weights import first_generation
+    from zerocon.model import ModelSpec
     from zerocon.model.runtime import pick_device, pick_dtype
 
-    where = pick_device(values["device"])
-    dtype = pick_dtype(values["dtype"], where)
+    spec = ModelSpec.of("mini", device=values["device"], dtype=values["dtype"])
+    where = pick_device(spec.device)
+    dtype = pick_dtype(spec.dtype, where)
     name = str(dtype).removeprefix("torch.")
     model: Any = (
         first_generation(where, dtype)
@@ -46,7 +48,7 @@ def command(shape: str, steps: int, repeats: int, batch_size: int, **values: Any
         else zerocon.load("mini", device=str(where), dtype=name)
     )
     if values["compile"]:
-        model.compile()
+        model.runtime.compile()
     best = speed.rate(model)
     laps = list(speed.race(model, steps, repeats=repeats, together=batch_size))
     facts = {"shape": shape, "device": str(where), "dtype": name, "steps": steps, "rate": best}
