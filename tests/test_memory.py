@@ -20,7 +20,7 @@ from zerocon.model import attention
 from zerocon.settings import Settings
 
 STEPS = (
-    "recomputing the source's activations",
+    "recomputing the source's activations instead of caching them",
     "recomputing activations in the backward pass",
     "encoding and decoding in tiles",
 )

@@ -98,3 +98,9 @@ def ddim_coefficients(a: NoiseLevel, b: NoiseLevel) -> tuple[float, float]:
     """``phi`` and ``psi`` of the step ``x_b = phi x_a + psi eps``."""
     phi = b.alpha / a.alpha
     return phi, b.sigma - phi * a.sigma
+
+
+def ddim_noise(x_a: Tensor, x_b: Tensor, a: NoiseLevel, b: NoiseLevel) -> Tensor:
+    """The ``eps`` for which ``ddim_step`` moves ``x_a`` to ``x_b``."""
+    phi, psi = ddim_coefficients(a, b)
+    return (x_b - phi * x_a) / psi

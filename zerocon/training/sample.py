@@ -9,8 +9,8 @@ import torch
 from PIL.Image import Image
 
 from zerocon.image.transforms import unfit
-from zerocon.model.checkpoint import SCHEDULER
 from zerocon.model import Model
+from zerocon.model.checkpoint import SCHEDULER
 from zerocon.model.stable_diffusion import StableDiffusion
 from zerocon.sampling import denoise
 from zerocon.training.augment import frame
