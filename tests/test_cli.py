@@ -181,10 +181,10 @@ def write_images(folder: Path) -> None:
 
 MISTAKES = [
     ("no file", ["gone.png", "--to", "dog"], 2, "there is no file gone.png"),
-    ("text as image", ["text.png", "--to", "dog"], 2, "text.png is not a picture"),
-    ("truncated", ["cut.png", "--to", "dog"], 2, "cut.png cannot be read as a picture"),
+    ("text as image", ["text.png", "--to", "dog"], 2, "text.png is not an image"),
+    ("truncated", ["cut.png", "--to", "dog"], 2, "cut.png cannot be read as an image"),
     ("empty", ["empty.png", "--to", "dog"], 2, "empty.png is empty"),
-    ("folder", ["folder.png", "--to", "dog"], 2, "folder.png is a folder"),
+    ("folder", ["folder.png", "--to", "dog"], 2, "folder.png is a directory"),
     ("no --to", ["cat.png"], 2, "say what should be different: --to"),
     ("steps 0", ["cat.png", "--to", "dog", "--steps", "0"], 2, "steps must be a whole number"),
     ("unknown model", ["cat.png", "--to", "dog", "--model", "minni"], 3, 'no model "minni"'),
