@@ -44,7 +44,7 @@ def command(methods: str, lines: Path | None, sheet: Path | None, **values: Any)
     if kinds and kinds not in names:
         raise click.UsageError(f"--by-kind {kinds} is not among the methods")
     model: Any = options.load(values | {"model": values["model"] or "mini"})
-    how = (inputs.MethodSettings(model.settings, given), values["told"], values["batch_size"])
+    how = (inputs.MethodSettings(model.settings, given), values["true_captions"], values["batch_size"])
     comparison = runner.BenchmarkRun(model, classifiers.load(), names, *how)
     which = (values[name] for name in ("split", "per_kind", "skip"))
     todo = runner.share(tasks.choose(*which), *values["shard"])
