@@ -29,6 +29,7 @@ from zerocon.diffusion import Schedule
 from zerocon.guidance import GUIDANCE
 from zerocon.image import naming
 from zerocon.image.photo import Photograph
+from zerocon.image.transforms import prepare
 from zerocon.inversion import INVERTERS
 from zerocon.nfe import Evaluations
 from zerocon.prompt import CaptionRewrite, Change
@@ -76,7 +77,8 @@ class Library:
         turned = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
         settings = arguments["settings"]
         kept = arguments["inversion"] or self.inversion(settings.steps)
-        return Edit(turned, self.understood, kept, Evaluations(20, 7), settings)
+        prepared = prepare(image, 64, 8)
+        return Edit(turned, self.understood, kept, Evaluations(20, 7), settings, prepared)
 
     def invert(self, image: Image.Image, model: Any, **arguments: Any) -> Inversion:
         self.arguments = arguments
@@ -186,7 +188,7 @@ MISTAKES = [
     ("empty", ["empty.png", "--to", "dog"], 2, "empty.png is empty"),
     ("folder", ["folder.png", "--to", "dog"], 2, "folder.png is a folder"),
     ("no --to", ["cat.png"], 2, "say what should be different: --to"),
-    ("steps 0", ["cat.png", "--to", "dog", "--steps", "0"], 2, "steps must be a whole number"),
+    ("steps 0", ["cat.png", "--to", "dog", "--steps", "0"], 2, "steps must be an integer from 1"),
     ("unknown model", ["cat.png", "--to", "dog", "--model", "minni"], 3, 'no model "minni"'),
     (
         "weights not here",
@@ -411,7 +413,7 @@ def test_json_result_of_an_edit(run: Run, library: Library, image_file: Path) ->
             "seed": 0,
         },
         "seed": 0,
-        "inversion": "made",
+        "inversion": "computed",
         "evaluations": {"forwards": 20, "backwards": 7, "total": 28.05},
         "warnings": ["doubtful"],
     }
