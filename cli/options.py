@@ -184,7 +184,7 @@ def load_recipe_model(values: Mapping[str, Any], recipe: Recipe) -> Model:
         )
     except zerocon.MissingError as error:
         hint = "" if values["model"] else "; or give the location of the recipe's model: --model"
-        raise zerocon.MissingError(f"{error}{hint}") from None
+        raise type(error)(f"{error}{hint}") from None
     recipe.require_model(model)
     return model
 

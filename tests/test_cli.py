@@ -23,6 +23,7 @@ from conftest import gradient
 from PIL import Image
 
 import zerocon
+from zerocon import cli
 from zerocon.api import Edit
 from zerocon.cli import COMMANDS, main, progress
 from zerocon.diffusion import Schedule
@@ -134,6 +135,14 @@ def test_help_and_lists_need_no_torch(args: list[str], seconds: float) -> None:
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     assert min(once() for _ in range(5)) < seconds
+
+
+def test_there_is_one_file_per_command_and_few_others() -> None:
+    folder = Path(cli.__file__).parent
+    assert len([*folder.glob("*.py")]) <= 13
+    assert names(folder / "commands") - {"__pycache__"} == {
+        "__init__.py", *(f"{name}.py" for name in COMMANDS),
+    }  # fmt: skip
 
 
 def test_import_is_cheap() -> None:
