@@ -175,13 +175,9 @@ def load_recipe_model(values: Mapping[str, Any], recipe: Recipe) -> Model:
     import zerocon
 
     try:
-        model: Model = zerocon.load(
-            values["model"] or recipe.model,
-            device=values["device"] or recipe.device,
-            dtype=values["dtype"] or recipe.dtype,
-            clip=values["clip"],
-            prediction=recipe.prediction,
-        )
+        name, loading = values["model"] or recipe.model, recipe.load_options()
+        loading |= {option: values[option] for option in ("device", "dtype") if values[option]}
+        model: Model = zerocon.load(name, clip=values["clip"], **loading)
     except zerocon.MissingError as error:
         hint = "" if values["model"] else "; or give the location of the recipe's model: --model"
         raise type(error)(f"{error}{hint}") from None

@@ -192,10 +192,10 @@ def write_images(folder: Path) -> None:
 
 MISTAKES = [
     ("no file", ["gone.png", "--to", "dog"], 2, "there is no file gone.png"),
-    ("text as image", ["text.png", "--to", "dog"], 2, "text.png is not a picture"),
-    ("truncated", ["cut.png", "--to", "dog"], 2, "cut.png cannot be read as a picture"),
+    ("text as image", ["text.png", "--to", "dog"], 2, "text.png is not an image"),
+    ("truncated", ["cut.png", "--to", "dog"], 2, "cut.png cannot be read as an image"),
     ("empty", ["empty.png", "--to", "dog"], 2, "empty.png is empty"),
-    ("folder", ["folder.png", "--to", "dog"], 2, "folder.png is a folder"),
+    ("folder", ["folder.png", "--to", "dog"], 2, "folder.png is a directory"),
     ("no --to", ["cat.png"], 2, "say what should be different: --to"),
     ("steps 0", ["cat.png", "--to", "dog", "--steps", "0"], 2, "steps must be an integer from 1"),
     ("unknown model", ["cat.png", "--to", "dog", "--model", "minni"], 3, 'no model "minni"'),
@@ -590,7 +590,8 @@ def test_invert(run: Run, library: Library, image_file: Path) -> None:
 
 @pytest.mark.parametrize(("caption", "warned"), [("a cat on a sofa", 0), ("a cat cat cat cat", 1)])
 def test_caption(run: Run, library: Library, image_file: Path, caption: str, warned: int) -> None:
-    library.model.describe = lambda images: [caption] * len(images)
+    describe = lambda images: [caption] * len(images)  # noqa: E731
+    library.model.captioner = SimpleNamespace(describe=describe)
     done = run("caption", image_file)
     assert (done.exit_code, done.stdout) == (0, f"{caption}\n")
     assert done.stderr.count("Warning: ") == warned
