@@ -94,7 +94,7 @@ def test_fields_of_a_folder_are_those_promised(folder, monkeypatch):
 
 
 def test_every_schema_in_the_code_is_in_the_docs():
-    code = [*(ROOT / "cli").glob("*.py"), *(ROOT / "zerocon").rglob("*.py")]
+    code = [*(ROOT / "cli").rglob("*.py"), *(ROOT / "zerocon").rglob("*.py")]
     named = {
         name for path in code for name in re.findall(r'"(zerocon\.[\w.-]+/\d)"', path.read_text())
     }
