@@ -70,11 +70,11 @@ def repeat(model: Model, folder: Path, edits: int) -> Iterator[SoakSample]:
         journal = Journal(folder / "out")
         run = journal.begin({})
         told = ((each, each.hash({}), shape_of(each.image, model)) for each in part)
-        journal.enter(run, commit.plan(journal.entry, folder / "out", told)[0])
+        journal.add(run, commit.plan(journal.record, folder / "out", told)[0])
         executor = BatchExecutor(model, cache=cache if number % 2 else None)
         for done in Worker(journal, run, executor)():
             memory = process.memory_info().rss
-            yield SoakSample(done.entry.name, memory, perf_counter() - start, done.failure)
+            yield SoakSample(done.record.name, memory, perf_counter() - start, done.failure)
         journal.close()
 
 

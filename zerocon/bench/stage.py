@@ -126,7 +126,7 @@ class Sandbox:
             (sound,) = base.execute("PRAGMA integrity_check").fetchone()
             if sound != "ok":
                 raise sqlite3.DatabaseError(sound)
-            rows = base.execute("SELECT name, state, reason, result FROM orders").fetchall()
+            rows = base.execute("SELECT name, state, message, result_hash FROM jobs").fetchall()
         shutil.rmtree(copy)
         return {name: (state, reason, result) for name, state, reason, result in rows}
 
