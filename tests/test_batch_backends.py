@@ -117,7 +117,7 @@ def test_accelerate_launch_by_hand(place: Path) -> None:
 def test_a_local_ray_cluster_one_actor_of_which_is_killed(place: Path) -> None:
     pytest.importorskip("ray", reason="Ray is an extra: pip install zerocon[ray]")
     arguments = command("ray", "--backend", "ray", "--devices", "2")
-    events = run_and_kill(arguments, place, "ray::Remote")
+    events = run_and_kill(arguments, place, "ray::RayExecutor")
     require_the_same(place, "ray")
     done = [each["output"] for each in events if each.get("event") == "done"]
     assert len(done) == len(set(done)) == len(results(place / "alone"))
