@@ -17,7 +17,7 @@ from zerocon.image import naming
 from zerocon.settings import Settings
 
 from . import options
-from .commands.comparing import shard
+from .options import shard
 
 if TYPE_CHECKING:
     from zerocon import Model
@@ -179,7 +179,7 @@ def jobs(images: Iterable[str], values: Mapping[str, Any]) -> list[Job]:
     """Every edit that is asked for; a ``ValueError`` for what makes no sense before any begins."""
     from zerocon.batch.job import require_distinct
 
-    given = options.given(values)
+    given = options.explicit_settings(values)
     directions = tuple((str(file.absolute()), weight) for file, weight in values["directions"])
     prompts = [*_named(images, values), *_listed(values)]
     found = [job for prompt in prompts for job in _multiplied(prompt, values, given, directions)]
@@ -248,7 +248,7 @@ def _listed(values: Mapping[str, Any]) -> Iterator[JobTemplate]:
             raise FileFormatError(f"{row.where}: {wrong[0]} must be text")
         own = own if {"to", "to_caption"} & {*own} else {**words, **own}
         try:
-            settings = options.checked(dict(_settings(said)))
+            settings = options.validated(dict(_settings(said)))
         except (ValueError, click.UsageError) as error:
             raise FileFormatError(f"{row.where}: {error}") from None
         yield JobTemplate(

@@ -108,7 +108,7 @@ class BatchReport:
         if self.made:
             rows.append(("cost", f"{self.evaluations:.1f} U-Net evaluations, {seconds:.0f} s"))
         rows.append(("in", str(self.outputs)))
-        render.tell(self.form, "\n".join(f"{name:10}{said}" for name, said in rows), record)
+        render.print_result(self.form, "\n".join(f"{name:10}{said}" for name, said in rows), record)
 
     def _event(self, event: str, **facts: Any) -> None:
         if self.form == "jsonl":

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from zerocon.batch.journal import JobRecord, Journal
 
 # what every worker of a run must be told, beside its orders
-TOLD = ("model", *options.MODEL, "metadata", "keep_gps", "no_cache")
+TOLD = ("model", *options.LOAD_OPTIONS, "metadata", "keep_gps", "no_cache")
 
 
 @dataclass
@@ -68,7 +68,7 @@ def opened(images: Iterable[str], values: Mapping[str, Any]) -> Iterator[Run]:
             jobs = [entry.job for entry in journal.entries(number)]
         # where others do the work, this one needs to know the model and not to compute
         local = values["backend"] == "local" and values["devices"] is None
-        model = options.load(
+        model = options.load_model(
             {**values, "device": values["device"] or own_device()}
             if local
             else {**values, "device": "cpu", "compile": False}
@@ -116,7 +116,7 @@ def work(run: Run) -> int:
     number = journal.begin({name: values[name] for name in TOLD}, run.entered, run.kept)
     if rank():  # one of several, and the first one talks
         return quietly(_results(run, journal, number))
-    told = BatchReport(values["form"], options.hushed(), run.outputs, len(run.jobs))
+    told = BatchReport(values["form"], options.is_quiet(), run.outputs, len(run.jobs))
     told.begin(journal.counts(number))
     try:
         with told.bar(), closing(_results(run, journal, number)) as results:
@@ -159,7 +159,7 @@ def join(values: Mapping[str, Any]) -> int:
 
     journal = Journal(values["outputs"], journal_of(values["shard"]))
     told = journal.told(values["join"])
-    model = options.load({**told, "device": own_device() or told["device"]})
+    model = options.load_model({**told, "device": own_device() or told["device"]})
     count = batch_jobs.count(values["batch_size"], model)
     return quietly(backends.alone(journal, values["join"], model, count))
 
@@ -189,7 +189,7 @@ def journal_of(shard: tuple[int, int] | None) -> str:
 
 def _said(name: str, told: Mapping[str, Any]) -> bool:
     """Whether an option's value counts beside what a run was told before."""
-    return name not in told or options.typed(name)
+    return name not in told or options.on_command_line(name)
 
 
 @contextmanager

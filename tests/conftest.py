@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from stress.options import pytest_addoption  # noqa: F401
 
 torch.set_num_threads(1)  # on a busy machine two threads make small networks a hundred times slower
 

@@ -50,7 +50,7 @@ def test_why_a_file_failed_whose_name_is_no_text_is_noted(tmp_path):
 def test_a_name_that_is_no_text_is_told_in_json_where_only_text_is_let_through():
     @click.command()
     def tell():
-        render.tell("jsonl", "", {"input": os.fsdecode(b"caf\xe9 \xe7\x8c\xab.png")})
+        render.print_result("jsonl", "", {"input": os.fsdecode(b"caf\xe9 \xe7\x8c\xab.png")})
 
     line = CliRunner(charset="utf-8").invoke(tell).stdout_bytes
     assert "猫".encode() in line

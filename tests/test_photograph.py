@@ -215,7 +215,7 @@ def test_a_tiff_says_in_a_jpeg_what_it_said_and_nothing_of_its_own_bytes() -> No
 def test_a_tiff_is_compressed_unless_that_would_cost_its_exif() -> None:
     for said, compression in ((exif(), "raw"), (b"", "tiff_adobe_deflate")):
         photograph = Photograph.read(encoded(gradient(40, 30), "PNG", exif=said))
-        assert photograph.losses(NAMED["TIFF"]) == ()
+        assert photograph.format_warnings(NAMED["TIFF"]) == ()
         back = photograph.encode(photograph.image, NAMED["TIFF"])
         with Image.open(io.BytesIO(back)) as image:
             assert image.info["compression"] == compression
@@ -296,18 +296,18 @@ def test_cmyk_is_seen_and_comes_back() -> None:
     assert photograph.restore(photograph.image).getpixel((3, 3)) == (0, 0, 0, 255)
     white = photograph.restore(Image.new("RGB", (20, 20), "white"))
     assert white.getpixel((3, 3)) == (0, 0, 0, 0)
-    assert photograph.losses(NAMED["JPEG"]) == ()
-    assert photograph.losses(NAMED["PNG"]) == ("as PNG, CMYK becomes sRGB",)
+    assert photograph.format_warnings(NAMED["JPEG"]) == ()
+    assert photograph.format_warnings(NAMED["PNG"]) == ("as PNG, CMYK becomes sRGB",)
     assert decoded(photograph.encode(photograph.image, NAMED["PNG"])).mode == "RGB"
 
 
 def test_a_profile_that_cannot_be_used_is_left_out_and_said() -> None:
     for mode, profile, word in (("RGB", b"rubbish" * 40, "damaged"), ("CMYK", wide(), "of RGB")):
         photograph = Photograph.read(encoded(noise(mode), "TIFF", icc_profile=profile))
-        (doubt,) = photograph.doubts
+        (doubt,) = photograph.warnings
         assert word in doubt and photograph.profile is None
     gray = Photograph.read(encoded(noise("L"), "PNG", icc_profile=wide()))
-    assert (gray.doubts, gray.profile) == ((), wide())
+    assert (gray.warnings, gray.profile) == ((), wide())
 
 
 # alpha and palettes
@@ -336,11 +336,13 @@ def test_off_white_undoes_on_white() -> None:
 
 def test_a_jpeg_of_a_logo_lies_on_white_and_says_so() -> None:
     photograph = Photograph.read(encoded(Image.new("RGBA", (20, 20), (9, 9, 9, 0)), "PNG"))
-    assert photograph.losses(NAMED["JPEG"]) == ("as JPEG, what is transparent is put on white",)
+    assert photograph.format_warnings(NAMED["JPEG"]) == (
+        "as JPEG, what is transparent is put on white",
+    )
     back = decoded(photograph.encode(photograph.image, NAMED["JPEG"]))
     assert (back.mode, back.getpixel((3, 3))) == ("RGB", (255, 255, 255))
     for kind in ("WEBP", "TIFF", "AVIF"):
-        assert photograph.losses(NAMED[kind]) == ()
+        assert photograph.format_warnings(NAMED[kind]) == ()
         assert decoded(photograph.encode(photograph.image, NAMED[kind])).mode == "RGBA"
 
 
@@ -444,7 +446,7 @@ def test_16_bit_colours_are_read_as_8_and_it_says_so() -> None:
     rows = b"".join(b"\0" + bytes([10, 0] * 3 * 20) for _ in range(20))
     photograph = Photograph.read(png(20, 20, 16, 2, rows))
     assert photograph.image.getpixel((3, 3)) == (10, 10, 10)
-    assert photograph.doubts == ("of 16 bits a channel, 8 are read and written",)
+    assert photograph.warnings == ("of 16 bits a channel, 8 are read and written",)
 
 
 def test_damaged_exif_is_left_out_and_said() -> None:
@@ -457,7 +459,7 @@ def test_damaged_exif_is_left_out_and_said() -> None:
 def test_what_a_kind_cannot_hold_is_found_before_the_work() -> None:
     photograph = Photograph.read(encoded(Image.new("RGB", (16400, 16)), "PNG"))
     with pytest.raises(ValueError, match="cannot be written as WEBP: "):
-        photograph.losses(NAMED["WEBP"])
+        photograph.format_warnings(NAMED["WEBP"])
 
 
 def test_heic_without_its_extra_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,12 +7,20 @@ from typing import Any
 import click
 
 from .. import batch_jobs, batch_run, dry_run, edit_outputs, options
+from ..help import command as help_command
+
+EXAMPLES = (
+    'zerocon batch photos -o edited --to "at night" --to watercolor',
+    "zerocon batch photos -o edited --to dog --devices all",
+    "zerocon batch --manifest edits.csv -o edited",
+    "zerocon batch -o edited --resume",
+)
 
 
-@click.command("batch")
+@help_command("batch", examples=EXAMPLES)
 @batch_jobs.asked
 @options.overwrite
-@edit_outputs.written
+@edit_outputs.metadata
 @options.no_cache
 @click.option(
     "--resume",
@@ -33,10 +41,10 @@ from .. import batch_jobs, batch_run, dry_run, edit_outputs, options
 )
 @batch_jobs.spread
 @options.dry_run
-@options.form
-@options.talk
-@options.manner
-@options.weights
+@options.output_format
+@options.verbosity
+@options.common_method
+@options.model
 def command(images: tuple[str, ...], **values: Any) -> int:
     """Edit PICTURES (files, folders, patterns) as `zerocon edit` would, into one folder.
 
@@ -49,5 +57,5 @@ def command(images: tuple[str, ...], **values: Any) -> int:
             return batch_run.join(values)
         with batch_run.opened(images, values) as run:
             if values["dry_run"]:
-                return dry_run.foresee_many(run)
+                return dry_run.print_batch_plan(run)
             return batch_run.work(run)

@@ -142,7 +142,7 @@ class BatchExecutor:
         if isinstance(source.photograph, Exception):
             raise source.photograph
         photograph, settings = source.photograph, self.model.settings.overlay(job.settings)
-        losses = photograph.losses(format_of(Path(job.name)))
+        losses = photograph.format_warnings(format_of(Path(job.name)))
         words = {"caption": said.get(source.content), **job.words}
         request = parse_request(
             photograph.image,
@@ -151,7 +151,7 @@ class BatchExecutor:
             settings=settings,
             **words,
         )
-        warnings = photograph.doubts + losses + request.warnings
+        warnings = photograph.warnings + losses + request.warnings
         return PreparedJob(job, source, photograph.image, settings, request, warnings)
 
     def _kin(self, prepared: PreparedJob) -> tuple[object, ...]:
@@ -189,12 +189,16 @@ class BatchExecutor:
     ) -> ExecutedJob:
         recipe = Recipe.of(edited, prepared.image, self.model)
         provenance = Provenance.at(self.metadata, recipe.to_json)
-        losses = provenance.losses(format_of(Path(prepared.job.name)).name) if provenance else ()
+        losses = (
+            provenance.format_warnings(format_of(Path(prepared.job.name)).name)
+            if provenance
+            else ()
+        )
         return ExecutedJob(
             edited.image,
             prepared.source,
             edited.caption,
-            edited.rewrite.target_caption,
+            edited.target_caption,
             edited.evaluations + own,
             provenance,
             (*prepared.warnings, *doubts, *losses),
@@ -220,7 +224,7 @@ class BatchExecutor:
             known |= self._find(missing, settings)
         each = Evaluations(*(n // max(1, len(missing)) for n in (spent.forwards, spent.backwards)))
         costs = [each if missing.pop(key, None) else Evaluations() for key in keys]
-        return Inversion.together([known[key] for key in keys]), costs
+        return Inversion.cat([known[key] for key in keys]), costs
 
     def _find(self, missing: Mapping[Key, PreparedJob], settings: Settings) -> dict[Key, Inversion]:
         images = [prepared.image for prepared in missing.values()]

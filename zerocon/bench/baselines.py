@@ -58,7 +58,7 @@ class Pix2PixZero:
         said = source.parse_request(settings)
         if isinstance(said, MethodResult):
             return said
-        step = settings.strength * said.direction
+        step = settings.strength * said.direction.tokens
         rng, start = seeded_generator(f"{settings.seed}"), perf_counter()
         evaluations = Evaluations()
         with _lent(model, evaluations) as pipeline:

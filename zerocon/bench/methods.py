@@ -170,7 +170,7 @@ def _edited(
         MethodResult(
             edit.image,
             edit.caption,
-            edit.rewrite.target_caption,
+            edit.target_caption,
             evaluations=found.evaluations + edit.evaluations.total,
             seconds=seconds,
         )

@@ -56,7 +56,7 @@ class Provenance:
         fits = len(_packet(self.recipe)) <= LONGEST.get(kind, float("inf"))
         return self if fits else Provenance()
 
-    def losses(self, kind: str) -> tuple[str, ...]:
+    def format_warnings(self, kind: str) -> tuple[str, ...]:
         """What a file of ``kind`` cannot hold of it, in a line each."""
         whole = self.within(kind) == self
         return () if whole else (f"as {kind}, the recipe is too long, and left out",)

@@ -78,7 +78,7 @@ class Photograph:
     exif: bytes = b""
     dpi: tuple[float, float] | None = None
     encoding: Mapping[str, Any] | None = None
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     recipe: str | None = None
 
     @classmethod
@@ -229,7 +229,7 @@ class Photograph:
         with writing(path, overwrite=overwrite) as temporary:
             temporary.write_bytes(data)
 
-    def losses(self, kind: Format) -> tuple[str, ...]:
+    def format_warnings(self, kind: Format) -> tuple[str, ...]:
         """What a file of ``kind`` cannot hold of this, in a line each; cheap, so ask before.
 
         Raises ``ValueError`` for a picture that it cannot hold at all, tried on an empty one.

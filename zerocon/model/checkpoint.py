@@ -12,16 +12,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from zerocon.errors import CommandError, MissingError, ModelNotFoundError, UnsupportedModelError
 from zerocon.model.families import NOISE, UNDERSTOOD
 from zerocon.model.loading import find_part, hush, reading
 from zerocon.settings import DEFAULT_CLIP
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model."
 PARTS = {UNET: "U-Net", VAE: "VAE", TEXT: "text encoder"}

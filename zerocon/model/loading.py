@@ -9,9 +9,8 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError
 
 from zerocon.errors import (
@@ -22,6 +21,9 @@ from zerocon.errors import (
     classify,
 )
 from zerocon.model.families import require_pipeline, require_scheduler
+
+if TYPE_CHECKING:
+    import torch
 
 NETWORKS = ("unet", "vae", "text_encoder")
 PARTS = (*NETWORKS, "tokenizer", "scheduler")

@@ -15,7 +15,7 @@ import torch
 from PIL.Image import Image
 
 from zerocon.conditioning import Conditioning, Ids
-from zerocon.diffusion import Schedule
+from zerocon.diffusion import NoiseLevel, Schedule
 from zerocon.errors import SettingError
 from zerocon.model.attention import checkpoint, watched
 from zerocon.model.captioner import Captioner, load_captioner
@@ -24,6 +24,8 @@ from zerocon.model.clip import Clip, load_clip
 from zerocon.model.families import require_networks
 from zerocon.model.fingerprint import weights_hash
 from zerocon.model.loading import read, reading
+from zerocon.model.runtime import pick_device, pick_dtype
+from zerocon.model.spec import ModelSpec
 from zerocon.nfe import count
 from zerocon.settings import Settings
 from zerocon.shapes import Latents, Pixels, require_finite
@@ -85,35 +87,29 @@ class StableDiffusion:
         self.multiple: int = factor * 2 ** (len(unet.config.block_out_channels) - 1)
 
     @classmethod
-    def load(
-        cls,
-        place: Path,
-        name: str,
-        device: torch.device,
-        dtype: torch.dtype,
-        *,
-        captioner: str | None = None,
-        clip: str | None = None,
-        prediction: str | None = None,
-    ) -> StableDiffusion:
-        """Read a diffusers folder or a single file.
-
-        ``MissingError`` if a part of it is not there, ``ValueError`` if it is of another family.
-        ``prediction`` is what the U-Net predicts, where its scheduler does not say, or says wrong.
-        """
+    def load(cls, place: Path, spec: ModelSpec) -> StableDiffusion:
+        """Read the diffusers folder or single file ``place``; errors as ``zerocon.model.load``."""
+        device = pick_device(spec.device)
         single = place.is_file()
-        reading = (place, name, dtype, prediction)
+        reading = (place, spec.name, pick_dtype(spec.dtype, device), spec.prediction)
         parts = read_single(*reading) if single else read(*reading)
         beside = place.parent if single else place
-        return cls(
-            name,
+        model = cls(
+            spec.name,
             **parts,
             device=device,
             settings=Settings() if single else _measured(place),
             place=place,
-            captioner=lambda: load_captioner(beside, captioner, device),
-            clip=lambda: load_clip(beside, clip, device),
+            captioner=lambda: load_captioner(beside, spec.captioner, device),
+            clip=lambda: load_clip(beside, spec.clip, device),
         )
+        if spec.offload:
+            model.offload()
+        if spec.tile:
+            model.tile()
+        if spec.compile:
+            model.compile()
+        return model
 
     @alone
     @torch.no_grad()
@@ -153,7 +149,7 @@ class StableDiffusion:
         return Conditioning(torch.cat(parts), spoken, self._encoder)
 
     @alone
-    def eps(self, x: Latents, t: int, c: Conditioning) -> Latents:
+    def eps(self, x: Latents, t: float, c: Conditioning) -> Latents:
         """The noise the U-Net sees in ``x`` at time ``t``, whatever it was trained to predict.
 
         Counts its passes: forwards here, backwards when a gradient comes back to ``x``.
@@ -164,7 +160,7 @@ class StableDiffusion:
         said: Latents = unet(x.to(self.unet.dtype), t, c.tokens.to(self.unet.dtype)).sample.float()
         if self.prediction == "epsilon":
             return said
-        a = float(self.scheduler.alphas_cumprod[t])
+        a = float(self.scheduler.alphas_cumprod[int(t)])
         eps: Latents = a**0.5 * said + (1 - a) ** 0.5 * x  # v = sqrt(a) eps - sqrt(1-a) x0
         return eps
 
@@ -185,7 +181,7 @@ class StableDiffusion:
         turn = int((known > 0).nonzero().max())
         times = [min(int(t), turn) for t in reversed(spaced)][own:]
         alphas = [float(self.scheduler.final_alpha_cumprod), *(float(known[t]) for t in times)]
-        return Schedule((0, *times), tuple(alphas))
+        return Schedule(tuple(map(NoiseLevel.variance_preserving, (0, *times), alphas)))
 
     @alone
     def compile(self) -> None:

@@ -74,7 +74,7 @@ class Recipe:
         from zerocon.image.transforms import fit
 
         height, width = fit(image, model.size, model.multiple).pixels.shape[2:]
-        asked = edited.request.words
+        asked = edited.request.prompt
         return cls(
             image=image_hash(image),
             size=(width, height),
@@ -85,7 +85,7 @@ class Recipe:
             dtype=str(next(model.unet.parameters()).dtype).removeprefix("torch."),
             words={name: asked[each] for name, each in WORDS.items() if each in asked},
             caption=edited.caption,
-            target_caption=edited.rewrite.target_caption,
+            target_caption=edited.target_caption,
             directions=tuple(
                 DirectionReference(str(direction), weight, _hash(direction.tokens))
                 for direction, weight in edited.request.directions

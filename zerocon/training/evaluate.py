@@ -54,7 +54,7 @@ class EvaluationStage:
 
     def run(self, work: Workspace) -> None:
         folder = Path(self.weights) if self.weights else mini.path()
-        parts = model.load(str(folder), device=work.device)
+        parts = model.load(model.ModelSpec.of(str(folder), device=work.device))
         panel = classifiers.load(
             Path(self.classifiers) if self.classifiers else classifiers.WEIGHTS, device=work.device
         )

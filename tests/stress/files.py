@@ -1,4 +1,4 @@
-"""Files that call themselves pictures, and names that files may have."""
+"""Files with the suffix of an image that are none, and unusual file names."""
 
 from __future__ import annotations
 
@@ -22,47 +22,47 @@ NAMES = (
     "con.tained", "x" * 180, "猫" * 60, "\u202egnp", "a\u200bb",
 )  # fmt: skip
 TOO_LONG = "y" * 250
-NO_TEXT = (b"caf\xe9", b"\xff\xfe", b"a\x80b")
+NOT_TEXT = (b"caf\xe9", b"\xff\xfe", b"a\x80b")
 
 
-def fill(folder: Path, rng: random.Random) -> tuple[set[str], set[str]]:
-    """Write bad pictures, odd but good ones beside them; the names of both."""
+def write_all(folder: Path, rng: random.Random) -> tuple[set[str], set[str]]:
+    """Write unreadable images and unusual but readable ones; the names of both."""
     png, jpeg = _encoded("PNG"), _encoded("JPEG")
     bad = dict(_damaged(rng, png, "png")) | dict(_damaged(rng, jpeg, "jpg")) | dict(_others())
     for name, data in bad.items():
         (folder / name).write_bytes(data)
-    good = dict(_odd(png, jpeg))
-    for name, data in good.items():
+    odd = dict(_odd(png, jpeg))
+    for name, data in odd.items():
         (folder / name).write_bytes(data)
     for name, target in {"nowhere": "gone", "itself": "itself.png", "zero": "/dev/zero"}.items():
         (folder / f"{name}.png").symlink_to(target)
     os.mkfifo(folder / "pipe.png")
     with (folder / "huge.png").open("wb") as file:
-        file.truncate(1 << 40)  # a terabyte of nothing, which takes no space
+        file.truncate(1 << 40)  # a sparse file of a terabyte, which takes no space
     (folder / "folder.png").mkdir()
     links = {"nowhere.png", "itself.png", "zero.png", "pipe.png", "huge.png"}
-    return {*bad, *links}, {*good}
+    return {*bad, *links}, {*odd}
 
 
 def _encoded(kind: str, **options: object) -> bytes:
-    """A drawn scene in a file."""
+    """A drawn scene in the bytes of a file."""
     file = BytesIO()
     render(sample(0), 128).save(file, kind, **options)
     return file.getvalue()
 
 
-def _damaged(rng: random.Random, whole: bytes, ending: str) -> Iterator[tuple[str, bytes]]:
-    """Cut off anywhere before the last tenth, or overwritten where the head is."""
+def _damaged(rng: random.Random, data: bytes, suffix: str) -> Iterator[tuple[str, bytes]]:
+    """Truncated anywhere before the last tenth, or random bytes after the signature."""
     for number in range(30):
-        yield f"cut{number}.{ending}", whole[: rng.randrange(1, len(whole) * 9 // 10)]
+        yield f"truncated{number}.{suffix}", data[: rng.randrange(1, len(data) * 9 // 10)]
     for number in range(15):
         size = rng.randrange(8, 4000)
-        yield f"noise{number}.{ending}", whole[:4] + rng.randbytes(size)
+        yield f"noise{number}.{suffix}", data[:4] + rng.randbytes(size)
 
 
 def _others() -> Iterator[tuple[str, bytes]]:
     yield "empty.png", b""
-    yield "text.jpg", b"no picture at all\n"
+    yield "text.jpg", b"not an image\n"
     yield "page.png", b"<!doctype html><title>404</title>"
     yield "drawing.png", b'<svg xmlns="http://www.w3.org/2000/svg"/>'
     yield "zeros.png", bytes(100_000)
@@ -72,26 +72,26 @@ def _others() -> Iterator[tuple[str, bytes]]:
     yield "one.png", _encoded_small((1, 1))
     yield "line.png", _encoded_small((1000, 1))
     frames = [render(sample(seed), 64) for seed in (0, 2)]
-    moving = BytesIO()
-    frames[0].save(moving, "GIF", save_all=True, append_images=frames[1:])
-    yield "moving.gif", moving.getvalue()
+    animated = BytesIO()
+    frames[0].save(animated, "GIF", save_all=True, append_images=frames[1:])
+    yield "animated.gif", animated.getvalue()
     pages = BytesIO()
     frames[0].save(pages, "TIFF", save_all=True, append_images=frames[1:])
     yield "pages.tif", pages.getvalue()
 
 
 def _odd(png: bytes, jpeg: bytes) -> Iterator[tuple[str, bytes]]:
-    """Good pictures that look bad."""
-    yield "really.jpg", png
-    yield "truly.png", jpeg
+    """Readable images with a wrong suffix, unusual metadata or trailing bytes."""
+    yield "png.jpg", png
+    yield "jpeg.png", jpeg
     cmyk = BytesIO()
     render(sample(2), 128).convert("CMYK").save(cmyk, "JPEG")
     yield "cmyk.jpg", cmyk.getvalue()
     yield "exif.jpg", _encoded("JPEG", exif=b"Exif\0\0" + b"\xff" * 300)
     chunks = PngInfo()
     chunks.add_text("note", "x" * 500_000)
-    yield "talk.png", _encoded("PNG", pnginfo=chunks)
-    yield "more.png", png + b"what another program has added"
+    yield "comment.png", _encoded("PNG", pnginfo=chunks)
+    yield "more.png", png + b"bytes that another program has appended"
 
 
 def _encoded_small(size: tuple[int, int]) -> bytes:
@@ -101,7 +101,7 @@ def _encoded_small(size: tuple[int, int]) -> bytes:
 
 
 def _bomb(side: int) -> bytes:
-    """A PNG that calls itself ``side`` pixels high and wide, in a hundred bytes."""
+    """A PNG of a hundred bytes whose header claims ``side`` pixels a side."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         check = struct.pack(">I", zlib.crc32(kind + data))
