@@ -238,10 +238,10 @@ def read_checkpoint(
 def _tokenizer(checkpoint: Checkpoint) -> Any:
     from transformers import CLIPTokenizer
 
-    own = checkpoint.file.parent / "tokenizer"
+    bundled = checkpoint.file.parent / "tokenizer"
     changed = {"pad_token": "!"} if checkpoint.is_v2 else {}  # token 0, which OpenCLIP pads with
     try:
-        folder = own if own.is_dir() else find_part(DEFAULT_CLIP)
+        folder = bundled if bundled.is_dir() else find_part(DEFAULT_CLIP)
         length = checkpoint.text()["max_position_embeddings"]
         return CLIPTokenizer.from_pretrained(folder, model_max_length=length, **changed)
     except (MissingError, OSError):
