@@ -1,4 +1,4 @@
-"""Models of real classes with random weights, built in milliseconds, and plans to edit with them."""
+"""Models of real classes with random weights, built in milliseconds, and plans for edits."""
 
 from __future__ import annotations
 

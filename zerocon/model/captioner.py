@@ -48,7 +48,9 @@ def load_captioner(parent: Path, name: str | None, device: torch.device) -> Blip
     disable_progress_bars()
     bundled = parent / "captioner"
     try:
-        folder = bundled if bundled.is_dir() and name is None else find_part(name or DEFAULT_CAPTIONER)
+        folder = (
+            bundled if bundled.is_dir() and name is None else find_part(name or DEFAULT_CAPTIONER)
+        )
     except MissingError as error:
         raise ModelNotFoundError(f"{error}, or give the source caption: --caption") from None
     with model_errors(str(folder)):
