@@ -65,6 +65,7 @@ class Edit:
         settings: What it was made with.
         source: The source image at the model's working size.
         inversion_source: Whether the inversion was "computed", "cached" or "given".
+        compute: How the networks computed: device, dtype, tiling, threads and so on.
         photograph: The source's file, where one was read.
     """
 
@@ -75,6 +76,7 @@ class Edit:
     settings: Settings
     source: Prepared = field(repr=False)
     inversion_source: str = "computed"
+    compute: Mapping[str, Any] = field(default_factory=dict, repr=False)
     photograph: Photograph | None = field(default=None, repr=False)
 
     @property
@@ -425,11 +427,11 @@ def _edit_batch(
                 on_step(step)
     n = len(images)
     share = Evaluations(evaluations.forwards // n, evaluations.backwards // n)
-    pixels = model.decode(step.latents)
+    pixels, compute = model.decode(step.latents), model.runtime.compute_options()
     return [
         Edit(
             images[i].to_image(pixels[i]), requests[i], inversion.rows(slice(i, i + 1)),
-            share, settings, images[i], inversion_source,
+            share, settings, images[i], inversion_source, compute,
         )
         for i in range(n)
     ]  # fmt: skip

@@ -98,7 +98,7 @@ def parse_request(
         scorer, rewrite = None, prompt.keep_caption(caption)
     else:
         scorer = _scorer(model, image)
-        rewrite = prompt.rewrite_caption(caption, **given, see=scorer)
+        rewrite = prompt.rewrite_caption(caption, **given, similarity=scorer)
     c = model.embed([caption])
     if rewrite.changes:
         step, count = _estimate_direction(model, rewrite, c, settings)
