@@ -50,11 +50,11 @@ def edit(model, **more):
 def test_each_shortage_takes_one_step_and_the_edit_succeeds(times):
     model, warnings = tiny.model(), []
     model.unet.forward = Short(model, times)
-    usual, found = edit(tiny.model()), edit(model, on_warning=warnings.append)
+    usual, edited = edit(tiny.model()), edit(model, on_warning=warnings.append)
     assert warnings == [f"out of memory; {step}" for step in STEPS[:times]]
-    assert found.settings.cache_source is (times == 0)
-    ours, theirs = (torch.tensor(bytearray(e.image.tobytes())).int() for e in (found, usual))
-    assert found.image.size == usual.image.size
+    assert edited.settings.cache_source is (times == 0)
+    ours, theirs = (torch.tensor(bytearray(e.image.tobytes())).int() for e in (edited, usual))
+    assert edited.image.size == usual.image.size
     assert times == 3 or (ours - theirs).abs().max() <= 2, "a tile lacks the context of the whole"
 
 

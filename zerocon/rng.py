@@ -1,4 +1,4 @@
-"""Chance that can be had again: a stream of its own for every key, the same on every machine."""
+"""Reproducible random numbers: a stream for every key, the same on every machine."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ import torch
 
 
 def seeded_generator(key: str) -> torch.Generator:
-    """A CPU generator that is a pure function of ``key``; no global state is read or touched."""
+    """A CPU generator whose seed is a hash of ``key``; torch's global state is not used."""
     digest = hashlib.blake2b(key.encode(), digest_size=7).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
