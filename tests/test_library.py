@@ -44,11 +44,11 @@ def test_the_same_wish_gives_the_same_picture(model, image):
 
 
 def test_no_strength_gives_back_what_the_vae_makes_of_the_picture(model, image):
-    from zerocon.image.transforms import fit, unfit
+    from zerocon.image.transforms import prepare, unfit
 
     settings = replace(model.settings, strength=0.0, cache_source=False)
     same = zerocon.edit(image, model=model, to="dog", settings=settings).image
-    working = fit(image, model.size, model.multiple)
+    working = prepare(image, model.size, model.multiple)
     again = unfit(model.decode(model.encode(working.pixels))[0], working.frame)
     assert np.array_equal(np.asarray(same), np.asarray(again))
 
