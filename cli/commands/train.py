@@ -1,4 +1,4 @@
-"""``zerocon train mini``: how the embedded model was made, to be made again."""
+"""``zerocon train mini``: train the embedded model again."""
 
 from __future__ import annotations
 
@@ -18,18 +18,26 @@ TIME = click.FloatRange(0, min_open=True)
     "folder",
     type=click.Path(path_type=Path, file_okay=False),
     required=True,
-    help="Folder for scenes, checkpoints and samples, outside any checkout.",
+    help="Directory for scenes, checkpoints and samples, outside any checkout.",
 )
 @click.option(
     "--stage",
     "stages",
     multiple=True,
     metavar="NAME:KEY=VALUE,...",
-    help="What to run, with settings; repeat for several. [default: all, in order]",
+    help="Stage to run, with its settings; repeat for several. [default: all, in order]",
 )
-@click.option("--time-limit", "minutes", type=TIME, help="Minutes, of each stage.")
-@click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps. [default: best here]")
-@click.option("--workers", type=click.IntRange(1), default=1, help="Processes that draw scenes.")
+@click.option("--time-limit", "minutes", type=TIME, help="Minutes per stage. [default: no limit]")
+@click.option(
+    "--device", metavar="NAME", help="cpu, cuda, cuda:1 or mps. [default: the fastest available]"
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes that draw scenes.",
+)
 @options.talk
 def command(
     name: str,
@@ -39,9 +47,9 @@ def command(
     device: str | None,
     workers: int,
 ) -> None:
-    """Train the embedded model NAME, on scenes that are drawn first.
+    """Train the embedded model NAME on scenes that are drawn first.
 
-    Every stage goes on where it stopped, also when it was killed.
+    Every stage resumes where it stopped, also after it was killed.
     """
     from zerocon.model import pick_device
     from zerocon.registry import parse
