@@ -155,8 +155,8 @@ def test_images_of_a_batch_are_cached_one_by_one_and_found_as_a_batch(model, cac
 
 
 def test_a_given_inversion_is_not_cached(model, cache):
-    kept = zerocon.invert(IMAGE, model, caption="a cat", settings=SETTINGS)
-    assert edit(model, cache, inversion=kept).inversion_source == "given"
+    inversion = zerocon.invert(IMAGE, model, caption="a cat", settings=SETTINGS)
+    assert edit(model, cache, inversion=inversion).inversion_source == "given"
     assert cache.entries() == []
 
 
@@ -424,7 +424,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: Path) -> Calla
     return lambda *args: CliRunner().invoke(main, [str(arg) for arg in args])
 
 
-def kept() -> list[Path]:
+def cached_files() -> list[Path]:
     return sorted(Path("cache/inversions").glob("*"))
 
 
@@ -436,7 +436,7 @@ def test_an_edit_with_the_cache_is_the_edit_without_it_byte_for_byte(run, metada
         extra = ["--no-cache"] if name == "plain" else []
         done = run(*EDIT, *more, *extra, "-o", f"{name}.png")
         assert done.exit_code == 0, done.output
-        assert len(kept()) == (name != "plain")
+        assert len(cached_files()) == (name != "plain")
         records.append(json.loads(done.stdout))
     assert len({Path(f"{name}.png").read_bytes() for name in ("plain", "first", "second")}) == 1
     assert [each["inversion"] for each in records] == ["computed", "computed", "cached"]
@@ -455,8 +455,8 @@ def test_a_dry_run_counts_cached_inversions_and_writes_nothing(run):
         return record["inversion"], record["evaluations"], record["settings"]
 
     estimate = cost("-n")
-    assert estimate[0] == "computed" and not kept()
-    assert cost() == estimate and len(kept()) == 1
+    assert estimate[0] == "computed" and not cached_files()
+    assert cost() == estimate and len(cached_files()) == 1
     estimate = cost("-n")
     assert estimate[0] == "cached" and cost() == estimate
 
@@ -481,7 +481,7 @@ def test_the_cache_can_be_switched_off(run, where, monkeypatch):
     assert (
         run("invert", *EDIT[1:2], *EDIT[4:], *["--no-cache"] * (where == "option")).exit_code == 0
     )
-    assert not kept()
+    assert not cached_files()
 
 
 def test_a_directory_that_cannot_be_created_is_a_warning_and_the_edit_succeeds(run):
@@ -511,13 +511,13 @@ def test_the_cache_is_listed_checked_and_cleared(run):
     assert call("prune")["removed"] == []
     assert call("prune", "--limit", f"{new['bytes'] / 1000}KB")["removed"] == [old["file"]]
 
-    flip(kept()[0], -1)
-    assert call("verify", code=1)["damaged"] == [new["file"]] and len(kept()) == 1
-    assert call("verify", "--repair")["removed"] == [new["file"]] and not kept()
+    flip(cached_files()[0], -1)
+    assert call("verify", code=1)["damaged"] == [new["file"]] and len(cached_files()) == 1
+    assert call("verify", "--repair")["removed"] == [new["file"]] and not cached_files()
 
     assert run(*EDIT, "--overwrite").exit_code == 0
     Path("cache/inversions/.killed.safetensors.x.part").touch()
-    assert len(call("clear")["removed"]) == 2 and not kept()
+    assert len(call("clear")["removed"]) == 2 and not cached_files()
 
 
 def test_a_limit_that_is_no_size_is_an_error(run, monkeypatch):
@@ -528,4 +528,4 @@ def test_a_limit_that_is_no_size_is_an_error(run, monkeypatch):
     assert done.exit_code == 2 and "ZC-E011" in done.stderr
     assert 'ZEROCON_CACHE_LIMIT: a size is like 500MB or 2GB, not "2000"' in done.stderr
     monkeypatch.setenv("ZEROCON_CACHE_LIMIT", "0")
-    assert run(*EDIT).exit_code == 0 and not kept()
+    assert run(*EDIT).exit_code == 0 and not cached_files()
