@@ -195,7 +195,7 @@ def test_everything_an_inversion_depends_on_is_in_its_key(model, weights, tmp_pa
         return zerocon.load(str(place), device="cpu", **more)
 
     other, tiled = tiny.save(tmp_path / "other", tiny.model(seed=1)), load()
-    tiled.tile()
+    tiled.runtime.tile()
     keys = [
         key(),
         key(caption="a dog"),

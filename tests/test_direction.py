@@ -284,5 +284,5 @@ def test_another_text_encoder_is_rejected_before_the_image_is_captioned(cat_to_d
 
 
 def test_a_source_alone_is_no_prompt(model, cat_to_dog, image):
-    with pytest.raises(PromptError, match="to_caption"):
+    with pytest.raises(PromptError, match="the prompt is missing"):
         zerocon.edit(image, model=model, from_="cat", directions=[(cat_to_dog, 1.0)])

@@ -221,7 +221,7 @@ def test_a_unet_that_reads_more_than_latents_is_refused(channels: int, use: str)
     with pytest.raises(ValueError, match=use):
         StableDiffusion(
             "x", **{part: getattr(made, part) for part in parts}, device=made.device,
-            captioner=tiny.TinyCaptioner, clip=lambda: None,
+            captioner=tiny.TinyCaptioner, scorer=lambda: None,
         )  # fmt: skip
 
 

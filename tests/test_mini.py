@@ -50,7 +50,7 @@ def test_diffusers_loads_it_as_it_is() -> None:
 def test_the_captioner_sees_the_fox_and_clip_agrees(model: StableDiffusion, fox: Image.Image):
     said = caption_image(fox, model)
     assert "fox" in said and "orange" in said and "forest" in said
-    likeness = model.similarity(fox, [said, "a blue bus on the beach at night"])
+    likeness = model.scorer.similarity(fox, [said, "a blue bus on the beach at night"])
     assert likeness is not None and likeness[0] > likeness[1] + 0.1
 
 

@@ -95,7 +95,7 @@ def test_missing_weights_say_how_to_get_them_and_what_else_there_is():
         MissingError, match=r"zerocon models pull someone/something, .*--model mini"
     ):
         find("someone/something")
-    with pytest.raises(MissingError, match="diffusers folder"):
+    with pytest.raises(MissingError, match="diffusers directory"):
         find("no-such-model")
 
 
@@ -123,9 +123,9 @@ def test_a_folder_gives_the_model_that_was_saved(folder, model):
     c = model.embed(["a cat"])
     assert torch.allclose(loaded.eps(x, 300, c), model.eps(x, 300, c), atol=1e-6)
     assert loaded.embed(["a cat"]).ids == c.ids and loaded.embed(["a"]).encoder == c.encoder
-    assert loaded.similarity(gradient(32, 32), ["a cat"]) is None
+    assert loaded.scorer is None
     with pytest.raises(MissingError, match=r"zerocon models pull Salesforce/blip.*--caption"):
-        loaded.describe([gradient(32, 32)])
+        loaded.captioner.describe([gradient(32, 32)])
 
 
 def test_a_hub_id_is_found_in_the_cache_and_nowhere_else(folder, tmp_path, monkeypatch):
@@ -148,9 +148,9 @@ def test_an_incomplete_folder_is_named(folder, tmp_path):
 def test_a_captioner_or_clip_asked_for_by_name_must_be_there(folder):
     loaded = zerocon.load(str(folder), device="cpu", captioner="no/blip", clip="no/clip")
     with pytest.raises(MissingError, match="no/blip"):
-        loaded.describe([gradient(32, 32)])
+        loaded.captioner.describe([gradient(32, 32)])
     with pytest.raises(MissingError, match="no/clip"):
-        loaded.similarity(gradient(32, 32), ["a cat"])
+        loaded.scorer.similarity(gradient(32, 32), ["a cat"])
 
 
 def test_measured_defaults_lie_over_the_papers(folder, tmp_path):

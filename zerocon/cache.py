@@ -224,18 +224,15 @@ def key_of(
     weights = model.fingerprint()
     if weights is None:
         return None
-    import torch
-
     from zerocon.trajectory import FORMAT
 
     settings = plan.settings
     facts = {
         "format": FORMAT,
         "versions": package_versions(),
-        "threads": torch.get_num_threads(),
         "weights": weights,
         "prediction": model.prediction,
-        "manner": model.manner,
+        "compute": model.runtime.compute_options(),
         "size": (model.size, model.multiple),  # with the image's hash: its working size
         "schedule": asdict(model.schedule(settings.steps)),
         "inverter": repr(plan.inverter),

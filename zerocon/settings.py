@@ -122,21 +122,21 @@ class Settings:
     steps: int = _setting(
         50,
         Rule(_is_count, "an integer from 1"),
-        "Number of denoising steps.",
+        "Denoising steps.",
     )
     # its U-Net evaluations are the ones that the edit needs again
     inverter: str = _setting(
         "ddim",
         Rule(lambda name: isinstance(name, str) and name != "", "a name"),
-        "Inversion method, see `zerocon methods`.",
-        "NAME[:KEY=VALUE,...]",
+        "Inversion method, NAME[:KEY=VALUE,...], see `zerocon methods`.",
+        "METHOD",
     )
     # as in pix2pix-zero's scripts
     guidance_scale: float | tuple[float, float] = _setting(
         5.0,
         Rule(lambda w: _is_number(w) or _is_pair(w), "a number, or two: from noise to image"),
         "Classifier-free guidance scale; A..B changes it linearly from noise to image.",
-        "W|A..B",
+        "W",
     )
     strength: float = _setting(
         1.0, NUMBER, "Scale of the edit direction (1.0 = as estimated, 0 = no edit)."
@@ -145,9 +145,8 @@ class Settings:
     guidance: tuple[str, ...] = _setting(
         ("cross-attention", "contrastive"),
         Rule(_are_names, "names of guidance losses"),
-        "Guidance loss that keeps the rest of the image; repeat to combine, `none` for none, see "
-        "`zerocon methods`.",
-        "NAME[:KEY=VALUE,...]",
+        "Guidance loss, NAME[:KEY=VALUE,...], see `zerocon methods`; repeatable; or none.",
+        "METHOD",
     )
     # pix2pix-zero's way
     direction_from: str = _setting(

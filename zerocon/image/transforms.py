@@ -82,7 +82,7 @@ class Prepared:
         return pixels.contiguous()
 
     def to_image(self, pixels: Tensor) -> Image.Image:
-        """``unfit`` with this frame: (3, height, width) in -1..1 to the source's size, or crop's."""
+        """Pixels (3, height, width) in -1..1 as an image of the source's size, or the crop's."""
         return unfit(pixels, self.frame)
 
 

@@ -23,7 +23,7 @@ from zerocon.training.sample import paint
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from zerocon.model.stable_diffusion import StableDiffusion
+    from zerocon.model import Model
     from zerocon.training.workspace import Workspace
     from zerocon.world import Scene
 
@@ -100,7 +100,7 @@ def _judged(panel: classifiers.Classifiers, images: list[Image], scenes: list[Sc
     }
 
 
-def _captioned(parts: StableDiffusion, images: list[Image], scenes: list[Scene]) -> Shares:
+def _captioned(parts: Model, images: list[Image], scenes: list[Scene]) -> Shares:
     heard = [hear(caption_image(image, parts)) for image in images]
     truths = [world.truth(scene) for scene in scenes]
     return {
@@ -109,18 +109,20 @@ def _captioned(parts: StableDiffusion, images: list[Image], scenes: list[Scene])
     }
 
 
-def _matched(parts: StableDiffusion, images: list[Image], scenes: list[Scene]) -> float:
+def _matched(parts: Model, images: list[Image], scenes: list[Scene]) -> float:
     """Share of pictures most alike to their own caption among 64."""
     captions = [world.caption(scene) for scene in scenes]
-    right = []
+    right, scorer = [], parts.scorer
     for i, image in enumerate(images):
         group = captions[i - i % GROUP :][:GROUP]
-        alike = parts.similarity(image, group)
-        right.append(alike is not None and group[int(np.argmax(alike))] == captions[i])
+        right.append(
+            scorer is not None
+            and group[int(np.argmax(scorer.similarity(image, group)))] == captions[i]
+        )
     return float(np.mean(right))
 
 
-def _again(parts: StableDiffusion, image: Image) -> Image:
+def _again(parts: Model, image: Image) -> Image:
     from zerocon.image.transforms import unfit
 
     seen: Any = parts.decode(parts.encode(as_pixels(np.asarray(image)[None])))
