@@ -1,10 +1,9 @@
-"""Edit a real picture by saying what should be different.
+"""Edit an existing image by a few words with a latent diffusion model.
 
-    model = zerocon.load()
-    edited = zerocon.edit(picture, model=model, to="dog")
-    edited.picture.save("dog.png")
+    edited = zerocon.edit("fox.png", to="dog", model="mini")
+    edited.save("dog.png")
 
-Importing this costs nothing; torch comes with the first name that needs it.
+Importing this package is cheap; torch is imported with the first name that needs it.
 """
 
 from __future__ import annotations
@@ -46,13 +45,13 @@ __all__ = [
     "Cache",
     "Direction",
     "Edit",
+    "EditRequest",
     "Inversion",
     "MissingError",
     "Model",
     "Photograph",
     "Recipe",
     "Settings",
-    "EditRequest",
     "edit",
     "invert",
     "load",
