@@ -72,7 +72,9 @@ def test_a_compiled_edit_is_the_same_edit() -> None:
     compiled_model.runtime.compile()
     calls = []
     fast = compiled_model.runtime._compiled
-    compiled_model.runtime._compiled = lambda *args, **kwargs: calls.append(1) or fast(*args, **kwargs)
+    compiled_model.runtime._compiled = lambda *args, **kwargs: (
+        calls.append(1) or fast(*args, **kwargs)
+    )
     before = zerocon.edit(image, model=plain, settings=settings, **prompt).image
     after = zerocon.edit(image, model=compiled_model, settings=settings, **prompt).image
     assert np.abs(np.int16(before) - np.int16(after)).max() <= 2
