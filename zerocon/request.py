@@ -133,9 +133,8 @@ def edited_conditioning(
 
 def _scorer(model: Model, image: Image) -> Callable[[Sequence[str]], list[float]] | None:
     """CLIP's cosines of ``image`` to sentences, if there is a CLIP."""
-    if model.similarity(image, ["an image"]) is None:
-        return None
-    return lambda sentences: model.similarity(image, sentences) or []
+    scorer = model.scorer
+    return None if scorer is None else lambda sentences: scorer.similarity(image, sentences)
 
 
 def _estimate_direction(

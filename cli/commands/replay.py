@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
-from zerocon.errors import FileFormatError, MismatchError
+from zerocon.errors import ExitCode, FileFormatError, MismatchError
 
 from .. import options, recipe_view, render
 from ..help import command as help_command
@@ -98,7 +98,7 @@ def command(file: Path, source: Path, **values: Any) -> int:
         provenance = Provenance(now.to_json())
         photograph.save(edited.image, output, overwrite=values["overwrite"], provenance=provenance)
     render.print_comparison(values["form"], file, comparison, recipe.differences(now))
-    return 0 if comparison.same else 1
+    return ExitCode.OK if comparison.same else ExitCode.CHECK_FAILED
 
 
 def _replay_folder(path: Path, source: Path, values: Mapping[str, Any]) -> int:
@@ -126,7 +126,7 @@ def _replay_folder(path: Path, source: Path, values: Mapping[str, Any]) -> int:
     facts |= {"images": [recipe_view.replay_record(each) for each in results]}
     if form != "jsonl":
         render.print_result(form, f"{same} of {len(results)} came out the same", facts)
-    return 0 if same == len(results) else 1
+    return ExitCode.OK if same == len(results) else ExitCode.CHECK_FAILED
 
 
 def _load_files(

@@ -24,7 +24,7 @@ from zerocon.conditioning import Conditioning
 from zerocon.diffusion import Schedule
 from zerocon.editing import Plan, edit
 from zerocon.image.transforms import shrunk
-from zerocon.model.attention import watch
+from zerocon.model.attention import call_unet, watch
 from zerocon.nfe import Evaluations, count, count_evaluations
 from zerocon.observation import Observation, Observer
 from zerocon.settings import Settings
@@ -169,7 +169,8 @@ class _Network:
         options = {"dtype": self.unet.dtype, "device": self.model.device}
         tokens = self.model.tokenizer.model_max_length, self.unet.config.cross_attention_dim
         x = torch.empty(rows, *self.shape, **options).requires_grad_(grad)
-        return x, self.unet(x, 0, torch.empty(rows, *tokens, **options)).sample
+        c = Conditioning(torch.empty(rows, *tokens, **options), ((),) * rows, "")
+        return x, call_unet(self.unet, x, 0, c)
 
     def operations(self) -> float:
         """Operations of one call with one image; attention is counted as matrix products."""

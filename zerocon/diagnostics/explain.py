@@ -198,7 +198,9 @@ def merge(observed: Observation) -> Tensor:
     Of the layers those whose longer side is 16 or nearest to it, half and twice that; resized to
     (positions, rows, columns) of the latents.
     """
-    sizes = {name: layer_size(maps.shape[-2], observed.size) for name, maps in observed.maps.items()}
+    sizes = {
+        name: layer_size(maps.shape[-2], observed.size) for name, maps in observed.maps.items()
+    }
     nearest = min(map(max, sizes.values()), key=lambda side: abs(log2(side / CLEAREST)))
     resized = []
     for name, (rows, columns) in sizes.items():

@@ -59,8 +59,8 @@ class Recipe:
         weights: Hash of the model's files; None for a model that was not loaded from files.
         prediction: What the U-Net predicts: "epsilon" or "v_prediction".
         compute: How the networks computed: "device", "dtype", and, if recorded, "tiled",
-            "compiled", "offloaded", "gradient_checkpointing" and "threads"; see
-            ``Model.compute_options``.
+            "compiled", "offloaded", "checkpointed" and "threads"; see
+            ``Runtime.compute_options``.
         prompt: What the edit was given: "from", "to", "to_caption".
         caption: Source caption.
         target_caption: Target caption.
