@@ -21,13 +21,13 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from zerocon.errors import ConfigurationError
+from zerocon.model.spec import LOAD_OPTIONS
 from zerocon.settings import PRESETS, Settings
 
 FILE, PREFIX, META = "zerocon.toml", "ZEROCON_", "zerocon.configuration"
 COMMANDS = ("edit", "batch", "invert", "direction", "caption")  # that read file and environment
 KEYS = (
-    "model", "device", "dtype", "prediction", "captioner", "clip", "offload", "tile", "compile",
-    "preset", "fast", *(each.name for each in fields(Settings)),
+    "model", *LOAD_OPTIONS, "preset", "fast", *(each.name for each in fields(Settings)),
     "no_cache", "keep_gps", "metadata", "format", "quiet",
 )  # fmt: skip
 RANKS = (ParameterSource.DEFAULT_MAP, ParameterSource.ENVIRONMENT, ParameterSource.COMMANDLINE)

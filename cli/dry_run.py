@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from zerocon import Cache, Inversion, Model, Settings
-
-    from .batch_run import Run
 
 
 def print_edit_plan(
@@ -54,31 +51,3 @@ def print_edit_plan(
     record = render.record(*facts, image_path, output, values)
     record |= {"dry_run": True, "operations": cost.operations, "bytes": render.memory(cost)}
     render.print_result(values["form"], f"{output}: {render.plan(cost)}", record)
-
-
-def print_batch_plan(run: Run) -> int:
-    """Print the jobs and the estimated cost of a batch; one U-Net evaluation is timed."""
-    from zerocon.batch import estimate
-
-    jobs = [new.job for _, new in run.entered]
-    cost = estimate.estimate_cost(run.model, jobs)
-    edits = [{"input": str(job.image), "output": str(run.outputs / job.name)} for job in jobs]
-    record = {
-        "schema": "zerocon.batch-plan/1",
-        "output": str(run.outputs),
-        "of": len(run.jobs),
-        "skipped": len(run.kept),
-        "edits": edits,
-        "evaluations": render.cost(cost.evaluations),
-        "seconds": round(cost.seconds, 3),
-        "bytes": cost.peak,
-    }
-    lines = [f"{edit['input']} -> {edit['output']}" for edit in edits]
-    duration = timedelta(seconds=round(cost.seconds))
-    lines.append(
-        f"{len(jobs)} edits of {cost.images} images, {len(run.kept)} skipped as done: "
-        f"{cost.evaluations.total:.1f} U-Net evaluations, about {duration} on this machine, "
-        f"{cost.peak / 1e9:.2f} GB peak memory"
-    )
-    render.print_result(run.values["form"], "\n".join(lines), record)
-    return 0

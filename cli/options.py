@@ -7,23 +7,21 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import click
 import cloup
 from click.core import ParameterSource
 
+from zerocon.model.spec import LOAD_OPTIONS as LOAD_OPTIONS
 from zerocon.settings import (
-    CHANGES,
     DEFAULT_CAPTIONER,
     DEFAULT_CLIP,
     DEFAULT_MODEL,
-    DIRECTION_FROM,
-    DIRECTION_POSITIONS,
     FAST,
-    GUIDANCE_PROMPTS,
     PRESETS,
     Settings,
+    option_of,
 )
 
 from . import config_file
@@ -34,9 +32,6 @@ if TYPE_CHECKING:
 
 VERBOSE = "zerocon.verbose"  # in the context's meta, where the group finds it after an error
 QUIET = "zerocon.quiet"
-LOAD_OPTIONS = (
-    "device", "dtype", "captioner", "clip", "prediction", "offload", "tile", "compile",
-)  # fmt: skip
 FORMATS = ("human", "json", "jsonl", "quiet")
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -180,16 +175,12 @@ def load_recipe_model(values: Mapping[str, Any], recipe: Recipe) -> Model:
     import zerocon
 
     try:
-        model: Model = zerocon.load(
-            values["model"] or recipe.model,
-            device=values["device"] or recipe.device,
-            dtype=values["dtype"] or recipe.dtype,
-            clip=values["clip"],
-            prediction=recipe.prediction,
-        )
+        name, loading = values["model"] or recipe.model, recipe.load_options()
+        loading |= {option: values[option] for option in ("device", "dtype") if values[option]}
+        model: Model = zerocon.load(name, clip=values["clip"], **loading)
     except zerocon.MissingError as error:
         hint = "" if values["model"] else "; or give the location of the recipe's model: --model"
-        raise zerocon.MissingError(f"{error}{hint}") from None
+        raise type(error)(f"{error}{hint}") from None
     recipe.require_model(model)
     return model
 
@@ -220,24 +211,46 @@ def _store_quiet(ctx: click.Context, _: click.Parameter, value: bool | str) -> b
 
 
 def _text(value: Any) -> str:
-    return "..".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    """A default as it is typed on the command line; methods as a list."""
+    if isinstance(value, tuple):
+        return (" and " if isinstance(value[0], str) else "..").join(map(str, value))
+    return "none" if value is None else str(value)
 
 
-def _default(name: str, text: str | None = None) -> str:
-    """The default of a setting; a model's own (``zerocon.json``) overrides it."""
-    return f"[default: model's, else {text or _text(getattr(Settings, name))}]"
-
-
-def _switch(on: str, off: str, text: str) -> Callable[[F], F]:
-    """An expert option with two names, one for each value of a setting."""
-    setting = on.replace("-", "_")
-    default = on if getattr(Settings, setting) else off
+def _setting(name: str) -> Callable[[F], F]:
+    """The option of a field of ``Settings``, from the field's type, rule, help and default."""
+    field, hint = Settings.__dataclass_fields__[name], get_type_hints(Settings)[name]
+    option, flag = option_of(field), name.replace("_", "-")
+    default = _text(field.default)
+    if hint is bool:
+        default = f"--{flag}" if field.default else f"--{option.off}"
     return click.option(
-        f"--{on}/--{off}",
-        cls=ExpertOption,
+        f"--{flag}/--{option.off}" if hint is bool else f"--{flag}",
+        cls=cloup.Option if name in USUAL else ExpertOption,
+        type=click.Choice(option.rule.choices) if option.rule.choices else TYPES[hint],
         default=None,
-        help=f"{text} {_default(setting, f'--{default}')}",
+        multiple=hint == METHODS,
+        metavar=option.metavar or METAVARS.get(hint),
+        help=f"{option.help} [default: model's, else {default}]",
     )
+
+
+METHODS = tuple[str, ...]
+TYPES: Mapping[Any, Any] = {  # of a setting: what its option's value is read with
+    bool: bool,
+    int: int,
+    float: float,
+    float | None: float,
+    float | tuple[float, float]: number_or_range,
+    tuple[float, float]: number_range,
+    float | str | None: limit_by_change,
+    str: str,
+    METHODS: str,
+}
+METAVARS: Mapping[Any, str] = {int: "N", float: "X", float | None: "X"}
+USUAL = ("strength", "steps", "seed", "guidance_scale", "guidance")  # listed by --help
+NAMES = tuple(field.name for field in fields(Settings))
+PER_JOB = ("strength", "seed")  # that a batch takes several values of
 
 
 # the options
@@ -336,12 +349,6 @@ compiled = click.option(
     help="Compile the U-Net: minutes at the first call, less time per call later.",
 )
 
-cache_source = _switch(
-    "cache-source",
-    "recompute-source",
-    "Cache the source's activations of every step, or recompute them: less memory, more time.",
-)
-
 model_names = cloup.option_group(
     "Model",
     click.option(
@@ -371,7 +378,7 @@ model_names = cloup.option_group(
     ),
 )
 
-_performance = (
+performance = (
     device,
     dtype,
     click.option(
@@ -388,11 +395,11 @@ _performance = (
     compiled,
 )
 
-model = together(model_names, cloup.option_group("Performance", *_performance))
+model = together(model_names, cloup.option_group("Performance", *performance))
 
 model_with_reuse = together(
     model_names,
-    cloup.option_group("Performance", *_performance[:2], inversion, no_cache, *_performance[2:]),
+    cloup.option_group("Performance", *performance[:2], inversion, no_cache, *performance[2:]),
 )
 
 replay_model = together(
@@ -402,31 +409,7 @@ replay_model = together(
     click.option("--clip", metavar="NAME", help="CLIP model. [default: model's]"),
 )
 
-steps = click.option("--steps", type=int, metavar="N", help=f"Denoising steps. {_default('steps')}")
-
-strength = click.option(
-    "--strength",
-    type=float,
-    metavar="S",
-    help=f"Scale of the edit direction. {_default('strength')}",
-)
-
-seed = click.option("--seed", type=int, metavar="N", help=f"Random seed. {_default('seed')}")
-
-inverter = click.option(
-    "--inverter",
-    cls=ExpertOption,
-    metavar="METHOD",
-    help=f"Inversion method of `zerocon methods`, NAME[:KEY=VALUE,...]. {_default('inverter')}",
-)
-
-guidance = click.option(
-    "--guidance",
-    multiple=True,
-    metavar="METHOD",
-    help="Guidance loss of `zerocon methods`, NAME[:KEY=VALUE,...]; repeatable; or none. "
-    f"{_default('guidance', ' and '.join(Settings.guidance))}",
-)
+settings = {name: _setting(name) for name in dict.fromkeys((*USUAL, *NAMES))}
 
 fast = click.option(
     "--fast",
@@ -449,80 +432,8 @@ recipe = click.option(
     help="Take the settings, but not the prompt, from an image that zerocon edited.",
 )
 
-guidance_scale = click.option(
-    "--guidance-scale",
-    type=number_or_range,
-    metavar="W",
-    help=f"Classifier-free guidance; or A..B, from noise to image. {_default('guidance_scale')}",
-)
-
-expert_method = together(
-    inverter,
-    click.option(
-        "--direction-from",
-        cls=ExpertOption,
-        metavar="NAME",
-        help=f"Sentences that the edit direction is estimated from: {', '.join(DIRECTION_FROM)}. "
-        f"{_default('direction_from')}",
-    ),
-    click.option(
-        "--direction-positions",
-        cls=ExpertOption,
-        type=click.Choice(DIRECTION_POSITIONS),
-        help="Token positions that the direction is added to. " + _default("direction_positions"),
-    ),
-    click.option(
-        "--guidance-range",
-        cls=ExpertOption,
-        type=number_range,
-        metavar="A..B",
-        help="Fraction of the steps, from noise to image, in which guidance acts. "
-        + _default("guidance_range"),
-    ),
-    click.option(
-        "--guidance-prompt",
-        cls=ExpertOption,
-        type=click.Choice(GUIDANCE_PROMPTS),
-        help="Caption under which guidance evaluates the edit. " + _default("guidance_prompt"),
-    ),
-    click.option(
-        "--guidance-balance",
-        cls=ExpertOption,
-        type=float,
-        metavar="R",
-        help="Gradient norm of later guidances, relative to the first. "
-        + _default("guidance_balance", "their weights"),
-    ),
-    click.option(
-        "--guidance-limit",
-        cls=ExpertOption,
-        type=limit_by_change,
-        metavar="C[,CHANGE=C,...]",
-        help="Largest gradient step, in norms of the latents at 50 steps; by kind of change "
-        f"({', '.join(CHANGES)}): 0.01,style=0.05. {_default('guidance_limit', 'unlimited')}",
-    ),
-    _switch(
-        "polyak-step",
-        "no-polyak-step",
-        "Limit the gradient step to Polyak's step size.",
-    ),
-    _switch(
-        "reuse-prediction",
-        "recompute-prediction",
-        "Reuse the noise prediction of before the gradient step: one evaluation less per step.",
-    ),
-    _switch(
-        "source-correction",
-        "no-source-correction",
-        "Denoise by the difference from the source, or by plain DDIM.",
-    ),
-    cache_source,
-)
-
 common_method = cloup.option_group(
-    "Method", fast, preset, steps, guidance_scale, guidance, recipe, expert_method
+    "Method", fast, *(settings[name] for name in settings if name not in PER_JOB), preset, recipe
 )
 
-method = cloup.option_group(
-    "Method", fast, strength, steps, seed, guidance_scale, guidance, preset, recipe, expert_method
-)
+method = cloup.option_group("Method", fast, *settings.values(), preset, recipe)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ WIDTH, MARGIN = 100, 11
 
 def prompt(recipe: Recipe) -> str:
     """``from "cat", to "dog"``"""
-    return ", ".join(f'{name} "{text}"' for name, text in recipe.words.items())
+    return ", ".join(f'{name} "{text}"' for name, text in recipe.prompt.items())
 
 
 def page(recipe: Recipe) -> str:
@@ -24,7 +25,7 @@ def page(recipe: Recipe) -> str:
     settings = asdict(recipe.settings).items()
     rows = [
         ("prompt", prompt(recipe)),
-        *(("direction", f"{d.words}, weight {d.weight:g} ({d.hash})") for d in recipe.directions),
+        *(("direction", f"{d.change}, weight {d.weight:g} ({d.hash})") for d in recipe.directions),
         ("caption", recipe.caption),
         ("target", recipe.target_caption),
         ("source", "{}, resized to {}x{}".format(recipe.image, *recipe.size)),
@@ -32,8 +33,10 @@ def page(recipe: Recipe) -> str:
         ("model", f"{recipe.model}, {recipe.prediction}"),
         ("weights", recipe.weights or "unknown: the model was not loaded from files"),
         ("settings", " ".join(f"{k}={json.dumps(v, separators=(',', ':'))}" for k, v in settings)),
-        ("computed", f"on {recipe.device} in {recipe.dtype}"),
+        ("computed", _computed(recipe.compute)),
         ("versions", ", ".join(f"{name} {number}" for name, number in recipe.versions.items())),
+        ("unknown", json.dumps(recipe.unknown, sort_keys=True) if recipe.unknown else ""),
+        ("schema", f"{recipe.converted_from}, cannot be replayed" if recipe.converted_from else ""),
     ]
     fill = textwrap.TextWrapper(
         WIDTH, subsequent_indent=" " * MARGIN, break_long_words=False, break_on_hyphens=False
@@ -41,18 +44,26 @@ def page(recipe: Recipe) -> str:
     return "\n".join(fill.fill(f"{name:{MARGIN}}{text}") for name, text in rows if text)
 
 
+def _computed(compute: Mapping[str, Any]) -> str:
+    """``on cpu in float32, tiled, threads 2``: what is false or null is left out."""
+    facts = dict(compute)
+    place = f"on {facts.pop('device')} in {facts.pop('dtype')}"
+    flags = (key if value is True else f"{key} {value}" for key, value in facts.items() if value)
+    return ", ".join([place, *(flag.replace("_", " ") for flag in flags)])
+
+
 def table(folder: RecipeFolder) -> str:
     """A row for each recipe, then the number of images with and without one."""
     lines = ["| image | prompt | caption | model | seed |", "|---|---|---|---|---|"]
-    for file, recipe in ((each.file, each.recipe) for each in folder.carried):
+    for file, recipe in ((each.file, each.recipe) for each in folder.files):
         if recipe is not None:
-            directions = [f"{d.words} (direction x {d.weight:g})" for d in recipe.directions]
+            directions = [f"{d.change} (direction x {d.weight:g})" for d in recipe.directions]
             prompts = ", ".join([*filter(None, [prompt(recipe)]), *directions])
             cells = (file, prompts, recipe.caption, recipe.model, recipe.settings.seed)
             lines.append(f"| {' | '.join(map(str, cells))} |")
     count = len(lines) - 2
     return "\n".join(
-        [*(lines if count else []), f"with a recipe: {count}, without: {folder.others}"]
+        [*(lines if count else []), f"with a recipe: {count}, without: {folder.without_recipe}"]
     )
 
 

@@ -94,7 +94,7 @@ COMMANDS = [
     ("a negative cap", f"{ASK} --guidance-limit -1", 2, "ZC-E012"),
     ("no balance", f"{ASK} --guidance-balance 0", 2, "ZC-E012"),
     ("a negative seed", f"{ASK} --seed -1", 2, "ZC-E012"),
-    ("sentences from nowhere", f"{ASK} --direction-from book", 2, "ZC-E012"),
+    ("no such source of sentences", f"{ASK} --direction-from book", 2, "ZC-E010"),
     ("no such guidance", f"{ASK} --guidance contrast", 2, "ZC-E013"),
     ("no such option of a guidance", f"{ASK} --guidance contrastive:wieght=1", 2, "ZC-E013"),
     ("no value of its option", f"{ASK} --guidance contrastive:patches=few", 2, "ZC-E013"),

@@ -1,4 +1,4 @@
-"""pix2pix-zero as others ship it, on a model of a few thousand weights."""
+"""pix2pix-zero in diffusers' implementation, on a model of a few thousand weights."""
 
 import pytest
 import tiny
@@ -10,7 +10,7 @@ from zerocon.bench.inputs import MethodSettings, SourceBatch, TaskSource
 from zerocon.nfe import BACKWARD
 from zerocon.settings import Settings
 
-ASKED = MethodSettings(Settings(guidance_scale=(4.0, 2.0)))
+SETTINGS = MethodSettings(Settings(guidance_scale=(4.0, 2.0)))
 
 
 @pytest.fixture(scope="module")
@@ -24,16 +24,16 @@ def model():
 
 
 def run(model, task, **options):
-    batch = SourceBatch([TaskSource(task, model, told=True)])
-    return Pix2PixZero(steps=3, **options)(batch, ASKED)[0]
+    batch = SourceBatch([TaskSource(task, model, true_captions=True)])
+    return Pix2PixZero(steps=3, **options)(batch, SETTINGS)[0]
 
 
-def test_a_step_costs_seven_forwards_and_two_backwards(model, task):
-    """One to invert, two to remember, two to guide (and back), two to step."""
+def test_a_step_costs_seven_forward_and_two_backward_passes(model, task):
+    """Forward: 1 for inversion, 2 for the reference, 2 for guidance, 2 for the step."""
     assert run(model, task).evaluations == pytest.approx(3 * (7 + 2 * BACKWARD))
 
 
-def test_the_same_seed_the_same_picture(model, task):
+def test_the_same_seed_gives_the_same_image(model, task):
     torch.manual_seed(0)
     first = run(model, task)
     torch.manual_seed(1)
@@ -48,19 +48,19 @@ def test_amount_and_scale_matter(model, task):
         run(model, task, **options).image.tobytes()
         for options in ({}, {"amount": 100.0}, {"guidance_scale": 9.0}, {"guidance_scale": 3.0})
     ]
-    assert images[0] == images[3], "the middle of 4..2"
+    assert images[0] == images[3], "the mean of 4 and 2"
     assert len(set(images)) == 3
 
 
-def test_the_model_is_given_back_as_it_was(model, task):
+def test_the_model_is_restored(model, task):
     processors, pass_hooks = model.unet.attn_processors, model.unet._forward_pre_hooks
     run(model, task)
     assert model.unet.attn_processors == processors and not pass_hooks
     assert not any(p.requires_grad or p.grad is not None for p in model.unet.parameters())
 
 
-def test_its_recipe_says_what_it_was_run_with():
-    recipe = Pix2PixZero(amount=0.3).recipe(ASKED)
+def test_its_recipe_has_the_options_of_the_run():
+    recipe = Pix2PixZero(amount=0.3).recipe(SETTINGS)
     assert (recipe["amount"], recipe["guidance_scale"], recipe["steps"]) == (0.3, 3.0, 50)
-    with pytest.raises(ValueError, match="needs a scale above 1, not 1"):
-        Pix2PixZero(guidance_scale=1.0).recipe(ASKED)
+    with pytest.raises(ValueError, match="needs a guidance scale above 1, not 1"):
+        Pix2PixZero(guidance_scale=1.0).recipe(SETTINGS)

@@ -1,4 +1,4 @@
-"""Methods compared on drawn scenes: what is asked, what is judged, what is shared."""
+"""The benchmark run on drawn scenes: tasks, metrics, and what methods share."""
 
 import re
 from collections import Counter
@@ -13,26 +13,26 @@ import zerocon
 from zerocon.bench import methods, runner
 from zerocon.bench import tasks as drawn
 from zerocon.bench.inputs import MethodSettings
-from zerocon.bench.metrics import EQUAL, judge
-from zerocon.prompt import understand
+from zerocon.bench.metrics import MAX_PSNR, evaluate
+from zerocon.prompt import rewrite_caption
 from zerocon.settings import FAST, Settings
 from zerocon.world import VALIDATION, caption, render, truth
 
-OWN = Settings(steps=2, guidance_scale=3.0)
+DEFAULTS = Settings(steps=2, guidance_scale=3.0)
 
 
-class Seer:
-    """Judges that know the scenes: whatever picture is not one of theirs is the source."""
+class TrueClassifiers:
+    """Classifiers that recognize the exact result; every other image counts as the source."""
 
     network = torch.nn.Identity()
 
     def __init__(self, task):
         self.task = task
-        self.known = {render(task.target).tobytes(): truth(task.target)}
+        self.predictions = {render(task.target).tobytes(): truth(task.target)}
 
     def read(self, images):
         source = truth(self.task.source)
-        return [self.known.get(image.tobytes(), source) for image in images]
+        return [self.predictions.get(image.tobytes(), source) for image in images]
 
 
 @pytest.fixture(scope="module")
@@ -42,68 +42,71 @@ def tasks():
 
 @pytest.fixture(scope="module")
 def model():
-    made = tiny.model()
-    made.settings = OWN
-    return made
+    model = tiny.model()
+    model.settings = DEFAULTS
+    return model
 
 
-def compare(model, task, *names, told=True, **given):
-    asked = MethodSettings(model.settings, given)
-    comparison = runner.BenchmarkRun(model, Seer(task), names, asked, told)
-    return {row.method: (row, p) for row, p in comparison.run(comparison.work([task]))}
+def compare(model, task, *names, true_captions=True, **overrides):
+    settings = MethodSettings(model.settings, overrides)
+    run = runner.BenchmarkRun(model, TrueClassifiers(task), names, settings, true_captions)
+    return {row.method: (row, image) for row, image in run.run(run.work([task]))}
 
 
-def test_cases_are_balanced_and_of_their_split(tasks):
+def test_tasks_are_balanced_and_of_their_split(tasks):
     assert Counter(task.kind for task in tasks) == dict.fromkeys(drawn.KINDS, 8)
     assert all(task.seed in VALIDATION for task in tasks)
     assert tasks == drawn.choose("validation", 8)
 
 
-def test_skipping_gives_the_scenes_after_the_first(tasks):
+def test_skip_leaves_out_the_first_scenes(tasks):
     later = [task for i, task in enumerate(tasks) if i % 8 >= 5]
     assert drawn.choose("validation", 3, skip=5) == later
 
 
-def test_a_case_changes_what_its_kind_says(tasks):
+def test_a_task_changes_as_many_parameters_as_its_kind_has(tasks):
     for task in tasks:
         assert len(task.changed) == (2 if task.kind == "two" else 1), task
 
 
-def plain(said):
-    """A caption in one of its wordings: scenes say the same in several ways."""
-    said = re.sub("on the sea", "at sea", said)
-    said = re.sub("watercolor painting", "watercolor", said)
-    said = re.sub("in a (meadow|forest|city)", r"in the \1", said)
-    return re.sub("^a (picture|drawing) of ", "", said)
+def normalize(caption):
+    """A caption in one of its equivalent wordings."""
+    caption = re.sub("on the sea", "at sea", caption)
+    caption = re.sub("watercolor painting", "watercolor", caption)
+    caption = re.sub("in a (meadow|forest|city)", r"in the \1", caption)
+    return re.sub("^a (picture|drawing) of ", "", caption)
 
 
-def test_wishes_lead_to_the_true_caption(tasks):
-    """From the true caption and the few words of the wish, the tool writes the target's caption."""
+def test_prompts_give_the_true_target_caption(tasks):
+    """The source's true caption and the prompt are rewritten to the target's true caption."""
     for task in tasks:
-        said = understand(caption(task.source), **task.prompt)
-        assert plain(said.target_caption) == plain(caption(task.target)), task.prompt
+        rewrite = rewrite_caption(caption(task.source), **task.prompt)
+        assert normalize(rewrite.target_caption) == normalize(caption(task.target)), task.prompt
 
 
-def test_the_truth_is_judged_right_and_the_source_wrong(tasks):
+def test_metrics_of_the_exact_result_and_of_the_source(tasks):
     for task in tasks[::9]:
-        seer, source, target = Seer(task), render(task.source), render(task.target)
-        right = judge(task, target, source, seer)
-        assert right.asked and right.kept and right.inside == EQUAL and not right.wrong
-        wrong = judge(task, source, source, seer)
-        assert not wrong.asked and wrong.kept and wrong.outside in (EQUAL, None)
-        assert (wrong.outside is None) == (task.kind == "time"), "that changes every pixel"
-        assert wrong.inside < 40 and len(wrong.wrong) == len(task.changed)
-        made = judge(task, target, None, seer)
-        assert made.asked and (made.kept, made.inside, made.outside) == (None, None, None)
+        stub, source, target = TrueClassifiers(task), render(task.source), render(task.target)
+        exact = evaluate(task, target, source, stub)
+        assert exact.success and exact.preserved
+        assert exact.psnr_inside == MAX_PSNR and not exact.errors
+        unedited = evaluate(task, source, source, stub)
+        assert not unedited.success and unedited.preserved
+        assert unedited.psnr_outside in (MAX_PSNR, None)
+        assert (unedited.psnr_outside is None) == (task.kind == "time"), "that changes every pixel"
+        assert unedited.psnr_inside < 40 and len(unedited.errors) == len(task.changed)
+        scratch = evaluate(task, target, None, stub)
+        assert scratch.success
+        assert (scratch.preserved, scratch.psnr_inside, scratch.psnr_outside) == (None, None, None)
 
 
-def test_a_shared_inversion_changes_neither_picture_nor_cost(model, tasks):
-    """Methods side by side give what ``zerocon.edit`` gives on its own."""
+def test_a_shared_inversion_changes_neither_image_nor_cost(model, tasks):
+    """Methods that share an inversion give what ``zerocon.edit`` gives on its own."""
     task = tasks[0]
     names = ("default", "plain-ddim", "caption", "no-guidance", "word-swap")
     for name, (row, image) in compare(model, task, *names, strength=1.5).items():
         settings = methods.METHODS[name]
-        settings = Settings(**settings.recipe(MethodSettings(OWN, {"strength": 1.5})))
+        settings = Settings(**settings.recipe(MethodSettings(DEFAULTS, {"strength": 1.5})))
         alone = zerocon.edit(
             render(task.source, drawn.SIZE), model=model, settings=settings,
             caption=caption(task.source), **task.prompt,
@@ -114,18 +117,18 @@ def test_a_shared_inversion_changes_neither_picture_nor_cost(model, tasks):
         assert row.target_caption == caption(task.target)
 
 
-def test_scenes_edited_together_come_out_as_they_do_alone(model, tasks):
-    """Also beside one whose wish is refused."""
+def test_a_batch_gives_the_same_as_single_edits(model, tasks):
+    """Also if one task of the batch has a prompt that is refused."""
     names, some = ("vae", "from-scratch", "default", "no-guidance", "pix2pix-zero"), tasks[::20]
     broken = drawn.Task(some[1].seed, some[1].kind, some[1].source, some[1].source)
     some[1] = broken
-    asked = MethodSettings(model.settings, {})
+    settings = MethodSettings(model.settings, {})
 
-    def run(size):
-        comparison = runner.BenchmarkRun(model, Seer(some[0]), names, asked, True, size)
-        return {(r.seed, r.method): (r, p) for r, p in comparison.run(comparison.work(some))}
+    def edit(size):
+        run = runner.BenchmarkRun(model, TrueClassifiers(some[0]), names, settings, True, size)
+        return {(row.seed, row.method): (row, image) for row, image in run.run(run.work(some))}
 
-    alone, together = run(1), run(4)
+    alone, together = edit(1), edit(4)
     assert len(some) == 4 and alone.keys() == together.keys() and len(alone) == 4 * len(names)
     for key, (row, image) in together.items():
         before, other = alone[key]
@@ -134,42 +137,44 @@ def test_scenes_edited_together_come_out_as_they_do_alone(model, tasks):
     assert together[broken.seed, "default"][0].target_caption.startswith("refused")
 
 
-def test_bounds_are_the_source_its_reconstruction_and_a_picture_from_nothing(model, tasks):
+def test_bounds_are_the_source_its_reconstruction_and_an_image_from_scratch(model, tasks):
     task = tasks[0]
-    found = compare(model, task, "identity", "vae", "from-scratch", "default")
-    identity, image = found["identity"]
+    results = compare(model, task, "identity", "vae", "from-scratch", "default")
+    identity, image = results["identity"]
     assert image.tobytes() == render(task.source, drawn.SIZE).tobytes()
-    assert identity.evaluations == 0 and identity.outside < EQUAL
-    assert found["vae"][0].outside == EQUAL
-    scratch, image = found["from-scratch"]
-    assert image.size == (drawn.SIZE, drawn.SIZE) and scratch.evaluations == 2 * OWN.steps
-    assert (scratch.kept, scratch.both, scratch.outside) == (None, None, None)
+    assert identity.evaluations == 0 and identity.psnr_outside < MAX_PSNR
+    assert results["vae"][0].psnr_outside == MAX_PSNR
+    scratch, image = results["from-scratch"]
+    assert image.size == (drawn.SIZE, drawn.SIZE) and scratch.evaluations == 2 * DEFAULTS.steps
+    assert (scratch.preserved, scratch.both, scratch.psnr_outside) == (None, None, None)
     again = compare(model, task, "from-scratch")["from-scratch"][1]
     assert image.tobytes() == again.tobytes()
 
 
-def test_without_telling_the_captioner_is_asked(model, tasks):
+def test_without_true_captions_the_captioner_is_used(model, tasks):
     task = next(task for task in tasks if task.kind == "style")
-    assert compare(model, task, "default", told=False)["default"][0].caption == "a cat on a bench"
+    row, _ = compare(model, task, "default", true_captions=False)["default"]
+    assert row.caption == "a cat on a bench"
 
 
-def test_a_refused_wish_counts_as_nothing_done(model, tasks, monkeypatch):
+def test_a_refused_prompt_counts_as_an_unchanged_image(model, tasks, monkeypatch):
     def refuse(*_, **__):
         raise ValueError("nothing to do")
 
-    monkeypatch.setattr(zerocon.library, "understand", refuse)
+    monkeypatch.setattr("zerocon.prompt.rewrite_caption", refuse)
     for row, _ in compare(model, tasks[0], "default", "pix2pix-zero").values():
-        assert not row.asked and row.kept and row.evaluations == 0 and row.outside == EQUAL
+        assert not row.success and row.preserved and row.evaluations == 0
+        assert row.psnr_outside == MAX_PSNR
         assert row.target_caption == "refused: nothing to do"
 
 
-def test_a_mistake_is_no_refusal(model, tasks):
+def test_a_wrong_setting_is_an_error_rather_than_a_refusal(model, tasks):
     with pytest.raises(ValueError, match="steps must be between 1 and 999"):
         compare(model, tasks[0], "default", steps=5000)
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "expected"),
     [
         ("fast", {"steps": 24, "reuse_prediction": True, "guidance_scale": 4.0}),
         ("default", {"steps": 2, "reuse_prediction": False, "guidance_scale": 4.0}),
@@ -180,16 +185,18 @@ def test_a_mistake_is_no_refusal(model, tasks):
         ("word-swap", {"source_correction": False, "guidance": (), "strength": 1.0}),
     ],
 )
-def test_settings_of_a_method(name, said):
-    own = replace(OWN, guidance=("cross-attention:weight=0.5", "contrastive"), strength=2.0)
-    recipe = methods.pick(name).recipe(MethodSettings(own, {"guidance_scale": 4.0}))
-    assert {key: recipe[key] for key in said} == said
+def test_settings_of_a_method(name, expected):
+    defaults = replace(
+        DEFAULTS, guidance=("cross-attention:weight=0.5", "contrastive"), strength=2.0
+    )
+    recipe = methods.pick(name).recipe(MethodSettings(defaults, {"guidance_scale": 4.0}))
+    assert {key: recipe[key] for key in expected} == expected
 
 
-def test_the_user_is_stronger_than_fast_and_the_method_stronger_than_the_user():
-    asked = MethodSettings(OWN, {"steps": 7, "source_correction": True})
-    assert methods.pick("fast").recipe(asked)["steps"] == 7
-    assert methods.pick("plain-ddim").recipe(asked)["source_correction"] is False
+def test_options_override_a_preset_and_fixed_settings_override_options():
+    settings = MethodSettings(DEFAULTS, {"steps": 7, "source_correction": True})
+    assert methods.pick("fast").recipe(settings)["steps"] == 7
+    assert methods.pick("plain-ddim").recipe(settings)["source_correction"] is False
 
 
 @pytest.mark.parametrize(("settings", "most"), [({}, 260), (FAST, 90)])
@@ -200,9 +207,9 @@ def test_evaluations_of_an_edit(settings, most, image):
     assert most - 3 < edited.evaluations.total <= most
 
 
-def test_methods_are_told_apart_at_commas():
-    text = "default,pix2pix-zero:amount=0.1,scale=3,pix2pix-zero:amount=0.3,default"
-    names = ("default", "pix2pix-zero:amount=0.1,scale=3", "pix2pix-zero:amount=0.3")
+def test_methods_are_split_at_commas():
+    text = "default,pix2pix-zero:amount=0.1,guidance_scale=3,pix2pix-zero:amount=0.3,default"
+    names = ("default", "pix2pix-zero:amount=0.1,guidance_scale=3", "pix2pix-zero:amount=0.3")
     assert methods.split(text) == names
 
 
@@ -212,27 +219,28 @@ def test_methods_are_told_apart_at_commas():
         ("best", 'no method "best"; there are: identity, vae'),
         ("fast:steps=3", "method fast has no options"),
         ("pix2pix-zero:amout=3", 'method pix2pix-zero has no option "amout"'),
-        ("pix2pix-zero:scale=1", "pix2pix-zero needs a scale above 1"),
+        ("pix2pix-zero:guidance_scale=1", "pix2pix-zero needs a guidance scale above 1"),
     ],
 )
-def test_a_bad_method_is_said_before_any_work(name, message, model, tasks):
+def test_a_wrong_method_is_refused_before_any_work(name, message, model, tasks):
     with pytest.raises(ValueError, match=re.escape(message)):
-        runner.BenchmarkRun(model, Seer(tasks[0]), (name,), MethodSettings(OWN))
+        runner.BenchmarkRun(model, TrueClassifiers(tasks[0]), (name,), MethodSettings(DEFAULTS))
 
 
 @pytest.mark.parametrize("of", [1, 3, 7])
-def test_shards_together_are_the_whole_and_share_nothing(model, tasks, of):
-    comparison = runner.BenchmarkRun(model, Seer(tasks[0]), ("vae", "default"), MethodSettings(OWN))
+def test_shards_are_disjoint_and_complete(model, tasks, of):
+    settings = MethodSettings(DEFAULTS)
+    run = runner.BenchmarkRun(model, TrueClassifiers(tasks[0]), ("vae", "default"), settings)
 
     def jobs(tasks):
-        return [(c.seed, name) for c, names in comparison.work(tasks) for name in names]
+        return [(task.seed, name) for task, names in run.work(tasks) for name in names]
 
     parts = [job for i in range(of) for job in jobs(runner.share(tasks, i + 1, of))]
     assert len(parts) == len(set(parts)) == 2 * len(tasks)
     assert set(parts) == set(jobs(tasks))
 
 
-def test_a_page_shows_source_edit_and_truth(model, tasks):
+def test_a_contact_sheet_shows_source_edit_and_exact_result(model, tasks):
     done = list(compare(model, tasks[0], "vae").values())
     page = runner.page(tasks[:1], done)
     assert page.width == 6 * drawn.SIZE and page.height > drawn.SIZE

@@ -1,4 +1,4 @@
-"""Is what is timed what was asked for, and is the table right?"""
+"""The speed test times the right edits, and its table is right."""
 
 import json
 
@@ -18,45 +18,45 @@ from zerocon.settings import FAST
 
 
 @pytest.fixture(scope="module")
-def laps():
+def timings():
     model = tiny.model()
     model.settings = model.settings.overlay({"guidance_scale": 3.0})
-    return model, {lap.name: lap for lap in speed.race(model, 10, repeats=2, together=2)}
+    return model, {each.name: each for each in speed.race(model, 10, repeats=2, together=2)}
 
 
-def test_evaluations_are_those_foretold(laps):
-    model, found = laps
+def test_evaluations_are_those_of_the_cost_estimate(timings):
+    model, timing = timings
     usual = model.settings.overlay({"steps": 10})
-    quick = usual.overlay({**FAST, "steps": round(FAST["steps"] / 5)})
+    fast = usual.overlay({**FAST, "steps": round(FAST["steps"] / 5)})
     size = (model.size, model.size)
-    assert found["pix2pix-zero"].evaluations == pytest.approx(10 * (7 + 2 * BACKWARD))
-    assert found["default"].evaluations == estimate_cost(model, usual, size).evaluations.total
-    assert found["fast"].evaluations == estimate_cost(model, quick, size).evaluations.total
-    spared = found["default"].evaluations - found["second edit"].evaluations
-    assert spared == 11, "the path and all that it shows is kept"
+    assert timing["pix2pix-zero"].evaluations == pytest.approx(10 * (7 + 2 * BACKWARD))
+    assert timing["default"].evaluations == estimate_cost(model, usual, size).evaluations.total
+    assert timing["fast"].evaluations == estimate_cost(model, fast, size).evaluations.total
+    saved = timing["default"].evaluations - timing["second edit"].evaluations
+    assert saved == 11, "the trajectory and its observations are cached"
 
 
-def test_laps_are_of_one_picture_and_have_a_cost(laps):
-    model, found = laps
-    each = operations(model, (model.size, model.size))
-    for lap in found.values():
-        assert 0 < lap.seconds < 60
-        assert lap.operations == pytest.approx(lap.evaluations * each)
-        assert lap.memory is None or lap.memory > 1e7
+def test_costs_are_per_image(timings):
+    model, timing = timings
+    per_evaluation = operations(model, (model.size, model.size))
+    for each in timing.values():
+        assert 0 < each.seconds < 60
+        assert each.operations == pytest.approx(each.evaluations * per_evaluation)
+        assert each.memory is None or each.memory > 1e7
 
 
-def test_the_table_says_how_many_times_as_fast(laps):
+def test_the_table_has_speedups(timings):
     first = speed.Timing("a", 8.0, 100.0, 4e12, None)
     table = speed.as_markdown([first, speed.Timing("b", 2.0, 50.0, 2e12, 3_000_000_000)], 2e12)
     assert "| a | 8.00 | 1.00 | 100.0 | 4 | 25% | - |" in table
     assert "| b | 2.00 | 4.00 | 50.0 | 2 | 50% | 3.00 |" in table
 
 
-def test_a_product_of_matrices_tells_a_rate(laps):
-    assert 1e8 < speed.rate(laps[0]) < 1e16
+def test_the_rate_is_measured_by_a_matrix_product(timings):
+    assert 1e8 < speed.rate(timings[0]) < 1e16
 
 
-def test_the_shape_of_the_first_generation_is_the_released_one():
+def test_the_random_model_has_the_size_of_the_released_one():
     model = first_generation(torch.device("meta"), torch.float32)
     counts = [sum(p.numel() for p in n.parameters()) for n in (model.unet, model.vae)]
     assert counts == [859_520_964, 83_653_863]
@@ -68,11 +68,15 @@ def test_the_shape_of_the_first_generation_is_the_released_one():
     assert 6.5e11 < counter.get_total_flops() < 9e11
 
 
-def test_at_the_front_door_on_the_embedded_model():
+def test_the_command_on_the_embedded_model():
     done = CliRunner().invoke(
         main, ["bench", "speed", "--steps", "2", "--device", "cpu", "--format", "json"]
     )
-    said = json.loads(done.stdout)
-    assert (said["schema"], said["shape"], said["device"]) == ("zerocon.speed/1", "mini", "cpu")
+    report = json.loads(done.stdout)
+    assert (report["schema"], report["shape"], report["device"]) == (
+        "zerocon.speed/1",
+        "mini",
+        "cpu",
+    )
     names = ["pix2pix-zero", "default", "second edit", "fast"]
-    assert [lap["name"] for lap in said["laps"]] == names and said["rate"] > 0
+    assert [lap["name"] for lap in report["laps"]] == names and report["rate"] > 0

@@ -23,12 +23,14 @@ from conftest import gradient
 from PIL import Image
 
 import zerocon
+from zerocon import cli
 from zerocon.api import Edit
 from zerocon.cli import COMMANDS, main, progress
 from zerocon.diffusion import Schedule
 from zerocon.guidance import GUIDANCE
 from zerocon.image import naming
 from zerocon.image.photo import Photograph
+from zerocon.image.transforms import prepare
 from zerocon.inversion import INVERTERS
 from zerocon.nfe import Evaluations
 from zerocon.prompt import CaptionRewrite, Change
@@ -76,7 +78,8 @@ class Library:
         turned = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
         settings = arguments["settings"]
         kept = arguments["inversion"] or self.inversion(settings.steps)
-        return Edit(turned, self.understood, kept, Evaluations(20, 7), settings)
+        prepared = prepare(image, 64, 8)
+        return Edit(turned, self.understood, kept, Evaluations(20, 7), settings, prepared)
 
     def invert(self, image: Image.Image, model: Any, **arguments: Any) -> Inversion:
         self.arguments = arguments
@@ -134,6 +137,14 @@ def test_help_and_lists_need_no_torch(args: list[str], seconds: float) -> None:
     assert min(once() for _ in range(5)) < seconds
 
 
+def test_there_is_one_file_per_command_and_few_others() -> None:
+    folder = Path(cli.__file__).parent
+    assert len([*folder.glob("*.py")]) <= 13
+    assert names(folder / "commands") - {"__pycache__"} == {
+        "__init__.py", *(f"{name}.py" for name in COMMANDS),
+    }  # fmt: skip
+
+
 def test_import_is_cheap() -> None:
     code = "import sys, zerocon; zerocon.Settings; print('torch' in sys.modules, *dir(zerocon))"
     result = subprocess.check_output([sys.executable, "-P", "-c", code], text=True).split()
@@ -181,12 +192,12 @@ def write_images(folder: Path) -> None:
 
 MISTAKES = [
     ("no file", ["gone.png", "--to", "dog"], 2, "there is no file gone.png"),
-    ("text as image", ["text.png", "--to", "dog"], 2, "text.png is not a picture"),
-    ("truncated", ["cut.png", "--to", "dog"], 2, "cut.png cannot be read as a picture"),
+    ("text as image", ["text.png", "--to", "dog"], 2, "text.png is not an image"),
+    ("truncated", ["cut.png", "--to", "dog"], 2, "cut.png cannot be read as an image"),
     ("empty", ["empty.png", "--to", "dog"], 2, "empty.png is empty"),
-    ("folder", ["folder.png", "--to", "dog"], 2, "folder.png is a folder"),
+    ("folder", ["folder.png", "--to", "dog"], 2, "folder.png is a directory"),
     ("no --to", ["cat.png"], 2, "say what should be different: --to"),
-    ("steps 0", ["cat.png", "--to", "dog", "--steps", "0"], 2, "steps must be a whole number"),
+    ("steps 0", ["cat.png", "--to", "dog", "--steps", "0"], 2, "steps must be an integer from 1"),
     ("unknown model", ["cat.png", "--to", "dog", "--model", "minni"], 3, 'no model "minni"'),
     (
         "weights not here",
@@ -411,7 +422,7 @@ def test_json_result_of_an_edit(run: Run, library: Library, image_file: Path) ->
             "seed": 0,
         },
         "seed": 0,
-        "inversion": "made",
+        "inversion": "computed",
         "evaluations": {"forwards": 20, "backwards": 7, "total": 28.05},
         "warnings": ["doubtful"],
     }
@@ -579,7 +590,8 @@ def test_invert(run: Run, library: Library, image_file: Path) -> None:
 
 @pytest.mark.parametrize(("caption", "warned"), [("a cat on a sofa", 0), ("a cat cat cat cat", 1)])
 def test_caption(run: Run, library: Library, image_file: Path, caption: str, warned: int) -> None:
-    library.model.describe = lambda images: [caption] * len(images)
+    describe = lambda images: [caption] * len(images)  # noqa: E731
+    library.model.captioner = SimpleNamespace(describe=describe)
     done = run("caption", image_file)
     assert (done.exit_code, done.stdout) == (0, f"{caption}\n")
     assert done.stderr.count("Warning: ") == warned

@@ -233,7 +233,7 @@ MISTAKES = [
     ("showing nothing", ["show", "gone.safetensors"], "gone.safetensors"),
     ("showing text", ["show", "notes.txt"], "cannot read notes.txt as a direction"),
     ("testing no direction", ["test", "notes.txt", "cat.png"], "cannot read notes.txt"),
-    ("testing no image", ["test", "taken.safetensors", "notes.txt"], "is not a picture"),
+    ("testing no image", ["test", "taken.safetensors", "notes.txt"], "is not an image"),
     ("testing nothing", ["test", "taken.safetensors"], "Missing argument 'IMAGES...'"),
 ]
 

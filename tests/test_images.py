@@ -93,21 +93,21 @@ def test_save_then_open(tmp_path: Path, image: Image.Image, name: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_an_output_that_is_refused(tmp_path: Path, image: Image.Image) -> None:
+def test_invalid_outputs_are_rejected(tmp_path: Path, image: Image.Image) -> None:
     source = tmp_path / "source.png"
     image.save(source)
     (tmp_path / "hard.png").hardlink_to(source)
     (tmp_path / "soft.png").symlink_to(source)
-    (tmp_path / "other.png").write_bytes(b"precious")
+    (tmp_path / "other.png").write_bytes(b"other")
     (tmp_path / "folder.png").mkdir()
     before = source.read_bytes()
     for name, overwrite, message in [
         ("source.png", True, "is an input"),
         ("hard.png", True, "is an input"),
         ("soft.png", True, "is an input"),
-        ("other.png", False, "exists already; give --overwrite"),
-        ("folder.png", True, "is a folder"),
-        ("away/out.png", False, "there is no folder"),
+        ("other.png", False, "exists already; add --overwrite"),
+        ("folder.png", True, "is a directory"),
+        ("away/out.png", False, "the directory .* does not exist"),
         ("out.gif", False, "must end in .png or .jpg or .jpeg"),
         ("out", False, "must end in"),
     ]:
@@ -116,7 +116,7 @@ def test_an_output_that_is_refused(tmp_path: Path, image: Image.Image) -> None:
         with pytest.raises(ValueError, match=message):
             save_image(image, tmp_path / name, overwrite=overwrite, inputs=[source])
     assert source.read_bytes() == before
-    assert (tmp_path / "other.png").read_bytes() == b"precious"
+    assert (tmp_path / "other.png").read_bytes() == b"other"
 
 
 def test_overwrite_replaces(tmp_path: Path, image: Image.Image) -> None:

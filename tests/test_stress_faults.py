@@ -80,6 +80,21 @@ def test_a_wrong_exit_code_is_a_violation(finished):
     assert finished.check_complete(FinishedRun(2)) == ["exit code 2: text on stderr"]
 
 
+def test_events_are_read_as_the_command_prints_them(tmp_path):
+    """The lines of a complete run: events and a summary; a partial line is ignored."""
+    lines = (
+        '{"schema": "zerocon.batch-event/1", "event": "begin", "of": 1}\n',
+        '{"schema": "zerocon.batch-event/1", "event": "done", "output": "out/a.png"}\n',
+        '{"schema": "zerocon.batch/1", "of": 1, "done": 1}\n',
+        '{"schema": "zerocon.ba',
+    )
+    run = sandbox.Run(["--help"], tmp_path, dict(os.environ))
+    assert run.finish() == 0 and run.stderr() == ""
+    run.out.write_text("".join(lines))
+    assert [event["event"] for event in run.events()] == ["begin", "done", "end"]
+    assert run.events("done")[0]["output"] == "out/a.png" and run.events("end")[0]["done"] == 1
+
+
 def test_a_fault_is_injected_as_often_as_it_is_missing(tmp_path):
     def twice(sandboxes, rng):
         yield []

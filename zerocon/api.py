@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from io import BytesIO
@@ -34,6 +35,7 @@ from zerocon.image.transforms import Prepared, prepare
 from zerocon.model import Model, ModelSpec
 from zerocon.model import load as load_model
 from zerocon.model.captioner import caption_image
+from zerocon.model.runtime import MemorySaving
 from zerocon.nfe import Evaluations, count_evaluations
 from zerocon.observation import Observer
 from zerocon.request import EditRequest, edited_conditioning, parse_request
@@ -45,6 +47,10 @@ Progress = Callable[[int, int], None]  # called with (done, total) denoising ste
 OnWarning = Callable[[str], None]  # called with one line
 
 T = TypeVar("T")
+
+RECOMPUTE_SOURCE = MemorySaving(
+    "recomputing the source's activations instead of caching them", nullcontext()
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ class Edit:
         settings: What it was made with.
         source: The source image at the model's working size.
         inversion_source: Whether the inversion was "computed", "cached" or "given".
+        compute: How the networks computed: device, dtype, tiling, threads and so on.
         photograph: The source's file, where one was read.
     """
 
@@ -69,6 +76,7 @@ class Edit:
     settings: Settings
     source: Prepared = field(repr=False)
     inversion_source: str = "computed"
+    compute: Mapping[str, Any] = field(default_factory=dict, repr=False)
     photograph: Photograph | None = field(default=None, repr=False)
 
     @property
@@ -348,29 +356,41 @@ def run_within_memory(
     settings: Settings,
     on_warning: OnWarning | None = None,
 ) -> T:
-    """``run(settings)``, again with less memory each time that it runs out.
+    """``run(settings)``, repeated with less memory each time that it runs out.
 
-    First the source's activations are recomputed instead of cached, then ``model.spare`` saves
-    more. ``on_warning`` is called with a line at each retry.
+    First the source's activations are recomputed instead of cached, then the steps of
+    ``model.runtime.memory_ladder()`` follow, one at a time. Afterwards the model computes as
+    before, also after an exception. Errors that are not about memory are raised at once, and the
+    last one about memory when there are no steps left.
+
+    Args:
+        run: Called with settings.
+        model: What ``run`` computes with.
+        settings: For the first call.
+        on_warning: Called with a sentence before every repetition.
     """
-    while True:
-        try:
-            return run(settings)
-        except (MemoryError, RuntimeError) as error:
-            if classify(error) is not OutOfMemoryError:
-                raise
-            caches = settings.cache_source and bool(Plan.of(settings).layer_patterns)
-            text = "recomputing the source's activations instead of caching them"
-            saved = text if caches else model.spare()
-            if saved is None:
-                raise
+    ladder = model.runtime.memory_ladder()
+    with ExitStack() as savings:
+        while True:
+            try:
+                return run(settings)
+            except (MemoryError, RuntimeError) as error:
+                if classify(error) is not OutOfMemoryError:
+                    raise
+                if settings.cache_source and Plan.of(settings).layer_patterns:
+                    saving = RECOMPUTE_SOURCE
+                elif (step := next(ladder, None)) is not None:
+                    saving = step
+                else:
+                    raise
+            # the error, and with it all that its frames held, is gone only now
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
             settings = replace(settings, cache_source=False)
-        # the error, and with it everything that its frames held, is gone only now
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        if on_warning is not None:
-            on_warning(f"out of memory; {saved}")
+            savings.enter_context(saving.active)
+            if on_warning is not None:
+                on_warning(f"out of memory; {saving.description}")
 
 
 def _edit_batch(
@@ -409,11 +429,11 @@ def _edit_batch(
                 on_step(step)
     n = len(images)
     share = Evaluations(evaluations.forwards // n, evaluations.backwards // n)
-    pixels = model.decode(step.latents)
+    pixels, compute = model.decode(step.latents), model.runtime.compute_options()
     return [
         Edit(
             images[i].to_image(pixels[i]), requests[i], inversion.rows(slice(i, i + 1)),
-            share, settings, images[i], inversion_source,
+            share, settings, images[i], inversion_source, compute,
         )
         for i in range(n)
     ]  # fmt: skip

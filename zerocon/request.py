@@ -98,7 +98,7 @@ def parse_request(
         scorer, rewrite = None, prompt.keep_caption(caption)
     else:
         scorer = _scorer(model, image)
-        rewrite = prompt.rewrite_caption(caption, **given, see=scorer)
+        rewrite = prompt.rewrite_caption(caption, **given, similarity=scorer)
     c = model.embed([caption])
     if rewrite.changes:
         step, count = _estimate_direction(model, rewrite, c, settings)
@@ -133,9 +133,8 @@ def edited_conditioning(
 
 def _scorer(model: Model, image: Image) -> Callable[[Sequence[str]], list[float]] | None:
     """CLIP's cosines of ``image`` to sentences, if there is a CLIP."""
-    if model.similarity(image, ["an image"]) is None:
-        return None
-    return lambda sentences: model.similarity(image, sentences) or []
+    scorer = model.scorer
+    return None if scorer is None else lambda sentences: scorer.similarity(image, sentences)
 
 
 def _estimate_direction(

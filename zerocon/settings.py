@@ -74,6 +74,11 @@ def _are_names(value: object) -> bool:
     return isinstance(value, tuple) and all(isinstance(name, str) and name for name in value)
 
 
+def _is_loss(value: object) -> bool:
+    """Whether it is a guidance loss, see ``zerocon.guidance.Guidance``."""
+    return callable(value) and hasattr(value, "weight") and hasattr(value, "layer_patterns")
+
+
 def _is_limit(value: object) -> bool:
     """Whether it is none, a length, or a length and others by kind of change."""
     if not isinstance(value, str):
@@ -117,21 +122,21 @@ class Settings:
     steps: int = _setting(
         50,
         Rule(_is_count, "an integer from 1"),
-        "Number of denoising steps.",
+        "Denoising steps.",
     )
     # its U-Net evaluations are the ones that the edit needs again
     inverter: str = _setting(
         "ddim",
         Rule(lambda name: isinstance(name, str) and name != "", "a name"),
-        "Inversion method, see `zerocon methods`.",
-        "NAME[:KEY=VALUE,...]",
+        "Inversion method, NAME[:KEY=VALUE,...], see `zerocon methods`.",
+        "METHOD",
     )
     # as in pix2pix-zero's scripts
     guidance_scale: float | tuple[float, float] = _setting(
         5.0,
         Rule(lambda w: _is_number(w) or _is_pair(w), "a number, or two: from noise to image"),
         "Classifier-free guidance scale; A..B changes it linearly from noise to image.",
-        "W|A..B",
+        "W",
     )
     strength: float = _setting(
         1.0, NUMBER, "Scale of the edit direction (1.0 = as estimated, 0 = no edit)."
@@ -140,9 +145,8 @@ class Settings:
     guidance: tuple[str, ...] = _setting(
         ("cross-attention", "contrastive"),
         Rule(_are_names, "names of guidance losses"),
-        "Guidance loss that keeps the rest of the image; repeat to combine, `none` for none, see "
-        "`zerocon methods`.",
-        "NAME[:KEY=VALUE,...]",
+        "Guidance loss, NAME[:KEY=VALUE,...], see `zerocon methods`; repeatable; or none.",
+        "METHOD",
     )
     # pix2pix-zero's way
     direction_from: str = _setting(
@@ -217,8 +221,7 @@ class Settings:
         texts = self.guidance
         if isinstance(texts, tuple):
             texts = tuple(
-                each if isinstance(each, str) else registry.register("guidance", each)
-                for each in texts
+                registry.register("guidance", each) if _is_loss(each) else each for each in texts
             )
             object.__setattr__(self, "guidance", texts)
         for each in fields(self):

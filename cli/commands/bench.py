@@ -281,10 +281,12 @@ def speed(shape: str, steps: int, repeats: int, batch_size: int, **values: Any) 
     import zerocon
     from zerocon.bench import speed
     from zerocon.bench.random_weights import first_generation
+    from zerocon.model import ModelSpec
     from zerocon.model.runtime import pick_device, pick_dtype
 
-    device = pick_device(values["device"])
-    dtype = pick_dtype(values["dtype"], device)
+    spec = ModelSpec.of("mini", device=values["device"], dtype=values["dtype"])
+    device = pick_device(spec.device)
+    dtype = pick_dtype(spec.dtype, device)
     name = str(dtype).removeprefix("torch.")
     model: Any = (
         first_generation(device, dtype)
@@ -292,7 +294,7 @@ def speed(shape: str, steps: int, repeats: int, batch_size: int, **values: Any) 
         else zerocon.load("mini", device=str(device), dtype=name)
     )
     if values["compile"]:
-        model.compile()
+        model.runtime.compile()
     rate = speed.rate(model)
     laps = list(speed.race(model, steps, repeats=repeats, together=batch_size))
     facts = {"shape": shape, "device": str(device), "dtype": name, "steps": steps, "rate": rate}

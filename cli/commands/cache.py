@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zerocon.errors import ExitCode
+
 from .. import options, render
 from ..help import group
 
 if TYPE_CHECKING:
     from zerocon.cache import Cache, CacheEntry
 
-DAMAGED = 1  # exit status if a damaged entry is left
 MEGABYTE = 1e6
 
 
@@ -75,7 +76,7 @@ def verify(repair: bool, form: str) -> int:
     damaged = cache.damaged()
     removed = cache.remove(damaged) if repair else []
     _print(form, cache, damaged=damaged, removed=removed)
-    return 0 if len(removed) == len(damaged) else DAMAGED
+    return ExitCode.OK if len(removed) == len(damaged) else ExitCode.CHECK_FAILED
 
 
 @command.subcommand("clear", examples=("zerocon cache clear",))

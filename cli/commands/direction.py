@@ -147,11 +147,13 @@ def _similarity(
     from zerocon.settings import DEFAULT_CLIP
 
     step = direction.on(model)
-    similarity = model.similarity(image, [", ".join(direction.source), ", ".join(direction.target)])
-    if similarity is None:
+    scorer = model.scorer
+    if scorer is None:
         raise ModelNotFoundError(
             f"no CLIP model; get it with: zerocon models pull {DEFAULT_CLIP}, or name one: --clip"
         )
+    sides = [", ".join(direction.source), ", ".join(direction.target)]
+    similarity = scorer.similarity(image, sides)
     caption = caption_image(image, model) if caption is None else caption
     length = relative_length(step, model.embed([caption]))
     return {"caption": caption, "from": similarity[0], "to": similarity[1], "length": length}

@@ -6,10 +6,10 @@ from dataclasses import asdict
 
 import click
 
+from zerocon.errors import ExitCode
+
 from .. import options, render
 from ..help import command as help_command
-
-FAILED = 1  # exit status if a check fails
 
 
 @help_command(
@@ -39,4 +39,4 @@ def command(form: str) -> None:
     facts = {"well": passed, "findings": [asdict(check) for check in checks]}
     render.print_result(form, "\n".join(lines), {"schema": "zerocon.doctor/1", **facts})
     if not passed:
-        click.get_current_context().exit(FAILED)
+        click.get_current_context().exit(ExitCode.CHECK_FAILED)

@@ -45,11 +45,11 @@ def _print_folder(path: Path, form: str) -> None:
     from zerocon.recipe.replay import RecipeFolder
 
     folder = RecipeFolder.of(path)
-    render.warn(each.problem for each in folder.carried if each.problem)
-    records = [recipe_view.file_record(each) for each in folder.carried]
+    render.warn(each.problem for each in folder.files if each.problem)
+    records = [recipe_view.file_record(each) for each in folder.files]
     if form == "jsonl":
         for record in records:
             render.print_result(form, "", record)
         return
-    facts = {"schema": "zerocon.recipes/1", "folder": str(path), "others": folder.others}
+    facts = {"schema": "zerocon.recipes/1", "folder": str(path), "others": folder.without_recipe}
     render.print_result(form, recipe_view.table(folder), {**facts, "images": records})

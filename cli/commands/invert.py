@@ -36,7 +36,10 @@ EXTENSION = ".safetensors"
     options.overwrite,
 )
 @cloup.option_group(
-    "Inversion", options.caption, options.steps, options.seed, options.inverter, options.no_cache
+    "Inversion",
+    options.caption,
+    *(options.settings[name] for name in ("steps", "seed", "inverter")),
+    options.no_cache,
 )
 @options.model
 @options.output_format

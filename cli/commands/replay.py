@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
-from zerocon.errors import FileFormatError, MismatchError
+from zerocon.errors import ExitCode, FileFormatError, MismatchError
 
 from .. import options, recipe_view, render
 from ..help import command as help_command
@@ -79,10 +79,11 @@ def command(file: Path, source: Path, **values: Any) -> int:
         inputs = options.input_files(values, file, source)
         check_output(output, overwrite=values["overwrite"], inputs=inputs)
     saved, recipe = zerocon.Photograph.read(file, keep_gps=True), zerocon.Recipe.read(file)
-    photograph = zerocon.Photograph.read(source, keep_gps=saved.located)
-    recipe.require_picture(photograph.image)
+    photograph = zerocon.Photograph.read(source, keep_gps=saved.has_location)
+    recipe.require_replayable()
+    recipe.require_source(photograph.image)
     directions = [zerocon.Direction.load(each) for each in values["directions"]]
-    recipe.along(directions)
+    recipe.weighted(directions)
     inversion = zerocon.Inversion.load(values["inversion"]) if values["inversion"] else None
     recipe.require_inversion(inversion)
     model = options.load_recipe_model(values, recipe)
@@ -91,13 +92,13 @@ def command(file: Path, source: Path, **values: Any) -> int:
             photograph.image, model, directions=directions, inversion=inversion,
             on_request=partial(render.print_request, quiet), progress=tick,
         )  # fmt: skip
-    comparison = ImageComparison.again(file, source, edited.image)
-    now = zerocon.Recipe.of(edited, photograph.image, model, inversion)
+    comparison = ImageComparison.of_replay(file, source, edited.image)
+    now = zerocon.Recipe.of(edited, model)
     if output:
         provenance = Provenance(now.to_json())
         photograph.save(edited.image, output, overwrite=values["overwrite"], provenance=provenance)
     render.print_comparison(values["form"], file, comparison, recipe.differences(now))
-    return 0 if comparison.same else 1
+    return ExitCode.OK if comparison.same else ExitCode.CHECK_FAILED
 
 
 def _replay_folder(path: Path, source: Path, values: Mapping[str, Any]) -> int:
@@ -107,7 +108,7 @@ def _replay_folder(path: Path, source: Path, values: Mapping[str, Any]) -> int:
     if values["output"]:
         raise click.UsageError(f"-o saves the replay of one image, and {path} is a directory")
     folder, form = RecipeFolder.of(path), values["form"]
-    if not folder.carried:
+    if not folder.files:
         raise FileFormatError(f"no image in {path} has a zerocon recipe")
     directions, inversion = _load_files(folder, values)
     sources, unreadable = find_sources(source)
@@ -120,12 +121,12 @@ def _replay_folder(path: Path, source: Path, values: Mapping[str, Any]) -> int:
                 form, recipe_view.replay_line(each), recipe_view.replay_record(each)
             )
     same = sum(each.same for each in results)
-    facts = {"schema": "zerocon.replays/1", "folder": str(path), "others": folder.others}
+    facts = {"schema": "zerocon.replays/1", "folder": str(path), "others": folder.without_recipe}
     facts |= {"same": same == len(results)}
     facts |= {"images": [recipe_view.replay_record(each) for each in results]}
     if form != "jsonl":
         render.print_result(form, f"{same} of {len(results)} came out the same", facts)
-    return 0 if same == len(results) else 1
+    return ExitCode.OK if same == len(results) else ExitCode.CHECK_FAILED
 
 
 def _load_files(
@@ -139,6 +140,6 @@ def _load_files(
     loaded: list[Direction | Inversion] = [*directions, *([inversion] if inversion else [])]
     files = (*values["directions"], *([values["inversion"]] if inversion else []))
     for file, each in zip(files, loaded, strict=True):
-        if not any(other.recipe and other.recipe.uses(each) for other in folder.carried):
+        if not any(other.recipe and other.recipe.uses(each) for other in folder.files):
             raise MismatchError(f"no image in {folder.folder} was edited with {file}")
     return directions, inversion

@@ -46,9 +46,9 @@ class Run:
             self.process = subprocess.Popen(command, cwd=folder, env=env, stdout=out, stderr=err)
 
     def events(self, kind: str | None = None) -> list[dict[str, Any]]:
-        """The events of ``--format jsonl`` so far, of all kinds or of one."""
+        """The events of ``--format jsonl`` so far, of all kinds or of one; the summary is "end"."""
         lines = self.out.read_text().splitlines(keepends=True)
-        events = [json.loads(line) for line in lines if line.endswith("\n")]
+        events = [{"event": "end", **json.loads(line)} for line in lines if line.endswith("\n")]
         return [event for event in events if kind in (None, event["event"])]
 
     def stderr(self) -> str:

@@ -1,6 +1,6 @@
-"""Methods of others, run as they are published, on the same weights.
+"""Published methods, run unmodified on the same weights for comparison.
 
-A peer is a frozen dataclass whose fields are its options (``pix2pix-zero:amount=0.15``).
+A baseline is a frozen dataclass whose fields are its options (``pix2pix-zero:amount=0.15``).
 """
 
 from __future__ import annotations
@@ -25,43 +25,44 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pix2PixZero:
-    """pix2pix-zero, as diffusers' own (deprecated) pipeline does it.
+    """pix2pix-zero (2302.03027), as diffusers' deprecated pipeline implements it.
 
-    Its inversion with noise regularisation, its two passes, its caption as negative prompt, under
-    the caption and along the direction that zerocon's default uses. Its code is not touched: the
-    parts are the model's, every draw of chance comes from one generator, and the attention
-    processors and gradients that it leaves in the U-Net are put back. Latents are decoded as
-    everybody's are. 7 forwards and 2 backwards a step.
+    Inversion with noise regularization, a reference pass and an edited pass, the source caption as
+    prompt and as negative prompt, and the edit direction of zerocon's default. The pipeline's code
+    is unmodified: it gets the model's parts and one seeded generator, its latents are decoded as
+    those of all methods, and the attention processors and gradients that it leaves in the U-Net
+    are removed. 7 forward and 2 backward passes per step.
     """
 
-    amount: float = 0.1  # of cross-attention guidance; the scripts of the authors take 0.1 or 0.15
-    guidance_scale: float | None = None  # none: the model's own, and of a range its middle
+    amount: float = 0.1  # of cross-attention guidance; the authors' scripts use 0.1 or 0.15
+    guidance_scale: float | None = None  # None: the model's; of a range, the mean
     steps: int = 50
 
-    def recipe(self, asked: MethodSettings) -> dict[str, Any]:
-        settings = asked.settings()
+    def recipe(self, settings: MethodSettings) -> dict[str, Any]:
+        """The options, and the user's strength and seed, which it uses too."""
+        resolved = settings.resolve()
         return {
             "amount": self.amount,
-            "guidance_scale": self._scale(asked),
+            "guidance_scale": self._scale(settings),
             "steps": self.steps,
-            "strength": settings.strength,
-            "seed": settings.seed,
+            "strength": resolved.strength,
+            "seed": resolved.seed,
             "diffusers": version("diffusers"),
         }
 
-    def __call__(self, batch: SourceBatch, asked: MethodSettings) -> list[MethodResult]:
-        """One by one: its regularisation mixes the pictures of a batch."""
-        return [self._edited(source, asked) for source in batch.sources]
+    def __call__(self, batch: SourceBatch, settings: MethodSettings) -> list[MethodResult]:
+        """Edit one by one: its regularization mixes the images of a batch."""
+        return [self._edit(source, settings) for source in batch.sources]
 
-    def _edited(self, source: TaskSource, asked: MethodSettings) -> MethodResult:
-        settings, model, guidance_scale = asked.settings(), source.model, self._scale(asked)
-        said = source.parse_request(settings)
-        if isinstance(said, MethodResult):
-            return said
-        step = settings.strength * said.direction.tokens
-        rng, start = seeded_generator(f"{settings.seed}"), perf_counter()
+    def _edit(self, source: TaskSource, settings: MethodSettings) -> MethodResult:
+        resolved, guidance_scale = settings.resolve(), self._scale(settings)
+        request = source.parse_request(resolved)
+        if isinstance(request, MethodResult):
+            return request
+        direction = resolved.strength * request.direction.tokens
+        rng, start = seeded_generator(f"{resolved.seed}"), perf_counter()
         evaluations = Evaluations()
-        with _lent(model, evaluations) as pipeline:
+        with _pipeline(source.model, evaluations) as pipeline:
             inverted = pipeline.invert(
                 source.caption,
                 image=(source.fitted.pixels + 1) / 2,
@@ -71,8 +72,8 @@ class Pix2PixZero:
             latents = pipeline(
                 source.caption,
                 negative_prompt=source.caption,
-                source_embeds=torch.zeros_like(step),  # it takes the difference of the two
-                target_embeds=step,
+                source_embeds=torch.zeros_like(direction),  # it uses the difference of the two
+                target_embeds=direction,
                 latents=inverted.latents,
                 num_inference_steps=self.steps,
                 guidance_scale=guidance_scale,
@@ -81,36 +82,60 @@ class Pix2PixZero:
                 output_type="latent",
             ).images
         return MethodResult(
-            source.show(latents),
-            said.rewrite.caption,
-            said.rewrite.target_caption,
+            source.decode(latents),
+            request.rewrite.caption,
+            request.rewrite.target_caption,
             evaluations=evaluations.total,
             seconds=perf_counter() - start,
         )
 
-    def _scale(self, asked: MethodSettings) -> float:
-        own = (
-            asked.settings().guidance_scale if self.guidance_scale is None else self.guidance_scale
-        )
-        guidance_scale = sum(own) / 2 if isinstance(own, tuple) else own
-        if (
-            guidance_scale <= 1
-        ):  # its batch then has no second half, and it edits nothing without a word
-            raise SettingError(f"pix2pix-zero needs a scale above 1, not {guidance_scale}")
-        return float(guidance_scale)
+    def _scale(self, settings: MethodSettings) -> float:
+        scale = self.guidance_scale
+        if scale is None:
+            default = settings.resolve().guidance_scale
+            scale = sum(default) / 2 if isinstance(default, tuple) else default
+        if scale <= 1:  # without classifier-free guidance the pipeline silently edits nothing
+            raise SettingError(f"pix2pix-zero needs a guidance scale above 1, not {scale}")
+        return float(scale)
 
 
 @contextmanager
-def _lent(model: StableDiffusion, evaluations: Evaluations) -> Iterator[Any]:
-    """The pipeline on the model's own parts, its U-Net passes counted, the parts left as before."""
+def _pipeline(model: StableDiffusion, evaluations: Evaluations) -> Iterator[Any]:
+    """diffusers' pipeline with the model's parts, which are restored afterwards.
+
+    ``evaluations`` counts the forward and backward passes of the U-Net.
+    """
+    unet = model.unet
+    processors = dict(unet.attn_processors)
+
+    def count(_: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
+        x = inputs[0]
+        evaluations.forwards += len(x)
+        if x.requires_grad:
+            x.register_hook(count_backward)
+
+    def count_backward(gradient: torch.Tensor) -> None:
+        evaluations.backwards += len(gradient)
+
+    hook = unet.register_forward_pre_hook(count)
+    try:
+        yield _assemble(model)
+    finally:
+        hook.remove()
+        unet.set_attn_processor(processors)
+        unet.requires_grad_(False)
+        unet.zero_grad(set_to_none=True)
+
+
+def _assemble(model: StableDiffusion) -> Any:
     from diffusers import DDIMInverseScheduler, DDIMScheduler
 
-    unet, config = model.unet, model.scheduler.config
-    pipeline = _pipeline()(
+    config = model.scheduler.config
+    pipeline = _pipeline_class()(
         vae=model.vae,
         text_encoder=model.text_encoder,
         tokenizer=model.tokenizer,
-        unet=unet,
+        unet=model.unet,
         scheduler=DDIMScheduler.from_config(config),
         inverse_scheduler=DDIMInverseScheduler.from_config(config),
         feature_extractor=None,
@@ -120,38 +145,20 @@ def _lent(model: StableDiffusion, evaluations: Evaluations) -> Iterator[Any]:
         requires_safety_checker=False,
     )
     pipeline.set_progress_bar_config(disable=True)
-    before = dict(unet.attn_processors)
-
-    def count(_: torch.nn.Module, given: tuple[Any, ...]) -> None:
-        x = given[0]
-        evaluations.forwards += len(x)
-        if x.requires_grad:
-            x.register_hook(returned)
-
-    def returned(gradient: torch.Tensor) -> None:
-        evaluations.backwards += len(gradient)
-
-    hook = unet.register_forward_pre_hook(count)
-    try:
-        yield pipeline
-    finally:
-        hook.remove()
-        unet.set_attn_processor(before)
-        unet.requires_grad_(False)
-        unet.zero_grad(set_to_none=True)
+    return pipeline
 
 
-def _pipeline() -> Any:
-    """The class; its file asks for a part of the safety checker and warns about torchvision."""
+def _pipeline_class() -> Any:
+    """The pipeline class; importing it would otherwise warn about torchvision."""
     from transformers.utils import logging
 
-    before = logging.get_verbosity()
+    level = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
         from diffusers import StableDiffusionPix2PixZeroPipeline
     finally:
-        logging.set_verbosity(before)
+        logging.set_verbosity(level)
     return StableDiffusionPix2PixZeroPipeline
 
 
-PEERS: Mapping[str, type] = {"pix2pix-zero": Pix2PixZero}
+BASELINES: Mapping[str, type] = {"pix2pix-zero": Pix2PixZero}

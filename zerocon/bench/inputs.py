@@ -1,4 +1,4 @@
-"""What the methods share of some cases, and what each of them gives back."""
+"""Inputs that the methods of the benchmark share, and what each method returns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 from zerocon import api
 from zerocon.bench.tasks import Task
-from zerocon.image.transforms import fit, unfit
+from zerocon.image.transforms import prepare, unfit
 from zerocon.model.captioner import caption_image
 from zerocon.nfe import count_evaluations
 from zerocon.request import parse_request
@@ -29,25 +29,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MethodSettings:
-    """Settings before a method has its say: the model's ``own``, and those the user gave."""
+    """The model's default settings and the user's ``overrides``, before a method adds its own."""
 
-    own: Settings
-    given: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Settings
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
-    def settings(
+    def resolve(
         self, preset: Mapping[str, Any] | None = None, fixed: Mapping[str, Any] | None = None
     ) -> Settings:
-        """With a ``preset`` under what the user gave, and over it what is ``fixed``."""
-        return self.own.overlay(preset or {}).overlay(self.given).overlay(fixed or {})
+        """The defaults, over them ``preset``, then the user's overrides, then ``fixed``."""
+        return self.defaults.overlay(preset or {}).overlay(self.overrides).overlay(fixed or {})
 
 
 @dataclass(frozen=True)
 class MethodResult:
-    """A picture in the source's size, the sentences it was made of, and its cost.
+    """The result of a method for one task.
 
-    ``evaluations`` and ``seconds`` are this picture's share of what was made together with it, its
-    inversion included, also where several methods shared one; captions are not timed. ``edits`` is
-    whether it is made from the source at all.
+    Attributes:
+        image: The result, in the size of the source image.
+        evaluations: U-Net evaluations (NFE) of this image: its share of the batch, and its
+            inversion, also if several methods shared that.
+        seconds: Time of this image, by the same rules; captioning is not timed.
+        uses_source: Whether the method edits the source image, rather than ignoring it.
     """
 
     image: Image.Image
@@ -55,12 +58,12 @@ class MethodResult:
     target_caption: str = ""
     evaluations: float = 0.0
     seconds: float = 0.0
-    edits: bool = True
+    uses_source: bool = True
 
 
 @dataclass(frozen=True)
 class TimedInversion:
-    """An inversion, and what it cost a picture."""
+    """An inversion of a batch, with its evaluations and seconds per image."""
 
     inversion: Inversion
     evaluations: float
@@ -68,46 +71,46 @@ class TimedInversion:
 
 
 class TaskSource:
-    """One case's source as every method gets it, each part found once and when asked for."""
+    """The source of one task as every method gets it; each part is computed once, when needed."""
 
-    def __init__(self, task: Task, model: StableDiffusion, *, told: bool = False) -> None:
-        self.task, self.model, self.told = task, model, told
+    def __init__(self, task: Task, model: StableDiffusion, *, true_captions: bool = False) -> None:
+        self.task, self.model, self.true_captions = task, model, true_captions
         self.image = task.image
-        self.fitted = fit(self.image, model.size, model.multiple)
+        self.fitted = prepare(self.image, model.size, model.multiple)
 
     @cached_property
     def latents(self) -> Latents:
-        """The picture, encoded."""
+        """The encoded source image."""
         return self.model.encode(self.fitted.pixels)
 
     @cached_property
-    def kept(self) -> Image.Image:
-        """What the VAE alone makes of the picture: the most a method can keep of it."""
-        return self.show(self.latents)
+    def reconstruction(self) -> Image.Image:
+        """The source image after encoding and decoding: the most a method can preserve."""
+        return self.decode(self.latents)
 
     @cached_property
     def caption(self) -> str:
-        """The true caption if ``told``, else what the captioner sees."""
-        if self.told:
+        """The scene's true caption with ``true_captions``, else the captioner's."""
+        if self.true_captions:
             return true_caption(self.task.source)
         return caption_image(self.image, self.model)
 
-    def show(self, latents: Latents) -> Image.Image:
-        """A picture of latents, in the source's size."""
+    def decode(self, latents: Latents) -> Image.Image:
+        """The image of latents (1, ...), in the size of the source image."""
         return unfit(self.model.decode(latents)[0], self.fitted.frame)
 
     def parse_request(self, settings: Settings) -> EditRequest | MethodResult:
-        """The case's wish as the tool understands it; one that it refuses changes nothing."""
+        """The parsed prompt of the task; for a refused one, the unchanged reconstruction."""
         try:
             return parse_request(
                 self.image, self.model, caption=self.caption, settings=settings, **self.task.prompt
             )
         except ValueError as reason:
-            return MethodResult(self.kept, self.caption, f"refused: {reason}")
+            return MethodResult(self.reconstruction, self.caption, f"refused: {reason}")
 
 
 class SourceBatch:
-    """Sources that are edited together."""
+    """Sources that are edited as one batch."""
 
     def __init__(self, sources: Sequence[TaskSource]) -> None:
         self.sources = tuple(sources)
@@ -116,13 +119,13 @@ class SourceBatch:
 
     @property
     def images(self) -> list[Image.Image]:
-        """Of all the sources."""
+        """The source images."""
         return [source.image for source in self.sources]
 
     def invert(self, settings: Settings) -> TimedInversion:
-        """The inversion under the captions, shared by methods for which it is equal to the bit.
+        """The inversion under the source captions, shared by methods that get the same bits.
 
-        Guidances decide which layers are watched on the way, and a watched layer rounds otherwise.
+        The guidance decides which layers are observed, and observing a layer changes the rounding.
         """
         names = ("steps", "inverter", "seed", "cache_source", "guidance")
         key = tuple(getattr(settings, name) for name in names)
@@ -130,10 +133,10 @@ class SourceBatch:
             captions, start = [source.caption for source in self.sources], perf_counter()
             with count_evaluations() as evaluations:
                 inversion = api.invert_batch(self.images, self.model, captions, settings=settings)
-            if self.model.device.type == "cuda":  # else it is waited for on another's clock
+            if self.model.device.type == "cuda":  # else the next timing would include the wait
                 torch.cuda.synchronize(self.model.device)
-            spent, count = perf_counter() - start, len(self.sources)
+            seconds, count = perf_counter() - start, len(self.sources)
             self._inversions[key] = TimedInversion(
-                inversion, evaluations.total / count, spent / count
+                inversion, evaluations.total / count, seconds / count
             )
         return self._inversions[key]

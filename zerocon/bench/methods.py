@@ -1,7 +1,7 @@
-"""The methods that are compared: zerocon's own settings, bounds to read them by, and peers.
+"""The methods that the benchmark compares: zerocon's variants, bounds, and published baselines.
 
-A method says what it is made with (``recipe``, for the record) and makes pictures of sources.
-To add one: a line in ``METHODS`` at the foot, and a class where settings are not enough.
+A method records its settings (``recipe``) and edits the sources of a batch. To add one, add a line
+to ``METHODS`` at the end, and a class where settings are not enough.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from zerocon import api
-from zerocon.bench.baselines import PEERS
+from zerocon.bench.baselines import BASELINES
 from zerocon.bench.inputs import (
     MethodResult,
     MethodSettings,
@@ -38,92 +38,97 @@ if TYPE_CHECKING:
 
 
 class Method(Protocol):
-    """What a comparison asks of a method."""
+    """The interface of a method."""
 
-    def recipe(self, asked: MethodSettings) -> dict[str, Any]: ...
-    def __call__(self, batch: SourceBatch, asked: MethodSettings) -> list[MethodResult]: ...
+    def recipe(self, settings: MethodSettings) -> dict[str, Any]:
+        """The settings that decide its results, as JSON values."""
+        ...
+
+    def __call__(self, batch: SourceBatch, settings: MethodSettings) -> list[MethodResult]:
+        """One result for every source of ``batch``, in order."""
+        ...
 
 
 @dataclass(frozen=True)
 class Unedited:
-    """The source picture unchanged: nothing done, nothing lost."""
+    """The source image itself: perfect preservation, no edit."""
 
-    def recipe(self, asked: MethodSettings) -> dict[str, Any]:
+    def recipe(self, settings: MethodSettings) -> dict[str, Any]:
         return {}
 
-    def __call__(self, batch: SourceBatch, asked: MethodSettings) -> list[MethodResult]:
+    def __call__(self, batch: SourceBatch, settings: MethodSettings) -> list[MethodResult]:
         return [MethodResult(source.image) for source in batch.sources]
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """The source after the VAE alone: what every method starts from."""
+    """The source image encoded and decoded: the upper bound of preservation of every method."""
 
-    def recipe(self, asked: MethodSettings) -> dict[str, Any]:
+    def recipe(self, settings: MethodSettings) -> dict[str, Any]:
         return {}
 
-    def __call__(self, batch: SourceBatch, asked: MethodSettings) -> list[MethodResult]:
-        return [MethodResult(source.kept) for source in batch.sources]
+    def __call__(self, batch: SourceBatch, settings: MethodSettings) -> list[MethodResult]:
+        return [MethodResult(source.reconstruction) for source in batch.sources]
 
 
 @dataclass(frozen=True)
 class ZeroconMethod:
-    """``zerocon.edit`` with a ``preset`` under what the user gave, and over it what is ``fixed``.
+    """``zerocon.edit`` with a ``preset`` below the user's settings and ``fixed`` ones above them.
 
-    A wish that the tool refuses changes nothing.
+    A prompt that the parser refuses leaves the reconstruction unchanged.
     """
 
     preset: Mapping[str, Any] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
-    def recipe(self, asked: MethodSettings) -> dict[str, Any]:
-        return asdict(asked.settings(self.preset, self.fixed))
+    def recipe(self, settings: MethodSettings) -> dict[str, Any]:
+        return asdict(settings.resolve(self.preset, self.fixed))
 
-    def __call__(self, batch: SourceBatch, asked: MethodSettings) -> list[MethodResult]:
-        settings = asked.settings(self.preset, self.fixed)
-        said = [source.parse_request(settings) for source in batch.sources]
-        found, results = batch.invert(settings), list[MethodResult]()
-        for _, part in groupby(enumerate(said), lambda each: isinstance(each[1], MethodResult)):
-            places, some = zip(*part, strict=True)
-            refused = [each for each in some if isinstance(each, MethodResult)]
-            prompts = [each for each in some if not isinstance(each, MethodResult)]
-            rows = slice(places[0], places[-1] + 1)
-            results += refused or _edited(batch, rows, prompts, settings, found)
+    def __call__(self, batch: SourceBatch, settings: MethodSettings) -> list[MethodResult]:
+        resolved = settings.resolve(self.preset, self.fixed)
+        parsed = [source.parse_request(resolved) for source in batch.sources]
+        inversion, results = batch.invert(resolved), list[MethodResult]()
+        for _, part in groupby(enumerate(parsed), lambda each: isinstance(each[1], MethodResult)):
+            numbers, items = zip(*part, strict=True)
+            refused = [each for each in items if isinstance(each, MethodResult)]
+            requests = [each for each in items if not isinstance(each, MethodResult)]
+            rows = slice(numbers[0], numbers[-1] + 1)
+            results += refused or _edit_rows(batch, rows, requests, resolved, inversion)
         return results
 
 
 @dataclass(frozen=True)
 class FromScratch:
-    """The true target caption painted from noise, by plain DDIM: a ceiling for what can be seen.
+    """The true target caption sampled from noise with DDIM (2010.02502): a bound on edit success.
 
-    No edit shows more of what was asked than the model can draw when it has nothing to keep.
+    No edit can show more of the target than the model draws without a source to preserve.
     """
 
-    def recipe(self, asked: MethodSettings) -> dict[str, Any]:
-        settings = asked.settings()
+    def recipe(self, settings: MethodSettings) -> dict[str, Any]:
+        resolved = settings.resolve()
         return {
-            "steps": settings.steps,
-            "guidance_scale": settings.guidance_scale,
-            "seed": settings.seed,
+            "steps": resolved.steps,
+            "guidance_scale": resolved.guidance_scale,
+            "seed": resolved.seed,
         }
 
-    def __call__(self, batch: SourceBatch, asked: MethodSettings) -> list[MethodResult]:
-        settings, start = asked.settings(), perf_counter()
-        sentences = [caption(source.task.target) for source in batch.sources]
-        noise = torch.cat([self._noise(source, settings.seed) for source in batch.sources])
+    def __call__(self, batch: SourceBatch, settings: MethodSettings) -> list[MethodResult]:
+        resolved, start = settings.resolve(), perf_counter()
+        captions = [caption(source.task.target) for source in batch.sources]
+        noise = torch.cat([self._noise(source, resolved.seed) for source in batch.sources])
         with count_evaluations() as evaluations:
-            x = denoise(batch.model, sentences, noise, settings.steps, settings.guidance_scale)
-        images = [source.show(x[i : i + 1]) for i, source in enumerate(batch.sources)]
+            x = denoise(batch.model, captions, noise, resolved.steps, resolved.guidance_scale)
+        images = [source.decode(x[i : i + 1]) for i, source in enumerate(batch.sources)]
         count, seconds = len(images), perf_counter() - start
         return [
             MethodResult(
                 image,
-                target_caption=sentence,
+                target_caption=target_caption,
                 evaluations=evaluations.total / count,
                 seconds=seconds / count,
-                edits=False,
+                uses_source=False,
             )
-            for image, sentence in zip(images, sentences, strict=True)
+            for image, target_caption in zip(images, captions, strict=True)
         ]
 
     def _noise(self, source: TaskSource, seed: int) -> Latents:
@@ -132,55 +137,54 @@ class FromScratch:
 
 
 def split(text: str) -> tuple[str, ...]:
-    """``a,b:key=value,key=value,c`` at the commas that end a method; each once, in order."""
+    """The methods in ``a,b:key=value,key=value,c``, without repetitions, in order."""
     return tuple(dict.fromkeys(re.split(r",(?![^,:]*=)", text)))
 
 
 def pick(text: str) -> Method:
-    """The method that ``text`` names; ``ValueError``, listing what there is, if none."""
+    """The method of a name, with the options given after a colon.
+
+    Raises:
+        MethodError: There is no such method, or it has no options.
+    """
     name, _, options = text.partition(":")
     if name not in METHODS:
         raise MethodError(f'no method "{name}"; there are: {", ".join(METHODS)}')
     if not options:
         return METHODS[name]
-    if name not in PEERS:
-        raise MethodError(f"method {name} has no options: it is made with the settings given")
-    peer: Method = parse(text, PEERS, "method")
-    return peer
+    if name not in BASELINES:
+        raise MethodError(f"method {name} has no options: it uses the settings of the command")
+    baseline: Method = parse(text, BASELINES, "method")
+    return baseline
 
 
-def _edited(
+def _edit_rows(
     batch: SourceBatch,
     rows: slice,
-    said: Sequence[EditRequest],
+    requests: Sequence[EditRequest],
     settings: Settings,
-    found: TimedInversion,
+    timed: TimedInversion,
 ) -> list[MethodResult]:
-    """Edits of some of a batch, beside its inversion."""
+    """Edit the sources ``rows`` of a batch from the batch's inversion."""
     start = perf_counter()
-    made = api.edit_batch(
+    edits = api.edit_batch(
         batch.images[rows],
-        said,
+        requests,
         model=batch.model,
-        inversion=found.inversion.rows(rows),
+        inversion=timed.inversion.rows(rows),
         settings=settings,
     )
-    seconds = found.seconds + (perf_counter() - start) / len(made)
+    seconds = timed.seconds + (perf_counter() - start) / len(edits)
     return [
         MethodResult(
             edit.image,
             edit.caption,
             edit.target_caption,
-            evaluations=found.evaluations + edit.evaluations.total,
+            evaluations=timed.evaluations + edit.evaluations.total,
             seconds=seconds,
         )
-        for edit in made
+        for edit in edits
     ]
-
-
-def _said(way: str) -> dict[str, Any]:
-    """The setting that says which sentences the direction comes from."""
-    return {"direction_from": way}
 
 
 METHODS: Mapping[str, Method] = {
@@ -193,16 +197,16 @@ METHODS: Mapping[str, Method] = {
     "cross-attention": ZeroconMethod(fixed={"guidance": ("cross-attention",)}),
     "contrastive": ZeroconMethod(fixed={"guidance": ("contrastive",)}),
     "plain-ddim": ZeroconMethod(fixed={"source_correction": False}),
-    **{way: ZeroconMethod(fixed=_said(way)) for way in DIRECTION_FROM},
-    # the field's baseline: DDIM there, and back under the other sentence
+    **{name: ZeroconMethod(fixed={"direction_from": name}) for name in DIRECTION_FROM},
+    # the usual baseline: DDIM inversion, then DDIM sampling under the target caption
     "word-swap": ZeroconMethod(
-        fixed=_said("caption")
-        | {
+        fixed={
+            "direction_from": "caption",
             "guidance": (),
             "source_correction": False,
             "strength": 1.0,
             "direction_positions": "all",
         }
     ),
-    **{name: peer() for name, peer in PEERS.items()},
+    **{name: baseline() for name, baseline in BASELINES.items()},
 }

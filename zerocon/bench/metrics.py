@@ -1,4 +1,4 @@
-"""What the judges and the truth say of a picture: was it done, and did the rest stay?"""
+"""Metrics of one edit against its exact result: edit success, preservation, PSNR."""
 
 from __future__ import annotations
 
@@ -14,57 +14,68 @@ from zerocon.bench.tasks import Task
 if TYPE_CHECKING:
     from zerocon.bench.classifiers import Classifiers
 
-EQUAL = 99.0  # dB where no byte differs: infinity has no mean
+MAX_PSNR = 99.0  # dB for equal images: infinity has no mean
 
 
 @dataclass(frozen=True)
 class TaskMetrics:
-    """On one picture.
+    """Metrics of one result. All but ``success`` are None if the method ignores the source.
 
-    ``asked``: every judge of a changed parameter sees its new value. ``kept``: every other judge
-    says what it says of the source's reconstruction. ``inside``: PSNR in dB to the true result in
-    the region that should change; ``outside``: to the source's reconstruction elsewhere; None where
-    there is no such region. All but ``asked`` are None for a picture that is no edit of the source.
+    Attributes:
+        success: Whether the classifiers of all changed parameters predict the target values.
+        preserved: Whether all other classifiers predict the same as for the reconstruction.
+        psnr_inside: PSNR in dB to the exact result, in the region that should change; None if
+            there is no such region.
+        psnr_outside: PSNR in dB to the reconstruction, outside that region; None if there is no
+            such region.
+        errors: Every wrong prediction as ``name: predicted, not expected``.
     """
 
-    asked: bool
-    kept: bool | None
-    inside: float | None
-    outside: float | None
-    wrong: tuple[str, ...]
+    success: bool
+    preserved: bool | None
+    psnr_inside: float | None
+    psnr_outside: float | None
+    errors: tuple[str, ...]
 
 
-def judge(
-    task: Task, result: Image.Image, kept: Image.Image | None, classifiers: Classifiers
+def evaluate(
+    task: Task, result: Image.Image, reconstruction: Image.Image | None, classifiers: Classifiers
 ) -> TaskMetrics:
-    """Judge ``result`` against the truth and against ``kept``, the source's reconstruction.
+    """Metrics of ``result``.
 
-    Without ``kept`` the picture was made from nothing, and can only have what was asked for.
+    Args:
+        task: The task, with its exact result.
+        result: An image of the task's size.
+        reconstruction: The source image encoded and decoded; None for a result that was made
+            without the source, of which only the success is measured.
+        classifiers: Classifiers of the named parameters.
     """
-    now, *before = classifiers.read([result] if kept is None else [result, kept])
-    asked = {name: after for name, (_, after) in task.changed.items()}
-    expected = {**before[0], **asked} if before else asked
-    wrong = tuple(f"{n}: {now[n]}, not {expected[n]}" for n in expected if now[n] != expected[n])
-    seen = all(now[name] == value for name, value in asked.items())
-    if kept is None:
-        return TaskMetrics(seen, None, None, None, wrong)
+    images = [result] if reconstruction is None else [result, reconstruction]
+    predicted, *before = classifiers.read(images)
+    target = {name: after for name, (_, after) in task.changed.items()}
+    expected = {**before[0], **target} if before else target
+    wrong = [name for name in expected if predicted[name] != expected[name]]
+    errors = tuple(f"{name}: {predicted[name]}, not {expected[name]}" for name in wrong)
+    success = not target.keys() & set(wrong)
+    if reconstruction is None:
+        return TaskMetrics(success, None, None, None, errors)
     truth = _array(task.truth)
     region = np.abs(truth - _array(task.image)).max(-1) > 0
     return TaskMetrics(
-        asked=seen,
-        kept=all(now[name] == expected[name] for name in expected if name not in asked),
-        inside=psnr(_array(result), truth, region),
-        outside=psnr(_array(result), _array(kept), ~region),
-        wrong=wrong,
+        success=success,
+        preserved=target.keys() >= set(wrong),
+        psnr_inside=psnr(_array(result), truth, region),
+        psnr_outside=psnr(_array(result), _array(reconstruction), ~region),
+        errors=errors,
     )
 
 
 def psnr(a: np.ndarray, b: np.ndarray, region: np.ndarray) -> float | None:
-    """In dB over the pixels of ``region``, at most ``EQUAL``; None where there are none."""
+    """PSNR in dB of values 0..255 over the pixels of ``region``; None if it is empty."""
     if not region.any():
         return None
     error = float(np.square(a - b)[region].mean())
-    return min(10 * log10(255**2 / error), EQUAL) if error else EQUAL
+    return min(10 * log10(255**2 / error), MAX_PSNR) if error else MAX_PSNR
 
 
 def _array(image: Image.Image) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""One line of JSON for every edit: written when it is done, never done twice."""
+"""The results file: one JSON line per edit, written when it is done and never repeated."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from typing import Any, TextIO
 
 from zerocon.errors import FileFormatError, MismatchError, MissingFolderError
 
-FORMAT = "zerocon.bench.row/1"
-HEAD = json.dumps({"format": FORMAT})[:-1]  # how every line begins
+FORMAT = "zerocon.bench.row/2"
+OLD_FORMATS = ("zerocon.bench.row/1",)
+HEAD = json.dumps({"format": FORMAT})[:-1]  # the beginning of every line
 
 
 @dataclass(frozen=True)
 class MethodRecord:
-    """All that decides an edit but its scene.
+    """Everything that determines a result except the scene.
 
-    ``setup`` is shared by the methods of one comparison (weights, classifiers, version, ...);
-    ``settings`` are the method's own, as JSON has them.
+    Attributes:
+        setup: What all methods of a run share: weights, classifiers, version, ...
+        settings: The settings of the method, as JSON values.
     """
 
     setup: dict[str, str]
@@ -31,13 +33,16 @@ class MethodRecord:
 
     @property
     def hash(self) -> str:
-        """Equal for equal recipes."""
+        """Equal for equal records."""
         return digest(asdict(self))
 
 
 @dataclass(frozen=True)
 class ResultRow:
-    """One edit: its recipe, its scene, its cost and its ``verdicts.TaskMetrics``."""
+    """One edit: method, scene, cost and the fields of ``metrics.TaskMetrics``.
+
+    ``recipe`` is the hash of its ``MethodRecord``.
+    """
 
     method: str
     recipe: str
@@ -45,11 +50,11 @@ class ResultRow:
     kind: str
     caption: str
     target_caption: str
-    asked: bool
-    kept: bool | None
-    inside: float | None
-    outside: float | None
-    wrong: tuple[str, ...]
+    success: bool
+    preserved: bool | None
+    psnr_inside: float | None
+    psnr_outside: float | None
+    errors: tuple[str, ...]
     evaluations: float
     seconds: float
     settings: dict[str, Any]
@@ -57,58 +62,69 @@ class ResultRow:
 
     @property
     def both(self) -> bool | None:
-        """What was asked for is there, and the rest as it was; None for no edit of the source."""
-        return None if self.kept is None else self.asked and self.kept
+        """Edit success and preservation; None if the method ignores the source."""
+        return None if self.preserved is None else self.success and self.preserved
 
     @property
-    def verdict(self) -> str:
-        """In a few words."""
-        return "; ".join(self.wrong) or f"{self.kind}: right"
+    def summary(self) -> str:
+        """One line for the contact sheet: the wrong predictions, or that all are correct."""
+        return "; ".join(self.errors) or f"{self.kind}: correct"
 
 
 def digest(value: Any) -> str:
-    """A hash of anything JSON can say."""
+    """A hash of a JSON value."""
     text = json.dumps(value, sort_keys=True)
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def to_json(row: ResultRow) -> str:
-    """One line."""
+    """A row as one line."""
     return json.dumps({"format": FORMAT, **asdict(row)}, ensure_ascii=False)
 
 
 def from_json(line: str) -> ResultRow:
-    """What ``to_json`` wrote; anything else is a ``ValueError``."""
-    values = json.loads(line)
+    """Parse a line of ``to_json``.
+
+    Raises:
+        FileFormatError: The line is something else, or a row of another version.
+    """
+    try:
+        values = json.loads(line)
+    except ValueError:
+        values = None
     names = {field.name for field in fields(ResultRow)}
-    if not isinstance(values, dict) or values.pop("format", None) != FORMAT or set(values) != names:
-        raise ValueError("no row of a comparison")
-    return ResultRow(**{**values, "wrong": tuple(values["wrong"])})
+    version = values.pop("format", None) if isinstance(values, dict) else None
+    if version in OLD_FORMATS:
+        raise FileFormatError(f"rows of {version} cannot be read, only {FORMAT}; run it again")
+    if version != FORMAT or set(values) != names:
+        raise FileFormatError("not a row of zerocon bench")
+    return ResultRow(**{**values, "errors": tuple(values["errors"])})
 
 
 def read(path: Path) -> list[ResultRow]:
-    """The rows of a file; a last line that was torn off is none.
+    """The rows of a file; a truncated last line is ignored.
 
-    Raises ``ValueError``, naming the line, if anything else is in it.
+    Raises:
+        FileFormatError: Something else is in the file, or rows of another version.
     """
-    lines, _ = _whole(path)
-    found = []
+    lines, _ = _complete_lines(path)
+    rows = []
     for number, line in enumerate(lines, 1):
         try:
-            found.append(from_json(line))
-        except ValueError as error:
-            raise FileFormatError(f"{path}, line {number}, is no row of zerocon bench") from error
-    return found
+            rows.append(from_json(line))
+        except FileFormatError as error:
+            raise FileFormatError(f"{path}, line {number}: {error}") from error
+    return rows
 
 
 class ResultsFile:
-    """Rows, and the open file that keeps them if there is one."""
+    """Rows, and the open file that they are appended to, if there is one."""
 
     def __init__(self, rows: Iterable[ResultRow] = (), file: TextIO | None = None) -> None:
         self.rows, self._file = list(rows), file
 
     def add(self, row: ResultRow) -> None:
-        """Remember a row, and see it to the disk."""
+        """Append a row, and write it to the disk before returning."""
         self.rows.append(row)
         if self._file is not None:
             self._file.write(to_json(row) + "\n")
@@ -120,61 +136,64 @@ class ResultsFile:
 def keeping(
     path: Path | None, accept: Callable[[list[ResultRow]], None], *, overwrite: bool = False
 ) -> Iterator[ResultsFile]:
-    """A book that goes on where the file at ``path`` ends; without ``path`` it is in memory only.
+    """Open a results file to continue it; without ``path``, rows stay in memory.
 
-    A last line that was torn off is dropped. ``accept`` raises ``ValueError`` for rows that must
-    not be continued, and then nothing is changed; with ``overwrite`` the book begins empty.
+    Args:
+        path: The file; a truncated last line is removed from it.
+        accept: Raises ``ValueError`` for existing rows that must not be continued; the file is
+            then unchanged.
+        overwrite: Start with an empty file.
     """
     if path is None:
         yield ResultsFile()
         return
     if not path.parent.is_dir():
-        raise MissingFolderError(f"there is no folder {path.parent} to write {path.name} to")
-    found: list[ResultRow] = []
+        raise MissingFolderError(f"there is no directory {path.parent} to write {path.name} to")
+    rows: list[ResultRow] = []
     if path.exists() and not overwrite:
-        found = read(path)
+        rows = read(path)
         try:
-            accept(found)
-            check(found)
+            accept(rows)
+            check(rows)
         except ValueError as error:
             raise MismatchError(f"{path}: {error}; name another file, or --overwrite it") from error
-        os.truncate(path, _whole(path)[1])
+        os.truncate(path, _complete_lines(path)[1])
     with path.open("w" if overwrite else "a", encoding="utf-8") as file:
-        yield ResultsFile(found, file)
+        yield ResultsFile(rows, file)
 
 
 def check(rows: Iterable[ResultRow]) -> None:
-    """Raise ``ValueError`` for rows that cannot stand in one table.
+    """Raise ``MismatchError`` for rows that must not be mixed in one table.
 
-    They must be of one setup, with one recipe for every method, and no edit may come twice.
+    They must have one setup, one recipe per method, and no edit twice.
     """
     setups: dict[str, str] = {}
     recipes: dict[str, str] = {}
-    seen = set()
+    edits = set()
     for row in rows:
         if others := differing(setups or row.setup, row.setup):
-            raise MismatchError(f"the rows are of different runs: other {', '.join(others)}")
+            raise MismatchError(f"the rows are of different runs: different {', '.join(others)}")
         setups = row.setup
         if recipes.setdefault(row.method, row.recipe) != row.recipe:
             raise MismatchError(f"the rows of {row.method} were made with different settings")
-        if (row.method, row.seed) in seen:
-            raise MismatchError(f"scene {row.seed} comes twice with {row.method}")
-        seen.add((row.method, row.seed))
+        if (row.method, row.seed) in edits:
+            raise MismatchError(f"scene {row.seed} appears twice with {row.method}")
+        edits.add((row.method, row.seed))
 
 
 def differing(one: dict[str, str], other: dict[str, str]) -> list[str]:
-    """Names under which two setups do not say the same."""
+    """The names whose values differ between two setups."""
     return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
 
 
-def _whole(path: Path) -> tuple[list[str], int]:
-    """The lines of a file that end, and where the last of them does.
+def _complete_lines(path: Path) -> tuple[list[str], int]:
+    """The complete lines of a file, and the offset of the end of the last one.
 
-    What follows must look like the beginning of a row: nobody else's file is cut.
+    What follows must look like the beginning of a row: only a results file is ever truncated.
     """
     text = path.read_bytes()
     end = text.rfind(b"\n") + 1
-    torn, head = text[end:], HEAD.encode()
-    if not (torn.startswith(head) or head.startswith(torn)):
-        raise FileFormatError(f"{path} is no file of rows of zerocon bench")
+    rest, head = text[end:], HEAD.encode()
+    if not (rest.startswith(head) or head.startswith(rest)):
+        raise FileFormatError(f"{path} is not a results file of zerocon bench")
     return text[:end].decode(errors="replace").splitlines(), end

@@ -1,4 +1,4 @@
-"""Edits of drawn scenes: methods side by side on the same weights, scenes and captions."""
+"""The benchmark run: several methods on the same weights, scenes and captions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image
 from zerocon import __version__
 from zerocon.bench.inputs import MethodSettings, SourceBatch, TaskSource
 from zerocon.bench.methods import pick
-from zerocon.bench.metrics import judge
+from zerocon.bench.metrics import evaluate
 from zerocon.bench.results import MethodRecord, ResultRow, differing, digest
 from zerocon.bench.tasks import Task
 from zerocon.errors import MismatchError
@@ -31,72 +31,76 @@ Work = list[tuple[Task, list[str]]]
 
 @dataclass(frozen=True)
 class BenchmarkRun:
-    """Methods, by what they are called, on one model and before the same judges.
+    """Several methods on one model, evaluated by the same classifiers.
 
-    ``told`` gives the true captions instead of asking the captioner. ``batch_size`` cases are
-    edited together: faster, and the same but for rounding.
+    Attributes:
+        methods: Names, with options, as ``methods.pick`` reads them.
+        true_captions: Use the scenes' true captions instead of the captioner's.
+        batch_size: Tasks edited as one batch: faster, and equal up to rounding.
     """
 
     model: StableDiffusion
     classifiers: Classifiers
     methods: tuple[str, ...]
-    asked: MethodSettings
-    told: bool = False
+    settings: MethodSettings
+    true_captions: bool = False
     batch_size: int = 1
 
     def __post_init__(self) -> None:
-        for name in self.methods:  # what is wrong is said before time is spent
-            pick(name).recipe(self.asked)
+        for name in self.methods:  # mistakes are reported before the work
+            pick(name).recipe(self.settings)
 
     @cached_property
     def setup(self) -> dict[str, str]:
-        """What all rows of this comparison share, for ``MethodRecord``."""
+        """What all rows of this run share, for ``MethodRecord``."""
         model = self.model
         return {
             "version": __version__,
             "weights": fingerprint(model.unet, model.vae, model.text_encoder),
             "classifiers": fingerprint(self.classifiers.network),
-            "settings": digest(asdict(self.asked.settings())),
-            "captions": "told" if self.told else "read",
+            "settings": digest(asdict(self.settings.resolve())),
+            "captions": "true" if self.true_captions else "generated",
             "batch_size": str(self.batch_size),
             "device": model.device.type,
             "dtype": str(model.unet.dtype).removeprefix("torch."),
         }
 
     def recipe(self, name: str) -> MethodRecord:
-        """Of one method; ``ValueError`` if there is none of that name."""
-        settings = json.loads(json.dumps(pick(name).recipe(self.asked)))
+        """The record of one method; raises ``MethodError`` for an unknown name."""
+        settings = json.loads(json.dumps(pick(name).recipe(self.settings)))
         return MethodRecord(self.setup, name, settings)
 
     def check(self, rows: Iterable[ResultRow]) -> None:
-        """Raise ``ValueError`` for a row that this comparison would have made differently."""
+        """Raise ``MismatchError`` for a row that this run would have computed differently."""
         recipes: dict[str, str] = {}
         for row in rows:
             if others := differing(row.setup, self.setup):
-                raise MismatchError(f"the rows there are of another run: other {', '.join(others)}")
+                raise MismatchError(f"the rows are of another run: different {', '.join(others)}")
             if row.method not in recipes:
                 recipes[row.method] = self.recipe(row.method).hash
             if row.recipe != recipes[row.method]:
-                raise MismatchError(f"the rows of {row.method} there were made with other settings")
+                raise MismatchError(f"the rows of {row.method} were made with different settings")
 
     def work(self, tasks: Iterable[Task], rows: Iterable[ResultRow] = ()) -> Work:
-        """What is left to do: the cases, each with the methods whose row is not there yet."""
+        """The tasks that are not complete, each with the methods that have no row yet."""
         done = {(row.seed, row.method) for row in rows}
         left = [(task, [m for m in self.methods if (task.seed, m) not in done]) for task in tasks]
         return [(task, names) for task, names in left if names]
 
     def among(self, rows: Iterable[ResultRow], tasks: Iterable[Task]) -> list[ResultRow]:
-        """The rows of these methods and cases: a file may hold more."""
+        """The rows of this run's methods and tasks; a file may hold more."""
         seeds = {task.seed for task in tasks}
         return [row for row in rows if row.method in self.methods and row.seed in seeds]
 
     def run(self, work: Work) -> Iterator[tuple[ResultRow, Image.Image]]:
-        """Edit and judge, yielding as soon as each edit is done.
+        """Edit and evaluate; yields row and image as soon as each edit is done.
 
-        Neighbours that need the same methods are edited together, ``batch_size`` at most.
+        Consecutive tasks that need the same methods are edited in batches of ``batch_size``.
         """
         for names, group in groupby(work, lambda part: part[1]):
-            sources = [TaskSource(task, self.model, told=self.told) for task, _ in group]
+            sources = [
+                TaskSource(task, self.model, true_captions=self.true_captions) for task, _ in group
+            ]
             for start in range(0, len(sources), self.batch_size):
                 batch = SourceBatch(sources[start : start + self.batch_size])
                 for name in names:
@@ -104,8 +108,9 @@ class BenchmarkRun:
 
     def _rows(self, batch: SourceBatch, name: str) -> Iterator[tuple[ResultRow, Image.Image]]:
         recipe = self.recipe(name)
-        for source, result in zip(batch.sources, pick(name)(batch, self.asked), strict=True):
-            task, kept = source.task, source.kept if result.edits else None
+        for source, result in zip(batch.sources, pick(name)(batch, self.settings), strict=True):
+            task = source.task
+            reconstruction = source.reconstruction if result.uses_source else None
             row = ResultRow(
                 method=name,
                 recipe=recipe.hash,
@@ -117,30 +122,30 @@ class BenchmarkRun:
                 seconds=round(result.seconds, 3),
                 settings=recipe.settings,
                 setup=recipe.setup,
-                **asdict(judge(task, result.image, kept, self.classifiers)),
+                **asdict(evaluate(task, result.image, reconstruction, self.classifiers)),
             )
             yield row, result.image
 
 
 def share(tasks: Sequence[Task], number: int, of: int) -> list[Task]:
-    """Part ``number`` (from 1) of ``of``: together they are all, and no two have one in common.
+    """Shard ``number`` (from 1) of ``of``; the shards are disjoint and cover all tasks.
 
-    A case stays whole, so that its methods can share what they have in common.
+    A task is never divided, so that its methods can share one inversion.
     """
     return list(tasks[number - 1 :: of])
 
 
 def page(tasks: Sequence[Task], done: Collection[tuple[ResultRow, Image.Image]]) -> Image.Image:
-    """Source, edit and truth of every case side by side, to be looked at."""
+    """A contact sheet: source image, edited image and exact result of every task."""
     images, labels = [], []
     for task, (row, result) in zip(tasks, done, strict=True):
         images += [task.image, result, task.truth]
-        labels += [row.caption, row.verdict, row.target_caption]
+        labels += [row.caption, row.summary, row.target_caption]
     return sheet(images, labels, 6)
 
 
 def fingerprint(*networks: torch.nn.Module) -> str:
-    """A hash of their weights, buffers included, in the dtype they have here."""
+    """A hash of the weights and buffers of networks, in their current dtype."""
     total = blake2b(digest_size=8)
     for network in networks:
         for name, values in sorted(network.state_dict().items()):

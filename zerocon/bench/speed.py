@@ -1,4 +1,4 @@
-"""How fast edits are: our settings beside a peer's, in one process, on one device and dtype."""
+"""Speed: zerocon's presets and a baseline in one process, on one device and dtype."""
 
 from __future__ import annotations
 
@@ -24,22 +24,24 @@ from zerocon.settings import FAST, Settings
 if TYPE_CHECKING:
     from zerocon.model.stable_diffusion import StableDiffusion
 
-PEER = "pix2pix-zero"  # what ratios are of
-SIDE = {"cpu": 2048}  # of the matrices whose product tells a device's rate; else of a GPU
+BASELINE = "pix2pix-zero"  # the method that ratios refer to
+SIDE = {"cpu": 2048}  # of the matrices whose product measures the device's throughput
 PRODUCTS = 10
 RESET, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")  # Linux
-HIGHEST = re.compile(r"VmHWM:\s+(\d+) kB")
+PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
 
-Run = Callable[
-    [SourceBatch], tuple[float, float]
-]  # to seconds and evaluations of the U-Net, a picture
+Run = Callable[[SourceBatch], tuple[float, float]]  # seconds and U-Net evaluations per image
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One contestant, a picture: median seconds, evaluations and operations of the U-Net.
+    """Cost of one method per image.
 
-    ``memory`` are bytes in use at the highest point, weights and all; None where none can tell.
+    Attributes:
+        seconds: Median over the repetitions.
+        evaluations: U-Net evaluations (NFE).
+        operations: Floating-point operations of the U-Net.
+        memory: Peak bytes in use, weights included; None where they cannot be measured.
     """
 
     name: str
@@ -52,22 +54,22 @@ class Timing:
 def race(
     model: StableDiffusion, steps: int, *, repeats: int = 1, together: int = 1
 ) -> Iterator[Timing]:
-    """Time the contestants on ``together`` pictures at a time, each after a walk of two steps."""
+    """Time every method on ``together`` images as one batch, each after a warm-up of two steps."""
     tasks = choose("validation", together)[:together]
-    batch = SourceBatch([TaskSource(task, model, told=True) for task in tasks])
-    each = operations(model, (model.size, model.size))
-    short = contestants(model, 2)
-    for name, run in contestants(model, steps).items():
-        short[name](batch)  # what is done once is not timed: kernels chosen, memory taken
-        highest = _highest(model.device)
+    batch = SourceBatch([TaskSource(task, model, true_captions=True) for task in tasks])
+    per_evaluation = operations(model, (model.size, model.size))
+    warmups = methods(model, 2)
+    for name, run in methods(model, steps).items():
+        warmups[name](batch)  # kernels are chosen and memory is allocated before the timing
+        peak = _peak_memory(model.device)
         laps = [run(batch) for _ in range(repeats)]
         seconds, evaluations = median(lap[0] for lap in laps), laps[0][1]
-        yield Timing(name, seconds, evaluations, evaluations * each, highest())
+        yield Timing(name, seconds, evaluations, evaluations * per_evaluation, peak())
 
 
 def as_markdown(laps: Sequence[Timing], best: float) -> str:
-    """A table, with how many times as fast as the first one each is; ``best`` is ``rate``'s."""
-    head = ("method", "seconds", "times as fast", "evaluations", "TFLOP", "of the rate", "GB")
+    """A table with the speedup over the first method; ``best`` is the device's ``rate``."""
+    head = ("method", "seconds", "speedup", "evaluations", "TFLOP", "of peak rate", "GB")
     rows = [head, ("---",) * len(head)]
     for lap in laps:
         share = lap.operations / lap.seconds / best
@@ -80,40 +82,45 @@ def as_markdown(laps: Sequence[Timing], best: float) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def contestants(model: StableDiffusion, steps: int) -> Mapping[str, Run]:
-    """By name; ``fast`` walks its own share of ``steps``."""
+def methods(model: StableDiffusion, steps: int) -> Mapping[str, Run]:
+    """The timed methods by name; ``fast`` takes its usual share of ``steps``."""
     usual = model.settings.overlay({"steps": steps})
     share = max(1, round(FAST["steps"] / Settings.steps * steps))
-    quick = usual.overlay({**FAST, "steps": share})
+    fast = usual.overlay({**FAST, "steps": share})
 
-    def ours(settings: Settings, kept: bool = False) -> Run:
-        def run(batch: SourceBatch) -> tuple[float, float]:
-            said = [_understood(source, settings) for source in batch.sources]
-            captions = [source.caption for source in batch.sources]
-            invert = api.invert_batch
-            found = invert(batch.images, model, captions, settings=settings) if kept else None
-            _wait(model.device)
-            start, work = perf_counter(), (batch.images, said)
-            made = api.edit_batch(*work, model=model, inversion=found, settings=settings)
-            _wait(model.device)
-            return (perf_counter() - start) / len(made), made[0].evaluations.total
-
-        return run
-
-    def peer(batch: SourceBatch) -> tuple[float, float]:
-        made = Pix2PixZero(steps=steps)(batch, MethodSettings(model.settings))
-        return sum(each.seconds for each in made) / len(made), made[0].evaluations
+    def baseline(batch: SourceBatch) -> tuple[float, float]:
+        results = Pix2PixZero(steps=steps)(batch, MethodSettings(model.settings))
+        return sum(each.seconds for each in results) / len(results), results[0].evaluations
 
     return {
-        PEER: peer,
-        "default": ours(usual),
-        "second edit": ours(usual, kept=True),
-        "fast": ours(quick),
+        BASELINE: baseline,
+        "default": _timed_edit(model, usual),
+        "second edit": _timed_edit(model, usual, inverted=True),
+        "fast": _timed_edit(model, fast),
     }
 
 
+def _timed_edit(model: StableDiffusion, settings: Settings, *, inverted: bool = False) -> Run:
+    """Edit a batch; with ``inverted``, from an inversion that is not timed."""
+
+    def run(batch: SourceBatch) -> tuple[float, float]:
+        requests = [_parse(source, settings) for source in batch.sources]
+        captions = [source.caption for source in batch.sources]
+        invert = api.invert_batch
+        inversion = invert(batch.images, model, captions, settings=settings) if inverted else None
+        _wait(model.device)
+        start = perf_counter()
+        edits = api.edit_batch(
+            batch.images, requests, model=model, inversion=inversion, settings=settings
+        )
+        _wait(model.device)
+        return (perf_counter() - start) / len(edits), edits[0].evaluations.total
+
+    return run
+
+
 def rate(model: StableDiffusion) -> float:
-    """Floating-point operations a second of the device in the model's dtype: a matrix product."""
+    """Floating-point operations per second of a matrix product, on the model's device and dtype."""
     side = SIDE.get(model.device.type, 8192)
     kind = {"dtype": model.unet.dtype, "device": model.device}
     a, b = torch.ones(side, side, **kind), torch.ones(side, side, **kind)
@@ -126,11 +133,11 @@ def rate(model: StableDiffusion) -> float:
     return PRODUCTS * 2 * side**3 / (perf_counter() - start)
 
 
-def _understood(source: TaskSource, settings: Settings) -> EditRequest:
-    said = source.parse_request(settings)
-    if isinstance(said, MethodResult):
-        raise ValueError(f"the tool refuses a wish it is timed on: {said.target_caption}")
-    return said
+def _parse(source: TaskSource, settings: Settings) -> EditRequest:
+    request = source.parse_request(settings)
+    if isinstance(request, MethodResult):
+        raise ValueError(f"a prompt of the speed test was refused: {request.target_caption}")
+    return request
 
 
 def _wait(device: torch.device) -> None:
@@ -140,19 +147,19 @@ def _wait(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def _highest(device: torch.device) -> Callable[[], int | None]:
-    """A function that says the most memory in use since now."""
+def _peak_memory(device: torch.device) -> Callable[[], int | None]:
+    """Reset the peak memory; the returned function reads it in bytes, None where impossible."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return lambda: torch.cuda.max_memory_allocated(device)
     try:
-        RESET.write_text("5")  # forget the highest so far
+        RESET.write_text("5")  # resets the peak
     except OSError:
         return lambda: None
 
     def read() -> int | None:
-        found = HIGHEST.search(STATUS.read_text())
-        return int(found[1]) * 1024 if found else None
+        match = PEAK.search(STATUS.read_text())
+        return int(match[1]) * 1024 if match else None
 
     return read

@@ -1,4 +1,4 @@
-"""Tables of rows: means over kinds of edits, how sure they are, and differences on equal scenes."""
+"""Tables of results: means over kinds of edits with intervals, and paired differences."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from zerocon.bench.results import ResultRow
 from zerocon.bench.tasks import KINDS
 from zerocon.errors import CommandError
 
-REFERENCE = "default"  # the method that others are measured against
-RESAMPLES = 2000  # of the bootstrap: moves the ends of an interval by about a fortieth of it
+REFERENCE = "default"  # the method that differences refer to
+RESAMPLES = (
+    2000  # of the bootstrap: the ends of an interval are then exact to about a fortieth of it
+)
 CONFIDENCE = 0.95
 
 Groups = list[np.ndarray]  # values, one array for each kind of edit
@@ -30,18 +32,18 @@ class Column(NamedTuple):
 
 
 COLUMNS = (
-    Column("asked", "asked change seen", "share"),
-    Column("kept", "rest unchanged", "share"),
+    Column("success", "success", "share"),
+    Column("preserved", "preserved", "share"),
     Column("both", "both", "share"),
-    Column("inside", "dB inside", "dB"),
-    Column("outside", "dB outside", "dB"),
+    Column("psnr_inside", "PSNR inside", "dB"),
+    Column("psnr_outside", "PSNR outside", "dB"),
     Column("evaluations", "evaluations", "cost"),
     Column("seconds", "seconds", "cost"),
 )
 
 
 class Estimate(NamedTuple):
-    """A mean, and the interval it lies in; None where there is too little to tell."""
+    """A mean and its 95 % interval, None with too few values."""
 
     mean: float
     low: float | None = None
@@ -50,7 +52,7 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class TableLine:
-    """A name, how many scenes stand behind it, and one estimate per column (None: not measured)."""
+    """A name, its number of scenes, and one estimate per column (None: not measured)."""
 
     name: str
     count: int
@@ -59,7 +61,7 @@ class TableLine:
 
 @dataclass(frozen=True)
 class Table:
-    """``head`` says what the lines are of; differences are ``signed``."""
+    """A title, the heading ``head`` of the names, and lines; differences are ``signed``."""
 
     title: str
     head: str
@@ -68,13 +70,13 @@ class Table:
 
 
 def compare(rows: Sequence[ResultRow]) -> Table:
-    """Every method's means over kinds, in the order in which the rows name them."""
+    """Every method's means over kinds of edits, in the order of the rows."""
     title = "Means over kinds of edits"
     return Table(title, "method", tuple(_line(m, part) for m, part in _by_method(rows).items()))
 
 
 def differ(rows: Sequence[ResultRow]) -> Table | None:
-    """Every method less ``REFERENCE`` on the scenes they share; None if that is not there."""
+    """Every method minus ``REFERENCE`` on the scenes of both; None without the reference."""
     methods = _by_method(rows)
     reference = {row.seed: row for row in methods.pop(REFERENCE, [])}
     if not reference or not methods:
@@ -83,11 +85,11 @@ def differ(rows: Sequence[ResultRow]) -> Table | None:
     for name, part in methods.items():
         shared = [row for row in part if row.seed in reference]
         lines.append(_line(name, shared, lambda row: reference[row.seed]))
-    return Table(f"Difference to {REFERENCE}, on the same scenes", "method", tuple(lines), True)
+    return Table(f"Difference from {REFERENCE}, on the same scenes", "method", tuple(lines), True)
 
 
 def by_kind(rows: Sequence[ResultRow], method: str) -> Table:
-    """One method's means for every kind of edit; ``ValueError`` if it has no rows."""
+    """One method's means for every kind of edit; raises ``CommandError`` if it has no rows."""
     methods = _by_method(rows)
     if method not in methods:
         raise CommandError(f"there are no rows of {method}; there are: {', '.join(methods)}")
@@ -98,10 +100,10 @@ def by_kind(rows: Sequence[ResultRow], method: str) -> Table:
 
 
 def estimate(groups: Groups) -> Estimate | None:
-    """Mean of the groups' means, and its 95 % bootstrap interval.
+    """Mean of the groups' means, and its 95 % stratified bootstrap interval.
 
-    Scenes are drawn again within their kind, as many as there are, always by the same chance. None
-    without any values; no interval where a group has but one, or without scipy.
+    Scenes are resampled within their kind, with a fixed seed. None without any values; no interval
+    if a group has a single value, or without scipy.
     """
     groups = [group for group in groups if len(group)]
     if not groups:
@@ -111,7 +113,7 @@ def estimate(groups: Groups) -> Estimate | None:
         return Estimate(mean)
     from scipy.stats import bootstrap
 
-    found = bootstrap(
+    interval = bootstrap(
         groups,
         _mean,
         n_resamples=RESAMPLES,
@@ -120,16 +122,16 @@ def estimate(groups: Groups) -> Estimate | None:
         method="percentile",
         rng=np.random.default_rng(0),
     ).confidence_interval
-    return Estimate(mean, float(found.low), float(found.high))
+    return Estimate(mean, float(interval.low), float(interval.high))
 
 
 def has_intervals() -> bool:
-    """Whether scipy is here, which the intervals need."""
+    """Whether scipy is installed, which the intervals need."""
     return find_spec("scipy") is not None
 
 
 def as_text(tables: Iterable[Table]) -> str:
-    """Aligned for a terminal."""
+    """Tables aligned for a terminal."""
     parts = []
     for table in tables:
         cells = _cells(table)
@@ -143,7 +145,7 @@ def as_text(tables: Iterable[Table]) -> str:
 
 
 def as_markdown(tables: Iterable[Table]) -> str:
-    """For a page."""
+    """Tables in Markdown."""
     parts = []
     for table in tables:
         head, *lines = [f"| {' | '.join(row)} |" for row in _cells(table)]
@@ -153,9 +155,9 @@ def as_markdown(tables: Iterable[Table]) -> str:
 
 
 def as_json(tables: Iterable[Table], rows: Sequence[ResultRow]) -> str:
-    """For programs: the schema ``zerocon.bench.tables/1``, shares from 0 to 1."""
-    said: dict[str, Any] = {
-        "schema": "zerocon.bench.tables/1",
+    """Tables in the schema ``zerocon.bench.tables/2``; shares from 0 to 1, PSNR in dB."""
+    record: dict[str, Any] = {
+        "schema": "zerocon.bench.tables/2",
         "setup": rows[0].setup if rows else {},
         "settings": {row.method: row.settings for row in rows},
         "tables": [
@@ -163,7 +165,7 @@ def as_json(tables: Iterable[Table], rows: Sequence[ResultRow]) -> str:
             for table in tables
         ],
     }
-    return json.dumps(said, indent=2, ensure_ascii=False)
+    return json.dumps(record, indent=2, ensure_ascii=False)
 
 
 def _mean(*groups: np.ndarray, axis: int = -1) -> Any:
@@ -180,7 +182,7 @@ def _by_method(rows: Iterable[ResultRow]) -> dict[str, list[ResultRow]]:
 def _line(
     name: str, rows: Sequence[ResultRow], less: Callable[[ResultRow], ResultRow] | None = None
 ) -> TableLine:
-    """Estimates of every column, ``less`` what another row has there."""
+    """Estimates of every column; with ``less``, of the difference from the row that it returns."""
     cells = []
     for column in COLUMNS:
         groups: dict[str, list[float]] = {}
@@ -194,16 +196,16 @@ def _line(
 
 
 def _cells(table: Table) -> list[list[str]]:
-    """The table as text, its heading first."""
+    """The cells of the table as text, the heading first."""
     rows = [[table.head, "n", *(column.title for column in COLUMNS)]]
     for line in table.lines:
         cells = zip(line.cells, COLUMNS, strict=True)
-        said = [_say(cell, column, table.signed) for cell, column in cells]
-        rows.append([line.name, str(line.count), *said])
+        values = [_format(cell, column, table.signed) for cell, column in cells]
+        rows.append([line.name, str(line.count), *values])
     return rows
 
 
-def _say(cell: Estimate | None, column: Column, signed: bool) -> str:
+def _format(cell: Estimate | None, column: Column, signed: bool) -> str:
     if cell is None:
         return "-"
     factor, places = (100, 0) if column.unit == "share" else (1, 1)
@@ -220,5 +222,5 @@ def _say(cell: Estimate | None, column: Column, signed: bool) -> str:
 
 def _record(table: Table, line: TableLine) -> dict[str, Any]:
     cells = zip(COLUMNS, line.cells, strict=True)
-    found = {column.name: None if cell is None else cell._asdict() for column, cell in cells}
-    return {table.head: line.name, "n": line.count, **found}
+    values = {column.name: None if cell is None else cell._asdict() for column, cell in cells}
+    return {table.head: line.name, "n": line.count, **values}

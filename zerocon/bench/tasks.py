@@ -1,4 +1,4 @@
-"""What is asked of every method: wishes about drawn scenes whose right answer is known."""
+"""The tasks of the benchmark: edits of drawn scenes whose exact result is known."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIZE = 128  # pixels a side of a drawn scene
 
 
 class TaskPrompt(TypedDict, total=False):
-    """What is asked of ``zerocon.edit``, by its parameters' names."""
+    """The prompt of a task, as keyword arguments of ``zerocon.edit``."""
 
     to: str
     from_: str
@@ -26,7 +26,7 @@ class TaskPrompt(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Task:
-    """One wish about one scene, and the scene that would fulfil it exactly."""
+    """One edit of one scene, and the scene that is its exact result."""
 
     seed: int
     kind: str
@@ -35,7 +35,7 @@ class Task:
 
     @cached_property
     def image(self) -> Image.Image:
-        """What is to be edited."""
+        """The source image."""
         return render(self.source, SIZE)
 
     @cached_property
@@ -51,7 +51,7 @@ class Task:
 
     @property
     def prompt(self) -> TaskPrompt:
-        """What a person would tell ``zerocon.edit``: a word where one will do."""
+        """The prompt that a person would type: a word or two, or a caption for two changes."""
         if len(self.changed) > 1:
             return {"to_caption": caption_of(self.target)}
         ((name, (before, after)),) = self.changed.items()
@@ -64,16 +64,16 @@ class Task:
 
 
 def choose(split: str, per_kind: int, skip: int = 0) -> list[Task]:
-    """The next ``per_kind`` cases of every kind of edit in a split after the first ``skip``.
+    """Tasks of a split: ``per_kind`` of every kind of edit, after leaving out the first ``skip``.
 
-    In order of their seeds, kind by kind.
+    Ordered by kind, then by seed.
     """
-    found: dict[str, list[Task]] = {kind: [] for kind in KINDS}
+    by_kind: dict[str, list[Task]] = {kind: [] for kind in KINDS}
     for seed in SPLITS[split]:
         scene = sample(seed)
         target, kind = edits(scene, 0)
-        if len(found[kind]) < skip + per_kind:
-            found[kind].append(Task(seed, kind, scene, target))
-        if all(len(full) == skip + per_kind for full in found.values()):
+        if len(by_kind[kind]) < skip + per_kind:
+            by_kind[kind].append(Task(seed, kind, scene, target))
+        if all(len(tasks) == skip + per_kind for tasks in by_kind.values()):
             break
-    return [task for kind in KINDS for task in found[kind][skip:]]
+    return [task for kind in KINDS for task in by_kind[kind][skip:]]

@@ -23,7 +23,7 @@ from zerocon.conditioning import Conditioning
 from zerocon.diffusion import Schedule
 from zerocon.editing import Plan, edit
 from zerocon.image.transforms import shrunk
-from zerocon.model.attention import watch
+from zerocon.model.attention import call_unet, watch
 from zerocon.nfe import Evaluations, count, count_evaluations
 from zerocon.observation import Observation, Observer
 from zerocon.settings import Settings
@@ -160,7 +160,8 @@ class _Network:
         kind = {"dtype": self.unet.dtype, "device": self.model.device}
         words = self.model.tokenizer.model_max_length, self.unet.config.cross_attention_dim
         x = torch.empty(rows, *self.shape, **kind).requires_grad_(grad)
-        return x, self.unet(x, 0, torch.empty(rows, *words, **kind)).sample
+        c = Conditioning(torch.empty(rows, *words, **kind), ((),) * rows, "")
+        return x, call_unet(self.unet, x, 0, c)
 
     def operations(self) -> float:
         """Of one call on one picture; attention as what it is, whatever kernel will do it."""

@@ -117,7 +117,7 @@ def edit(name: str) -> Check:
     """One edit of a drawn scene with the embedded model, evaluated against the known answer."""
     from zerocon import api
     from zerocon.bench import classifiers
-    from zerocon.bench.metrics import judge
+    from zerocon.bench.metrics import evaluate
     from zerocon.bench.tasks import choose
 
     task, model = choose("validation", 1)[0], api.load("mini")
@@ -126,11 +126,11 @@ def edit(name: str) -> Check:
     edited = api.edit(task.image, model=model, settings=settings, **task.prompt)
     seconds = perf_counter() - start
     kept = api.reconstruct(task.image, model)
-    verdict = judge(task, edited.image, kept, classifiers.load())
+    verdict = evaluate(task, edited.image, kept, classifiers.load())
     message = f'"{edited.caption}" -> "{edited.target_caption}" in {seconds:.1f} s'
-    if verdict.asked and verdict.kept:
+    if verdict.success and verdict.preserved:
         return Check(name, "ok", f"{message}, judged right")
-    reason = "; ".join(verdict.wrong)
+    reason = "; ".join(verdict.errors)
     return Check(name, "wrong", f"{message}, judged wrong: {reason}", "try --device cpu")
 
 

@@ -82,7 +82,7 @@ class Prepared:
         return pixels.contiguous()
 
     def to_image(self, pixels: Tensor) -> Image.Image:
-        """``unfit`` with this frame: (3, height, width) in -1..1 to the source's size, or crop's."""
+        """Pixels (3, height, width) in -1..1 as an image of the source's size, or the crop's."""
         return unfit(pixels, self.frame)
 
 
@@ -99,9 +99,6 @@ def prepare(image: Image.Image, size: int, multiple: int, crop: Box | None = Non
     inner = shrunk(source, size)
     width, height = (side + -side % multiple for side in inner)
     return Prepared(image, Frame(source, inner), (width, height), crop)
-
-
-fit = prepare
 
 
 def shrunk(source: Size, size: int) -> Size:

@@ -1,12 +1,16 @@
-"""The only door to diffusers and transformers: whatever a model predicts leaves it as ``eps``."""
+"""The interface of a latent diffusion model, and ``load``. Only this package imports diffusers.
+
+Importing this needs no torch: implementations are imported by ``load``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol
 
-from zerocon.model.spec import ModelSpec as ModelSpec
+from zerocon.model.loading import family_of, find
+from zerocon.model.spec import ModelSpec
 
 if TYPE_CHECKING:
     import torch
@@ -14,51 +18,107 @@ if TYPE_CHECKING:
 
     from zerocon.conditioning import Conditioning
     from zerocon.diffusion import Schedule
-    from zerocon.model.stable_diffusion import StableDiffusion
+    from zerocon.model.runtime import Runtime
     from zerocon.settings import Settings
     from zerocon.shapes import Latents, Pixels
 
+__all__ = ["Captioner", "Denoiser", "Model", "ModelSpec", "Scorer", "load"]
 
-@runtime_checkable
-class Model(Protocol):
-    """What the rest of zerocon asks of a latent diffusion model.
 
-    Latents, tokens and eps are float32 on ``device`` whatever the network computes in; pixels are
-    -1..1. ``size`` is the side of picture it was trained on, ``multiple`` what both sides of a
-    picture must be divisible by, ``prediction`` what the network was trained to predict, ``manner``
-    how it computes as far as results depend on it ("cpu float32"), and ``fingerprint`` a hash of
-    its weights' files, None for a model that was made in memory.
+class Denoiser(Protocol):
+    """Autoencoder, text encoder and U-Net.
 
-    Every call holds ``lock``, which is re-entrant. Who looks into the ``unet``, or wants a gradient
-    back through it, holds it for as long: all calls of one walk see the same network.
+    Latents, tokens and predicted noise are float32 on the model's device whatever dtype the
+    networks compute in. Pixels are RGB in -1..1.
+
+    Attributes:
+        unet: The U-Net whose layers an ``Observer`` records; call ``eps``, not this.
+        prediction: What the U-Net was trained to predict; ``eps`` always returns noise.
+        size: Side in pixels of the images it was trained on.
+        multiple: Both sides of an image must be divisible by this number of pixels.
     """
 
-    name: str
-    device: torch.device
-    lock: AbstractContextManager[Any]
+    unet: Any
     prediction: str
-    unet: torch.nn.Module
-    settings: Settings
     size: int
     multiple: int
 
+    def encode(self, pixels: Pixels) -> Latents:
+        """Latents of images, (batch, channels, rows, columns)."""
+
+    def decode(self, latents: Latents) -> Pixels:
+        """Images of latents, (batch, 3, height, width), not clipped."""
+
+    def embed(self, texts: Sequence[str]) -> Conditioning:
+        """Conditioning on texts, one row per text."""
+
+    def eps(self, x: Latents, t: float, c: Conditioning) -> Latents:
+        """Predicted noise in ``x`` at timestep ``t``; the only call of the U-Net."""
+
+    def schedule(self, steps: int) -> Schedule:
+        """Noise levels of an edit in so many steps."""
+
+    def layers(self, kind: str) -> str:
+        """Pattern of the names of attention layers of one kind.
+
+        Args:
+            kind: ``"cross_attention"``, ``"self_attention_decoder"`` or
+                ``"self_attention_encoder"``; anything else is a pattern already (shell wildcards)
+                and is returned as it is.
+        """
+
+
+class Captioner(Protocol):
+    """Generates captions."""
+
+    def describe(self, images: Sequence[Image]) -> list[str]:
+        """One caption per RGB image of any size."""
+
+
+class Scorer(Protocol):
+    """Compares images with texts."""
+
+    def similarity(self, image: Image, texts: Sequence[str]) -> list[float]:
+        """Cosine similarity of the image's and each text's embedding, -1..1."""
+
+
+class Model(Denoiser, Protocol):
+    """A denoiser with everything an edit needs besides: captioner, CLIP, device, defaults.
+
+    All methods hold ``lock``, which is re-entrant. Code that records layers of ``unet`` or wants
+    gradients through it holds the lock for as long.
+
+    Attributes:
+        name: As given to ``load``.
+        settings: Default settings, measured on this model where its directory has them.
+        runtime: Device, dtype, lock, and options such as tiling and offloading.
+    """
+
+    name: str
+    settings: Settings
+    runtime: Runtime
+
     @property
-    def manner(self) -> str: ...
-    def encode(self, pixels: Pixels) -> Latents: ...
-    def decode(self, latents: Latents) -> Pixels: ...
-    def embed(self, sentences: Sequence[str]) -> Conditioning: ...
-    def eps(self, x: Latents, t: float, c: Conditioning) -> Latents: ...
-    def schedule(self, steps: int) -> Schedule: ...
-    def offload(self) -> None: ...
-    def tile(self) -> None: ...
-    def compile(self) -> None: ...
-    def spare(self) -> str | None: ...
-    def fingerprint(self) -> str | None: ...
-    def describe(self, images: Sequence[Image]) -> list[str]: ...
-    def similarity(self, image: Image, sentences: Sequence[str]) -> list[float] | None: ...
+    def device(self) -> torch.device:
+        """``runtime.device``"""
+
+    @property
+    def lock(self) -> AbstractContextManager[Any]:
+        """``runtime.lock``"""
+
+    @property
+    def captioner(self) -> Captioner:
+        """Loaded on first use; ``ModelNotFoundError`` if it is not on this machine."""
+
+    @property
+    def scorer(self) -> Scorer | None:
+        """CLIP, loaded on first use; None if none is on this machine and none was named."""
+
+    def fingerprint(self) -> str | None:
+        """Hash of the weight files; None for a model built in memory."""
 
 
-def load(spec: ModelSpec) -> StableDiffusion:
+def load(spec: ModelSpec) -> Model:
     """Load the model that ``spec`` describes. Nothing is downloaded.
 
     Captioner and CLIP are loaded when they are first needed.
@@ -69,7 +129,5 @@ def load(spec: ModelSpec) -> StableDiffusion:
         UnsupportedModelError: It is a model of another family, or damaged.
         PickleRefusedError: The weights are a pickle.
     """
-    from zerocon.model.loading import find
-    from zerocon.model.stable_diffusion import StableDiffusion
-
-    return StableDiffusion.load(find(spec.name), spec)
+    path = find(spec.name)
+    return family_of(path, spec.name).load(path, spec)
