@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
@@ -109,8 +110,12 @@ class Edit:
 
     def __repr__(self) -> str:
         width, height = self.image.size
+        captions = " -> ".join(
+            f'"{shorten(text, 45, placeholder=" ...")}"'
+            for text in (self.caption, self.target_caption)
+        )
         return (
-            f'Edit("{self.caption}" -> "{self.target_caption}", {width}x{height}, '
+            f"Edit({captions}, {width}x{height}, "
             f"{self.evaluations.total:.1f} U-Net evaluations, inversion {self.inversion_source})"
         )
 
