@@ -411,22 +411,18 @@ def _edit_batch(
     changes = [{change.category for change in request.changes} for request in requests]
     plan, c = Plan.of(settings, changes), model.embed(captions)
     c_edit = edited_conditioning(model, requests, c, settings)
-    inversion_source = "computed" if inversion is None else "given"
+    inversion_source = "given"
     if inversion is None:
         inversion = find_cached(images, model, captions, plan=plan, cache=cache)
         inversion_source = "computed" if inversion is None else "cached"
     incomplete = inversion is None or not plan.cached_layers <= inversion.layer_patterns
-    total = settings.steps * (1 + incomplete) + incomplete
-    bar = _Progress(progress, total, "Editing")
+    bar = _Progress(progress, settings.steps * (1 + incomplete) + incomplete, "Editing")
     with bar, model.lock, count_evaluations() as evaluations:
         if inversion is None:
-            inversion = _invert_batch(
-                images, model, captions, plan, progress=bar.update, cache=cache
-            )
+            work = (images, model, captions, plan)
+            inversion = _invert_batch(*work, progress=bar.update, cache=cache)
         elif incomplete:
-            observer = Observer(model, c, plan.layer_patterns)
-            levels = tuple(bar(recompute_observations(observer, inversion)))
-            inversion = replace(inversion, observations=levels, layer_patterns=plan.layer_patterns)
+            inversion = _with_observations(inversion, model, c, plan, bar)
         for step in bar(editing.edit(model, inversion, c, c_edit, plan)):
             if on_step is not None:
                 on_step(step)
@@ -440,6 +436,15 @@ def _edit_batch(
         )
         for i in range(n)
     ]  # fmt: skip
+
+
+def _with_observations(
+    inversion: Inversion, model: Model, c: Conditioning, plan: Plan, bar: _Progress
+) -> Inversion:
+    """The inversion with the activations that the plan's guidance needs, recomputed."""
+    observer = Observer(model, c, plan.layer_patterns)
+    levels = tuple(bar(recompute_observations(observer, inversion)))
+    return replace(inversion, observations=levels, layer_patterns=plan.layer_patterns)
 
 
 def _invert_batch(
