@@ -81,7 +81,7 @@ def test_a_wrong_exit_code_is_a_violation(finished):
 
 
 def test_events_are_read_as_the_command_prints_them(tmp_path):
-    """The lines of a run that completes: events, and a summary that is none; one line is partial."""
+    """The lines of a complete run: events and a summary; a partial line is ignored."""
     lines = (
         '{"schema": "zerocon.batch-event/1", "event": "begin", "of": 1}\n',
         '{"schema": "zerocon.batch-event/1", "event": "done", "output": "out/a.png"}\n',

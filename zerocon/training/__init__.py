@@ -1,9 +1,9 @@
-"""How the embedded model is made: stages in order, each of which continues where it stopped.
+"""Training of the embedded model: stages in order, each of which resumes where it stopped.
 
     zerocon train mini --work DIR
 
-A stage is a frozen dataclass: its fields are its settings, ``run`` does the work. To add one, write
-the class and its line here.
+A stage is a frozen dataclass: its fields are its settings, ``run`` does the work. To add one, add
+a class and its line in ``STAGES``.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from zerocon.training.workspace import Workspace
 
-_HERE = "zerocon.training."
+_PACKAGE = "zerocon.training."
 STAGES: dict[str, str | type] = {
-    "scenes": _HERE + "dataset:Scenes",
-    "vae": _HERE + "vae:Vae",
-    "clip": _HERE + "clip:Clip",
-    "captioner": _HERE + "captioner:Captioner",
-    "latents": _HERE + "latents:Latents",
-    "unet": _HERE + "unet:UNet",
-    "classifiers": _HERE + "classifiers:ClassifierTraining",
-    "export": _HERE + "export:Export",
-    "evaluate": _HERE + "evaluate:Evaluation",
+    "scenes": _PACKAGE + "dataset:ScenesStage",
+    "vae": _PACKAGE + "vae:VaeStage",
+    "clip": _PACKAGE + "clip:ClipStage",
+    "captioner": _PACKAGE + "captioner:CaptionerStage",
+    "latents": _PACKAGE + "latents:LatentsStage",
+    "unet": _PACKAGE + "unet:UNetStage",
+    "classifiers": _PACKAGE + "classifiers:ClassifiersStage",
+    "export": _PACKAGE + "export:ExportStage",
+    "evaluate": _PACKAGE + "evaluate:EvaluationStage",
 }
 
 
 class TrainingStage(Protocol):
-    """A step of the training; what it needs and what it makes lie in the work folder."""
+    """One stage of the training; its inputs and outputs are files of the workspace."""
 
     def run(self, work: Workspace) -> None: ...
 
 
 def run(stage: TrainingStage, work: Workspace) -> None:
-    """Run a stage, its time limit counted from now."""
+    """Run a stage; its time limit starts now."""
     stage.run(replace(work, began=time.monotonic()))
