@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
@@ -109,8 +110,12 @@ class Edit:
 
     def __repr__(self) -> str:
         width, height = self.image.size
+        captions = " -> ".join(
+            f'"{shorten(text, 45, placeholder=" ...")}"'
+            for text in (self.caption, self.target_caption)
+        )
         return (
-            f'Edit("{self.caption}" -> "{self.target_caption}", {width}x{height}, '
+            f"Edit({captions}, {width}x{height}, "
             f"{self.evaluations.total:.1f} U-Net evaluations, inversion {self.inversion_source})"
         )
 
@@ -408,22 +413,18 @@ def _edit_batch(
     changes = [{change.category for change in request.changes} for request in requests]
     plan, c = Plan.of(settings, changes), model.embed(captions)
     c_edit = edited_conditioning(model, requests, c, settings)
-    inversion_source = "computed" if inversion is None else "given"
+    inversion_source = "given"
     if inversion is None:
         inversion = find_cached(images, model, captions, plan=plan, cache=cache)
         inversion_source = "computed" if inversion is None else "cached"
     incomplete = inversion is None or not plan.cached_layers <= inversion.layer_patterns
-    total = settings.steps * (1 + incomplete) + incomplete
-    bar = _Progress(progress, total, "Editing")
+    bar = _Progress(progress, settings.steps * (1 + incomplete) + incomplete, "Editing")
     with bar, model.lock, count_evaluations() as evaluations:
         if inversion is None:
-            inversion = _invert_batch(
-                images, model, captions, plan, progress=bar.update, cache=cache
-            )
+            work = (images, model, captions, plan)
+            inversion = _invert_batch(*work, progress=bar.update, cache=cache)
         elif incomplete:
-            observer = Observer(model, c, plan.layer_patterns)
-            levels = tuple(bar(recompute_observations(observer, inversion)))
-            inversion = replace(inversion, observations=levels, layer_patterns=plan.layer_patterns)
+            inversion = _with_observations(inversion, model, c, plan, bar)
         for step in bar(editing.edit(model, inversion, c, c_edit, plan)):
             if on_step is not None:
                 on_step(step)
@@ -437,6 +438,15 @@ def _edit_batch(
         )
         for i in range(n)
     ]  # fmt: skip
+
+
+def _with_observations(
+    inversion: Inversion, model: Model, c: Conditioning, plan: Plan, bar: _Progress
+) -> Inversion:
+    """The inversion with the activations that the plan's guidance needs, recomputed."""
+    observer = Observer(model, c, plan.layer_patterns)
+    levels = tuple(bar(recompute_observations(observer, inversion)))
+    return replace(inversion, observations=levels, layer_patterns=plan.layer_patterns)
 
 
 def _invert_batch(

@@ -40,6 +40,13 @@ class Conditioning:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __repr__(self) -> str:
+        _, positions, features = self.tokens.shape
+        return (
+            f"Conditioning({len(self)} x {positions} positions x {features} features, "
+            f"encoder {self.encoder!r})"
+        )
+
     def __add__(self, other: Conditioning) -> Conditioning:
         return self._combine(other, torch.add)
 

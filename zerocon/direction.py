@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -122,7 +123,8 @@ class Direction:
 
     def __repr__(self) -> str:
         source, target = map(len, self.sentences)
-        return f"Direction({self}: {source} and {target} sentences, model {self.model!r})"
+        text = shorten(str(self), 80, placeholder=" ...")
+        return f"Direction({text}: {source} and {target} sentences, model {self.model!r})"
 
     def __mul__(self, factor: float) -> Direction:
         if not math.isfinite(factor):

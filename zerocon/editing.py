@@ -116,6 +116,10 @@ class Step:
     clean: Latents
     losses: Tensor | None
 
+    def __repr__(self) -> str:
+        height, width = self.latents.shape[-2:]
+        return f"Step(level {self.level}, {len(self.latents)} x {width}x{height} latents)"
+
 
 def unconstrained(
     source: Observation, edited: Observation, difference: Latents, level: int
@@ -325,8 +329,8 @@ def _gradient(loss: Tensor, x: Latents, *, keep_graph: bool = False) -> Latents:
     """Gradient of ``loss`` with respect to ``x``; zeros for a loss that does not depend on it."""
     if not loss.requires_grad:
         return torch.zeros_like(x)
-    (gradient,) = torch.autograd.grad(loss, x, retain_graph=keep_graph)
-    return gradient
+    (gradient,) = torch.autograd.grad(loss, x, retain_graph=keep_graph, allow_unused=True)
+    return torch.zeros_like(x) if gradient is None else gradient
 
 
 def limit_to_polyak_step(gradient: Latents, losses: Tensor) -> Latents:

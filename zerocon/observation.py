@@ -38,6 +38,13 @@ class Observation:
     maps: Mapping[str, CrossMaps] = field(default_factory=dict)
     features: Mapping[str, Features] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        height, width = self.size
+        return (
+            f"Observation({len(self.x)} x {width}x{height} latents, "
+            f"{len(self.maps)} maps, {len(self.features)} features)"
+        )
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the latents."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -52,9 +53,10 @@ class Inversion:
 
     def __repr__(self) -> str:
         height, width = self.latents.shape[-2:]
-        captions = ", ".join(map(repr, self.captions))
+        n = len(self.captions)
+        text = repr(shorten(self.captions[0], 60, placeholder=" ...")) if n == 1 else f"{n} images"
         return (
-            f"Inversion({captions}: {self.schedule.steps} steps, "
+            f"Inversion({text}: {self.schedule.steps} steps, "
             f"{width}x{height} latents, model {self.model!r})"
         )
 
