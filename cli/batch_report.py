@@ -1,13 +1,12 @@
-"""What is said of a run of many edits while it runs, and at its end."""
+"""Output of ``zerocon batch``: events as progress bar, lines, table or JSON."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from time import monotonic
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,105 +15,134 @@ from . import render
 from .progress import Tick, progress_bar
 
 if TYPE_CHECKING:
-    from zerocon.batch.journal import JobRecord
-    from zerocon.batch.worker import JobResult
+    from zerocon.batch import BatchEvent, BatchPlan, BatchSummary, JobDone, JobFailed, JobFailure
 
-SHOWN = 20  # failures in the table at the end; all are in the records and in the journal
+SHOWN = 20  # failures in the table; the JSON summary and the journal have all
 
 
 class BatchReport:
-    """Talk on stderr, records on stdout: of ``count`` edits into ``outputs``."""
+    """Prints the events of a run: messages on stderr, JSON and the summary on stdout."""
 
-    def __init__(self, form: str, quiet: bool, outputs: Path, count: int) -> None:
-        self.form, self.quiet, self.outputs, self.count = form, quiet, outputs, count
-        self.out = sys.stdout  # for records alone, whatever an engine makes of it
+    def __init__(self, form: str, quiet: bool) -> None:
+        self.form, self.quiet = form, quiet
+        self.stdout = sys.stdout  # backends may redirect it
         self.tick: Tick | None = None
-        self.start, self.evaluations, self.made, self.skipped = monotonic(), 0.0, 0, 0
 
     @contextmanager
     def bar(self) -> Iterator[None]:
-        """With a bar, where somebody looks."""
+        """Show a progress bar on a terminal."""
         with progress_bar("Editing", self.quiet) as self.tick:
             yield
 
-    def begin(self, counts: Mapping[str, int]) -> None:
-        """What there is to do, and what is done already."""
-        self.skipped, failed = counts.get("done", 0), counts.get("failed", 0)
-        self._event("begin", of=self.count, skipped=self.skipped, failed=failed)
-        if not self.quiet and (self.skipped or failed):
-            more = f", {failed} failed before (--retry-failed tries again)" if failed else ""
-            click.echo(f"{self.skipped} of {self.count} are done already{more}", err=True)
+    def __call__(self, event: BatchEvent) -> None:
+        """Print one event."""
+        from zerocon import batch
 
-    def one(self, done: JobResult, counts: Mapping[str, int]) -> None:
-        """One order done, or failed."""
-        finished, job = counts.get("done", 0) + counts.get("failed", 0), done.entry.job
-        where = {"input": str(job.image), "output": str(self.outputs / job.name)}
-        now = {"finished": finished, "of": self.count, "failures": counts.get("failed", 0)}
-        if done.failure is not None:
-            self._event("failed", **where, reason=done.failure, **now)
-        elif done.made is None:  # by another process
-            self._event("done", **where, **now)
-        else:
-            cost = render.cost(done.made.evaluations)
-            self.made, self.evaluations = self.made + 1, self.evaluations + cost["total"]
-            said = {"caption": done.made.caption, "target_caption": done.made.target_caption}
-            more = {"evaluations": cost, "warnings": list(done.made.warnings)}
-            self._event("done", **where, **said, **more, **now)
-        if self.tick:
-            failures = counts.get("failed", 0)
-            self.tick(finished, self.count, f"{failures} failed" if failures else "")
-        elif not self.quiet:
-            click.echo(f"[{finished}/{self.count}] {_line(done)}", err=True)
-        elif done.failure:
-            click.echo(f"Failed: {_line(done)}", err=True)
+        if isinstance(event, batch.BatchStarted):
+            self._start(event)
+        elif isinstance(event, batch.JobDone | batch.JobFailed):
+            self._job(event)
+        elif isinstance(event, batch.BatchWarning):
+            render.warn([event.message])
+        elif isinstance(event, batch.BatchInterrupted):
+            click.echo(str(event), err=True)
 
-    def interrupted(self, counts: Mapping[str, int]) -> None:
-        """The run ends early, and can go on."""
-        done = counts.get("done", 0)
-        click.echo(f"{done} of {self.count} are done; the same command goes on", err=True)
-
-    def end(self, counts: Mapping[str, int], failed: Sequence[JobRecord]) -> None:
-        """What became of all."""
-        done, seconds = counts.get("done", 0), monotonic() - self.start
-        left = self.count - done - len(failed)
-        names = [(each.job, each.reason or "") for each in failed]
+    def summary(self, summary: BatchSummary) -> None:
+        """Print the summary."""
+        counts = ("done", "skipped", "failed", "left")
         record = {
             "schema": "zerocon.batch/1",
-            "output": str(self.outputs),
-            "of": self.count,
-            "done": done,
-            "skipped": self.skipped,
-            "failed": len(failed),
-            "left": left,
-            "evaluations": round(self.evaluations, 2),
-            "seconds": round(seconds, 3),
-            "failures": [
-                {
-                    "input": str(job.image),
-                    "output": str(self.outputs / job.name),
-                    "reason": why,
-                }
-                for job, why in names
-            ],
+            "output": str(summary.output),
+            "of": summary.total,
+            **{name: getattr(summary, name) for name in counts},
+            "evaluations": round(summary.evaluations, 2),
+            "seconds": round(summary.seconds, 3),
+            "failures": [{**_files(each), "reason": each.reason} for each in summary.failures],
         }
-        rows = [
-            ("done", f"{done} of {self.count}" + f", {self.skipped} before" * (self.skipped > 0))
-        ]
-        rows += [("failed", str(len(failed)))] * bool(failed) + [("not done", str(left))] * bool(
-            left
-        )
-        rows += [("", f"{job.name}: {why}") for job, why in names[:SHOWN]]
-        rows += [("", f"and {len(names) - SHOWN} more")] * (len(names) > SHOWN)
-        if self.made:
-            rows.append(("cost", f"{self.evaluations:.1f} U-Net evaluations, {seconds:.0f} s"))
-        rows.append(("in", str(self.outputs)))
-        render.tell(self.form, "\n".join(f"{name:10}{said}" for name, said in rows), record)
+        table = "\n".join(f"{name:10}{text}" for name, text in _rows(summary))
+        render.print_result(self.form, table, record)
 
-    def _event(self, event: str, **facts: Any) -> None:
+    def _start(self, event: Any) -> None:
+        self._json("begin", of=event.total, skipped=event.skipped, failed=event.failed)
+        if not self.quiet and (event.skipped or event.failed):
+            hint = " (--retry-failed runs them again)" if event.failed else ""
+            click.echo(f"{event}{hint}", err=True)
+
+    def _job(self, event: JobDone | JobFailed) -> None:
+        from zerocon.batch import JobFailed
+
+        progress = {"finished": event.finished, "of": event.total, "failures": event.failures}
+        if isinstance(event, JobFailed):
+            self._json("failed", **_files(event), reason=event.reason, **progress)
+        else:
+            self._json("done", **_files(event), **_edit(event), **progress)
+        if self.tick:
+            note = f"{event.failures} failed" if event.failures else ""
+            self.tick(event.finished, event.total, note)
+        elif not self.quiet:
+            click.echo(str(event), err=True)
+        elif isinstance(event, JobFailed):
+            click.echo(f"Failed: {event.job.name}: {event.reason}", err=True)
+
+    def _json(self, event: str, **fields: Any) -> None:
         if self.form == "jsonl":
-            line = {"schema": "zerocon.batch-event/1", "event": event, **facts}
-            render.echo(json.dumps(line, ensure_ascii=False), self.out)
+            line = {"schema": "zerocon.batch-event/1", "event": event, **fields}
+            render.echo(json.dumps(line, ensure_ascii=False), self.stdout)
 
 
-def _line(done: JobResult) -> str:
-    return done.entry.name + (f": {done.failure}" if done.failure else "")
+def print_plan(form: str, plan: BatchPlan) -> None:
+    """Print what a dry run found."""
+    estimate = plan.estimate
+    edits = [{"input": str(j.image), "output": str(plan.output / j.name)} for j in plan.jobs]
+    record = {
+        "schema": "zerocon.batch-plan/1",
+        "output": str(plan.output),
+        "of": plan.total,
+        "skipped": len(plan.skipped),
+        "edits": edits,
+        "evaluations": render.cost(estimate.evaluations),
+        "seconds": round(estimate.seconds, 3),
+        "bytes": estimate.peak,
+    }
+    lines = [f"{edit['input']} -> {edit['output']}" for edit in edits]
+    lines.append(
+        f"{len(edits)} edits of {estimate.images} images, {len(plan.skipped)} stay as they are: "
+        f"{estimate.evaluations.total:.1f} U-Net evaluations, about "
+        f"{timedelta(seconds=round(estimate.seconds))} on this machine, "
+        f"{estimate.peak / 1e9:.2f} GB at most"
+    )
+    render.print_result(form, "\n".join(lines), record)
+
+
+def _files(event: JobDone | JobFailed | JobFailure) -> dict[str, str]:
+    return {"input": str(event.job.image), "output": str(event.output)}
+
+
+def _edit(event: JobDone) -> dict[str, Any]:
+    """What is known of an edit by this process; another one's is not known."""
+    if event.evaluations is None:
+        return {}
+    return {
+        "caption": event.caption,
+        "target_caption": event.target_caption,
+        "evaluations": render.cost(event.evaluations),
+        "warnings": list(event.warnings),
+    }
+
+
+def _rows(summary: BatchSummary) -> Iterator[tuple[str, str]]:
+    """Rows of the table: heading and text."""
+    before = f", {summary.skipped} before" if summary.skipped else ""
+    yield "done", f"{summary.done} of {summary.total}{before}"
+    if summary.failed:
+        yield "failed", str(summary.failed)
+    if summary.left:
+        yield "not done", str(summary.left)
+    for each in summary.failures[:SHOWN]:
+        yield "", f"{each.job.name}: {each.reason}"
+    if summary.failed > SHOWN:
+        yield "", f"and {summary.failed - SHOWN} more"
+    if summary.edited:
+        cost = f"{summary.evaluations:.1f} U-Net evaluations, {summary.seconds:.0f} s"
+        yield "cost", cost
+    yield "in", str(summary.output)

@@ -1,9 +1,8 @@
-"""What an edit would do and cost, without doing it."""
+"""``--dry-run``: what an edit would do and cost, without doing it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +13,8 @@ if TYPE_CHECKING:
 
     from zerocon import Cache, Inversion, Model, Settings
 
-    from .batch_run import Run
 
-
-def foresee(
+def print_edit_plan(
     image: Image,
     model: Model,
     image_path: Path,
@@ -30,51 +27,27 @@ def foresee(
     cache: Cache | None,
     **prompt: Any,
 ) -> None:
-    """Say how the wish is understood and what it would cost; compute nothing, write nothing."""
+    """Print the parsed prompt and the estimated cost of an edit; nothing is inverted or written."""
     from zerocon import api, request
     from zerocon.diagnostics.cost import estimate_cost
+    from zerocon.editing import Plan
+    from zerocon.image.transforms import prepare
 
-    origin = "given"
+    source = "given"
     if inversion is not None:
-        caption, settings = api.resume(inversion, image, model, caption, settings)
-    understood = request.parse_request(image, model, caption=caption, settings=settings, **prompt)
-    render.announce(options.hushed(), understood)
+        prepared = prepare(image, model.size, model.multiple)
+        caption, settings = api.settings_for(inversion, prepared, model, caption, settings)
+    parsed = request.parse_request(image, model, caption=caption, settings=settings, **prompt)
+    render.print_request(options.is_quiet(), parsed)
     if inversion is None:
-        captions = [understood.rewrite.caption]
-        inversion = api.find_cached([image], model, captions, settings=settings, cache=cache)
-        origin = "made" if inversion is None else "found"
-    watched = inversion.layer_patterns if inversion else ()
-    known = inversion is not None
-    cost = estimate_cost(model, settings, image.size, inverted=known, watched=watched)
-    about = (understood, settings, model.name, cost.evaluations, origin)
-    record = render.record(*about, image_path, output, values)
-    more = {"dry_run": True, "operations": cost.operations, "bytes": render.memory(cost)}
-    render.tell(values["form"], f"{output}: {render.plan(cost)}", record | more)
-
-
-def foresee_many(run: Run) -> int:
-    """Say what a run would do and cost; compute one evaluation to know how long, write nothing."""
-    from zerocon.batch import estimate
-
-    jobs = [new.job for _, new in run.entered]
-    cost = estimate.estimate_cost(run.model, jobs)
-    edits = [{"input": str(o.image), "output": str(run.outputs / o.name)} for o in jobs]
-    record = {
-        "schema": "zerocon.batch-plan/1",
-        "output": str(run.outputs),
-        "of": len(run.jobs),
-        "skipped": len(run.kept),
-        "edits": edits,
-        "evaluations": render.cost(cost.evaluations),
-        "seconds": round(cost.seconds, 3),
-        "bytes": cost.peak,
-    }
-    lines = [f"{edit['input']} -> {edit['output']}" for edit in edits]
-    about = timedelta(seconds=round(cost.seconds))
-    lines.append(
-        f"{len(jobs)} edits of {cost.images} pictures, {len(run.kept)} stay as they are: "
-        f"{cost.evaluations.total:.1f} U-Net evaluations, about {about} here, "
-        f"{cost.peak / 1e9:.2f} GB at most"
-    )
-    render.tell(run.values["form"], "\n".join(lines), record)
-    return 0
+        captions = [parsed.rewrite.caption]
+        plan = Plan.of(settings)
+        inversion = api.find_cached([image], model, captions, plan=plan, cache=cache)
+        source = "computed" if inversion is None else "cached"
+    layers = inversion.layer_patterns if inversion else ()
+    inverted = inversion is not None
+    cost = estimate_cost(model, settings, image.size, inverted=inverted, watched=layers)
+    facts = (parsed, settings, model.name, cost.evaluations, source)
+    record = render.record(*facts, image_path, output, values)
+    record |= {"dry_run": True, "operations": cost.operations, "bytes": render.memory(cost)}
+    render.print_result(values["form"], f"{output}: {render.plan(cost)}", record)

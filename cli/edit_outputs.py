@@ -1,4 +1,4 @@
-"""What an edit writes: asked for, checked before anything is loaded, written when it is done."""
+"""The output files of one edit: checked before a model is loaded, written when it is done."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import cloup
 
 from zerocon.image.naming import output_name
 
 from . import options, render, stdio
+from .help import ExpertOption
 
 if TYPE_CHECKING:
     from zerocon import Edit, Model, Recipe
@@ -22,51 +24,58 @@ if TYPE_CHECKING:
     from zerocon.image.formats import Format
     from zerocon.image.photo import Photograph
 
-LEVELS = ("full", "minimal", "none")
+METADATA = ("full", "minimal", "none")
 
-written = options.together(
-    click.option("--keep-gps", is_flag=True, help="Keep where the picture was taken, in its EXIF."),
+metadata = options.together(
     click.option(
         "--metadata",
-        type=click.Choice(LEVELS),
-        default=LEVELS[0],
-        show_default=True,
-        help="What the picture's file says of how it was made: its recipe, for `zerocon inspect` "
-        "and `replay`, and IPTC's marking of pictures made in part by a network; the marking "
-        "alone; or nothing.",
+        type=click.Choice(METADATA),
+        default=METADATA[0],
+        metavar="LEVEL",
+        help="full, minimal (IPTC mark of AI edits) or none. [default: full]",
+    ),
+    click.option(
+        "--keep-gps", cls=ExpertOption, is_flag=True, help="Keep the GPS position in the EXIF data."
     ),
 )
 
-asked = options.together(
+output_options = cloup.option_group(
+    "Output",
     click.option(
         "-o",
         "--output",
+        metavar="FILE",
         type=click.Path(path_type=Path),
-        help="The ending says what kind of file; - is stdout. [default: IMAGE-WORDS]",
+        help="Edited image; - is stdout. [default: IMAGE-PROMPT]",
     ),
     options.overwrite,
-    written,
-    click.option("--compare", type=click.Path(path_type=Path), help="Also save both side by side."),
+    options.dry_run,
+    click.option(
+        "--compare",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Also save source and edited image side by side.",
+    ),
     click.option(
         "--explain",
-        metavar="SHEET",
+        metavar="FILE",
         type=click.Path(path_type=Path),
-        help="Also save a sheet of what happened: the difference, where the changed words looked, "
-        "losses. Needs matplotlib; costs a few evaluations, counted apart.",
+        help="Also save a sheet of attention maps and losses.",
     ),
     click.option(
         "--steps-dir",
+        cls=ExpertOption,
         metavar="DIR",
         type=click.Path(path_type=Path),
-        help="Also keep, after every step, what the picture would be if the rest of the way were "
-        "one step: DIR/step-001.png ... Costs one decode a step.",
+        help="Also save the predicted image after every step: DIR/step-001.png, ...",
     ),
+    metadata,
 )
 
 
 @dataclass
 class EditOutputs:
-    """The files one edit of ``image_path`` makes; a witness of it while it is made."""
+    """The files of one edit of ``image_path``; collects the steps while the edit runs."""
 
     image_path: Path
     photograph: Photograph
@@ -85,29 +94,29 @@ class EditOutputs:
     def of(
         cls, image_path: Path, photograph: Photograph, prompt: str, values: Mapping[str, Any]
     ) -> EditOutputs:
-        """What the options ask for, if all of it can be written."""
+        """The files that the options name; raises if one of them cannot be written."""
         names = ("compare", "explain", "steps_dir", "overwrite", "metadata")
-        output = values["output"] or output_name(stdio.beside(image_path), prompt)
+        output = values["output"] or output_name(stdio.require_name(image_path), prompt)
         if output == stdio.PIPE and (form := values["form"]).startswith("json"):
             raise click.UsageError(
-                f"-o - and --format {form} would both be on stdout; give -o FILE"
+                f"-o - and --format {form} would both write to stdout; name the output: -o FILE"
             )
         if output == stdio.PIPE:
             stdio.require_pipe()
-        wanted = cls(
+        outputs = cls(
             image_path,
             photograph,
             output,
             **{name: values[name] for name in names},
             inputs=options.input_files(values, stdio.source(image_path)),
         )
-        wanted.check()
-        wanted.warnings = photograph.doubts + photograph.losses(wanted.kind)
-        return wanted
+        outputs.check()
+        outputs.warnings = photograph.warnings + photograph.format_warnings(outputs.format)
+        return outputs
 
     @property
-    def kind(self) -> Format:
-        """The output's kind of file: by its ending; on stdout the source's own, or PNG."""
+    def format(self) -> Format:
+        """The output's format: by its extension; on stdout the source's own, or PNG."""
         from zerocon.image.formats import NAMED, format_of
 
         if self.output != stdio.PIPE:
@@ -115,53 +124,52 @@ class EditOutputs:
         return NAMED.get(self.photograph.kind, NAMED["PNG"])
 
     def check(self) -> None:
-        """Raise what stands in the way of any file, before time is spent."""
+        """Raise for any file that cannot be written, before a model is loaded."""
         from zerocon.diagnostics import plots
         from zerocon.diagnostics.step_images import NAME, check_folder
         from zerocon.image.saving import check_output
 
-        inputs = self.inputs
         output = None if self.output == stdio.PIPE else self.output
         files = {"-o": output, "--compare": self.compare, "--explain": self.explain}
-        there = {option: path for option, path in files.items() if path}
-        for path in there.values():
-            check_output(path, overwrite=self.overwrite, inputs=inputs)
+        outputs = {option: path for option, path in files.items() if path}
+        for path in outputs.values():
+            check_output(path, overwrite=self.overwrite, inputs=self.inputs)
         if self.steps_dir:
-            check_folder(self.steps_dir, overwrite=self.overwrite, inputs=inputs)
-            for option, path in there.items():
+            check_folder(self.steps_dir, overwrite=self.overwrite, inputs=self.inputs)
+            for option, path in outputs.items():
                 inside = path.resolve().parent == self.steps_dir.resolve()
                 if inside and NAME.fullmatch(path.name):
                     raise click.UsageError(f"--steps-dir and {option} name the same file")
-            there["--steps-dir"] = self.steps_dir
-        for (one, path), (other, same) in combinations(there.items(), 2):
+            outputs["--steps-dir"] = self.steps_dir
+        for (one, path), (other, same) in combinations(outputs.items(), 2):
             if path.resolve() == same.resolve():
                 raise click.UsageError(f"{other} and {one} name the same file")
         if self.explain:
             plots.require()
 
     def begin(self, model: Model) -> None:
-        """Know the model that the steps to come are of."""
+        """Prepare for the steps of an edit with ``model``."""
         if self.metadata == "full":
-            model.fingerprint()  # files that cannot be read are found before time is spent
+            model.fingerprint()  # raises for unreadable files before the edit, not after it
         if self.steps_dir:
             from zerocon.diagnostics.step_images import StepImages
             from zerocon.image.metadata import Provenance
             from zerocon.image.transforms import fit
 
             frame = fit(self.photograph.image, model.size, model.multiple).frame
-            # the recipe is whole when the edit is
+            # the mark alone: the recipe is complete only when the edit is
             marking = Provenance() if self.metadata != "none" else None
             self.step_images = StepImages(
                 self.steps_dir, model, frame, overwrite=self.overwrite, provenance=marking
             )
 
-    def warn(self, said: str) -> None:
-        """Pass a warning on, and keep it for the record."""
-        render.warn([said])
-        self.warnings += (said,)
+    def warn(self, warning: str) -> None:
+        """Print a warning, and keep it for the record."""
+        render.warn([warning])
+        self.warnings += (warning,)
 
     def on_step(self, step: Step) -> None:
-        """Keep what a step showed; a walk that begins anew (memory ran out) takes its place."""
+        """Keep a step; an edit restarted after out-of-memory replaces the steps before it."""
         if self.steps and step.level >= self.steps[-1].level:
             self.steps.clear()
             if self.step_images:
@@ -171,33 +179,36 @@ class EditOutputs:
             self.step_images(step)
 
     def write(self, edited: Edit, model: Model, recipe: Callable[[], Recipe]) -> dict[str, Any]:
-        """Write all files but the previews; what there is to record beside the edit."""
-        from zerocon.diagnostics import plots
+        """Write all files but the step images; returns what to add to the edit's record."""
         from zerocon.image.contact_sheet import sheet
         from zerocon.image.metadata import Provenance
         from zerocon.image.saving import save_image
 
-        image = self.photograph.image
-        whole = Provenance.at(self.metadata, lambda: recipe().to_json())
-        said = whole and whole.within(self.kind.name)
-        for warning in whole.losses(self.kind.name) if whole else ():
+        complete = Provenance.at(self.metadata, lambda: recipe().to_json())
+        provenance = complete and complete.within(self.format.name)
+        for warning in complete.format_warnings(self.format.name) if complete else ():
             self.warn(warning)
-        save = partial(save_image, overwrite=self.overwrite, provenance=whole)
+        save = partial(save_image, overwrite=self.overwrite, provenance=complete)
         if self.output == stdio.PIPE:
-            stdio.send(self.photograph.encode(edited.image, self.kind, said))
+            stdio.send(self.photograph.encode(edited.image, self.format, provenance))
         else:
             self.photograph.save(
-                edited.image, self.output, overwrite=self.overwrite, provenance=said
+                edited.image, self.output, overwrite=self.overwrite, provenance=provenance
             )
         if self.compare:
             labels = render.labels(edited.request)
-            save(sheet([image, edited.image], labels, 2), self.compare)
-        more = {"warnings": [*self.warnings, *edited.request.warnings]}
-        if not self.explain:
-            return more
+            save(sheet([self.photograph.image, edited.image], labels, 2), self.compare)
+        facts = {"warnings": [*self.warnings, *edited.request.warnings]}
+        return facts | (self._write_explanation(edited, model, save) if self.explain else {})
+
+    def _write_explanation(
+        self, edited: Edit, model: Model, save: Callable[..., None]
+    ) -> dict[str, Any]:
+        """Write the sheet of ``--explain``; returns its file and cost."""
+        from zerocon.diagnostics import plots
         from zerocon.diagnostics.explain import explain
 
-        explanation = explain(image, edited, self.steps, model)
+        explanation = explain(self.photograph.image, edited, self.steps, model)
         save(plots.draw(explanation), self.explain)
         cost = render.cost(explanation.evaluations)
-        return more | {"explanation": {"output": str(self.explain), "evaluations": cost}}
+        return {"explanation": {"output": str(self.explain), "evaluations": cost}}

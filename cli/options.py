@@ -1,63 +1,68 @@
-"""Options that commands share. Defaults are read from where they live, never repeated."""
+"""Options that several commands share, and what they mean. Defaults are read from ``Settings``."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import click
+import cloup
 from click.core import ParameterSource
 
+from zerocon.model.spec import LOAD_OPTIONS as LOAD_OPTIONS
 from zerocon.settings import (
-    CHANGES,
     DEFAULT_CAPTIONER,
     DEFAULT_CLIP,
     DEFAULT_MODEL,
-    DIRECTION_FROM,
-    DIRECTION_POSITIONS,
     FAST,
-    GUIDANCE_PROMPTS,
     PRESETS,
     Settings,
+    option_of,
 )
 
 from . import config_file
+from .help import ExpertOption
 
 if TYPE_CHECKING:
     from zerocon import Cache, Model, Recipe
 
 VERBOSE = "zerocon.verbose"  # in the context's meta, where the group finds it after an error
 QUIET = "zerocon.quiet"
-MODEL = ("device", "dtype", "captioner", "clip", "prediction", "offload", "tile", "compile")
-FORMS = ("human", "json", "jsonl", "quiet")
+FORMATS = ("human", "json", "jsonl", "quiet")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def share(text: str) -> tuple[float, float]:
+# values of options
+
+
+def number_range(text: str) -> tuple[float, float]:
     """``A..B``, two numbers."""
     first, _, last = text.partition("..")
     try:
         return float(first), float(last)
     except ValueError:
-        raise click.BadParameter(f"{text!r} is not like 0..0.6") from None
+        raise click.BadParameter(f"{text!r} is not a range A..B, such as 0..0.6") from None
 
 
-def scale(text: str) -> float | tuple[float, float]:
+def number_or_range(text: str) -> float | tuple[float, float]:
     """A number, or ``A..B``."""
     if ".." in text:
-        return share(text)
+        return number_range(text)
     try:
         return float(text)
     except ValueError:
-        raise click.BadParameter(f"{text!r} is neither a number nor like 7..3") from None
+        raise click.BadParameter(
+            f"{text!r} is neither a number nor a range A..B, such as 7..3"
+        ) from None
 
 
-def length(text: str) -> float | str:
-    """A number, or a number and others by name."""
+def limit_by_change(text: str) -> float | str:
+    """A number, or a number and further ones for kinds of change: ``0.01,style=0.05``."""
     try:
         return float(text)
     except ValueError:
@@ -69,18 +74,29 @@ def length(text: str) -> float | str:
     return text
 
 
-def weighted(text: str) -> tuple[Path, float]:
+def weighted_file(text: str) -> tuple[Path, float]:
     """``FILE``, or ``FILE:WEIGHT``."""
-    name, colon, said = text.rpartition(":")
+    name, colon, number = text.rpartition(":")
     if not colon or Path(text).is_file():
         return Path(text), 1.0
     try:
-        weight = float(said)
+        weight = float(number)
     except ValueError:
         weight = math.nan
     if not math.isfinite(weight):
-        raise click.BadParameter(f"{text!r} is not FILE:WEIGHT: {said!r} is not a number")
+        raise click.BadParameter(f"{text!r} is not FILE:WEIGHT: {number!r} is not a number")
     return Path(name), weight
+
+
+def shard(text: str) -> tuple[int, int]:
+    """``I/N``, I from 1 to N."""
+    part, count = map(int, text.split("/")) if re.fullmatch(r"\d+/\d+", text) else (0, 0)
+    if not 1 <= part <= count:
+        raise click.BadParameter(f"{text!r} is not I/N with I from 1 to N, such as 1/4")
+    return part, count
+
+
+# what the options of the running command mean
 
 
 def together(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
@@ -94,48 +110,52 @@ def together(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
     return decorate
 
 
-def _remember_verbose(ctx: click.Context, _: click.Parameter, verbose: bool) -> None:
-    ctx.meta[VERBOSE] = verbose
-
-
-def _remember_quiet(ctx: click.Context, _: click.Parameter, said: bool | str) -> bool | str:
-    ctx.meta[QUIET] = ctx.meta.get(QUIET, False) or said in (True, "quiet")
-    return said
-
-
-def hushed() -> bool:
-    """Whether the running command shall say nothing but results, warnings and errors."""
+def is_quiet() -> bool:
+    """Whether the running command prints only results, warnings and errors."""
     return bool(click.get_current_context().meta.get(QUIET))
 
 
-def given(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that the user really gave, checked; the others are the model's business."""
-    said, values = values, config_file.merged(click.get_current_context(), values)
-    kept = _settings_of(values.get("recipe"))
-    # a recipe, like a preset, is above what the file and the environment say
-    weak = {name for name in kept if not typed(name) and values.get(name) is said.get(name)}
-    settings = {f.name: values.get(f.name) for f in fields(Settings) if f.name not in weak}
-    named = {name: value for name, value in settings.items() if value not in (None, ())}
-    return {**kept, **checked(named)}
+def on_command_line(name: str) -> bool:
+    """Whether an option of the running command was given on the command line."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
-def checked(named: dict[str, Any]) -> dict[str, Any]:
-    """The same settings, if there are such settings and methods; "none" is no guidance."""
-    if named.get("guidance") == ("none",):
-        named = {**named, "guidance": ()}
-    Settings().overlay(named)
-    methods = [("guidance", text) for text in named.get("guidance", ())]
-    methods += [("inverter", named["inverter"])] if "inverter" in named else []
+def explicit_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that options, environment, file, preset or recipe set, validated.
+
+    All others are left to the model's defaults.
+    """
+    options = values
+    values = config_file.with_presets(click.get_current_context(), options)
+    from_recipe = _recipe_settings(values.get("recipe"))
+    # a recipe, like a preset, overrides the file and the environment
+    overridden = {
+        name
+        for name in from_recipe
+        if not on_command_line(name) and values.get(name) is options.get(name)
+    }
+    settings = {f.name: values.get(f.name) for f in fields(Settings) if f.name not in overridden}
+    explicit = {name: value for name, value in settings.items() if value not in (None, ())}
+    return {**from_recipe, **validated(explicit)}
+
+
+def validated(settings: dict[str, Any]) -> dict[str, Any]:
+    """The same settings, if their values and methods exist; "none" is no guidance."""
+    if settings.get("guidance") == ("none",):
+        settings = {**settings, "guidance": ()}
+    Settings().overlay(settings)
+    methods = [("guidance", text) for text in settings.get("guidance", ())]
+    methods += [("inverter", settings["inverter"])] if "inverter" in settings else []
     if methods:
-        from zerocon.registry import available, parse  # needs torch, hence last
+        from zerocon.registry import resolve  # imports torch, hence last
 
         for family, text in methods:
-            parse(text, available(family), family)
-    return named
+            resolve(family, text)
+    return settings
 
 
-def _settings_of(image: Path | None) -> dict[str, Any]:
-    """Those in an edited picture's recipe."""
+def _recipe_settings(image: Path | None) -> dict[str, Any]:
+    """The settings in an edited image's recipe."""
     if image is None:
         return {}
     from zerocon.recipe import Recipe
@@ -143,39 +163,30 @@ def _settings_of(image: Path | None) -> dict[str, Any]:
     return asdict(Recipe.read(image).settings)
 
 
-def typed(name: str) -> bool:
-    """Whether an option of the running command was given on the command line."""
-    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
-
-
-def load(values: Mapping[str, Any]) -> Model:
-    """The model that the ``weights`` options name."""
+def load_model(values: Mapping[str, Any]) -> Model:
+    """The model that the ``model`` options name."""
     import zerocon
 
-    return zerocon.load(values["model"], **{name: values[name] for name in MODEL})
+    return zerocon.load(values["model"], **{name: values[name] for name in LOAD_OPTIONS})
 
 
-def load_again(values: Mapping[str, Any], recipe: Recipe) -> Model:
-    """The model of a recipe, in what the ``again`` options do not say otherwise."""
+def load_recipe_model(values: Mapping[str, Any], recipe: Recipe) -> Model:
+    """The model of a recipe, except for what the ``replay_model`` options override."""
     import zerocon
 
     try:
-        model: Model = zerocon.load(
-            values["model"] or recipe.model,
-            device=values["device"] or recipe.device,
-            dtype=values["dtype"] or recipe.dtype,
-            clip=values["clip"],
-            prediction=recipe.prediction,
-        )
+        name, loading = values["model"] or recipe.model, recipe.load_options()
+        loading |= {option: values[option] for option in ("device", "dtype") if values[option]}
+        model: Model = zerocon.load(name, clip=values["clip"], **loading)
     except zerocon.MissingError as error:
-        said = "" if values["model"] else "; or say where the recipe's model is: --model"
-        raise zerocon.MissingError(f"{error}{said}") from None
+        hint = "" if values["model"] else "; or give the location of the recipe's model: --model"
+        raise type(error)(f"{error}{hint}") from None
     recipe.require_model(model)
     return model
 
 
 def cache(values: Mapping[str, Any], warn: Callable[[str], None]) -> Cache | None:
-    """The cache of inversions, unless it is not wanted."""
+    """The cache of inversions, or None with ``--no-cache``."""
     import zerocon
 
     return None if values["no_cache"] else zerocon.Cache(on_warning=warn)
@@ -190,272 +201,239 @@ def input_files(values: Mapping[str, Any], *others: Path | None) -> tuple[Path, 
     return tuple(Path(file) for file in (*files, *directions, *others) if file is not None)
 
 
+def _store_verbose(ctx: click.Context, _: click.Parameter, verbose: bool) -> None:
+    ctx.meta[VERBOSE] = verbose
+
+
+def _store_quiet(ctx: click.Context, _: click.Parameter, value: bool | str) -> bool | str:
+    ctx.meta[QUIET] = ctx.meta.get(QUIET, False) or value in (True, "quiet")
+    return value
+
+
 def _text(value: Any) -> str:
-    return "..".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    """A default as it is typed on the command line; methods as a list."""
+    if isinstance(value, tuple):
+        return (" and " if isinstance(value[0], str) else "..").join(map(str, value))
+    return "none" if value is None else str(value)
 
 
-def _default(name: str) -> str:
-    return f"[default: {getattr(Settings, name)}]"
+def _setting(name: str) -> Callable[[F], F]:
+    """The option of a field of ``Settings``, from the field's type, rule, help and default."""
+    field, hint = Settings.__dataclass_fields__[name], get_type_hints(Settings)[name]
+    option, flag = option_of(field), name.replace("_", "-")
+    default = _text(field.default)
+    if hint is bool:
+        default = f"--{flag}" if field.default else f"--{option.off}"
+    return click.option(
+        f"--{flag}/--{option.off}" if hint is bool else f"--{flag}",
+        cls=cloup.Option if name in USUAL else ExpertOption,
+        type=click.Choice(option.rule.choices) if option.rule.choices else TYPES[hint],
+        default=None,
+        multiple=hint == METHODS,
+        metavar=option.metavar or METAVARS.get(hint),
+        help=f"{option.help} [default: model's, else {default}]",
+    )
 
 
-image_path = click.argument("image_path", type=click.Path(path_type=Path))
+METHODS = tuple[str, ...]
+TYPES: Mapping[Any, Any] = {  # of a setting: what its option's value is read with
+    bool: bool,
+    int: int,
+    float: float,
+    float | None: float,
+    float | tuple[float, float]: number_or_range,
+    tuple[float, float]: number_range,
+    float | str | None: limit_by_change,
+    str: str,
+    METHODS: str,
+}
+METAVARS: Mapping[Any, str] = {int: "N", float: "X", float | None: "X"}
+USUAL = ("strength", "steps", "seed", "guidance_scale", "guidance")  # listed by --help
+NAMES = tuple(field.name for field in fields(Settings))
+PER_JOB = ("strength", "seed")  # that a batch takes several values of
 
-WORDS = ("to", "from_", "to_caption", "caption")
 
-words = together(
-    click.option("--to", metavar="WORDS", help='What should be there: "dog", "at night".'),
-    click.option("--from", "from_", metavar="WORDS", help='What it replaces; --to "" removes it.'),
-    click.option("--to-caption", metavar="SENTENCE", help="The wanted picture, described whole."),
-    click.option(
-        "--caption", metavar="SENTENCE", help="The picture as it is. [default: looked at]"
-    ),
+# the options
+
+image_path = click.argument("image_path", metavar="IMAGE", type=click.Path(path_type=Path))
+
+PROMPT = ("to", "from_", "to_caption", "caption")
+
+caption = click.option(
+    "--caption",
+    metavar="TEXT",
+    help="Source caption. [default: from the captioner]",
 )
 
 directions = click.option(
     "--direction",
     "directions",
-    type=weighted,
+    type=weighted_file,
     multiple=True,
-    metavar="FILE[:WEIGHT]",
-    help="What `zerocon direction` made, instead of --to or besides; repeat to add several.",
+    metavar="FILE[:W]",
+    help="Edit direction of `zerocon direction`; repeatable.",
 )
 
-talk = together(
+prompt = cloup.option_group(
+    "Prompt",
+    click.option("--to", metavar="TEXT", help='New content or style: "dog", "at night", "sketch".'),
+    click.option(
+        "--from", "from_", metavar="TEXT", help='Content to replace; removed if --to is "".'
+    ),
+    click.option("--to-caption", metavar="TEXT", help="Target caption, instead of --to."),
+    caption,
+    directions,
+)
+
+verbosity = together(
     click.option(
         "-q",
         "--quiet",
         is_flag=True,
         expose_value=False,
-        callback=_remember_quiet,
-        help="Say only warnings and errors.",
+        callback=_store_quiet,
+        help="Print only results, warnings and errors.",
     ),
     click.option(
         "-v",
         "--verbose",
         is_flag=True,
         expose_value=False,
-        callback=_remember_verbose,
-        help="Show tracebacks of errors.",
+        callback=_store_verbose,
+        help="Print tracebacks of errors.",
     ),
 )
 
-form = click.option(
+output_format = click.option(
     "--format",
     "form",
-    type=click.Choice(FORMS),
+    type=click.Choice(FORMATS),
     default="human",
-    callback=_remember_quiet,
-    help="What is printed on stdout: for people; one JSON object, over many lines or on one "
-    "(jsonl); or as for people, and nothing on stderr but warnings and errors (quiet).",
+    metavar="NAME",
+    callback=_store_quiet,
+    help="Result as human, json, jsonl or quiet. [default: human]",
 )
 
 dry_run = click.option(
     "-n",
     "--dry-run",
     is_flag=True,
-    help="Say how the words are understood, how many evaluations of the U-Net and how much memory "
-    "it would take, and stop.",
+    help="Print the parsed prompt and the cost only.",
 )
 
 inversion = click.option(
-    "--inversion", type=click.Path(exists=True, dir_okay=False), help="What `zerocon invert` made."
+    "--inversion",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Inversion of `zerocon invert` to start from.",
 )
 
-no_cache = click.option(
-    "--no-cache",
-    is_flag=True,
-    help="Invert the picture anew, and keep nothing of it, see `zerocon cache`.",
-)
+no_cache = click.option("--no-cache", is_flag=True, help="Do not use the cache of inversions.")
 
-overwrite = click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
+overwrite = click.option("--overwrite", is_flag=True, help="Replace existing output files.")
 
 device = click.option(
-    "--device", metavar="NAME", help="cpu, cuda, cuda:1, mps. [default: best here]"
+    "--device", metavar="NAME", help="cpu, cuda, cuda:1, mps. [default: best available]"
 )
 
 dtype = click.option(
-    "--dtype", metavar="NAME", help="float32, float16, bfloat16. [default: device's]"
+    "--dtype",
+    metavar="NAME",
+    help="float32, float16, bfloat16. [default: float16 on GPUs, else float32]",
 )
 
 compiled = click.option(
     "--compile",
     is_flag=True,
-    help="Compile the U-Net first: minutes at the first call, less for all later ones.",
+    cls=ExpertOption,
+    help="Compile the U-Net: minutes at the first call, less time per call later.",
 )
 
-weights = together(
+model_names = cloup.option_group(
+    "Model",
     click.option(
         "-m",
         "--model",
         metavar="NAME",
         shell_complete=config_file.complete_model,
-        help='"mini" (embedded, small, for drawings), a diffusers folder, a .safetensors file, or '
-        "a hub id. "
-        f"[default: $ZEROCON_MODEL, then {DEFAULT_MODEL}]",
+        help=f"mini, a directory, a .safetensors file or a Hub id. [default: {DEFAULT_MODEL}]",
     ),
-    device,
-    dtype,
     click.option(
         "--prediction",
+        cls=ExpertOption,
         metavar="NAME",
-        help="epsilon or v_prediction, where the model does not say. [default: model's]",
+        help="epsilon or v_prediction, for weights that do not state it. [default: model's]",
     ),
     click.option(
         "--captioner",
+        cls=ExpertOption,
         metavar="NAME",
-        help="BLIP model, where none lies beside the weights. " + f"[default: {DEFAULT_CAPTIONER}]",
+        help=f"Captioning model (BLIP). [default: model's, else {DEFAULT_CAPTIONER}]",
     ),
     click.option(
         "--clip",
+        cls=ExpertOption,
         metavar="NAME",
-        help=f"CLIP model, where none lies beside the weights. [default: {DEFAULT_CLIP}]",
+        help=f"CLIP model. [default: model's, else {DEFAULT_CLIP}]",
     ),
+)
+
+_performance = (
+    device,
+    dtype,
     click.option(
         "--offload",
         is_flag=True,
-        help="Keep networks in the computer's memory until they are called; for small GPUs.",
+        help="Keep networks in CPU memory until they run.",
     ),
-    click.option("--tile", is_flag=True, help="Encode and decode in tiles; seams are blended."),
+    click.option(
+        "--tile",
+        cls=ExpertOption,
+        is_flag=True,
+        help="Encode and decode in blended tiles, to save memory.",
+    ),
     compiled,
 )
 
-again = together(
-    click.option(
-        "--direction",
-        "directions",
-        type=click.Path(path_type=Path),
-        multiple=True,
-        metavar="FILE",
-        help="One that the edit went along; the recipe knows its weight.",
-    ),
-    click.option(
-        "--inversion", type=click.Path(path_type=Path), help="The one that the edit was given."
-    ),
-    click.option("--model", metavar="NAME", help="Where the weights are. [default: the recipe's]"),
-    click.option("--device", metavar="NAME", help="Compute elsewhere. [default: the recipe's]"),
-    click.option("--dtype", metavar="NAME", help="Compute in another. [default: the recipe's]"),
-    click.option("--clip", metavar="NAME", help="CLIP model, where one was given."),
+model = together(model_names, cloup.option_group("Performance", *_performance))
+
+model_with_reuse = together(
+    model_names,
+    cloup.option_group("Performance", *_performance[:2], inversion, no_cache, *_performance[2:]),
 )
 
-steps = click.option("--steps", type=int, help=f"Steps from noise to picture. {_default('steps')}")
-
-strength = click.option(
-    "--strength", type=float, help=f"Of the edit direction. {_default('strength')}"
+replay_model = together(
+    click.option("--model", metavar="NAME", help="Model to load. [default: recipe's]"),
+    click.option("--device", metavar="NAME", help="Device to compute on. [default: recipe's]"),
+    click.option("--dtype", metavar="NAME", help="Precision to compute in. [default: recipe's]"),
+    click.option("--clip", metavar="NAME", help="CLIP model. [default: model's]"),
 )
 
-seed = click.option("--seed", type=int, help=f"Of all chance there is. {_default('seed')}")
-
-inverter = click.option(
-    "--inverter",
-    metavar="NAME:KEY=VALUE,...",
-    help=f"How the picture is inverted, see `zerocon methods`. {_default('inverter')}",
-)
-
-guidance = click.option(
-    "--guidance",
-    multiple=True,
-    metavar="NAME:KEY=VALUE,...",
-    help="What keeps the rest of the picture; repeat to combine, see `zerocon methods`; or none. "
-    f"[default: {' and '.join(Settings.guidance)}]",
-)
-
-cache_source = click.option(
-    "--cache-source/--recompute-source",
-    default=None,
-    help="Keep what the source showed at every step in memory, or look at the source again beside "
-    "the edit: the same picture, in less memory and more time. [default: remember]",
-)
+settings = {name: _setting(name) for name in dict.fromkeys((*USUAL, *NAMES))}
 
 fast = click.option(
     "--fast",
     is_flag=True,
-    help="A third of the evaluations: "
-    f"{', '.join(f'{name} {_text(value)}' for name, value in FAST.items())}, unless you say.",
+    help=f"Preset with a third of the evaluations ({FAST['steps']} steps).",
 )
 
 preset = click.option(
     "--preset",
     metavar="NAME",
     shell_complete=config_file.complete_preset,
-    help=f"Options by one name: {', '.join(PRESETS)}, or [presets.NAME] of {config_file.FILE}; "
-    "under those you give beside it.",
+    help=f"{', '.join(PRESETS)}, or [presets.NAME] of {config_file.FILE}.",
 )
 
 recipe = click.option(
     "--recipe",
-    metavar="PICTURE",
+    cls=ExpertOption,
+    metavar="FILE",
     type=click.Path(path_type=Path),
-    help="The settings, not the words, of a picture that zerocon edited; under those you give.",
+    help="Take the settings, but not the prompt, from an image that zerocon edited.",
 )
 
-manner = together(
-    fast,
-    preset,
-    recipe,
-    steps,
-    inverter,
-    click.option(
-        "--guidance-scale",
-        type=scale,
-        metavar="W or A..B",
-        help=f"Classifier-free guidance; A..B from noise to picture. {_default('guidance_scale')}",
-    ),
-    guidance,
-    click.option(
-        "--direction-from",
-        metavar="NAME",
-        help="What --to becomes a direction between: many sentences of a bank, the caption before "
-        f"and after, or the mean of both ({', '.join(DIRECTION_FROM)}). {_default('direction_from')}",
-    ),
-    click.option(
-        "--guidance-range",
-        type=share,
-        metavar="A..B",
-        help="Share of the steps, counted from noise, on which guidance acts. "
-        f"[default: {_text(Settings.guidance_range)}]",
-    ),
-    click.option(
-        "--direction-positions",
-        type=click.Choice(DIRECTION_POSITIONS),
-        help="Add the direction at all positions of the caption, or not at words that stay. "
-        f"{_default('direction_positions')}",
-    ),
-    click.option(
-        "--guidance-prompt",
-        type=click.Choice(GUIDANCE_PROMPTS),
-        help="The sentence guidance reads the edit under: the wish, the caption as the released "
-        f"pix2pix-zero does, or both. {_default('guidance_prompt')}",
-    ),
-    click.option(
-        "--reuse-prediction/--recompute-prediction",
-        default=None,
-        help="Evaluations of a guided step: 1 saves one, and is a little less exact. "
-        f"{_default('reuse_prediction')}",
-    ),
-    click.option(
-        "--guidance-balance",
-        type=float,
-        help="Let later guidances pull this many times as hard as the first, measured once. "
-        "[default: their own weights]",
-    ),
-    click.option(
-        "--polyak-step/--no-polyak-step",
-        default=None,
-        help="Shorten guidance's gradient to a step that cannot swing. [default: as weighted]",
-    ),
-    click.option(
-        "--source-correction/--no-source-correction",
-        default=None,
-        help="Walk as a difference from the source, or denoise as DDIM does. [default: corrected]",
-    ),
-    click.option(
-        "--guidance-limit",
-        type=length,
-        metavar="C or C,CHANGE=C,...",
-        help="Longest guidance gradient in lengths of the latents, for 50 steps: of fewer each may "
-        f"be longer. By kind of change ({', '.join(CHANGES)}): 0.01,style=0.05. [default: no cap]",
-    ),
-    cache_source,
+common_method = cloup.option_group(
+    "Method", fast, *(settings[name] for name in settings if name not in PER_JOB), preset, recipe
 )
 
-method = together(manner, strength, seed)
+method = cloup.option_group("Method", fast, *settings.values(), preset, recipe)

@@ -1,4 +1,4 @@
-"""A bar with the time left, on a terminal only."""
+"""A progress bar with the remaining time, on a terminal only."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import click
 
 
 class Tick(Protocol):
-    """Called with steps done, of all, and what there is to say of them."""
+    """Called with the number of steps done, the number of all steps, and a note."""
 
     def __call__(self, done: int, total: int, note: str = "") -> None: ...
 
 
 @contextmanager
 def progress_bar(label: str, quiet: bool) -> Iterator[Tick | None]:
-    """A function to call after each step, or None where nobody would look."""
+    """A function to call after each step; None if ``quiet`` or stderr is not a terminal."""
     if quiet or not sys.stderr.isatty():
         yield None
         return
@@ -26,7 +26,7 @@ def progress_bar(label: str, quiet: bool) -> Iterator[Tick | None]:
     with ExitStack() as stack:
 
         def tick(done: int, total: int, note: str = "") -> None:
-            if not bars:  # drawn at the first step: until then others may want to say something
+            if not bars:  # drawn at the first step: lines printed before it stay whole
                 bar = click.progressbar(length=total, label=label, show_pos=True, file=sys.stderr)
                 bars.append(stack.enter_context(bar))
             bars[0].label = f"{label}, {note}" if note else label

@@ -1,9 +1,10 @@
-"""What is said of recipes: on a page, in a table, as records."""
+"""Recipes and results of replays: as a page, as a table, as records."""
 
 from __future__ import annotations
 
 import json
 import textwrap
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -14,68 +15,78 @@ if TYPE_CHECKING:
 WIDTH, MARGIN = 100, 11
 
 
-def asked(recipe: Recipe) -> str:
+def prompt(recipe: Recipe) -> str:
     """``from "cat", to "dog"``"""
-    return ", ".join(f'{name} "{said}"' for name, said in recipe.words.items())
+    return ", ".join(f'{name} "{text}"' for name, text in recipe.prompt.items())
 
 
 def page(recipe: Recipe) -> str:
-    """A line or more for each thing there is, its name before it."""
+    """One field a line or more, after its name."""
     settings = asdict(recipe.settings).items()
     rows = [
-        ("asked", asked(recipe)),
-        *(("direction", f"{d.words}, weight {d.weight:g} ({d.hash})") for d in recipe.directions),
+        ("prompt", prompt(recipe)),
+        *(("direction", f"{d.change}, weight {d.weight:g} ({d.hash})") for d in recipe.directions),
         ("caption", recipe.caption),
         ("target", recipe.target_caption),
-        ("source", "{}, seen at {}x{}".format(recipe.image, *recipe.size)),
+        ("source", "{}, resized to {}x{}".format(recipe.image, *recipe.size)),
         ("inversion", recipe.inversion or ""),
         ("model", f"{recipe.model}, {recipe.prediction}"),
-        ("weights", recipe.weights or "not known: made in memory"),
+        ("weights", recipe.weights or "unknown: the model was not loaded from files"),
         ("settings", " ".join(f"{k}={json.dumps(v, separators=(',', ':'))}" for k, v in settings)),
-        ("computed", f"on {recipe.device} in {recipe.dtype}"),
-        ("versions", ", ".join(f"{name} {said}" for name, said in recipe.versions.items())),
+        ("computed", _computed(recipe.compute)),
+        ("versions", ", ".join(f"{name} {number}" for name, number in recipe.versions.items())),
+        ("unknown", json.dumps(recipe.unknown, sort_keys=True) if recipe.unknown else ""),
+        ("schema", f"{recipe.converted_from}, cannot be replayed" if recipe.converted_from else ""),
     ]
     fill = textwrap.TextWrapper(
         WIDTH, subsequent_indent=" " * MARGIN, break_long_words=False, break_on_hyphens=False
     )
-    return "\n".join(fill.fill(f"{name:{MARGIN}}{said}") for name, said in rows if said)
+    return "\n".join(fill.fill(f"{name:{MARGIN}}{text}") for name, text in rows if text)
 
 
-def table(album: RecipeFolder) -> str:
-    """A row for each recipe, and how many pictures there are with and without one."""
-    lines = ["| picture | wish | caption | model | seed |", "|---|---|---|---|---|"]
-    for file, recipe in ((each.file, each.recipe) for each in album.carried):
+def _computed(compute: Mapping[str, Any]) -> str:
+    """``on cpu in float32, tiled, threads 2``: what is false or null is left out."""
+    facts = dict(compute)
+    place = f"on {facts.pop('device')} in {facts.pop('dtype')}"
+    flags = (key if value is True else f"{key} {value}" for key, value in facts.items() if value)
+    return ", ".join([place, *(flag.replace("_", " ") for flag in flags)])
+
+
+def table(folder: RecipeFolder) -> str:
+    """A row for each recipe, then the number of images with and without one."""
+    lines = ["| image | prompt | caption | model | seed |", "|---|---|---|---|---|"]
+    for file, recipe in ((each.file, each.recipe) for each in folder.files):
         if recipe is not None:
-            along = [f"{each.words} (direction x {each.weight:g})" for each in recipe.directions]
-            prompt = ", ".join([*filter(None, [asked(recipe)]), *along])
-            cells = (file, prompt, recipe.caption, recipe.model, recipe.settings.seed)
+            directions = [f"{d.change} (direction x {d.weight:g})" for d in recipe.directions]
+            prompts = ", ".join([*filter(None, [prompt(recipe)]), *directions])
+            cells = (file, prompts, recipe.caption, recipe.model, recipe.settings.seed)
             lines.append(f"| {' | '.join(map(str, cells))} |")
     count = len(lines) - 2
     return "\n".join(
-        [*(lines if count else []), f"with a recipe: {count}, without: {album.others}"]
+        [*(lines if count else []), f"with a recipe: {count}, without: {folder.without_recipe}"]
     )
 
 
-def carried(each: RecipeFile) -> dict[str, Any]:
+def file_record(each: RecipeFile) -> dict[str, Any]:
     """The schema ``zerocon.carried/1``."""
     facts = {"schema": "zerocon.carried/1", "file": str(each.file)}
     return {**facts, "recipe": each.recipe and each.recipe.record(), "problem": each.problem}
 
 
-def outcome(each: ReplayResult) -> str:
-    """``dog.png: the same file, byte for byte``"""
+def replay_line(each: ReplayResult) -> str:
+    """``dog.png: identical, byte for byte``"""
     return "; ".join([f"{each.file}: {each.comparison or each.problem}", *each.changed])
 
 
-def repeated(each: ReplayResult) -> dict[str, Any]:
+def replay_record(each: ReplayResult) -> dict[str, Any]:
     """The schema ``zerocon.repeated/1``."""
-    found = asdict(each.comparison) if each.comparison else {}
+    comparison = asdict(each.comparison) if each.comparison else {}
     return {
         "schema": "zerocon.repeated/1",
         "file": str(each.file),
         "source": each.source and str(each.source),
         "problem": each.problem,
         "same": each.same,
-        **{name: found.get(name) for name in ("pixels", "total", "largest", "shapes")},
+        **{name: comparison.get(name) for name in ("pixels", "total", "largest", "shapes")},
         "changed": each.changed,
     }

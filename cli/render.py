@@ -1,4 +1,4 @@
-"""What is said: talk and warnings on stderr, results on stdout."""
+"""What commands print: results on stdout, messages and warnings on stderr."""
 
 from __future__ import annotations
 
@@ -17,31 +17,32 @@ if TYPE_CHECKING:
     from zerocon.nfe import Evaluations
 
 
-def announce(quiet: bool, request: EditRequest) -> None:
-    """One line on what was understood, then the warnings, before time is spent."""
+def print_request(quiet: bool, request: EditRequest) -> None:
+    """The parsed prompt on one line, then its warnings."""
     if not quiet:
-        click.echo(understood(request), err=True)
+        click.echo(describe_request(request), err=True)
     warn(request.warnings)
 
 
 def warn(warnings: Iterable[str]) -> None:
+    """One line for each warning."""
     for warning in warnings:
         click.echo(f"Warning: {warning}", err=True)
 
 
-def understood(request: EditRequest) -> str:
+def describe_request(request: EditRequest) -> str:
     """``"a cat" -> "a dog": cat -> dog (object); 128 sentences; CLIP 0.250 -> 0.220``."""
-    parts = [*map(str, request.rewrite.changes), *steps(request)]
+    parts = [*map(str, request.rewrite.changes), *directions(request)]
     parts.append(f"{request.sentences} sentences")
     if request.similarity is not None:
         before, after = request.similarity
         parts.append(f"CLIP {before:.3f} -> {after:.3f}")
-    said = '" -> "'.join(captions(request))
-    return f'"{said}": {"; ".join(parts)}'
+    texts = '" -> "'.join(captions(request))
+    return f'"{texts}": {"; ".join(parts)}'
 
 
-def steps(request: EditRequest) -> list[str]:
-    """The directions out of files: ``cat -> dog (direction x 0.5)``."""
+def directions(request: EditRequest) -> list[str]:
+    """The directions from files: ``cat -> dog (direction x 0.5)``."""
     return [
         f"{direction} (direction{'' if weight == 1 else f' x {weight:g}'})"
         for direction, weight in request.directions
@@ -49,19 +50,19 @@ def steps(request: EditRequest) -> list[str]:
 
 
 def captions(request: EditRequest) -> list[str]:
-    """The caption and, where words were said, the caption of the wanted picture."""
-    wording = request.rewrite
-    return [wording.caption, *([wording.target_caption] if wording.changes else [])]
+    """The source caption and, if the prompt changes it, the target caption."""
+    rewrite = request.rewrite
+    return [rewrite.caption, *([rewrite.target_caption] if rewrite.changes else [])]
 
 
 def labels(request: EditRequest) -> list[str]:
-    """What is written under a picture and its edit."""
-    said = captions(request)
-    return said if len(said) == 2 else [*said, "; ".join(steps(request))]
+    """The texts below the source image and the edited image on a contact sheet."""
+    texts = captions(request)
+    return texts if len(texts) == 2 else [*texts, "; ".join(directions(request))]
 
 
-def tell(form: str, human: str, record: dict[str, Any]) -> None:
-    """The result on stdout."""
+def print_result(form: str, human: str, record: dict[str, Any]) -> None:
+    """The result on stdout: ``human``, or ``record`` as JSON."""
     indent = {"json": 2, "jsonl": None}
     if form in indent:
         human = json.dumps(record, indent=indent[form], ensure_ascii=False)
@@ -69,18 +70,20 @@ def tell(form: str, human: str, record: dict[str, Any]) -> None:
 
 
 def echo(text: str, file: TextIO | None = None) -> None:
-    """Say on stdout what may hold names of files, some of which are no text: those as JSON does."""
+    """Print on stdout; bytes of file names that are not UTF-8 are escaped, as JSON does."""
     click.echo(text.encode("utf-8", "backslashreplace").decode(), file)
 
 
-def compared(form: str, file: Path, found: ImageComparison, changed: Sequence[str]) -> None:
-    """Whether ``file`` came out again, and what is not as it was, as ``zerocon.replay/1``."""
-    facts = {"schema": "zerocon.replay/1", "file": str(file), **asdict(found)}
-    tell(form, "\n".join([str(found), *changed]), {**facts, "changed": changed})
+def print_comparison(
+    form: str, file: Path, comparison: ImageComparison, changed: Sequence[str]
+) -> None:
+    """How ``file`` and its replay differ, and what else ``changed``, as ``zerocon.replay/1``."""
+    facts = {"schema": "zerocon.replay/1", "file": str(file), **asdict(comparison)}
+    print_result(form, "\n".join([str(comparison), *changed]), {**facts, "changed": changed})
 
 
 def cost(evaluations: Evaluations) -> dict[str, float]:
-    """U-Net passes, in pictures."""
+    """Numbers of U-Net evaluations, in images."""
     return {
         "forwards": evaluations.forwards,
         "backwards": evaluations.backwards,
@@ -93,13 +96,13 @@ def record(
     settings: Settings,
     model: str,
     evaluations: Evaluations,
-    origin: str,
+    inversion_source: str,
     image_path: Path,
     output: Path,
     values: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Everything worth knowing about an edit, done or not, as the schema ``zerocon.edit/1``."""
-    wording, pair = request.rewrite, request.similarity
+    """All facts of an edit, done or estimated, as the schema ``zerocon.edit/1``."""
+    rewrite, pair = request.rewrite, request.similarity
     files = zip(values["directions"], request.directions, strict=True)
     return {
         "schema": "zerocon.edit/1",
@@ -107,11 +110,11 @@ def record(
         "output": str(output),
         "from": values["from_"],
         "to": values["to"],
-        "caption": wording.caption,
-        "target_caption": wording.target_caption,
+        "caption": rewrite.caption,
+        "target_caption": rewrite.target_caption,
         "changes": [
             {"category": change.category, "from": change.source, "to": change.target}
-            for change in wording.changes
+            for change in rewrite.changes
         ],
         "directions": [
             {
@@ -127,22 +130,26 @@ def record(
         "model": model,
         "settings": asdict(settings),
         "seed": settings.seed,
-        "inversion": origin,
+        "inversion": inversion_source,
         "evaluations": cost(evaluations),
     }
 
 
-def plan(forecast: CostEstimate) -> str:
-    """What an edit would cost, on one line."""
-    gigabytes = [part / 1e9 for part in (forecast.peak, forecast.weights, forecast.remembered)]
-    peak, weights, remembered = (f"{part:.2f}" for part in gigabytes)
+def plan(estimate: CostEstimate) -> str:
+    """The estimated cost of an edit, on one line."""
+    gigabytes = [part / 1e9 for part in (estimate.peak, estimate.weights, estimate.remembered)]
+    peak, weights, cached = (f"{part:.2f}" for part in gigabytes)
     return (
-        f"{forecast.evaluations.total:.1f} U-Net evaluations, {forecast.operations / 1e12:.3g} "
-        f"TFLOP, {peak} GB at most ({weights} of weights, {remembered} remembered)"
+        f"{estimate.evaluations.total:.1f} U-Net evaluations, {estimate.operations / 1e12:.3g} "
+        f"TFLOP, {peak} GB peak memory ({weights} weights, {cached} cached activations)"
     )
 
 
-def memory(forecast: CostEstimate) -> dict[str, int]:
-    """Bytes."""
-    names = ("weights", "remembered", "working", "peak")
-    return {name: getattr(forecast, name) for name in names}
+def memory(estimate: CostEstimate) -> dict[str, int]:
+    """Estimated memory in bytes."""
+    return {
+        "weights": estimate.weights,
+        "remembered": estimate.remembered,
+        "working": estimate.working,
+        "peak": estimate.peak,
+    }

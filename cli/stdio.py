@@ -1,4 +1,4 @@
-"""Pictures that come in and go out: files, or ``-`` for stdin and stdout."""
+"""Images from files and to files, or ``-`` for stdin and stdout."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ PIPE = Path("-")  # stdin as IMAGE, stdout as output
 
 
 def read(image_path: Path, *, keep_gps: bool = False) -> Photograph:
-    """The picture in a file, or on stdin."""
+    """The image in a file, or on stdin."""
     from zerocon.image.photo import Photograph
 
     if image_path != PIPE:
         return Photograph.read(image_path, keep_gps=keep_gps)
     if sys.stdin.isatty():
-        raise click.UsageError("stdin is a terminal; pipe a picture into it, or give a file")
+        raise click.UsageError("stdin is a terminal; pipe an image into it, or name a file")
     return Photograph.read(sys.stdin.buffer.read(), keep_gps=keep_gps, name="stdin")
 
 
 def source(image_path: Path) -> Path | None:
-    """The file that no output may be; stdin has none."""
+    """The file that no output may replace; None for stdin."""
     return None if image_path == PIPE else image_path
 
 
-def beside(image_path: Path) -> Path:
-    """``image_path``, for an output to be named after; a ``UsageError`` if it came by stdin."""
+def require_name(image_path: Path) -> Path:
+    """``image_path``, to derive an output's name from; a ``UsageError`` if it is stdin."""
     if image_path == PIPE:
-        raise click.UsageError("a picture from stdin gives no name; say where to: -o FILE")
+        raise click.UsageError("an image from stdin has no name; name the output: -o FILE")
     return image_path
 
 
 def require_pipe() -> None:
-    """Raise a ``UsageError`` where a picture on stdout would fill a terminal with rubbish."""
+    """Raise a ``UsageError`` if stdout is a terminal, which cannot show an image's bytes."""
     if sys.stdout.isatty():
-        raise click.UsageError("stdout is a terminal; redirect it, or give -o FILE")
+        raise click.UsageError("stdout is a terminal; redirect it, or name the output: -o FILE")
 
 
 def send(data: bytes) -> None:
-    """A file's bytes on stdout."""
+    """Write a file's bytes to stdout."""
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()

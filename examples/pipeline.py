@@ -1,10 +1,10 @@
-"""Edit many pictures while the next ones are read and the last ones written.
+"""Edit many images; the next ones are read and the last ones written in other threads.
 
-    python examples/pipeline.py pictures/*.png --to "at night" --out night
+    python examples/pipeline.py images/*.png --to "at night" --out night
 
-One thread edits, as a model walks one edit at a time; reading, and encoding what is done, goes on
-beside it, with no more than a few pictures in memory. The first error ends it; what is written by
-then is whole.
+One thread edits, since a model computes one edit at a time. At most a few images are in memory.
+The first error ends the program; files written before it are complete. This is a starting point
+for pipelines of your own; ``zerocon.batch.run`` also keeps a journal and can be resumed.
 """
 
 import argparse
@@ -19,48 +19,52 @@ from zerocon.image.metadata import Provenance
 from zerocon.image.saving import check_output
 
 T, R = TypeVar("T"), TypeVar("R")
+AHEAD = 4  # calls that are submitted before their results are needed
 
 
-def ahead(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """What ``work`` makes of ``items``, in their order, a few of them begun before they are due."""
-    begun: deque[Future[R]] = deque()
+def map_ahead(
+    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T]
+) -> Iterator[R]:
+    """Yield ``function(item)`` for every item in order; a few calls run ahead."""
+    pending: deque[Future[R]] = deque()
     for item in items:
-        begun.append(pool.submit(work, item))
-        if len(begun) > 4:
-            yield begun.popleft().result()
-    while begun:
-        yield begun.popleft().result()
+        pending.append(pool.submit(function, item))
+        if len(pending) > AHEAD:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
 
 
 parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
 parser.add_argument("images", nargs="+", type=Path)
-parser.add_argument("--to", required=True)
-parser.add_argument("--out", required=True, type=Path)
+parser.add_argument("--to", required=True, help="target prompt")
+parser.add_argument("--out", required=True, type=Path, help="output directory")
 parser.add_argument("--model")
 parser.add_argument("--steps", type=int)
-asked = parser.parse_args()
+args = parser.parse_args()
 
-model = zerocon.load(asked.model)  # before there are threads
-settings = model.settings.overlay({"steps": asked.steps} if asked.steps else {})
-asked.out.mkdir(exist_ok=True)
+model = zerocon.load(args.model)  # before threads are started
+settings = model.settings.overlay({"steps": args.steps} if args.steps else {})
+args.out.mkdir(exist_ok=True)
 
 
 def read(file):
-    return check_output(asked.out / file.name, source=file), zerocon.Photograph.read(file)
+    return check_output(args.out / file.name, inputs=args.images), zerocon.Photograph.read(file)
 
 
-def edit(path, source):
-    return path, source, zerocon.edit(source.image, model=model, to=asked.to, settings=settings)
+def edit(output, source):
+    edited = zerocon.edit(source.image, model=model, to=args.to, settings=settings)
+    return output, source, edited
 
 
-def write(done):
-    path, source, edited = done
+def write(result):
+    output, source, edited = result
     recipe = zerocon.Recipe.of(edited, source.image, model)
-    source.save(edited.image, path, provenance=Provenance(recipe.to_json()))
-    return path
+    source.save(edited.image, output, provenance=Provenance(recipe.to_json()))
+    return output
 
 
 with ThreadPoolExecutor(2) as readers, ThreadPoolExecutor(1) as writer:
-    edits = (edit(*each) for each in ahead(readers, read, asked.images))
-    for path in ahead(writer, write, edits):
-        print(path)
+    edits = (edit(*each) for each in map_ahead(readers, read, args.images))
+    for output in map_ahead(writer, write, edits):
+        print(output)

@@ -1,1 +1,1 @@
-"""Words and sentence templates, as data: `words/` what can be named, `templates/` how to say it."""
+"""Data of ``zerocon.prompt``: word lists (``words/``), sentence templates, and ``grammar.txt``."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from zerocon.conditioning import Conditioning
-from zerocon.diffusion import Schedule
+from zerocon.diffusion import NoiseLevel, Schedule
 from zerocon.nfe import count
 
 SPREAD = 0.5  # standard deviation of the pictures around their mean
@@ -23,7 +23,7 @@ class GaussianWorld:
         beta = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
         alphas = (1 - beta).cumprod(0)
         times = torch.linspace(0, 999, steps + 1).round().int().tolist()
-        return Schedule(tuple(times), tuple(float(alphas[t]) for t in times))
+        return Schedule(tuple(NoiseLevel.variance_preserving(t, float(alphas[t])) for t in times))
 
     def say(self, *mu: float) -> Conditioning:
         """A sentence that wants channel i to have mean ``mu[i]``."""
@@ -38,7 +38,7 @@ class GaussianWorld:
         return (1 - a) ** 0.5 * (x - a**0.5 * mu) / (a * SPREAD**2 + 1 - a)
 
     @staticmethod
-    def noise(x0: Tensor, mu: Tensor, a: float) -> Tensor:
-        """Where the exact flow takes ``x0``: its place in its distribution never changes."""
-        place = (x0 - mu) / SPREAD
-        return a**0.5 * mu + (a * SPREAD**2 + 1 - a) ** 0.5 * place
+    def noise(x0: Tensor, mu: Tensor, level: NoiseLevel) -> Tensor:
+        """Where the exact flow takes ``x0``: its quantile of the distribution never changes."""
+        quantile = (x0 - mu) / SPREAD
+        return level.alpha * mu + (level.alpha**2 * SPREAD**2 + level.sigma**2) ** 0.5 * quantile

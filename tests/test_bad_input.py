@@ -1,4 +1,4 @@
-"""Bad input, kind by kind: one line, its id, its exit code, and not a byte on the disk changed."""
+"""Invalid input: one line, an error id, an exit status, and no file changed."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from zerocon.settings import Settings
 
 ASK = "edit cat.png --to dog"
 
-# what a kind of bad input is called, the command line, its exit code, the id of the error
+# name of the case, command line, exit status, error id
 
-PICTURES = [
+IMAGES = [
     ("no file", "edit gone.png --to dog", 2, "ZC-E020"),
     ("no file to invert", "invert gone.png", 2, "ZC-E020"),
     ("no file to caption", "caption gone.png", 2, "ZC-E020"),
@@ -53,7 +53,7 @@ PICTURES = [
     ("EPS, which would start a program", "edit drawing.eps --to dog", 2, "ZC-E021"),
     ("a camera's raw file", "edit raw.raf --to dog", 2, "ZC-E021"),
     ("weights", "edit foreign.safetensors --to dog", 2, "ZC-E021"),
-    ("floating point colours", "edit float.tiff --to dog", 2, "ZC-E021"),
+    ("floating point colors", "edit float.tiff --to dog", 2, "ZC-E021"),
     ("an animated GIF", "edit moving.gif --to dog", 2, "ZC-E022"),
     ("an animated WebP", "edit moving.webp --to dog", 2, "ZC-E022"),
     ("a TIFF of two pages", "edit pages.tiff --to dog", 2, "ZC-E022"),
@@ -66,8 +66,8 @@ PICTURES = [
 COMMANDS = [
     ("no such command", "edti cat.png", 2, "ZC-E010"),
     ("no such option", f"{ASK} --too x", 2, "ZC-E010"),
-    ("no picture named", "edit --to dog", 2, "ZC-E010"),
-    ("two pictures", "edit cat.png taken.png --to dog", 2, "ZC-E010"),
+    ("no image named", "edit --to dog", 2, "ZC-E010"),
+    ("two images", "edit cat.png taken.png --to dog", 2, "ZC-E010"),
     ("an option without its value", "edit cat.png --to", 2, "ZC-E010"),
     ("no number", f"{ASK} --steps many", 2, "ZC-E010"),
     ("no share", f"{ASK} --guidance-range half", 2, "ZC-E010"),
@@ -82,7 +82,7 @@ COMMANDS = [
     ("no such configuration", f"--config gone.toml {ASK}", 2, "ZC-E010"),
     ("a configuration where none is heard", "--config notes.txt methods", 2, "ZC-E010"),
     ("half a direction", "direction --from cat", 2, "ZC-E010"),
-    ("a shell nobody knows", "completion tcsh", 2, "ZC-E010"),
+    ("an unknown shell", "completion tcsh", 2, "ZC-E010"),
     ("no hub id to pull", "models pull mini", 2, "ZC-E010"),
     ("no such error", "errors ZC-E999", 2, "ZC-E010"),
     ("no such shard", "bench world --shard 5/4", 2, "ZC-E010"),
@@ -94,13 +94,13 @@ COMMANDS = [
     ("a negative cap", f"{ASK} --guidance-limit -1", 2, "ZC-E012"),
     ("no balance", f"{ASK} --guidance-balance 0", 2, "ZC-E012"),
     ("a negative seed", f"{ASK} --seed -1", 2, "ZC-E012"),
-    ("sentences from nowhere", f"{ASK} --direction-from book", 2, "ZC-E012"),
+    ("no such source of sentences", f"{ASK} --direction-from book", 2, "ZC-E010"),
     ("no such guidance", f"{ASK} --guidance contrast", 2, "ZC-E013"),
     ("no such option of a guidance", f"{ASK} --guidance contrastive:wieght=1", 2, "ZC-E013"),
     ("no value of its option", f"{ASK} --guidance contrastive:patches=few", 2, "ZC-E013"),
     ("an option out of range", f"{ASK} --guidance contrastive:temperature=0", 2, "ZC-E013"),
-    ("no such scheme", f"{ASK} --inverter euler", 2, "ZC-E013"),
-    ("rounds of a scheme", f"{ASK} --inverter fixed-point:rounds=0", 2, "ZC-E013"),
+    ("no such inverter", f"{ASK} --inverter euler", 2, "ZC-E013"),
+    ("rounds of an inverter", f"{ASK} --inverter fixed-point:rounds=0", 2, "ZC-E013"),
 ]
 
 OUTPUTS = [
@@ -117,14 +117,14 @@ OUTPUTS = [
     ("a file as its folder", f"{ASK} -o notes.txt/dog.png", 2, "ZC-E032"),
     ("no ending", f"{ASK} -o dog", 2, "ZC-E033"),
     ("an ending that is read only", f"{ASK} -o dog.gif", 2, "ZC-E033"),
-    ("a picture for an inversion", "invert cat.png -o cat.jpg", 2, "ZC-E033"),
+    ("an image for an inversion", "invert cat.png -o cat.jpg", 2, "ZC-E033"),
     ("wider than a WebP", "edit wide.png --to dog -o dog.webp", 2, "ZC-E033"),
     ("a name that is too long", f"{ASK} -o {'x' * 300}.png", 2, "ZC-E001"),
 ]
 
 WORDS = [
-    ("nothing asked", "edit cat.png", 2, "ZC-E040"),
-    ("spaces asked", "edit cat.png --to ' '", 2, "ZC-E040"),
+    ("an empty prompt", "edit cat.png", 2, "ZC-E040"),
+    ("a prompt of spaces", "edit cat.png --to ' '", 2, "ZC-E040"),
     ("nothing removed", "edit cat.png --to ''", 2, "ZC-E040"),
     ("a direction of no words", "direction --from cat --to '?!'", 2, "ZC-E040"),
 ]
@@ -146,21 +146,21 @@ FILES = [
 ON_A_MODEL = [
     ("words that name nothing", "edit cat.png --to '?!'", 2, "ZC-E040"),
     ("what is there already", "edit cat.png --to cat", 2, "ZC-E040"),
-    ("two wishes", f"{ASK} --to-caption 'a dog'", 2, "ZC-E040"),
+    ("two prompts", f"{ASK} --to-caption 'a dog'", 2, "ZC-E040"),
     ("a from not in the caption", "edit cat.png --from 'a hat' --to ''", 2, "ZC-E040"),
     ("the caption again", "edit cat.png --to-caption 'a cat on a bench'", 2, "ZC-E040"),
     ("all there is, removed", "edit cat.png --from cat --to '' --caption 'a cat'", 2, "ZC-E040"),
     ("more steps than the model has", f"{ASK} --steps 1000", 2, "ZC-E012"),
     ("another model's direction", "edit cat.png --direction other.safetensors", 2, "ZC-E061"),
     ("another model's inversion", f"{ASK} --inversion theirs.safetensors", 2, "ZC-E061"),
-    ("another picture's", "edit taken.png --to dog --inversion cat.safetensors", 2, "ZC-E061"),
+    ("another image's", "edit taken.png --to dog --inversion cat.safetensors", 2, "ZC-E061"),
     ("another caption's", f"{ASK} --inversion cat.safetensors --caption 'a fox'", 2, "ZC-E061"),
     ("no CLIP to ask", "direction test cat2dog.safetensors cat.png", 3, "ZC-E050"),
 ]
 
 MODELS = [
     ("no such model", f"{ASK} --model minni", 3, "ZC-E050"),
-    ("a hub id that is not here", f"{ASK} --model nobody/nothing", 3, "ZC-E050"),
+    ("a hub id that is not here", f"{ASK} --model no-one/no-model", 3, "ZC-E050"),
     ("no weights file", f"{ASK} --model gone.safetensors", 3, "ZC-E050"),
     ("a folder without an index", f"{ASK} --model folder.png", 3, "ZC-E050"),
     ("a model without a part", f"{ASK} --model models/half", 3, "ZC-E050"),
@@ -187,7 +187,7 @@ MODELS = [
     ("a device that is not here", f"{ASK} --model mini --device cuda:99", 3, "ZC-E051"),
     ("no such dtype", f"{ASK} --model mini --dtype float9", 2, "ZC-E012"),
     ("no such prediction", f"{ASK} --model mini --prediction x", 2, "ZC-E012"),
-    ("nothing to verify", "models verify nobody/nothing", 3, "ZC-E050"),
+    ("nothing to verify", "models verify no-one/no-model", 3, "ZC-E050"),
 ]
 
 CONFIGURATIONS = [
@@ -198,14 +198,14 @@ CONFIGURATIONS = [
     ("a preset that is none", "[presets]\na = 1", {}, "ZC-E011"),
     ("no number", 'steps = "many"', {}, "ZC-E011"),
     ("a number out of range", "steps = 0", {}, "ZC-E012"),
-    ("a method nobody knows", 'inverter = "euler"', {}, "ZC-E013"),
+    ("an unknown method", 'inverter = "euler"', {}, "ZC-E013"),
     ("no number in the environment", "", {"ZEROCON_STEPS": "many"}, "ZC-E011"),
-    ("no choice in the environment", "", {"ZEROCON_HALF": "neither"}, "ZC-E011"),
+    ("no choice in the environment", "", {"ZEROCON_GUIDANCE_PROMPT": "neither"}, "ZC-E011"),
     ("no preset in the environment", "", {"ZEROCON_PRESET": "rough"}, "ZC-E010"),
 ]
 
 
-def rubbish(folder: Path) -> None:
+def write_files(folder: Path) -> None:
     """Files of every bad kind, and a few good ones."""
     small, cat = gradient(20, 20), gradient(96, 64)
     cat.save(folder / "cat.png")
@@ -244,10 +244,10 @@ def rubbish(folder: Path) -> None:
 
 def weights(folder: Path) -> None:
     """Models, directions and inversions of every bad kind, and a few good ones."""
-    cat, own, other = Image.open(folder / "cat.png"), tiny.model(), tiny.model(seed=1)
-    for model, names in ((own, ("cat2dog", "cat")), (other, ("other", "theirs"))):
-        made = Direction.between(model, ["a cat"], ["a dog"], words=("cat", "dog"))
-        made.save(folder / f"{names[0]}.safetensors")
+    cat, first, other = Image.open(folder / "cat.png"), tiny.model(), tiny.model(seed=1)
+    for model, names in ((first, ("cat2dog", "cat")), (other, ("other", "theirs"))):
+        direction = Direction.between(model, ["a cat"], ["a dog"], words=("cat", "dog"))
+        direction.save(folder / f"{names[0]}.safetensors")
         kept = zerocon.invert(cat, model, settings=Settings(steps=1, guidance=()))
         kept.save(folder / f"{names[1]}.safetensors")
     content = (folder / "cat2dog.safetensors").read_bytes()
@@ -257,11 +257,11 @@ def weights(folder: Path) -> None:
     (folder / "text.safetensors").write_text("Once upon a time\n" * 20)
     (folder / "weights.ckpt").write_bytes(b"\x80\x04K\x01.")
 
-    whole = tiny.save(folder / "models" / "whole", own)
+    whole = tiny.save(folder / "models" / "whole", first)
     models = whole.parent
     for name in {line.rpartition("/")[2] for _, line, _, _ in MODELS if "models/" in line}:
         shutil.copytree(whole, models / name)
-    shutil.rmtree(models / "guidance_prompt" / "tokenizer")
+    shutil.rmtree(models / "half" / "tokenizer")
     (models / "bare" / "vae" / "diffusion_pytorch_model.safetensors").unlink()
     unet = models / "pickles" / "unet" / "diffusion_pytorch_model.safetensors"
     unet.rename(unet.with_suffix(".bin"))
@@ -271,8 +271,8 @@ def weights(folder: Path) -> None:
     (models / "cut-measured" / "zerocon.json").write_text('{"steps": 30          ')
     (models / "odd" / "zerocon.json").write_text('{"steps": 0}')
     config = models / "wide" / "vae" / "config.json"
-    known = json.loads(config.read_text())
-    config.write_text(json.dumps(known | {"block_out_channels": [16, 8, 8, 8]}))
+    config_values = json.loads(config.read_text())
+    config.write_text(json.dumps(config_values | {"block_out_channels": [16, 8, 8, 8]}))
     for file in (
         models / "cut-unet" / "unet" / "diffusion_pytorch_model.safetensors",
         models / "cut-text" / "text_encoder" / "model.safetensors",
@@ -286,14 +286,14 @@ def weights(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shelf")
-    rubbish(folder)
+    write_files(folder)
     weights(folder)
     return folder
 
 
 @pytest.fixture
 def here(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder with all that rubbish, which every test leaves as it was."""
+    """The directory with all these files, which every test leaves unchanged."""
     monkeypatch.chdir(shelf)
     return shelf
 
@@ -320,30 +320,32 @@ def contents(folder: Path) -> dict[Path, tuple[int, ...]]:
 def refuse(
     line: str, code: int, id: str, stdin: bytes = b"", environment: dict[str, str] | None = None
 ) -> str:
-    """Call the command line and look at all that it left; what it said of the error."""
+    """Run a command that must fail and write nothing; returns its error message."""
     before = contents(Path())
     done = CliRunner(env=environment).invoke(main, shlex.split(line), input=stdin)
     assert (done.exit_code, done.stdout) == (code, ""), done.output + repr(done.exception)
     announced = ('"', "Warning: ")
-    (said,) = (each for each in done.stderr.splitlines() if each and not each.startswith(announced))
-    assert done.stderr.endswith(f"{said}\n") and said.endswith(f" [{id}]")
+    (message,) = (
+        each for each in done.stderr.splitlines() if each and not each.startswith(announced)
+    )
+    assert done.stderr.endswith(f"{message}\n") and message.endswith(f" [{id}]")
     assert contents(Path()) == before
-    return said
+    return message
 
 
 def table(tasks: list[Any]) -> Any:
     return pytest.mark.parametrize("case", [each[1:] for each in tasks], ids=[c[0] for c in tasks])
 
 
-@table([*PICTURES, *COMMANDS, *OUTPUTS, *WORDS, *FILES])
+@table([*IMAGES, *COMMANDS, *OUTPUTS, *WORDS, *FILES])
 @pytest.mark.usefixtures("here", "no_model")
-def test_it_is_refused_before_a_model_is_loaded(case: tuple[str, int, str]) -> None:
+def test_refused_before_a_model_is_loaded(case: tuple[str, int, str]) -> None:
     assert refuse(*case).startswith("Error: ")
 
 
 @table(ON_A_MODEL)
 @pytest.mark.usefixtures("here", "tiny_model")
-def test_it_is_refused_by_what_the_model_says(case: tuple[str, int, str]) -> None:
+def test_refused_after_the_model_is_loaded(case: tuple[str, int, str]) -> None:
     assert refuse(*case).startswith("Error: ")
 
 
@@ -370,7 +372,7 @@ def test_stdin_is_refused() -> None:
     refuse("edit - --to dog", 2, "ZC-E010", stdin=Path("cat.png").read_bytes())  # has no name
 
 
-# what is no mistake of the command line, but of the machine it runs on
+# errors of the machine
 
 
 def failing(error: BaseException) -> Callable[..., Any]:
@@ -401,7 +403,7 @@ def test_a_full_disk(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("here", "no_model")
-def test_a_picture_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_without_read_permission(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as denied:
         denied.setattr(Path, "read_bytes", failing(PermissionError(errno.EACCES, "Denied")))
         done = CliRunner().invoke(main, shlex.split(ASK))
@@ -418,7 +420,7 @@ def test_a_picture_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None
         (0o500, f"{ASK} --steps-dir folder.png", "ZC-E032"),
     ],
 )
-def test_a_folder_that_is_closed(here: Path, mode: int, line: str, id: str) -> None:
+def test_a_folder_without_permission(here: Path, mode: int, line: str, id: str) -> None:
     (here / "folder.png").chmod(mode)
     try:
         refuse(line, 2, id)
@@ -426,10 +428,10 @@ def test_a_folder_that_is_closed(here: Path, mode: int, line: str, id: str) -> N
         (here / "folder.png").chmod(0o700)
 
 
-@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a folder nobody can write to")
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a read-only folder")
 @pytest.mark.usefixtures("here", "no_model")
 @pytest.mark.parametrize("option", ["-o /sys/a.png", "--explain /sys/a.png", "--steps-dir /sys/a"])
-def test_a_folder_that_nobody_can_write_to(option: str) -> None:
+def test_a_read_only_folder(option: str) -> None:
     refuse(f"{ASK} {option}", 2, "ZC-E032")
 
 
@@ -438,9 +440,7 @@ def test_a_folder_that_nobody_can_write_to(option: str) -> None:
     ("package", "line"),
     [("pillow_heif", f"{ASK} -o dog.heic"), ("matplotlib.figure", f"{ASK} --explain sheet.png")],
 )
-def test_a_package_that_is_not_here(
-    package: str, line: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_package(package: str, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     refuse(line, 3, "ZC-E052")
 
@@ -454,11 +454,11 @@ def test_a_package_that_is_not_here(
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes."),
     ],
 )
-def test_no_memory(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zerocon, "edit", failing(error), raising=False)
-    said = refuse(ASK, 2, "ZC-E070")
+    message = refuse(ASK, 2, "ZC-E070")
     for option in ("--fast", "--device cpu"):
-        assert option in said
+        assert option in message
 
 
 @pytest.mark.usefixtures("here", "tiny_model")

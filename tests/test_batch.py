@@ -1,4 +1,4 @@
-"""Many edits: what is asked becomes results, exactly once, whatever happens in between."""
+"""Batch: every job has one result, exactly once, whatever interrupts the run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def model() -> StableDiffusion:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: StableDiffusion) -> Run:
-    """The command line in a folder with three pictures, one of them in a folder of its own."""
+    """Run the command in a directory with three images, one of them in a subdirectory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(zerocon, "load", lambda *_, **__: model, raising=False)
     Path("in/deep").mkdir(parents=True)
@@ -49,10 +49,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: StableDiffusion)
     gradient(48, 64).save("in/deep/three.png")
 
     def invoke(*args: object, form: str = "json", code: int = 0) -> Result:
-        words = ["batch", *map(str, args), "--format", form]
-        if "--steps" not in words:
-            words += ["--steps", str(STEPS)]
-        done = CliRunner().invoke(main, words)
+        arguments = ["batch", *map(str, args), "--format", form]
+        if "--steps" not in arguments:
+            arguments += ["--steps", str(STEPS)]
+        done = CliRunner().invoke(main, arguments)
         assert done.exit_code == code, (done.output, done.exception)
         return done
 
@@ -60,7 +60,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: StableDiffusion)
 
 
 def results(folder: str = "out") -> dict[str, bytes]:
-    """Every file but the journal's."""
+    """Content of every file except the journal's."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(Path(folder).rglob("*"))
@@ -71,34 +71,42 @@ def results(folder: str = "out") -> dict[str, bytes]:
 def states(folder: str = "out") -> dict[str, str]:
     journal = Journal(Path(folder))
     try:
-        return {entry.name: entry.state for entry in journal.entries()}
+        return {entry.name: entry.state for entry in journal.records()}
     finally:
         journal.close()
 
 
-def said(done: Result) -> dict[str, Any]:
+def record_of(done: Result) -> dict[str, Any]:
     record: dict[str, Any] = json.loads(done.stdout)
     return record
 
 
 def line(done: Result) -> str:
-    """The one line of an error."""
+    """The line of the error."""
     (text,) = [each for each in done.stderr.splitlines() if each.startswith("Error")]
     return text
 
 
-# What is asked
+# Inputs, prompts and names
 
 
-def test_a_folder_becomes_a_folder_like_it_of_what_edit_makes(run: Run) -> None:
+def test_results_equal_those_of_edit_in_the_same_directories(run: Run) -> None:
     before = {path: path.read_bytes() for path in Path("in").rglob("*.*")}
-    summary = said(run("in", "-o", "out", "--to", "dog"))
+    summary = record_of(run("in", "-o", "out", "--to", "dog"))
     names = ["deep/three-dog-0.png", "one-dog-0.png", "two-dog-0.jpg"]
     assert list(results()) == names
     assert (summary["of"], summary["done"], summary["failed"], summary["left"]) == (3, 3, 0, 0)
     for source, name in (("in/one.png", "one-dog-0.png"), ("in/two.jpg", "two-dog-0.jpg")):
-        ask = ["edit", source, "--to", "dog", "-o", f"alone{Path(name).suffix}", "--overwrite"]
-        assert CliRunner().invoke(main, [*ask, "--steps", str(STEPS)]).exit_code == 0
+        arguments = [
+            "edit",
+            source,
+            "--to",
+            "dog",
+            "-o",
+            f"alone{Path(name).suffix}",
+            "--overwrite",
+        ]
+        assert CliRunner().invoke(main, [*arguments, "--steps", str(STEPS)]).exit_code == 0
         assert Path(f"alone{Path(name).suffix}").read_bytes() == results()[name]
     assert {path: path.read_bytes() for path in Path("in").rglob("*.*")} == before
     assert sorted(path.name for path in Path("out").iterdir() if path.is_file()) == names[1:]
@@ -106,20 +114,22 @@ def test_a_folder_becomes_a_folder_like_it_of_what_edit_makes(run: Run) -> None:
     assert left == {"journal.sqlite"}
 
 
-def test_every_wish_strength_and_seed_of_every_picture_pays_for_one_path_to_noise(run: Run) -> None:
-    once = said(run("in/one.png", "-o", "one", "--to", "dog"))["evaluations"]
-    again = said(run("in/one.png", "-o", "two", "--to", "dog", "--to", "bus"))["evaluations"]
-    own = again - once
-    assert own == pytest.approx(once - STEPS - 1), "all but the passes on the way to noise"
+def test_all_prompts_strengths_and_seeds_of_an_image_share_one_inversion(run: Run) -> None:
+    once = record_of(run("in/one.png", "-o", "one", "--to", "dog"))["evaluations"]
+    again = record_of(run("in/one.png", "-o", "two", "--to", "dog", "--to", "bus"))["evaluations"]
+    each = again - once
+    assert each == pytest.approx(once - STEPS - 1), "all but the evaluations of the inversion"
     many = ["--to", "dog", "--to", "bus", "--strength", 0.5, "--strength", 1]
-    done = said(run("in/one.png", "-o", "four", *many, "--name", "{to}/{stem}-{strength}{suffix}"))
+    done = record_of(
+        run("in/one.png", "-o", "four", *many, "--name", "{to}/{stem}-{strength}{suffix}")
+    )
     assert sorted(results("four")) == [
         f"{prompt}/one-{strength}.png" for prompt in ("bus", "dog") for strength in (0.5, 1.0)
     ]
-    assert done["evaluations"] == pytest.approx(once + 3 * own)
+    assert done["evaluations"] == pytest.approx(once + 3 * each)
 
 
-def test_pictures_of_one_shape_go_together_and_come_out_as_alone(run: Run) -> None:
+def test_a_batch_of_images_of_one_shape_equals_single_edits(run: Run) -> None:
     run("in", "-o", "alone", "--to", "dog", "--name", "{stem}.png")
     run("in", "-o", "together", "--to", "dog", "--name", "{stem}.png", "--batch-size", 4)
     for name in results("alone"):
@@ -130,7 +140,7 @@ def test_pictures_of_one_shape_go_together_and_come_out_as_alone(run: Run) -> No
         assert np.abs(one - other).max() <= 2
 
 
-def test_lists_of_names(run: Run) -> None:
+def test_files_from_reads_lines_or_zero_separated_names(run: Run) -> None:
     Path("names").write_bytes(b"in/one.png\n\nin/two.jpg\n")
     run("--files-from", "names", "-o", "lines", "--to", "dog")
     Path("odd\nname.png").write_bytes(Path("in/one.png").read_bytes())
@@ -140,7 +150,7 @@ def test_lists_of_names(run: Run) -> None:
     assert sorted(results("zeros-out")) == ["odd\nname-dog-0.png", "one-dog-0.png"]
 
 
-def test_patterns_are_for_shells_that_have_none(run: Run) -> None:
+def test_glob_patterns(run: Run) -> None:
     run("in/**/*.png", "-o", "out", "--to", "dog")
     assert sorted(results()) == ["one-dog-0.png", "three-dog-0.png"]
 
@@ -148,20 +158,20 @@ def test_patterns_are_for_shells_that_have_none(run: Run) -> None:
 @pytest.mark.parametrize(
     ("file", "text"),
     [
-        ("a.csv", "picture,to,seed,name\none.png,dog,3,\ndeep/three.png,,,{to}.png\n"),
+        ("a.csv", "image,to,seed,name\none.png,dog,3,\ndeep/three.png,,,{to}.png\n"),
         (
             "a.jsonl",
-            '{"picture": "one.png", "to": "dog", "seed": 3}\n\n'
-            '{"picture": "deep/three.png", "name": "{to}.png"}\n',
+            '{"image": "one.png", "to": "dog", "seed": 3}\n\n'
+            '{"image": "deep/three.png", "name": "{to}.png"}\n',
         ),
         (
             "a.toml",
-            '[[edits]]\npicture = "one.png"\nto = "dog"\nseed = 3\n'
-            '[[edits]]\npicture = "deep/three.png"\nname = "{to}.png"\n',
+            '[[edits]]\nimage = "one.png"\nto = "dog"\nseed = 3\n'
+            '[[edits]]\nimage = "deep/three.png"\nname = "{to}.png"\n',
         ),
     ],
 )
-def test_a_manifest_says_more_of_some(run: Run, file: str, text: str) -> None:
+def test_a_manifest_row_overrides_options(run: Run, file: str, text: str) -> None:
     Path("in", file).write_text(text)
     run("--manifest", Path("in", file), "-o", "out", "--to", "bus", "--strength", 0.5)
     assert sorted(results()) == ["deep/bus.png", "one-dog-3.png"]
@@ -173,20 +183,23 @@ def test_a_manifest_says_more_of_some(run: Run, file: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("picture,to\n,dog\n", "a.csv, row 1 names no picture"),
-        ("picture,colour\none.png,red\n", 'a.csv, row 1: no column "colour"; there are: picture,'),
-        ("picture,to,seed\none.png,dog,x\n", "a.csv, row 1: 'x' is not a valid integer"),
-        ("picture,to,inverter\none.png,dog,no\n", "a.csv, row 1: "),
-        ("picture,to\none.png,dog,red\n", "a.csv, row 1 has more cells than columns"),
+        ("image,to\n,dog\n", "a.csv, row 1 has no image"),
+        ("image,colour\none.png,red\n", 'a.csv, row 1: no column "colour"; available: image,'),
+        (
+            "image,to,seed\none.png,dog,x\n",
+            "a.csv, row 1: seed must be a whole number from 0, not 'x'",
+        ),
+        ("image,to,inverter\none.png,dog,no\n", "a.csv, row 1: "),
+        ("image,to\none.png,dog,red\n", "a.csv, row 1 has more cells than columns"),
     ],
 )
-def test_a_manifest_is_whole_or_refused(run: Run, text: str, message: str) -> None:
+def test_an_invalid_manifest_is_refused_with_its_row(run: Run, text: str, message: str) -> None:
     Path("in/a.csv").write_text(text)
     done = run("--manifest", "in/a.csv", "-o", "out", code=2)
     assert message in line(done) and not Path("out").exists()
 
 
-def test_captions_lie_beside_pictures(run: Run) -> None:
+def test_captions_are_read_from_sidecars(run: Run) -> None:
     Path("in/one.txt").write_text("a red\n bus\n")
     run("in", "-o", "out", "--to", "dog", "--sidecars")
     captions = {n: zerocon.Recipe.read(Path("out", n)).caption for n in results()}
@@ -200,13 +213,16 @@ def test_captions_lie_beside_pictures(run: Run) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["-o", "out"], "name pictures, folders or patterns, or give --manifest or --resume"),
-        (["-o", "out", "--resume"], "out holds no journal to resume from"),
-        (["nothing", "-o", "out", "--to", "dog"], "there is no file or folder nothing"),
-        (["in/*.gif", "-o", "out", "--to", "dog"], "nothing is called in/*.gif"),
+        (["-o", "out"], "name images, directories or patterns, or use --manifest or --resume"),
+        (["-o", "out", "--resume"], "out has no journal to resume from"),
+        (["nothing", "-o", "out", "--to", "dog"], "no such file or directory: nothing"),
+        (["in/*.gif", "-o", "out", "--to", "dog"], "no file matches the pattern in/*.gif"),
         (["in", "-o", "out"], "say what should be different"),
-        (["in", "-o", "in", "--to", "dog"], "the output folder holds in; name another with -o"),
-        (["in/deep", "-o", "in", "--to", "dog"], "the output folder holds in/deep"),
+        (
+            ["in", "-o", "in", "--to", "dog"],
+            "the output directory contains the input in; choose another one with -o",
+        ),
+        (["in/deep", "-o", "in", "--to", "dog"], "the output directory contains the input in/deep"),
         (
             ["in", "-o", "out", "--to", "dog", "--name", "{size}"],
             "no field 'size'; there are: stem",
@@ -214,36 +230,34 @@ def test_captions_lie_beside_pictures(run: Run) -> None:
         (["in", "-o", "out", "--to", "dog", "--name", "../{stem}.png"], "leads out of the output"),
         (
             ["in", "-o", "out", "--to", "dog", "--strength", 1, "--strength", 2],
-            "in/one.png would both become one-dog-0.png; tell them apart with --name",
+            "in/one.png would both be saved as one-dog-0.png; make the names distinct with --name",
         ),
         (["in", "-o", "out", "--to", "dog", "--batch-size", "0"], 'neither "auto" nor a number'),
-        (["in", "-o", "out", "--to", "dog", "--shard", "3/2"], "'3/2' is not like 1/4"),
+        (["in", "-o", "out", "--to", "dog", "--shard", "3/2"], "'3/2' is not of the form I/N"),
         (["in", "-o", "in/one.png", "--to", "dog"], "is a file"),
     ],
 )
-def test_what_makes_no_sense_is_said_before_anything_begins(
-    run: Run, args: list[Any], message: str
-) -> None:
+def test_invalid_arguments_fail_before_any_edit(run: Run, args: list[Any], message: str) -> None:
     done = run(*args, code=2)
     assert message in line(done) and not Path("out").exists()
 
 
-def test_names_that_differ_in_case_only_are_one_name_somewhere(run: Run) -> None:
+def test_names_that_differ_only_in_case_are_refused(run: Run) -> None:
     gradient(64, 64).save("in/ONE.png")
     if len(list(Path("in").glob("*.png"))) < 2:
-        pytest.skip("this file system does not tell them apart")
-    assert "would both become" in line(run("in", "-o", "out", "--to", "dog", code=2))
+        pytest.skip("this file system does not distinguish them")
+    assert "would both be saved as" in line(run("in", "-o", "out", "--to", "dog", code=2))
 
 
-def test_results_inside_the_pictures_are_no_pictures(run: Run) -> None:
+def test_an_output_directory_inside_the_input_is_not_an_input(run: Run) -> None:
     for _ in range(2):
-        assert said(run("in", "-o", "in/edited", "--to", "dog"))["of"] == 3
+        assert record_of(run("in", "-o", "in/edited", "--to", "dog"))["of"] == 3
 
 
-def test_links_that_lead_back_end(run: Run) -> None:
+def test_loops_of_links_end(run: Run) -> None:
     Path("in/deep/again").symlink_to("..", target_is_directory=True)
     Path("in/gone.png").symlink_to("nowhere.png")
-    done = said(run("in", "-o", "out", "--to", "dog", code=1))
+    done = record_of(run("in", "-o", "out", "--to", "dog", code=1))
     assert (done["of"], done["done"]) == (4, 3)
     assert "gone.png" in done["failures"][0]["input"]
 
@@ -252,71 +266,73 @@ def test_links_that_lead_back_end(run: Run) -> None:
     "name",
     ["قط", "猫", "🐈", "e\u0301", "-o", "a b", "new\nline", "{to}", "%s", os.fsdecode(b"\xff")],
 )
-def test_any_name(run: Run, name: str) -> None:
+def test_any_file_name(run: Run, name: str) -> None:
     Path("in/one.png").rename(Path("in", f"{name}.png"))
-    done = said(run("in", "-o", "out", "--to", "dog"))
+    done = record_of(run("in", "-o", "out", "--to", "dog"))
     assert done["done"] == 3 and len(results()) == 3
-    assert said(run("in", "-o", "out", "--to", "dog"))["skipped"] == 3
+    assert record_of(run("in", "-o", "out", "--to", "dog"))["skipped"] == 3
 
 
-# What is done stays done
+# Resuming and existing results
 
 
-def test_the_same_command_again_does_what_is_missing(run: Run) -> None:
-    first = said(run("in", "-o", "out", "--to", "dog"))
+def test_the_same_command_again_runs_only_missing_jobs(run: Run) -> None:
+    first = record_of(run("in", "-o", "out", "--to", "dog"))
     before = results()
-    again = said(run("in", "-o", "out", "--to", "dog"))
+    again = record_of(run("in", "-o", "out", "--to", "dog"))
     assert (again["skipped"], again["evaluations"]) == (3, 0) and first["evaluations"] > 0
     Path("out/one-dog-0.png").unlink()
     gradient(64, 64).save("in/new.png")
     os.utime("in/two.jpg")  # touched, and the same
-    more = said(run("in", "-o", "out", "--to", "dog"))
+    more = record_of(run("in", "-o", "out", "--to", "dog"))
     assert (more["of"], more["skipped"], more["done"]) == (4, 2, 4)
     assert results() | before == results()
 
 
-def test_pictures_may_move_with_their_results(run: Run) -> None:
+def test_inputs_and_outputs_may_be_moved(run: Run) -> None:
     run("in", "-o", "out", "--to", "dog")
     Path("in").rename("elsewhere")
     Path("out").rename("there")
-    assert said(run("elsewhere", "-o", "there", "--to", "dog"))["skipped"] == 3
+    assert record_of(run("elsewhere", "-o", "there", "--to", "dog"))["skipped"] == 3
 
 
-def test_a_resumed_run_trusts_no_file(run: Run) -> None:
+def test_resume_verifies_results_by_their_hashes(run: Run) -> None:
     run("in", "-o", "out", "--to", "dog")
     before = results()
     Path("out/one-dog-0.png").write_bytes(before["one-dog-0.png"][:100])
     Path("out/two-dog-0.jpg").write_bytes(b"x" * len(before["two-dog-0.jpg"]))
     Path("out/deep/three-dog-0.png").unlink()
-    assert said(run("in", "-o", "out", "--to", "dog"))["skipped"] == 2, "two are there"
-    assert said(run("-o", "out", "--resume"))["skipped"] == 1
+    assert record_of(run("in", "-o", "out", "--to", "dog"))["skipped"] == 2, "two files exist"
+    assert record_of(run("-o", "out", "--resume"))["skipped"] == 1
     assert results() == before
-    assert said(run("-o", "out", "--resume"))["skipped"] == 3
+    assert record_of(run("-o", "out", "--resume"))["skipped"] == 3
 
 
-def test_another_wish_for_the_same_names_replaces_nothing_unasked(run: Run) -> None:
+def test_another_edit_of_the_same_name_needs_overwrite(run: Run) -> None:
     args = ("in", "-o", "out", "--to", "dog")
     run(*args)
     before = results()
     done = run(*args, "--steps", 3, code=2)
-    assert "3 of the results exist already and were made otherwise" in line(done)
+    assert "3 of the results exist already and are not of the same edit" in line(done)
     assert results() == before
-    assert said(run(*args, "--steps", 3, "--overwrite"))["done"] == 3
+    assert record_of(run(*args, "--steps", 3, "--overwrite"))["done"] == 3
     assert all(results()[name] != data for name, data in before.items())
 
 
-def test_without_ray_it_says_how_to_get_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ray_the_error_says_how_to_install_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     done = run("in", "-o", "out", "--to", "dog", "--backend", "ray", code=3)
     assert 'pip install "zerocon[ray]" [ZC-E052]' in line(done)
-    assert said(run("in", "-o", "out", "--to", "dog"))["done"] == 3
+    assert record_of(run("in", "-o", "out", "--to", "dog"))["done"] == 3
 
 
-def test_files_of_others_are_never_replaced(run: Run) -> None:
+def test_other_files_are_not_replaced(run: Run) -> None:
     Path("out").mkdir()
-    Path("out/one-dog-0.png").write_text("mine")
+    Path("out/one-dog-0.png").write_text("text")
     assert "1 of the results exist" in line(run("in", "-o", "out", "--to", "dog", code=2))
-    assert results() == {"one-dog-0.png": b"mine"}
+    assert results() == {"one-dog-0.png": b"text"}
 
 
 @pytest.mark.parametrize("link", [None, os.symlink, os.link])
@@ -336,7 +352,7 @@ def test_no_result_replaces_an_input(run: Run, link: Callable[..., None] | None)
 
 def test_no_result_replaces_a_manifest_or_a_direction(run: Run, model: StableDiffusion) -> None:
     zerocon.Direction.of_words(model, "cat", "dog").save("one.png")
-    Path("in/list.csv").write_text("picture,to\none.png,dog\n")
+    Path("in/list.csv").write_text("image,to\none.png,dog\n")
     text = Path("in/list.csv").read_bytes()
     args = ("--manifest", "in/list.csv", "-o", ".", "--overwrite", "--name")
     assert "[ZC-E031]" in line(run(*args, "in/list.csv", code=2))
@@ -345,82 +361,82 @@ def test_no_result_replaces_a_manifest_or_a_direction(run: Run, model: StableDif
     assert Path("in/list.csv").read_bytes() == text
 
 
-def test_a_changed_picture_is_another_one(run: Run) -> None:
+def test_a_changed_image_is_a_different_job(run: Run) -> None:
     run("in", "-o", "out", "--to", "dog")
     gradient(48, 48).save("in/one.png")
     assert "1 of the results" in line(run("in", "-o", "out", "--to", "dog", code=2))
 
 
-def test_a_dry_run_says_all_and_writes_nothing(run: Run) -> None:
+def test_a_dry_run_lists_jobs_and_cost_and_writes_nothing(run: Run) -> None:
     prompt = ("in", "-o", "out", "--to", "dog", "--to", "bus")
-    planned = said(run(*prompt, "--dry-run"))
+    planned = record_of(run(*prompt, "--dry-run"))
     assert not Path("out").exists()
-    done = said(run(*prompt))
+    done = record_of(run(*prompt))
     assert planned["evaluations"]["total"] == pytest.approx(done["evaluations"])
     assert sorted(each["output"] for each in planned["edits"]) == [
         f"out/{name}" for name in sorted(results())
     ]
     assert planned["seconds"] > 0 and planned["bytes"] > 0
-    assert said(run(*prompt, "--dry-run"))["skipped"] == 6
+    assert record_of(run(*prompt, "--dry-run"))["skipped"] == 6
     assert "about 0:00:00" in run(*prompt, "--dry-run", form="human").stdout
 
 
-# What fails
+# Failures
 
 
-def test_what_fails_is_named_and_stops_nothing(run: Run) -> None:
+def test_failed_jobs_are_listed_and_the_others_go_on(run: Run) -> None:
     Path("in/broken.png").write_bytes(b"nonsense")
     Path("in/empty.png").touch()
-    done = said(run("in", "-o", "out", "--to", "dog", code=1))
+    done = record_of(run("in", "-o", "out", "--to", "dog", code=1))
     assert (done["done"], done["failed"], done["left"]) == (3, 2, 0)
     assert [Path(each["input"]).name for each in done["failures"]] == ["broken.png", "empty.png"]
     assert all(each["reason"].endswith("]") for each in done["failures"])
-    kept = said(run("in", "-o", "out", "--to", "dog", code=1))
-    assert (kept["skipped"], kept["failed"], kept["evaluations"]) == (3, 2, 0)
+    second = record_of(run("in", "-o", "out", "--to", "dog", code=1))
+    assert (second["skipped"], second["failed"], second["evaluations"]) == (3, 2, 0)
     gradient(64, 64).save("in/broken.png")
-    mended = said(run("in", "-o", "out", "--to", "dog", code=1))
-    assert (mended["done"], mended["failed"]) == (4, 1)
+    repaired = record_of(run("in", "-o", "out", "--to", "dog", code=1))
+    assert (repaired["done"], repaired["failed"]) == (4, 1)
     Path("in/empty.png").unlink()
-    assert said(run("in", "-o", "out", "--to", "dog"))["of"] == 4
+    assert record_of(run("in", "-o", "out", "--to", "dog"))["of"] == 4
 
 
-def test_failed_is_tried_again_when_asked(
+def test_failed_jobs_run_again_with_retry_failed(
     run: Run, monkeypatch: pytest.MonkeyPatch, model: StableDiffusion
 ) -> None:
     def refuse(*_: object) -> None:
-        raise RuntimeError("a fault of ours")
+        raise RuntimeError("an internal fault")
 
     with monkeypatch.context() as patch:
-        patch.setattr(BatchExecutor, "_together", refuse)
-        done = said(run("in", "-o", "out", "--to", "dog", code=1))
-    assert done["failures"][0]["reason"] == "RuntimeError: a fault of ours [ZC-E001]"
-    assert said(run("in", "-o", "out", "--to", "dog", code=1))["failed"] == 3
-    assert said(run("-o", "out", "--resume", code=1))["failed"] == 3
-    assert said(run("in", "-o", "out", "--to", "dog", "--retry-failed"))["done"] == 3
+        patch.setattr(BatchExecutor, "_edit_together", refuse)
+        done = record_of(run("in", "-o", "out", "--to", "dog", code=1))
+    assert done["failures"][0]["reason"] == "RuntimeError: an internal fault [ZC-E001]"
+    assert record_of(run("in", "-o", "out", "--to", "dog", code=1))["failed"] == 3
+    assert record_of(run("-o", "out", "--resume", code=1))["failed"] == 3
+    assert record_of(run("in", "-o", "out", "--to", "dog", "--retry-failed"))["done"] == 3
 
 
-def test_the_first_failure_may_be_the_last(run: Run) -> None:
+def test_fail_fast_stops_at_the_first_failure(run: Run) -> None:
     Path("in/broken.png").write_bytes(b"nonsense")
-    done = said(run("in", "-o", "out", "--to", "dog", "--fail-fast", code=1))
+    done = record_of(run("in", "-o", "out", "--to", "dog", "--fail-fast", code=1))
     assert done["failed"] == 1 and done["left"] + done["done"] == 3
     assert set(states().values()) <= {"queued", "failed", "done"}
-    assert said(run("in", "-o", "out", "--to", "dog", code=1))["done"] == 3
+    assert record_of(run("in", "-o", "out", "--to", "dog", code=1))["done"] == 3
 
 
-def test_what_fails_for_all_stops_the_run_and_fails_none(
+def test_an_error_common_to_all_jobs_stops_the_run_and_fails_none(
     run: Run, monkeypatch: pytest.MonkeyPatch, model: StableDiffusion
 ) -> None:
-    def blind(*_: object) -> list[str]:
+    def missing(*_: object) -> list[str]:
         raise zerocon.errors.ModelNotFoundError("no captioner is here")
 
     with monkeypatch.context() as patch:
-        patch.setattr(tiny.TinyCaptioner, "describe", blind)
+        patch.setattr(tiny.TinyCaptioner, "describe", missing)
         done = run("in", "-o", "out", "--to", "dog", code=3)
     assert "no captioner" in line(done) and set(states().values()) == {"queued"}
-    assert said(run("in", "-o", "out", "--to", "dog"))["done"] == 3
+    assert record_of(run("in", "-o", "out", "--to", "dog"))["done"] == 3
 
 
-def test_no_space_stops_the_run_and_loses_nothing(run: Run, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_disk_stops_the_run_and_loses_nothing(run: Run, monkeypatch: pytest.MonkeyPatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -428,21 +444,21 @@ def test_no_space_stops_the_run_and_loses_nothing(run: Run, monkeypatch: pytest.
         patch.setattr("zerocon.batch.commit.os.fsync", full)
         done = run("in", "-o", "out", "--to", "dog", code=2)
     assert "[ZC-E034]" in line(done) and results() == {}
-    assert said(run("in", "-o", "out", "--to", "dog"))["done"] == 3
+    assert record_of(run("in", "-o", "out", "--to", "dog"))["done"] == 3
     assert not list(Path("out", FOLDER).rglob("*.part"))
 
 
-# What interrupts
+# Interruptions and workers
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_goes_on(
+def test_an_interrupted_run_continues(
     run: Run,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
     how: signal.Signals,
 ) -> None:
-    make, calls = BatchExecutor.__call__, []
+    execute, calls = BatchExecutor.__call__, []
     if how == signal.SIGINT:  # which a shell lets a process in the background ignore
         before = signal.signal(how, signal.default_int_handler)
         request.addfinalizer(lambda: signal.signal(how, before))
@@ -451,90 +467,92 @@ def test_an_interrupted_run_goes_on(
         calls.append(jobs)
         if len(calls) == 3:
             os.kill(os.getpid(), how)
-        return make(self, jobs)
+        return execute(self, jobs)
 
     with monkeypatch.context() as patch:
         patch.setattr(BatchExecutor, "__call__", interrupted)
         done = run("in", "-o", "out", "--to", "dog", code=130)
-    assert "2 of 3 are done; the same command goes on" in done.stderr
+    assert "2 of 3 are done; the same command continues" in done.stderr
     assert sorted(states().values()) == ["done", "done", "queued"] and len(results()) == 2
-    after = said(run("in", "-o", "out", "--to", "dog"))
+    after = record_of(run("in", "-o", "out", "--to", "dog"))
     assert (after["skipped"], after["done"]) == (2, 3)
 
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
-    found = Journal(tmp_path / "journal-out")
-    yield found
-    found.close()
+    opened = Journal(tmp_path / "journal-out")
+    yield opened
+    opened.close()
 
 
-def enter(journal: Journal, count: int) -> int:
-    """A run of orders for one picture."""
-    gradient(64, 64).save(journal.outputs / "picture.png")
+def add_jobs(journal: Journal, count: int) -> int:
+    """Add ``count`` jobs for one image to a new run."""
+    gradient(64, 64).save(journal.output / "image.png")
     jobs = [
-        Job(journal.outputs / "picture.png", Path(f"{i}.png"), {"to": str(i)})  # type: ignore[arg-type]
+        Job(journal.output / "image.png", Path(f"{i}.png"), {"to": str(i)})  # type: ignore[arg-type]
         for i in range(count)
     ]
-    entered, kept = plan(journal.entry, journal.outputs, ((o, "recipe", "") for o in jobs))
-    return journal.begin({}, entered, kept)
+    changes, unchanged = plan(journal.record, journal.output, ((o, "recipe", "") for o in jobs))
+    return journal.begin({}, changes, unchanged)
 
 
-def test_orders_of_the_dead_are_queued_again_unless_their_file_is_whole(journal: Journal) -> None:
-    run = enter(journal, 3)
-    journal.take(run, "dead", 3)
-    entries = journal.entries(run)
+def test_jobs_of_dead_workers_are_queued_again_unless_their_file_is_complete(
+    journal: Journal,
+) -> None:
+    run = add_jobs(journal, 3)
+    journal.claim(run, "dead", 3)
+    entries = journal.records(run)
     put(journal, entries[0], "dead", b"whole", "")
-    assert journal.place("1.png", "dead", "hash of what was never written", "")
+    assert journal.place("1.png", "dead", "hash of a file never written", "")
     recover(journal)
-    assert [entry.state for entry in journal.entries(run)] == ["done", "queued", "queued"]
-    assert (journal.outputs / "0.png").read_bytes() == b"whole"
+    assert [entry.state for entry in journal.records(run)] == ["done", "queued", "queued"]
+    assert (journal.output / "0.png").read_bytes() == b"whole"
 
 
-def test_orders_of_the_living_are_theirs(journal: Journal) -> None:
-    run = enter(journal, 2)
-    with journal.working() as name:
-        journal.take(run, name, 1)
+def test_jobs_of_live_workers_are_not_queued_again(journal: Journal) -> None:
+    run = add_jobs(journal, 2)
+    with journal.worker() as name:
+        journal.claim(run, name, 1)
         recover(journal)
-        assert [entry.state for entry in journal.entries(run)] == ["running", "queued"]
+        assert [entry.state for entry in journal.records(run)] == ["running", "queued"]
     recover(journal)
-    assert [entry.state for entry in journal.entries(run)] == ["queued", "queued"]
+    assert [entry.state for entry in journal.records(run)] == ["queued", "queued"]
 
 
-def test_a_file_in_place_by_one_who_could_not_say_so_is_kept(journal: Journal) -> None:
-    run = enter(journal, 1)
-    (entry,) = journal.take(run, "me")
-    (journal.outputs / "0.png").write_bytes(b"same")
-    put(journal, entry, "me", b"same", "")
+def test_the_same_file_of_a_worker_that_died_is_kept(journal: Journal) -> None:
+    run = add_jobs(journal, 1)
+    (entry,) = journal.claim(run, "worker")
+    (journal.output / "0.png").write_bytes(b"same")
+    put(journal, entry, "worker", b"same", "")
     with pytest.raises(FileExistsError):
-        journal.put_back("me")
-        (entry,) = journal.take(run, "me")
-        put(journal, entry, "me", b"other", "")
-    assert (journal.outputs / "0.png").read_bytes() == b"same"
+        journal.release("worker")
+        (entry,) = journal.claim(run, "worker")
+        put(journal, entry, "worker", b"other", "")
+    assert (journal.output / "0.png").read_bytes() == b"same"
 
 
-def test_any_number_of_workers_do_everything_once(journal: Journal) -> None:
-    run, made = enter(journal, 40), []
+def test_several_workers_execute_every_job_once(journal: Journal) -> None:
+    run, executed = add_jobs(journal, 40), []
 
-    def make(jobs: Any) -> list[ExecutedJob | Exception]:
-        made.extend(job.name for job, _ in jobs)
-        return [ValueError("as good as done")] * len(jobs)
+    def execute(jobs: Any) -> list[ExecutedJob | Exception]:
+        executed.extend(job.name for job, _ in jobs)
+        return [ValueError("failed")] * len(jobs)
 
     def work() -> None:
-        own = Journal(journal.outputs)
-        list(Worker(own, run, make, count=3)())
-        own.close()
+        connection = Journal(journal.output)
+        list(Worker(connection, run, execute, batch_size=3)())
+        connection.close()
 
     threads = [Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert len(made) == len(set(made)) == 40
+    assert len(executed) == len(set(executed)) == 40
     assert journal.counts(run) == {"failed": 40}
 
 
-def test_a_run_begins_whole_or_not_at_all(journal: Journal) -> None:
+def test_a_run_is_recorded_completely_or_not_at_all(journal: Journal) -> None:
     def broken() -> Iterator[tuple[None, JobRecord]]:
         job = Job(Path("a"), Path("0.png"), {})  # type: ignore[arg-type]
         yield None, JobRecord(job, "", "", "", "queued")
@@ -542,49 +560,51 @@ def test_a_run_begins_whole_or_not_at_all(journal: Journal) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         journal.begin({}, broken())
-    assert journal.last() is None and journal.entries() == []
+    assert journal.last_run() is None and journal.records() == []
 
 
-def test_what_others_changed_meanwhile_stays(journal: Journal) -> None:
-    run = enter(journal, 1)
-    job = journal.entries(run)[0].job
-    entered, _ = plan(journal.entry, journal.outputs, [(job, "another recipe", "")])
-    journal.take(run, "me")
-    journal.enter(run, entered)
-    assert [entry.state for entry in journal.entries(run)] == ["running"]
+def test_a_record_changed_by_another_process_stays(journal: Journal) -> None:
+    run = add_jobs(journal, 1)
+    job = journal.records(run)[0].job
+    changes, _ = plan(journal.record, journal.output, [(job, "another recipe", "")])
+    journal.claim(run, "worker")
+    journal.add(run, changes)
+    assert [entry.state for entry in journal.records(run)] == ["running"]
 
 
-def test_pictures_in_hand_come_first(journal: Journal) -> None:
+def test_jobs_of_the_worker_s_image_are_claimed_first(journal: Journal) -> None:
     names = ["a", "b", "a", "b"]
     entries = [
         (None, JobRecord(Job(Path(n), Path(f"{i}.png"), {}), "", "", "", "queued"))  # type: ignore[arg-type]
         for i, n in enumerate(names)
     ]
     run = journal.begin({})
-    journal.enter(run, entries)
-    taken = [journal.take(run, "me", 1, beside)[0].name for beside in (None, *map(Path, "aab"))]
-    assert taken == ["0.png", "2.png", "1.png", "3.png"]
+    journal.add(run, entries)
+    claimed = [
+        journal.claim(run, "worker", 1, image)[0].name for image in (None, *map(Path, "aab"))
+    ]
+    assert claimed == ["0.png", "2.png", "1.png", "3.png"]
 
 
-def test_a_folder_that_is_gone_is_said(journal: Journal) -> None:
-    run = enter(journal, 1)
+def test_a_removed_journal_is_an_error(journal: Journal) -> None:
+    run = add_jobs(journal, 1)
     journal.file.unlink()
-    with pytest.raises(ValueError, match="is gone"):
-        journal.take(run, "me")
+    with pytest.raises(ValueError, match="was removed"):
+        journal.claim(run, "worker")
 
 
-def test_what_is_no_journal_is_left_alone(run: Run) -> None:
+def test_a_file_that_is_not_a_journal_is_not_changed(run: Run) -> None:
     Path("out", FOLDER).mkdir(parents=True)
-    Path("out", FOLDER, "journal.sqlite").write_bytes(b"not at all a database" * 100)
+    Path("out", FOLDER, "journal.sqlite").write_bytes(b"not a database" * 100)
     done = run("in", "-o", "out", "--to", "dog", code=2)
     assert "file is not a database" in line(done)
-    assert Path("out", FOLDER, "journal.sqlite").read_bytes() == b"not at all a database" * 100
+    assert Path("out", FOLDER, "journal.sqlite").read_bytes() == b"not a database" * 100
 
 
-# What is said
+# Output
 
 
-def test_a_line_for_every_event(run: Run) -> None:
+def test_jsonl_has_a_line_for_every_event(run: Run) -> None:
     Path("in/broken.png").write_bytes(b"nonsense")
     lines = run("in", "-o", "out", "--to", "dog", form="jsonl", code=1).stdout.splitlines()
     *events, end = map(json.loads, lines)
@@ -594,14 +614,14 @@ def test_a_line_for_every_event(run: Run) -> None:
     assert finished == sorted(finished) and finished[-1] == 4
 
 
-def test_parts_are_all_and_apart(run: Run) -> None:
-    for part in range(1, 9):  # some of them have nothing to do
+def test_shards_are_disjoint_and_complete(run: Run) -> None:
+    for part in range(1, 9):  # some have no jobs
         run("in", "-o", "out", "--to", "dog", "--to", "bus", "--shard", f"{part}/8")
     run("in", "-o", "whole", "--to", "dog", "--to", "bus")
     assert results() == results("whole")
 
 
-def test_settings_come_from_the_file_as_for_edit(run: Run) -> None:
+def test_settings_are_read_from_the_configuration_as_for_edit(run: Run) -> None:
     Path("zerocon.toml").write_text("strength = 0.5\nseed = 12\nguidance_scale = 2.0\n")
     run("in/one.png", "-o", "out", "--to", "dog")
     assert list(results()) == ["one-dog-12.png"]
@@ -609,8 +629,8 @@ def test_settings_come_from_the_file_as_for_edit(run: Run) -> None:
     assert (settings.strength, settings.seed, settings.guidance_scale) == (0.5, 12, 2.0)
 
 
-def test_a_journal_is_a_database_anybody_can_read(run: Run) -> None:
+def test_a_journal_is_an_sqlite_database(run: Run) -> None:
     run("in", "-o", "out", "--to", "dog")
     with sqlite3.connect("out/.zerocon/journal.sqlite") as base:
-        rows = dict(base.execute("SELECT name, result FROM orders").fetchall())
+        rows = dict(base.execute("SELECT name, result_hash FROM jobs").fetchall())
     assert rows == {name: file_hash(Path("out", name)) for name in results()}

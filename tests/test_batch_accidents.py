@@ -1,4 +1,4 @@
-"""Accidents that a batch did not survive once."""
+"""Regression tests of the journal: races, file names that are not valid UTF-8, stale locks."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from zerocon.batch.journal import JobRecord, Journal
 from zerocon.cli import render
 
 
-def test_many_may_open_a_new_journal_at_one_moment(tmp_path):
+def test_a_new_journal_may_be_opened_by_several_threads_at_once(tmp_path):
     ready, errors = threading.Barrier(4), []
 
     def begin():
@@ -35,32 +35,32 @@ def test_many_may_open_a_new_journal_at_one_moment(tmp_path):
     assert errors == []
 
 
-def test_why_a_file_failed_whose_name_is_no_text_is_noted(tmp_path):
+def test_a_failure_of_a_file_whose_name_is_not_utf8_is_recorded(tmp_path):
     journal, image = Journal(tmp_path), Path(os.fsdecode(b"/caf\xe9.png"))
     run, job = journal.begin({}), Job(image, PurePosixPath("a.png"), {"to": "dog"})
-    journal.enter(run, [(None, JobRecord(job, "recipe", "stamp", "", "queued"))])
-    with journal.working() as worker:
-        journal.take(run, worker)
+    journal.add(run, [(None, JobRecord(job, "recipe", "stamp", "", "queued"))])
+    with journal.worker() as worker:
+        journal.claim(run, worker)
         journal.fail("a.png", worker, f"cannot read {image}")
-    (entry,) = journal.entries(run, "failed")
-    assert entry.reason == r"cannot read /caf\udce9.png" and entry.job.image == image
+    (record,) = journal.records(run, "failed")
+    assert record.message == r"cannot read /caf\udce9.png" and record.job.image == image
     journal.close()
 
 
-def test_a_name_that_is_no_text_is_told_in_json_where_only_text_is_let_through():
+def test_a_file_name_that_is_not_utf8_is_valid_json_on_a_strict_stdout():
     @click.command()
-    def tell():
+    def show():
         render.tell("jsonl", "", {"input": os.fsdecode(b"caf\xe9 \xe7\x8c\xab.png")})
 
-    line = CliRunner(charset="utf-8").invoke(tell).stdout_bytes
+    line = CliRunner(charset="utf-8").invoke(show).stdout_bytes
     assert "猫".encode() in line
     assert os.fsencode(json.loads(line)["input"]) == b"caf\xe9 \xe7\x8c\xab.png"
 
 
-def test_the_lock_of_a_worker_that_died_with_nothing_in_hand_goes(tmp_path):
+def test_the_lock_of_a_dead_worker_without_jobs_is_removed(tmp_path):
     journal = Journal(tmp_path)
     (journal.folder / "worker-0123.lock").touch()
-    with journal.working() as alive:
+    with journal.worker() as alive:
         recover(journal)
         assert [path.name for path in journal.folder.glob("*.lock")] == [f"worker-{alive}.lock"]
     journal.close()

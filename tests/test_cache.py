@@ -178,7 +178,7 @@ def test_whatever_an_inversion_depends_on_is_in_its_key(model, weights, tmp_path
         return zerocon.load(str(place), device="cpu", **more)
 
     other, tiled = tiny.save(tmp_path / "other", tiny.model(seed=1)), load()
-    tiled.tile()
+    tiled.runtime.tile()
     keys = [
         key(),
         key(caption="a dog"),
@@ -305,7 +305,9 @@ def test_a_folder_of_no_use_costs_time_and_no_more(spoil, model, cache, warnings
 def path_of(floats: int) -> Inversion:
     """An inversion of so many numbers, all but the name of nothing."""
     path = torch.randn(2, 1, 1, 1, floats // 4)
-    return Inversion(path, path.clone(), Schedule((0, 1), (1.0, 0.5)), ("",), ("",), "toy", {})
+    return Inversion(
+        path, path.clone(), Schedule.of((0, 1), (1.0, 0.5), (0.0, 0.5)), ("",), ("",), "toy", {}
+    )
 
 
 def test_those_unused_for_longest_go_first_and_the_limit_holds(tmp_path):
@@ -340,7 +342,7 @@ from zerocon.cache import Cache
 from zerocon.diffusion import Schedule
 from zerocon.trajectory import Inversion
 said, path = [], torch.randn(2, 1, 1, 1, 250)
-made = Inversion(path, path.clone(), Schedule((0, 1), (1.0, 0.5)), ("",), ("",), "toy", {})
+made = Inversion(path, path.clone(), Schedule.of((0, 1), (1.0, 0.5), (0.0, 0.5)), ("",), ("",), "toy", {})
 cache = Cache(Path(sys.argv[1]), limit=10_000, warn=said.append)
 for turn in range(100):
     cache.keep(str(turn % 3), made)

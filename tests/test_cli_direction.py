@@ -1,4 +1,4 @@
-"""Directions through the front door: made, shown, tried on pictures, and edited along."""
+"""``zerocon direction``, its subcommands, and edits with direction files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEPT = "cat-to-dog.safetensors"
 
 
 class TinyClip:
-    """Likens every picture to a sentence by the sentence's length: "cat" is 0.03."""
+    """The similarity of any image and a sentence is the sentence's length: "cat" is 0.03."""
 
     def similarity(self, image: Image.Image, sentences: Sequence[str]) -> list[float]:
         return [len(sentence) / 100 for sentence in sentences]
@@ -31,14 +31,14 @@ class TinyClip:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Call the command line in a folder of its own."""
+    """Run a command in an empty directory."""
     monkeypatch.chdir(tmp_path)
     return lambda *args: CliRunner().invoke(main, [str(arg) for arg in args])
 
 
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> StableDiffusion:
-    """The model that the command line gets, whatever it asks for."""
+    """The model that every command gets, whatever it names."""
     return use(tiny.model(), monkeypatch)
 
 
@@ -47,7 +47,7 @@ def use(model: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> StableDiffus
     return model
 
 
-def nobody(name: str | None, **options: str | None) -> StableDiffusion:
+def no_load(name: str | None, **options: str | None) -> StableDiffusion:
     raise AssertionError("this needs no model")
 
 
@@ -59,11 +59,11 @@ def pixels(name: str) -> np.ndarray:
     return np.asarray(Photograph.read(name).image)
 
 
-# making and showing
+# estimate and show
 
 
 @pytest.mark.usefixtures("model")
-def test_a_direction_between_words_is_named_after_them(run: Run) -> None:
+def test_a_direction_file_is_named_after_its_texts(run: Run) -> None:
     done = run("direction", "--from", "cat", "--to", "dog")
     assert (done.exit_code, done.stdout) == (0, f"{KEPT}\n")
     assert done.stderr.startswith("cat -> dog: 72 and 72 sentences; ")
@@ -73,13 +73,13 @@ def test_a_direction_between_words_is_named_after_them(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("model")
-def test_own_sentences_on_both_sides_or_one(run: Run) -> None:
+def test_sentences_from_files_on_both_sides_or_one(run: Run) -> None:
     Path("cats.txt").write_text("# mine\na cat\n\nmy cat\n")
     Path("dogs.txt").write_text("a dog\n")
     files = ["--from-file", "cats.txt", "--to-file", "dogs.txt"]
-    made = json.loads(run("direction", *files, "--format", "json").stdout)
-    assert made["output"] == "cats-to-dogs.safetensors"
-    assert made["sentences"] == {"from": ["a cat", "my cat"], "to": ["a dog"]}
+    direction = json.loads(run("direction", *files, "--format", "json").stdout)
+    assert direction["output"] == "cats-to-dogs.safetensors"
+    assert direction["sentences"] == {"from": ["a cat", "my cat"], "to": ["a dog"]}
     named = json.loads(run("direction", *files, "--to", "dog", "--format", "json").stdout)
     assert (named["from"], named["to"]) == (["cats"], ["dog"])
     run("direction", "--from", "cat", *files[2:], "-o", "mixed.safetensors")
@@ -87,17 +87,17 @@ def test_own_sentences_on_both_sides_or_one(run: Run) -> None:
     assert (source[0], len(source), target) == ("a cat", 72, ("a dog",))
 
 
-def test_showing_needs_no_model(
+def test_show_needs_no_model(
     run: Run, model: StableDiffusion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run("direction", "--from", "cat", "--to", "dog")
-    monkeypatch.setattr(zerocon, "load", nobody, raising=False)
+    monkeypatch.setattr(zerocon, "load", no_load, raising=False)
     shown = run("direction", "show", KEPT)
     kept = zerocon.Direction.load(KEPT)
     assert (shown.exit_code, shown.stderr) == (0, "")
     lines = shown.stdout.splitlines()
     assert lines[0].startswith("cat -> dog: 72 and 72 sentences; ")
-    assert all(said in lines[1] for said in ("tiny", kept.encoder, zerocon.__version__))
+    assert all(record in lines[1] for record in ("tiny", kept.encoder, zerocon.__version__))
     assert lines[2] == "from: a cat; a photo of a cat; a picture of a cat; ..."
     rows = [line.split(" | ")[0] for line in lines[7:]]
     assert rows == ["| 0", "| 1", "| 2..3", "| 4..7", "| 8..15"]
@@ -112,10 +112,10 @@ def test_showing_needs_no_model(
     assert record["relative_length"] == pytest.approx(sum(relative) / tiny.POSITIONS)
 
 
-# trying on pictures
+# test
 
 
-def test_pictures_are_likened_to_both_sides(
+def test_images_are_compared_with_both_sides(
     run: Run, model: StableDiffusion, image_file: Path
 ) -> None:
     model._load_clip = TinyClip  # type: ignore[assignment]
@@ -124,7 +124,7 @@ def test_pictures_are_likened_to_both_sides(
     done = run("direction", "test", KEPT, "cat.png", "b.png")
     assert (done.exit_code, done.stderr) == (0, "")
     head, _, *rows = done.stdout.splitlines()
-    assert head == "| picture | caption | cat | big dog | length |"
+    assert head == "| image | caption | cat | big dog | length |"
     assert rows[0].startswith("| cat.png | a cat on a bench | 0.030 | 0.070 | ")
     assert rows[1].startswith("| b.png | ")
     ask = ["direction", "test", KEPT, "cat.png", "--format", "json", "--caption"]
@@ -139,7 +139,7 @@ def test_pictures_are_likened_to_both_sides(
 
 
 @pytest.mark.usefixtures("model")
-def test_without_clip_there_is_nothing_to_try_with(run: Run, image_file: Path) -> None:
+def test_without_clip_there_is_no_comparison(run: Run, image_file: Path) -> None:
     run("direction", "--from", "cat", "--to", "dog")
     done = run("direction", "test", KEPT, image_file)
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (3, "", 1)
@@ -150,7 +150,9 @@ def test_without_clip_there_is_nothing_to_try_with(run: Run, image_file: Path) -
 
 
 @pytest.mark.usefixtures("model")
-def test_an_edit_along_a_file_is_the_edit_by_its_words(run: Run, image_file: Path) -> None:
+def test_an_edit_by_a_direction_file_equals_the_edit_by_its_texts(
+    run: Run, image_file: Path
+) -> None:
     run("direction", "--from", "cat", "--to", "dog")
     done = run("edit", "cat.png", "--direction", KEPT, "--compare", "both.png")
     assert (done.exit_code, done.stdout) == (0, "cat-cat-to-dog.png\n")
@@ -166,33 +168,33 @@ def test_two_directions_with_weights(run: Run, image_file: Path) -> None:
     both = ["--direction", f"{KEPT}:0.5", "--direction", "red-to-blue.safetensors:-2"]
     done = run("edit", "cat.png", *both, "--format", "json")
     assert "cat -> dog (direction x 0.5); red -> blue (direction x -2)" in done.stderr
-    said = json.loads(done.stdout)
-    assert said["output"] == "cat-cat-to-dog-red-to-blue.png"
-    assert said["caption"] == said["target_caption"] == "a cat on a bench"
-    assert (said["to"], said["changes"], said["similarity"]) == (None, [], None)
-    assert said["directions"] == [
+    record = json.loads(done.stdout)
+    assert record["output"] == "cat-cat-to-dog-red-to-blue.png"
+    assert record["caption"] == record["target_caption"] == "a cat on a bench"
+    assert (record["to"], record["changes"], record["similarity"]) == (None, [], None)
+    assert record["directions"] == [
         {"file": KEPT, "from": ["cat"], "to": ["dog"], "weight": 0.5},
         {"file": "red-to-blue.safetensors", "from": ["red"], "to": ["blue"], "weight": -2.0},
     ]
     cat, blue = (zerocon.Direction.load(name) for name in (KEPT, "red-to-blue.safetensors"))
     (0.5 * cat + -2 * blue).save("sum.safetensors")
     assert run("edit", "cat.png", "--direction", "sum.safetensors", "-o", "s.png").exit_code == 0
-    assert np.abs(pixels("s.png").astype(int) - pixels(said["output"])).max() <= 1
+    assert np.abs(pixels("s.png").astype(int) - pixels(record["output"])).max() <= 1
 
 
 @pytest.mark.usefixtures("model")
-def test_words_and_a_direction_together(run: Run, image_file: Path) -> None:
+def test_a_prompt_and_a_direction_add_up(run: Run, image_file: Path) -> None:
     run("direction", "--from", "red", "--to", "blue")
     blue = ["--direction", "red-to-blue.safetensors"]
     done = run("edit", "cat.png", "--to", "dog", *blue, "--format", "json")
-    said = json.loads(done.stdout)
-    assert said["output"] == "cat-dog-red-to-blue.png"
-    assert said["target_caption"] == "a dog on a bench"
+    record = json.loads(done.stdout)
+    assert record["output"] == "cat-dog-red-to-blue.png"
+    assert record["target_caption"] == "a dog on a bench"
     assert "cat -> dog (object); red -> blue (direction); 288 sentences" in done.stderr
     run("edit", "cat.png", "--to", "dog", *blue[:1], f"{blue[1]}:0", "-o", "zero.png")
     run("edit", "cat.png", "--to", "dog")
     assert np.array_equal(pixels("zero.png"), pixels("cat-dog.png"))
-    assert not np.array_equal(pixels("zero.png"), pixels(said["output"]))
+    assert not np.array_equal(pixels("zero.png"), pixels(record["output"]))
 
 
 def test_a_direction_of_another_text_encoder_is_refused(
@@ -210,7 +212,7 @@ def test_a_direction_of_another_text_encoder_is_refused(
     assert names() == before
 
 
-# mistakes
+# invalid input
 
 MISTAKES = [
     ("nothing", [], "give both sides: --from cat --to dog"),
@@ -231,14 +233,14 @@ MISTAKES = [
     ("showing nothing", ["show", "gone.safetensors"], "gone.safetensors"),
     ("showing text", ["show", "notes.txt"], "cannot read notes.txt as a direction"),
     ("testing no direction", ["test", "notes.txt", "cat.png"], "cannot read notes.txt"),
-    ("testing no picture", ["test", "taken.safetensors", "notes.txt"], "is not a picture"),
+    ("testing no image", ["test", "taken.safetensors", "notes.txt"], "is not an image"),
     ("testing nothing", ["test", "taken.safetensors"], "Missing argument 'IMAGES...'"),
 ]
 
 EDITS = [
     ("missing file", "gone.safetensors", "cannot read gone.safetensors as a direction"),
     ("text as direction", "notes.txt", "cannot read notes.txt as a direction"),
-    ("picture as direction", "cat.png:2", "cannot read cat.png as a direction"),
+    ("image as direction", "cat.png:2", "cannot read cat.png as a direction"),
     ("no number", "taken.safetensors:half", "'half' is not a number"),
     ("no weight", "taken.safetensors:", "'' is not a number"),
     ("not finite", "taken.safetensors:nan", "'nan' is not a number"),
@@ -255,7 +257,7 @@ EDITS = [
         (["edit", "cat.png", "--direction", "gone", "--from", "a"], "say what should be different"),
     ],
 )
-def test_a_mistake_is_one_line_and_no_output(
+def test_invalid_input_prints_one_line_and_writes_nothing(
     run: Run, image_file: Path, args: list[str], message: str
 ) -> None:
     Path("taken.safetensors").write_bytes(b"taken")

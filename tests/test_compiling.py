@@ -69,10 +69,12 @@ def test_a_compiled_edit_is_the_same_edit() -> None:
     image, prompt = gradient(48, 64), {"to": "dog", "caption": "a cat on a bench"}
     settings = Settings(steps=3, guidance_range=(0.0, 0.5))
     plain, compiled_model = tiny.model(), tiny.model()
-    compiled_model.compile()
+    compiled_model.runtime.compile()
     calls = []
-    fast = compiled_model._compiled
-    compiled_model._compiled = lambda *args, **kwargs: calls.append(1) or fast(*args, **kwargs)
+    fast = compiled_model.runtime._compiled
+    compiled_model.runtime._compiled = lambda *args, **kwargs: (
+        calls.append(1) or fast(*args, **kwargs)
+    )
     before = zerocon.edit(image, model=plain, settings=settings, **prompt).image
     after = zerocon.edit(image, model=compiled_model, settings=settings, **prompt).image
     assert np.abs(np.int16(before) - np.int16(after)).max() <= 2

@@ -272,5 +272,5 @@ def test_another_text_encoder_is_refused_before_the_picture_is_looked_at(own, ot
 
 
 def test_a_source_alone_is_no_wish(model, own, image):
-    with pytest.raises(ValueError, match="say what is wanted"):
+    with pytest.raises(ValueError, match="the prompt is missing"):
         zerocon.edit(image, model=model, from_="cat", directions=[(own, 1.0)])

@@ -64,10 +64,10 @@ def test_the_difference_form_is_exact_at_any_number_of_steps_and_plain_ddim_is_n
     x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
     assert torch.equal(run(model, x, c, c, Plan(5.0, cache_source=False), steps), x)
     inversion = invert(model, x, c, steps)
-    plain, alphas = inversion.latents[-1], inversion.schedule.alphas
+    plain, levels = inversion.latents[-1], inversion.schedule.levels
     for level in range(steps, 0, -1):
         eps = model.eps(plain, inversion.schedule.times[level], c)
-        plain = ddim_step(plain, eps, alphas[level], alphas[level - 1])
+        plain = ddim_step(plain, eps, levels[level], levels[level - 1])
     assert (plain - x).abs().max() > 1e-4
 
 
@@ -77,11 +77,11 @@ def test_the_difference_form_is_two_branches_with_direct_inversion():
     c, edited = world.say(0.0, 0.0), world.say(1.0, -0.5)
     x = torch.randn(1, 2, 4, 4, dtype=torch.float64)
     inversion = invert(world, x, c, steps=20)
-    alphas, times = inversion.schedule.alphas, inversion.schedule.times
+    levels = inversion.schedule.levels
     branch = inversion.latents[-1]
     for level in range(20, 0, -1):
-        here, there, t = alphas[level], alphas[level - 1], times[level]
-        said = world.eps(branch, t, edited)
+        here, there = levels[level], levels[level - 1]
+        said = world.eps(branch, here.time, edited)
         source = ddim_step(inversion.latents[level], inversion.eps[level], here, there)
         error = inversion.latents[level - 1] - source
         branch = ddim_step(branch, said, here, there) + error
@@ -264,13 +264,13 @@ def test_without_correction_it_is_plain_ddim(model):
     x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
     edited = model.embed(["a dog"])
     inversion = invert(model, x, c)
-    plain, alphas = inversion.latents[-1], inversion.schedule.alphas
+    plain, levels = inversion.latents[-1], inversion.schedule.levels
     for level in range(6, 0, -1):
         t = inversion.schedule.times[level]
         with torch.no_grad():
             said = model.eps(plain, t, c), model.eps(plain, t, edited)
         plain = ddim_step(
-            plain, said[0] + 3 * (said[1] - said[0]), alphas[level], alphas[level - 1]
+            plain, said[0] + 3 * (said[1] - said[0]), levels[level], levels[level - 1]
         )
     *_, ours = edit(model, inversion, c, edited, Plan(3.0, source_correction=False))
     assert torch.allclose(ours.latents, plain, atol=1e-3)

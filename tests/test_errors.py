@@ -1,4 +1,4 @@
-"""Ids, the classes behind them, and the page that explains them."""
+"""Error ids, their classes, exit codes, and the page that explains them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from zerocon.cli import main
 PAGE = Path(__file__).parent.parent / "docs" / "errors.md"
 
 
-def test_the_page_says_what_the_classes_say() -> None:
+def test_the_page_is_generated_from_the_docstrings() -> None:
     done = CliRunner().invoke(main, ["errors"])
     assert (done.exit_code, done.stdout) == (0, PAGE.read_text())
 
 
-def test_every_error_has_an_id_of_its_own_a_title_and_advice() -> None:
+def test_every_error_has_a_unique_id_a_title_and_advice() -> None:
     classes = {
         each for each in vars(errors).values() if isinstance(each, type) and "id" in vars(each)
     }
@@ -35,8 +35,9 @@ def test_every_error_has_an_id_of_its_own_a_title_and_advice() -> None:
 
 @pytest.mark.parametrize("name", ["ZC-E020", "zc-e020"])
 def test_one_error_is_explained(name: str) -> None:
-    said = CliRunner().invoke(main, ["errors", name]).stdout
-    assert said.startswith("## ZC-E020: The picture cannot be read\n") and said in PAGE.read_text()
+    section = CliRunner().invoke(main, ["errors", name]).stdout
+    assert section.startswith("## ZC-E020: The image cannot be read\n")
+    assert section in PAGE.read_text()
     listed = json.loads(CliRunner().invoke(main, ["errors", name, "--format", "json"]).stdout)
     (only,) = listed["errors"]
     assert (only["id"], only["exit_code"]) == ("ZC-E020", 2)
@@ -60,20 +61,21 @@ def test_one_error_is_explained(name: str) -> None:
         (TypeError("a bug"), None),
     ],
 )
-def test_errors_of_others_are_told_apart(error: Exception, kind: type | None) -> None:
+def test_any_exception_is_classified(error: Exception, kind: type | None) -> None:
     assert errors.classify(error) is kind
 
 
-def test_torch_says_of_a_cpu_without_memory_what_we_expect() -> None:
+def test_torch_out_of_memory_on_a_cpu_is_recognized() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 50)
     assert errors.classify(caught.value) is errors.OutOfMemoryError
 
 
-def test_what_was_caught_before_is_caught_still() -> None:
+def test_base_classes_and_exit_codes() -> None:
     for kind in errors.ERRORS.values():
         assert (kind.code == 3) == issubclass(kind, errors.MissingError)
-    for kind, before in [
+        assert isinstance(kind.code, errors.ExitCode)
+    for kind, base in [
         (errors.PromptError, ValueError),
         (errors.OutputExistsError, ValueError),
         (errors.OutputExistsError, FileExistsError),
@@ -81,4 +83,13 @@ def test_what_was_caught_before_is_caught_still() -> None:
         (errors.MissingFolderError, FileNotFoundError),
         (errors.MissingError, RuntimeError),
     ]:
-        assert issubclass(kind, before)
+        assert issubclass(kind, base)
+
+
+def test_exit_codes_are_one_table() -> None:
+    values = {"OK": 0, "CHECK_FAILED": 1, "USAGE": 2, "MISSING": 3, "INTERRUPTED": 130}
+    assert {each.name: each.value for each in errors.ExitCode} == values
+    table = errors.ExitCode.table()
+    assert table in PAGE.read_text()
+    for each in errors.ExitCode:
+        assert f"| {each} | {each.meaning} |" in table

@@ -1,4 +1,4 @@
-"""The programs in examples/, and the commands of the README's section on scripts, as they stand."""
+"""The scripts in examples/, run by the commands that docs/python.md gives for them."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from zerocon.cli import main
 from zerocon.image.photo import Photograph
 
 ROOT = Path(__file__).parent.parent
-SECTION = re.search(r"^## Scripts\n(.*?)^## ", (ROOT / "README.md").read_text(), re.M | re.S)
-COMMANDS = re.findall(r"^    (.+)$", re.sub(r"\|\n +", "| ", SECTION[1]), re.M) if SECTION else []
+SECTION = (ROOT / "docs" / "python.md").read_text().partition("## Example scripts\n")[2]
+COMMANDS = re.findall(r"^    (.+)$", re.sub(r"\|\n +", "| ", SECTION), re.M)
 PYTHON = [command for command in COMMANDS if command.startswith("python ")]
 MAKE = [command for command in COMMANDS if command.startswith("make ")]
-FILM = [command for command in COMMANDS if command.startswith("ffmpeg ")]
-FOLDERS = [command for command in COMMANDS if command.startswith("zerocon ")]
+VIDEO = [command for command in COMMANDS if command.startswith("ffmpeg ")]
+FOLDERS = ["zerocon inspect edited", "zerocon replay edited --source images --format jsonl"]
 BRIEF = ["--steps", "1"]
 SIZE = (96, 72)
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the examples, pictures, and labels."""
+    """A directory with the examples, images, and labels."""
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     for name in ("images", "labels", "bin"):
         (tmp_path / name).mkdir()
@@ -53,7 +53,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(command: str, monkeypatch: pytest.MonkeyPatch) -> int:
-    """A ``python examples/...`` command, in this process, as its shell would call it."""
+    """Run a ``python examples/...`` command in this process, as a shell would call it."""
     _, program, *words = shlex.split(command)
     files = [sorted(map(str, Path().glob(word))) if "*" in word else [word] for word in words]
     monkeypatch.setattr(sys, "argv", [program, *(word for each in files for word in each), *BRIEF])
@@ -65,24 +65,24 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 def frame(command: str) -> str:
-    """The part of the film's pipe that is ours."""
+    """The part of the video's pipe that runs examples/video.py."""
     (part,) = (part.strip() for part in command.split("|") if "examples/video.py" in part)
     return part
 
 
 def test_every_command_of_the_section_is_run_here() -> None:
-    assert sorted(COMMANDS) == sorted(PYTHON + MAKE + FILM + FOLDERS)
-    assert [*map(len, (PYTHON, MAKE, FILM, FOLDERS))] == [2, 1, 1, 2]
+    assert sorted(COMMANDS) == sorted(PYTHON + MAKE + VIDEO)
+    assert [*map(len, (PYTHON, MAKE, VIDEO))] == [2, 1, 1]
     named = {name for command in COMMANDS for name in re.findall(r"examples/(\S+)", command)}
     assert named | {"fox.png"} == {path.name for path in (ROOT / "examples").iterdir()}
 
 
-def test_every_docstring_has_the_command_of_the_readme() -> None:
+def test_every_docstring_has_the_command_of_the_page() -> None:
     for command in PYTHON:
         text = (ROOT / shlex.split(command)[1]).read_text()
         assert command.removesuffix(" --model mini") in text
     words = (ROOT / "examples" / "video.py").read_text().split('"""')[1].split()
-    assert " ".join(FILM[0].replace(" --model mini", "").split()) in " ".join(words)
+    assert " ".join(VIDEO[0].replace(" --model mini", "").split()) in " ".join(words)
 
 
 def test_a_pipeline(place: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
@@ -124,7 +124,7 @@ def test_augmenting_keeps_the_labels_of_coco_and_refuses_what_would_change_them(
     Path("coco.json").write_text(json.dumps(coco))
     prompts = 'bear blue "in the snow" "at night" watercolor'
     command = (
-        f"python examples/augment.py pictures out --labels coco.json --model mini --to {prompts}"
+        f"python examples/augment.py images out --labels coco.json --model mini --to {prompts}"
     )
     assert run(command, monkeypatch) == 1
     refused = capsys.readouterr().err.splitlines()
@@ -144,14 +144,14 @@ def test_augmenting_keeps_the_labels_of_coco_and_refuses_what_would_change_them(
     assert (found["info"], found["categories"]) == (coco["info"], coco["categories"])
 
 
-def test_a_film_as_frames_through_a_pipe(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_video_as_frames_through_a_pipe(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frames = io.BytesIO()
     for size in (SIZE, (64, 80)):
-        Image.open("pictures/fox.png").resize(size).save(frames, "PPM")
+        Image.open("images/fox.png").resize(size).save(frames, "PPM")
     out = io.TextIOWrapper(io.BytesIO())
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(frames.getvalue())))
     monkeypatch.setattr(sys, "stdout", out)
-    assert run(frame(FILM[0]), monkeypatch) == 0
+    assert run(frame(VIDEO[0]), monkeypatch) == 0
     monkeypatch.undo()
     data, sizes = out.buffer.getvalue(), []  # type: ignore[attr-defined]
     while data:
@@ -165,7 +165,7 @@ def test_a_film_as_frames_through_a_pipe(place: Path, monkeypatch: pytest.Monkey
 
 def test_one_frame_through_the_command_line(place: Path) -> None:
     frame = io.BytesIO()
-    Image.open("pictures/small.png").save(frame, "PPM")
+    Image.open("images/small.png").save(frame, "PPM")
     ask = ["edit", "-", "--to", "at night", "--model", "mini", "-o", "-"]
     done = CliRunner().invoke(main, ask, input=frame.getvalue())
     assert done.exit_code == 0, done.stderr
@@ -174,10 +174,10 @@ def test_one_frame_through_the_command_line(place: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
-def test_a_film_from_file_to_file(place: Path) -> None:
-    film = "ffmpeg -v error -f lavfi -i testsrc=duration=0.25:size=96x72:rate=12 in.mp4"
-    subprocess.run(shlex.split(film), check=True)
-    command = FILM[0].replace(frame(FILM[0]), f"{frame(FILM[0])} {shlex.join(BRIEF)}")
+def test_a_video_from_file_to_file(place: Path) -> None:
+    source = "ffmpeg -v error -f lavfi -i testsrc=duration=0.25:size=96x72:rate=12 in.mp4"
+    subprocess.run(shlex.split(source), check=True)
+    command = VIDEO[0].replace(frame(VIDEO[0]), f"{frame(VIDEO[0])} {shlex.join(BRIEF)}")
     subprocess.run(["sh", "-c", command], check=True, capture_output=True)
     shown = "ffmpeg -v error -i out.mp4 -f image2pipe -c:v ppm -pix_fmt rgb24 -"
     data = subprocess.run(shlex.split(shown), check=True, capture_output=True).stdout
@@ -186,18 +186,18 @@ def test_a_film_from_file_to_file(place: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_a_makefile_edits_what_is_new(place: Path) -> None:
-    Path("pictures/small.png").unlink()
+    Path("images/small.png").unlink()
     first, second = (
         subprocess.run(["sh", "-c", MAKE[0]], check=True, capture_output=True, text=True)
         for _ in range(2)
     )
-    assert "edit pictures/fox.png" in first.stdout and "Nothing to be done" in second.stdout
+    assert "edit images/fox.png" in first.stdout and "Nothing to be done" in second.stdout
     assert zerocon.Recipe.read("edited/fox.png").words == {"to": "at night"}
 
 
 def test_what_is_in_a_folder_and_whether_it_comes_out_again(place: Path) -> None:
     Path("edited").mkdir()
-    ask = ["edit", "pictures/fox.png", "--to", "at night", "--model", "mini"]
+    ask = ["edit", "images/fox.png", "--to", "at night", "--model", "mini"]
     assert CliRunner().invoke(main, [*ask, "-o", "edited/fox.png"]).exit_code == 0
     inspect, replay = (shlex.split(each)[1:] for each in FOLDERS)
     shown = CliRunner().invoke(main, inspect)

@@ -1,3 +1,5 @@
+"""Atomic writes."""
+
 import os
 
 import pytest
@@ -9,23 +11,23 @@ def leftovers(folder):
     return [p.name for p in folder.iterdir() if p.name.endswith(".part")]
 
 
-def test_a_file_appears_whole_and_with_usual_rights(tmp_path):
+def test_a_file_appears_complete_and_with_the_usual_permissions(tmp_path):
     path = tmp_path / "out.txt"
     with writing(path) as temporary:
-        temporary.write_text("guidance_prompt")
+        temporary.write_text("half")
         assert not path.exists()
-    assert path.read_text() == "guidance_prompt" and not leftovers(tmp_path)
+    assert path.read_text() == "half" and not leftovers(tmp_path)
     plain = tmp_path / "plain.txt"
     plain.touch()
     assert path.stat().st_mode == plain.stat().st_mode
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_an_error_leaves_what_was_there(tmp_path, error):
+def test_an_error_leaves_the_old_file(tmp_path, error):
     path = tmp_path / "out.txt"
     path.write_text("before")
     with pytest.raises(error), writing(path, overwrite=True) as temporary:
-        temporary.write_text("guidance_prompt")
+        temporary.write_text("half")
         raise error
     assert path.read_text() == "before" and not leftovers(tmp_path)
 
@@ -41,7 +43,7 @@ def test_an_existing_file_is_kept(tmp_path):
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_a_file_that_appears_meanwhile_is_kept(tmp_path, monkeypatch, links):
+def test_a_file_that_another_program_wrote_meanwhile_is_kept(tmp_path, monkeypatch, links):
     if not links:
 
         def refuse(*_):
@@ -55,6 +57,6 @@ def test_a_file_that_appears_meanwhile_is_kept(tmp_path, monkeypatch, links):
     assert path.read_text() == "theirs" and not leftovers(tmp_path)
 
 
-def test_a_missing_folder_is_named(tmp_path):
+def test_a_missing_directory_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"), writing(tmp_path / "nowhere" / "x"):
         pass

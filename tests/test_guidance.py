@@ -8,7 +8,7 @@ from torch import Tensor
 
 from zerocon.guidance import GUIDANCE, Contrastive, CrossAttention, align_tokens, sample_positions
 from zerocon.model.attention import watch
-from zerocon.observation import Observation, grid
+from zerocon.observation import Observation, layer_size
 
 SAME = ((0, 5, 6, 1),)
 
@@ -122,7 +122,7 @@ def test_the_soft_gradient_is_that_of_the_divergence():
     plain = (target * (target.log() - (leaf @ k.T / 0.07).log_softmax(-1))).sum(-1).mean()
     (expected,) = torch.autograd.grad(plain, leaf)
     ours = q.clone().requires_grad_()
-    loss = Contrastive()._contrast(ours, k)
+    loss = Contrastive()._loss(ours, k)
     (found,) = torch.autograd.grad(loss, ours)
     assert torch.allclose(found, expected, atol=1e-9)
     assert float(loss.detach()) == pytest.approx(float(plain.detach()), rel=1e-6)
@@ -183,12 +183,12 @@ def test_places_depend_on_seed_layer_and_size_and_on_nothing_else():
     [(4096, (64, 64), (64, 64)), (48, (16, 12), (8, 6)), (6, (9, 5), (3, 2)), (1, (8, 3), (1, 1))],
 )
 def test_the_grid_of_a_layer_follows_the_latents(pixels, size, expected):
-    assert grid(pixels, size) == expected
+    assert layer_size(pixels, size) == expected
 
 
 def test_a_layer_that_fits_no_level_is_an_error():
     with pytest.raises(ValueError, match="13 positions"):
-        grid(13, (8, 8))
+        layer_size(13, (8, 8))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from conftest import gradient
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from zerocon.cli import main
-from zerocon.model.loading import worth
+from zerocon.model.loading import files_to_download
 
 NAME = "someone/tiny"
 
@@ -86,7 +86,7 @@ def test_an_index_is_followed_to_every_shard(folder: Path, tmp_path: Path) -> No
     index = {"weight_map": {"a": "first.safetensors", "b": "second.safetensors"}}
     whole.with_name(f"{whole.name}.index.json").write_text(json.dumps(index))
     done = run("models", "verify", split)
-    assert done.exit_code == 3 and "unet/second.safetensors is not there" in done.stderr
+    assert done.exit_code == 3 and "unet/second.safetensors is missing" in done.stderr
     shutil.copy(whole.with_name("first.safetensors"), whole.with_name("second.safetensors"))
     assert run("models", "verify", split).exit_code == 0
 
@@ -108,12 +108,12 @@ def cut(file: Path) -> None:
 
 
 FAULTS = [
-    (lost, "unet/diffusion_pytorch_model.safetensors", "is not there"),
+    (lost, "unet/diffusion_pytorch_model.safetensors", "is missing"),
     (emptied, "vae/diffusion_pytorch_model.safetensors", "is empty"),
     (pointing, "text_encoder/model.safetensors", "is a Git LFS pointer"),
     (cut, "unet/diffusion_pytorch_model.safetensors", "is damaged"),
     (cut, "vae/config.json", "is damaged"),
-    (lost, "scheduler/scheduler_config.json", "is not there"),
+    (lost, "scheduler/scheduler_config.json", "is missing"),
 ]
 
 
@@ -125,7 +125,7 @@ def test_every_fault_is_named(
     spoil(bad / name)
     done = run("models", "verify", bad)
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (3, "", 1)
-    assert f"bad is not whole: {name} {fault}" in done.stderr
+    assert f"bad is not complete: {name} {fault}" in done.stderr
 
 
 def test_a_link_into_the_cache_that_leads_nowhere_is_a_fault(cache: Path, folder: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_link_into_the_cache_that_leads_nowhere_is_a_fault(cache: Path, folder
     (snapshot / "unet" / "diffusion_pytorch_model.safetensors").resolve().unlink()
     done = run("models", "verify", NAME)
     assert done.exit_code == 3
-    assert f"is not there; get it with: zerocon models pull {NAME}" in done.stderr
+    assert f"is missing; get it with: zerocon models pull {NAME}" in done.stderr
 
 
 def test_pull_gets_what_is_needed_and_verifies_it(
@@ -179,7 +179,7 @@ def test_pull_gets_what_is_needed_and_verifies_it(
     ],
 )
 def test_nothing_is_got_twice(files: list[str], chosen: set[int]) -> None:
-    assert worth(files) == [file for i, file in enumerate(files) if i in chosen]
+    assert files_to_download(files) == [file for i, file in enumerate(files) if i in chosen]
 
 
 def test_a_folder_in_half_precision_only_is_whole_and_edits(tmp_path: Path, folder: Path) -> None:

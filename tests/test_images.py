@@ -1,4 +1,4 @@
-"""Pictures at the model's size and back, outputs that are refused, sheets."""
+"""Images at the model's working size and back, refused outputs, contact sheets."""
 
 from __future__ import annotations
 
@@ -12,54 +12,77 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from zerocon.image import transforms
+from zerocon.image import contact_sheet, transforms
 from zerocon.image.contact_sheet import sheet
 from zerocon.image.photo import Photograph
 from zerocon.image.saving import check_output, save_image
-from zerocon.image.transforms import fit, unfit
+from zerocon.image.transforms import Prepared, prepare
 
 sides = st.integers(1, 90)
 
 
 @settings(deadline=None, max_examples=60)
 @given(sides, sides, st.sampled_from([16, 64, 100, 128]), st.sampled_from([8, 16, 64]))
-def test_fit_pads_to_the_multiple_and_unfit_gives_the_size_back(
+def test_padding_reaches_the_multiple_and_the_source_size_comes_back(
     width: int, height: int, size: int, multiple: int
 ) -> None:
-    fitted = fit(gradient(width, height), size, multiple)
-    pixels, inner = fitted.pixels, fitted.frame.inner
-    assert pixels.shape[:2] == (1, 3)
+    prepared = prepare(gradient(width, height), size, multiple)
+    pixels, inner = prepared.pixels, prepared.frame.inner
+    assert pixels.shape == (1, 3, *reversed(prepared.size))
     assert pixels.dtype == torch.float32
     assert -1 <= pixels.min() and pixels.max() <= 1
     assert max(inner) == size
     assert min(inner) == max(1, round(min(width, height) * size / max(width, height)))
     for padded, side in zip(reversed(pixels.shape[2:]), inner, strict=True):
         assert padded % multiple == 0 and side <= padded < side + multiple
-    assert unfit(pixels[0], fitted.frame).size == (width, height)
+    assert prepared.to_image(pixels[0]).size == (width, height)
 
 
-def test_at_the_working_size_nothing_is_lost() -> None:
+def test_an_image_of_the_working_size_comes_back_exactly() -> None:
     source = gradient(128, 96)
-    fitted = fit(source, 128, 64)
-    assert np.array_equal(unfit(fitted.pixels[0], fitted.frame), source)
+    prepared = prepare(source, 128, 64)
+    assert np.array_equal(prepared.to_image(prepared.pixels[0]), source)
 
 
-def test_padding_is_the_picture_reflected() -> None:
-    pixels = fit(gradient(128, 100), 128, 64).pixels[0]
+def test_padding_reflects_the_image() -> None:
+    pixels = prepare(gradient(128, 100), 128, 64).pixels[0]
     assert torch.equal(pixels[:, 100:128], pixels[:, 71:99].flip(1))
 
 
-def test_where_reflection_does_not_reach_the_last_row_goes_on() -> None:
-    pixels = fit(gradient(300, 30), 128, 64).pixels[0]  # 128x13
+def test_padding_beyond_the_reflection_repeats_the_last_row() -> None:
+    pixels = prepare(gradient(300, 30), 128, 64).pixels[0]  # 128x13
     assert torch.equal(pixels[:, 13:25], pixels[:, :12].flip(1))
     assert (pixels[:, 25:] == pixels[:, 24:25]).all()
 
 
-def test_unfit_stays_in_range() -> None:
-    fitted = fit(gradient(64, 64), 64, 64)
-    assert np.array_equal(
-        np.unique(unfit(fitted.pixels[0].sign() * 7, fitted.frame)), np.array([0, 255])
+def test_pixels_out_of_range_are_clamped() -> None:
+    prepared = prepare(gradient(64, 64), 64, 64)
+    clamped = prepared.to_image(prepared.pixels[0].sign() * 7)
+    assert np.array_equal(np.unique(clamped), np.array([0, 255]))
+
+
+def test_a_crop_is_prepared_like_an_image_of_its_own() -> None:
+    image, box = gradient(90, 70), (10, 20, 74, 52)
+    crop, alone = prepare(image, 64, 16, box), prepare(image.crop(box), 64, 16)
+    assert torch.equal(crop.pixels, alone.pixels)
+    assert (crop.frame, crop.size) == (alone.frame, alone.size)
+    assert crop.hash == prepare(image, 64, 16).hash != alone.hash  # identity of the whole image
+
+
+def test_an_image_is_hashed_and_resized_at_most_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    hashed, resized = transforms.image_hash, Image.Image.resize
+    monkeypatch.setattr(
+        transforms, "image_hash", lambda image: calls.append("hash") or hashed(image)
     )
+    monkeypatch.setattr(
+        Image.Image, "resize", lambda *args: calls.append("resize") or resized(*args)
+    )
+    prepared: Prepared = prepare(gradient(60, 50), 64, 16)
+    assert calls == []
+    for _ in range(2):
+        assert prepared.hash and prepared.pixels.shape == (1, 3, 64, 64)
+    assert sorted(calls) == ["hash", "resize"]
 
 
 @pytest.mark.parametrize("name", ["out.png", "out.jpg", "out.JPEG", "out.webp", "out.tif"])
@@ -70,21 +93,21 @@ def test_save_then_open(tmp_path: Path, image: Image.Image, name: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_an_output_that_is_refused(tmp_path: Path, image: Image.Image) -> None:
+def test_invalid_outputs_are_rejected(tmp_path: Path, image: Image.Image) -> None:
     source = tmp_path / "source.png"
     image.save(source)
     (tmp_path / "hard.png").hardlink_to(source)
     (tmp_path / "soft.png").symlink_to(source)
-    (tmp_path / "other.png").write_bytes(b"precious")
+    (tmp_path / "other.png").write_bytes(b"other")
     (tmp_path / "folder.png").mkdir()
     before = source.read_bytes()
     for name, overwrite, message in [
         ("source.png", True, "is an input"),
         ("hard.png", True, "is an input"),
         ("soft.png", True, "is an input"),
-        ("other.png", False, "exists already; give --overwrite"),
-        ("folder.png", True, "is a folder"),
-        ("away/out.png", False, "there is no folder"),
+        ("other.png", False, "exists already; add --overwrite"),
+        ("folder.png", True, "is a directory"),
+        ("away/out.png", False, "the directory .* does not exist"),
         ("out.gif", False, "must end in .png or .jpg or .jpeg"),
         ("out", False, "must end in"),
     ]:
@@ -93,7 +116,7 @@ def test_an_output_that_is_refused(tmp_path: Path, image: Image.Image) -> None:
         with pytest.raises(ValueError, match=message):
             save_image(image, tmp_path / name, overwrite=overwrite, inputs=[source])
     assert source.read_bytes() == before
-    assert (tmp_path / "other.png").read_bytes() == b"precious"
+    assert (tmp_path / "other.png").read_bytes() == b"other"
 
 
 def test_overwrite_replaces(tmp_path: Path, image: Image.Image) -> None:
@@ -130,5 +153,5 @@ def test_sheet_has_a_cell_for_each_and_room_for_the_words() -> None:
 
 
 def test_a_label_is_shortened_to_what_fits() -> None:
-    assert transforms._shortened("a fox", lambda text: len(text) <= 8) == "a fox"
-    assert transforms._shortened("a fox in the snow", lambda text: len(text) <= 8) == "a fox..."
+    assert contact_sheet._shortened("a fox", lambda text: len(text) <= 8) == "a fox"
+    assert contact_sheet._shortened("a fox in the snow", lambda text: len(text) <= 8) == "a fox..."

@@ -74,26 +74,22 @@ def test_more_rounds_of_picard_come_closer_to_the_inverse_of_ddim():
 
     def error(inverter):
         inversion = invert(world, x, c, inverter, steps=10)
-        back, (times, alphas) = inversion.latents[-1], _walk(inversion)
+        back, levels = inversion.latents[-1], inversion.schedule.levels
         for level in range(10, 0, -1):
-            eps = world.eps(back, times[level], c)
-            back = ddim_step(back, eps, alphas[level], alphas[level - 1])
+            eps = world.eps(back, levels[level].time, c)
+            back = ddim_step(back, eps, levels[level], levels[level - 1])
         return float((back - x).norm())
 
     errors = [error(inverter) for inverter in (DDIM(), FixedPoint(1), FixedPoint(2), FixedPoint(6))]
     assert errors == sorted(errors, reverse=True) and errors[-1] < 0.1 * errors[1]
 
 
-def _walk(inversion):
-    return inversion.schedule.times, inversion.schedule.alphas
-
-
 def test_the_virtual_path_is_the_picture_under_one_noise(model):
     x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
     inversion = invert(model, x, c, Virtual())
     noises = [
-        (latents - a**0.5 * x) / (1 - a) ** 0.5
-        for latents, a in zip(inversion.latents[1:], inversion.schedule.alphas[1:], strict=True)
+        (latents - level.alpha * x) / level.sigma
+        for latents, level in zip(inversion.latents[1:], inversion.schedule.levels[1:], strict=True)
     ]
     assert all(torch.allclose(noise, noises[0], atol=1e-4) for noise in noises)
     again = invert(model, x, c, Virtual(), seeds=(1,))

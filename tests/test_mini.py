@@ -50,7 +50,7 @@ def test_diffusers_loads_it() -> None:
 def test_the_captioner_names_the_fox_and_clip_agrees(model: StableDiffusion, fox: Image.Image):
     caption = caption_image(fox, model)
     assert "fox" in caption and "orange" in caption and "forest" in caption
-    similarity = model.similarity(fox, [caption, "a blue bus on the beach at night"])
+    similarity = model.scorer.similarity(fox, [caption, "a blue bus on the beach at night"])
     assert similarity is not None and similarity[0] > similarity[1] + 0.1
 
 

@@ -5,10 +5,10 @@ import tiny
 import torch
 from conftest import gradient
 
-from zerocon import model as door
-from zerocon.conditioning import Conditioning
+import zerocon
 from zerocon.errors import MissingError
 from zerocon.model.loading import find
+from zerocon.model.runtime import pick_device
 from zerocon.nfe import count_evaluations
 
 
@@ -36,10 +36,7 @@ def test_sentences_are_padded_and_know_their_words(model):
     c = model.embed(["a cat", "dog", ""])
     assert c.tokens.shape == (3, tiny.POSITIONS, 16) and len(c) == 3
     assert [len(ids) for ids in c.ids] == [6, 5, 2]
-    assert (c + c).ids == c.ids * 2
     assert c.encoder == tiny.model().embed(["x"]).encoder != tiny.model(seed=1).embed(["x"]).encoder
-    with pytest.raises(ValueError, match="two different text encoders"):
-        c + Conditioning(c.tokens, c.ids, "other")
 
 
 def test_many_sentences_are_the_same_as_each_alone(model):
@@ -98,7 +95,7 @@ def test_missing_weights_say_how_to_get_them_and_what_else_there_is():
         MissingError, match=r"zerocon models pull someone/something, .*--model mini"
     ):
         find("someone/something")
-    with pytest.raises(MissingError, match="diffusers folder"):
+    with pytest.raises(MissingError, match="diffusers directory"):
         find("no-such-model")
 
 
@@ -110,14 +107,9 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a device that is not there")
 def test_missing_devices_are_named():
     with pytest.raises(MissingError, match="there are: cpu"):
-        door.pick_device("cuda")
+        pick_device("cuda")
     with pytest.raises(ValueError, match="there are"):
-        door.pick_device("abacus")
-
-
-def test_unknown_dtypes_are_named():
-    with pytest.raises(ValueError, match="float16"):
-        door.pick_dtype("float12", torch.device("cpu"))
+        pick_device("abacus")
 
 
 @pytest.fixture(scope="module")
@@ -126,14 +118,14 @@ def folder(tmp_path_factory):
 
 
 def test_a_folder_gives_the_model_that_was_saved(folder, model):
-    loaded = door.load(str(folder), device="cpu")
+    loaded = zerocon.load(str(folder), device="cpu")
     x = torch.randn(1, 4, 8, 8)
     c = model.embed(["a cat"])
     assert torch.allclose(loaded.eps(x, 300, c), model.eps(x, 300, c), atol=1e-6)
     assert loaded.embed(["a cat"]).ids == c.ids and loaded.embed(["a"]).encoder == c.encoder
-    assert loaded.similarity(gradient(32, 32), ["a cat"]) is None
+    assert loaded.scorer is None
     with pytest.raises(MissingError, match=r"zerocon models pull Salesforce/blip.*--caption"):
-        loaded.describe([gradient(32, 32)])
+        loaded.captioner.describe([gradient(32, 32)])
 
 
 def test_a_hub_id_is_found_in_the_cache_and_nowhere_else(folder, tmp_path, monkeypatch):
@@ -143,22 +135,22 @@ def test_a_hub_id_is_found_in_the_cache_and_nowhere_else(folder, tmp_path, monke
     (snapshot.parent.parent / "refs" / "main").write_text("abc")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     assert find("someone/tiny") == snapshot
-    assert door.load("someone/tiny", device="cpu").name == "someone/tiny"
+    assert zerocon.load("someone/tiny", device="cpu").name == "someone/tiny"
 
 
 def test_an_incomplete_folder_is_named(folder, tmp_path):
-    guidance_prompt = shutil.copytree(folder, tmp_path / "guidance_prompt")
-    shutil.rmtree(guidance_prompt / "unet")
-    with pytest.raises(MissingError, match="guidance_prompt is not complete"):
-        door.load(str(guidance_prompt), device="cpu")
+    half = shutil.copytree(folder, tmp_path / "half")
+    shutil.rmtree(half / "unet")
+    with pytest.raises(MissingError, match="half is not complete"):
+        zerocon.load(str(half), device="cpu")
 
 
 def test_a_captioner_or_clip_asked_for_by_name_must_be_there(folder):
-    loaded = door.load(str(folder), device="cpu", captioner="no/blip", clip="no/clip")
+    loaded = zerocon.load(str(folder), device="cpu", captioner="no/blip", clip="no/clip")
     with pytest.raises(MissingError, match="no/blip"):
-        loaded.describe([gradient(32, 32)])
+        loaded.captioner.describe([gradient(32, 32)])
     with pytest.raises(MissingError, match="no/clip"):
-        loaded.similarity(gradient(32, 32), ["a cat"])
+        loaded.scorer.similarity(gradient(32, 32), ["a cat"])
 
 
 def test_measured_defaults_lie_over_the_papers(folder, tmp_path):
@@ -166,8 +158,8 @@ def test_measured_defaults_lie_over_the_papers(folder, tmp_path):
     (tuned / "zerocon.json").write_text(
         '{"guidance_scale": 2.0, "guidance": ["contrastive:weight=1"]}'
     )
-    settings = door.load(str(tuned), device="cpu").settings
-    assert (settings.scale, settings.guidance, settings.steps) == (
+    settings = zerocon.load(str(tuned), device="cpu").settings
+    assert (settings.guidance_scale, settings.guidance, settings.steps) == (
         2.0,
         ("contrastive:weight=1",),
         50,
@@ -175,7 +167,7 @@ def test_measured_defaults_lie_over_the_papers(folder, tmp_path):
 
 
 def test_half_precision_networks_have_float32_edges(folder):
-    loaded = door.load(str(folder), device="cpu", dtype="bfloat16")
+    loaded = zerocon.load(str(folder), device="cpu", dtype="bfloat16")
     x = loaded.encode(torch.zeros(1, 3, 64, 64))
     c = loaded.embed(["a cat"])
     for values in (x, c.tokens, loaded.eps(x, 5, c), loaded.decode(x)):

@@ -15,6 +15,7 @@ from diffusers.pipelines.deprecated.stable_diffusion_variants import (
     pipeline_stable_diffusion_pix2pix_zero as released,
 )
 
+from zerocon.conditioning import Conditioning
 from zerocon.diffusion import ddim_step
 from zerocon.direction import between
 from zerocon.guidance import CrossAttention
@@ -58,15 +59,15 @@ def zerocon_edit(noise: torch.Tensor, amount: float) -> torch.Tensor:
     model = tiny.model()
     schedule, c = model.schedule(STEPS), model.embed([CAPTION])
     direction = between(model.embed(SOURCES).tokens, model.embed(TARGETS).tokens)
-    both = c + c
+    plain, both = Conditioning.cat([c, c]), Conditioning.cat([c, c])
     both.tokens[1:] += direction
 
     x, references = noise, {}
     for level in range(STEPS, 0, -1):
         with torch.no_grad():
-            source = observe(model, torch.cat([x, x]), schedule.times[level], c + c, {CROSS})
+            source = observe(model, torch.cat([x, x]), schedule.times[level], plain, {CROSS})
         references[level] = source
-        x = ddim_step(x, source.eps[:1], schedule.alphas[level], schedule.alphas[level - 1])
+        x = ddim_step(x, source.eps[:1], schedule.levels[level], schedule.levels[level - 1])
 
     x = noise
     for level in range(STEPS, 0, -1):
@@ -79,7 +80,7 @@ def zerocon_edit(noise: torch.Tensor, amount: float) -> torch.Tensor:
             copies = copies - amount * grad
             eps_source, eps_target = model.eps(copies, t, both).chunk(2)
         eps = eps_source + SCALE * (eps_target - eps_source)
-        x = ddim_step(copies[:1].detach(), eps, schedule.alphas[level], schedule.alphas[level - 1])
+        x = ddim_step(copies[:1].detach(), eps, schedule.levels[level], schedule.levels[level - 1])
     return x
 
 

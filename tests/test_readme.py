@@ -1,28 +1,24 @@
-"""What the README says is run, or at least understood by the command line."""
+"""The README: short, every command parsed, those on the embedded model run."""
 
 from __future__ import annotations
 
 import re
-import shlex
-import shutil
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from documents import PAGES, ROOT, arguments, commands, prepare, runs_here, understand
 
 from zerocon.cli import main
 from zerocon.image.photo import Photograph
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-LINES = [line.strip() for line in re.findall(r"^    (.+)$", README, re.M)]
-COMMANDS = [
-    part.strip()
-    for line in LINES
-    for part in line.split("&&")
-    if part.strip().startswith("zerocon")
-]
-HERE = [command for command in COMMANDS if "mini" in command and " train " not in command]
+README = PAGES["README.md"]
+COMMANDS = commands(README)
+HERE = [command for command in COMMANDS if runs_here(command)]
+
+
+def test_it_is_read_in_a_minute() -> None:
+    assert len(README.splitlines()) < 120
 
 
 def test_there_are_commands_to_try() -> None:
@@ -34,42 +30,34 @@ def test_every_command_is_understood(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "fox.safetensors").touch()  # an earlier command made it
-    _, name, *words = shlex.split(command, comments=True)
-    parser = main.get_command(None, name)
-    assert parser is not None, name
-    parser.make_context(name, words)
+    understand(command)
 
 
 def test_every_command_on_the_embedded_model_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    prepare(tmp_path)
     monkeypatch.chdir(tmp_path)
     for command in HERE:
         before = set(tmp_path.rglob("*"))
-        result = CliRunner().invoke(main, shlex.split(command, comments=True)[1:])
+        result = CliRunner().invoke(main, arguments(command))
         assert result.exit_code == 0, f"{command}\n{result.output}"
-        made = [p for p in set(tmp_path.rglob("*")) - before if p.suffix == ".png"]
-        for path in made:
+        for path in {p for p in tmp_path.rglob("*") if p.suffix == ".png"} - before:
             assert Photograph.read(path).image.size
 
 
-def test_the_table_of_methods_is_the_programs_own() -> None:
-    result = CliRunner().invoke(main, ["methods"])
-    assert result.exit_code == 0
-    assert result.stdout.strip() in README
-
-
-def test_every_picture_is_there_and_every_link_leads_somewhere() -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
-
-
 def test_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    prepare(tmp_path)
     monkeypatch.chdir(tmp_path)
     examples = re.findall(r"```python\n(.*?)```", README, re.S)
     assert examples
     for example in examples:
         exec(compile(example, "README.md", "exec"), {})
+
+
+def test_no_text_names_a_package_of_an_index() -> None:
+    """The package is on no index: whoever typed its bare name would install a stranger's."""
+    source = [*(ROOT / "zerocon").rglob("*.py"), *(ROOT / "cli").rglob("*.py")]
+    texts = {**PAGES, **{str(path): path.read_text() for path in source}}
+    for name, text in texts.items():
+        assert not re.search(r"pip install [\"']?zerocon", text), name

@@ -1,4 +1,4 @@
-"""Folders of edited pictures: listed, and every one made again of its own source."""
+"""Directories of edited images: their recipes listed, every edit replayed from its own source."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def save(file: str, output: str, model: StableDiffusion, **prompt: Any) -> zeroc
     return recipe
 
 
-def carry(output: str, recipe: zerocon.Recipe) -> None:
-    """The same PNG with another recipe."""
+def store(output: str, recipe: zerocon.Recipe) -> None:
+    """Give a PNG another recipe."""
     with Image.open(output) as image:
         image.load()
         image.save(output, **Provenance(recipe.to_json()).options("PNG"))
@@ -46,7 +46,7 @@ def carry(output: str, recipe: zerocon.Recipe) -> None:
 
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Which models were loaded; there is one here, with two names, and it needs no file."""
+    """Names of the loaded models; there is one, with two names, in memory."""
     names: list[str] = []
 
     def load(name: str, **_: Any) -> StableDiffusion:
@@ -67,7 +67,7 @@ def named(name: str) -> StableDiffusion:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Call the command line where there are two sources and four edits of two models."""
+    """The command line in a directory with two sources and four edits of two models."""
     monkeypatch.chdir(tmp_path)
     for folder in ("sources/deep", "edits/deep"):
         Path(folder).mkdir(parents=True)
@@ -84,11 +84,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return lambda *args: CliRunner().invoke(main, [str(arg) for arg in args])
 
 
-def test_inspect_lists_what_carries_a_recipe_and_counts_the_rest(run: Run) -> None:
+def test_inspect_lists_recipes_and_counts_images_without_one(run: Run) -> None:
     done = run("inspect", "edits")
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
-        "| picture | wish | caption | model | seed |",
+        "| image | prompt | caption | model | seed |",
         "|---|---|---|---|---|",
         '| edits/a.png | to "dog" | a cat on a bench | tiny | 3 |',
         '| edits/b.webp | from "cat", to "pig" | a cat on a bench | small | 3 |',
@@ -99,32 +99,36 @@ def test_inspect_lists_what_carries_a_recipe_and_counts_the_rest(run: Run) -> No
     assert run("inspect", "sources").stdout == "with a recipe: 0, without: 2\n"
 
 
-def test_inspect_tells_programs_all_of_it(run: Run) -> None:
-    album = json.loads(run("inspect", "edits", "--format", "json").stdout)
-    assert (album["schema"], album["folder"], album["others"]) == ("zerocon.recipes/1", "edits", 1)
+def test_inspect_prints_json_and_json_lines(run: Run) -> None:
+    folder = json.loads(run("inspect", "edits", "--format", "json").stdout)
+    assert (folder["schema"], folder["folder"], folder["others"]) == (
+        "zerocon.recipes/1",
+        "edits",
+        1,
+    )
     lines = [
         json.loads(line)
         for line in run("inspect", "edits", "--format", "jsonl").stdout.splitlines()
     ]
-    assert lines == album["images"] and len(lines) == 4
+    assert lines == folder["images"] and len(lines) == 4
     alone = json.loads(run("inspect", "edits/a.png", "--format", "json").stdout)
     assert lines[0]["recipe"] == alone and lines[0]["problem"] is None
 
 
-def test_a_picture_that_cannot_be_read_hides_no_other(run: Run) -> None:
+def test_an_unreadable_image_does_not_hide_the_others(run: Run) -> None:
     Path("edits/broken.png").write_bytes(Path("edits/a.png").read_bytes()[:200])
     frames = [gradient(32, 32), gradient(32, 33).crop((0, 0, 32, 32))]
     frames[0].save("edits/moving.gif", save_all=True, append_images=frames[1:])
     done = run("inspect", "edits")
-    assert "Warning: edits/broken.png cannot be read as a picture" in done.stderr
+    assert "Warning: edits/broken.png cannot be read as an image" in done.stderr
     assert done.exit_code == 0 and "with a recipe: 4, without: 2" in done.stdout
 
 
-def test_replay_finds_every_source_and_loads_every_model_once(run: Run, loaded: list[str]) -> None:
+def test_replay_finds_every_source_and_loads_each_model_once(run: Run, loaded: list[str]) -> None:
     before = {path: path.read_bytes() for path in Path().rglob("*.*") if path.is_file()}
     done = run("replay", "edits", "--source", "sources")
     assert (done.exit_code, done.stderr) == (0, "")
-    same = "the same file, byte for byte"
+    same = "identical, byte for byte"
     names = ("b.webp", "a.png", "c.jpg", "deep/d.png")  # by model, then by name
     lines = [*(f"edits/{name}: {same}" for name in names), "4 of 4 came out the same"]
     assert done.stdout.splitlines() == lines
@@ -132,20 +136,18 @@ def test_replay_finds_every_source_and_loads_every_model_once(run: Run, loaded: 
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_what_came_out_differently_and_what_has_no_source_is_said(
-    run: Run, loaded: list[str]
-) -> None:
+def test_different_pixels_and_missing_sources_are_reported(run: Run, loaded: list[str]) -> None:
     with Image.open("edits/a.png") as image:
         recipe = zerocon.Recipe.read("edits/a.png")
         image.putpixel((3, 4), (0, 0, 0))
         image.save("edits/a.png", **Provenance(recipe.to_json()).options("PNG"))
-    carry("edits/deep/d.png", replace(recipe, versions={**recipe.versions, "torch": "1.0"}))
+    store("edits/deep/d.png", replace(recipe, versions={**recipe.versions, "torch": "1.0"}))
     done = run("replay", "edits", "--source", "sources/cat.png")
     assert done.exit_code == 1
-    said = dict(line.split(": ", 1) for line in done.stdout.splitlines()[:-1])
-    assert said["edits/a.png"].startswith("1 of 6144 pixels differ, by up to ")
-    assert said["edits/c.jpg"] == "its source is not there: no picture has its pixels"
-    assert "; torch 1.0 -> " in said["edits/deep/d.png"]
+    results = dict(line.split(": ", 1) for line in done.stdout.splitlines()[:-1])
+    assert results["edits/a.png"].startswith("1 of 6144 pixels differ, by up to ")
+    assert results["edits/c.jpg"] == "no source image has the pixels of its recipe"
+    assert "; torch 1.0 -> " in results["edits/deep/d.png"]
     assert done.stdout.splitlines()[-1] == "1 of 4 came out the same"
 
     form = ("--format", "jsonl")
@@ -162,58 +164,67 @@ def test_what_came_out_differently_and_what_has_no_source_is_said(
     assert whole["images"] == list(found.values())
 
 
-def test_a_model_that_is_not_here_stops_only_its_own_pictures(run: Run, loaded: list[str]) -> None:
-    carry("edits/a.png", replace(zerocon.Recipe.read("edits/a.png"), model="gone"))
+def test_a_missing_model_stops_only_its_own_images(run: Run, loaded: list[str]) -> None:
+    store("edits/a.png", replace(zerocon.Recipe.read("edits/a.png"), model="gone"))
     done = run("replay", "edits", "--source", "sources")
-    assert "edits/a.png: no gone here; or say where the recipe's model is: --model" in done.stdout
+    assert (
+        "edits/a.png: no gone here; or give the location of the recipe's model: --model"
+        in done.stdout
+    )
     assert done.exit_code == 1 and "3 of 4 came out the same" in done.stdout
     assert "Traceback" not in done.output
 
 
-def test_of_twins_the_one_that_the_edit_was_made_of_is_found(run: Run, loaded: list[str]) -> None:
+def test_of_sources_with_equal_pixels_the_one_with_equal_metadata_is_chosen(
+    run: Run, loaded: list[str]
+) -> None:
     data = Image.Exif()
     data[0x010F] = "Camera"
     for name, more in {"sources/aaa.png": {}, "sources/zzz.png": {"exif": data}}.items():
         gradient(50, 70).save(name, **more)
-    Path("made").mkdir()
-    save("sources/zzz.png", "made/e.png", named("tiny"), to="dog")
-    done = run("replay", "made", "--source", "sources", "--format", "jsonl")
+    Path("edited").mkdir()
+    save("sources/zzz.png", "edited/e.png", named("tiny"), to="dog")
+    done = run("replay", "edited", "--source", "sources", "--format", "jsonl")
     assert done.exit_code == 0 and json.loads(done.stdout)["source"] == "sources/zzz.png"
 
 
-def test_directions_and_inversions_go_where_they_belong(run: Run, loaded: list[str]) -> None:
+def test_directions_and_inversions_are_given_to_the_edits_that_used_them(
+    run: Run, loaded: list[str]
+) -> None:
     model = named("tiny")
     image = Photograph.read("sources/cat.png").image
     night = zerocon.Direction.of_words(model, "by day", "at night")
     hen = zerocon.Direction.of_words(model, "cat", "hen")
     kept = zerocon.invert(image, model, settings=replace(BRIEF, seed=9, inverter="virtual"))
-    for name, made in {"night": night, "hen": hen, "kept": kept}.items():
-        made.save(f"{name}.safetensors")  # type: ignore[attr-defined]
+    for name, each in {"night": night, "hen": hen, "kept": kept}.items():
+        each.save(f"{name}.safetensors")  # type: ignore[attr-defined]
     save("sources/cat.png", "edits/e.png", model, directions=[(night, 0.5)], inversion=kept)
     ask = ("replay", "edits", "--source", "sources", "--inversion", "kept.safetensors")
     done = run(*ask, "--direction", "night.safetensors")
     assert done.exit_code == 0 and "5 of 5 came out the same" in done.stdout, done.output
     assert "edits/e.png: the recipe needs" in run(*ask[:4]).stdout
     done = run(*ask, "--direction", "hen.safetensors")
-    assert "no picture in edits was made with hen.safetensors" in done.stderr
+    assert "no image in edits was edited with hen.safetensors" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["edits", "--source", "sources", "-o", "new.png"], "-o is for one picture made again"),
-        (["sources", "--source", "edits"], "no picture in sources carries a recipe"),
+        (["edits", "--source", "sources", "-o", "new.png"], "-o saves the replay of one image"),
+        (["sources", "--source", "edits"], "no image in sources has a zerocon recipe"),
         (["edits", "--source", "nowhere"], "there is no file nowhere"),
-        (["edits/a.png", "--source", "sources"], "sources is a folder, not a picture"),
+        (["edits/a.png", "--source", "sources"], "sources is a directory, not an image"),
     ],
 )
-def test_what_cannot_be_is_refused_in_a_line(run: Run, args: list[str], message: str) -> None:
+def test_invalid_arguments_are_reported_in_one_line(
+    run: Run, args: list[str], message: str
+) -> None:
     done = run("replay", *args)
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert message in done.stderr and not Path("new.png").exists()
 
 
-def test_a_source_is_known_by_its_pixels_not_by_its_file(run: Run) -> None:
+def test_sources_are_found_by_their_pixels(run: Run) -> None:
     from zerocon.recipe.replay import find_sources
 
     found, problems = find_sources(Path("sources"))

@@ -62,9 +62,9 @@ def test_four_threads_on_one_model_do_what_a_loop_does(model: StableDiffusion) -
     assert "_Explicit" not in processors
 
 
-def test_also_where_it_spares_memory_and_looks_into_the_network_twice() -> None:
+def test_also_with_recomputed_activations() -> None:
     plain, sparing = tiny.model(), tiny.model()
-    assert sparing.spare() == "computing again on the way back what is not kept"
+    sparing.runtime.checkpoint()
     expected = [work(plain, number) for number in range(4)]
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda number: work(sparing, number), range(4)))
@@ -131,7 +131,7 @@ def test_what_is_loaded_late_is_loaded_once() -> None:
     model = tiny.model()
     model._load_captioner = load
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: model.describe([gradient(64, 64)]), range(4)))
+        list(pool.map(lambda _: model.captioner.describe([gradient(64, 64)]), range(4)))
     assert len(loads) == 1
 
 

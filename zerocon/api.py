@@ -1,142 +1,298 @@
-"""Picture in, picture out: what ``import zerocon`` offers. It computes, and prints nothing.
+"""The library's front door: load a model, invert an image, edit it. It prints nothing.
 
-All of it may be called from any number of threads: walks on one model queue up, those on two run
-side by side. Only loading and ``forecast`` must not overlap with edits, since torch's default
-dtype, which belongs to the whole process, may be another meanwhile.
+Every function may be called from any number of threads: edits with one model wait for each other,
+edits with two models run in parallel. Only loading and cost estimates must not overlap with edits,
+since torch's default dtype belongs to the whole process.
 """
 
 from __future__ import annotations
 
 import gc
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
 
+import numpy as np
 import torch
+from PIL import Image as PILImage
 from PIL.Image import Image
+from tqdm.auto import tqdm
 
-from zerocon import __version__, model
+from zerocon import __version__, editing
 from zerocon.cache import Cache, key_of
+from zerocon.conditioning import Conditioning
 from zerocon.direction import Direction
 from zerocon.editing import Plan, Step
-from zerocon.editing import edit as walk
-from zerocon.errors import MismatchError, OutOfMemoryError, classify
-from zerocon.image.transforms import fit, unfit
-from zerocon.model import Model
+from zerocon.errors import ImageFormatError, MismatchError, OutOfMemoryError, SettingError, classify
+from zerocon.image.metadata import Provenance
+from zerocon.image.photo import Photograph
+from zerocon.image.saving import save_image
+from zerocon.image.transforms import Prepared, prepare
+from zerocon.model import Model, ModelSpec
+from zerocon.model import load as load_model
 from zerocon.model.captioner import caption_image
+from zerocon.model.runtime import MemorySaving
 from zerocon.nfe import Evaluations, count_evaluations
 from zerocon.observation import Observer
-from zerocon.prompt import CaptionRewrite
-from zerocon.registry import available, parse
 from zerocon.request import EditRequest, edited_conditioning, parse_request
-from zerocon.settings import DEFAULT_MODEL, Settings
-from zerocon.shapes import Pixels, Tokens
-from zerocon.storage.hashing import image_hash
+from zerocon.settings import PRESETS, Settings
 from zerocon.trajectory import Inversion, recompute_observations
 
-Progress = Callable[[int, int], None]  # called with (done, total) network steps
-Warn = Callable[[str], None]  # called with a sentence, while there is still time to stop
+ImageSource = Path | str | bytes | BinaryIO | Image | np.ndarray | Photograph
+Progress = Callable[[int, int], None]  # called with (done, total) denoising steps
+OnWarning = Callable[[str], None]  # called with one line
 
 T = TypeVar("T")
+
+RECOMPUTE_SOURCE = MemorySaving(
+    "recomputing the source's activations instead of caching them", nullcontext()
+)
 
 
 @dataclass(frozen=True)
 class Edit:
-    """An edited picture and all it was made of.
+    """An edited image and what it was made from.
 
-    ``origin`` says where the inversion comes from: "made" for this edit, "found" in a cache, or
-    "given".
+    Attributes:
+        image: The edited image, RGB, in the size of the source image.
+        request: Captions, changes and edit direction.
+        inversion: The source's inversion, for further edits of the same image.
+        evaluations: U-Net evaluations of this edit.
+        settings: What it was made with.
+        source: The source image at the model's working size.
+        inversion_source: Whether the inversion was "computed", "cached" or "given".
+        compute: How the networks computed: device, dtype, tiling, threads and so on.
+        photograph: The source's file, where one was read.
     """
 
     image: Image
     request: EditRequest
-    inversion: Inversion
+    inversion: Inversion = field(repr=False)
     evaluations: Evaluations
     settings: Settings
-    origin: str = "made"
-
-    @property
-    def rewrite(self) -> CaptionRewrite:
-        """Caption, target caption and the changes between them."""
-        return self.request.rewrite
+    source: Prepared = field(repr=False)
+    inversion_source: str = "computed"
+    compute: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    photograph: Photograph | None = field(default=None, repr=False)
 
     @property
     def caption(self) -> str:
-        """The sentence the source was inverted under."""
-        return self.rewrite.caption
+        """The source caption."""
+        return self.request.caption
 
     @property
-    def direction(self) -> Tokens:
-        """The step in text space, (1, positions, features), before ``strength``."""
+    def target_caption(self) -> str:
+        """The target caption."""
+        return self.request.target_caption
+
+    @property
+    def direction(self) -> Conditioning:
+        """The edit direction, one row, before ``strength``."""
         return self.request.direction
 
+    def save(self, path: Path | str, *, overwrite: bool = False) -> None:
+        """Write the edited image in the format of the name's ending, atomically.
 
-def load(
-    name: str | None = None,
-    *,
-    device: str | None = None,
-    dtype: str | None = None,
-    captioner: str | None = None,
-    clip: str | None = None,
-    prediction: str | None = None,
-    offload: bool = False,
-    tile: bool = False,
-    compile: bool = False,
-) -> Model:
-    """Load ``mini`` (embedded), a diffusers folder, a ``.safetensors`` file, or a cached hub id.
+        With the source file's mode, color profile and metadata where a file was edited, and with
+        IPTC's mark of images that a model made in part. ``Recipe.of(edit, model)`` makes a recipe
+        to store with ``Photograph.save``.
+        """
+        mark = Provenance()
+        if self.photograph is None:
+            save_image(self.image, path, overwrite=overwrite, provenance=mark)
+        else:
+            self.photograph.save(self.image, path, overwrite=overwrite, provenance=mark)
 
-    ``name`` defaults to the environment's ``ZEROCON_MODEL``, then to Stable Diffusion 1.5.
-    ``prediction`` ("epsilon" or "v_prediction") is needed only where the model does not say.
-    ``offload``, ``tile`` and ``compile`` are done to it as the model's methods say. Raises
-    ``MissingError`` for a model, part or device that is not there, ``ValueError`` for a bad name,
-    a pickle or a model of another family.
+    def __repr__(self) -> str:
+        width, height = self.image.size
+        return (
+            f'Edit("{self.caption}" -> "{self.target_caption}", {width}x{height}, '
+            f"{self.evaluations.total:.1f} U-Net evaluations, inversion {self.inversion_source})"
+        )
+
+    def _repr_png_(self) -> bytes:
+        file = BytesIO()
+        self.image.save(file, "PNG")
+        return file.getvalue()
+
+
+def load(name: str | None = None, **options: Any) -> Model:
+    """Load a model: ``mini`` (embedded), a diffusers directory, a ``.safetensors`` file, a hub id.
+
+    Nothing is downloaded.
+
+    Args:
+        name: Default: the environment's ``ZEROCON_MODEL``, else Stable Diffusion 1.5.
+        options: Fields of ``ModelSpec``: device, dtype, captioner, clip, prediction, offload, tile,
+            compile.
+
+    Raises:
+        MissingError: for a model, part or device that is not on this machine.
+        InputError: for an unknown option, a pickle, or a model of another family.
     """
-    chosen = name or os.environ.get("ZEROCON_MODEL") or DEFAULT_MODEL
-    loaded = model.load(
-        chosen,
-        device=device,
-        dtype=dtype,
-        captioner=captioner,
-        clip=clip,
-        prediction=prediction,
-    )
-    if offload:
-        loaded.offload()
-    if tile:
-        loaded.tile()
-    if compile:
-        loaded.compile()
-    return loaded
+    return load_model(ModelSpec.of(name, **options))
 
 
 def invert(
-    image: Image,
-    model: Model,
+    image: ImageSource,
+    model: Model | str | None = None,
     *,
     caption: str | None = None,
+    preset: str | None = None,
     settings: Settings | None = None,
-    progress: Progress | None = None,
-    on_warning: Warn | None = None,
+    progress: Progress | bool | None = None,
+    on_warning: OnWarning | None = None,
     cache: Cache | None = None,
+    **overrides: Any,
 ) -> Inversion:
-    """Find the path from ``image`` (any size) to noise under its caption: once for many.
+    """Invert an image under its caption, for any number of edits.
 
-    It is taken from the ``cache`` if it is there, and else kept in it.
+    Args:
+        image: As for ``edit``.
+        model: As for ``edit``.
+        caption: The source caption; generated by default.
+        preset, settings, overrides: As for ``edit``.
+        progress: As for ``edit``.
+        on_warning: Called with a line if memory runs out and less is used.
+        cache: Where the inversion is looked up, and kept.
     """
-    caption = caption_image(image, model) if caption is None else caption
-    return run_within_memory(
-        lambda settings: invert_batch(
-            [image], model, [caption], settings=settings, progress=progress, cache=cache
-        ),
-        model,
-        settings or model.settings,
-        on_warning,
-    )
+    model = _model(model)
+    settings = _settings(model, settings, preset, overrides)
+    prepared = prepare(_image(image)[0], model.size, model.multiple)
+    caption = caption_image(prepared.image, model) if caption is None else caption
+
+    def run(settings: Settings) -> Inversion:
+        with _Progress(progress, settings.steps + 1, "Inverting") as bar:
+            return invert_batch(
+                [prepared], model, [caption], settings=settings, progress=bar.update, cache=cache
+            )
+
+    return run_within_memory(run, model, settings, on_warning)
+
+
+def edit(
+    image: ImageSource,
+    *,
+    to: str | None = None,
+    from_: str | None = None,
+    to_caption: str | None = None,
+    caption: str | None = None,
+    directions: Sequence[tuple[Direction, float]] = (),
+    inversion: Inversion | None = None,
+    model: Model | str | None = None,
+    preset: str | None = None,
+    settings: Settings | None = None,
+    on_request: Callable[[EditRequest], None] | None = None,
+    progress: Progress | bool | None = None,
+    on_step: Callable[[Step], None] | None = None,
+    on_warning: OnWarning | None = None,
+    cache: Cache | None = None,
+    **overrides: Any,
+) -> Edit:
+    """Edit an image by a few words.
+
+    Args:
+        image: A path, a file's bytes, a binary file object, a PIL image, an array (height, width,
+            3) of uint8, or a ``Photograph``; any size, the result has the same.
+        to: What is wanted: a word or phrase ("dog", "at night"); "" removes ``from_``.
+        from_: What it replaces; found in the source caption by default.
+        to_caption: The whole target caption, instead of ``to``.
+        caption: The source caption; generated by default.
+        directions: Ready-made directions with weights, added to that of the prompt; with them the
+            prompt may be left out.
+        inversion: Of this very image; saves inverting it again.
+        model: A loaded model or its name, as for ``load``. A model that is named is loaded once and
+            kept until another one is named.
+        preset: Name of a set of settings, such as "fast".
+        settings: All settings; by default the model's own.
+        on_request: Called with the parsed request before time is spent.
+        progress: Called with (done, total) steps; True shows a progress bar, in notebooks too.
+        on_step: Called with the ``Step`` after every denoising step.
+        on_warning: Called with a line if memory runs out and the edit is tried again with less.
+        cache: Where the image's inversion is looked up, and kept.
+        overrides: Single settings, which lie over preset and settings: ``steps=24``.
+
+    Raises:
+        PromptError: for a prompt that makes no sense for this image.
+        MismatchError: for an inversion of another image, or a direction of another text encoder.
+        MissingError: if a caption must be generated and there is no captioner.
+        SettingError: for an unknown setting or preset, or a bad value.
+    """
+    model = _model(model)
+    settings = _settings(model, settings, preset, overrides)
+    source, photograph = _image(image)
+    prepared = prepare(source, model.size, model.multiple)
+    if inversion is not None:
+        caption, settings = settings_for(inversion, prepared, model, caption, settings)
+    request = parse_request(
+        source, model, to=to, from_=from_, to_caption=to_caption,
+        caption=caption, directions=directions, settings=settings,
+    )  # fmt: skip
+    if on_request is not None:
+        on_request(request)
+    (edited,) = edit_batch(
+        [prepared], [request], model=model, inversion=inversion, settings=settings,
+        progress=progress, on_step=on_step, on_warning=on_warning, cache=cache,
+    )  # fmt: skip
+    return replace(edited, photograph=photograph)
+
+
+def settings_for(
+    inversion: Inversion,
+    image: Prepared,
+    model: Model,
+    caption: str | None,
+    settings: Settings,
+) -> tuple[str, Settings]:
+    """Caption and settings of an edit with a given ``inversion``, whose steps and inverter hold.
+
+    Raises:
+        MismatchError: if it is of another image, model or caption.
+    """
+    _check(inversion, [image], model, None if caption is None else [caption])
+    return inversion.captions[0], _with_steps_of(inversion, settings)
+
+
+def edit_batch(
+    images: Sequence[Image | Prepared],
+    requests: Sequence[EditRequest],
+    *,
+    model: Model,
+    inversion: Inversion | None = None,
+    settings: Settings | None = None,
+    progress: Progress | bool | None = None,
+    on_step: Callable[[Step], None] | None = None,
+    on_warning: OnWarning | None = None,
+    cache: Cache | None = None,
+) -> list[Edit]:
+    """Edit several images in one batch; otherwise as ``edit``.
+
+    Each result is that of the image alone, but for rounding. ``evaluations`` are each image's own.
+    ``inversion`` has a row for every image; ``on_step`` sees all of them at every step.
+
+    Raises:
+        ValueError: for images with different working sizes.
+    """
+    settings = settings or model.settings
+    prepared = _prepared(images, model)
+    if inversion is not None:
+        captions = [request.caption for request in requests]
+        _check(inversion, prepared, model, captions)
+        inversion, settings = inversion.to(model.device), _with_steps_of(inversion, settings)
+
+    def run(settings: Settings) -> list[Edit]:
+        work = (prepared, requests, model, inversion, settings)
+        return _edit_batch(*work, progress=progress, on_step=on_step, cache=cache)
+
+    return run_within_memory(run, model, settings, on_warning)
 
 
 def invert_batch(
-    images: Sequence[Image],
+    images: Sequence[Image | Prepared],
     model: Model,
     captions: Sequence[str],
     *,
@@ -144,63 +300,165 @@ def invert_batch(
     progress: Progress | None = None,
     cache: Cache | None = None,
 ) -> Inversion:
-    """The paths of several pictures in one batch: the same as one by one, but for rounding.
+    """Invert several images in one batch; the same as one by one, but for rounding.
 
-    They are taken from the ``cache`` if all of them are there, inverted as many together, and else
-    kept in it. Raises ``ValueError`` for pictures that the model would see in different sizes.
+    They are taken from the ``cache`` if it has all of them, inverted in a batch of this size, and
+    else kept in it.
+
+    Raises:
+        ValueError: for images with different working sizes.
     """
-    settings = settings or model.settings
-    found = find_cached(images, model, captions, settings=settings, cache=cache)
-    if found is not None:
-        return found
-    return _invert(images, model, captions, settings, progress=progress, cache=cache)
+    plan, prepared = Plan.of(settings or model.settings), _prepared(images, model)
+    cached = find_cached(prepared, model, captions, plan=plan, cache=cache)
+    if cached is not None:
+        return cached
+    return _invert_batch(prepared, model, captions, plan, progress=progress, cache=cache)
 
 
 def find_cached(
-    images: Sequence[Image],
+    images: Sequence[Image | Prepared],
     model: Model,
     captions: Sequence[str],
     *,
-    settings: Settings | None = None,
+    plan: Plan,
     cache: Cache | None,
 ) -> Inversion | None:
-    """What ``invert_batch`` would make, out of the ``cache``; None if it is not all there."""
+    """What ``invert_batch`` would compute, from the ``cache``; None unless all of it is there."""
     if cache is None:
         return None
-    settings, parts = settings or model.settings, []
-    for key in _keys(images, model, captions, settings):
-        found = None if key is None else cache.find(key)
-        if found is None:
+    parts = []
+    for key in _keys(_prepared(images, model), model, captions, plan):
+        inversion = None if key is None else cache.find(key)
+        if inversion is None:
             return None
-        # under whatever name and seed it was made, it is the one that would be made here
-        recipe = {**found.recipe, "inverter": settings.inverter, "seed": str(settings.seed)}
-        parts.append(replace(found, model=model.name, recipe=recipe).to(model.device))
-    return Inversion.together(parts)
+        # the model's name and the seed may have been others for the same trajectory
+        settings = plan.settings
+        recipe = {
+            **inversion.recipe,
+            "inverter": settings.inverter,
+            "seed": str(settings.seed),
+        }
+        parts.append(replace(inversion, model=model.name, recipe=recipe).to(model.device))
+    return Inversion.cat(parts)
 
 
-def _invert(
-    images: Sequence[Image],
+def reconstruct(image: Image, model: Model) -> Image:
+    """The image after encoding and decoding alone: the most that an edit can preserve."""
+    prepared = prepare(image, model.size, model.multiple)
+    return prepared.to_image(model.decode(model.encode(prepared.pixels))[0])
+
+
+def run_within_memory(
+    run: Callable[[Settings], T],
+    model: Model,
+    settings: Settings,
+    on_warning: OnWarning | None = None,
+) -> T:
+    """``run(settings)``, repeated with less memory each time that it runs out.
+
+    First the source's activations are recomputed instead of cached, then the steps of
+    ``model.runtime.memory_ladder()`` follow, one at a time. Afterwards the model computes as
+    before, also after an exception. Errors that are not about memory are raised at once, and the
+    last one about memory when there are no steps left.
+
+    Args:
+        run: Called with settings.
+        model: What ``run`` computes with.
+        settings: For the first call.
+        on_warning: Called with a sentence before every repetition.
+    """
+    ladder = model.runtime.memory_ladder()
+    with ExitStack() as savings:
+        while True:
+            try:
+                return run(settings)
+            except (MemoryError, RuntimeError) as error:
+                if classify(error) is not OutOfMemoryError:
+                    raise
+                if settings.cache_source and Plan.of(settings).layer_patterns:
+                    saving = RECOMPUTE_SOURCE
+                elif (step := next(ladder, None)) is not None:
+                    saving = step
+                else:
+                    raise
+            # the error, and with it all that its frames held, is gone only now
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            settings = replace(settings, cache_source=False)
+            savings.enter_context(saving.active)
+            if on_warning is not None:
+                on_warning(f"out of memory; {saving.description}")
+
+
+def _edit_batch(
+    images: Sequence[Prepared],
+    requests: Sequence[EditRequest],
+    model: Model,
+    inversion: Inversion | None,
+    settings: Settings,
+    *,
+    progress: Progress | bool | None,
+    on_step: Callable[[Step], None] | None,
+    cache: Cache | None,
+) -> list[Edit]:
+    captions = [request.caption for request in requests]
+    changes = [{change.category for change in request.changes} for request in requests]
+    plan, c = Plan.of(settings, changes), model.embed(captions)
+    c_edit = edited_conditioning(model, requests, c, settings)
+    inversion_source = "computed" if inversion is None else "given"
+    if inversion is None:
+        inversion = find_cached(images, model, captions, plan=plan, cache=cache)
+        inversion_source = "computed" if inversion is None else "cached"
+    incomplete = inversion is None or not plan.cached_layers <= inversion.layer_patterns
+    total = settings.steps * (1 + incomplete) + incomplete
+    bar = _Progress(progress, total, "Editing")
+    with bar, model.lock, count_evaluations() as evaluations:
+        if inversion is None:
+            inversion = _invert_batch(
+                images, model, captions, plan, progress=bar.update, cache=cache
+            )
+        elif incomplete:
+            observer = Observer(model, c, plan.layer_patterns)
+            levels = tuple(bar(recompute_observations(observer, inversion)))
+            inversion = replace(inversion, observations=levels, layer_patterns=plan.layer_patterns)
+        for step in bar(editing.edit(model, inversion, c, c_edit, plan)):
+            if on_step is not None:
+                on_step(step)
+    n = len(images)
+    share = Evaluations(evaluations.forwards // n, evaluations.backwards // n)
+    pixels, compute = model.decode(step.latents), model.runtime.compute_options()
+    return [
+        Edit(
+            images[i].to_image(pixels[i]), requests[i], inversion.rows(slice(i, i + 1)),
+            share, settings, images[i], inversion_source, compute,
+        )
+        for i in range(n)
+    ]  # fmt: skip
+
+
+def _invert_batch(
+    images: Sequence[Prepared],
     model: Model,
     captions: Sequence[str],
-    settings: Settings,
+    plan: Plan,
     *,
     progress: Progress | None,
     cache: Cache | None,
 ) -> Inversion:
-    """Make it, and keep each picture's row."""
-    layer_patterns = Plan.of(settings).layer_patterns if settings.cache_source else frozenset()
-    tick = _Ticker(progress, settings.steps + 1)
-    inverter = parse(settings.inverter, available("inverter"), "inverter")
-    c = model.embed(captions)
+    """Compute the inversion, and keep each image's row."""
+    settings, c = plan.settings, model.embed(captions)
     schedule = model.schedule(settings.steps)
-    latents, seeds = model.encode(_fitted(images, model)), (settings.seed,) * len(images)
+    latents, seeds = model.encode(_pixels(images)), (settings.seed,) * len(images)
+    bar = _Progress(progress, settings.steps + 1)
     with model.lock:
-        path = tuple(tick(inverter(Observer(model, c, layer_patterns), latents, schedule, seeds)))
-    made = Inversion.along(
-        path,
+        observer = Observer(model, c, plan.cached_layers)
+        levels = tuple(bar(plan.inverter(observer, latents, schedule, seeds)))
+    inversion = Inversion.from_observations(
+        levels,
         schedule=schedule,
         captions=tuple(captions),
-        images=tuple(map(image_hash, images)),
+        images=tuple(image.hash for image in images),
         model=model.name,
         recipe={
             "encoder": c.encoder,
@@ -208,237 +466,116 @@ def _invert(
             "seed": str(settings.seed),
             "zerocon": __version__,
         },
-        layer_patterns=layer_patterns,
+        layer_patterns=plan.cached_layers,
     )
     if cache is not None:
-        for i, key in enumerate(_keys(images, model, captions, settings)):
+        for i, key in enumerate(_keys(images, model, captions, plan)):
             if key is not None:
-                cache.keep(key, made.rows(slice(i, i + 1)))
-    return made
+                cache.keep(key, inversion.rows(slice(i, i + 1)))
+    return inversion
 
 
 def _keys(
-    images: Sequence[Image], model: Model, captions: Sequence[str], settings: Settings
+    images: Sequence[Prepared], model: Model, captions: Sequence[str], plan: Plan
 ) -> list[str | None]:
-    """What each picture's inversion, made together with the others', is kept under."""
+    """Cache keys of the images' inversions in this batch."""
     return [
-        key_of(model, settings, image_hash(image), caption, together=len(images))
+        key_of(model, plan, image.hash, caption, batch_size=len(images))
         for image, caption in zip(images, captions, strict=True)
     ]
 
 
-def edit(
-    image: Image,
-    *,
-    model: Model,
-    to: str | None = None,
-    from_: str | None = None,
-    to_caption: str | None = None,
-    caption: str | None = None,
-    directions: Sequence[tuple[Direction, float]] = (),
-    inversion: Inversion | None = None,
-    settings: Settings | None = None,
-    on_request: Callable[[EditRequest], None] | None = None,
-    progress: Progress | None = None,
-    on_step: Callable[[Step], None] | None = None,
-    on_warning: Warn | None = None,
-    cache: Cache | None = None,
-) -> Edit:
-    """Edit ``image`` (any size; the result has the same) by a few words.
-
-    ``to`` is a word or phrase ("dog", "at night"), ``to_caption`` a whole description of the wanted
-    picture; ``from_`` names what is replaced and may be left out; an empty ``to`` with a
-    ``from_`` removes it. ``directions``, each with a weight, are added to what the words say; with
-    them words may be left out, and the target caption is then the caption. ``caption`` describes
-    the picture and is otherwise the captioner's; ``inversion`` (of this very picture) saves finding
-    it again, and where none is given a ``cache`` does, from the second edit on. ``on_request`` hears
-    what was understood before time is spent, ``progress`` the steps done of all, ``on_step`` sees
-    where the edit stands after every step of its own. Where memory runs out it is tried again with
-    less, one step at a time, and ``on_warning`` hears which.
-
-    Raises ``ValueError`` for a wish that makes no sense, an inversion of another picture or a
-    direction of another text encoder, and ``MissingError`` where a captioner is needed and none is
-    here.
-    """
-    settings = settings or model.settings
-    if inversion is not None:
-        caption, settings = resume(inversion, image, model, caption, settings)
-    request = parse_request(
-        image, model, to=to, from_=from_, to_caption=to_caption,
-        caption=caption, directions=directions, settings=settings,
-    )  # fmt: skip
-    if on_request is not None:
-        on_request(request)
-    (edited,) = edit_batch(
-        [image], [request], model=model, inversion=inversion,
-        settings=settings, progress=progress, on_step=on_step, on_warning=on_warning, cache=cache,
-    )  # fmt: skip
-    return edited
+def _model(model: Model | str | None) -> Model:
+    """A loaded model as it is; one that is named is loaded, and kept until another is named."""
+    return _named_model(model) if model is None or isinstance(model, str) else model
 
 
-def resume(
-    inversion: Inversion, image: Image, model: Model, caption: str | None, settings: Settings
-) -> tuple[str, Settings]:
-    """The caption and settings of an edit beside an ``inversion``, whose steps and scheme hold.
-
-    Raises ``ValueError`` if it is of another picture, model or caption.
-    """
-    _check(inversion, [image], model, None if caption is None else [caption])
-    return inversion.captions[0], _along(inversion, settings)
+@lru_cache(maxsize=1)
+def _named_model(name: str | None) -> Model:
+    return load(name)
 
 
-def edit_batch(
-    images: Sequence[Image],
-    requests: Sequence[EditRequest],
-    *,
-    model: Model,
-    inversion: Inversion | None = None,
-    settings: Settings | None = None,
-    progress: Progress | None = None,
-    on_step: Callable[[Step], None] | None = None,
-    on_warning: Warn | None = None,
-    cache: Cache | None = None,
-) -> list[Edit]:
-    """Carry out what was understood of several pictures in one batch; otherwise as ``edit``.
-
-    Every result is that of the picture alone, but for rounding; ``evaluations`` are each picture's
-    own. ``inversion`` has a row for every picture, ``on_step`` sees all of them after every step.
-    Raises ``ValueError`` for pictures that the model would see in different sizes.
-    """
-    settings = settings or model.settings
-    if inversion is not None:
-        captions = [request.rewrite.caption for request in requests]
-        _check(inversion, images, model, captions)
-        inversion, settings = inversion.to(model.device), _along(inversion, settings)
-
-    def carry_out(settings: Settings) -> list[Edit]:
-        work = (images, requests, model, inversion, settings)
-        return _carry_out(*work, progress=progress, on_step=on_step, cache=cache)
-
-    return run_within_memory(carry_out, model, settings, on_warning)
+def _settings(
+    model: Model, settings: Settings | None, preset: str | None, overrides: Mapping[str, Any]
+) -> Settings:
+    """The model's settings, or those given, under the preset, under single overrides."""
+    if preset is not None and preset not in PRESETS:
+        raise SettingError(f'no preset "{preset}"; there are: {", ".join(PRESETS)}')
+    base = settings or model.settings
+    return base.overlay(PRESETS[preset] if preset else {}).overlay(overrides)
 
 
-def _carry_out(
-    images: Sequence[Image],
-    requests: Sequence[EditRequest],
-    model: Model,
-    inversion: Inversion | None,
-    settings: Settings,
-    *,
-    progress: Progress | None,
-    on_step: Callable[[Step], None] | None,
-    cache: Cache | None,
-) -> list[Edit]:
-    count = len(images)
-    captions = [request.rewrite.caption for request in requests]
-    changes = [{each.category for each in said.rewrite.changes} for said in requests]
-    plan, c = Plan.of(settings, changes), model.embed(captions)
-    edited = edited_conditioning(model, requests, c, settings)
-    origin = "made" if inversion is None else "given"
-    if inversion is None:
-        inversion = find_cached(images, model, captions, settings=settings, cache=cache)
-        origin = "made" if inversion is None else "found"
-    missing = inversion is None or (
-        settings.cache_source and not plan.layer_patterns <= inversion.layer_patterns
-    )
-    tick = _Ticker(progress, settings.steps * (1 + missing) + missing)
-    with model.lock, count_evaluations() as evaluations:
-        if inversion is None:
-            inversion = _invert(images, model, captions, settings, progress=tick.step, cache=cache)
-        elif missing:
-            seen = tuple(
-                tick(recompute_observations(Observer(model, c, plan.layer_patterns), inversion))
+def _image(image: ImageSource) -> tuple[Image, Photograph | None]:
+    """The pixels to edit, and the file they come from if there is one."""
+    if isinstance(image, Image):
+        return image, None
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
+            raise ImageFormatError(
+                "an array must be (height, width, 3) of uint8, not "
+                f"{tuple(image.shape)} of {image.dtype}"
             )
-            inversion = replace(inversion, seen=seen, layer_patterns=plan.layer_patterns)
-        for last in tick(walk(model, inversion, c, edited, plan)):
-            if on_step is not None:
-                on_step(last)
-    own = Evaluations(evaluations.forwards // count, evaluations.backwards // count)
-    frames = [fit(image, model.size, model.multiple).frame for image in images]
-    results = map(unfit, model.decode(last.latents), frames)
+        return PILImage.fromarray(image), None
+    photograph = image if isinstance(image, Photograph) else Photograph.read(image)
+    return photograph.image, photograph
+
+
+def _prepared(images: Sequence[Image | Prepared], model: Model) -> list[Prepared]:
     return [
-        Edit(result, requests[i], inversion.rows(slice(i, i + 1)), own, settings, origin)
-        for i, result in enumerate(results)
+        image if isinstance(image, Prepared) else prepare(image, model.size, model.multiple)
+        for image in images
     ]
 
 
-def reconstruct(image: Image, model: Model) -> Image:
-    """What the model's autoencoder alone makes of ``image``: the most that an edit can keep."""
-    found = fit(image, model.size, model.multiple)
-    return unfit(model.decode(model.encode(found.pixels))[0], found.frame)
-
-
-def _fitted(images: Sequence[Image], model: Model) -> Pixels:
-    """Pictures as the model sees them, in one batch."""
-    fits = [fit(image, model.size, model.multiple).pixels for image in images]
-    sizes = {f"{each.shape[3]}x{each.shape[2]}" for each in fits}
+def _pixels(images: Sequence[Prepared]) -> torch.Tensor:
+    """Images at working size as one batch, (images, 3, height, width) in -1..1."""
+    sizes = {f"{width}x{height}" for width, height in (image.size for image in images)}
     if len(sizes) > 1:
-        raise ValueError(f"pictures edited together must have one size, not {', '.join(sizes)}")
-    return torch.cat(fits)
+        raise ValueError(f"images of a batch must have one working size, not {', '.join(sizes)}")
+    return torch.cat([image.pixels for image in images])
 
 
-def _along(inversion: Inversion, settings: Settings) -> Settings:
-    """Settings for an edit beside ``inversion``, which has its own steps and scheme."""
-    steps, inverter = inversion.schedule.steps, inversion.recipe["inverter"]
-    return replace(settings, steps=steps, inverter=inverter)
+def _with_steps_of(inversion: Inversion, settings: Settings) -> Settings:
+    """Settings with the steps and the inverter of an inversion."""
+    return replace(settings, steps=inversion.schedule.steps, inverter=inversion.recipe["inverter"])
 
 
 def _check(
-    inversion: Inversion, images: Sequence[Image], model: Model, captions: Sequence[str] | None
+    inversion: Inversion, images: Sequence[Prepared], model: Model, captions: Sequence[str] | None
 ) -> None:
-    if inversion.images != tuple(map(image_hash, images)):
+    if inversion.images != tuple(image.hash for image in images):
         raise MismatchError("the inversion is of another image; invert this one first")
     if inversion.recipe.get("encoder") != model.embed([""]).encoder:
         raise MismatchError(f"the inversion was made with {inversion.model}, not with {model.name}")
     if captions is not None and tuple(captions) != inversion.captions:
-        said = '", "'.join(inversion.captions)
-        raise MismatchError(f'the inversion was made under the caption "{said}"')
+        texts = '", "'.join(inversion.captions)
+        raise MismatchError(f'the inversion was made with the caption "{texts}"')
 
 
-def run_within_memory(
-    run: Callable[[Settings], T],
-    model: Model,
-    settings: Settings,
-    tell: Warn | None = None,
-) -> T:
-    """``run(settings)``, again with less each time that memory does not suffice.
+class _Progress:
+    """Counts steps over several loops, and reports them to a function or a progress bar."""
 
-    One step of a ladder at a time: look at the source again instead of remembering it; then what
-    ``model.spare`` knows. ``tell`` hears each. An error that is none of memory goes through, and so
-    does the one after the last step.
-    """
-    while True:
-        try:
-            return run(settings)
-        except (MemoryError, RuntimeError) as error:
-            if classify(error) is not OutOfMemoryError:
-                raise
-            remembers = settings.cache_source and bool(Plan.of(settings).layer_patterns)
-            said = "looking at the source again instead of remembering it"
-            spared = said if remembers else model.spare()
-            if spared is None:
-                raise
-            settings = replace(settings, cache_source=False)
-        # the error, and with it all that its frames held, is gone only now
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        if tell is not None:
-            tell(f"out of memory; {spared}")
+    def __init__(self, progress: Progress | bool | None, total: int, label: str = "") -> None:
+        self.report = progress if callable(progress) else None
+        self.bar: Any = tqdm(total=total, desc=label, unit="step") if progress is True else None
+        self.total, self.done = total, 0
 
+    def __enter__(self) -> _Progress:
+        return self
 
-class _Ticker:
-    """Counts network steps over several walks and tells ``progress`` after each."""
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
 
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self.progress, self.total, self.done = progress, total, 0
-
-    def step(self, *_: int) -> None:
+    def update(self, *_: int) -> None:
+        """One more step."""
         self.done += 1
-        if self.progress is not None:
-            self.progress(self.done, self.total)
+        if self.report is not None:
+            self.report(self.done, self.total)
+        if self.bar is not None:
+            self.bar.update()
 
     def __call__(self, steps: Iterable[T]) -> Iterator[T]:
-        for each in steps:
-            self.step()
-            yield each
+        for step in steps:
+            self.update()
+            yield step

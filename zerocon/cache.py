@@ -1,8 +1,8 @@
-"""Inversions kept on disk: the second edit of a picture does none of the source's work.
+"""A cache of inversions on disk: later edits of an image do not invert it again.
 
-An entry is found under the hash of all that it depends on, so that an edit beside it comes out the
-same, to the bit, as one without. It costs no more than time where the folder is full, may not be
-written or holds something else; several programs may use it at once.
+An entry is found under the hash of everything it depends on, so that an edit with a cached
+inversion is equal, bit for bit, to one without. A cache that is full, read-only or unusable costs
+time and nothing else; several programs may use one at the same time.
 """
 
 from __future__ import annotations
@@ -17,63 +17,65 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load as deserialize
-from safetensors.torch import save as serialize
-from torch import Tensor
-
-from zerocon.editing import Plan
 from zerocon.errors import ConfigurationError, FileFormatError, SettingError
 from zerocon.model.fingerprint import cache_folder
-from zerocon.registry import available, parse
-from zerocon.settings import Settings
 from zerocon.storage.atomic import writing
 from zerocon.storage.versions import package_versions
-from zerocon.trajectory import FORMAT, Inversion
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # entries are listed and removed without torch
+    from torch import Tensor
+
+    from zerocon.editing import Plan
     from zerocon.model import Model
+    from zerocon.trajectory import Inversion
 
-FOLDER, ENDING = "inversions", ".safetensors"
-LIMIT = "2GB"  # in all; 54 pictures of mini with what they showed, or 299 paths of 512x512 pixels
-VARIABLE = "ZEROCON_CACHE_LIMIT"  # says another limit
-# What the network showed is kept up to this part of the limit, else only the path. Mini's is 36 MB,
-# read in a tenth of the time that it took on a CPU core. Stable Diffusion 1's at 512 pixels is
-# 2.3 GB in float16: more than a second picture leaves room for, and long to write after every edit.
-PART = 0.5
+FOLDER, SUFFIX = "inversions", ".safetensors"
+LIMIT = "2GB"  # 54 images of mini with their activations, or 299 trajectories of 512x512 pixels
+VARIABLE = "ZEROCON_CACHE_LIMIT"  # sets another limit
+# Activations are cached up to this share of the limit, else only the trajectory. Mini's are 36 MB,
+# read in a tenth of the time that they take on a CPU core. Those of Stable Diffusion 1 at 512 pixels
+# are 2.3 GB in float16: more than a second image leaves room for, and slow to write at every edit.
+SHARE = 0.5
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-FACTS = ("caption", "model", "steps", "seen")
-TROUBLE = (OSError, RuntimeError, MemoryError)  # torch says "can't allocate" by RuntimeError
+FACTS = ("caption", "model", "steps", "activations")
+UNUSABLE = (OSError, RuntimeError, MemoryError)  # torch raises RuntimeError for "can't allocate"
 
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """A file of the cache: its size, and when it was last of use, in seconds since 1970."""
+    """A file of the cache: its size in bytes, and when it was last used, in seconds since 1970."""
 
     path: Path
     bytes: int
     used: float
 
     def facts(self) -> dict[str, Any]:
-        """Caption, model, steps, and whether it holds what was seen; None for what is not known."""
+        """Caption, model, steps, and whether it has activations; None for what cannot be read."""
         try:
-            with safe_open(self.path, framework="pt") as file:
-                said = json.loads(file.metadata()["inversion"])
-            steps = len(said["schedule"]["times"]) - 1
-            about = said["captions"][0], said["model"], steps, "watches" in said
-        except (SafetensorError, OSError, RuntimeError, ValueError, LookupError, TypeError):
+            metadata = json.loads(_header(self.path)["inversion"])
+            steps = len(metadata["schedule"]["times"]) - 1
+            values = (
+                metadata["captions"][0],
+                metadata["model"],
+                steps,
+                "layer_patterns" in metadata,
+            )
+        except (OSError, ValueError, LookupError, TypeError):
             return dict.fromkeys(FACTS)
-        return dict(zip(FACTS, about, strict=True))
+        return dict(zip(FACTS, values, strict=True))
 
 
 class Cache:
-    """Inversions by key, never more than ``limit`` bytes: those unused for longest go first.
+    """Inversions by key, in at most ``limit`` bytes: the least recently used are removed first.
 
-    ``folder`` defaults to ``inversions`` in ``zerocon.model.fingerprint.cache_folder()``, ``limit`` to
-    ``ZEROCON_CACHE_LIMIT``, then to 2 GB. ``on_warning`` hears of each damaged entry, and once of a
-    folder that is of no use, which is then left alone. Raises ``ValueError`` for a variable that is
-    no size.
+    Args:
+        folder: Directory of the entries; ``inversions`` in zerocon's cache directory by default.
+        limit: In bytes; ``ZEROCON_CACHE_LIMIT`` or 2 GB by default.
+        on_warning: Called with a line for each damaged entry, and once if the directory cannot be
+            used, which is then left alone.
+
+    Raises:
+        ConfigurationError: if ``ZEROCON_CACHE_LIMIT`` is not a size.
     """
 
     def __init__(
@@ -82,212 +84,241 @@ class Cache:
         limit: int | None = None,
         on_warning: Callable[[str], None] | None = None,
     ) -> None:
-        self.limit = usual_limit() if limit is None else limit
-        self._folder, self._on_warning, self._useless = folder, on_warning, False
+        self.limit = default_limit() if limit is None else limit
+        self._folder, self._on_warning, self._unusable = folder, on_warning, False
+
+    def __repr__(self) -> str:
+        return f"Cache({str(self.folder)!r}, limit={self.limit})"
 
     @property
     def folder(self) -> Path:
-        """Where the entries lie."""
+        """Directory of the entries."""
         return self._folder or cache_folder() / FOLDER
 
     def find(self, key: str) -> Inversion | None:
-        """What is kept under ``key``, in the computer's memory; None if nothing is.
-
-        What is there but damaged is removed, after a warning.
-        """
-        if self._useless:
+        """The inversion under ``key``, on the CPU, or None. A damaged entry is removed."""
+        if self._unusable:
             return None
         try:
             path = self._path(key)
-            found = read(path)
+            inversion = read(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except FileFormatError as error:
             self._remove_damaged(path, error)
             return None
-        except TROUBLE as error:
-            self._give_up(error)
+        except UNUSABLE as error:
+            self._disable(error)
             return None
-        with suppress(OSError):  # may only be read; then others go first
+        with suppress(OSError):  # in a read-only cache the order of use is not kept
             os.utime(path)
-        return found
+        return inversion
 
     def keep(self, key: str, inversion: Inversion) -> None:
-        """Write one picture's ``inversion``, whole or not at all, and make room for it.
+        """Write one image's ``inversion`` atomically, and remove entries to make room for it.
 
-        What the network showed is left out where it is too large; what is larger than the limit
-        even so is not kept.
+        Activations are left out where they are too large; an inversion that is larger than the
+        limit even so is not cached.
         """
-        if self._useless:
+        if self._unusable:
             return
         try:
-            small = inversion.shown <= PART * self.limit
-            tensors, history = inversion.parts(seen=small and bool(inversion.layer_patterns))
-            if sum(part.nbytes for part in tensors.values()) > self.limit:
-                return
-            orders = {name: _order(part) for name, part in tensors.items()}
-            for name, order in orders.items():
-                tensors[name] = tensors[name].permute(order).contiguous()
-            metadata = {"inversion": history, "orders": json.dumps(orders)}
-            metadata["hash"] = _hash(key, metadata, tensors)
-            # copies of private pictures: for their owner's eyes only
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with writing(self._path(key), overwrite=True) as temporary:
-                temporary.write_bytes(serialize(tensors, metadata))
+            self._write(key, inversion)
             self.prune()
-        except FileNotFoundError:  # somebody cleared it meanwhile, half written files and all
+        except FileNotFoundError:  # the directory was removed by another program meanwhile
             pass
-        except TROUBLE as error:
-            self._give_up(error)
+        except UNUSABLE as error:
+            self._disable(error)
 
     def entries(self) -> list[CacheEntry]:
-        """All files, those unused for longest first."""
-        found = []
+        """All files, the least recently used first."""
+        entries = []
         with suppress(FileNotFoundError, NotADirectoryError):
             for path in self.folder.iterdir():
-                with suppress(FileNotFoundError):  # evicted meanwhile
+                with suppress(FileNotFoundError):  # removed meanwhile
                     state = path.lstat()
-                    found.append(CacheEntry(path, state.st_size, state.st_mtime))
-        return sorted(found, key=lambda entry: (entry.used, entry.path))
+                    entries.append(CacheEntry(path, state.st_size, state.st_mtime))
+        return sorted(entries, key=lambda entry: (entry.used, entry.path))
 
     def prune(self, limit: int | None = None) -> list[CacheEntry]:
-        """Remove entries until the rest takes ``limit`` bytes at most, or the cache's own limit."""
+        """Remove entries until the others take at most ``limit`` bytes; the removed ones."""
         limit = self.limit if limit is None else limit
-        there, gone = self.entries(), []
-        size = sum(entry.bytes for entry in there)
-        for entry in there:
-            # a limit of nothing: no empty file either
+        entries, removed = self.entries(), []
+        size = sum(entry.bytes for entry in entries)
+        for entry in entries:
+            # with a limit of 0, files of zero bytes are removed too
             if (size > limit or limit == 0) and self.remove([entry]):
                 size -= entry.bytes
-                gone.append(entry)
-        return gone
+                removed.append(entry)
+        return removed
 
     def damaged(self) -> list[CacheEntry]:
-        """Entries that are not what was written; all of them are read."""
-        found = []
+        """Entries whose content is not what was written; all of them are read."""
+        damaged = []
         for entry in self.entries():
-            if entry.path.suffix != ENDING:  # somebody is writing it, or was killed meanwhile
+            if entry.path.suffix != SUFFIX:  # being written, or left by a killed process
                 continue
             try:
                 read(entry.path)
-            except FileNotFoundError:  # evicted meanwhile
+            except FileNotFoundError:  # removed meanwhile
                 continue
             except (FileFormatError, OSError):
-                found.append(entry)
-        return found
+                damaged.append(entry)
+        return damaged
 
     def remove(self, entries: Iterable[CacheEntry]) -> list[CacheEntry]:
-        """Remove them; those that could be."""
-        gone = []
+        """Remove entries; those that could be removed."""
+        removed = []
         for entry in entries:
-            with suppress(OSError):  # on some systems nobody can while somebody reads it
+            with suppress(OSError):  # on some systems impossible while another process reads it
                 _unlink(entry.path)
-                gone.append(entry)
-        return gone
+                removed.append(entry)
+        return removed
+
+    def _write(self, key: str, inversion: Inversion) -> None:
+        from safetensors.torch import save
+
+        small = inversion.observation_bytes <= SHARE * self.limit
+        observations = small and bool(inversion.layer_patterns)
+        tensors, line = inversion.to_tensors(observations=observations)
+        if sum(tensor.nbytes for tensor in tensors.values()) > self.limit:
+            return
+        orders = {name: _memory_order(tensor) for name, tensor in tensors.items()}
+        for name, order in orders.items():
+            tensors[name] = tensors[name].permute(order).contiguous()
+        metadata = {"inversion": line, "orders": json.dumps(orders)}
+        metadata["hash"] = _hash(key, metadata, tensors)
+        # copies of private images: readable by their owner only
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with writing(self._path(key), overwrite=True) as temporary:
+            temporary.write_bytes(save(tensors, metadata))
 
     def _path(self, key: str) -> Path:
-        return self.folder / f"{key}{ENDING}"
+        return self.folder / f"{key}{SUFFIX}"
 
     def _remove_damaged(self, path: Path, error: FileFormatError) -> None:
         try:
             _unlink(path)
-        except OSError as trouble:
-            self._give_up(trouble)
+        except OSError as failure:
+            self._disable(failure)
         else:
-            self._say(f"a cached inversion is damaged and made again: {path.name}: {error}")
+            self._warn(f"removed a damaged inversion from the cache: {path.name}: {error}")
 
-    def _give_up(self, error: BaseException) -> None:
-        self._useless = True
-        self._say(f"inversions are not cached: {error}")
+    def _disable(self, error: BaseException) -> None:
+        self._unusable = True
+        self._warn(f"inversions are not cached: {error}")
 
-    def _say(self, warning: str) -> None:
+    def _warn(self, warning: str) -> None:
         if self._on_warning is not None:
             self._on_warning(" ".join(warning.split()))
 
 
 def key_of(
-    model: Model, settings: Settings, image: str, caption: str, *, together: int = 1
+    model: Model, plan: Plan, image_hash: str, caption: str, *, batch_size: int = 1
 ) -> str | None:
-    """The hash of all that an inversion depends on; None for a model without a fingerprint.
+    """The hash of everything that an inversion depends on; None for a model without a fingerprint.
 
-    ``image`` is its ``fingerprint``. In a batch each picture comes out as alone but for rounding,
-    so ``together``, how many were inverted in one, makes another key. So do the layers that are
-    watched, which compute in another order meanwhile, and the number of threads.
+    Rounding is part of it: a batch differs from single images, recorded layers from fused ones, and
+    one number of threads from another.
     """
-    known = model.fingerprint()
-    if known is None:
+    weights = model.fingerprint()
+    if weights is None:
         return None
-    inverter = parse(settings.inverter, available("inverter"), "inverter")
-    told = {
+    from zerocon.trajectory import FORMAT
+
+    settings = plan.settings
+    facts = {
         "format": FORMAT,
         "versions": package_versions(),
-        "threads": torch.get_num_threads(),
-        "weights": known,
+        "weights": weights,
         "prediction": model.prediction,
-        "manner": model.manner,
-        "size": (model.size, model.multiple),  # with the picture's own: that at which it is seen
+        "compute": model.runtime.compute_options(),
+        "size": (model.size, model.multiple),  # with the image's hash: its working size
         "schedule": asdict(model.schedule(settings.steps)),
-        "inverter": repr(inverter),
-        "seed": settings.seed if getattr(inverter, "chance", True) else None,
-        "watches": sorted(Plan.of(settings).layer_patterns) if settings.cache_source else [],
-        "image": image,
+        "inverter": repr(plan.inverter),
+        "seed": settings.seed if getattr(plan.inverter, "stochastic", True) else None,
+        "layer_patterns": sorted(plan.cached_layers),
+        "image": image_hash,
         "caption": caption,
-        "together": together,
+        "batch_size": batch_size,
     }
-    line = json.dumps(told, sort_keys=True)
+    line = json.dumps(facts, sort_keys=True)
     return hashlib.blake2b(line.encode(), digest_size=16).hexdigest()
 
 
 def read(path: Path) -> Inversion:
-    """What ``Cache.keep`` wrote, every byte checked; anything else is a ``ValueError``."""
+    """What ``Cache.keep`` wrote, every byte checked.
+
+    Raises:
+        FileFormatError: for anything else.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    from zerocon.trajectory import Inversion
+
     if path.is_dir():
-        raise FileFormatError("it is a folder")
-    data = path.read_bytes()  # at once: meanwhile another may be put in its place
+        raise FileFormatError("it is a directory")
+    data = path.read_bytes()  # at once: another file may be put in its place meanwhile
     try:
-        tensors = deserialize(data)
+        tensors = load(data)
     except SafetensorError as error:
         raise FileFormatError(str(error)) from error
-    said = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
-    if said.pop("hash", None) != _hash(path.stem, said, tensors):
+    metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
+    if metadata.pop("hash", None) != _hash(path.stem, metadata, tensors):
         raise FileFormatError("its content is not what was written")
-    for name, order in json.loads(said["orders"]).items():
-        back = [order.index(i) for i in range(len(order))]
-        tensors[name] = tensors[name].permute(back).clone()  # a clone is aligned as new ones are
-    return Inversion.of_parts(tensors, json.loads(said["inversion"]))
-
-
-def _unlink(path: Path) -> None:
-    """Remove a file, or an empty folder in its place."""
-    path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+    for name, order in json.loads(metadata["orders"]).items():
+        inverse = [order.index(i) for i in range(len(order))]
+        tensors[name] = (
+            tensors[name].permute(inverse).clone()
+        )  # a clone is aligned, as new ones are
+    return Inversion.from_tensors(tensors, json.loads(metadata["inversion"]))
 
 
 def size_of(text: str) -> int:
-    """Bytes of a size: "500MB", "2 GB", "0"; ``ValueError`` for anything else."""
-    said = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]B)", text.strip().upper())
-    if said is None and text.strip() != "0":
+    """Bytes of a size such as "500MB", "2 GB" or "0"; ``SettingError`` for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]B)", text.strip().upper())
+    if match is None and text.strip() != "0":
         raise SettingError(f'a size is like 500MB or 2GB, not "{text}"')
-    return 0 if said is None else int(float(said[1]) * UNITS[said[2]])
+    return 0 if match is None else int(float(match[1]) * UNITS[match[2]])
 
 
-def usual_limit() -> int:
-    """What the environment says, else ``LIMIT``."""
+def default_limit() -> int:
+    """``ZEROCON_CACHE_LIMIT``, else ``LIMIT``, in bytes."""
     try:
         return size_of(os.environ.get(VARIABLE) or LIMIT)
     except SettingError as error:
         raise ConfigurationError(f"{VARIABLE}: {error}") from None
 
 
-def _order(part: Tensor) -> list[int]:
-    """Dimensions, the longest stride first: rounding depends on how a tensor lies in memory."""
-    dims = list(range(part.ndim))
-    return dims if part.is_contiguous() else sorted(dims, key=part.stride, reverse=True)
+def _header(path: Path) -> dict[str, str]:
+    """The metadata in a safetensors file's header, read without torch."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > path.stat().st_size:
+            raise ValueError("not a safetensors file")
+        metadata: dict[str, str] = json.loads(file.read(length))["__metadata__"]
+    return metadata
 
 
-def _hash(key: str, said: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
-    told = json.dumps([key, said], sort_keys=True)
-    digest = hashlib.blake2b(told.encode(), digest_size=16)
+def _unlink(path: Path) -> None:
+    """Remove a file, or an empty directory in its place."""
+    path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+
+
+def _memory_order(tensor: Tensor) -> list[int]:
+    """Dimensions by stride, the longest first: rounding depends on a tensor's memory layout."""
+    dims = list(range(tensor.ndim))
+    return dims if tensor.is_contiguous() else sorted(dims, key=tensor.stride, reverse=True)
+
+
+def _hash(key: str, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    import torch
+
+    line = json.dumps([key, metadata], sort_keys=True)
+    digest = hashlib.blake2b(line.encode(), digest_size=16)
     for name in sorted(tensors):
-        part = tensors[name]
-        digest.update(f"{name} {part.dtype} {tuple(part.shape)}\n".encode())
-        digest.update(part.flatten().view(torch.uint8).numpy().data)
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

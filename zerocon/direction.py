@@ -1,4 +1,4 @@
-"""The edit direction: two groups of sentences, and the step between them in text space."""
+"""Edit directions: the difference of two conditionings, estimated from sentences."""
 
 from __future__ import annotations
 
@@ -30,22 +30,28 @@ if TYPE_CHECKING:
 
 FORMAT = "zerocon.direction/1"
 
-_means: WeakKeyDictionary[Model, dict[tuple[str, ...], Tokens]] = WeakKeyDictionary()
+_means: WeakKeyDictionary[Model, dict[tuple[str, ...], Conditioning]] = WeakKeyDictionary()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Direction:
-    """A step in text space with its history, for any number of edits of any pictures.
+    """An edit direction with its origin, for any number of edits of any images.
 
-    ``tokens`` is the mean of the target sentences' tokens minus the mean of the source sentences'
-    (``between``), and ``origin``, which lengths are measured against, the mean of the source
-    sentences' tokens; both are (1, positions, features), float32, on the CPU. ``source`` and
-    ``target`` are the words for the two sides and ``sentences`` all that were encoded, the source's
-    first. ``encoder`` is the fingerprint of the text encoder, ``model`` the name of the model that
-    it belonged to, ``version`` the zerocon that made it.
+    The mean conditioning of the target sentences minus the mean of the source sentences
+    (pix2pix-zero, arXiv 2302.03027, sec. 3.1). Directions scale and add as vectors do; a sum has
+    the words and sentences of both.
 
-    Directions scale and add as vectors do. A sum has the words and sentences of both; the factors
-    show in ``tokens`` only.
+    Attributes:
+        tokens: (1, positions, features), float32, on the CPU.
+        origin: Mean tokens of the source sentences, in the shape of ``tokens``: what the length of
+            the direction is measured against.
+        source: Words of the source side, such as ("cat",).
+        target: Words of the target side.
+        sentences: All source sentences and all target sentences.
+        encoder: Fingerprint of the text encoder.
+        model: Name of the model that the text encoder belongs to.
+        version: Version of zerocon that made it.
+        pooled: Difference of the pooled embeddings, (1, features), for models that use them.
     """
 
     tokens: Tokens
@@ -56,51 +62,56 @@ class Direction:
     encoder: str
     model: str
     version: str = __version__
+    pooled: Tensor | None = None
 
     @classmethod
     def between(
         cls, model: Model, source: Sequence[str], target: Sequence[str], *, words: tuple[str, str]
     ) -> Direction:
-        """From some sentences to others, called by two ``words``: ("cat", "dog").
+        """From source sentences to target sentences; ``words`` name both sides: ("cat", "dog").
 
-        Raises ``ValueError`` where a side has no sentences.
+        Raises:
+            PromptError: if a side has no sentences.
         """
         for side, word in zip((source, target), words, strict=True):
             if not side:
                 raise PromptError(f'there are no sentences for "{word}"')
-        origin = mean_tokens(model, source)
+        origin = mean_conditioning(model, source)
+        step = (mean_conditioning(model, target) - origin).to("cpu")
         return cls(
-            tokens=between(origin, mean_tokens(model, target)).cpu(),
-            origin=origin.cpu(),
+            tokens=step.tokens,
+            origin=origin.tokens.cpu(),
             source=words[:1],
             target=words[1:],
             sentences=(tuple(source), tuple(target)),
-            encoder=model.embed([""]).encoder,
+            encoder=step.encoder,
             model=model.name,
+            pooled=step.pooled,
         )
 
     @classmethod
     def of_changes(cls, model: Model, changes: Iterable[Change]) -> Direction:
-        """The sum over ``changes`` (at least one), each said in the sentences of the bank."""
+        """The sum over ``changes`` (at least one), each from the sentence bank's pairs."""
         return reduce(
             add, (cls.between(model, *pairs(c), words=(c.source, c.target)) for c in changes)
         )
 
     @classmethod
     def of_words(cls, model: Model, source: str, target: str) -> Direction:
-        """From ``source`` ("cat", "a fox by day") to ``target``, in the sentences of the bank.
+        """From ``source`` ("cat", "a fox by day") to ``target``, from the sentence bank's pairs.
 
-        Raises ``ValueError`` if both say the same, or one names nothing.
+        Raises:
+            PromptError: if both mean the same, or one names nothing.
         """
         for words in (source, target):
             if not parse(words):
-                raise PromptError(f"{words!r} names nothing; say a thing, a place, a style ...")
+                raise PromptError(f"{words!r} names nothing; give an object, a place, a style ...")
         try:
             changes = prompt.rewrite_caption(source, to_caption=target).changes
-        except ValueError:  # it speaks of captions
+        except ValueError:  # its message is about captions
             raise PromptError(f'nothing changes from "{source}" to "{target}"') from None
-        whole = cls.of_changes(model, map(_bare, changes))
-        return replace(whole, source=(source,), target=(target,))
+        direction = cls.of_changes(model, map(_without_own_noun, changes))
+        return replace(direction, source=(source,), target=(target,))
 
     def __str__(self) -> str:
         """``cat -> dog, red -> blue``"""
@@ -109,22 +120,33 @@ class Direction:
             f"{source or '(nothing)'} -> {target or '(nothing)'}" for source, target in sides
         )
 
+    def __repr__(self) -> str:
+        source, target = map(len, self.sentences)
+        return f"Direction({self}: {source} and {target} sentences, model {self.model!r})"
+
     def __mul__(self, factor: float) -> Direction:
         if not math.isfinite(factor):
-            raise ValueError(f"a direction can be taken any number of times, but not {factor}")
-        return replace(self, tokens=factor * self.tokens)
+            raise ValueError(f"a direction can be multiplied by a finite number, not by {factor}")
+        pooled = None if self.pooled is None else factor * self.pooled
+        return replace(self, tokens=factor * self.tokens, pooled=pooled)
 
     __rmul__ = __mul__
 
     def __add__(self, other: Direction) -> Direction:
-        """Both steps in one; ``ValueError`` if they are of two text encoders."""
+        """The sum of both; ``MismatchError`` if they are of different text encoders."""
         if self.encoder != other.encoder:
-            raise MismatchError(f"two text encoders: {self.made} cannot be added to {other.made}")
-        mine, theirs = (len(each.sentences[0]) for each in (self, other))
+            raise MismatchError(
+                f"cannot add directions of two text encoders: {self.origin_text} and "
+                f"{other.origin_text}"
+            )
+        n, m = (len(each.sentences[0]) for each in (self, other))
+        pooled = None
+        if self.pooled is not None and other.pooled is not None:
+            pooled = self.pooled + other.pooled
         return replace(
             self,
             tokens=self.tokens + other.tokens,
-            origin=(mine * self.origin + theirs * other.origin) / (mine + theirs),
+            origin=(n * self.origin + m * other.origin) / (n + m),
             source=self.source + other.source,
             target=self.target + other.target,
             sentences=(
@@ -133,32 +155,41 @@ class Direction:
             ),
             model=", ".join(dict.fromkeys((self.model, other.model))),
             version=__version__,
+            pooled=pooled,
         )
 
     @property
-    def made(self) -> str:
-        """What it is and whose: for errors."""
+    def origin_text(self) -> str:
+        """Words, text encoder and model, for error messages."""
         return f'"{self}" (text encoder {self.encoder} of {self.model})'
 
-    def on(self, model: Model) -> Tokens:
-        """The step for this model, on its device; ``ValueError`` for one of another encoder."""
-        if (own := model.embed([""]).encoder) != self.encoder:
+    def on(self, model: Model) -> Conditioning:
+        """The direction as a conditioning of one row, on the model's device.
+
+        Raises:
+            MismatchError: if it is of another text encoder.
+        """
+        empty = model.embed([""])
+        if empty.encoder != self.encoder:
             raise MismatchError(
-                f"the direction {self.made} is not for {model.name}, whose text encoder is {own}"
+                f"the direction {self.origin_text} does not fit {model.name}, whose text encoder "
+                f"is {empty.encoder}"
             )
-        return self.tokens.to(model.device)
+        pooled = None if self.pooled is None else self.pooled.to(model.device)
+        return replace(empty, tokens=self.tokens.to(model.device), pooled=pooled)
 
     def profile(self) -> tuple[Tensor, Tensor]:
-        """Its length at every position, and that length relative to ``origin``'s there.
+        """Length at every position, and that length relative to ``origin``'s there.
 
-        The mean of the second is ``weight`` against the direction's own sentences.
+        The mean of the second is ``relative_length`` against the direction's own sentences.
         """
         lengths = self.tokens.norm(dim=-1)[0]
         return lengths, lengths / self.origin.norm(dim=-1)[0].clamp_min(1e-6)
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
-        """Write everything to a safetensors file, all or nothing."""
-        history = {
+        """Write everything to a safetensors file, atomically."""
+        metadata = {
+            "format": FORMAT,
             "source": self.source,
             "target": self.target,
             "sentences": self.sentences,
@@ -166,65 +197,67 @@ class Direction:
             "model": self.model,
             "version": self.version,
         }
-        # in one entry, since several come in random order: the same direction, the same bytes
-        metadata = {"direction": json.dumps({"format": FORMAT, **history}, ensure_ascii=False)}
-        tensors = {"tokens": self.tokens.contiguous(), "origin": self.origin.contiguous()}
+        # as one entry, since the order of several is random: equal directions, equal bytes
+        line = {"direction": json.dumps(metadata, ensure_ascii=False)}
+        tensors = {"tokens": self.tokens, "origin": self.origin, "pooled": self.pooled}
+        parts = {name: part.contiguous() for name, part in tensors.items() if part is not None}
         with writing(Path(path), overwrite=overwrite) as temporary:
-            temporary.write_bytes(serialize(tensors, metadata))  # its own writer names no errno
+            temporary.write_bytes(serialize(parts, line))  # save_file's errors have no errno
 
     @classmethod
     def load(cls, path: Path | str) -> Direction:
-        """Read what ``save`` wrote; anything else is a ``ValueError``."""
+        """Read what ``save`` wrote.
+
+        Raises:
+            FileFormatError: for any other file.
+        """
         try:
             with safe_open(path, framework="pt") as file:
-                history = json.loads((file.metadata() or {}).get("direction", "{}"))
-                if history.get("format") != FORMAT:
-                    raise FileFormatError(f"{path} is no direction made by zerocon direction")
-                tensors = {name: file.get_tensor(name) for name in ("tokens", "origin")}
+                metadata = json.loads((file.metadata() or {}).get("direction", "{}"))
+                if metadata.get("format") != FORMAT:
+                    raise FileFormatError(f"{path} is not a direction made by zerocon direction")
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
         except (SafetensorError, OSError) as error:
             raise FileFormatError(f"cannot read {path} as a direction: {error}") from error
-        source, target = history["sentences"]
+        source, target = metadata["sentences"]
         return cls(
             **tensors,
-            source=tuple(history["source"]),
-            target=tuple(history["target"]),
+            source=tuple(metadata["source"]),
+            target=tuple(metadata["target"]),
             sentences=(tuple(source), tuple(target)),
-            encoder=history["encoder"],
-            model=history["model"],
-            version=history["version"],
+            encoder=metadata["encoder"],
+            model=metadata["model"],
+            version=metadata["version"],
         )
 
 
-def mean_tokens(model: Model, sentences: Sequence[str]) -> Tokens:
-    """Mean of the sentences' tokens, all positions, (1, positions, features), not normalised.
+def mean_conditioning(model: Model, sentences: Sequence[str]) -> Conditioning:
+    """Mean conditioning of sentences over all positions: one row, not normalized.
 
-    Kept per model: a batch of pictures asks for the same sentences again and again.
+    Cached per model, since the images of a batch use the same sentences again and again.
     """
-    known = _means.setdefault(model, {})
+    cached = _means.setdefault(model, {})
     key = tuple(sentences)
-    if key not in known:
-        known[key] = model.embed(sentences).tokens.mean(0, keepdim=True)
-    return known[key]
+    if key not in cached:
+        every = model.embed(sentences)
+        pooled = None if every.pooled is None else every.pooled.mean(0, keepdim=True)
+        tokens = every.tokens.mean(0, keepdim=True)
+        cached[key] = replace(every.rows(slice(1)), tokens=tokens, pooled=pooled)
+    return cached[key]
 
 
-def between(source: Tokens, target: Tokens) -> Tokens:
-    """From one concept to another: ``mean E(target) - mean E(source)`` (pix2pix-zero, sec. 3.1).
-
-    Both (sentences, positions, features) of one text encoder; the result has one sentence.
-    """
-    return target.mean(0, keepdim=True) - source.mean(0, keepdim=True)
-
-
-def weight(step: Tokens, c: Conditioning) -> float:
+def relative_length(step: Conditioning, c: Conditioning) -> float:
     """Length of a direction relative to the caption's own tokens, averaged over positions.
 
-    Directions of Stable Diffusion released with pix2pix-zero measure 0.7 to 0.95; below about 0.1
-    an edit hardly moves.
+    The directions released with pix2pix-zero measure 0.7 to 0.95 on Stable Diffusion; below about
+    0.1 an edit changes little.
     """
-    return float((step.norm(dim=-1) / c.tokens.norm(dim=-1).clamp_min(1e-6)).mean())
+    lengths = step.tokens.norm(dim=-1) / c.tokens.norm(dim=-1).clamp_min(1e-6)
+    return float(lengths.mean())
 
 
-def _bare(change: Change) -> Change:
-    """Between bare words, "red" and "blue", what changes is taken for what it is said of."""
-    said = vocabulary.words(f"{change.source} {change.target}")
-    return replace(change, noun="") if set(vocabulary.words(change.noun)) <= set(said) else change
+def _without_own_noun(change: Change) -> Change:
+    """Between bare words ("red", "blue") the value itself is parsed as the noun: leave it out."""
+    values = vocabulary.words(f"{change.source} {change.target}")
+    inside = set(vocabulary.words(change.noun)) <= set(values)
+    return replace(change, noun="") if inside else change

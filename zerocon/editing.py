@@ -1,34 +1,40 @@
-"""The edit, walked beside its source. Read this page first.
+"""The editing loop. Read this file first.
 
-An inversion is a path ``X_0 .. X_N`` from the picture to noise. The edited picture walks the same
-way down, but as its *difference* ``D`` from that path: asked for nothing, ``D`` stays zero and the
-picture comes back as it was, however bad the inversion. At every level
+pix2pix-zeroCon (arXiv 2503.20484): pix2pix-zero (arXiv 2302.03027) with a second, patch-wise
+contrastive guidance loss, in the difference form of direct inversion (arXiv 2310.01506).
 
-    x     = X_t + D
-    x     = x - gradient of the guidances                      (what must not change, pulls back)
-    eps^  = eps(x, c) + w (eps(x, c + dc) - eps(x, c))          (what was asked for, pushes on)
-    D     = ((x - X_t) - psi (eps^ - eps(X_t, c))) / phi        (one DDIM step of the difference)
+An inversion is a trajectory ``x_src`` of the source image through the noise levels of a schedule,
+with the predicted noise ``eps_src`` at each level. The edited image follows it as the difference
+``D`` from it. At each level, from noise to image:
 
-with ``c`` the caption, ``dc`` the edit direction and ``w`` the guidance scale: pix2pix-zero with
-its caption as negative prompt, its attention loss on the half that carries the edit, and the step
-corrected by the source's own error (direct inversion), which has this closed form.
+    x        = x_src + D
+    g        = gradient of the guidance losses at x, limited          (2302.03027, eq. 5)
+    eps_edit = eps(x - g, c) + w (eps(x - g, c + dc) - eps(x - g, c))  (guidance; c is the negative)
+    D        = DDIM step of (D - g, eps_edit - eps_src)               (2010.02502, eq. 12)
+
+where ``c`` is the source caption's conditioning, ``dc`` the edit direction and ``w`` the guidance
+scale. The DDIM step is linear, so the step of the differences is the difference of an edit step and
+the source's own step: an edit with ``dc = 0`` has ``D = 0`` throughout and returns the source,
+however inexact the inversion is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import inf, sqrt
-from typing import TYPE_CHECKING, NamedTuple
+from math import inf
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from zerocon.conditioning import Conditioning
-from zerocon.diffusion import ddim_coefficients
+from zerocon.diffusion import CLEAN, NoiseLevel, ddim_noise, ddim_step
 from zerocon.guidance import REFERENCE_STEPS, Guidance
+from zerocon.inversion import Inverter
 from zerocon.observation import Observation, observe
-from zerocon.registry import available, parse
+from zerocon.registry import resolve
+from zerocon.sampling import scale_at
 from zerocon.settings import Settings
 from zerocon.shapes import Latents, require_finite
 from zerocon.trajectory import Inversion
@@ -36,79 +42,72 @@ from zerocon.trajectory import Inversion
 if TYPE_CHECKING:
     from zerocon.model import Model
 
-
-SHARED = (
-    "guidance_scale",
-    "guidance_range",
-    "guidance_prompt",
-    "reuse_prediction",
-    "guidance_balance",
-    "polyak_step",
-    "source_correction",
-    "cache_source",
-)
+# Called after each step with the source's and the edited image's observation before the step, the
+# new D and its level (0 is the image); it returns the D to go on with.
+Constraint = Callable[[Observation, Observation, Latents, int], Latents]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How an edit is walked; the numbers come from ``Settings``, which explains them.
+    """Settings with their methods resolved: what the loop runs with.
 
-    ``guidance_limit`` and ``seeds`` have one for every picture.
+    Made once per edit and passed on.
+
+    Attributes:
+        settings: See ``Settings``.
+        inverter: ``settings.inverter`` as an object.
+        guidance: ``settings.guidance`` as objects.
+        limits: Largest norm of the guidance gradient in norms of the latents, one per image.
+        seeds: Random seed of each image's edit.
     """
 
-    guidance_scale: float | tuple[float, float]
-    guidance: Sequence[Guidance] = ()
-    guidance_range: tuple[float, float] = (0.0, 1.0)
-    guidance_prompt: str = "target"
-    reuse_prediction: bool = False
-    guidance_balance: float | None = None
-    guidance_limit: tuple[float, ...] = (inf,)
-    polyak_step: bool = False
-    source_correction: bool = True
-    cache_source: bool = True
+    settings: Settings
+    inverter: Inverter
+    guidance: tuple[Guidance, ...] = ()
+    limits: tuple[float, ...] = (inf,)
     seeds: tuple[int, ...] = (0,)
 
     @classmethod
     def of(cls, settings: Settings, changes: Sequence[Collection[str]] = ((),)) -> Plan:
-        """The walk that ``settings`` ask for; ``ValueError`` as ``parse``.
+        """The plan of ``settings`` for a batch; ``changes`` are each image's kinds of change.
 
-        ``changes`` are the kinds of change, picture by picture.
+        Raises:
+            MethodError: for an unknown method, or a bad option of one.
         """
-        known = available("guidance")
-        own = {name: getattr(settings, name) for name in SHARED}
-        guidance = tuple(parse(text, known) for text in settings.guidance)
-        caps, seeds = (
-            tuple(map(settings.guidance_limit_for, changes)),
-            (settings.seed,) * len(changes),
+        return cls(
+            settings,
+            inverter=resolve("inverter", settings.inverter),
+            guidance=tuple(resolve("guidance", each) for each in settings.guidance),
+            limits=tuple(map(settings.guidance_limit_for, changes)),
+            seeds=(settings.seed,) * len(changes),
         )
-        return cls(**own, guidance=guidance, guidance_limit=caps, seeds=seeds)
-
-    def guides(self, done: float) -> bool:
-        """Whether guidance acts after this share of the steps, counted from noise."""
-        return bool(self.guidance) and self.guidance_range[0] <= done < self.guidance_range[1]
-
-    def scale_at(self, done: float) -> float:
-        """The guidance scale after this share of the steps, counted from noise."""
-        first, last = (
-            self.guidance_scale
-            if isinstance(self.guidance_scale, tuple)
-            else (self.guidance_scale, self.guidance_scale)
-        )
-        return first + done * (last - first)
 
     @property
     def layer_patterns(self) -> frozenset[str]:
-        """Every layer some guidance wants to see."""
+        """Names of every layer that some guidance loss needs, as shell patterns."""
         return frozenset(pattern for each in self.guidance for pattern in each.layer_patterns)
+
+    @property
+    def cached_layers(self) -> frozenset[str]:
+        """The layers whose activations an inversion records for the edit."""
+        return self.layer_patterns if self.settings.cache_source else frozenset()
+
+    def guides(self, progress: float) -> bool:
+        """Whether guidance acts at this share of the steps, counted from noise."""
+        first, last = self.settings.guidance_range
+        return bool(self.guidance) and first <= progress < last
 
 
 @dataclass(frozen=True)
 class Step:
-    """Where an edit stands after one step.
+    """The state of an edit after one step.
 
-    ``latents`` is the edited picture at ``level`` (0 is the picture), ``difference`` how far it is
-    from the source there, ``clean`` the picture it would be if the rest of the way were one step.
-    ``losses`` are the guidances' weighted losses (guidances, pictures), None where none acted.
+    Attributes:
+        level: Noise level that was reached; 0 is the image.
+        latents: Latents of the edited images at ``level``.
+        difference: ``D``, their difference from the source's latents at ``level``.
+        clean: The predicted noise-free latents (DDIM's predicted x_0).
+        losses: Weighted guidance losses, (losses, images); None at a step without guidance.
     """
 
     level: int
@@ -118,187 +117,236 @@ class Step:
     losses: Tensor | None
 
 
-class Pull(NamedTuple):
-    """What guidance says at one level, and the eps under the wish that it saw on the way."""
-
-    gradient: Latents
-    losses: Tensor
-    wished: Latents | None
+def unconstrained(
+    source: Observation, edited: Observation, difference: Latents, level: int
+) -> Latents:
+    """The constraint of an edit without masks or locks: ``D`` as it is."""
+    return difference
 
 
 @torch.no_grad()
 def edit(
-    model: Model, inversion: Inversion, c: Conditioning, edited: Conditioning, plan: Plan
+    model: Model,
+    inversion: Inversion,
+    c: Conditioning,
+    c_edit: Conditioning,
+    plan: Plan,
+    constraint: Constraint = unconstrained,
 ) -> Iterator[Step]:
-    """Walk a batch of edits from noise to picture, yielding after every step.
+    """Denoise a batch of edits, yielding after every step; the last step's latents are the result.
 
-    ``c`` describes the sources and ``edited`` (``c + dc``) the wish, one sentence per picture; the
-    last step's latents are the result. Stop whenever you like: there is nothing to close. Where
-    several threads walk on one model, each holds ``model.lock`` from its first step to its last.
+    Symbols as in the module's docstring. The iteration may be abandoned at any step. Threads that
+    share a model must hold ``model.lock`` from the first step to the last.
+
+    Args:
+        model: Predicts the noise.
+        inversion: The source's trajectory, one row per image.
+        c: Conditioning of the source captions, one row per image.
+        c_edit: ``c + dc``.
+        plan: From ``Plan.of``.
+        constraint: Applied to ``D`` after each step.
+
+    Raises:
+        NotFiniteError: if the latents become NaN or infinite.
     """
-    alphas, steps = inversion.schedule.alphas, inversion.schedule.steps
-    walk, weights = Walk(model, c, edited, plan, REFERENCE_STEPS / steps), None
-    difference = torch.zeros_like(inversion.latents[0])
-    for level in range(steps, 0, -1):
-        done, t = 1 - level / steps, inversion.schedule.times[level]
-        source = walk.recall(inversion, level)
-        phi, psi = ddim_coefficients(alphas[level - 1], alphas[level])
-        x, pull = source.x + difference, None
-        if plan.guides(done):
-            if weights is None:
-                weights = walk.weigh(x, t, source)
-            pull = walk.nudge(x, t, source, weights)
-        back = 0.0 if pull is None else pull.gradient
-        if pull is None or not plan.reuse_prediction:
-            plain, wished, own = walk.predict(x - back, t, source)
-        else:  # at x, where guidance has looked already
-            plain, wished, own = walk.predict(x, t, source, pull.wished)
-        if (
-            not plan.source_correction
-        ):  # what leads back along the path, whatever the network says there
-            own = (inversion.latents[level] - phi * inversion.latents[level - 1]) / psi
-        eps = plain + plan.scale_at(done) * (wished - plain)
-        difference = x - back - source.x
-        clean = (difference - sqrt(1 - alphas[level]) * (eps - own)) / sqrt(alphas[level])
-        difference = (difference - psi * (eps - own)) / phi
-        require_finite(difference, f"the latents after step {steps - level + 1} of {steps}")
-        yield Step(
-            level - 1,
-            inversion.latents[level - 1] + difference,
-            difference,
-            inversion.latents[0] + clean,
-            None if pull is None else pull.losses,
-        )
+    levels, steps = inversion.schedule.levels, inversion.schedule.steps
+    network = GuidedDenoiser(model, c, c_edit, plan, REFERENCE_STEPS / steps)
+    D = torch.zeros_like(inversion.latents[0])
+    for i in range(steps, 0, -1):
+        t, s, progress = levels[i], levels[i - 1], 1 - i / steps
+        source = network.source(inversion, i)
+        x = source.x + D
+        guided = network.guide(x, t, source, progress)
+        g = guided.gradient
+        eps_edit, eps_src, edited = network.predict(x, t, source, guided, progress)
+        eps_src = network.step_noise(inversion, i, eps_src)
+        clean = ddim_step(D - g, eps_edit - eps_src, t, CLEAN)
+        D = ddim_step(D - g, eps_edit - eps_src, t, s)
+        D = constraint(source, edited, D, i - 1)
+        require_finite(D, f"the latents after step {steps - i + 1} of {steps}")
+        x_src = inversion.latents[i - 1]
+        yield Step(i - 1, x_src + D, D, inversion.latents[0] + clean, guided.losses)
 
 
 @dataclass(frozen=True)
-class Walk:
-    """What stays the same at every level of an edit, and what is asked of the network there.
+class Guided:
+    """What guidance gives at one step.
 
-    Each question is about latents ``x`` at time ``t``, beside a ``source`` at the same level. One
-    step stands for ``pace`` steps of the walk for which weights and cap are meant: fewer steps pull
-    harder at each, and as hard in all.
+    Attributes:
+        gradient: ``g``, already limited; zeros where guidance does not act.
+        losses: Weighted losses, (losses, images), or None.
+        edited: Observation of the edited images, with the layers that guidance recorded, or None.
+    """
+
+    gradient: Latents
+    losses: Tensor | None = None
+    edited: Observation | None = None
+
+
+@dataclass
+class GuidedDenoiser:
+    """The U-Net calls of an edit: cached or recomputed source, guidance, one or two predictions.
+
+    ``pace`` is the ratio of ``REFERENCE_STEPS`` to the number of steps: the weights and limits of
+    guidance are those of 50 steps, and fewer steps are each guided more, by as much in total.
     """
 
     model: Model
     c: Conditioning
-    edited: Conditioning
+    c_edit: Conditioning
     plan: Plan
     pace: float = 1.0
+    weights: Tensor | None = None  # (losses, images), from the first guided step on
 
-    def recall(self, inversion: Inversion, level: int) -> Observation:
-        """The source at ``level``: all the inversion saw there, or only where it stood."""
-        if self.plan.cache_source and self.plan.guidance:
-            if not self.plan.layer_patterns <= inversion.layer_patterns:
-                raise ValueError(
-                    "this inversion remembers no maps: look again, or recollect them first"
-                )
-            return replace(inversion.seen[level], seeds=self.plan.seeds)
-        stood, said = inversion.latents[level], inversion.eps[level]
-        return Observation(stood, said, self.c.ids, self.plan.seeds)
+    def source(self, inversion: Inversion, i: int) -> Observation:
+        """The source at level ``i``: with its cached activations if the plan needs them."""
+        if self.plan.cached_layers:
+            if not self.plan.cached_layers <= inversion.layer_patterns:
+                raise ValueError("the inversion has not recorded the layers that guidance needs")
+            return replace(inversion.observations[i], seeds=self.plan.seeds)
+        return Observation(inversion.latents[i], inversion.eps[i], self.c.ids, self.plan.seeds)
 
-    def nudge(self, x: Latents, t: int, source: Observation, weights: Tensor) -> Pull:
-        """The step away from the source that the guidances would take back: weighted gradient.
+    def step_noise(self, inversion: Inversion, i: int, eps_src: Latents) -> Latents:
+        """The noise of the source's own step from level ``i``: predicted, or the trajectory's.
 
-        ``weights`` are (guidances, pictures).
+        With the predicted noise, the step of ``D`` corrects the inversion's error (direct
+        inversion). With the noise that leads exactly along the trajectory, the edited latents take
+        a plain DDIM step.
         """
+        if self.plan.settings.source_correction:
+            return eps_src
+        levels, latents = inversion.schedule.levels, inversion.latents
+        return ddim_noise(latents[i], latents[i - 1], levels[i], levels[i - 1])
+
+    def guide(self, x: Latents, t: NoiseLevel, source: Observation, progress: float) -> Guided:
+        """Gradient and losses of guidance at ``x``, if it acts at this step."""
+        plan = self.plan
+        if not plan.guides(progress):
+            return Guided(torch.zeros_like(x))
+        if self.weights is None:
+            self.weights = self._balance(x, t, source)
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            losses, wished = self.compare(x, t, source)
-            losses = self.pace * weights.to(losses) * losses
-            (gradient,) = torch.autograd.grad(losses.sum(), x)
-        losses = losses.detach()
-        gradient = (
-            limit_to_polyak_step(gradient, losses.sum(0)) if self.plan.polyak_step else gradient
-        )
-        gradient = limit_norm(
-            gradient, x.detach(), self.pace * torch.tensor(self.plan.guidance_limit)
-        )
-        return Pull(gradient, losses, wished)
+            losses, edited = self._losses(x, t, source)
+            losses = self.pace * self.weights.to(losses) * losses
+            gradient = _gradient(losses.sum(), x)
+        losses, edited = losses.detach(), edited.detach()
+        if plan.settings.polyak_step:
+            gradient = limit_to_polyak_step(gradient, losses.sum(0))
+        limits = self.pace * torch.tensor(plan.limits)
+        gradient = limit_norm(gradient, x.detach(), limits)
+        return Guided(gradient, losses, edited)
 
-    def weigh(self, x: Latents, t: int, source: Observation) -> Tensor:
-        """Weights of the guidances, (guidances, pictures): their own, or balanced by a first look.
+    def predict(
+        self, x: Latents, t: NoiseLevel, source: Observation, guided: Guided, progress: float
+    ) -> tuple[Latents, Latents, Observation]:
+        """``eps_edit``, ``eps_src`` and the edited images' observation, in one U-Net call.
 
-        With ``plan.guidance_balance`` each one after the first pulls, here, that many times as hard as the
-        first does. A pull of no length has no balance; those weights stay as they are.
+        With ``reuse_prediction`` a guided step predicts at ``x``, where the guidance pass has
+        predicted the noise under the target caption already, instead of at ``x - g``.
         """
-        guidance = self.plan.guidance
-        own = torch.tensor([[each.weight] * len(x) for each in guidance], device=x.device)
-        if self.plan.guidance_balance is None or len(own) < 2:
+        reuse = self.plan.settings.reuse_prediction and guided.edited is not None
+        x = x if reuse else x - guided.gradient
+        eps_target = None
+        if reuse and guided.edited is not None and self.plan.settings.guidance_prompt != "source":
+            eps_target = guided.edited.eps
+        latents, conditionings = [x], [self.c]
+        if not self.plan.settings.cache_source:
+            latents, conditionings = [source.x, x], [self.c, self.c]
+        if eps_target is None:
+            latents, conditionings = [*latents, x], [*conditionings, self.c_edit]
+        eps = self.model.eps(torch.cat(latents), t.time, Conditioning.cat(conditionings))
+        parts = list(eps.chunk(len(latents)))
+        eps_src = source.eps if self.plan.settings.cache_source else parts.pop(0)
+        eps_c = parts.pop(0)
+        eps_target = parts[0] if eps_target is None else eps_target
+        eps_edit = eps_c + scale_at(self.plan.settings.guidance_scale, progress) * (
+            eps_target - eps_c
+        )
+        edited = guided.edited or Observation(x, eps_target, self.c_edit.ids, self.plan.seeds)
+        return eps_edit, eps_src, edited
+
+    def _losses(self, x: Latents, t: NoiseLevel, source: Observation) -> tuple[Tensor, Observation]:
+        """Unweighted losses of ``x``, (losses, images), and the edited images' observation.
+
+        ``settings.guidance_prompt`` decides under which caption ``x`` is observed: the target caption,
+        the source caption (as the released pix2pix-zero does), or both, whose losses are averaged.
+        """
+        plan, n = self.plan, len(x)
+        prompts = {
+            "target": [self.c_edit],
+            "source": [self.c],
+            "both": [self.c_edit, self.c],
+        }[plan.settings.guidance_prompt]
+        latents, conditionings = [x] * len(prompts), prompts
+        if not plan.settings.cache_source:  # one batch, so that equal inputs give equal bits
+            latents, conditionings = [source.x, *latents], [self.c, *prompts]
+        seeds = plan.seeds * len(latents)
+        c = Conditioning.cat(conditionings)
+        edited = observe(self.model, torch.cat(latents), t.time, c, plan.layer_patterns, seeds)
+        if not plan.settings.cache_source:
+            source, edited = edited.rows(slice(n)).detach(), edited.rows(slice(n, None))
+        views = [edited.rows(slice(i, i + n)) for i in range(0, n * len(prompts), n)]
+        losses = [[_image_loss(each, source, views, i) for i in range(n)] for each in plan.guidance]
+        return torch.stack([torch.stack(row) for row in losses]), views[0]
+
+    def _balance(self, x: Latents, t: NoiseLevel, source: Observation) -> Tensor:
+        """Weights of the losses, (losses, images): their own, or balanced by their gradients.
+
+        With ``settings.guidance_balance`` the gradient of each loss after the first is made that many
+        times as long as the first one's, at the first guided step. A gradient of length zero keeps
+        its loss's own weight.
+        """
+        plan = self.plan
+        own = torch.tensor([[each.weight] * len(x) for each in plan.guidance], device=x.device)
+        if plan.settings.guidance_balance is None or len(own) < 2:
             return own
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            losses, _ = self.compare(x, t, source)
-            pulls = [torch.autograd.grad(loss.sum(), x, retain_graph=True)[0] for loss in losses]
-        lengths = own.abs() * torch.stack([pull.flatten(1).norm(dim=1) for pull in pulls]).to(own)
-        factors = self.plan.guidance_balance * lengths[0] / lengths
+            losses, _ = self._losses(x, t, source)
+            gradients = [_gradient(loss.sum(), x, keep_graph=True) for loss in losses]
+        norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients])
+        lengths = own.abs() * norms.to(own)
+        factors = plan.settings.guidance_balance * lengths[0] / lengths
         factors[0] = 1.0
         return own * torch.where((lengths > 0) & (lengths[0] > 0), factors, 1.0)
 
-    def compare(self, x: Latents, t: int, source: Observation) -> tuple[Tensor, Latents | None]:
-        """Unweighted losses (guidances, pictures) of ``x`` against its source; eps under the wish.
 
-        ``plan.guidance_prompt`` says under which sentence ``x`` is read: the wish, the caption (as in the
-        released pix2pix-zero), or each in turn. Under the caption alone nothing is learned about
-        the wish.
-        """
-        c, edited, plan = self.c, self.edited, self.plan
-        n, told = len(x), {"target": edited, "source": c, "both": edited + c}[plan.guidance_prompt]
-        here, said = x.repeat(len(told) // n, 1, 1, 1), told
-        if not plan.cache_source:  # all in one batch: what is equal then comes out equal to the bit
-            here, said = torch.cat([source.x, here]), c + told
-        seen = observe(
-            self.model, here, t, said, plan.layer_patterns, plan.seeds * (len(said) // n)
-        )
-        if not plan.cache_source:
-            source, seen = seen.rows(slice(n)).detach(), seen.rows(slice(n, None))
-        halves = [seen.rows(slice(i, i + n)) for i in range(0, len(told), n)]
-        rows = [slice(i, i + 1) for i in range(n)]
-        losses = [
-            [
-                torch.stack(
-                    [each(source.rows(i), guidance_prompt.rows(i)) for guidance_prompt in halves]
-                ).mean()
-                for i in rows
-            ]
-            for each in plan.guidance
-        ]
-        wished = None if plan.guidance_prompt == "source" else halves[0].eps.detach()
-        return torch.stack([torch.stack(row) for row in losses]), wished
+def _image_loss(
+    guidance: Guidance, source: Observation, views: Sequence[Observation], i: int
+) -> Tensor:
+    """One loss of image ``i``, averaged over the captions under which it was observed."""
+    row = slice(i, i + 1)
+    return torch.stack([guidance(source.rows(row), view.rows(row)) for view in views]).mean()
 
-    def predict(
-        self, x: Latents, t: int, source: Observation, wished: Latents | None = None
-    ) -> tuple[Latents, Latents, Latents]:
-        """Eps at ``x`` under the caption and under the wish (unless known), the source's own."""
-        here, said = [x], self.c
-        if not self.plan.cache_source:
-            here, said = [source.x, *here], self.c + said
-        if wished is None:
-            here, said = [*here, x], said + self.edited
-        parts = list(self.model.eps(torch.cat(here), t, said).chunk(len(here)))
-        own = source.eps if self.plan.cache_source else parts.pop(0)
-        plain = parts.pop(0)
-        return plain, parts[0] if wished is None else wished, own
+
+def _gradient(loss: Tensor, x: Latents, *, keep_graph: bool = False) -> Latents:
+    """Gradient of ``loss`` with respect to ``x``; zeros for a loss that does not depend on it."""
+    if not loss.requires_grad:
+        return torch.zeros_like(x)
+    (gradient,) = torch.autograd.grad(loss, x, retain_graph=keep_graph)
+    return gradient
 
 
 def limit_to_polyak_step(gradient: Latents, losses: Tensor) -> Latents:
-    """Shorten each picture's gradient to Polyak's step, ``loss / |gradient|^2`` times the gradient.
+    """Shorten each image's gradient to Polyak's step, ``loss / |gradient|^2`` times the gradient.
 
-    No step of a convex loss that can reach zero is then so long that it ends further from where it
-    does, whatever the curvature; a longer one swings from side to side, and grows. Where the weight
-    is small enough for the curvature nothing is shortened. ``losses`` are weighted, (pictures,).
+    No step of a convex loss whose minimum is zero then overshoots the minimum, whatever the
+    curvature; longer steps oscillate, and grow. Gradients of small enough weight are unchanged.
+
+    Args:
+        gradient: (images, channels, height, width).
+        losses: Weighted losses, (images,).
     """
     square = gradient.flatten(1).square().sum(1)
     factor = (losses.to(square) / square.clamp_min(1e-30)).clamp(0.0, 1.0)
     return factor.view(-1, 1, 1, 1) * gradient
 
 
-def limit_norm(gradient: Latents, x: Latents, guidance_limit: Tensor) -> Latents:
-    """Shorten each picture's gradient to at most its ``guidance_limit`` times the length of its latents."""
-    length = gradient.flatten(1).norm(dim=1).clamp_min(1e-12)
-    size, guidance_limit = x.flatten(1).norm(dim=1), guidance_limit.to(x)
-    allowed = torch.where(
-        guidance_limit.isinf(), guidance_limit, guidance_limit * size
-    )  # not infinity times nothing
-    factor: Latents = (allowed / length).clamp_max(1.0).view(-1, 1, 1, 1)
+def limit_norm(gradient: Latents, x: Latents, limits: Tensor) -> Latents:
+    """Shorten each image's gradient to at most its ``limits`` times the norm of its latents."""
+    norm = gradient.flatten(1).norm(dim=1).clamp_min(1e-12)
+    size, limits = x.flatten(1).norm(dim=1), limits.to(x)
+    allowed = torch.where(limits.isinf(), limits, limits * size)  # infinity times zero is NaN
+    factor: Latents = (allowed / norm).clamp_max(1.0).view(-1, 1, 1, 1)
     return factor * gradient

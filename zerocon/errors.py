@@ -1,85 +1,123 @@
-"""What zerocon refuses or cannot do: a class, and an id that stays, for each thing to do about it.
+"""Errors with stable ids, and the exit status of commands.
 
-Mistakes in what was given are ``ValueError`` too, and things that are not here ``MissingError``.
-The docstrings are the page ``docs/errors.md``, which ``zerocon errors`` prints: the first line says
-what happened, the rest what to do.
+An error class stands for one thing a user can do about it, and has an id that does not change
+between versions. Invalid input is a ``ValueError`` too; missing models, devices and packages are
+``MissingError``. The docstrings of classes with an id are the page ``docs/errors.md``, printed by
+``zerocon errors``: the first line says what happened, the rest what to do.
 """
 
 from __future__ import annotations
 
 import errno
+from enum import IntEnum
 from typing import ClassVar
 
 
-class ZeroconError(Exception):
-    """Something else was refused.
+class ExitCode(IntEnum):
+    """Exit status of every command, each with its ``meaning``: the only table of them."""
 
-    A value that a library or another package's method did not take, or a file that the system did
-    not give: a path too long, a disk that fails. The message is theirs. Look at what it names; if
-    that is right, run the command again with ``-v`` and report what it shows.
+    meaning: str
+
+    def __new__(cls, value: int, meaning: str) -> ExitCode:
+        member = int.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
+
+    OK = 0, "success"
+    CHECK_FAILED = (
+        1,
+        (
+            "a check failed (`replay`, `doctor`, `cache verify`) or part of a batch failed; "
+            "with a traceback: a bug"
+        ),
+    )
+    USAGE = (
+        2,
+        (
+            "invalid command line, configuration, prompt, image or file; "
+            "not enough memory or disk space"
+        ),
+    )
+    MISSING = 3, "a model, device or optional package is missing"
+    INTERRUPTED = 130, "interrupted with Ctrl-C"
+
+    @classmethod
+    def table(cls) -> str:
+        """All codes as a Markdown table."""
+        rows = (f"| {each.value} | {each.meaning} |" for each in cls)
+        return "\n".join(["| Exit status | Meaning |", "|---|---|", *rows])
+
+
+class ZeroconError(Exception):
+    """Another library or the operating system reported an error.
+
+    A value that a library or an extension rejected, or a file operation that failed: a path that is
+    too long, a disk with errors. The message is the original one. Check what it names; if that is
+    right, run the command again with ``-v`` and report the output.
     """
 
     id: ClassVar[str] = "ZC-E001"
-    code: ClassVar[int] = 2  # the command line's exit code
+    code: ClassVar[ExitCode] = ExitCode.USAGE
 
 
 class InputError(ZeroconError, ValueError):
-    """A mistake in what was given."""
+    """Base class of errors in what the user gave: options, prompts, images, files."""
 
 
 class MissingError(ZeroconError, RuntimeError):
-    """A model, a device or a package is not there; the message says in one line how to get it."""
+    """Base class of missing models, devices and packages; the message says how to get them."""
 
-    code = 3
+    code = ExitCode.MISSING
 
 
 class CommandError(InputError):
-    """The command line is not understood.
+    """Invalid command line.
 
-    An option or argument that does not exist, is missing, has no value of its kind, or cannot stand
-    beside another one. ``zerocon COMMAND --help`` lists what there is. Two outputs need two names;
-    a picture from stdin needs ``-o``.
+    An option or argument that does not exist, is missing, has an invalid value, or conflicts with
+    another one. ``zerocon COMMAND --help`` lists the options. Two outputs need two names; an image
+    read from stdin needs ``-o``.
     """
 
     id = "ZC-E010"
 
 
 class ConfigurationError(InputError):
-    """The configuration is not understood.
+    """Invalid configuration.
 
-    A ``zerocon.toml`` that is no TOML or has a key that does not exist, or a value in it or in a
-    ``ZEROCON_*`` variable that the option of that name does not take. The message names the file or
-    the variable. ``zerocon config show --origin`` shows what holds and who says so.
+    A ``zerocon.toml`` with a syntax error or an unknown key, or an invalid value in it or in a
+    ``ZEROCON_*`` environment variable. The message names the file or the variable. ``zerocon config
+    show --origin`` lists every value and where it comes from.
     """
 
     id = "ZC-E011"
 
 
 class SettingError(InputError):
-    """A setting has a value that it cannot have.
+    """Invalid value of a setting.
 
-    A number out of its range, more steps than the model knows, a device, dtype or prediction that
-    has no such name. The message says what would be right. Without the option, the default holds.
+    A number out of range, more steps than the model was trained with, an unknown device, dtype or
+    prediction type. The message states the valid values.
     """
 
     id = "ZC-E012"
 
 
 class MethodError(InputError):
-    """There is no such method, or it has no such option.
+    """Unknown method, or invalid option of a method.
 
-    Of ``--guidance``, ``--inverter`` or the methods of ``zerocon bench world``: a name, an option
-    after the colon, or a value of an option. ``zerocon methods`` lists methods and options with
-    their defaults.
+    In ``--guidance``, ``--inverter`` or the methods of ``zerocon bench world``: the name, an option
+    after the colon, or the value of an option. ``zerocon methods`` lists all methods and their
+    options with defaults.
     """
 
     id = "ZC-E013"
 
 
 class UnreadableImageError(InputError):
-    """The picture cannot be read.
+    """The image cannot be read.
 
-    There is no such file, it is a folder or may not be read, or it is empty, cut off or damaged.
+    The file does not exist, is a directory, lacks read permission, is empty, truncated or corrupt.
     Check the name, and whether another program opens the file; then copy or save it again.
     """
 
@@ -87,128 +125,127 @@ class UnreadableImageError(InputError):
 
 
 class ImageFormatError(InputError):
-    """The file is no picture, or one of a kind that is not edited.
+    """The file is not an image, or its format is not supported.
 
-    Read are PNG, JPEG, WebP, TIFF, AVIF, GIF, BMP, PPM, JPEG 2000 and, with an extra, HEIC; the
-    name's ending does not matter. Export anything else (a camera's raw file, SVG, PDF, floating
-    point colours) as PNG, JPEG or TIFF first.
+    Supported are PNG, JPEG, WebP, TIFF, AVIF, GIF, BMP, PPM, JPEG 2000 and, with an extra package,
+    HEIC; the ending of the file's name does not matter. Convert other files (camera raw, SVG, PDF,
+    floating point pixels) to PNG, JPEG or TIFF first.
     """
 
     id = "ZC-E021"
 
 
 class AnimatedImageError(InputError):
-    """The picture moves, or has several pages.
+    """The image has several frames or pages.
 
-    One picture is edited at a time: save the frame or page you mean as a file of its own.
+    Only still images can be edited: save one frame or page as a file of its own.
     """
 
     id = "ZC-E022"
 
 
 class ImageTooSmallError(InputError):
-    """The picture is too small.
+    """The image is too small.
 
-    A picture needs 16 pixels a side; below there is nothing to see. Enlarge it, or take a larger
-    one.
+    Both sides need at least 16 pixels. Use a larger image, or enlarge it.
     """
 
     id = "ZC-E023"
 
 
 class ImageTooLargeError(InputError):
-    """The picture has more pixels than may be read.
+    """The image has too many pixels.
 
-    The limit guards against small files that unpack to many gigabytes. Scale the picture down
-    with a program that you trust with it.
+    The limit protects against small files that decompress to many gigabytes. Scale the image down
+    with another program, if the file comes from a source you trust.
     """
 
     id = "ZC-E024"
 
 
 class OutputExistsError(InputError, FileExistsError):
-    """An output exists already.
+    """The output file exists already.
 
-    Nothing is replaced without being asked: give ``--overwrite``, or another name with ``-o``.
+    Files are replaced only with ``--overwrite``. Add it, or give another name with ``-o``.
     """
 
     id = "ZC-E030"
 
 
 class OutputIsInputError(InputError):
-    """An output is the very picture that is edited.
+    """The output file is also an input.
 
-    An input is never overwritten, also not with ``--overwrite`` or through a link: give another
-    name.
+    Inputs are never overwritten, not even with ``--overwrite`` or through a link. Give another
+    output.
     """
 
     id = "ZC-E031"
 
 
 class NotWritableError(InputError):
-    """A file cannot be written there.
+    """The output cannot be written.
 
-    The folder does not exist, is no folder, or you may not write to it (or, where the message says
-    so, read from it); or the name is that of a folder. Make the folder, get the right to use it, or
-    name another one.
+    The directory does not exist or is a file, its permissions do not allow writing (or reading,
+    where the message says so), or the output's name is that of a directory. Create the directory,
+    change its permissions, or give another one.
     """
 
     id = "ZC-E032"
 
 
 class MissingFolderError(NotWritableError, FileNotFoundError):
-    """The folder of an output does not exist."""
+    """The directory of an output does not exist."""
 
 
 class OutputFormatError(InputError):
-    """No output of this kind can be written.
+    """The output format is not supported, or cannot hold this image.
 
-    The ending says what kind of file is made, and this one is unknown, or of a kind that cannot
-    hold this picture (JPEG ends at 65535 pixels a side, WebP at 16383). The message lists the
-    endings that are known, or says what stands in the way.
+    The format is chosen by the ending of the output's name. JPEG is limited to 65535 pixels per
+    side, WebP to 16383. The message lists the valid endings, or states the limit.
     """
 
     id = "ZC-E033"
 
 
 class NoSpaceError(ZeroconError):
-    """There is no space left to write to.
+    """No space left on the disk.
 
-    The disk, or your share of it, is full. No half file was left behind. Make space, or name an
-    output on another disk.
+    The disk, or your quota on it, is full. No incomplete file was left. Free some space, or write
+    to another disk.
     """
 
     id = "ZC-E034"
 
 
 class PromptError(InputError):
-    """The wish asks for nothing, or makes no sense for this picture.
+    """The prompt is empty, has no effect, or does not fit the image.
 
-    No words, words that name nothing, a change to what is there already, or the removal of
-    something that the caption does not mention. Say a thing, a place, a style: ``--to "dog"``;
-    remove with ``--to "" --from "a hat"``. ``zerocon caption`` shows what the picture is taken for,
-    ``--caption`` corrects it, and ``--to-caption`` says the whole wanted picture.
+    No prompt, one that names nothing, a change to what the caption already contains, or the removal of
+    something that the caption does not mention. Name an object, a place or a style: ``--to "dog"``;
+    remove with ``--to "" --from "a hat"``. ``zerocon caption`` prints the generated source caption,
+    ``--caption`` replaces it, and ``--to-caption`` gives the whole target caption.
     """
 
     id = "ZC-E040"
 
 
 class ModelNotFoundError(MissingError):
-    """A model, or a part of it, is not on this machine.
+    """A model, or a part of it, is not installed.
 
-    Nothing is downloaded behind your back: the message says what to get, mostly with ``zerocon
-    models pull NAME``, which also completes what is not whole. ``zerocon models list`` shows what
-    is here, ``zerocon models verify NAME`` what a model lacks, and ``--model mini`` is always here.
+    Models are only downloaded by ``zerocon models pull NAME``, which also completes partial
+    downloads. ``zerocon models list`` lists the installed ones, ``zerocon models verify NAME`` the
+    missing parts of one. ``--model mini`` is always available.
     """
 
     id = "ZC-E050"
 
 
 class DeviceNotFoundError(MissingError):
-    """The device is not on this machine.
+    """The device is not available.
 
-    The message lists those that are. If a GPU is missing there, torch was installed without support
-    for it, or its driver does not run. Without ``--device``, the best one there is does the work.
+    The message lists the available devices. If a GPU is missing from it, torch was installed
+    without support for it, or its driver does not work. Without ``--device`` the best available
+    device is used.
     """
 
     id = "ZC-E051"
@@ -217,89 +254,90 @@ class DeviceNotFoundError(MissingError):
 class MissingPackageError(MissingError):
     """An optional package is not installed.
 
-    HEIC, sheets and a few kinds of pictures need more than zerocon itself. The message says what to
-    install.
+    HEIC images, explain sheets and some commands need additional packages. The message names the
+    command that installs them.
     """
 
     id = "ZC-E052"
 
 
 class PickleRefusedError(InputError):
-    """The model is a pickle.
+    """The model is a pickle file.
 
-    Opening a pickle (``.ckpt``, ``.bin``, ``.pt``, ``.pth``) can run code of whoever made it. The
-    message has a command that converts it without running any; name the new file then.
+    Loading a pickle (``.ckpt``, ``.bin``, ``.pt``, ``.pth``) can execute code of its author. The
+    message has a command that converts it without executing any; then give the new file.
     """
 
     id = "ZC-E053"
 
 
 class UnsupportedModelError(InputError):
-    """The model is none that zerocon can edit with, or is damaged.
+    """The model is not supported, or is corrupt.
 
-    It edits with Stable Diffusion 1.x and 2.x, whole and for pictures from text: not with XL, 3, a
-    LoRA, or an inpainting model. The message says what was found; take a base model. ``zerocon
-    models verify NAME`` names damaged files; get those again.
+    Supported are complete text-to-image models of Stable Diffusion 1.x and 2.x; not SDXL, SD 3, a
+    LoRA or an inpainting model. The message says which kind was detected; use a base model.
+    ``zerocon models verify NAME`` names corrupt files; download those again.
     """
 
     id = "ZC-E054"
 
 
 class FileFormatError(InputError):
-    """A file is not what it was given as.
+    """A file is missing, corrupt, or has the wrong format.
 
-    A direction is made by ``zerocon direction``, an inversion by ``zerocon invert``, rows by
-    ``zerocon bench world --results``; sentences are text in UTF-8, one a line. The file is not there,
-    is something else, or was cut off. Check the name, or make the file again.
+    Directions are made by ``zerocon direction``, inversions by ``zerocon invert``, results by
+    ``zerocon bench world --results``, recipes are in images written by ``zerocon edit``; sentence
+    files are UTF-8 text with one sentence per line. Check the name, or create the file again.
     """
 
     id = "ZC-E060"
 
 
 class MismatchError(InputError):
-    """A file is of another picture, model or run.
+    """A file belongs to another image, model or run.
 
-    An inversion is of one picture, one caption and one model, a direction of one text encoder, rows
-    of one setup. Use it with what it was made for (``--model``), or make a new one.
+    An inversion belongs to one image, caption and model, a direction to one text encoder, a recipe
+    to one source image and model, a results file to one set of options. Use it with those
+    (``--model``), or create a new one.
     """
 
     id = "ZC-E061"
 
 
 class OutOfMemoryError(ZeroconError, MemoryError):
-    """There is not enough memory.
+    """Not enough memory.
 
-    An edit does with less by itself where memory runs out, and says so each time: it remembers
-    nothing of the source, keeps less for the way back, on a GPU keeps networks elsewhere until they
-    are called, and decodes in tiles. Where that is not enough, close what else uses the memory, and
-    on a GPU try ``--dtype float16``; ``--device cpu`` is slower, and mostly has more.
-    ``--dry-run`` says what an edit needs.
+    Before this error an edit retries with less memory, with a warning each time: it recomputes the
+    source's activations instead of caching them, uses gradient checkpointing, offloads networks to
+    the CPU and decodes in tiles. If that is not enough, close other programs that use the memory,
+    or on a GPU try ``--dtype float16``; ``--device cpu`` is slower, but usually has more memory.
+    ``--dry-run`` estimates what an edit needs.
     """
 
     id = "ZC-E070"
 
 
-class NotFiniteError(ZeroconError):
-    """The network computed values that are not finite.
-
-    NaN or infinity in latents, embeddings or pixels: no image can be made of them, and none was
-    written or cached. In half precision the VAE of some models overflows: use ``--dtype float32``,
-    or ``bfloat16``. In float32 the weights are damaged: ``zerocon models verify NAME``.
-    """
-
-    id = "ZC-E072"
-
-
 class Interrupted(ZeroconError):
-    """You interrupted the command.
+    """The command was interrupted.
 
-    With Ctrl-C. No half output was left behind. What was complete by then is there: previews of
-    ``--steps-dir``, and rows of ``--results`` and results of ``zerocon batch``, which go on from where
-    they are.
+    With Ctrl-C. No incomplete output was left. Complete ones are kept: images of ``--steps-dir``,
+    rows of ``--results`` and edits of ``zerocon batch``; the last two continue where they stopped
+    when the command runs again.
     """
 
     id = "ZC-E071"
-    code = 130
+    code = ExitCode.INTERRUPTED
+
+
+class NotFiniteError(ZeroconError):
+    """The network computed values that are not finite.
+
+    NaN or infinity in latents, embeddings or pixels: nothing was written or cached. In float16 the
+    VAE of some models overflows: use ``--dtype float32`` or ``bfloat16``. In float32 the weights
+    are corrupt: run ``zerocon models verify NAME``.
+    """
+
+    id = "ZC-E072"
 
 
 ERRORS = {
@@ -316,15 +354,16 @@ ERRNO = {
     errno.EROFS: NotWritableError,
     errno.ENOMEM: OutOfMemoryError,
 }
-NO_MEMORY = ("out of memory", "can't allocate memory", "invalid buffer size")  # GPU, CPU, MPS
+# parts of torch's messages on CUDA, CPU and MPS; only CUDA has an exception class for it
+NO_MEMORY = ("out of memory", "can't allocate memory", "invalid buffer size")
 
 
 def classify(error: BaseException) -> type[ZeroconError] | None:
-    """The class that explains ``error``, which may be anybody's; None for a bug."""
+    """The class of this module that describes any exception; None for a bug."""
     if isinstance(error, ZeroconError):
         return type(error)
     if isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(said in str(error).lower() for said in NO_MEMORY)
+        isinstance(error, RuntimeError) and any(part in str(error).lower() for part in NO_MEMORY)
     ):
         return OutOfMemoryError
     if isinstance(error, OSError):

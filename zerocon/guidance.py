@@ -1,17 +1,18 @@
-"""Opinions about two pictures: losses between what the source and the edited picture showed.
+"""Guidance losses: what keeps an edited image close to its source.
 
-A guidance is a frozen dataclass that can be called as ``guidance(source, edited) -> loss`` and says
-which layers it ``layer_patterns`` and how much it ``weight``s. The loop descends the weighted sum by its
-gradient with respect to the edited latents; the weight *is* the step size in a walk of fifty steps,
-and counts for more in each of fewer. Losses reduce within a picture and add up over a batch, so
-that no picture feels its neighbours.
+A guidance loss is a frozen dataclass that is called as ``loss = guidance(source, edited)`` with two
+observations of the U-Net. It names the layers it needs (``layer_patterns``) and its ``weight``. The
+editing loop subtracts the gradient of the weighted sum with respect to the edited latents; the
+weight *is* the step size in a schedule of 50 steps and grows as the number of steps falls. A loss
+reduces within an image and sums over the batch, so that images of a batch do not influence each
+other.
 
-To add one: a class, a line in ``GUIDANCE`` at the foot, a test, a row in the README.
+To add one: a class, a line in ``GUIDANCE`` at the end of this file, a test, a row in the docs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -24,23 +25,27 @@ from torch import Tensor
 
 from zerocon.conditioning import Ids
 from zerocon.model.attention import CROSS, DECODER_SELF, ENCODER_SELF
-from zerocon.observation import Observation, grid
+from zerocon.observation import Observation, layer_size
 from zerocon.rng import seeded_generator
 from zerocon.shapes import Scalar
 
 CPU = torch.device("cpu")
-FINEST = {
-    "all": 1,
-    "guidance_prompt": 2,
-    "quarter": 4,
-}  # divisor of the latents' sides, by choice of layers
-REFERENCE_STEPS = 50  # of the walk for which they were found
-REFERENCE_AREA = 64 * 64  # latent positions of the picture for which the papers' weights were found
+COARSEST_LEVEL = {"all": 1, "half": 2, "quarter": 4}  # divisor of the latents' sides
+REFERENCE_STEPS = 50  # steps of the schedule for which the weights were chosen
+REFERENCE_AREA = 64 * 64  # latent positions of the images for which the papers chose weights
+
+Similarity = Callable[[Tensor, Tensor], Tensor]  # (n, features), (m, features) -> (n, m)
 
 
 @runtime_checkable
 class Guidance(Protocol):
-    """What the editing loop asks of a guidance; any object with these three will do."""
+    """What the editing loop needs of a guidance loss; any object with these three is one.
+
+    Attributes:
+        weight: Step size of the gradient in a schedule of ``REFERENCE_STEPS`` steps.
+        layer_patterns: Names of U-Net layers to record, as shell patterns; may be empty, then the
+            observations hold latents and predicted noise only.
+    """
 
     @property
     def weight(self) -> float: ...
@@ -53,63 +58,70 @@ class Guidance(Protocol):
 
 @dataclass(frozen=True)
 class CrossAttention:
-    """Keep every word looking where it looked (pix2pix-zero, eq. 5, squared as in its code).
+    """Keep the cross-attention maps of the source (pix2pix-zero, arXiv 2302.03027, eq. 5).
 
-    Sum over layers, pixels and words of the squared difference of the attention maps, mean over
-    heads. When the two sentences differ in length only words that both share are compared, paired
-    by their longest common subsequence; otherwise the maps of unrelated words would be tied.
+    Sum over layers, pixels and tokens of the squared difference of the maps, mean over heads; the
+    released code squares where the paper's equation does not. When the two captions differ in
+    length, only tokens that both share are compared, paired by their longest common subsequence.
 
-    ``layers`` leaves out the finest maps: "half" keeps those of at most half the latents' sides (32
-    and less for 64), "quarter" those of a quarter (16 and 8); the backward pass then ends there.
+    Attributes:
+        weight: The released code's step size; its gradient does not depend on the image's area.
+        layers: Leave out the finest maps: "half" keeps those of at most half the latents' sides (32
+            and less for 64), "quarter" those of a quarter (16 and 8); the backward pass ends there.
     """
 
-    weight: float = (
-        0.1  # pix2pix-zero's step size; not divided by the area, its gradient needs none
-    )
-    layers: Literal["all", "guidance_prompt", "quarter"] = "all"
+    weight: float = 0.1
+    layers: Literal["all", "half", "quarter"] = "all"
 
     layer_patterns: ClassVar[Collection[str]] = frozenset({CROSS})
 
     def __post_init__(self) -> None:
-        _choice("layers", self.layers, tuple(FINEST))
+        _require_choice("layers", self.layers, tuple(COARSEST_LEVEL))
 
     def __call__(self, source: Observation, edited: Observation) -> Scalar:
         losses = []
         for image, (before, after) in enumerate(zip(source.ids, edited.ids, strict=True)):
             for name, maps in edited.maps.items():
-                if not self._takes(maps, edited.size):
+                if not self._uses(maps, edited.size):
                     continue
-                left, right = _shared(before, after, maps.shape[-1])
-                was = source.maps[name][image][..., left].float()
-                now = maps[image][..., right].float()
-                losses.append((now - was).square().sum((-2, -1)).mean())
+                left, right = _shared_columns(before, after, maps.shape[-1])
+                reference = source.maps[name][image][..., left].float()
+                current = maps[image][..., right].float()
+                losses.append((current - reference).square().sum((-2, -1)).mean())
         return torch.stack(losses).sum()
 
-    def _takes(self, maps: Tensor, latents: tuple[int, int]) -> bool:
+    def _uses(self, maps: Tensor, latents: tuple[int, int]) -> bool:
         if self.layers == "all":
             return True
-        return grid(maps.shape[-2], latents)[0] * FINEST[self.layers] <= latents[0]
+        height, _ = layer_size(maps.shape[-2], latents)
+        return height * COARSEST_LEVEL[self.layers] <= latents[0]
 
 
 @dataclass(frozen=True)
 class Contrastive:
-    """Keep each patch closest to its own old self (the CUT loss, after CUT, CDS, zeroCon).
+    """Keep each patch most similar to the source patch of its own place (CUT, CDS, zeroCon).
 
-    Patches of self-attention features: the decoder's, as in CDS, or the encoder's, where ZeCon took
-    its own and the backward pass ends after a third of the network. Each edited patch should
-    resemble the source patch of its own place more than the source patches of other places.
-    Cross-entropy over the patches of one picture, mean over patches, sizes and layers, scaled by
-    the latents' area since the gradient of a mean thins out as pictures grow.
+    InfoNCE over patches of self-attention features: the PatchNCE loss of CUT (arXiv 2007.15651) on
+    the features of CDS (arXiv 2311.18608), one of the two losses of pix2pix-zeroCon (arXiv
+    2503.20484). Mean over patches, sizes and layers, scaled by the latents' area, since the
+    gradient of a mean shrinks as images grow.
 
-    ``soft`` targets ask for the source's own resemblances instead of certainty. A plain contrast
-    pushes even a perfect reconstruction, because neighbours resemble each other; the soft one rests
-    there, exactly.
+    Attributes:
+        weight: 0.3 times the sum over the 18 terms of Stable Diffusion: the effective step of CDS.
+        temperature: As in CUT; lower is stricter.
+        patches: Number of patches per layer and size, as in CUT.
+        sizes: Sides of the patches in feature positions, as in CDS.
+        targets: "hard" is the published loss. It has a gradient even for a perfect reconstruction,
+            since neighboring patches are similar; "soft" targets are the source's own
+            similarities, whose gradient is exactly zero there.
+        features: The decoder's, as in CDS, or the encoder's, where the backward pass ends after a
+            third of the network.
     """
 
-    weight: float = 5.4  # 0.3 x the sum over the 18 terms of Stable Diffusion: CDS's effective step
-    temperature: float = 0.07  # as in CUT; lower is stricter
-    patches: int = 256  # per layer and size, as in CUT
-    sizes: tuple[int, ...] = (1, 2)  # patch sides in feature positions, as in CDS
+    weight: float = 5.4
+    temperature: float = 0.07
+    patches: int = 256
+    sizes: tuple[int, ...] = (1, 2)
     targets: Literal["soft", "hard"] = "soft"
     features: Literal["decoder", "encoder"] = "decoder"
 
@@ -117,11 +129,11 @@ class Contrastive:
         if self.temperature <= 0:
             raise ValueError(f"temperature must be above 0, not {self.temperature}")
         if self.patches < 2:
-            raise ValueError(f"patches must be at least 2 to be told apart, not {self.patches}")
+            raise ValueError(f"patches must be at least 2, not {self.patches}")
         if not self.sizes or min(self.sizes) < 1:
-            raise ValueError("sizes must be one or more whole numbers from 1, such as 1+2")
-        _choice("targets", self.targets, ("soft", "hard"))
-        _choice("features", self.features, ("decoder", "encoder"))
+            raise ValueError("sizes must be one or more integers from 1, such as 1+2")
+        _require_choice("targets", self.targets, ("soft", "hard"))
+        _require_choice("features", self.features, ("decoder", "encoder"))
 
     @property
     def layer_patterns(self) -> Collection[str]:
@@ -130,48 +142,76 @@ class Contrastive:
     def __call__(self, source: Observation, edited: Observation) -> Scalar:
         losses = []
         for image, seed in enumerate(edited.seeds):
-            for name, features in self._mine(edited.features):
+            for name, features in self._recorded(edited.features):
                 for size in self.sizes:
                     q, k = (
                         self._patches(part[image], edited.size, size, name, seed)
                         for part in (features, source.features[name])
                     )
-                    losses.append(self._contrast(q, k))
-        terms = len(losses) / len(edited.seeds)  # layers x sizes: the mean runs within a picture
+                    losses.append(self._loss(q, k))
+        terms = len(losses) / len(edited.seeds)  # layers x sizes: the mean is over one image
         height, width = edited.size
         return torch.stack(losses).sum() * (height * width / REFERENCE_AREA / terms)
 
-    def _mine(self, features: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """The layers that this guidance watches, whatever others watch."""
+    def _recorded(self, features: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """The layers of this loss, whatever other losses record."""
         (pattern,) = self.layer_patterns
         return ((name, part) for name, part in features.items() if fnmatchcase(name, pattern))
 
     def _patches(
         self, features: Tensor, latents: tuple[int, int], size: int, name: str, seed: int
     ) -> Tensor:
-        """One picture's (pixels, features) -> (patches, features), each row of length one."""
-        h, w = grid(len(features), latents)
+        """Features of one image, (pixels, features) -> (patches, features), rows of length one."""
+        h, w = layer_size(len(features), latents)
         maps = features.float().T.reshape(-1, h, w)  # (features, h, w)
         pooled = F.avg_pool2d(maps, (min(size, h), min(size, w)))
         h, w = pooled.shape[-2:]
-        where = sample_positions(seed, name, h, w, self.patches, features.device)
-        rows = pooled.flatten(1).T[where]
-        return F.normalize(rows, dim=-1, eps=1e-7)
+        positions = sample_positions(seed, name, h, w, self.patches, features.device)
+        return F.normalize(pooled.flatten(1).T[positions], dim=-1, eps=1e-7)
 
-    def _contrast(self, q: Tensor, k: Tensor) -> Scalar:
-        logits = q @ k.T / self.temperature
-        if self.targets == "hard":
-            return F.cross_entropy(logits, torch.arange(len(q), device=q.device))
-        target = (k @ k.T / self.temperature).softmax(-1)
-        found = logits.detach().softmax(-1)
-        divergence = (target * (target / found).clamp_min(1e-30).log()).sum(-1).mean()
-        # The gradient of this divergence is (found - target); written out, it is exactly zero where
-        # the two agree. Through log_softmax it would be a rounding error, amplified at every step.
-        pull = (logits * (found - target)).sum(-1).mean()
-        return divergence + pull - pull.detach()
+    def _loss(self, q: Tensor, k: Tensor) -> Scalar:
+        target = None
+        if self.targets == "soft":
+            target = (inner_products(k, k) / self.temperature).softmax(-1)
+        return info_nce(q, k, target, temperature=self.temperature)
 
 
-def _choice(name: str, value: str, known: tuple[str, ...]) -> None:
+def inner_products(q: Tensor, k: Tensor) -> Tensor:
+    """``q k^T``: cosine similarities of rows of length one."""
+    return q @ k.T
+
+
+def info_nce(
+    q: Tensor,
+    k: Tensor,
+    target: Tensor | None = None,
+    *,
+    temperature: float = 0.07,
+    similarity: Similarity = inner_products,
+) -> Scalar:
+    """InfoNCE between queries and keys (arXiv 1807.03748, eq. 4), mean over the queries.
+
+    Args:
+        q: Queries, (n, features).
+        k: Keys, (m, features).
+        target: What each query should match, (n, m), rows summing to 1; None is the key with the
+            query's own index. With a target the loss is the Kullback-Leibler divergence from it:
+            zero, with a gradient of exactly zero, where both distributions agree.
+        temperature: Divides the similarities.
+        similarity: The geometry in which queries and keys are compared.
+    """
+    logits = similarity(q, k) / temperature
+    if target is None:
+        return F.cross_entropy(logits, torch.arange(len(q), device=q.device))
+    probabilities = logits.detach().softmax(-1)
+    divergence = (target * (target / probabilities).clamp_min(1e-30).log()).sum(-1).mean()
+    # The gradient of the divergence is (probabilities - target). Through log_softmax it would be a
+    # rounding error where the two agree, amplified at every step; written out, it is zero.
+    linear = (logits * (probabilities - target)).sum(-1).mean()
+    return divergence + linear - linear.detach()
+
+
+def _require_choice(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise ValueError(f'{name} must be {" or ".join(known)}, not "{value}"')
 
@@ -180,9 +220,9 @@ def _choice(name: str, value: str, known: tuple[str, ...]) -> None:
 def sample_positions(
     seed: int, name: str, height: int, width: int, count: int, device: torch.device = CPU
 ) -> Tensor:
-    """Positions of ``count`` patches on a map: a pure function of seed, layer and size, sorted.
+    """Indices of ``count`` patches of a map, sorted: a pure function of seed, layer and size.
 
-    They stay on the ``device``, so that a step waits for no copy.
+    They are cached on ``device``, so that no step waits for a copy.
     """
     if height * width <= count:
         return torch.arange(height * width, device=device)
@@ -213,7 +253,7 @@ def align_tokens(source: Ids, edited: Ids) -> tuple[tuple[int, int], ...]:
     return tuple(pairs)
 
 
-def _shared(source: Ids, edited: Ids, positions: int) -> tuple[list[int], list[int]]:
+def _shared_columns(source: Ids, edited: Ids, positions: int) -> tuple[list[int], list[int]]:
     """Columns to compare: all of them for sentences of one length, the aligned ones otherwise."""
     if len(source) == len(edited):
         every = list(range(positions))

@@ -1,19 +1,18 @@
-"""Ways from a picture to noise: the paths that an edit walks beside.
+"""Inverters: from an image to noise, as a trajectory that the edit follows.
 
-A scheme is a frozen dataclass that can be called as ``inverter(observer, x, schedule, seeds)`` and yields
-what the network showed at every level, the picture ``x`` (level 0) first. Exactness comes from the
-difference form, not from here: any path will do, and it matters only how well one can edit beside
-it. One whose path is the same whatever the seeds may say so by ``stochastic = False``; a cache then
-finds it under any seed.
+An inverter is a frozen dataclass that is called as ``inverter(observer, x, schedule, seeds)`` and
+yields an observation at every noise level, the image ``x`` (level 0) first. The edit is exact for
+any trajectory, since it is a difference from it; a trajectory matters only for how well one can
+edit along it. An inverter whose trajectory does not depend on the seeds may set ``stochastic`` to
+False; a cache then finds it under any seed.
 
-To add one: a class, a line in ``INVERTERS`` at the foot, a test, a row in the README.
+To add one: a class, a line in ``INVERTERS`` at the end of this file, a test, a row in the docs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from math import sqrt
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -24,13 +23,23 @@ from zerocon.observation import Observation, Observer
 from zerocon.rng import seeded_generator
 from zerocon.shapes import Latents, Scalar
 
-Seeds = tuple[int, ...]  # of the edits, one per picture
+Seeds = tuple[int, ...]  # of the edits, one per image
 
-COARSEST = 8  # latent rows or columns at which the pyramid of the noise regularisation ends
+COARSEST = 8  # smallest side of the pyramid of the noise regularization, in latent positions
 
 
 class Inverter(Protocol):
-    """What an inversion asks of a scheme."""
+    """What ``zerocon.invert`` needs of an inverter.
+
+    Args:
+        observer: Calls the U-Net at latents and a timestep.
+        x: Latents of the images, (images, channels, height, width).
+        schedule: The noise levels, from the image to noise.
+        seeds: One per image.
+
+    Yields:
+        The observation at each level, from 0 to ``schedule.steps``; layers are recorded from 1 on.
+    """
 
     def __call__(
         self, observer: Observer, x: Latents, schedule: Schedule, seeds: Seeds = (0,)
@@ -39,16 +48,22 @@ class Inverter(Protocol):
 
 @dataclass(frozen=True)
 class DDIM:
-    """Epsilon at (x_s, s): each evaluation stands where the edit will need the source again.
+    """DDIM inversion with epsilon at (x_s, s), where the edit needs the source's prediction.
 
-    Less accurate as an inverse than epsilon at (x_s, t), but nothing is ever computed twice.
-    ``rounds`` of pix2pix-zero's noise regularisation (5 in its code, 0 for none) bend the epsilon
-    that leads on towards white noise; what is remembered of a level stays what the network said.
+    ``x_t = ddim_step(x_s, eps(x_s, s))`` (arXiv 2010.02502, eq. 12 reversed). Less accurate than
+    epsilon at (x_s, t), but no prediction is computed twice. One U-Net evaluation per level.
+
+    Attributes:
+        rounds: Rounds of pix2pix-zero's noise regularization (arXiv 2302.03027, sec. 3.2), 5 in
+            its code, 0 for none: the epsilon of the step is moved towards white noise. Recorded is
+            always the U-Net's own prediction.
+        autocorrelation: Weight of the autocorrelation, spread over the rounds.
+        divergence: Weight of the divergence from a standard normal distribution, applied once.
     """
 
     rounds: int = 0
-    autocorrelation: float = 20.0  # weight, spread over the rounds, as in pix2pix-zero's code
-    divergence: float = 20.0  # weight of the divergence from a normal distribution, applied once
+    autocorrelation: float = 20.0
+    divergence: float = 20.0
 
     def __post_init__(self) -> None:
         if self.rounds < 0:
@@ -56,34 +71,35 @@ class DDIM:
 
     @property
     def stochastic(self) -> bool:
-        """The noise regularisation shifts noise at random."""
+        """The noise regularization draws random shifts."""
         return self.rounds > 0
 
     def __call__(
         self, observer: Observer, x: Latents, schedule: Schedule, seeds: Seeds = (0,)
     ) -> Iterator[Observation]:
-        for level, (t, a) in enumerate(zip(schedule.times, schedule.alphas, strict=True)):
-            # the picture itself is never edited: what it shows at level 0 is of no use to anyone
-            seen = observer(x, t, watch=level > 0)
-            yield seen
-            if level < schedule.steps:
-                x = ddim_step(
-                    x, self._regular(seen.eps, level, seeds), a, schedule.alphas[level + 1]
-                )
+        levels = schedule.levels
+        for i, level in enumerate(levels):
+            # the layers of level 0 are never used: the edit ends there
+            observation = observer(x, level.time, record=i > 0)
+            yield observation
+            if i < schedule.steps:
+                eps = self._regularized(observation.eps, i, seeds)
+                x = ddim_step(x, eps, level, levels[i + 1])
 
-    def _regular(self, eps: Latents, level: int, seeds: tuple[int, ...]) -> Latents:
+    def _regularized(self, eps: Latents, level: int, seeds: Seeds) -> Latents:
         for turn in range(self.rounds):
             keys = [f"{seed}/{level}/{turn}" for seed in seeds]
-            eps = eps - self.autocorrelation / self.rounds * _slope(autocorrelation, eps, keys)
-        return eps - self.divergence * _slope(divergence, eps, seeds) if self.rounds else eps
+            eps = eps - self.autocorrelation / self.rounds * _gradient(autocorrelation, eps, keys)
+        return eps - self.divergence * _gradient(divergence, eps, seeds) if self.rounds else eps
 
 
 @dataclass(frozen=True)
 class FixedPoint:
-    """Epsilon at (x_t, t), found by fixed-point rounds: a truer inverse of DDIM, at more cost.
+    """DDIM inversion with epsilon at (x_t, t), by fixed-point iteration: more exact, more costly.
 
-    ``x_t <- phi x_s + psi eps(x_t, t)``, ``rounds`` times from ``x_s``; one round is the inversion
-    of diffusers and of null-text inversion. ``rounds + 1`` evaluations a level.
+    ``x_t <- ddim_step(x_s, eps(x_t, t))``, ``rounds`` times from ``x_s`` (AIDI, arXiv 2309.04907);
+    one round is the inversion of diffusers and of null-text inversion (arXiv 2211.09794).
+    ``rounds + 1`` U-Net evaluations per level.
     """
 
     rounds: int = 1
@@ -97,35 +113,44 @@ class FixedPoint:
     def __call__(
         self, observer: Observer, x: Latents, schedule: Schedule, seeds: Seeds = (0,)
     ) -> Iterator[Observation]:
-        yield observer(x, schedule.times[0], watch=False)
-        for level in range(1, schedule.steps + 1):
-            t, below = schedule.times[level], x
+        levels = schedule.levels
+        yield observer(x, levels[0].time, record=False)
+        for i in range(1, schedule.steps + 1):
+            x_s = x
             for _ in range(self.rounds):
-                eps = observer(x, t, watch=False).eps
-                x = ddim_step(below, eps, schedule.alphas[level - 1], schedule.alphas[level])
-            yield observer(x, t)
+                eps = observer(x, levels[i].time, record=False).eps
+                x = ddim_step(x_s, eps, levels[i - 1], levels[i])
+            yield observer(x, levels[i].time)
 
 
 @dataclass(frozen=True)
 class Virtual:
-    """No inversion at all: the picture under ever more of one and the same noise (InfEdit)."""
+    """No inversion: the image under the same noise at every level (InfEdit, arXiv 2312.04965).
+
+    ``x_t = alpha_t x_0 + sigma_t noise``. One U-Net evaluation per level.
+    """
 
     def __call__(
         self, observer: Observer, x: Latents, schedule: Schedule, seeds: Seeds = (0,)
     ) -> Iterator[Observation]:
-        noise = torch.cat(
-            [torch.randn(1, *x.shape[1:], generator=seeded_generator(f"{seed}")) for seed in seeds]
-        ).to(x)
-        yield observer(x, schedule.times[0], watch=False)
-        for t, a in zip(schedule.times[1:], schedule.alphas[1:], strict=True):
-            yield observer(sqrt(a) * x + sqrt(1 - a) * noise, t)
+        rows = [
+            torch.randn(1, *x.shape[1:], generator=seeded_generator(f"{seed}")) for seed in seeds
+        ]
+        noise = torch.cat(rows).to(x)
+        yield observer(x, schedule.levels[0].time, record=False)
+        for level in schedule.levels[1:]:
+            yield observer(level.alpha * x + level.sigma * noise, level.time)
 
 
 def autocorrelation(eps: Latents, key: str) -> Scalar:
-    """How much one picture's noise (1, channels, h, w) resembles itself, shifted (pix2pix-zero).
+    """Autocorrelation of one image's noise at a random shift (arXiv 2302.03027, sec. 3.2).
 
-    Squared mean product with a shifted copy, rows and columns, for every channel and every level
-    of a pyramid of averages; white noise has none. ``key`` fixes the shifts, from 1 to half a side.
+    Squared mean product with a shifted copy, in rows and columns, summed over the channels and
+    the levels of an average-pooling pyramid; zero in expectation for white noise.
+
+    Args:
+        eps: (1, channels, height, width).
+        key: Seeds the shifts, from 1 to half a side.
     """
     generator, losses = seeded_generator(key), []
     for channel in eps.chunk(eps.shape[1], dim=1):
@@ -141,13 +166,15 @@ def autocorrelation(eps: Latents, key: str) -> Scalar:
 
 
 def divergence(eps: Latents, _: object = None) -> Scalar:
-    """How far one picture's noise is from mean 0 and variance 1 (twice the Gaussian KL)."""
+    """Divergence of one image's noise from mean 0 and variance 1: twice the KL of Gaussians."""
     mean, var = eps.mean(), eps.var()
     return var + mean.square() - 1 - (var + 1e-7).log()
 
 
-def _slope(loss: Callable[[Latents, Any], Scalar], eps: Latents, keys: Collection[Any]) -> Latents:
-    """Gradient of a loss of single pictures, each with a key of its own."""
+def _gradient(
+    loss: Callable[[Latents, Any], Scalar], eps: Latents, keys: Collection[Any]
+) -> Latents:
+    """Gradient of a loss of single images, each with a key of its own."""
     with torch.enable_grad():
         eps = eps.detach().requires_grad_()
         rows = zip(eps.chunk(len(eps)), keys, strict=True)

@@ -1,4 +1,4 @@
-"""What one call of the network showed: the only thing a guidance gets to see."""
+"""Observations: latents, predicted noise and recorded layers of one U-Net call."""
 
 from __future__ import annotations
 
@@ -20,9 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Observation:
-    """One call of the U-Net on a batch: where it stood, what it said, what its layers showed.
+    """One call of the U-Net on a batch; all that a guidance loss gets to see.
 
-    ``seeds`` are the only source of chance a guidance may draw from: one per picture, of the edit.
+    Attributes:
+        x: Latents that were given, (batch, channels, height, width).
+        eps: Predicted noise, in the shape of ``x``.
+        ids: Token ids of the caption of each image.
+        seeds: Random seed of each image's edit: the only source of randomness of a loss.
+        maps: Cross-attention probabilities by layer, (batch, heads, pixels, positions).
+        features: Self-attention outputs by layer, (batch, pixels, features).
     """
 
     x: Latents
@@ -38,7 +44,7 @@ class Observation:
         return self.x.shape[-2], self.x.shape[-1]
 
     def rows(self, rows: slice) -> Observation:
-        """The same observation of some of the pictures."""
+        """The observation of some of the images."""
         return replace(
             self,
             x=self.x[rows],
@@ -50,7 +56,7 @@ class Observation:
         )
 
     def detach(self) -> Observation:
-        """The same values with no way back: what stands still cannot be pulled."""
+        """The same values without their gradient graph."""
         return self._each(Tensor.detach)
 
     def to(self, device: torch.device) -> Observation:
@@ -58,8 +64,8 @@ class Observation:
         return self._each(lambda part: part.to(device))
 
     @classmethod
-    def together(cls, parts: Sequence[Observation]) -> Observation:
-        """The pictures of several observations, in order; all have the same layers."""
+    def cat(cls, parts: Sequence[Observation]) -> Observation:
+        """The images of several observations, in order; all recorded the same layers."""
         first = parts[0]
         return cls(
             x=torch.cat([part.x for part in parts]),
@@ -85,37 +91,40 @@ class Observation:
 def observe(
     model: Model,
     x: Latents,
-    t: int,
+    t: float,
     c: Conditioning,
     layer_patterns: Collection[str],
     seeds: tuple[int, ...] = (),
 ) -> Observation:
-    """Call the network once at time ``t`` and keep what it said and what ``layer_patterns`` name."""
-    watching = watch(model.unet, layer_patterns) if layer_patterns else nullcontext(LayerOutputs())
-    with watching as seen:
+    """Call the U-Net once at timestep ``t`` and record the layers that ``layer_patterns`` name."""
+    recording = watch(model.unet, layer_patterns) if layer_patterns else nullcontext(LayerOutputs())
+    with recording as outputs:
         eps = model.eps(x, t, c)
-    return Observation(x, eps, c.ids, seeds, seen.maps, seen.features)
+    return Observation(x, eps, c.ids, seeds, outputs.maps, outputs.features)
 
 
 @dataclass(frozen=True)
 class Observer:
-    """A network, one sentence per picture, and what to watch: a path's view of where it stands."""
+    """A model, one caption per image, and the layers to record: what an inverter calls."""
 
     model: Model
     c: Conditioning
     layer_patterns: Collection[str] = ()
 
     @torch.no_grad()
-    def __call__(self, x: Latents, t: int, *, watch: bool = True) -> Observation:
-        """Call the network once at time ``t``; without ``watch`` only for what it says."""
-        return observe(self.model, x, t, self.c, self.layer_patterns if watch else ())
+    def __call__(self, x: Latents, t: float, *, record: bool = True) -> Observation:
+        """One U-Net call at timestep ``t``; without ``record`` for the predicted noise only."""
+        return observe(self.model, x, t, self.c, self.layer_patterns if record else ())
 
 
-def grid(pixels: int, size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of a layer with ``pixels`` positions, under latents of ``size``.
+def layer_size(pixels: int, size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of a U-Net layer with ``pixels`` positions, for latents of ``size``.
 
-    Every level of the U-Net halves both sides, rounding up; a square root would break on anything
-    that is not square.
+    Every level of the U-Net halves both sides, rounding up; a square root would be wrong for images
+    that are not square.
+
+    Raises:
+        ValueError: if no level has this many positions.
     """
     height, width = size
     while height * width > pixels:

@@ -1,179 +1,86 @@
-"""How an edit is made: every default of the method has its home here, with its reason."""
+"""Settings of the method: every default has its one home here, with its reason."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import Field, dataclass, field, fields, replace
+from typing import Any, NamedTuple
 
+from zerocon import registry
 from zerocon.errors import SettingError
 
 DEFAULT_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"  # the family of the papers
 DEFAULT_CAPTIONER = "Salesforce/blip-image-captioning-base"  # the method captions with BLIP
-DEFAULT_CLIP = "openai/clip-vit-large-patch14"  # its text half is Stable Diffusion 1's own
-GUIDANCE_PROMPTS = ("target", "source", "both")
-DIRECTION_POSITIONS = ("all", "changed")
-DIRECTION_FROM = ("bank", "caption", "mean")
+DEFAULT_CLIP = "openai/clip-vit-large-patch14"  # its text encoder is Stable Diffusion 1's own
 CHANGES = ("object", "attribute", "added", "place", "time", "style", "caption")  # kinds of change
 
-# a third of the evaluations: fewer steps, one look at each, guidance while structure is made
+DIRECTION_FROM = ("bank", "caption", "mean")
+DIRECTION_POSITIONS = ("all", "changed")
+GUIDANCE_PROMPTS = ("target", "source", "both")
+
+# A third of the evaluations: fewer steps, one prediction less in guided steps, and guidance only
+# while the structure of the image forms.
 FAST: Mapping[str, Any] = {"steps": 24, "reuse_prediction": True, "guidance_range": (0.0, 0.55)}
 PRESETS: Mapping[str, Mapping[str, Any]] = {"fast": FAST}
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What an edit is made with; ``overlay`` changes some of it.
+class Rule(NamedTuple):
+    """What values a setting takes: a predicate, and the end of the sentence "NAME must be ..."."""
 
-    A model's folder may carry measured defaults (``zerocon.json``), which lie over these; what
-    a user asks for lies over both.
-
-    Raises ``ValueError`` when a value has the wrong type or is out of its range.
-    """
-
-    steps: int = 50  # as in pix2pix-zero; inversion's error halves when the steps double
-    inverter: str = "ddim"  # of the inversion: its evaluations are the ones an edit needs again
-    guidance_scale: float | tuple[float, float] = (
-        5.0  # as in pix2pix-zero's scripts; or from noise..picture
-    )
-    strength: float = 1.0  # of the edit direction, as it is; 0 asks for nothing
-    guidance: tuple[str, ...] = ("cross-attention", "contrastive")  # the two losses of the method
-    direction_from: str = "bank"  # pix2pix-zero's way; or from the "caption", or the "mean" of both
-    direction_positions: str = (
-        "all"  # where the direction is added: it is nearly one vector everywhere
-    )
-    guidance_range: tuple[float, float] = (
-        0.0,
-        1.0,
-    )  # share of the steps, from noise: all, as published
-    guidance_prompt: str = (
-        "target"  # the sentence guidance reads under: the papers'; released code: source
-    )
-    reuse_prediction: bool = False  # guided steps take eps before the gradient step: one less
-    guidance_balance: float | None = (
-        None  # later guidances' pull in the first one's; none: absolute weights
-    )
-    # gradient's length in lengths of the latents, in a walk of 50 steps; none, as published. "0.01,
-    # style=0.05" has another one for pictures whose change is of that kind
-    guidance_limit: float | str | None = None
-    polyak_step: bool = False  # Polyak's limit on the gradient; as published there is none
-    source_correction: bool = True  # the difference form; false is plain DDIM, for comparison
-    cache_source: bool = True  # the source's maps: memory instead of a second look, the same answer
-    seed: int = 0  # places of the contrastive patches: the same seed, the same picture
-
-    def __post_init__(self) -> None:
-        _require(_whole(self.steps) and self.steps >= 1, "steps", "a whole number from 1", self)
-        _require(isinstance(self.inverter, str) and self.inverter != "", "inverter", "a name", self)
-        _require(
-            _scale(self.guidance_scale),
-            "guidance_scale",
-            "a number, or two: from noise to picture",
-            self,
-        )
-        _require(_number(self.strength), "strength", "a number", self)
-        _require(_strings(self.guidance), "guidance", "names of guidance methods", self)
-        _require(
-            self.direction_from in DIRECTION_FROM,
-            "direction_from",
-            f"one of {', '.join(DIRECTION_FROM)}",
-            self,
-        )
-        _require(
-            self.direction_positions in DIRECTION_POSITIONS,
-            "direction_positions",
-            f"one of {', '.join(DIRECTION_POSITIONS)}",
-            self,
-        )
-        _require(
-            _share(self.guidance_range),
-            "guidance_range",
-            "two shares of the steps, 0 <= A < B <= 1",
-            self,
-        )
-        _require(
-            _cap(self.guidance_limit),
-            "guidance_limit",
-            f"above zero, or like 0.01,style=0.05 of {', '.join(CHANGES)}",
-            self,
-        )
-        _require(
-            self.guidance_prompt in GUIDANCE_PROMPTS,
-            "guidance_prompt",
-            f"one of {', '.join(GUIDANCE_PROMPTS)}",
-            self,
-        )
-        _require(isinstance(self.reuse_prediction, bool), "reuse_prediction", "true or false", self)
-        _require(
-            self.guidance_balance is None or (_number(self.guidance_balance) and self.guidance_balance > 0),
-            "guidance_balance", "above zero", self,
-        )  # fmt: skip
-        _require(isinstance(self.polyak_step, bool), "polyak_step", "true or false", self)
-        _require(
-            isinstance(self.source_correction, bool), "source_correction", "true or false", self
-        )
-        _require(isinstance(self.cache_source, bool), "cache_source", "true or false", self)
-        _require(_whole(self.seed) and self.seed >= 0, "seed", "a whole number from 0", self)
-
-    def overlay(self, values: Mapping[str, Any]) -> Settings:
-        """A copy with ``values`` in place; lists (of JSON) become tuples.
-
-        A guidance keeps the options that it has here and that ``values`` do not set: by name alone
-        it means the one that was measured for the model.
-
-        Raises ``ValueError`` for a name that is no setting, or for a bad value.
-        """
-        names = [field.name for field in fields(self)]
-        for name in values:
-            if name not in names:
-                raise SettingError(f"no setting {name!r}; there are: {', '.join(names)}")
-        given: dict[str, Any] = dict(values)
-        for name, value in given.items():
-            given[name] = tuple(value) if isinstance(value, list) else value
-        if _strings(given.get("guidance")):
-            given["guidance"] = tuple(_inherit(t, self.guidance) for t in given["guidance"])
-        return replace(self, **given)
-
-    def guidance_limit_for(self, changes: Collection[str]) -> float:
-        """The cap where changes are of these kinds: the smallest of theirs, infinite for none."""
-        if self.guidance_limit is None:
-            return math.inf
-        plain, *others = str(self.guidance_limit).split(",")
-        caps = dict(other.split("=") for other in others)
-        return min((float(caps.get(kind, plain)) for kind in changes), default=float(plain))
+    accepts: Callable[[object], bool]
+    wanted: str
+    choices: tuple[str, ...] = ()
 
 
-def _inherit(text: str, known: tuple[str, ...]) -> str:
-    """``text`` ("name:key=value,...") over the options that ``known`` has for the same name."""
-    name, _, asked = text.partition(":")
-    for other in known:
-        same, _, options = other.partition(":")
-        if same == name and options:
-            kept = [o for o in options.split(",") if f",{o.partition('=')[0]}=" not in f",{asked}"]
-            return f"{name}:{','.join(filter(None, [*kept, asked]))}"
-    return text
+class Option(NamedTuple):
+    """How a setting is shown on the command line; part of its field's metadata."""
+
+    rule: Rule
+    help: str
+    metavar: str = ""
+    off: str = ""  # of a flag: the name of its negative option
 
 
-def _require(holds: bool, name: str, wanted: str, settings: Settings) -> None:
-    if not holds:
-        raise SettingError(f"{name} must be {wanted}, not {getattr(settings, name)!r}")
-
-
-def _whole(value: object) -> bool:
+def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _number(value: object) -> bool:
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and _is_int(value) and value >= 1
+
+
+def _is_seed(value: object) -> bool:
+    return isinstance(value, int) and _is_int(value) and value >= 0
+
+
+def _is_factor(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and _is_number(value) and value > 0)
+
+
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _cap(value: object) -> bool:
-    """Whether it is nothing, a length, or a length and others for kinds of change."""
+def _is_pair(value: object) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(map(_is_number, value))
+
+
+def _is_range(value: object) -> bool:
+    return isinstance(value, tuple) and _is_pair(value) and bool(0 <= value[0] < value[1] <= 1)
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(name, str) and name for name in value)
+
+
+def _is_limit(value: object) -> bool:
+    """Whether it is none, a length, or a length and others by kind of change."""
     if not isinstance(value, str):
-        return value is None or (isinstance(value, int | float) and _number(value) and value > 0)
-    plain, *others = value.split(",")
+        return _is_factor(value)
+    default, *others = value.split(",")
     pairs = [other.partition("=") for other in others]
-    lengths = [plain, *(length for _, _, length in pairs)]
+    lengths = [default, *(length for _, _, length in pairs)]
     try:
         return {kind for kind, _, _ in pairs} <= {*CHANGES} and all(
             0 < float(length) < math.inf for length in lengths
@@ -182,17 +89,187 @@ def _cap(value: object) -> bool:
         return False
 
 
-def _strings(value: object) -> bool:
-    return isinstance(value, tuple) and all(isinstance(name, str) and name for name in value)
+def _one_of(*choices: str) -> Rule:
+    return Rule(lambda value: value in choices, f"one of {', '.join(choices)}", choices)
 
 
-def _scale(value: object) -> bool:
-    return _number(value) or (
-        isinstance(value, tuple) and len(value) == 2 and all(map(_number, value))
+FLAG = Rule(lambda value: isinstance(value, bool), "true or false")
+NUMBER = Rule(_is_number, "a number")
+
+
+def _setting(default: Any, rule: Rule, help: str, metavar: str = "", off: str = "") -> Any:
+    return field(default=default, metadata={"option": Option(rule, help, metavar, off)})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of the method; immutable, ``overlay`` makes a changed copy.
+
+    A model's directory may bring measured defaults (``zerocon.json``), which lie over these; what a
+    user gives lies over both. ``guidance`` takes loss objects too: they are registered for this
+    process and kept as text.
+
+    Raises:
+        SettingError: for a value of the wrong type or out of its range.
+    """
+
+    # as in pix2pix-zero; the inversion error halves when the steps double
+    steps: int = _setting(
+        50,
+        Rule(_is_count, "an integer from 1"),
+        "Denoising steps.",
+    )
+    # its U-Net evaluations are the ones that the edit needs again
+    inverter: str = _setting(
+        "ddim",
+        Rule(lambda name: isinstance(name, str) and name != "", "a name"),
+        "Inversion method, NAME[:KEY=VALUE,...], see `zerocon methods`.",
+        "METHOD",
+    )
+    # as in pix2pix-zero's scripts
+    guidance_scale: float | tuple[float, float] = _setting(
+        5.0,
+        Rule(lambda w: _is_number(w) or _is_pair(w), "a number, or two: from noise to image"),
+        "Classifier-free guidance scale; A..B changes it linearly from noise to image.",
+        "W",
+    )
+    strength: float = _setting(
+        1.0, NUMBER, "Scale of the edit direction (1.0 = as estimated, 0 = no edit)."
+    )
+    # the two losses of pix2pix-zeroCon
+    guidance: tuple[str, ...] = _setting(
+        ("cross-attention", "contrastive"),
+        Rule(_are_names, "names of guidance losses"),
+        "Guidance loss, NAME[:KEY=VALUE,...], see `zerocon methods`; repeatable; or none.",
+        "METHOD",
+    )
+    # pix2pix-zero's way
+    direction_from: str = _setting(
+        "bank",
+        _one_of(*DIRECTION_FROM),
+        "Estimate the edit direction from a sentence bank, from the two captions, or the mean.",
+    )
+    # the direction is nearly the same vector at every position
+    direction_positions: str = _setting(
+        "all",
+        _one_of(*DIRECTION_POSITIONS),
+        "Add the direction at all token positions, or only where the captions differ.",
+    )
+    # all steps, as published
+    guidance_range: tuple[float, float] = _setting(
+        (0.0, 1.0),
+        Rule(_is_range, "two shares of the steps, 0 <= A < B <= 1"),
+        "Share of the steps, counted from noise, in which guidance acts.",
+        "A..B",
+    )
+    # the papers'; the released code of pix2pix-zero observes under the source caption
+    guidance_prompt: str = _setting(
+        "target",
+        _one_of(*GUIDANCE_PROMPTS),
+        "Caption under which the edited image is observed for guidance.",
+    )
+    reuse_prediction: bool = _setting(
+        False,
+        FLAG,
+        "In guided steps, reuse the guidance pass's noise prediction: one evaluation less.",
+        off="recompute-prediction",
+    )
+    guidance_balance: float | None = _setting(
+        None,
+        Rule(_is_factor, "above zero"),
+        "Scale later losses' gradients to this many times the first's, measured once.",
+    )
+    # no limit, as published
+    guidance_limit: float | str | None = _setting(
+        None,
+        Rule(_is_limit, f"above zero, or like 0.01,style=0.05 of {', '.join(CHANGES)}"),
+        "Largest guidance gradient, in norms of the latents, for 50 steps; by kind of change as in "
+        "0.01,style=0.05.",
+        "C[,CHANGE=C,...]",
+    )
+    # no limit, as published
+    polyak_step: bool = _setting(
+        False,
+        FLAG,
+        "Limit guidance's gradient to Polyak's step, which cannot oscillate.",
+        off="no-polyak-step",
+    )
+    source_correction: bool = _setting(
+        True,
+        FLAG,
+        "Correct each step by the source's own inversion error; off is plain DDIM.",
+        off="no-source-correction",
+    )
+    cache_source: bool = _setting(
+        True,
+        FLAG,
+        "Keep the source's activations in memory, or recompute them: same image, less memory.",
+        off="recompute-source",
+    )
+    seed: int = _setting(
+        0,
+        Rule(_is_seed, "an integer from 0"),
+        "Random seed.",
     )
 
+    def __post_init__(self) -> None:
+        texts = self.guidance
+        if isinstance(texts, tuple):
+            texts = tuple(
+                each if isinstance(each, str) else registry.register("guidance", each)
+                for each in texts
+            )
+            object.__setattr__(self, "guidance", texts)
+        for each in fields(self):
+            rule, value = option_of(each).rule, getattr(self, each.name)
+            if not rule.accepts(value):
+                raise SettingError(f"{each.name} must be {rule.wanted}, not {value!r}")
 
-def _share(value: object) -> bool:
-    if not (isinstance(value, tuple) and len(value) == 2 and all(map(_number, value))):
-        return False
-    return bool(0 <= value[0] < value[1] <= 1)
+    def overlay(self, values: Mapping[str, Any]) -> Settings:
+        """A copy with ``values`` in place; lists (of JSON) become tuples.
+
+        A guidance loss keeps the options that it has here and that ``values`` do not set: its name
+        alone means the one that was tuned for the model.
+
+        Raises:
+            SettingError: for an unknown name, or a bad value.
+        """
+        names = [each.name for each in fields(self)]
+        for name in values:
+            if name not in names:
+                raise SettingError(f"no setting {name!r}; there are: {', '.join(names)}")
+        changed: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
+        if isinstance(changed.get("guidance"), tuple):
+            changed["guidance"] = tuple(_inherit(t, self.guidance) for t in changed["guidance"])
+        return replace(self, **changed)
+
+    def guidance_limit_for(self, changes: Collection[str]) -> float:
+        """The limit for changes of these kinds: the smallest of theirs, infinity for no limit."""
+        if self.guidance_limit is None:
+            return math.inf
+        default, *others = str(self.guidance_limit).split(",")
+        limits = dict(other.split("=") for other in others)
+        return min((float(limits.get(kind, default)) for kind in changes), default=float(default))
+
+
+def option_of(setting: Field[Any]) -> Option:
+    """Rule and help of one field of ``Settings``."""
+    option: Option = setting.metadata["option"]
+    return option
+
+
+def _inherit(loss: object, base: tuple[str, ...]) -> object:
+    """``loss`` ("name:key=value,...") over the options that ``base`` has for the same name."""
+    if not isinstance(loss, str):
+        return loss
+    name, _, options = loss.partition(":")
+    for other in base:
+        same, _, inherited = other.partition(":")
+        if same == name and inherited:
+            kept = [
+                o for o in inherited.split(",") if f",{o.partition('=')[0]}=" not in f",{options}"
+            ]
+            return f"{name}:{','.join(filter(None, [*kept, options]))}"
+    return loss

@@ -1,15 +1,17 @@
-"""Every tensor shape of the project, named once.
+"""Names of all tensor shapes, with their ranges and axis orders.
 
-The names are plain tensors to a type checker. Where jaxtyping is installed (the ``test`` extra)
-they carry their dimensions, and the tests check them at run time.
+To a type checker they are ``Tensor``. If jaxtyping is installed (the ``test`` extra) they have
+dimensions, which the tests check at run time.
 
-Ranges and orders that a shape cannot say:
+* ``Pixels``: (batch, 3, height, width), RGB in -1..1.
+* ``Latents``: (batch, channels, rows, columns), multiplied by the VAE's scaling factor, float32.
+* ``Trajectory``: latents or noise predictions of all noise levels, (levels, batch, ...).
+* ``Tokens``: embeddings of captions, (captions, positions, features).
+* ``CrossMaps``: cross-attention probabilities in 0..1, (batch, heads, pixels, positions).
+* ``Features``: inputs of attention layers, (batch, pixels, features).
+* ``Scalar``: losses.
 
-* ``Pixels`` are in -1..1, RGB.
-* ``Tokens`` are (sentences, positions, features), ``CrossMaps`` (batch, heads, pixels, positions),
-  ``Features`` (batch, pixels, features).
-* ``Latents`` are scaled by the VAE's factor and always float32.
-* A batch that holds both sides of an edit is ordered *source first, edited second*.
+A batch with both sides of an edit has the source in its first half, the edited image in its second.
 """
 
 from __future__ import annotations
@@ -32,8 +34,7 @@ else:
     try:
         from jaxtyping import Float
 
-        # An underscore may differ between arguments of one call: layers differ in size, groups of
-        # sentences in number.
+        # "_" may differ between arguments of one call, as layers differ in size
         Pixels = Float[Tensor, "batch 3 height width"]
         Latents = Float[Tensor, "batch channels rows columns"]
         Trajectory = Float[Tensor, "levels batch channels rows columns"]

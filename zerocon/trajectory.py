@@ -1,10 +1,10 @@
-"""From a picture to the noise it would have come from, and everything seen on the way."""
+"""Inversions: trajectories of images through the noise levels, kept in memory or in a file."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,25 @@ from zerocon.observation import Observation, Observer
 from zerocon.shapes import Trajectory, require_finite
 from zerocon.storage.atomic import writing
 
-FORMAT = "zerocon.trajectory/2"
+FORMAT = "zerocon.inversion/3"
 
 
 @dataclass(frozen=True)
 class Inversion:
-    """The paths from pictures to noise: slow to find, and good for any number of edits.
+    """The trajectories of a batch of images from noise level 0, the image, to the noisiest.
 
-    ``latents[i]`` and ``eps[i]`` stand at level ``i`` of ``schedule``, one row per picture; level 0
-    is the picture. ``captions`` and ``images`` (hashes) say whose the rows are, ``recipe`` what
-    made them (scheme, seed, version). ``seen``, what the network showed at each level, is not in
-    the file that ``save`` writes: it is many times larger than the path and is found again with one
-    evaluation per level.
+    Attributes:
+        latents: (levels, images, channels, height, width).
+        eps: Predicted noise at each level, in the shape of ``latents``.
+        schedule: The noise levels.
+        captions: Caption under which each image was inverted.
+        images: Hash of each image's pixels.
+        model: Name of the model.
+        recipe: What else decides the trajectory: text encoder, inverter, seed, version.
+        observations: One per level, with the activations of the layers in ``layer_patterns``;
+            empty where none were recorded. ``save`` leaves them out, since they are many times
+            larger than the trajectory; ``recompute_observations`` takes one evaluation per level.
+        layer_patterns: The recorded layers, as shell patterns.
     """
 
     latents: Trajectory
@@ -40,52 +47,67 @@ class Inversion:
     images: tuple[str, ...]
     model: str
     recipe: Mapping[str, str]
-    seen: tuple[Observation, ...] = field(default=(), repr=False, compare=False)
+    observations: tuple[Observation, ...] = field(default=(), repr=False, compare=False)
     layer_patterns: frozenset[str] = field(default=frozenset(), compare=False)
 
+    def __repr__(self) -> str:
+        height, width = self.latents.shape[-2:]
+        captions = ", ".join(map(repr, self.captions))
+        return (
+            f"Inversion({captions}: {self.schedule.steps} steps, "
+            f"{width}x{height} latents, model {self.model!r})"
+        )
+
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
-        """Write the path and its recipe (not ``seen``) to a safetensors file, all or nothing."""
-        tensors, history = self.parts()
-        tensors = {name: part.contiguous() for name, part in tensors.items()}
-        # in one entry, since several come in random order: the same inversion, the same bytes
-        metadata = {"inversion": history}
-        with writing(Path(path), overwrite=overwrite) as temporary:
-            temporary.write_bytes(serialize(tensors, metadata))  # its own writer names no errno
+        """Write the trajectory, without its observations, to a safetensors file, atomically.
 
-    def parts(self, *, seen: bool = False) -> tuple[dict[str, Tensor], str]:
-        """Tensors by name, on the CPU, and a line of JSON with all else, for ``of_parts``.
-
-        With ``seen``, what the network showed is among them.
+        Raises:
+            OutputExistsError: if ``path`` exists, unless ``overwrite``.
         """
-        history: dict[str, Any] = {
+        tensors, metadata = self.to_tensors()
+        tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        with writing(Path(path), overwrite=overwrite) as temporary:
+            # save_file would raise an error without errno; the bytes are the same
+            temporary.write_bytes(serialize(tensors, {"inversion": metadata}))
+
+    def to_tensors(self, *, observations: bool = False) -> tuple[dict[str, Tensor], str]:
+        """Tensors by name, on the CPU, and all else as one line of JSON, for ``from_tensors``.
+
+        Args:
+            observations: Include the recorded activations.
+        """
+        columns = {name: getattr(self.schedule, name) for name in ("times", "alphas", "sigmas")}
+        metadata: dict[str, Any] = {
             "format": FORMAT,
-            "schedule": asdict(self.schedule),
+            "schedule": columns,
             "captions": self.captions,
             "images": self.images,
             "model": self.model,
             "recipe": dict(self.recipe),
         }
         tensors = {"latents": self.latents, "eps": self.eps}
-        if seen:
-            last = self.seen[-1]  # the layers in the network's own order, in which losses are added
-            history |= {"maps": [*last.maps], "features": [*last.features]}
-            history |= {"ids": last.ids, "watches": sorted(self.layer_patterns)}
-            for level, each in enumerate(self.seen):
-                shown = {**each.maps, **each.features}
-                tensors |= {f"{level}/{layer}": part for layer, part in shown.items()}
-        line = json.dumps(history, sort_keys=True, ensure_ascii=False)
-        return {name: part.cpu() for name, part in tensors.items()}, line
+        if observations:
+            last = self.observations[
+                -1
+            ]  # the layers in the U-Net's order, in which losses are added
+            metadata |= {"maps": [*last.maps], "features": [*last.features], "ids": last.ids}
+            metadata["layer_patterns"] = sorted(self.layer_patterns)
+            for level, each in enumerate(self.observations):
+                layers = {**each.maps, **each.features}
+                tensors |= {f"{level}/{layer}": tensor for layer, tensor in layers.items()}
+        line = json.dumps(metadata, sort_keys=True, ensure_ascii=False)
+        return {name: tensor.cpu() for name, tensor in tensors.items()}, line
 
     @property
-    def shown(self) -> int:
-        """Bytes of what the network showed: maps and features of ``seen``."""
-        levels = [(*each.maps.values(), *each.features.values()) for each in self.seen]
-        return sum(part.nbytes for level in levels for part in level)
+    def observation_bytes(self) -> int:
+        """Size of the recorded activations in bytes."""
+        levels = [(*each.maps.values(), *each.features.values()) for each in self.observations]
+        return sum(tensor.nbytes for level in levels for tensor in level)
 
     @classmethod
-    def along(
+    def from_observations(
         cls,
-        path: Iterable[Observation],
+        observations: Iterable[Observation],
         *,
         schedule: Schedule,
         captions: tuple[str, ...],
@@ -94,10 +116,14 @@ class Inversion:
         recipe: Mapping[str, str],
         layer_patterns: frozenset[str] = frozenset(),
     ) -> Inversion:
-        """Collect what a scheme showed on the way up, with the same ``layer_patterns``."""
-        seen = tuple(path)
-        latents = torch.stack([level.x for level in seen])
-        eps = torch.stack([level.eps for level in seen])
+        """Collect what an inverter yields, recorded with the same ``layer_patterns``.
+
+        Raises:
+            NotFiniteError: if latents or predicted noise are NaN or infinite.
+        """
+        levels = tuple(observations)
+        latents = torch.stack([level.x for level in levels])
+        eps = torch.stack([level.eps for level in levels])
         for values in (latents, eps):
             require_finite(values, "the latents or the predicted noise of the inversion")
         return cls(
@@ -108,102 +134,114 @@ class Inversion:
             images=images,
             model=model,
             recipe=recipe,
-            seen=seen,
+            observations=levels,
             layer_patterns=layer_patterns,
         )
 
     def to(self, device: torch.device) -> Inversion:
-        """The same path on another device; one read from a file lies in the computer's memory."""
-        seen = tuple(level.to(device) for level in self.seen)
-        return replace(self, latents=self.latents.to(device), eps=self.eps.to(device), seen=seen)
+        """The same trajectories on another device."""
+        observations = tuple(level.to(device) for level in self.observations)
+        latents, eps = self.latents.to(device), self.eps.to(device)
+        return replace(self, latents=latents, eps=eps, observations=observations)
 
     def rows(self, rows: slice) -> Inversion:
-        """The same paths of some of the pictures."""
+        """The trajectories of some of the images."""
         return replace(
             self,
             latents=self.latents[:, rows],
             eps=self.eps[:, rows],
             captions=self.captions[rows],
             images=self.images[rows],
-            seen=tuple(level.rows(rows) for level in self.seen),
+            observations=tuple(level.rows(rows) for level in self.observations),
         )
 
     @classmethod
-    def together(cls, parts: Sequence[Inversion]) -> Inversion:
-        """The rows of several inversions as one, in order; ``rows`` takes them apart again.
+    def cat(cls, parts: Sequence[Inversion]) -> Inversion:
+        """The rows of several inversions as one batch, in order.
 
-        What the network showed is there if all parts watched the same. ``ValueError`` for parts of
-        different models, schedules, recipes or sizes of latents.
+        Observations are kept if all parts recorded the same layers.
+
+        Raises:
+            MismatchError: for parts of different models, schedules, recipes or latent sizes.
         """
         first = parts[0]
         if len(parts) == 1:  # not copied, since it may be large
             return first
-        made = {(p.model, p.schedule, json.dumps(dict(p.recipe), sort_keys=True)) for p in parts}
-        if len(made) > 1 or len({part.latents.shape[2:] for part in parts}) > 1:
-            raise MismatchError("inversions of different models, settings or sizes stay apart")
-        alike = all(part.seen and part.layer_patterns == first.layer_patterns for part in parts)
-        levels = zip(*(part.seen for part in parts), strict=True) if alike else ()
-
-        def joined(paths: Sequence[Trajectory]) -> Trajectory:
-            # level by level, which keeps the order in memory: rounding depends on it
-            return torch.stack([torch.cat(rows) for rows in zip(*paths, strict=True)])
-
+        recipes = {(p.model, p.schedule, json.dumps(dict(p.recipe), sort_keys=True)) for p in parts}
+        if len(recipes) > 1 or len({part.latents.shape[2:] for part in parts}) > 1:
+            raise MismatchError(
+                "cannot batch inversions with different model, settings or latent size"
+            )
+        same = all(p.observations and p.layer_patterns == first.layer_patterns for p in parts)
+        levels = zip(*(part.observations for part in parts), strict=True) if same else ()
         return replace(
             first,
-            latents=joined([part.latents for part in parts]),
-            eps=joined([part.eps for part in parts]),
+            latents=_cat_levels([part.latents for part in parts]),
+            eps=_cat_levels([part.eps for part in parts]),
             captions=tuple(caption for part in parts for caption in part.captions),
             images=tuple(image for part in parts for image in part.images),
-            seen=tuple(map(Observation.together, levels)),
-            layer_patterns=first.layer_patterns if alike else frozenset(),
+            observations=tuple(map(Observation.cat, levels)),
+            layer_patterns=first.layer_patterns if same else frozenset(),
         )
 
     @classmethod
     def load(cls, path: Path | str) -> Inversion:
-        """Read what ``save`` wrote; anything else is a ``ValueError``."""
+        """Read what ``save`` wrote.
+
+        Raises:
+            FileFormatError: for any other file.
+        """
         try:
             with safe_open(path, framework="pt") as file:
-                history = json.loads((file.metadata() or {}).get("inversion", "{}"))
-                if history.get("format") != FORMAT:
-                    raise FileFormatError(f"{path} is no inversion made by zerocon invert")
+                metadata = json.loads((file.metadata() or {}).get("inversion", "{}"))
+                if metadata.get("format") != FORMAT:
+                    raise FileFormatError(f"{path} is not an inversion made by zerocon invert")
                 tensors = {name: file.get_tensor(name) for name in ("latents", "eps")}
         except (SafetensorError, OSError) as error:
             raise FileFormatError(f"cannot read {path} as an inversion: {error}") from error
-        return cls.of_parts(tensors, history)
+        return cls.from_tensors(tensors, metadata)
 
     @classmethod
-    def of_parts(cls, tensors: Mapping[str, Tensor], history: Mapping[str, Any]) -> Inversion:
-        """Make it again from its ``parts``, the line of JSON read."""
+    def from_tensors(cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Inversion:
+        """The inversion of which ``to_tensors`` made ``tensors`` and, as JSON, ``metadata``."""
         latents, eps = tensors["latents"], tensors["eps"]
-        layer_patterns, saved = frozenset(history.get("watches", ())), history["schedule"]
+        layer_patterns = frozenset(metadata.get("layer_patterns", ()))
+        columns = (metadata["schedule"][name] for name in ("times", "alphas", "sigmas"))
 
-        def shown(level: int, layers: list[str]) -> dict[str, Tensor]:
-            names = {layer: f"{level}/{layer}" for layer in layers}
+        def layers(level: int, kind: str) -> dict[str, Tensor]:
+            names = {layer: f"{level}/{layer}" for layer in metadata[kind]}
             return {layer: tensors[name] for layer, name in names.items() if name in tensors}
 
-        def observed(level: int) -> Observation:
-            maps, features = (shown(level, history[kind]) for kind in ("maps", "features"))
-            ids = tuple(map(tuple, history["ids"]))
+        def observation(level: int) -> Observation:
+            maps, features = layers(level, "maps"), layers(level, "features")
+            ids = tuple(map(tuple, metadata["ids"]))
             return Observation(latents[level], eps[level], ids, maps=maps, features=features)
 
         return cls(
             latents,
             eps,
-            schedule=Schedule(tuple(saved["times"]), tuple(saved["alphas"])),
-            captions=tuple(history["captions"]),
-            images=tuple(history["images"]),
-            model=history["model"],
-            recipe=history["recipe"],
-            seen=tuple(map(observed, range(len(latents)))) if layer_patterns else (),
+            schedule=Schedule.of(*columns),
+            captions=tuple(metadata["captions"]),
+            images=tuple(metadata["images"]),
+            model=metadata["model"],
+            recipe=metadata["recipe"],
+            observations=tuple(map(observation, range(len(latents)))) if layer_patterns else (),
             layer_patterns=layer_patterns,
         )
 
 
 def recompute_observations(observer: Observer, inversion: Inversion) -> Iterator[Observation]:
-    """See again what an inversion's path shows, level by level: for one read from a file.
+    """The observations along an inversion's trajectory, as an inverter yields them.
 
-    Yields as a scheme does; level 0 costs nothing, since its eps is known and nothing is watched.
+    One U-Net evaluation per level from 1 on; nothing is recorded at level 0, whose predicted noise
+    is part of the inversion.
     """
     yield Observation(inversion.latents[0], inversion.eps[0], observer.c.ids)
-    for x, t in zip(inversion.latents[1:], inversion.schedule.times[1:], strict=True):
-        yield observer(x, t)
+    levels = inversion.schedule.levels
+    for x, level in zip(inversion.latents[1:], levels[1:], strict=True):
+        yield observer(x, level.time)
+
+
+def _cat_levels(trajectories: Sequence[Trajectory]) -> Trajectory:
+    """Batches joined level by level, which keeps the memory layout that rounding depends on."""
+    return torch.stack([torch.cat(rows) for rows in zip(*trajectories, strict=True)])

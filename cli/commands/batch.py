@@ -1,53 +1,264 @@
-"""``zerocon batch``: many pictures, many wishes, and a folder of results that loses nothing."""
+"""``zerocon batch``: many edits of many images into one directory."""
 
 from __future__ import annotations
 
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import click
+import cloup
 
-from .. import batch_jobs, batch_run, dry_run, edit_outputs, options
+from zerocon.batch.parameters import ALL, AUTO, BACKENDS, LOAD_OPTIONS, BatchOptions
+from zerocon.image import naming
+from zerocon.settings import Settings
+
+from .. import edit_outputs, options
+from ..batch_report import BatchReport, print_plan
+from ..help import command as help_command
+
+STDIN = Path("-")
 
 
-@click.command("batch")
-@batch_jobs.asked
-@options.overwrite
-@edit_outputs.written
-@options.no_cache
-@click.option(
-    "--resume",
-    is_flag=True,
-    help="Check results by their hashes and make again what is missing, cut off or changed; "
-    "without PICTURES, of the folder's last run.",
+def _number_or(word: str, text: str) -> int | str:
+    if text == word:
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise click.BadParameter(f'{text!r} is neither "{word}" nor a number from 1')
+    return int(text)
+
+
+def batch_size(text: str) -> int | str:
+    """A number from 1, or ``auto``."""
+    return _number_or(AUTO, text)
+
+
+def devices(text: str) -> int | str:
+    """A number from 1, or ``all``."""
+    return _number_or(ALL, text)
+
+
+# groups of --help, in this order
+
+prompt = cloup.option_group(
+    "Prompt",
+    click.option(
+        "--to",
+        "tos",
+        multiple=True,
+        metavar="PROMPT",
+        help='Target prompt: "dog", "at night". Repeat for several edits of every image.',
+    ),
+    click.option(
+        "--from", "from_", metavar="PROMPT", help='What it replaces; with --to "" it is removed.'
+    ),
+    click.option("--to-caption", metavar="CAPTION", help="Target caption of all images."),
+    click.option(
+        "--caption",
+        metavar="CAPTION",
+        help="Source caption of all images. [default: generated for each]",
+    ),
+    click.option(
+        "--sidecars",
+        is_flag=True,
+        help=f"Read source captions from NAME{naming.SIDECAR} next to images, where it exists.",
+    ),
+    options.directions,
+    click.option(
+        "--strength",
+        "strengths",
+        type=float,
+        multiple=True,
+        help="Scale of the edit direction; repeat for several edits. "
+        f"[default: {Settings.strength}]",
+    ),
+    click.option(
+        "--seed",
+        "seeds",
+        type=int,
+        multiple=True,
+        help=f"Random seed; repeat for several edits. [default: {Settings.seed}]",
+    ),
 )
-@click.option("--retry-failed", is_flag=True, help="Try again what has failed before.")
-@click.option("--fail-fast", is_flag=True, help="Stop at the first failure.")
-@click.option(
-    "--batch-size",
-    type=batch_jobs.size,
-    default="auto",
-    show_default=True,
-    metavar="N",
-    help="Pictures of one shape that go through the network together: auto is 1 on a CPU, where "
-    "results are then those of `zerocon edit` to the byte, and what fits on a GPU.",
+
+inputs = cloup.option_group(
+    "Input",
+    click.option(
+        "--files-from",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True),
+        metavar="FILE",
+        help="Read more image names from a file, one per line; - is stdin.",
+    ),
+    click.option(
+        "-0", "--null", is_flag=True, help="Names of --files-from are separated by zero bytes."
+    ),
+    click.option(
+        "--manifest",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="Read edits from a .csv, .jsonl or .toml file with columns image, to, from, "
+        "to_caption, caption, seed, strength, name and any setting; the rest is as for all.",
+    ),
 )
-@batch_jobs.spread
-@options.dry_run
-@options.form
-@options.talk
-@options.manner
-@options.weights
+
+output = cloup.option_group(
+    "Output",
+    click.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path, file_okay=False),
+        required=True,
+        metavar="DIR",
+        help="Output directory; it gets the subdirectories of the inputs.",
+    ),
+    click.option(
+        "--name",
+        default=BatchOptions.name,
+        show_default=True,
+        metavar="TEMPLATE",
+        help=f"Name of a result, with {', '.join(f'{{{each}}}' for each in naming.FIELDS)}; may "
+        "contain directories.",
+    ),
+    options.overwrite,
+    edit_outputs.metadata,
+    options.output_format,
+)
+
+run = cloup.option_group(
+    "Run",
+    click.option(
+        "--resume",
+        is_flag=True,
+        help="Verify results by their hashes and redo those missing or changed; without IMAGES, "
+        "of the last run.",
+    ),
+    click.option("--retry-failed", is_flag=True, help="Run jobs again that failed before."),
+    click.option("--fail-fast", is_flag=True, help="Stop at the first failure."),
+    options.dry_run,
+    click.option(
+        "--shard",
+        type=options.shard,
+        metavar="I/N",
+        help="Do part I of N, with a journal of its own: for job arrays of clusters.",
+    ),
+    click.option("--join", type=int, hidden=True),  # a run that another process has begun
+)
+
+performance = cloup.option_group(
+    "Batch performance",
+    click.option(
+        "--batch-size",
+        type=batch_size,
+        default=str(BatchOptions.batch_size),
+        show_default=True,
+        metavar="N",
+        help="Images of one size edited together; auto is 1 on a CPU, and what fits on a GPU.",
+    ),
+    click.option(
+        "--devices",
+        type=devices,
+        metavar="all|N",
+        help="Work in one process per GPU, or in N; one that dies is restarted.",
+    ),
+    click.option(
+        "--backend",
+        type=click.Choice(BACKENDS),
+        default=BatchOptions.backend,
+        show_default=True,
+        help="ray: actors of the running Ray cluster, or of a local one, one per GPU or core, or "
+        "--devices N. Needs the extra [ray].",
+    ),
+    options.no_cache,
+)
+
+
+EXAMPLES = (
+    'zerocon batch photos -o edited --to "at night" --to watercolor',
+    "zerocon batch photos -o edited --to dog --devices all",
+    "zerocon batch --manifest edits.csv -o edited",
+    "zerocon batch -o edited --resume",
+)
+
+
+@help_command("batch", examples=EXAMPLES)
+@click.argument("images", nargs=-1, metavar="[IMAGES]...")
+@prompt
+@inputs
+@output
+@run
+@performance
+@options.common_method
+@options.model
+@options.verbosity
 def command(images: tuple[str, ...], **values: Any) -> int:
-    """Edit PICTURES (files, folders, patterns) as `zerocon edit` would, into one folder.
+    """Edit IMAGES (files, directories, patterns) like `zerocon edit`, into one directory.
 
-    A journal in FOLDER/.zerocon knows what is done: the same command again does only what is
-    missing, also after Ctrl-C, a crash or a power cut. Several may work on one folder at a time.
-    Exit code 0 if everything is done, 1 if something failed.
+    A journal in DIR/.zerocon records what is done: the same command again does only what is
+    missing, also after Ctrl-C, a crash or a power cut. Several commands may use one directory at
+    a time. Exit status: 0 everything is done, 1 something failed.
     """
-    with batch_run.terminated():
+    from zerocon import batch
+    from zerocon.batch.launch import rank
+
+    with interrupted_by_sigterm():
         if values["join"]:
-            return batch_run.join(values)
-        with batch_run.opened(images, values) as run:
-            if values["dry_run"]:
-                return dry_run.foresee_many(run)
-            return batch_run.work(run)
+            size, part = values["batch_size"], values["shard"]
+            batch.join(values["output"], values["join"], batch_size=size, shard=part)
+            return 0
+        arguments = batch_arguments(images, values)
+        if values["dry_run"]:
+            print_plan(values["form"], batch.plan(**arguments))
+            return 0
+        report = BatchReport(values["form"], options.is_quiet())
+        with report.bar():
+            summary = batch.run(**arguments, on_event=report)
+        if rank():  # of several processes the first one reports
+            return 0
+        report.summary(summary)
+        return 0 if summary.complete else 1
+
+
+def batch_arguments(images: tuple[str, ...], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of ``zerocon.batch.run`` from the options' values."""
+    known = {each.name for each in fields(BatchOptions)}
+    arguments = {name: value for name, value in values.items() if name in known}
+    arguments |= {name: values[name] for name in ("keep_gps", "metadata", *LOAD_OPTIONS)}
+    arguments |= {"to": values["tos"], "strength": values["strengths"], "seed": values["seeds"]}
+    arguments |= {"images": images, "settings": options.explicit_settings(values), "preset": None}
+    arguments |= {"cache": not values["no_cache"], "inputs": options.input_files(values)}
+    if values["files_from"] == STDIN:
+        names = read_stdin_names(null=values["null"])
+        arguments |= {"images": (*images, *names), "files_from": None}
+    if not (arguments["images"] or values["files_from"] or values["manifest"]):
+        # a resumed run keeps its parameters, except those on the command line
+        shared = {"model": "model", "metadata": "metadata", "keep_gps": "keep_gps"}
+        shared |= {"cache": "no_cache", **{name: name for name in LOAD_OPTIONS}}
+        for argument, option in shared.items():
+            if not options.on_command_line(option):
+                arguments[argument] = None
+    return arguments
+
+
+def read_stdin_names(*, null: bool) -> list[str]:
+    """Read image names from stdin."""
+    from zerocon.batch.discovery import split_names
+
+    return split_names(sys.stdin.buffer.read(), null=null)
+
+
+@contextmanager
+def interrupted_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

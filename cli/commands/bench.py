@@ -1,19 +1,302 @@
-"""``zerocon bench``: how good edits are where the right answer is known, and how fast."""
+"""``zerocon bench``: measure edits of drawn scenes, and their speed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import click
+import cloup
 
-from .speed import command as speed
-from .tables import command as table
-from .world import command as world
+from .. import options, render
+from ..help import group
+from ..progress import progress_bar
+
+if TYPE_CHECKING:
+    from zerocon.bench.results import ResultRow
+
+# not "bank", "caption", "mean": one of them is the model's default and the same as "default"
+METHODS = "identity,vae,from-scratch,default,fast,no-guidance,cross-attention,contrastive,"
+METHODS += "plain-ddim,word-swap,pix2pix-zero"
 
 
-@click.group("bench")
+@group(
+    "bench",
+    examples=(
+        "zerocon bench world --per-kind 2 --methods default,fast",
+        "zerocon bench world --results rows.jsonl --shard 1/4",
+        "zerocon bench table rows-*.jsonl --format markdown",
+        "zerocon bench speed --steps 20 --repeats 3",
+    ),
+)
 def command() -> None:
-    """Measure edits where the right answer is known."""
+    """Measure quality and speed of edits with known answers."""
 
 
-command.add_command(world)
-command.add_command(table)
-command.add_command(speed)
+tables = options.together(
+    click.option(
+        "--format",
+        "form",
+        type=click.Choice(["text", "markdown", "json"]),
+        default="text",
+        show_default=True,
+        help="Format of the tables on stdout.",
+    ),
+    click.option(
+        "--by-kind", "kinds", metavar="METHOD", help="Also print one method's means by kind."
+    ),
+)
+
+
+@command.subcommand(
+    "world",
+    examples=(
+        "zerocon bench world --per-kind 2 --methods default,fast",
+        "zerocon bench world --per-kind 1 --methods default --sheet sheet.png",
+        "zerocon bench world --results rows.jsonl --shard 1/4",
+    ),
+)
+@cloup.option_group(
+    "Tasks",
+    click.option(
+        "--per-kind",
+        metavar="N",
+        type=click.IntRange(1),
+        default=25,
+        show_default=True,
+        help="Scenes of each kind of edit.",
+    ),
+    click.option(
+        "--split",
+        type=click.Choice(["validation", "test"]),
+        default="validation",
+        show_default=True,
+        help="Split of the scenes; do not tune on test.",
+    ),
+    click.option(
+        "--skip",
+        metavar="N",
+        type=click.IntRange(0),
+        default=0,
+        show_default=True,
+        help="Scenes of each kind to skip first, such as those that settings were tuned on.",
+    ),
+    click.option(
+        "--shard",
+        type=options.shard,
+        default="1/1",
+        show_default=True,
+        metavar="I/N",
+        help="Run part I of N.",
+    ),
+    click.option(
+        "--true-captions", is_flag=True, help="Use the true captions instead of the captioner's."
+    ),
+)
+@cloup.option_group(
+    "Methods",
+    click.option(
+        "--methods",
+        metavar="NAME,NAME,...",
+        default=METHODS,
+        show_default=True,
+        help="Methods to compare; also bank, caption, mean (the source of the direction), and a "
+        "baseline with options, such as pix2pix-zero:amount=0.3.",
+    ),
+    click.option(
+        "--batch-size",
+        metavar="N",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        help="Scenes edited together; seconds are then a scene's share.",
+    ),
+)
+@cloup.option_group(
+    "Output",
+    click.option(
+        "--results",
+        metavar="FILE",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Append a JSON line for every edit; the same command resumes from the file.",
+    ),
+    click.option(
+        "--sheet",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Save source, edit and true target of every scene (one method only).",
+    ),
+    tables,
+    options.overwrite,
+)
+@options.method
+@options.model
+@options.verbosity
+def world(methods: str, results: Path | None, sheet: Path | None, **values: Any) -> None:
+    """Evaluate edits of drawn scenes against the known target.
+
+    "asked change seen": classifiers of the changed scene parameters predict their new values. "rest
+    unchanged": all other classifiers predict the same as for the source after the VAE. dB is PSNR:
+    inside the region that should change to the true target, outside it to the source after the
+    VAE. Uses the embedded model unless --model names another; settings apply to `default`.
+    """
+    from zerocon.image.saving import check_output, save_image
+
+    overwrite, explicit, kinds = (
+        values["overwrite"],
+        options.explicit_settings(values),
+        values["kinds"],
+    )
+    if sheet:
+        check_output(sheet, overwrite=overwrite)
+    if sheet and results and results.exists() and not overwrite:
+        raise click.UsageError(f"{results} has rows without images; omit --sheet")
+
+    from zerocon.bench import classifiers, inputs, runner, tasks
+    from zerocon.bench import results as result_files
+    from zerocon.bench.methods import split
+
+    names, done = split(methods), []
+    if sheet and len(names) > 1:
+        raise click.UsageError("a sheet shows one method; select it with --methods")
+    if kinds and kinds not in names:
+        raise click.UsageError(f"--by-kind {kinds} is not one of the --methods")
+    model: Any = options.load_model(values | {"model": values["model"] or "mini"})
+    setup = inputs.MethodSettings(model.settings, explicit)
+    run = runner.BenchmarkRun(
+        model, classifiers.load(), names, setup, values["true_captions"], values["batch_size"]
+    )
+    chosen = tasks.choose(*(values[name] for name in ("split", "per_kind", "skip")))
+    todo = runner.share(chosen, *values["shard"])
+    with result_files.keeping(results, run.check, overwrite=overwrite) as file:
+        work = run.work(todo, file.rows)
+        with progress_bar("Editing", options.is_quiet()) as tick:
+            for edited in run.run(work):
+                file.add(edited[0])
+                done.append(edited)
+                if tick:
+                    tick(len(done), sum(len(left) for _, left in work))
+    if sheet:
+        save_image(runner.page(todo, done), sheet, overwrite=overwrite)
+    _print_tables(run.among(file.rows, todo), values["form"], kinds)
+
+
+@command.subcommand(
+    "table",
+    examples=(
+        "zerocon bench table rows.jsonl",
+        "zerocon bench table rows-*.jsonl --format markdown --by-kind default",
+    ),
+)
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
+@tables
+def table(files: tuple[Path, ...], form: str, kinds: str | None) -> None:
+    """Print tables of saved results, of all shards of a run.
+
+    FILES are those of `zerocon bench world --results`, of equal weights and settings. No model is
+    loaded.
+    """
+    from zerocon.bench import results
+
+    rows = [row for file in files for row in results.read(file)]
+    if not rows:
+        raise click.UsageError("the files have no rows")
+    results.check(rows)
+    _print_tables(rows, form, kinds)
+
+
+def _print_tables(rows: Sequence[ResultRow], form: str, kinds: str | None) -> None:
+    """The tables of ``rows``, and that of the method ``kinds`` by kind of edit."""
+    from zerocon.bench import tables
+
+    every = [tables.compare(rows), tables.differ(rows)]
+    every.append(tables.by_kind(rows, kinds) if kinds else None)
+    shown = [table for table in every if table]
+    if not tables.has_intervals():
+        click.echo('Warning: no intervals without scipy: pip install ".[bench]"', err=True)
+    if form == "json":
+        click.echo(tables.as_json(shown, rows))
+    else:
+        click.echo(tables.as_text(shown) if form == "text" else tables.as_markdown(shown))
+
+
+@command.subcommand(
+    "speed",
+    examples=(
+        "zerocon bench speed --steps 20",
+        "zerocon bench speed --shape sd1 --device cuda --dtype float16 --repeats 3",
+    ),
+)
+@click.option(
+    "--shape",
+    type=click.Choice(["mini", "sd1"]),
+    default="mini",
+    show_default=True,
+    help="The embedded model, or Stable Diffusion 1.x at 512 pixels with random weights.",
+)
+@click.option(
+    "--steps",
+    metavar="N",
+    type=click.IntRange(2),
+    default=50,
+    show_default=True,
+    help="Denoising steps.",
+)
+@click.option(
+    "--repeats",
+    metavar="N",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Repetitions of each measurement; the median is printed.",
+)
+@click.option(
+    "--batch-size",
+    metavar="N",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Images edited together.",
+)
+@options.compiled
+@options.device
+@options.dtype
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["markdown", "json"]),
+    default="markdown",
+    show_default=True,
+    help="Format of the table on stdout.",
+)
+def speed(shape: str, steps: int, repeats: int, batch_size: int, **values: Any) -> None:
+    """Time edits and pix2pix-zero on the same images.
+
+    Measured are an edit, a fast one, one from a cached inversion, and pix2pix-zero, in one process
+    on one device and dtype, without captioning. Random weights cost what trained ones do. "Of the
+    device's rate" is relative to a large matrix product; GB are of the whole process on a CPU.
+    """
+    import zerocon
+    from zerocon.bench import speed
+    from zerocon.bench.random_weights import first_generation
+    from zerocon.model import ModelSpec
+    from zerocon.model.runtime import pick_device, pick_dtype
+
+    spec = ModelSpec.of("mini", device=values["device"], dtype=values["dtype"])
+    device = pick_device(spec.device)
+    dtype = pick_dtype(spec.dtype, device)
+    name = str(dtype).removeprefix("torch.")
+    model: Any = (
+        first_generation(device, dtype)
+        if shape == "sd1"
+        else zerocon.load("mini", device=str(device), dtype=name)
+    )
+    if values["compile"]:
+        model.runtime.compile()
+    rate = speed.rate(model)
+    laps = list(speed.race(model, steps, repeats=repeats, together=batch_size))
+    facts = {"shape": shape, "device": str(device), "dtype": name, "steps": steps, "rate": rate}
+    record = {"schema": "zerocon.speed/1", **facts, "laps": [asdict(lap) for lap in laps]}
+    render.print_result(values["form"], speed.as_markdown(laps, rate), record)

@@ -1,38 +1,41 @@
-"""``zerocon caption``: the sentence that an edit would start from."""
+"""``zerocon caption``: caption an image."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import click
-
 from .. import options, render, stdio
+from ..help import command as help_command
 
 
-@click.command("caption")
+@help_command(
+    "caption",
+    examples=(
+        "zerocon caption fox.png --model mini",
+        "zerocon caption cat.jpg --captioner Salesforce/blip-image-captioning-large",
+        "cat cat.jpg | zerocon caption - --format json",
+    ),
+)
 @options.image_path
-@options.form
-@options.talk
-@options.weights
+@options.model
+@options.output_format
+@options.verbosity
 def command(image_path: Path, **values: Any) -> None:
-    """Describe IMAGE in one sentence.
-
-    It is the one that an edit without --caption starts from.
-    """
+    """Print the caption that an edit of IMAGE starts from."""
     image = stdio.read(image_path).image
-    model = options.load(values)
+    model = options.load_model(values)
 
     from zerocon.model.captioner import caption_image
     from zerocon.prompt import degenerate
 
-    sentence = caption_image(image, model)
-    warnings = [fault] if (fault := degenerate(sentence)) else []
+    caption = caption_image(image, model)
+    warnings = [fault] if (fault := degenerate(caption)) else []
     render.warn(warnings)
     facts = {
         "input": str(image_path),
-        "caption": sentence,
+        "caption": caption,
         "model": model.name,
         "warnings": warnings,
     }
-    render.tell(values["form"], sentence, {"schema": "zerocon.caption/1", **facts})
+    render.print_result(values["form"], caption, {"schema": "zerocon.caption/1", **facts})

@@ -1,23 +1,31 @@
-"""``zerocon completion``: what a shell needs to finish words."""
+"""``zerocon completion``: shell completion."""
 
 from __future__ import annotations
 
 import click
 from click.shell_completion import get_completion_class
 
-SHELLS = {
-    "bash": 'eval "$(zerocon completion bash)"  in ~/.bashrc',
-    "zsh": 'eval "$(zerocon completion zsh)"  in ~/.zshrc',
-    "fish": "zerocon completion fish | source  in ~/.config/fish/config.fish",
-}
+from ..help import command as help_command
+
+SHELLS = ("bash", "zsh", "fish")
 
 
-@click.command("completion", epilog="\b\n" + "\n".join(SHELLS.values()))
-@click.argument("shell", type=click.Choice(list(SHELLS)))
+@help_command(
+    "completion",
+    examples=(
+        'eval "$(zerocon completion bash)"        # in ~/.bashrc',
+        'eval "$(zerocon completion zsh)"         # in ~/.zshrc',
+        "zerocon completion fish | source         # in ~/.config/fish/config.fish",
+    ),
+)
+@click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> None:
-    """Print what makes SHELL complete zerocon's commands, options, presets and models."""
-    found = get_completion_class(shell)
-    assert found is not None, shell
+    """Print the completion script for SHELL.
+
+    It completes commands, options, presets and local models.
+    """
+    completion = get_completion_class(shell)
+    assert completion is not None, shell
     root = ctx.find_root()
-    click.echo(found(root.command, {}, "zerocon", "_ZEROCON_COMPLETE").source())
+    click.echo(completion(root.command, {}, "zerocon", "_ZEROCON_COMPLETE").source())

@@ -1,4 +1,4 @@
-"""``zerocon config``: what edits are made with here, and who says so."""
+"""``zerocon config``: show the effective settings."""
 
 from __future__ import annotations
 
@@ -13,71 +13,83 @@ from zerocon.settings import DEFAULT_MODEL, Settings
 
 from .. import config_file, options, render
 from ..config_file import KEYS
+from ..help import group
 
-MEASURED = "zerocon.json"  # what a model's folder says about settings
+MODEL_SETTINGS = "zerocon.json"  # a model's own settings, in its directory
 
 
-@click.group("config")
+@group(
+    "config",
+    examples=(
+        "zerocon config show --origin",
+        "zerocon config show > zerocon.toml",
+        "ZEROCON_STEPS=30 zerocon config show --format json",
+    ),
+)
 def command() -> None:
-    """See the settings that hold in this folder."""
+    """Show the settings that apply in this directory."""
 
 
-@command.command("show")
-@click.option("--origin", is_flag=True, help="Say where every value comes from.")
-@options.form
+@command.subcommand("show", examples=("zerocon config show --origin",))
+@click.option("--origin", is_flag=True, help="Also print where each value is from.")
+@options.output_format
 @click.pass_context
 def show(ctx: click.Context, origin: bool, form: str) -> None:
-    """Show the settings of `zerocon edit` without options, as a zerocon.toml.
+    """Print the settings of an edit without options, as TOML.
 
-    zerocon's own defaults < the model's, where it is mini or a folder < the nearest zerocon.toml
-    from here upwards < ZEROCON_NAME in the environment < options.
+    Later sources override earlier ones: zerocon's defaults, the model's own (of mini or of a
+    directory), the nearest zerocon.toml from this directory upwards, ZEROCON_NAME in the
+    environment, options.
     """
-    found = effective(ctx)
+    settings = effective(ctx)
     lines = [
         f"{name} = {json.dumps(value)}" if value is not None else f"# {name} is not set"
-        for name, (value, _) in found.items()
+        for name, (value, _) in settings.items()
     ]
     if origin:
         width = max(map(len, lines))
-        lines = [f"{line:{width}}  # {found[n][1]}" for line, n in zip(lines, found, strict=True)]
+        lines = [
+            f"{line:{width}}  # {settings[name][1]}"
+            for line, name in zip(lines, settings, strict=True)
+        ]
     file = config_file.current(ctx).path
-    said = {name: {"value": value, "origin": whose} for name, (value, whose) in found.items()}
-    facts = {"file": None if file is None else str(file), "settings": said}
-    render.tell(form, "\n".join(lines), {"schema": "zerocon.config/1", **facts})
+    values = {
+        name: {"value": value, "origin": source} for name, (value, source) in settings.items()
+    }
+    facts = {"file": None if file is None else str(file), "settings": values}
+    render.print_result(form, "\n".join(lines), {"schema": "zerocon.config/1", **facts})
 
 
 def effective(ctx: click.Context) -> dict[str, tuple[Any, str]]:
-    """Every setting of an edit: its value, and who says so."""
+    """The value of every setting of an edit, and its origin."""
     from .edit import command as edit
 
-    config_file.current(ctx).listen(ctx, edit)
+    config_file.current(ctx).apply(ctx, edit)
     with edit.make_context("edit", ["-"], parent=ctx) as inner:
-        known = {str(each.name): each for each in edit.params if config_file.key(each) in KEYS}
-        whose = {name: config_file.origin(inner, option) for name, option in known.items()}
-        given = options.given(inner.params)
-        chosen = inner.params["preset"] or "fast"  # what else says a setting
-        folder = _folder(inner.params["model"] or DEFAULT_MODEL)
-    measured = json.loads(folder.read_text()) if folder else {}
-    final = asdict(Settings().overlay(measured).overlay(given))
-    found: dict[str, tuple[Any, str]] = {}
-    for name, option in known.items():
-        if name not in final:
-            value = inner.params.get(name, inner.meta.get(options.QUIET))  # it has none of its own
-            default = DEFAULT_MODEL if name == "model" else value
-            found[config_file.key(option)] = (
-                default if value is None else value,
-                whose[name] or "default",
-            )
+        configured = {str(each.name): each for each in edit.params if config_file.key(each) in KEYS}
+        origins = {name: config_file.origin(inner, option) for name, option in configured.items()}
+        explicit = options.explicit_settings(inner.params)
+        preset = inner.params["preset"] or "fast"
+        file = _model_settings(inner.params["model"] or DEFAULT_MODEL)
+    of_model = json.loads(file.read_text()) if file else {}
+    final = asdict(Settings().overlay(of_model).overlay(explicit))
+    result: dict[str, tuple[Any, str]] = {}
+    for name, option in configured.items():
+        key = config_file.key(option)
+        if name in final:
+            default = str(file) if name in of_model else "default"
+            source = origins[name] or f"preset {preset}"
+            result[key] = (final[name], source if name in explicit else default)
             continue
-        said = whose[name] or f"preset {chosen}"
-        own = str(folder) if name in measured else "default"
-        found[config_file.key(option)] = (final[name], said if name in given else own)
-    return {name: found[name] for name in KEYS}
+        value = inner.params.get(name, inner.meta.get(options.QUIET))  # not exposed as a value
+        value = DEFAULT_MODEL if name == "model" and value is None else value
+        result[key] = (value, origins[name] or "default")
+    return {name: result[name] for name in KEYS}
 
 
-def _folder(model: str) -> Path | None:
-    """The file in which a model's folder says its settings, if it can be found for nothing."""
+def _model_settings(model: str) -> Path | None:
+    """The settings file of a model that is mini or a directory; None if there is none."""
     from zerocon import mini
 
-    file = (mini.path() if model == "mini" else Path(model).expanduser()) / MEASURED
+    file = (mini.path() if model == "mini" else Path(model).expanduser()) / MODEL_SETTINGS
     return file if file.is_file() else None

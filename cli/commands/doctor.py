@@ -1,4 +1,4 @@
-"""``zerocon doctor``: does it work here?"""
+"""``zerocon doctor``: check the installation."""
 
 from __future__ import annotations
 
@@ -6,29 +6,37 @@ from dataclasses import asdict
 
 import click
 
+from zerocon.errors import ExitCode
+
 from .. import options, render
+from ..help import command as help_command
 
-UNWELL = 1  # the exit code where something is wrong
 
-
-@click.command("doctor")
-@options.form
-@options.talk
+@help_command(
+    "doctor",
+    examples=(
+        "zerocon doctor",
+        "zerocon --offline doctor",
+        "zerocon doctor --format json",
+    ),
+)
+@options.output_format
+@options.verbosity
 def command(form: str) -> None:
-    """Look at packages, device, memory, cache and models, and make one small edit.
+    """Check packages, device, memory, models and one small edit.
 
-    It is an edit of a drawn scene by the embedded model, judged against what was asked. Exit code 1
-    if something is wrong; notes are worth knowing, and no more.
+    The edit is one of a drawn scene by the embedded model, evaluated against the known answer.
+    Exit status 1 if a check fails; notes are information only.
     """
     from zerocon.diagnostics.doctor import examine
 
-    found = list(examine())
+    checks = list(examine())
     lines = []
-    for each in found:
-        lines.append(f"{each.status:5}  {each.name:8} {each.said}")
-        lines += [f"{'':16}-> {advice}" for advice in each.advice.split("; ") if advice]
-    well = all(each.status != "wrong" for each in found)
-    facts = {"well": well, "findings": [asdict(each) for each in found]}
-    render.tell(form, "\n".join(lines), {"schema": "zerocon.doctor/1", **facts})
-    if not well:
-        click.get_current_context().exit(UNWELL)
+    for check in checks:
+        lines.append(f"{check.status:5}  {check.name:8} {check.message}")
+        lines += [f"{'':16}-> {advice}" for advice in check.advice.split("; ") if advice]
+    passed = all(check.status != "wrong" for check in checks)
+    facts = {"well": passed, "findings": [asdict(check) for check in checks]}
+    render.print_result(form, "\n".join(lines), {"schema": "zerocon.doctor/1", **facts})
+    if not passed:
+        click.get_current_context().exit(ExitCode.CHECK_FAILED)

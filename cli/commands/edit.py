@@ -1,60 +1,89 @@
-"""``zerocon edit``: a picture and a few words in, a picture out."""
+"""``zerocon edit``: edit one image."""
 
 from __future__ import annotations
 
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+import cloup
 
 from zerocon.image.naming import prompt_of, words_of
 
 from .. import edit_outputs, options, render, stdio
-from ..dry_run import foresee
+from ..dry_run import print_edit_plan
+from ..help import HelpCommand
 from ..progress import progress_bar
 
 
-@click.command("edit")
+class EditCommand(HelpCommand):
+    """Explains what to do with further arguments: they are prompts or images."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.allow_extra_args = True
+        rest = super().parse_args(ctx, args)
+        if rest and not ctx.resilient_parsing:
+            if ctx.params["to"] is not None or Path(rest[0]).exists():
+                raise click.UsageError(
+                    f'unexpected argument "{rest[0]}"; for several images use zerocon batch'
+                )
+            prompt = shlex.quote(" ".join(rest))
+            raise click.UsageError(
+                f'unexpected argument "{rest[0]}"; the prompt is an option: --to {prompt}'
+            )
+        return rest
+
+
+@cloup.command(
+    "edit",
+    cls=EditCommand,
+    examples=(
+        "zerocon edit fox.png --to dog --model mini",
+        'zerocon edit cat.jpg --to "a red hat" --strength 1.2 -o hat.png',
+        'zerocon edit cat.jpg --from "a hat" --to ""',
+        "zerocon edit cat.jpg --to dog --fast --compare both.png",
+    ),
+)
 @options.image_path
-@options.words
-@options.directions
-@edit_outputs.asked
-@options.inversion
-@options.no_cache
-@options.dry_run
-@options.form
-@options.talk
+@options.prompt
+@edit_outputs.output_options
 @options.method
-@options.weights
+@options.model_with_reuse
+@options.output_format
+@options.verbosity
 def command(image_path: Path, **values: Any) -> None:
-    """Edit IMAGE by saying what should be different."""
+    """Edit IMAGE, a file or - for stdin, as --to describes."""
     import zerocon
 
-    words, files = {name: values[name] for name in options.WORDS}, values["directions"]
-    prompt = prompt_of(words["to"], words["from_"], words["to_caption"], optional=bool(files))
+    prompt, files = {name: values[name] for name in options.PROMPT}, values["directions"]
+    text = prompt_of(prompt["to"], prompt["from_"], prompt["to_caption"], optional=bool(files))
     photograph = stdio.read(image_path, keep_gps=values["keep_gps"])
     directions = [(zerocon.Direction.load(file), weight) for file, weight in files]
-    prompt = f"{prompt} {words_of(each for each, _ in directions)}"
-    wanted = edit_outputs.EditOutputs.of(image_path, photograph, prompt, values)
-    if values["inversion"] and (options.typed("steps") or options.typed("inverter")):
-        raise click.UsageError("the inversion has its own steps and scheme; leave both out")
-    given, cache = options.given(values), options.cache(values, wanted.warn)
-    kept = zerocon.Inversion.load(values["inversion"]) if values["inversion"] else None
-    render.warn(wanted.warnings)
-    model = options.load(values)
-    settings, talk = model.settings.overlay(given), partial(render.announce, options.hushed())
-    asked = words | {"directions": directions, "inversion": kept, "settings": settings}
-    asked |= {"cache": cache}
+    text = f"{text} {words_of(each for each, _ in directions)}"
+    outputs = edit_outputs.EditOutputs.of(image_path, photograph, text, values)
+    inversion_steps = options.on_command_line("steps") or options.on_command_line("inverter")
+    if values["inversion"] and inversion_steps:
+        raise click.UsageError("--steps and --inverter are those of the --inversion; omit them")
+    settings, cache = options.explicit_settings(values), options.cache(values, outputs.warn)
+    inversion = zerocon.Inversion.load(values["inversion"]) if values["inversion"] else None
+    render.warn(outputs.warnings)
+    model = options.load_model(values)
+    request = prompt | {"directions": directions, "inversion": inversion, "cache": cache}
+    request["settings"] = model.settings.overlay(settings)
     if values["dry_run"]:
-        return foresee(photograph.image, model, image_path, wanted.output, values, **asked)
-    wanted.begin(model)
-    with progress_bar("Editing", options.hushed()) as tick:
-        asked |= {"on_request": talk, "progress": tick, "on_step": wanted.on_step}
-        edited = zerocon.edit(photograph.image, model=model, on_warning=wanted.warn, **asked)
-    recipe = partial(zerocon.Recipe.of, edited, photograph.image, model, inversion=kept)
-    more = wanted.write(edited, model, recipe)
+        return print_edit_plan(
+            photograph.image, model, image_path, outputs.output, values, **request
+        )
+    outputs.begin(model)
+    with progress_bar("Editing", options.is_quiet()) as tick:
+        request["on_request"] = partial(render.print_request, options.is_quiet())
+        request |= {"progress": tick, "on_step": outputs.on_step, "on_warning": outputs.warn}
+        edited = zerocon.edit(photograph.image, model=model, **request)
+    recipe = partial(zerocon.Recipe.of, edited, photograph.image, model, inversion=inversion)
+    facts = outputs.write(edited, model, recipe)
     about = (edited.request, edited.settings, model.name, edited.evaluations)
-    record = render.record(*about, edited.origin, image_path, wanted.output, values)
-    if wanted.output != stdio.PIPE:
-        render.tell(values["form"], str(wanted.output), record | more)
+    record = render.record(*about, edited.inversion_source, image_path, outputs.output, values)
+    if outputs.output != stdio.PIPE:
+        render.print_result(values["form"], str(outputs.output), record | facts)

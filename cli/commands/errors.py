@@ -1,4 +1,4 @@
-"""``zerocon errors``: what each error means, and what to do about it."""
+"""``zerocon errors``: explain error ids."""
 
 from __future__ import annotations
 
@@ -6,40 +6,48 @@ from inspect import getdoc
 
 import click
 
-from zerocon.errors import ERRORS, ZeroconError
+from zerocon.errors import ERRORS, ExitCode, ZeroconError
 
 from .. import options, render
+from ..help import command as help_command
 
-HEAD = """# Errors
+HEAD = f"""# Errors
 
-What zerocon says when it cannot do something ends in an id that stays the same from version to
-version. `zerocon errors ID` explains one, and `zerocon errors` prints this page. Exit codes are 0
-(done), 2 (a mistake in the command or the picture, or no memory or space), 3 (a model, device or
-package that is not here) and 130 (interrupted); a traceback, with exit code 1, is a bug.
+Every error message ends in an id that does not change between versions. `zerocon errors ID`
+explains one, `zerocon errors` prints this page.
+
+{ExitCode.table()}
 """
 
 
-@click.command("errors")
+@help_command(
+    "errors",
+    examples=(
+        "zerocon errors ZC-E020",
+        "zerocon errors",
+        "zerocon errors ZC-E070 --format json",
+    ),
+)
 @click.argument("id", required=False)
-@options.form
-@options.talk
+@options.output_format
+@options.verbosity
 def command(id: str | None, form: str) -> None:
-    """Explain the error ID, or all of them."""
+    """Explain the error ID, or all errors."""
     if id and id.upper() not in ERRORS:
-        raise click.UsageError(f'no error "{id}"; `zerocon errors` lists them')
+        raise click.UsageError(f'no error "{id}"; `zerocon errors` lists all')
     chosen = [ERRORS[id.upper()]] if id else list(ERRORS.values())
     text = "\n".join([*([] if id else [HEAD]), *map(_section, chosen)])
-    facts = [{"id": each.id, "exit_code": each.code, **_said(each)} for each in chosen]
-    render.tell(form, text.rstrip(), {"schema": "zerocon.errors/1", "errors": facts})
+    errors = [{"id": each.id, "exit_code": each.code, **_explanation(each)} for each in chosen]
+    render.print_result(form, text.rstrip(), {"schema": "zerocon.errors/1", "errors": errors})
 
 
-def _said(kind: type[ZeroconError]) -> dict[str, str]:
-    """A class's docstring: the first line, and all below it."""
+def _explanation(kind: type[ZeroconError]) -> dict[str, str]:
+    """A class's docstring: its first line, and the rest."""
     title, _, text = (getdoc(kind) or "").partition("\n\n")
     return {"title": title.rstrip("."), "text": text.replace("``", "`")}
 
 
 def _section(kind: type[ZeroconError]) -> str:
-    said = _said(kind)
-    own = f"In Python: `zerocon.errors.{kind.__name__}`. Exit code: {kind.code}."
-    return f"## {kind.id}: {said['title']}\n\n{said['text']}\n\n{own}\n"
+    parts = _explanation(kind)
+    usage = f"In Python: `zerocon.errors.{kind.__name__}`. Exit status: {kind.code}."
+    return f"## {kind.id}: {parts['title']}\n\n{parts['text']}\n\n{usage}\n"

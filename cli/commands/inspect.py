@@ -1,4 +1,4 @@
-"""``zerocon inspect``: how a picture was made, as its file says."""
+"""``zerocon inspect``: show the recipes that edited images carry."""
 
 from __future__ import annotations
 
@@ -9,25 +9,47 @@ import click
 from zerocon.errors import FileFormatError
 
 from .. import options, recipe_view, render, stdio
-from . import folders
+from ..help import command as help_command
 
 
-@click.command("inspect")
+@help_command(
+    "inspect",
+    examples=(
+        "zerocon inspect fox-dog.png",
+        "zerocon inspect edited/",
+        "zerocon inspect edited/ --format jsonl",
+    ),
+)
 @click.argument("file", type=click.Path(path_type=Path))
-@options.form
-@options.talk
+@options.output_format
+@options.verbosity
 def command(file: Path, form: str) -> None:
-    """Show the recipe that FILE, a picture of `zerocon edit`, carries.
+    """Show the recipe of an edited image, or of all in a directory.
 
-    Of a folder, list every picture in it that carries one. `zerocon replay` makes the pictures
-    again.
+    A recipe holds prompt, captions, settings, model and versions of an edit, and `zerocon replay`
+    repeats the edit from it.
     """
     from zerocon.recipe import Recipe
 
     if file != stdio.PIPE and file.is_dir():
-        return folders.inspect(file, form)
+        return _print_folder(file, form)
     text = stdio.read(file).recipe
     if text is None:
-        raise FileFormatError(f"{file} carries no recipe of zerocon")
+        raise FileFormatError(f"{file} has no zerocon recipe")
     recipe = Recipe.from_json(text)
-    render.tell(form, recipe_view.page(recipe), recipe.record())
+    render.print_result(form, recipe_view.page(recipe), recipe.record())
+
+
+def _print_folder(path: Path, form: str) -> None:
+    """The images below ``path`` with a recipe; as JSON lines, one for each."""
+    from zerocon.recipe.replay import RecipeFolder
+
+    folder = RecipeFolder.of(path)
+    render.warn(each.problem for each in folder.files if each.problem)
+    records = [recipe_view.file_record(each) for each in folder.files]
+    if form == "jsonl":
+        for record in records:
+            render.print_result(form, "", record)
+        return
+    facts = {"schema": "zerocon.recipes/1", "folder": str(path), "others": folder.without_recipe}
+    render.print_result(form, recipe_view.table(folder), {**facts, "images": records})

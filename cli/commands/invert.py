@@ -1,4 +1,4 @@
-"""``zerocon invert``: the slow half of an edit, kept in a file for many edits."""
+"""``zerocon invert``: invert an image once, for many edits."""
 
 from __future__ import annotations
 
@@ -6,54 +6,79 @@ from pathlib import Path
 from typing import Any
 
 import click
+import cloup
 
 from .. import options, render, stdio
+from ..help import command as help_command
 from ..progress import progress_bar
 
+EXTENSION = ".safetensors"
 
-@click.command("invert")
-@options.image_path
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="[default: IMAGE.safetensors]"
+
+@help_command(
+    "invert",
+    examples=(
+        "zerocon invert fox.png --model mini",
+        "zerocon edit fox.png --to owl --inversion fox.safetensors --model mini",
+        'zerocon invert cat.jpg --caption "a cat on a sofa" --steps 30',
+    ),
 )
-@options.overwrite
-@options.no_cache
-@click.option("--caption", metavar="SENTENCE", help="A description of the picture as it is.")
-@options.form
-@options.talk
-@options.steps
-@options.inverter
-@options.seed
-@options.weights
+@options.image_path
+@cloup.option_group(
+    "Output",
+    click.option(
+        "-o",
+        "--output",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help=f"Inversion file. [default: IMAGE{EXTENSION}]",
+    ),
+    options.overwrite,
+)
+@cloup.option_group(
+    "Inversion",
+    options.caption,
+    *(options.settings[name] for name in ("steps", "seed", "inverter")),
+    options.no_cache,
+)
+@options.model
+@options.output_format
+@options.verbosity
 def command(image_path: Path, output: Path | None, **values: Any) -> None:
-    """Keep the way from IMAGE to noise, for many edits.
+    """Invert IMAGE to noise and save the inversion for many edits.
 
-    `zerocon edit IMAGE --inversion FILE` then starts from it.
-
-    The file holds the latents and the predicted noise of every step, the caption, and a hash of
-    the picture: about 7 MB for 512x512 pixels and 50 steps. What the network's layers showed on
-    the way (several GB at that size) is not kept; an edit looks again, one forward pass a step.
+    The file holds the latents and the predicted noise of every step, the caption and a hash of
+    the image: about 7 MB for 512x512 pixels and 50 steps. Attention maps and features (several GB
+    at that size) are not saved; an edit recomputes them with one forward pass per step.
     """
     from zerocon.image.saving import check_output
 
     image = stdio.read(image_path).image
-    output = output or stdio.beside(image_path).with_suffix(".safetensors")
+    output = output or stdio.require_name(image_path).with_suffix(EXTENSION)
     overwrite = values["overwrite"]
     inputs = options.input_files(values, stdio.source(image_path))
-    check_output(output, overwrite=overwrite, inputs=inputs, endings=(".safetensors",))
-    given, cache = options.given(values), options.cache(values, lambda said: render.warn([said]))
+    check_output(output, overwrite=overwrite, inputs=inputs, endings=(EXTENSION,))
+    explicit = options.explicit_settings(values)
+    cache = options.cache(values, lambda warning: render.warn([warning]))
 
     import zerocon
     from zerocon.nfe import count_evaluations
 
-    model = options.load(values)
-    settings = model.settings.overlay({**given, "cache_source": False})
-    with progress_bar("Inverting", options.hushed()) as tick, count_evaluations() as evaluations:
-        kept = zerocon.invert(
+    model = options.load_model(values)
+    settings = model.settings.overlay({**explicit, "cache_source": False})
+    with progress_bar("Inverting", options.is_quiet()) as tick, count_evaluations() as evaluations:
+        inversion = zerocon.invert(
             image, model,
             caption=values["caption"], settings=settings, progress=tick, cache=cache,
         )  # fmt: skip
-    kept.save(output, overwrite=overwrite)
-    facts = {"input": str(image_path), "output": str(output), "caption": kept.captions[0]}
-    more = {"model": kept.model, "steps": settings.steps, "evaluations": render.cost(evaluations)}
-    render.tell(values["form"], str(output), {"schema": "zerocon.invert/1", **facts, **more})
+    inversion.save(output, overwrite=overwrite)
+    record = {
+        "schema": "zerocon.invert/1",
+        "input": str(image_path),
+        "output": str(output),
+        "caption": inversion.captions[0],
+        "model": inversion.model,
+        "steps": settings.steps,
+        "evaluations": render.cost(evaluations),
+    }
+    render.print_result(values["form"], str(output), record)

@@ -1,38 +1,44 @@
-"""``zerocon methods``: the table of methods, from the methods themselves."""
+"""``zerocon methods``: list the inversion and guidance methods."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import click
-
 from .. import options, render
+from ..help import command as help_command
 
 FAMILIES = ("inverter", "guidance")
 
 
-@click.command("methods")
-@options.form
-@options.talk
+@help_command(
+    "methods",
+    examples=(
+        "zerocon methods",
+        "zerocon edit fox.png --to dog --guidance contrastive:patches=64 --model mini",
+        "zerocon edit fox.png --to dog --inverter fixed-point:rounds=2 --model mini",
+    ),
+)
+@options.output_format
+@options.verbosity
 def command(form: str) -> None:
-    """List the methods and their options.
+    """List inversion and guidance methods with their options.
 
-    Each is asked for with --FAMILY NAME:KEY=VALUE,KEY=VALUE; shown are the defaults.
+    Select one with --FAMILY NAME:KEY=VALUE,KEY=VALUE; the values shown are the defaults.
     """
-    from zerocon.registry import available, describe
+    from zerocon.registry import describe
 
     methods: list[dict[str, Any]] = [
-        {"family": family, "name": name, "does": line, "options": shown}
+        {"family": family, "name": name, "does": summary, "options": defaults}
         for family in FAMILIES
-        for name, line, shown in describe(available(family))
+        for name, summary, defaults in describe(family)
     ]
-    render.tell(form, _table(methods), {"schema": "zerocon.methods/1", "methods": methods})
+    render.print_result(form, _table(methods), {"schema": "zerocon.methods/1", "methods": methods})
 
 
 def _table(methods: list[dict[str, Any]]) -> str:
-    """A table in Markdown: the README's is this one."""
+    """A Markdown table, which the documentation repeats."""
     rows = ["| family | name | what it does | options |", "|---|---|---|---|"]
     for method in methods:
-        shown = " ".join(f"`{key}={value}`" for key, value in method["options"].items())
-        rows.append(f"| {method['family']} | `{method['name']}` | {method['does']} | {shown} |")
+        defaults = " ".join(f"`{key}={value}`" for key, value in method["options"].items())
+        rows.append(f"| {method['family']} | `{method['name']}` | {method['does']} | {defaults} |")
     return "\n".join(rows)

@@ -1,62 +1,145 @@
-"""``zerocon replay``: a picture made again from the recipe it carries, and compared."""
+"""``zerocon replay``: repeat edits from their recipes, and compare."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+import cloup
 
-from .. import options, render
+from zerocon.errors import ExitCode, FileFormatError, MismatchError
+
+from .. import options, recipe_view, render
+from ..help import command as help_command
 from ..progress import progress_bar
-from . import folders
+
+if TYPE_CHECKING:
+    from zerocon import Direction, Inversion
+    from zerocon.recipe.replay import RecipeFolder
 
 FILE = click.Path(path_type=Path)
 
 
-@click.command("replay")
+@help_command(
+    "replay",
+    examples=(
+        "zerocon replay fox-dog.png --source fox.png",
+        "zerocon replay edited/ --source photos/",
+        "zerocon replay fox-dog.png --source fox.png -o again.png --device cpu",
+    ),
+)
 @click.argument("file", type=FILE)
-@click.option("--source", type=FILE, required=True, help="What it was made of.")
-@click.option("-o", "--output", type=FILE, help="Also write the picture that comes out.")
-@options.overwrite
-@options.again
-@options.form
-@options.talk
+@cloup.option_group(
+    "Input",
+    click.option(
+        "--source",
+        metavar="PATH",
+        type=FILE,
+        required=True,
+        help="Source image, or a directory of source images.",
+    ),
+    click.option(
+        "--direction",
+        "directions",
+        type=FILE,
+        multiple=True,
+        metavar="FILE",
+        help="Direction file that the edit used; its weight is in the recipe. Repeatable.",
+    ),
+    click.option(
+        "--inversion", metavar="FILE", type=FILE, help="Inversion file that the edit was given."
+    ),
+)
+@cloup.option_group(
+    "Output",
+    click.option("-o", "--output", metavar="FILE", type=FILE, help="Also save the replayed edit."),
+    options.overwrite,
+)
+@cloup.option_group("Model", options.replay_model)
+@options.output_format
+@options.verbosity
 def command(file: Path, source: Path, **values: Any) -> int:
-    """Make FILE again from the recipe that it carries, and compare the files byte by byte.
+    """Repeat the edit of FILE from its recipe and compare the bytes.
 
-    Exit code 0 if they agree, 1 if not. Nothing is written without -o. Of a folder, every picture
-    in it that carries a recipe is made again, of the one in --source with its source's pixels.
+    FILE is an edited image, or a directory of them: each is then replayed from the source image
+    with the pixels that its recipe names. Exit status 0 if all are identical, else 1.
     """
     if file.is_dir():
-        return folders.replay(file, source, values)
+        return _replay_folder(file, source, values)
     import zerocon
     from zerocon.image.compare import ImageComparison
     from zerocon.image.metadata import Provenance
     from zerocon.image.saving import check_output
 
-    output, kept, quiet = values["output"], values["inversion"], options.hushed()
+    output, quiet = values["output"], options.is_quiet()
     if output:
         inputs = options.input_files(values, file, source)
         check_output(output, overwrite=values["overwrite"], inputs=inputs)
     saved, recipe = zerocon.Photograph.read(file, keep_gps=True), zerocon.Recipe.read(file)
-    photograph = zerocon.Photograph.read(source, keep_gps=saved.located)
-    recipe.require_picture(photograph.image)
+    photograph = zerocon.Photograph.read(source, keep_gps=saved.has_location)
+    recipe.require_replayable()
+    recipe.require_source(photograph.image)
     directions = [zerocon.Direction.load(each) for each in values["directions"]]
-    recipe.along(directions)
-    inversion = zerocon.Inversion.load(kept) if kept else None
+    recipe.weighted(directions)
+    inversion = zerocon.Inversion.load(values["inversion"]) if values["inversion"] else None
     recipe.require_inversion(inversion)
-    model = options.load_again(values, recipe)
+    model = options.load_recipe_model(values, recipe)
     with progress_bar("Replaying", quiet) as tick:
         edited = recipe.repeat(
             photograph.image, model, directions=directions, inversion=inversion,
-            on_request=partial(render.announce, quiet), progress=tick,
+            on_request=partial(render.print_request, quiet), progress=tick,
         )  # fmt: skip
-    found = ImageComparison.again(file, source, edited.image)
+    comparison = ImageComparison.of_replay(file, source, edited.image)
     now = zerocon.Recipe.of(edited, photograph.image, model, inversion)
     if output:
-        more = {"overwrite": values["overwrite"], "provenance": Provenance(now.to_json())}
-        photograph.save(edited.image, output, **more)
-    render.compared(values["form"], file, found, recipe.differences(now))
-    return 0 if found.same else 1
+        provenance = Provenance(now.to_json())
+        photograph.save(edited.image, output, overwrite=values["overwrite"], provenance=provenance)
+    render.print_comparison(values["form"], file, comparison, recipe.differences(now))
+    return ExitCode.OK if comparison.same else ExitCode.CHECK_FAILED
+
+
+def _replay_folder(path: Path, source: Path, values: Mapping[str, Any]) -> int:
+    """Replay all images below ``path`` and print each result as it comes; the exit status."""
+    from zerocon.recipe.replay import RecipeFolder, find_sources, repeat
+
+    if values["output"]:
+        raise click.UsageError(f"-o saves the replay of one image, and {path} is a directory")
+    folder, form = RecipeFolder.of(path), values["form"]
+    if not folder.files:
+        raise FileFormatError(f"no image in {path} has a zerocon recipe")
+    directions, inversion = _load_files(folder, values)
+    sources, unreadable = find_sources(source)
+    render.warn(unreadable)
+    results, load = [], partial(options.load_recipe_model, values)
+    for each in repeat(folder, sources, load, directions=directions, inversion=inversion):
+        results.append(each)
+        if form != "json":
+            render.print_result(
+                form, recipe_view.replay_line(each), recipe_view.replay_record(each)
+            )
+    same = sum(each.same for each in results)
+    facts = {"schema": "zerocon.replays/1", "folder": str(path), "others": folder.without_recipe}
+    facts |= {"same": same == len(results)}
+    facts |= {"images": [recipe_view.replay_record(each) for each in results]}
+    if form != "jsonl":
+        render.print_result(form, f"{same} of {len(results)} came out the same", facts)
+    return ExitCode.OK if same == len(results) else ExitCode.CHECK_FAILED
+
+
+def _load_files(
+    folder: RecipeFolder, values: Mapping[str, Any]
+) -> tuple[list[Direction], Inversion | None]:
+    """Direction and inversion files; ``MismatchError`` for one that no recipe names."""
+    import zerocon
+
+    directions = [zerocon.Direction.load(file) for file in values["directions"]]
+    inversion = zerocon.Inversion.load(values["inversion"]) if values["inversion"] else None
+    loaded: list[Direction | Inversion] = [*directions, *([inversion] if inversion else [])]
+    files = (*values["directions"], *([values["inversion"]] if inversion else []))
+    for file, each in zip(files, loaded, strict=True):
+        if not any(other.recipe and other.recipe.uses(each) for other in folder.files):
+            raise MismatchError(f"no image in {folder.folder} was edited with {file}")
+    return directions, inversion

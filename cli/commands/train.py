@@ -1,4 +1,4 @@
-"""``zerocon train mini``: train the embedded model again."""
+"""``zerocon train``: train the embedded model."""
 
 from __future__ import annotations
 
@@ -7,15 +7,24 @@ from pathlib import Path
 import click
 
 from .. import options
+from ..help import command as help_command
 
-TIME = click.FloatRange(0, min_open=True)
+MINUTES = click.FloatRange(0, min_open=True)
 
 
-@click.command("train")
+@help_command(
+    "train",
+    examples=(
+        "zerocon train mini --work ../mini-run",
+        "zerocon train mini --work ../mini-run --stage unet:steps=1000 --device cuda",
+        "zerocon train mini --work ../mini-run --time-limit 30",
+    ),
+)
 @click.argument("name", type=click.Choice(["mini"]))
 @click.option(
     "--work",
     "folder",
+    metavar="DIR",
     type=click.Path(path_type=Path, file_okay=False),
     required=True,
     help="Directory for scenes, checkpoints and samples, outside any checkout.",
@@ -24,21 +33,26 @@ TIME = click.FloatRange(0, min_open=True)
     "--stage",
     "stages",
     multiple=True,
-    metavar="NAME:KEY=VALUE,...",
-    help="Stage to run, with its settings; repeat for several. [default: all, in order]",
+    metavar="NAME[:KEY=VALUE,...]",
+    help="Stage to run, with its settings; repeatable. [default: all, in order]",
 )
-@click.option("--time-limit", "minutes", type=TIME, help="Minutes per stage. [default: no limit]")
 @click.option(
-    "--device", metavar="NAME", help="cpu, cuda, cuda:1 or mps. [default: the fastest available]"
+    "--time-limit",
+    "minutes",
+    metavar="MINUTES",
+    type=MINUTES,
+    help="Time limit of each stage. [default: none]",
 )
+@options.device
 @click.option(
     "--workers",
+    metavar="N",
     type=click.IntRange(1),
     default=1,
     show_default=True,
     help="Processes that draw scenes.",
 )
-@options.talk
+@options.verbosity
 def command(
     name: str,
     folder: Path,
@@ -47,22 +61,21 @@ def command(
     device: str | None,
     workers: int,
 ) -> None:
-    """Train the embedded model NAME on scenes that are drawn first.
+    """Train the embedded model NAME on drawn scenes.
 
-    Every stage resumes where it stopped, also after it was killed.
+    The scenes are drawn first. Every stage resumes where it stopped, also after a crash.
     """
-    from zerocon.model import pick_device
+    from zerocon.model.runtime import pick_device
     from zerocon.registry import parse
     from zerocon.training import STAGES, run
     from zerocon.training.workspace import Workspace
 
-    quiet = options.hushed()
+    quiet = options.is_quiet()
 
-    def say(line: str) -> None:
+    def log(line: str) -> None:
         if not quiet:
             click.echo(line, err=True)
 
-    where = str(pick_device(device))
-    work = Workspace(folder, where, minutes, workers, say)
+    work = Workspace(folder, str(pick_device(device)), minutes, workers, log)
     for stage in [parse(text, STAGES, "stage") for text in stages or STAGES]:
         run(stage, work)

@@ -1,6 +1,140 @@
-"""Many edits that lose nothing: what is asked, where it is noted, and who does it.
+"""Batch editing: many edits of many images, with a journal that survives interruptions.
 
-``jobs`` are made of pictures (``inputs``, ``manifest``) and wishes, entered in a ``journal``
-beside the results, taken from there by any number of workers (``working``), each with a ``executor``
-that makes the pictures, and put in place one by one (``placing``).
+``run`` edits, ``plan`` estimates. Arguments (``parameters``) are expanded (``discovery``,
+``manifest``, ``expand``) into jobs (``job``), recorded in the ``journal`` of the output directory,
+claimed there by any number of workers (``worker``, ``backends``, ``launch``), each with an
+``executor`` on one model, and put in place one by one (``commit``). ``session`` combines them.
+
+Importing this package costs nothing; torch comes with the first run.
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zerocon.batch.estimate import BatchEstimate
+    from zerocon.batch.events import (
+        BatchEvent,
+        BatchInterrupted,
+        BatchStarted,
+        BatchSummary,
+        BatchWarning,
+        JobDone,
+        JobFailed,
+        JobFailure,
+    )
+    from zerocon.batch.job import Job
+    from zerocon.batch.parameters import BatchOptions, PathLike
+    from zerocon.batch.session import BatchPlan
+
+_MODULES = {
+    "BatchEstimate": "estimate",
+    "BatchEvent": "events",
+    "BatchInterrupted": "events",
+    "BatchOptions": "parameters",
+    "BatchPlan": "session",
+    "BatchStarted": "events",
+    "BatchSummary": "events",
+    "BatchWarning": "events",
+    "Job": "job",
+    "JobDone": "events",
+    "JobFailed": "events",
+    "JobFailure": "events",
+}
+
+__all__ = [
+    "BatchEstimate",
+    "BatchEvent",
+    "BatchInterrupted",
+    "BatchOptions",
+    "BatchPlan",
+    "BatchStarted",
+    "BatchSummary",
+    "BatchWarning",
+    "Job",
+    "JobDone",
+    "JobFailed",
+    "JobFailure",
+    "join",
+    "plan",
+    "run",
+]
+
+
+def run(
+    images: str | PathLike | Job | Iterable[str | PathLike | Job] = (),
+    *,
+    output: PathLike,
+    on_event: Callable[[BatchEvent], object] | None = None,
+    **options: Any,
+) -> BatchSummary:
+    """Edit many images into one directory; the same call again does only what is missing.
+
+        zerocon.batch.run(["photos"], to=["at night"], output="edited", model="mini", steps=24)
+
+    Args:
+        images: Files, directories, glob patterns or ``Job`` objects.
+        output: Output directory for the results and the journal.
+        on_event: Called with every event of the run, at last with the summary. An exception that
+            it raises stops the run: files being written are completed, the rest stays queued.
+        options: The fields of ``BatchOptions``, the options of ``zerocon.load``, ``metadata``,
+            ``keep_gps``, ``cache``, and any setting; settings lie over the model's own.
+
+    Returns:
+        The summary. Failed jobs raise nothing: see ``BatchSummary.failures``.
+
+    Raises:
+        ValueError: For arguments that cannot be carried out, before any edit.
+        MissingError: For a model, device or package that is not here.
+        KeyboardInterrupt: After Ctrl-C; the same call resumes the run.
+    """
+    from zerocon.batch.parameters import BatchOptions
+    from zerocon.batch.session import open_session
+
+    with open_session(BatchOptions.of(images, output=output, **options)) as session:
+        return session.run(on_event or (lambda _: None))
+
+
+def plan(
+    images: str | PathLike | Job | Iterable[str | PathLike | Job] = (),
+    *,
+    output: PathLike,
+    **options: Any,
+) -> BatchPlan:
+    """Return what ``run`` would do with the same arguments, and its cost; writes nothing.
+
+    One U-Net evaluation is timed for each image size. Raises as ``run``.
+    """
+    from zerocon.batch.parameters import BatchOptions
+    from zerocon.batch.session import open_session
+
+    arguments = BatchOptions.of(images, output=output, **options)
+    with open_session(arguments, dry_run=True) as session:
+        return session.plan()
+
+
+def join(output: PathLike, run: int, **options: Any) -> None:
+    """Work on a run that another process of this machine has begun; reports nothing.
+
+    Args:
+        output: Output directory of the run.
+        run: Its number in the journal.
+        options: ``batch_size`` and ``shard``, as in ``run``.
+    """
+    from zerocon.batch.parameters import BatchOptions
+    from zerocon.batch.session import join_run
+
+    join_run(BatchOptions.of(output=output, **options), run)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'zerocon.batch' has no attribute {name!r}")
+    return getattr(import_module(f"zerocon.batch.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

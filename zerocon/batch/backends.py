@@ -1,4 +1,4 @@
-"""Who works on a run: this process, several on this machine, or those of a Ray cluster."""
+"""Backends of a run: this process, several on this machine, or the actors of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, redirect_stdout
 from importlib import import_module
 from tempfile import TemporaryDirectory
@@ -19,123 +19,118 @@ from zerocon.batch.executor import BatchExecutor, ExecutedJob, SourceImage, reas
 from zerocon.batch.job import Job
 from zerocon.batch.journal import Journal
 from zerocon.batch.launch import launch
+from zerocon.batch.parameters import RunParameters
 from zerocon.batch.worker import PAUSE, JobExecutor, JobResult, Worker
 from zerocon.cache import Cache
 from zerocon.errors import MissingPackageError, ZeroconError
 from zerocon.model import Model
 
 Results = Generator[JobResult]
-MODEL = ("device", "dtype", "captioner", "clip", "prediction", "offload", "tile", "compile")
 
 
-def alone(
+def run_local(
     journal: Journal,
     run: int,
     model: Model,
-    count: int,
+    batch_size: int,
     on_warning: Callable[[str], None] | None = None,
 ) -> Results:
-    """Work in this process, ``count`` pictures at a time."""
-    told = journal.told(run)
-    return Worker(journal, run, _studio(model, told, on_warning), count, told["keep_gps"])()
+    """Work in this process, ``batch_size`` images at a time."""
+    parameters = RunParameters.from_json(journal.parameters(run))
+    executor = _executor(model, parameters, on_warning)
+    return Worker(journal, run, executor, batch_size, parameters.keep_gps)()
 
 
-def many(journal: Journal, run: int, command: Sequence[str], count: int) -> Results:
-    """Work in ``count`` processes that ``command`` starts; this one looks on.
+def run_processes(journal: Journal, run: int, command: Sequence[str], count: int) -> Results:
+    """Work in ``count`` processes of ``command``; this one only reads the journal.
 
-    A process that is killed is started again, and its orders go to whoever comes first. What is
-    yielded is as the journal has it. Raises ``ZeroconError`` if the processes give up.
+    A process that dies is started again, and its jobs go to the first worker that asks.
+
+    Raises:
+        ZeroconError: If the processes give up.
     """
-    known = set(journal.names(run, "done", "failed"))
+    finished = set(journal.names(run, "done", "failed"))
     module, *arguments = command
     processes = launch(module, arguments, count)
     try:
-        ended: int | None = None
-        while ended is None:
-            ended = processes.poll()
+        status: int | None = None
+        while status is None:
+            status = processes.poll()
             for name in journal.names(run, "done", "failed"):
-                if name not in known and (entry := journal.entry(name)):
-                    known.add(name)
-                    yield JobResult(
-                        entry, failure=entry.reason if entry.state == "failed" else None
-                    )
+                if name not in finished and (record := journal.record(name)):
+                    finished.add(name)
+                    failed = record.state == "failed"
+                    yield JobResult(record, failure=record.message if failed else None)
             sleep(PAUSE)
     finally:
         if processes.poll() is None:
             processes.send_signal(signal.SIGTERM)
             processes.wait()
         recover(journal)
-    if ended:
-        raise ZeroconError(f"the processes ended with exit code {ended}; what they said is above")
+    if status:
+        raise ZeroconError(f"the worker processes ended with exit status {status}; see above")
 
 
-def on_ray(
-    journal: Journal, run: int, told: Mapping[str, Any], count: int, workers: int
-) -> Results:
-    """Work in so many ``workers`` of the Ray cluster that is running, or of one on this machine.
+def run_on_ray(journal: Journal, run: int, batch_size: int, workers: int) -> Results:
+    """Work in actors of the Ray cluster that is running, or of a new one on this machine.
 
-    Without a number there is one for every GPU of the cluster, or else for every core. Journal,
-    pictures and results stay here: workers get a picture's content and give back that of the
-    result, so that they share nothing but Ray. One that dies is started again and asked again.
+    ``workers`` 0 is one actor per GPU of the cluster, or else per CPU core. Journal, images and
+    results stay here: actors receive the content of an image and return that of the result, so
+    that nothing but Ray is shared. An actor that dies is started again and its call repeated.
+
+    Raises:
+        MissingPackageError: If Ray is not installed.
     """
     try:
-        ray: Any = import_module("ray")  # types and all: it is an extra
+        ray: Any = import_module("ray")  # an optional dependency, types included
     except ImportError:
         raise MissingPackageError(
-            'Ray is not here; get it with: pip install "zerocon[ray]"'
+            'Ray is not installed; install it with: pip install "zerocon[ray]"'
         ) from None
     if not ray.is_initialized():
         with TemporaryDirectory() as empty:
-            # else workers would import any torch.py of the working directory
+            # else actors would import any torch.py of the working directory
             safe = {"working_dir": empty}
             ray.init(log_to_driver=False, configure_logging=False, runtime_env=safe)
-    there: Any = ray.cluster_resources()
-    gpus, cpus = (int(there.get(name, 0)) for name in ("GPU", "CPU"))
-    own: dict[str, Any] = {"num_cpus": 1, "num_gpus": int(gpus > 0)}
-    actor: Any = ray.remote(max_restarts=-1, max_task_retries=-1, **own)(RayExecutor)
-    actors = [actor.remote(dict(told)) for _ in range(workers or gpus or cpus)]
-
-    def maker(actor: Any) -> JobExecutor:
-        def ask(jobs: Sequence[tuple[Job, SourceImage]]) -> list[ExecutedJob | Exception]:
-            made: list[ExecutedJob | Exception] = ray.get(actor.make.remote(list(jobs)))
-            return made
-
-        return ask
-
+    parameters = RunParameters.from_json(journal.parameters(run))
+    actors = _actors(ray, parameters, workers)
+    executors = [_remote(ray, actor) for actor in actors]
     try:
-        with redirect_stdout(sys.stderr):  # where Ray says that somebody has died
-            yield from together(journal, run, list(map(maker, actors)), count, told["keep_gps"])
+        with redirect_stdout(sys.stderr):  # where Ray reports actors that died
+            yield from run_threads(journal, run, executors, batch_size, parameters.keep_gps)
     finally:
-        for each in actors:
-            ray.kill(each)
+        for actor in actors:
+            ray.kill(actor)
 
 
 class RayExecutor:
-    """A studio somewhere else: made when it is first asked, of what a run was told."""
+    """A ``BatchExecutor`` in another process, built from the parameters of a run."""
 
-    def __init__(self, told: Mapping[str, Any]) -> None:
-        model = api.load(told["model"], **{name: told[name] for name in MODEL})
-        self.executor = _studio(model, told)
+    def __init__(self, parameters: RunParameters) -> None:
+        model = api.load(parameters.model, **parameters.load)
+        self.executor = _executor(model, parameters)
 
-    def make(self, jobs: Sequence[tuple[Job, SourceImage]]) -> list[ExecutedJob | Exception]:
-        """As a studio does, errors in a form that survives the way back."""
+    def execute(self, jobs: Sequence[tuple[Job, SourceImage]]) -> list[ExecutedJob | Exception]:
+        """Execute jobs; errors are converted to ones that can be pickled."""
         return [
-            made if isinstance(made, ExecutedJob | ZeroconError) else ZeroconError(reason(made))
-            for made in self.executor(jobs)
+            result
+            if isinstance(result, ExecutedJob | ZeroconError)
+            else ZeroconError(reason(result))
+            for result in self.executor(jobs)
         ]
 
 
-def together(
-    journal: Journal, run: int, makers: Sequence[JobExecutor], count: int, keep_gps: bool
+def run_threads(
+    journal: Journal, run: int, executors: Sequence[JobExecutor], batch_size: int, keep_gps: bool
 ) -> Results:
-    """Let several makers work on a run at once, each with a worker in a thread of its own."""
+    """Work with several executors at once, each with a worker in a thread of its own."""
     results, stop = queue.Queue[JobResult | BaseException | None](), threading.Event()
 
-    def work(make: JobExecutor) -> None:
+    def work(execute: JobExecutor) -> None:
         try:
-            with closing(Worker(journal, run, make, count, keep_gps)()) as found:
-                for done in found:
-                    results.put(done)
+            with closing(Worker(journal, run, execute, batch_size, keep_gps)()) as worker:
+                for result in worker:
+                    results.put(result)
                     if stop.is_set():
                         break
         except BaseException as error:
@@ -143,7 +138,7 @@ def together(
         finally:
             results.put(None)
 
-    threads = [threading.Thread(target=work, args=(make,)) for make in makers]
+    threads = [threading.Thread(target=work, args=(execute,)) for execute in executors]
     for thread in threads:
         thread.start()
     try:
@@ -157,12 +152,29 @@ def together(
                 yield result
     finally:
         stop.set()
-        for thread in threads:  # what they have in hand is finished
+        for thread in threads:  # they finish the jobs that they are executing
             thread.join()
 
 
-def _studio(
-    model: Model, told: Mapping[str, Any], on_warning: Callable[[str], None] | None = None
+def _actors(ray: Any, parameters: RunParameters, workers: int) -> list[Any]:
+    """Start actors: so many, or one per GPU of the cluster, or else one per CPU core."""
+    resources: Any = ray.cluster_resources()
+    gpus, cpus = (int(resources.get(name, 0)) for name in ("GPU", "CPU"))
+    needs: dict[str, Any] = {"num_cpus": 1, "num_gpus": int(gpus > 0)}
+    actor: Any = ray.remote(max_restarts=-1, max_task_retries=-1, **needs)(RayExecutor)
+    return [actor.remote(parameters) for _ in range(workers or gpus or cpus)]
+
+
+def _remote(ray: Any, actor: Any) -> JobExecutor:
+    def execute(jobs: Sequence[tuple[Job, SourceImage]]) -> list[ExecutedJob | Exception]:
+        results: list[ExecutedJob | Exception] = ray.get(actor.execute.remote(list(jobs)))
+        return results
+
+    return execute
+
+
+def _executor(
+    model: Model, parameters: RunParameters, on_warning: Callable[[str], None] | None = None
 ) -> BatchExecutor:
-    cache = None if told["no_cache"] else Cache(on_warning=on_warning)
-    return BatchExecutor(model, metadata=told["metadata"], cache=cache)
+    cache = Cache(on_warning=on_warning) if parameters.cache else None
+    return BatchExecutor(model, metadata=parameters.metadata, cache=cache)

@@ -1,4 +1,4 @@
-"""Results put in place, so that after any accident everybody can tell what is there."""
+"""Commit of results: written whole, recorded in the journal before and after, recovered later."""
 
 from __future__ import annotations
 
@@ -15,135 +15,161 @@ from zerocon.storage.atomic import writing
 from zerocon.storage.hashing import file_hash
 
 SHOWN = 3  # names in a message
-PARTS = "parts"  # files on their way into place, below the journal's folder
+PARTS = "parts"  # temporary files, below the journal's directory
+
+Changes = list[tuple[JobRecord | None, JobRecord]]  # expected in the journal, and replacement
 
 
 def stamp(image: Path) -> str:
-    """Size and time of a file: while both stay, nobody reads it again to see if it is the same."""
+    """Return size and modification time; while both are equal, the file is not read again."""
     try:
-        state = image.stat()
+        stat = image.stat()
     except OSError:
-        return ""  # reading it will say why
-    return f"{state.st_size} {state.st_mtime_ns}"
+        return ""  # reading it will give the reason
+    return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
-def put(journal: Journal, entry: JobRecord, worker: str, data: bytes, content: str) -> None:
-    """Write a result, made of a picture of this ``content``; the journal knows of it before.
+def put(journal: Journal, record: JobRecord, worker: str, data: bytes, image_hash: str) -> None:
+    """Write a result, after the journal has recorded its hash and that of the source image.
 
-    Raises ``FileExistsError`` for a file that nobody asked to replace.
+    Raises:
+        FileExistsError: For an existing file that the job may not overwrite.
     """
-    journal.require_here()
-    path, result = journal.outputs / entry.job.name, blake2b(data, digest_size=16).hexdigest()
-    if not journal.place(entry.name, worker, result, content):
-        return  # somebody took us for dead, and makes the same
-    if not entry.replace and _digest(path) == result:
-        return  # the very file, by somebody who could not say so any more
+    journal.require_exists()
+    path, result_hash = journal.output / record.job.name, blake2b(data, digest_size=16).hexdigest()
+    if not journal.place(record.name, worker, result_hash, image_hash):
+        return  # another worker took this one for dead, and computes the same
+    if not record.overwrite and _hash(path) == result_hash:
+        return  # the same file, by a worker that died before recording it
     path.parent.mkdir(parents=True, exist_ok=True)
     parts = journal.folder / PARTS
     parts.mkdir(exist_ok=True)
-    with writing(path, overwrite=entry.replace, through=parts / f"{worker}-") as temporary:
+    with writing(path, overwrite=record.overwrite, through=parts / f"{worker}-") as temporary:
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())  # in place means: after a power cut, too
+            os.fsync(file.fileno())  # the content must be on disk before the name is
 
 
 def recover(journal: Journal) -> None:
-    """Queue again what workers left behind that have ended, but for what was in place already."""
+    """Queue the jobs of dead workers again, except those whose result is in place already."""
     for worker in journal.dead(journal.workers()):
-        for entry in journal.entries(None, "placing"):
-            if entry.worker == worker and intact(journal.outputs, entry):
-                journal.finish(entry.name, worker)
-        journal.put_back(worker)
+        for record in journal.records(None, "placing"):
+            if record.worker == worker and intact(journal.output, record):
+                journal.finish(record.name, worker)
+        journal.release(worker)
     for part in (journal.folder / PARTS).glob("*.part"):
         if journal.dead([part.name.partition("-")[0]]):
             part.unlink(missing_ok=True)
 
 
-def intact(outputs: Path, entry: JobRecord) -> bool:
-    """Whether the file in place is the one that was made."""
-    return _digest(outputs / entry.job.name) == entry.result
+def intact(output: Path, record: JobRecord) -> bool:
+    """Whether the file of a result has the hash in the journal."""
+    return _hash(output / record.job.name) == record.result_hash
 
 
 def plan(
-    known_of: Callable[[str], JobRecord | None],
-    outputs: Path,
+    find_record: Callable[[str], JobRecord | None],
+    output: Path,
     jobs: Iterable[tuple[Job, str, str]],
     *,
     inputs: Iterable[Path] = (),
     overwrite: bool = False,
     verify: bool = False,
     retry: bool = False,
-) -> tuple[list[tuple[JobRecord | None, JobRecord]], list[str]]:
-    """What to enter of ``jobs`` (with recipe and shape), and the names of those that stay.
+) -> tuple[Changes, list[str]]:
+    """Decide which of ``jobs`` have to run; writes nothing.
 
-    Done by the same recipe from the same picture stays done while its file is there and, to
-    ``verify``, is the file that was made. Failed stays failed unless ``retry``. Raises
-    ``FileExistsError``, before anything begins, for results that would take the place of files
-    made otherwise; ``overwrite`` lets them. Raises ``OutputIsInputError`` for a result that is the
-    same file as a picture of any order, one of its directions, or one of ``inputs``.
+    A job with the same recipe and image stays done while its file exists (``verify``: has the hash
+    in the journal), and stays failed unless ``retry``.
+
+    Args:
+        find_record: Returns the record of a result by its name.
+        output: The output directory.
+        jobs: Jobs with their recipe hash and shape.
+        inputs: Files that no result may replace, besides images and directions.
+        overwrite: Replace files that are not the result of the same job.
+
+    Returns:
+        The records to add to the journal, and the names of those that stay unchanged.
+
+    Raises:
+        OutputExistsError: For existing files that are not the result of the same job.
+        OutputIsInputError: For a result that is the same file as an input.
     """
     jobs = list(jobs)
-    require_no_inputs(outputs, [job for job, _, _ in jobs], inputs)
-    entered, kept, taken = list[tuple[JobRecord | None, JobRecord]](), list[str](), list[Path]()
-    for job, recipe, shape in jobs:
-        known, path = known_of(str(job.name)), outputs / job.name
-        new = JobRecord(job, recipe, stamp(job.image), shape, "queued", overwrite)
-        if known is None or not _same(known, new):
+    require_no_inputs(output, [job for job, _, _ in jobs], inputs)
+    changes, unchanged, existing = Changes(), list[str](), list[Path]()
+    for job, recipe_hash, shape in jobs:
+        old, path = find_record(str(job.name)), output / job.name
+        new = JobRecord(job, recipe_hash, stamp(job.image), shape, "queued", overwrite)
+        if old is None or not _same(old, new):
             if os.path.lexists(path) and not overwrite:
-                taken.append(path)
-        elif known.state == "done":
-            if intact(outputs, known) if verify else path.is_file():
-                kept.append(known.name)
-                continue
-            new = replace(new, replace=overwrite or verify)
-        elif known.state != "failed" or not retry:
-            kept.append(known.name)
+                existing.append(path)
+        elif _stays(old, output, verify=verify, retry=retry):
+            unchanged.append(old.name)
             continue
-        entered.append((known, new))
-    if taken:
-        names = ", ".join(str(path) for path in taken[:SHOWN]) + " ..." * (len(taken) > SHOWN)
-        raise OutputExistsError(
-            f"{len(taken)} of the results exist already and were made otherwise ({names}); give "
-            "--overwrite, another -o or another --name"
-        )
-    return entered, kept
+        elif old.state == "done":
+            new = replace(new, overwrite=overwrite or verify)
+        changes.append((old, new))
+    _require_none(existing)
+    return changes, unchanged
 
 
-def require_no_inputs(outputs: Path, jobs: Sequence[Job], inputs: Iterable[Path]) -> None:
-    """Raise ``OutputIsInputError`` if a result of ``jobs`` would replace a file that is read.
+def require_no_inputs(output: Path, jobs: Sequence[Job], inputs: Iterable[Path]) -> None:
+    """Check that no result would replace a file that is read.
 
-    Files are compared as the system knows them, so that links and other spellings are found.
+    Files are compared by device and inode, so links and other spellings of a path are recognized.
+
+    Raises:
+        OutputIsInputError: For the first result that would.
     """
     directions = {file for job in jobs for file, _ in job.directions}
     files = {*inputs, *map(Path, directions), *(job.image for job in jobs)}
     read = {number for file in files if (number := _file_number(file))}
     for job in jobs:
-        path = outputs / job.name
+        path = output / job.name
         if (number := _file_number(path)) and number in read:
             raise OutputIsInputError(
-                f"the result {path} is an input of this run; give another -o or another --name"
+                f"the result {path} is an input of this run; choose another -o or --name"
             )
+
+
+def _require_none(existing: Sequence[Path]) -> None:
+    if existing:
+        names = ", ".join(map(str, existing[:SHOWN])) + " ..." * (len(existing) > SHOWN)
+        raise OutputExistsError(
+            f"{len(existing)} of the results exist already and are not of the same edit ({names}); use "
+            "--overwrite, another -o or another --name"
+        )
+
+
+def _stays(record: JobRecord, output: Path, *, verify: bool, retry: bool) -> bool:
+    """Whether a record of the same job needs no new one."""
+    if record.state == "done":
+        return intact(output, record) if verify else (output / record.job.name).is_file()
+    return record.state != "failed" or not retry
 
 
 def _file_number(file: Path) -> tuple[int, int] | None:
     """Device and inode of a file, links followed; None if there is none."""
     try:
-        state = file.stat()
+        stat = file.stat()
     except OSError:
         return None
-    return state.st_dev, state.st_ino
+    return stat.st_dev, stat.st_ino
 
 
-def _same(known: JobRecord, new: JobRecord) -> bool:
-    """Whether both are the same edit of the same picture; a moved or touched one is read to see."""
-    if known.recipe != new.recipe:
+def _same(old: JobRecord, new: JobRecord) -> bool:
+    """Whether both are the same edit of the same image; a moved or touched one is hashed."""
+    if old.recipe_hash != new.recipe_hash:
         return False
-    where = (known.job.image, known.stamp) == (new.job.image, new.stamp)
-    return where or (known.content is not None and known.content == _digest(new.job.image))
+    if (old.job.image, old.stamp) == (new.job.image, new.stamp):
+        return True
+    return old.image_hash is not None and old.image_hash == _hash(new.job.image)
 
 
-def _digest(file: Path) -> str | None:
+def _hash(file: Path) -> str | None:
     try:
         return file_hash(file) if file.is_file() else None
     except OSError:

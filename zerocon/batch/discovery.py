@@ -1,4 +1,4 @@
-"""Which pictures are meant: files, folders, patterns, lists; each with its place below a root."""
+"""Discovery of images: files, directories, glob patterns and lists of names."""
 
 from __future__ import annotations
 
@@ -8,24 +8,28 @@ from dataclasses import dataclass
 from glob import glob, has_magic
 from pathlib import Path, PurePosixPath
 
-from zerocon.errors import CommandError, NotWritableError
+from zerocon.errors import CommandError, FileFormatError, NotWritableError
 from zerocon.image.formats import ENDINGS
 from zerocon.image.naming import SIDECAR
 
-READ = (*ENDINGS, ".gif", ".bmp", ".ppm", ".jp2")  # endings of what is taken from a folder
+SUFFIXES = (*ENDINGS, ".gif", ".bmp", ".ppm", ".jp2")  # of files taken from a directory
 
 
 @dataclass(frozen=True)
 class DiscoveredImage:
-    """A picture, and where it lies below what was named: its place in the output folder."""
+    """An image file, and its path relative to the argument that named it.
+
+    ``relative`` is where its results go below the output directory.
+    """
 
     file: Path
-    place: PurePosixPath
+    relative: PurePosixPath
 
     def caption(self) -> str | None:
-        """What a text file of the same name beside it says, if there is one.
+        """Read the caption from the text file of the same name, if there is one.
 
-        Raises ``ValueError`` for one that is no text in UTF-8.
+        Raises:
+            ValueError: If it is not valid UTF-8.
         """
         sidecar = self.file.with_suffix(SIDECAR)
         if not sidecar.is_file():
@@ -33,63 +37,81 @@ class DiscoveredImage:
         return " ".join(sidecar.read_text(encoding="utf-8").split())
 
 
-def find(named: Iterable[str], *, outputs: Path) -> list[DiscoveredImage]:
-    """The pictures that files, folders and patterns name, each once, in order of their names.
+def find_images(names: Iterable[str], *, output: Path) -> list[DiscoveredImage]:
+    """Find the images that files, directories and patterns name, each once.
 
-    Folders are walked to the bottom, hidden ones and ``outputs`` not; a link is followed unless it
-    leads back up. What is named by itself is taken whatever its ending. Raises ``CommandError`` for
-    what names nothing, and where results would lie among the pictures they are made of.
+    Directories are searched recursively, except hidden ones and ``output``; links are followed
+    unless they lead back up. A file named itself is taken whatever its suffix.
+
+    Raises:
+        CommandError: For a name that matches nothing, and for an input inside ``output``.
     """
     found: dict[Path, DiscoveredImage] = {}
-    for name in named:
-        parts = [name] if os.path.lexists(name) or not has_magic(name) else _matching(name)
-        for part in parts:
-            path = Path(part)
-            if path.is_dir():
-                if path.resolve().is_relative_to(outputs.resolve()):
-                    raise CommandError(f"the output folder holds {path}; name another with -o")
-                each = [DiscoveredImage(p, _below(p, path)) for p in _walk(path, outputs)]
-            elif os.path.lexists(path):
-                each = [DiscoveredImage(path, PurePosixPath(path.name))]
-            else:
-                raise CommandError(f"there is no file or folder {path}")
-            for one in each:
-                found.setdefault(one.file.absolute(), one)
+    for name in names:
+        paths = [name] if os.path.lexists(name) or not has_magic(name) else _matches(name)
+        for path in map(Path, paths):
+            for image in _images_at(path, output):
+                found.setdefault(image.file.absolute(), image)
     return list(found.values())
 
 
-def lines(text: str, *, zero: bool = False) -> list[str]:
-    """File names of a list: one a line, or between zero bytes (``find -print0``)."""
-    parts = text.split("\0") if zero else text.splitlines()
+def read_names(file: Path, *, null: bool = False) -> list[str]:
+    """Read a list of file names, one per line or separated by zero bytes.
+
+    Raises:
+        FileFormatError: If it cannot be read.
+    """
+    try:
+        return split_names(file.read_bytes(), null=null)
+    except OSError as error:
+        raise FileFormatError(f"cannot read {file}: {error.strerror}") from error
+
+
+def split_names(data: bytes, *, null: bool = False) -> list[str]:
+    """Split a list of file names, one per line or, as of ``find -print0``, between zero bytes."""
+    text = os.fsdecode(data)
+    parts = text.split("\0") if null else text.splitlines()
     return [part for part in parts if part.strip()]
 
 
-def _matching(pattern: str) -> list[str]:
+def _images_at(path: Path, output: Path) -> list[DiscoveredImage]:
+    if path.is_dir():
+        if path.resolve().is_relative_to(output.resolve()):
+            raise CommandError(
+                f"the output directory contains the input {path}; choose another one with -o"
+            )
+        return [DiscoveredImage(file, _relative(file, path)) for file in _search(path, output)]
+    if os.path.lexists(path):
+        return [DiscoveredImage(path, PurePosixPath(path.name))]
+    raise CommandError(f"no such file or directory: {path}")
+
+
+def _matches(pattern: str) -> list[str]:
     names = sorted(glob(pattern, recursive=True))
     if not names:
-        raise CommandError(f"nothing is called {pattern}")
+        raise CommandError(f"no file matches the pattern {pattern}")
     return names
 
 
-def _walk(folder: Path, outputs: Path) -> Iterator[Path]:
-    """Pictures below a folder; every real folder once, so that a loop of links ends."""
+def _search(folder: Path, output: Path) -> Iterator[Path]:
+    """Yield images below a directory; every real directory once, so that loops of links end."""
     seen: set[str] = set()
-    avoid = outputs.resolve()
+    avoid = output.resolve()
 
     def refuse(error: OSError) -> None:
         raise NotWritableError(f"cannot read {error.filename}: {error.strerror}") from error
 
-    for place, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
-        real = os.path.realpath(place)
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
+        real = os.path.realpath(parent)
         if real in seen or Path(real) == avoid:
             folders.clear()
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in READ:
-                yield Path(place) / name
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+                yield Path(parent) / name
 
 
-def _below(path: Path, folder: Path) -> PurePosixPath:
+def _relative(path: Path, folder: Path) -> PurePosixPath:
     return PurePosixPath(path.relative_to(folder).as_posix())

@@ -1,4 +1,4 @@
-"""What many edits will cost, what they share counted once."""
+"""Estimates: the cost of a batch, shared work counted once, and the batch size that fits."""
 
 from __future__ import annotations
 
@@ -10,20 +10,27 @@ from typing import Any
 
 import torch
 
-from zerocon.batch.executor import path_of, shape_of
+from zerocon.batch.executor import inversion_key, shape_of
 from zerocon.batch.job import Job
 from zerocon.diagnostics import cost
 from zerocon.editing import Plan
 from zerocon.nfe import Evaluations
 from zerocon.settings import Settings
 
+LARGEST_BATCH, MEMORY_SHARE = 32, 0.8  # of an automatic batch size; the rest is for the device
+SMALLEST = "16x16"  # size of an image whose header is unreadable
+
 
 @dataclass(frozen=True)
 class BatchEstimate:
-    """Of a run: pictures, U-Net evaluations, seconds on this machine, bytes at the highest point.
+    """Cost of a batch, one image at a time.
 
-    Seconds are those evaluations times one that was timed at each size: without captions, reading
-    and writing, and with what a batch saves left out.
+    Args:
+        images: Number of images.
+        evaluations: U-Net evaluations.
+        seconds: The evaluations times one that was timed at each size on this machine; without
+            captioning, reading and writing.
+        peak: Largest memory in bytes.
     """
 
     images: int
@@ -33,9 +40,9 @@ class BatchEstimate:
 
 
 def estimate_cost(model: Any, jobs: Sequence[Job]) -> BatchEstimate:
-    """What ``jobs`` will cost on ``model``, one after the other."""
+    """Estimate the cost of ``jobs`` on ``model``; times one evaluation per size."""
     total, seconds, largest = Evaluations(), 0.0, (1, 1)
-    kinds, known = set[Settings](), set[tuple[object, ...]]()
+    kinds, inverted = set[Settings](), set[tuple[object, ...]]()
 
     @lru_cache
     def evaluations(settings: Settings, inverted: bool) -> Evaluations:
@@ -45,28 +52,38 @@ def estimate_cost(model: Any, jobs: Sequence[Job]) -> BatchEstimate:
         )
 
     @lru_cache
-    def pace(width: int, height: int) -> float:
-        return seconds_of(model, (width, height))
+    def seconds_each(width: int, height: int) -> float:
+        return time_evaluation(model, (width, height))
 
     for job in jobs:
         settings = model.settings.overlay(job.settings)
-        path = (job.image, job.words.get("caption"), *path_of(settings))
-        kind = replace(settings, seed=model.settings.seed)  # chance costs nothing
+        inversion = (job.image, job.prompt.get("caption"), *inversion_key(settings))
+        kind = replace(settings, seed=model.settings.seed)  # the seed does not change the cost
         kinds.add(kind)
-        each = evaluations(kind, path in known)
-        known.add(path)
+        each = evaluations(kind, inversion in inverted)
+        inverted.add(inversion)
         total.forwards += each.forwards
         total.backwards += each.backwards
-        width, height = map(int, (shape_of(job.image, model) or "16x16").split("x"))
-        seconds += each.total * pace(width, height)
+        width, height = map(int, (shape_of(job.image, model) or SMALLEST).split("x"))
+        seconds += each.total * seconds_each(width, height)
         largest = max(largest, (width, height), key=lambda size: size[0] * size[1])
     peak = max((cost.estimate_cost(model, kind, largest).peak for kind in kinds), default=0)
     return BatchEstimate(len({job.image for job in jobs}), total, seconds, peak)
 
 
+def fitting_batch_size(model: Any) -> int:
+    """Return how many images of the model's size fit into GPU memory together; 1 on a CPU."""
+    if model.device.type != "cuda":
+        return 1
+    each = cost.estimate_cost(model, model.settings, (model.size, model.size))
+    free, _ = torch.cuda.mem_get_info(model.device)
+    fitting = int(MEMORY_SHARE * free) // (each.remembered + each.working)
+    return max(1, min(LARGEST_BATCH, fitting))
+
+
 @torch.no_grad()
-def seconds_of(model: Any, size: tuple[int, int]) -> float:
-    """Seconds of one evaluation on a picture of ``size`` (width, height), the second of two."""
+def time_evaluation(model: Any, size: tuple[int, int]) -> float:
+    """Return the seconds of one evaluation at ``size`` (width, height): the second of two."""
     width, height = size
     x = model.encode(torch.zeros(1, 3, height, width))
     c, t = model.embed([""]), model.schedule(2).times[1]

@@ -1,4 +1,4 @@
-"""Edits by one model: what they share is found once, and what has one shape goes together."""
+"""Execution of jobs on one model: shared inversions computed once, equal shapes in one batch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from PIL.Image import Image
 
@@ -35,36 +36,39 @@ from zerocon.request import EditRequest, parse_request
 from zerocon.settings import Settings
 from zerocon.trajectory import Inversion
 
-Key = tuple[object, ...]  # of a picture's path to noise
+Key = tuple[object, ...]  # identifies an inversion
 
-# not the fault of a picture: the next one would fail for the same reason
+# errors that do not depend on the image: every other job would fail in the same way
 COMMON = (DeviceNotFoundError, ModelNotFoundError, NoSpaceError, OutOfMemoryError)
 
 
 @dataclass(frozen=True)
 class SourceImage:
-    """A picture's file in memory: the hash of its bytes, and the photograph or why it is none."""
+    """An image file in memory: hash of its bytes, and the photograph or why it is unreadable."""
 
-    content: str
+    file_hash: str
     photograph: Photograph | Exception
 
     @classmethod
     def read(cls, file: Path, *, keep_gps: bool = False) -> SourceImage:
-        """Read a file; what is wrong with it is told, not raised."""
+        """Read a file; an error is returned in place of the photograph, not raised."""
         try:
             data = contents(file)
         except ZeroconError as error:
             return cls("", error)
-        content = blake2b(data, digest_size=16).hexdigest()
+        digest = blake2b(data, digest_size=16).hexdigest()
         try:
-            return cls(content, Photograph.read(data, keep_gps=keep_gps, name=str(file)))
-        except Exception as error:  # whatever it is, it is this picture's alone
-            return cls(content, error)
+            return cls(digest, Photograph.read(data, keep_gps=keep_gps, name=str(file)))
+        except Exception as error:  # whatever a decoder raises concerns this image alone
+            return cls(digest, error)
 
 
 @dataclass(frozen=True)
 class ExecutedJob:
-    """An edit, and the rest of what its file will say."""
+    """An edited image with all that its file will contain.
+
+    ``evaluations`` are the job's own: its share of a batch, and the inversion if it was the first.
+    """
 
     image: Image
     source: SourceImage
@@ -74,17 +78,17 @@ class ExecutedJob:
     provenance: Provenance | None
     warnings: tuple[str, ...]
 
-    def encode(self, kind: str) -> bytes:
-        """The bytes of a file that ends in ``kind``; needs no model, and so no turn at one."""
-        photograph, form = self.source.photograph, format_of(Path(f"picture{kind}"))
+    def encode(self, suffix: str) -> bytes:
+        """Return the bytes of a file with this suffix; needs no model and no lock."""
+        photograph, form = self.source.photograph, format_of(Path(f"image{suffix}"))
         assert isinstance(photograph, Photograph)
-        said = self.provenance and self.provenance.within(form.name)
-        return photograph.encode(self.image, form, said)
+        provenance = self.provenance and self.provenance.within(form.name)
+        return photograph.encode(self.image, form, provenance)
 
 
 @dataclass(frozen=True)
 class PreparedJob:
-    """An order, its picture, and what was understood of it."""
+    """A job with its image, its settings and its parsed request."""
 
     job: Job
     source: SourceImage
@@ -95,149 +99,160 @@ class PreparedJob:
 
 
 class BatchExecutor:
-    """A model at work on orders; ``metadata`` is as in ``zerocon edit``.
+    """Executes jobs on one model.
 
-    Paths to noise are taken from the ``cache`` and kept in it, and those of the last call are at
-    hand besides.
+    Inversions of the last call are kept; others are read from the ``cache`` and written to it.
+
+    Args:
+        model: The model.
+        metadata: What the results' metadata contain: "full", "minimal" or "none".
+        cache: Cache of inversions; None: no cache.
     """
 
     def __init__(self, model: Model, *, metadata: str = "full", cache: Cache | None = None) -> None:
         self.model, self.metadata, self.cache = model, metadata, cache
-        self.paths: dict[Key, Inversion] = {}  # of the pictures of the last call
+        self.inversions: dict[Key, Inversion] = {}  # of the images of the last call
 
     def __call__(self, jobs: Sequence[tuple[Job, SourceImage]]) -> list[ExecutedJob | Exception]:
-        """Carry out orders, as many together as their shapes and settings allow.
+        """Execute jobs, in one batch as far as their shapes and settings are equal.
 
-        What goes wrong with one is in its place in the list; what would go wrong with every other,
-        too (``COMMON``), is raised.
+        Returns:
+            For every job its result, or the error that concerns it alone.
+
+        Raises:
+            Exception: An error that would concern every job (``COMMON``).
         """
         results: dict[int, ExecutedJob | Exception] = {}
-        batch: dict[int, PreparedJob] = {}
-        said = self._captions(jobs)
+        prepared: dict[int, PreparedJob] = {}
+        captions = self._captions(jobs)
         for index, (job, source) in enumerate(jobs):
             try:
-                batch[index] = self._understand(job, source, said)
+                prepared[index] = self._prepare(job, source, captions)
             except Exception as error:
-                results[index] = _own(error)
-        ordered = sorted(batch, key=lambda index: self._kin(batch[index]))
-        for _, group in groupby(ordered, key=lambda index: self._kin(batch[index])):
-            places = list(group)
-            results |= dict(
-                zip(places, self._edit([batch[place] for place in places]), strict=True)
-            )
+                results[index] = _single(error)
+        ordered = sorted(prepared, key=lambda index: self._group(prepared[index]))
+        for _, group in groupby(ordered, key=lambda index: self._group(prepared[index])):
+            indices = list(group)
+            edited = self._edit([prepared[index] for index in indices])
+            results |= dict(zip(indices, edited, strict=True))
         return [results[index] for index in range(len(jobs))]
 
     def _captions(self, jobs: Sequence[tuple[Job, SourceImage]]) -> Mapping[str, str]:
-        """Captions of those pictures that nobody has described, by the hash of their bytes."""
-        asked = {
-            source.content: source.photograph.image
+        """Generate captions of the images without one, in one batch, by the hash of their files."""
+        images = {
+            source.file_hash: source.photograph.image
             for job, source in jobs
-            if "caption" not in job.words and isinstance(source.photograph, Photograph)
+            if "caption" not in job.prompt and isinstance(source.photograph, Photograph)
         }
-        if len(asked) < 2:  # one is looked at where it is understood
+        if len(images) < 2:  # a single one is captioned when its request is parsed
             return {}
-        return dict(zip(asked, caption_images(list(asked.values()), self.model), strict=True))
+        captions = caption_images(list(images.values()), self.model)
+        return dict(zip(images, captions, strict=True))
 
-    def _understand(self, job: Job, source: SourceImage, said: Mapping[str, str]) -> PreparedJob:
+    def _prepare(self, job: Job, source: SourceImage, captions: Mapping[str, str]) -> PreparedJob:
         if isinstance(source.photograph, Exception):
             raise source.photograph
         photograph, settings = source.photograph, self.model.settings.overlay(job.settings)
-        losses = photograph.losses(format_of(Path(job.name)))
-        words = {"caption": said.get(source.content), **job.words}
+        losses = photograph.format_warnings(format_of(Path(job.name)))
+        prompt = {"caption": captions.get(source.file_hash), **job.prompt}
         request = parse_request(
             photograph.image,
             self.model,
             directions=[(Direction.load(file), weight) for file, weight in job.directions],
             settings=settings,
-            **words,
+            **prompt,
         )
-        warnings = photograph.doubts + losses + request.warnings
+        warnings = photograph.warnings + losses + request.warnings
         return PreparedJob(job, source, photograph.image, settings, request, warnings)
 
-    def _kin(self, prepared: PreparedJob) -> tuple[object, ...]:
-        """Equal for jobs that can be edited together."""
+    def _group(self, prepared: PreparedJob) -> tuple[object, ...]:
+        """Return what is equal for jobs that can be edited in one batch."""
         return (*shape(prepared.image.size, self.model), repr(prepared.settings))
 
     def _edit(self, batch: Sequence[PreparedJob]) -> list[ExecutedJob | Exception]:
+        """Edit a batch; if it fails, its jobs one by one, so that only the faulty ones fail."""
         try:
-            return [*self._together(batch)]
+            return [*self._edit_together(batch)]
         except Exception as error:
             if len(batch) == 1:
-                return [_own(error)]
-        return [
-            made for prepared in batch for made in self._edit([prepared])
-        ]  # together they were too many
+                return [_single(error)]
+        return [result for prepared in batch for result in self._edit([prepared])]
 
-    def _together(self, batch: Sequence[PreparedJob]) -> list[ExecutedJob]:
-        doubts: list[str] = []
-        inversion, spent = self._invert(batch)
+    def _edit_together(self, batch: Sequence[PreparedJob]) -> list[ExecutedJob]:
+        warnings: list[str] = []
+        inversion, costs = self._invert(batch)
         edits = api.edit_batch(
             [prepared.image for prepared in batch],
             [prepared.request for prepared in batch],
             model=self.model,
             inversion=inversion,
             settings=batch[0].settings,
-            on_warning=doubts.append,
+            on_warning=warnings.append,
         )
         return [
-            self._made(edited, prepared, own, doubts)
-            for edited, prepared, own in zip(edits, batch, spent, strict=True)
+            self._executed(edited, prepared, cost, warnings)
+            for edited, prepared, cost in zip(edits, batch, costs, strict=True)
         ]
 
-    def _made(
-        self, edited: Edit, prepared: PreparedJob, own: Evaluations, doubts: Sequence[str]
+    def _executed(
+        self, edited: Edit, prepared: PreparedJob, cost: Evaluations, warnings: Sequence[str]
     ) -> ExecutedJob:
         recipe = Recipe.of(edited, prepared.image, self.model)
         provenance = Provenance.at(self.metadata, recipe.to_json)
-        losses = provenance.losses(format_of(Path(prepared.job.name)).name) if provenance else ()
+        losses = (
+            provenance.format_warnings(format_of(Path(prepared.job.name)).name)
+            if provenance
+            else ()
+        )
         return ExecutedJob(
             edited.image,
             prepared.source,
             edited.caption,
-            edited.rewrite.target_caption,
-            edited.evaluations + own,
+            edited.target_caption,
+            edited.evaluations + cost,
             provenance,
-            (*prepared.warnings, *doubts, *losses),
+            (*prepared.warnings, *warnings, *losses),
         )
 
     def _invert(self, batch: Sequence[PreparedJob]) -> tuple[Inversion, list[Evaluations]]:
-        """The paths of the jobs' pictures, a row for each, and what each job spent on its own.
+        """Return the inversion of the batch, a row per job, and what each job spent on it.
 
-        A path is found once for all jobs of its picture, at the cost of the first.
+        An image is inverted once for all its jobs, at the cost of the first.
         """
         settings = batch[0].settings
         keys = [
-            (prepared.source.content, prepared.request.rewrite.caption, *path_of(settings))
+            (prepared.source.file_hash, prepared.request.rewrite.caption, *inversion_key(settings))
             for prepared in batch
         ]
-        known = {key: self.paths[key] for key in keys if key in self.paths}
-        self.paths = known  # what nobody needs is gone before more is found
+        inversions = {key: self.inversions[key] for key in keys if key in self.inversions}
+        self.inversions = inversions  # frees the others before more are computed
         missing: dict[Key, PreparedJob] = {}
         for key, prepared in zip(keys, batch, strict=True):
-            if key not in known:
+            if key not in inversions:
                 missing.setdefault(key, prepared)
         with count_evaluations() as spent:
-            known |= self._find(missing, settings)
+            inversions |= self._compute(missing, settings)
         each = Evaluations(*(n // max(1, len(missing)) for n in (spent.forwards, spent.backwards)))
         costs = [each if missing.pop(key, None) else Evaluations() for key in keys]
-        return Inversion.together([known[key] for key in keys]), costs
+        return Inversion.cat([inversions[key] for key in keys]), costs
 
-    def _find(self, missing: Mapping[Key, PreparedJob], settings: Settings) -> dict[Key, Inversion]:
+    def _compute(
+        self, missing: Mapping[Key, PreparedJob], settings: Settings
+    ) -> dict[Key, Inversion]:
         images = [prepared.image for prepared in missing.values()]
-        said = [prepared.request.rewrite.caption for prepared in missing.values()]
+        captions = [prepared.request.rewrite.caption for prepared in missing.values()]
+        shared: dict[str, Any] = {"settings": settings, "cache": self.cache}
         if not missing:
             return {}
-        if len(missing) == 1:
-            path = api.invert(
-                images[0], self.model, caption=said[0], settings=settings, cache=self.cache
-            )
-            return dict.fromkeys(missing, path)
-        paths = api.invert_batch(images, self.model, said, settings=settings, cache=self.cache)
-        return {key: paths.rows(slice(i, i + 1)) for i, key in enumerate(missing)}
+        if len(missing) == 1:  # alone it is retried with less memory
+            inversion = api.invert(images[0], model=self.model, caption=captions[0], **shared)
+            return dict.fromkeys(missing, inversion)
+        inversion = api.invert_batch(images, self.model, captions, **shared)
+        return {key: inversion.rows(slice(i, i + 1)) for i, key in enumerate(missing)}
 
 
-def path_of(settings: Settings) -> tuple[object, ...]:
-    """What a path to noise, and what is seen along it, depends on beside picture and caption."""
+def inversion_key(settings: Settings) -> tuple[object, ...]:
+    """Return the settings that an inversion and its cached activations depend on."""
     return (
         settings.steps,
         settings.inverter,
@@ -248,21 +263,21 @@ def path_of(settings: Settings) -> tuple[object, ...]:
 
 
 def shape_of(image: Path, model: Model) -> str:
-    """In which ``model`` sees a picture, as far as the head of its file tells; else ""."""
+    """Return "WIDTHxHEIGHT" of a file's image in the model; "" if its header is unreadable."""
     size = peek(image)
     return "" if size is None else "{}x{}".format(*shape(size, model))
 
 
 def shape(size: tuple[int, int], model: Model) -> tuple[int, int]:
-    """Width and height in which ``model`` sees a picture of this size."""
+    """Return width and height in the model of an image of this size, in pixels."""
     width, height = (
         -(-side // model.multiple) * model.multiple for side in shrunk(size, model.size)
     )
     return width, height
 
 
-def _own(error: Exception) -> Exception:
-    """The error, unless it is everybody's: then it is raised."""
+def _single(error: Exception) -> Exception:
+    """Return an error that concerns one job; raise one that would concern every job."""
     kind = classify(error)
     if kind is not None and issubclass(kind, COMMON):
         raise error
@@ -270,8 +285,8 @@ def _own(error: Exception) -> Exception:
 
 
 def reason(error: Exception) -> str:
-    """What is noted of an order that failed: a line that ends in an id."""
+    """Return the message that is recorded for a failed job: one line that ends in an error id."""
     kind = classify(error) or ZeroconError
     line = " ".join(str(error).split()) or type(error).__name__
-    said = line if classify(error) else f"{type(error).__name__}: {line}"
-    return f"{said} [{kind.id}]"
+    message = line if classify(error) else f"{type(error).__name__}: {line}"
+    return f"{message} [{kind.id}]"

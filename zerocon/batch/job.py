@@ -1,4 +1,4 @@
-"""One edit of many: what is asked of which picture, and what the result is called."""
+"""A job: one edit of one image, and the name of its result."""
 
 from __future__ import annotations
 
@@ -13,68 +13,83 @@ from typing import Any
 from zerocon.errors import CommandError
 from zerocon.storage.hashing import file_hash
 
-WORDS = ("to", "from_", "to_caption", "caption")
+PROMPT_FIELDS = ("to", "from_", "to_caption", "caption")  # arguments of ``zerocon.edit``
 
 
 @dataclass(frozen=True)
 class Job:
-    """An edit to be made.
+    """One edit of a batch.
 
-    ``image`` is a file, ``name`` the result's place below the output folder, ``words`` what
-    ``zerocon.edit`` is told (``WORDS``, as far as given), ``settings`` those that are not the
-    model's own, ``directions`` files and their weights.
+    Args:
+        image: The image file.
+        name: Path of the result, relative to the output directory.
+        prompt: Arguments of ``zerocon.edit`` by name (``PROMPT_FIELDS``); absent ones are not set.
+        settings: Settings that differ from the model's own.
+        directions: Files of edit directions, each with its weight.
     """
 
     image: Path
     name: PurePosixPath
-    words: Mapping[str, str]
+    prompt: Mapping[str, str]
     settings: Mapping[str, Any] = field(default_factory=dict)
     directions: tuple[tuple[str, float], ...] = ()
 
     def to_json(self) -> str:
-        """One line; equal orders, equal lines."""
-        said = asdict(self) | {"image": str(self.image), "name": str(self.name)}
-        return json.dumps(said, sort_keys=True)  # in ASCII: a file's name may be no text
+        """Return one line of ASCII JSON; equal jobs give equal lines."""
+        fields = asdict(self) | {"image": str(self.image), "name": str(self.name)}
+        return json.dumps(fields, sort_keys=True)  # ASCII: a file name may be invalid UTF-8
 
     @classmethod
     def from_json(cls, line: str) -> Job:
-        """What ``to_json`` wrote."""
-        said = json.loads(line)
+        """Parse what ``to_json`` returned."""
+        fields = json.loads(line)
         return cls(
-            Path(said["image"]),
-            PurePosixPath(said["name"]),
-            said["words"],
-            said["settings"],
-            tuple((file, weight) for file, weight in said["directions"]),
+            Path(fields["image"]),
+            PurePosixPath(fields["name"]),
+            fields["prompt"],
+            fields["settings"],
+            tuple((file, weight) for file, weight in fields["directions"]),
         )
 
     def hash(self, shared: Mapping[str, Any]) -> str:
-        """Of all that decides the result but the picture itself; ``shared`` is told of all."""
-        said = {
-            "words": dict(self.words),
+        """Hash everything that determines the result except the image.
+
+        Args:
+            shared: What is common to all jobs of a run: weights, metadata level and the like.
+
+        Returns:
+            32 hexadecimal digits.
+        """
+        fields = {
+            "prompt": dict(self.prompt),
             "settings": dict(self.settings),
             "directions": [(file_hash(Path(file)), weight) for file, weight in self.directions],
-            "kind": self.name.suffix.lower(),
+            "suffix": self.name.suffix.lower(),
             "shared": dict(shared),
         }
-        return blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=16).hexdigest()
+        return blake2b(json.dumps(fields, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def require_distinct(jobs: Iterable[Job]) -> None:
-    """Raise ``CommandError`` if two results would have one name, also where letters' case is lost.
+    """Check that no two results have the same name, also where case is ignored.
 
-    Some file systems tell ``Cat.png`` from ``cat.png``, or two ways to write an accent, and some do
-    not; a folder made here may be copied there.
+    Some file systems distinguish ``Cat.png`` from ``cat.png``, or composed from decomposed
+    accents, and some do not; an output directory may be copied to one that does not.
+
+    Raises:
+        CommandError: For the first two jobs whose results have one name.
     """
     seen: dict[str, Job] = {}
     for job in jobs:
         name = unicodedata.normalize("NFC", str(job.name)).casefold()
         other = seen.setdefault(name, job)
-        if other is not job:
-            raise CommandError(
-                f"{other.image} and {job.image} would both become {job.name}; tell them "
-                "apart with --name, which may use {stem}, {to}, {from}, {seed} and {strength}"
-                if other.image != job.image
-                else f"two edits of {job.image} would both become {job.name}; tell them "
-                "apart with --name, which may use {to}, {from}, {seed} and {strength}"
-            )
+        if other is job:
+            continue
+        if other.image != job.image:
+            clash, fields = f"{other.image} and {job.image}", "{stem}, {to}, {from}, {seed}"
+        else:
+            clash, fields = f"two edits of {job.image}", "{to}, {from}, {seed}"
+        raise CommandError(
+            f"{clash} would both be saved as {job.name}; make the names distinct with --name, "
+            f"which may use {fields} and {{strength}}"
+        )

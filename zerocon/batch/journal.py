@@ -1,4 +1,4 @@
-"""What became of every order: one SQLite file beside the results, and the only truth about them."""
+"""The journal: one SQLite file in the output directory with the state of every job."""
 
 from __future__ import annotations
 
@@ -19,308 +19,335 @@ from zerocon.batch.job import Job
 from zerocon.errors import FileFormatError, NoSpaceError, NotWritableError
 
 FOLDER, FILE = ".zerocon", "journal.sqlite"
-PATIENCE = 60.0  # seconds to wait for another process's write
-PAUSE = 0.02  # seconds between tries
-VERSION = 1
+TIMEOUT = 60.0  # seconds to wait for another process's transaction
+PAUSE = 0.02  # seconds between attempts
+VERSION = 2
 T = TypeVar("T")
 State = Literal["queued", "running", "placing", "done", "failed"]
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS orders (
-    name TEXT PRIMARY KEY,      -- of the result, below the output folder
-    said TEXT NOT NULL,         -- the order, as JSON
-    recipe TEXT NOT NULL,       -- hash of all that decides the result but the picture
-    picture TEXT NOT NULL,      -- its file
-    stamp TEXT NOT NULL,        -- its size and time, as they were
-    shape TEXT NOT NULL,        -- in which the model sees it: those of one go through it together
+CREATE TABLE IF NOT EXISTS jobs (
+    name TEXT PRIMARY KEY,      -- of the result, below the output directory
+    job TEXT NOT NULL,          -- as JSON
+    recipe_hash TEXT NOT NULL,  -- of everything that determines the result except the image
+    image TEXT NOT NULL,        -- its file
+    stamp TEXT NOT NULL,        -- its size and modification time
+    shape TEXT NOT NULL,        -- its size in the model: jobs of one shape are edited together
     state TEXT NOT NULL,
-    replace_it INTEGER NOT NULL,  -- whether the result may take the place of a file
-    result TEXT,                -- hash of the result's bytes, known before they are put in place
-    content TEXT,               -- hash of the picture's bytes, as they were read
-    reason TEXT,                -- why it failed, with the error's id; done, what is doubtful
-    worker TEXT                 -- who has it
+    overwrite INTEGER NOT NULL, -- whether the result may replace an existing file
+    result_hash TEXT,           -- of the result's bytes, recorded before they are in place
+    image_hash TEXT,            -- of the image's bytes, as they were read
+    message TEXT,               -- failed: the reason, with the error's id; done: warnings
+    worker TEXT                 -- that has claimed the job
 ) STRICT;
-CREATE INDEX IF NOT EXISTS by_state ON orders (state, picture);
-CREATE TABLE IF NOT EXISTS runs (run INTEGER PRIMARY KEY, said TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS wanted (
+CREATE INDEX IF NOT EXISTS by_state ON jobs (state, image);
+CREATE TABLE IF NOT EXISTS runs (run INTEGER PRIMARY KEY, parameters TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS run_jobs (
     run INTEGER NOT NULL, name TEXT NOT NULL, PRIMARY KEY (run, name)
 ) STRICT, WITHOUT ROWID;
 """
-COLUMNS = "said, recipe, stamp, shape, state, replace_it, result, content, reason, worker"
+COLUMNS = (
+    "job, recipe_hash, stamp, shape, state, overwrite, result_hash, image_hash, message, worker"
+)
 
 
 @dataclass(frozen=True)
 class JobRecord:
-    """An order, and how far it is."""
+    """A job and its state; the fields are the columns of the journal."""
 
     job: Job
-    recipe: str
+    recipe_hash: str
     stamp: str
     shape: str
     state: State
-    replace: bool = False
-    result: str | None = None
-    content: str | None = None
-    reason: str | None = None
+    overwrite: bool = False
+    result_hash: str | None = None
+    image_hash: str | None = None
+    message: str | None = None
     worker: str | None = None
 
     @property
     def name(self) -> str:
-        """Of the result, below the output folder."""
+        """Path of the result below the output directory."""
         return str(self.job.name)
 
 
 class Journal:
-    """The orders of one output folder; any number of processes and threads may use it at once.
+    """The jobs of one output directory; any number of processes and threads may use it at once.
 
-    Nothing here asks a clock. Who has taken an order holds a lock of the operating system, which
-    ends with the process, however that ends.
+    Nothing depends on a clock. A worker that has claimed jobs holds a lock of the operating system,
+    which ends with the process, however that ends.
     """
 
-    def __init__(self, outputs: Path, file: str = FILE) -> None:
-        """Open the journal of ``outputs``, made if need be.
+    def __init__(self, output: Path, file: str = FILE) -> None:
+        """Open the journal of ``output``, and create it if it does not exist.
 
-        Raises ``ValueError`` where none can be made, or for a file that is no journal.
+        Raises:
+            ValueError: If it cannot be created, or the file is not a journal of this version.
         """
-        self.outputs, self.folder = outputs, outputs / FOLDER
+        self.output, self.folder = output, output / FOLDER
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise NotWritableError(f"cannot write to {outputs}: {error.strerror}") from error
-        self.file, self.guard = self.folder / file, threading.RLock()
-        with self._plainly():
-            self.base = sqlite3.connect(
-                self.file, timeout=PATIENCE, isolation_level=None, check_same_thread=False
+            raise NotWritableError(f"cannot write to {output}: {error.strerror}") from error
+        self.file, self.lock = self.folder / file, threading.RLock()
+        with self._sqlite_errors():
+            self.connection = sqlite3.connect(
+                self.file, timeout=TIMEOUT, isolation_level=None, check_same_thread=False
             )
-            self._log_ahead()
-            self.base.execute("PRAGMA synchronous = FULL")  # what is noted survives a power cut
-            (version,) = self.base.execute("PRAGMA user_version").fetchone()
-            if version not in (0, VERSION):
-                raise FileFormatError(f"{self.file} is of another version of zerocon")
-            self.base.executescript(
+            self._enable_wal()
+            self.connection.execute("PRAGMA synchronous = FULL")  # survives a power cut
+            self._require_version()
+            self.connection.executescript(
                 f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT;"
             )
-        self.state = self.file.stat()
+        self.stat = self.file.stat()
 
     def close(self) -> None:
-        """Let go of the file."""
-        with self.guard:
-            self.base.close()
+        """Close the file."""
+        with self.lock:
+            self.connection.close()
 
     def begin(
         self,
-        said: Mapping[str, Any],
-        entries: Iterable[tuple[JobRecord | None, JobRecord]] = (),
-        kept: Iterable[str] = (),
+        parameters: Mapping[str, Any],
+        changes: Iterable[tuple[JobRecord | None, JobRecord]] = (),
+        unchanged: Iterable[str] = (),
     ) -> int:
-        """The number of a new run, told all that its workers must know.
+        """Begin a run; all of it is recorded or nothing, so that no partial run is resumed.
 
-        It wants ``entries``, put in as by ``enter``, and ``kept``, names of orders that are there:
-        either all of it is noted or nothing, so that no run is resumed that wants only a part.
+        Args:
+            parameters: What the workers have to know, as JSON values.
+            changes: Pairs of the record expected in the journal and its replacement, as for
+                ``add``.
+            unchanged: Names of records that belong to the run as they are.
+
+        Returns:
+            The number of the run.
         """
-        with self._writing():
-            row = self.base.execute("INSERT INTO runs (said) VALUES (?)", (json.dumps(said),))
+        with self._transaction():
+            row = self.connection.execute(
+                "INSERT INTO runs (parameters) VALUES (?)", (json.dumps(parameters),)
+            )
             run = int(row.lastrowid or 0)
-            self._enter(run, entries)
-            self._want(run, kept)
+            self._add(run, changes)
+            self._include(run, unchanged)
         return run
 
-    def last(self) -> tuple[int, dict[str, Any]] | None:
-        """The last run and what it was told; None before the first."""
-        with self._plainly():
-            row = self.base.execute(
-                "SELECT run, said FROM runs ORDER BY run DESC LIMIT 1"
+    def last_run(self) -> tuple[int, dict[str, Any]] | None:
+        """Return number and parameters of the last run; None before the first."""
+        with self._sqlite_errors():
+            row = self.connection.execute(
+                "SELECT run, parameters FROM runs ORDER BY run DESC LIMIT 1"
             ).fetchone()
         return None if row is None else (int(row[0]), _parsed(row[1], json.loads))
 
-    def told(self, run: int) -> dict[str, Any]:
-        """What a run was told."""
-        with self._plainly():
-            row = self.base.execute("SELECT said FROM runs WHERE run = ?", (run,)).fetchone()
-        told: dict[str, Any] = _parsed(row[0], json.loads)
-        return told
+    def parameters(self, run: int) -> dict[str, Any]:
+        """Return the parameters of a run."""
+        with self._sqlite_errors():
+            row = self.connection.execute(
+                "SELECT parameters FROM runs WHERE run = ?", (run,)
+            ).fetchone()
+        parameters: dict[str, Any] = _parsed(row[0], json.loads)
+        return parameters
 
-    def enter(self, run: int, entries: Iterable[tuple[JobRecord | None, JobRecord]]) -> None:
-        """Put orders into the journal for a run to want, each in place of what was known of it.
+    def add(self, run: int, changes: Iterable[tuple[JobRecord | None, JobRecord]]) -> None:
+        """Add jobs to a run, each in place of the record that is expected in the journal.
 
-        What somebody else has changed meanwhile stays, and is wanted as it is.
+        A record that another process has changed in between belongs to the run as it is.
         """
-        with self._writing():
-            self._enter(run, entries)
+        with self._transaction():
+            self._add(run, changes)
 
-    def take(
-        self, run: int, worker: str, count: int = 1, beside: Path | None = None
+    def claim(
+        self, run: int, worker: str, count: int = 1, image: Path | None = None
     ) -> list[JobRecord]:
-        """Up to ``count`` queued orders of a run, now the worker's own: nobody else gets them.
+        """Claim up to ``count`` queued jobs of a run for a worker; no other worker gets them.
 
-        First those of the picture ``beside``, whose path to noise the worker knows; otherwise of
-        the first one in the queue, then of others that the model sees in its shape.
+        Jobs of ``image`` come first, since the worker has its inversion; else those of the first
+        image in the queue, then of others of the same shape.
         """
         queued = (
-            "FROM orders JOIN wanted USING (name) WHERE run = ? AND state = 'queued' "
-            "ORDER BY picture != ?"
+            "FROM jobs JOIN run_jobs USING (name) WHERE run = ? AND state = 'queued' "
+            "ORDER BY image != ?"
         )
-        with self._writing():
-            first = self.base.execute(
-                f"SELECT picture, shape {queued}, orders.rowid LIMIT 1",
-                (run, "" if beside is None else _text(beside)),
+        with self._transaction():
+            first = self.connection.execute(
+                f"SELECT image, shape {queued}, jobs.rowid LIMIT 1",
+                (run, "" if image is None else _text(image)),
             ).fetchone()
             if first is None:
                 return []
-            rows = self.base.execute(
-                "UPDATE orders SET state = 'running', worker = ? WHERE name IN "
-                f"(SELECT name {queued}, shape != ?, picture, orders.rowid LIMIT ?) "
+            rows = self.connection.execute(
+                "UPDATE jobs SET state = 'running', worker = ? WHERE name IN "
+                f"(SELECT name {queued}, shape != ?, image, jobs.rowid LIMIT ?) "
                 f"RETURNING {COLUMNS}",
                 (worker, run, first[0], first[1], count),
             ).fetchall()
-        return [_entry(row) for row in rows]
+        return [_record(row) for row in rows]
 
-    def place(self, name: str, worker: str, result: str, content: str) -> bool:
-        """Note the hashes of a result about to be put in place, and of the picture it is made of.
+    def place(self, name: str, worker: str, result_hash: str, image_hash: str) -> bool:
+        """Record the hashes of a result about to be put in place, and of its source image.
 
-        False if the order is not the worker's any more.
+        Returns:
+            False if the job is no longer the worker's.
         """
-        with self._writing():
-            row = self.base.execute(
-                "UPDATE orders SET state = 'placing', result = ?, content = ? "
+        with self._transaction():
+            row = self.connection.execute(
+                "UPDATE jobs SET state = 'placing', result_hash = ?, image_hash = ? "
                 "WHERE name = ? AND worker = ? AND state = 'running'",
-                (result, content, name, worker),
+                (result_hash, image_hash, name, worker),
             )
         return row.rowcount == 1
 
-    def finish(self, name: str, worker: str, remarks: str | None = None) -> None:
-        """Note that a worker's result is in place, and what is doubtful about it."""
-        self._set(name, worker, "done", remarks)
+    def finish(self, name: str, worker: str, warnings: str | None = None) -> None:
+        """Record that a worker's result is in place, with the warnings about it."""
+        self._set(name, worker, "done", warnings)
 
     def fail(self, name: str, worker: str, reason: str) -> None:
-        """Note why a worker cannot carry an order out."""
+        """Record why a worker's job failed."""
         self._set(name, worker, "failed", reason)
 
-    def put_back(self, worker: str) -> None:
-        """Queue again what a worker has taken and not finished."""
-        with self._writing():
-            self.base.execute(
-                "UPDATE orders SET state = 'queued', worker = NULL "
+    def release(self, worker: str) -> None:
+        """Queue the jobs again that a worker has claimed and not finished."""
+        with self._transaction():
+            self.connection.execute(
+                "UPDATE jobs SET state = 'queued', worker = NULL "
                 "WHERE worker = ? AND state IN ('running', 'placing')",
                 (worker,),
             )
 
-    def entries(self, run: int | None = None, *states: State) -> list[JobRecord]:
-        """Orders in some states, or in any, of a run or of all, in the order in which they came."""
-        return [_entry(row) for row in self._select(COLUMNS, run, states)]
+    def records(self, run: int | None = None, *states: State) -> list[JobRecord]:
+        """Return records in some states (none: all), of a run or of all, in order of insertion."""
+        return [_record(row) for row in self._select(COLUMNS, run, states)]
 
     def names(self, run: int, *states: State) -> list[str]:
-        """Names of orders in some states; of many, much faster than ``entries``."""
+        """Return names of jobs in some states; for many jobs much faster than ``records``."""
         return [name for (name,) in self._select("name", run, states)]
 
-    def entry(self, name: str) -> JobRecord | None:
-        """What is known of the order of one result."""
-        with self._plainly():
-            row = self.base.execute(
-                f"SELECT {COLUMNS} FROM orders WHERE name = ?", (name,)
+    def record(self, name: str) -> JobRecord | None:
+        """Return the record of one result; None if there is none."""
+        with self._sqlite_errors():
+            row = self.connection.execute(
+                f"SELECT {COLUMNS} FROM jobs WHERE name = ?", (name,)
             ).fetchone()
-        return None if row is None else _entry(row)
+        return None if row is None else _record(row)
 
     def counts(self, run: int) -> dict[str, int]:
-        """How many orders of a run are in every state that there is."""
-        with self._plainly():
-            rows = self.base.execute(
-                "SELECT state, count(*) FROM orders JOIN wanted USING (name) WHERE run = ? "
+        """Return the number of a run's jobs in every state that occurs."""
+        with self._sqlite_errors():
+            rows = self.connection.execute(
+                "SELECT state, count(*) FROM jobs JOIN run_jobs USING (name) WHERE run = ? "
                 "GROUP BY state",
                 (run,),
             ).fetchall()
         return dict(rows)
 
     def workers(self) -> list[str]:
-        """Everybody who has an order or has left a lock behind, alive or not."""
-        with self._plainly():
-            rows = self.base.execute(
-                "SELECT DISTINCT worker FROM orders WHERE state IN ('running', 'placing')"
+        """Return all workers that have claimed a job or left a lock file, alive or not."""
+        with self._sqlite_errors():
+            rows = self.connection.execute(
+                "SELECT DISTINCT worker FROM jobs WHERE state IN ('running', 'placing')"
             ).fetchall()
         locks = (path.stem.removeprefix("worker-") for path in self.folder.glob("worker-*.lock"))
         return sorted({*(worker for (worker,) in rows), *locks})
 
     @contextmanager
-    def working(self) -> Iterator[str]:
-        """The name of a new worker, alive for everybody to see until the block or process ends."""
+    def worker(self) -> Iterator[str]:
+        """Register a new worker; it counts as alive until the block or the process ends."""
         worker = uuid4().hex
-        lock = FileLock(self._lock(worker))
+        lock = FileLock(self._lock_file(worker))
         with lock:
             try:
                 yield worker
             finally:
-                self._let_go(worker)
+                self._remove_lock(worker)
 
     def dead(self, workers: Collection[str]) -> list[str]:
-        """Those of ``workers`` whose processes have ended without a word."""
-        found = []
+        """Return those of ``workers`` whose processes have ended, and remove their lock files."""
+        ended = []
         for worker in workers:
             try:
-                with FileLock(self._lock(worker), timeout=0):
-                    found.append(worker)
+                with FileLock(self._lock_file(worker), timeout=0):
+                    ended.append(worker)
             except Timeout:
                 continue
-            self._let_go(worker)
-        return found
+            self._remove_lock(worker)
+        return ended
 
-    def require_here(self) -> None:
-        """Raise ``ValueError`` if the folder was removed: what is noted now would be lost."""
+    def require_exists(self) -> None:
+        """Check that the file was not removed or replaced: what is recorded would be lost.
+
+        Raises:
+            NotWritableError: If it was.
+        """
         try:
-            here = self.file.stat()
+            stat = self.file.stat()
         except OSError as error:
-            raise NotWritableError(f"the journal {self.file} is gone: {error.strerror}") from error
-        if (here.st_dev, here.st_ino) != (self.state.st_dev, self.state.st_ino):
+            raise NotWritableError(
+                f"the journal {self.file} was removed: {error.strerror}"
+            ) from error
+        if (stat.st_dev, stat.st_ino) != (self.stat.st_dev, self.stat.st_ino):
             raise NotWritableError(f"the journal {self.file} was replaced by another one")
 
-    def _enter(self, run: int, entries: Iterable[tuple[JobRecord | None, JobRecord]]) -> None:
-        for known, each in entries:
-            if self.entry(each.name) == known:
-                self.base.execute(
-                    "INSERT OR REPLACE INTO orders (name, said, recipe, picture, stamp, shape, "
-                    "state, replace_it) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+    def _require_version(self) -> None:
+        (version,) = self.connection.execute("PRAGMA user_version").fetchone()
+        if version not in (0, VERSION):
+            self.connection.close()
+            raise FileFormatError(
+                f"{self.file} is a journal of format {version}, this version of zerocon uses "
+                f"format {VERSION}; use another output directory, or remove that file"
+            )
+
+    def _add(self, run: int, changes: Iterable[tuple[JobRecord | None, JobRecord]]) -> None:
+        for expected, new in changes:
+            if self.record(new.name) == expected:
+                self.connection.execute(
+                    "INSERT OR REPLACE INTO jobs (name, job, recipe_hash, image, stamp, shape, "
+                    "state, overwrite) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                     (
-                        each.name, each.job.to_json(), each.recipe, _text(each.job.image),
-                        each.stamp, each.shape, each.state, each.replace,
+                        new.name, new.job.to_json(), new.recipe_hash, _text(new.job.image),
+                        new.stamp, new.shape, new.state, new.overwrite,
                     ),
                 )  # fmt: skip
-            self._want(run, [each.name])
+            self._include(run, [new.name])
 
-    def _want(self, run: int, names: Iterable[str]) -> None:
-        self.base.executemany(
-            "INSERT OR IGNORE INTO wanted VALUES (?, ?)", ((run, name) for name in names)
+    def _include(self, run: int, names: Iterable[str]) -> None:
+        self.connection.executemany(
+            "INSERT OR IGNORE INTO run_jobs VALUES (?, ?)", ((run, name) for name in names)
         )
 
-    def _lock(self, worker: str) -> Path:
+    def _lock_file(self, worker: str) -> Path:
         return self.folder / f"worker-{worker}.lock"
 
-    def _let_go(self, worker: str) -> None:
-        with suppress(OSError):  # where nothing may be written any more; the next one tidies up
-            self._lock(worker).unlink()
+    def _remove_lock(self, worker: str) -> None:
+        with suppress(OSError):  # a directory that became read-only; the next worker removes it
+            self._lock_file(worker).unlink()
 
-    def _set(self, name: str, worker: str, state: State, reason: str | None) -> None:
-        reason = reason and _text(reason)  # it may name a file
-        with self._writing():
-            self.base.execute(
-                "UPDATE orders SET state = ?, reason = ?, worker = NULL "
+    def _set(self, name: str, worker: str, state: State, message: str | None) -> None:
+        message = message and _text(message)  # it may contain a file name
+        with self._transaction():
+            self.connection.execute(
+                "UPDATE jobs SET state = ?, message = ?, worker = NULL "
                 "WHERE name = ? AND worker = ?",
-                (state, reason, name, worker),
+                (state, message, name, worker),
             )
 
     def _select(self, columns: str, run: int | None, states: Collection[State]) -> list[Any]:
-        query, values = f"SELECT {columns} FROM orders", list[Any](states)
+        query, values = f"SELECT {columns} FROM jobs", list[Any](states)
         if run is not None:
-            query, values = f"{query} JOIN wanted USING (name)", [run, *values]
+            query, values = f"{query} JOIN run_jobs USING (name)", [run, *values]
         terms = ["run = ?"] * (run is not None)
         terms += [f"state IN ({', '.join('?' * len(states))})"] * bool(states)
         where = f" WHERE {' AND '.join(terms)}" if terms else ""
-        with self._plainly():
-            return self.base.execute(f"{query}{where} ORDER BY orders.rowid", values).fetchall()
+        with self._sqlite_errors():
+            return self.connection.execute(f"{query}{where} ORDER BY jobs.rowid", values).fetchall()
 
-    def _log_ahead(self) -> None:
-        """Let readers not wait for a writer; SQLite does not wait itself where others do so too."""
-        end = monotonic() + PATIENCE
+    def _enable_wal(self) -> None:
+        """Let readers not wait for a writer; SQLite's own timeout does not cover this statement."""
+        end = monotonic() + TIMEOUT
         while True:
             try:
-                self.base.execute("PRAGMA journal_mode = WAL")
+                self.connection.execute("PRAGMA journal_mode = WAL")
                 return
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or monotonic() > end:
@@ -328,50 +355,50 @@ class Journal:
                 sleep(PAUSE)
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """All or nothing, and alone: what is read inside holds until it is written."""
-        with self._plainly():
-            self.require_here()
-            self.base.execute("BEGIN IMMEDIATE")
+    def _transaction(self) -> Iterator[None]:
+        """An exclusive transaction: what is read inside holds until it is committed."""
+        with self._sqlite_errors():
+            self.require_exists()
+            self.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
-                self.base.execute("COMMIT")
+                self.connection.execute("COMMIT")
             except BaseException:
-                if self.base.in_transaction:
-                    self.base.execute("ROLLBACK")
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
                 raise
 
     @contextmanager
-    def _plainly(self) -> Iterator[None]:
-        """SQLite's errors as our own; one thread at a time."""
+    def _sqlite_errors(self) -> Iterator[None]:
+        """Raise SQLite's errors as this package's; one thread at a time."""
         try:
-            with self.guard:
+            with self.lock:
                 yield
         except sqlite3.Error as error:
-            said = f"the journal {self.file} cannot be used: {error}"
+            message = f"the journal {self.file} cannot be used: {error}"
             if "full" in str(error):
-                raise NoSpaceError(said) from error
+                raise NoSpaceError(message) from error
             if "not a database" in str(error) or "malformed" in str(error):
-                raise FileFormatError(said) from error
-            raise NotWritableError(said) from error
-        except UnicodeDecodeError as error:  # of what should be text, while SQLite says so
+                raise FileFormatError(message) from error
+            raise NotWritableError(message) from error
+        except UnicodeDecodeError as error:  # SQLite does not check that text is valid UTF-8
             raise FileFormatError(f"the journal {self.file} is damaged") from error
 
 
-def _text(said: Path | str) -> str:
-    """As text: some names of files are none."""
-    return str(said).encode("utf-8", "backslashreplace").decode()
+def _text(value: Path | str) -> str:
+    """As valid UTF-8, which some file names are not."""
+    return str(value).encode("utf-8", "backslashreplace").decode()
 
 
-def _entry(row: tuple[Any, ...]) -> JobRecord:
-    said, recipe, stamp, shape, state, replace, *others = row
-    job = _parsed(said, Job.from_json)
-    return JobRecord(job, recipe, stamp, shape, state, bool(replace), *others)
+def _record(row: tuple[Any, ...]) -> JobRecord:
+    job, recipe_hash, stamp, shape, state, overwrite, *others = row
+    parsed = _parsed(job, Job.from_json)
+    return JobRecord(parsed, recipe_hash, stamp, shape, state, bool(overwrite), *others)
 
 
 def _parsed(line: str, parse: Callable[[str], T]) -> T:
-    """What a line says that was written here; SQLite does not notice bytes that changed in it."""
+    """Parse a line that was written here; SQLite does not detect bytes that changed in it."""
     try:
         return parse(line)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise FileFormatError(f"the journal is damaged: it says {line[:60]!r}") from error
+        raise FileFormatError(f"the journal is damaged: it contains {line[:60]!r}") from error

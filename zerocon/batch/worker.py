@@ -1,4 +1,4 @@
-"""A worker: takes orders from a journal until there are none, and reads and writes meanwhile."""
+"""A worker: claims jobs from a journal until none is left; reads and writes in threads."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from zerocon.batch.job import Job
 from zerocon.batch.journal import JobRecord, Journal
 from zerocon.errors import NotWritableError, classify
 
-PAUSE = 0.2  # seconds between looks at what others do
-# no order can be finished where these stand in the way
-FATAL = (*COMMON, NotWritableError)
+PAUSE = 0.2  # seconds between checks of what other workers do
+FATAL = (*COMMON, NotWritableError)  # no job can be finished after one of these
+
+Claimed = list[tuple[JobRecord, Future[SourceImage]]]  # jobs, and their images being read
 
 
 class JobExecutor(Protocol):
-    """Who carries out orders: a ``BatchExecutor``, or something that asks one elsewhere."""
+    """Executes jobs: a ``BatchExecutor``, or a function that calls one in another process."""
 
     def __call__(
         self, jobs: Sequence[tuple[Job, SourceImage]]
@@ -29,106 +30,102 @@ class JobExecutor(Protocol):
 
 @dataclass(frozen=True)
 class JobResult:
-    """What became of one order: what was made, or why nothing."""
+    """A finished job: the edit (None if another process made it), or why it failed."""
 
-    entry: JobRecord
-    made: ExecutedJob | None = None
+    record: JobRecord
+    edited: ExecutedJob | None = None
     failure: str | None = None
 
 
 @dataclass(frozen=True)
 class Worker:
-    """Someone who works on one run of a journal.
+    """Executes the jobs of one run of a journal.
 
-    ``count`` orders are taken at a time, the next ones read while these are edited, and results
-    written while the next are.
+    ``batch_size`` jobs are claimed at a time; the next images are read while these are edited, and
+    results are written while the next are edited.
     """
 
     journal: Journal
     run: int
-    make: JobExecutor
-    count: int = 1
+    execute: JobExecutor
+    batch_size: int = 1
     keep_gps: bool = False
 
     def __call__(self) -> Generator[JobResult]:
-        """Work until every order of the run is done or failed, by whomever; yield one's own.
+        """Work until every job of the run is done or failed, by any worker.
 
-        Others' orders are waited for, and taken over when their worker has ended. Whatever ends
-        this early, Ctrl-C included, what is being written is finished and the rest queued again.
+        Jobs of other workers are waited for, and claimed when their worker has died. Whatever ends
+        this early, Ctrl-C included, files being written are completed and the rest queued again.
+
+        Yields:
+            Results of this worker.
         """
-        with self.journal.working() as name:
+        with self.journal.worker() as name:
             try:
-                with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
-                    yield from self._work(name, reading, writing)
+                with ThreadPoolExecutor(1) as readers, ThreadPoolExecutor(1) as writers:
+                    yield from self._work(name, readers, writers)
             finally:
-                self.journal.put_back(name)
+                self.journal.release(name)
 
     def _work(
-        self, name: str, reading: ThreadPoolExecutor, writing: ThreadPoolExecutor
+        self, name: str, readers: ThreadPoolExecutor, writers: ThreadPoolExecutor
     ) -> Iterator[JobResult]:
         pending: list[Future[JobResult]] = []
-        taken = self._take(name, reading, [])
-        while taken or pending or self._others():
-            if not taken:
+        claimed = self._claim(name, readers, [])
+        while claimed or pending or self._others_work():
+            if not claimed:
                 yield from self._written(pending, wait=True)
-                taken = self._take(name, reading, []) or self._wait(name, reading)
+                claimed = self._claim(name, readers, []) or self._wait(name, readers)
                 continue
-            ahead = self._take(name, reading, taken)
-            sources = [source.result() for _, source in taken]
-            entries = [entry for entry, _ in taken]
-            made = self.make([(each.job, s) for each, s in zip(entries, sources, strict=True)])
-            for entry, source, result in zip(entries, sources, made, strict=True):
-                pending.append(writing.submit(self._finish, name, entry, source, result))
-            taken = ahead
+            following = self._claim(name, readers, claimed)
+            records = [record for record, _ in claimed]
+            sources = [source.result() for _, source in claimed]
+            results = self.execute([(r.job, s) for r, s in zip(records, sources, strict=True)])
+            for record, source, result in zip(records, sources, results, strict=True):
+                pending.append(writers.submit(self._finish, name, record, source, result))
+            claimed = following
             yield from self._written(pending, wait=False)
 
-    def _take(
-        self,
-        name: str,
-        reading: ThreadPoolExecutor,
-        before: Sequence[tuple[JobRecord, Future[SourceImage]]],
-    ) -> list[tuple[JobRecord, Future[SourceImage]]]:
-        """The next orders, being read; a picture that is in hand already is not read again."""
-        known = {entry.job.image: source for entry, source in before}
-        beside = before[-1][0].job.image if before else None
-        taken = []
-        for entry in self.journal.take(self.run, name, self.count, beside):
-            image = entry.job.image
-            if image not in known:
-                known[image] = reading.submit(SourceImage.read, image, keep_gps=self.keep_gps)
-            taken.append((entry, known[image]))
-        return taken
+    def _claim(self, name: str, readers: ThreadPoolExecutor, current: Claimed) -> Claimed:
+        """Claim the next jobs and read their images, except those of ``current`` jobs."""
+        reading = {record.job.image: source for record, source in current}
+        last = current[-1][0].job.image if current else None
+        claimed = []
+        for record in self.journal.claim(self.run, name, self.batch_size, last):
+            image = record.job.image
+            if image not in reading:
+                reading[image] = readers.submit(SourceImage.read, image, keep_gps=self.keep_gps)
+            claimed.append((record, reading[image]))
+        return claimed
 
     def _finish(
-        self, name: str, entry: JobRecord, source: SourceImage, made: ExecutedJob | Exception
+        self, name: str, record: JobRecord, source: SourceImage, result: ExecutedJob | Exception
     ) -> JobResult:
-        """Put a result in place, or note why there is none."""
+        """Write a result, or record why there is none."""
         try:
-            if isinstance(made, Exception):
-                raise made
-            data = made.encode(entry.job.name.suffix)
-            put(self.journal, entry, name, data, source.content)
-            self.journal.finish(entry.name, name, "; ".join(made.warnings) or None)
+            if isinstance(result, Exception):
+                raise result
+            data = result.encode(record.job.name.suffix)
+            put(self.journal, record, name, data, source.file_hash)
+            self.journal.finish(record.name, name, "; ".join(result.warnings) or None)
         except Exception as error:
             if issubclass(classify(error) or Exception, FATAL):
                 raise
-            self.journal.fail(entry.name, name, reason(error))
-            return JobResult(entry, failure=reason(error))
-        return JobResult(entry, made=made)
+            self.journal.fail(record.name, name, reason(error))
+            return JobResult(record, failure=reason(error))
+        return JobResult(record, edited=result)
 
     def _written(self, pending: list[Future[JobResult]], *, wait: bool) -> Iterator[JobResult]:
-        """What has been written, in order; its errors are raised here."""
-        while pending and (wait or len(pending) > self.count or pending[0].done()):
+        """Yield what has been written, in order; errors of the writing thread are raised here."""
+        while pending and (wait or len(pending) > self.batch_size or pending[0].done()):
             yield pending.pop(0).result()
 
-    def _others(self) -> bool:
-        """Whether orders of the run are in the hands of others, or queued again by them."""
+    def _others_work(self) -> bool:
+        """Whether other workers have jobs of the run, or have queued some again."""
         counts = self.journal.counts(self.run)
         return any(counts.get(state) for state in ("queued", "running", "placing"))
 
-    def _wait(
-        self, name: str, reading: ThreadPoolExecutor
-    ) -> list[tuple[JobRecord, Future[SourceImage]]]:
+    def _wait(self, name: str, readers: ThreadPoolExecutor) -> Claimed:
         sleep(PAUSE)
         recover(self.journal)
-        return self._take(name, reading, [])
+        return self._claim(name, readers, [])

@@ -59,7 +59,7 @@ class Pix2PixZero:
         request = source.parse_request(resolved)
         if isinstance(request, MethodResult):
             return request
-        direction = resolved.strength * request.direction
+        direction = resolved.strength * request.direction.tokens
         rng, start = seeded_generator(f"{resolved.seed}"), perf_counter()
         evaluations = Evaluations()
         with _pipeline(source.model, evaluations) as pipeline:

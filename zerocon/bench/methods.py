@@ -179,7 +179,7 @@ def _edit_rows(
         MethodResult(
             edit.image,
             edit.caption,
-            edit.rewrite.target_caption,
+            edit.target_caption,
             evaluations=timed.evaluations + edit.evaluations.total,
             seconds=seconds,
         )

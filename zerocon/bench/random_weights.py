@@ -10,7 +10,7 @@ from zerocon.errors import ModelNotFoundError
 from zerocon.mini import path
 
 if TYPE_CHECKING:
-    from zerocon.model.captioner import Captioner
+    from zerocon.model import Captioner
     from zerocon.model.stable_diffusion import StableDiffusion
 
 
@@ -36,7 +36,7 @@ def first_generation(device: torch.device, dtype: torch.dtype) -> StableDiffusio
         scheduler=DDIMScheduler.from_pretrained(path() / "scheduler"),
         device=device,
         captioner=_no_captioner,
-        clip=lambda: None,
+        scorer=lambda: None,
     )
 
 

@@ -23,10 +23,9 @@ from zerocon.conditioning import Conditioning
 from zerocon.diffusion import Schedule
 from zerocon.editing import Plan, edit
 from zerocon.image.transforms import shrunk
-from zerocon.model.attention import watch
+from zerocon.model.attention import call_unet, watch
 from zerocon.nfe import Evaluations, count, count_evaluations
 from zerocon.observation import Observation, Observer
-from zerocon.registry import available, parse
 from zerocon.settings import Settings
 from zerocon.shapes import Latents, Scalar
 from zerocon.trajectory import Inversion
@@ -76,7 +75,7 @@ def estimate_cost(
         each = network.operations()
         looked, kept = network.observer(plan.layer_patterns)
         guidance_range = network.guide(plan) if plan.guidance else 0
-        stepped = highest(lambda: network(2 + (not plan.cache_source)))
+        stepped = highest(lambda: network(2 + (not plan.settings.cache_source)))
         pixels = torch.empty(1, 3, height, width, dtype=model.vae.dtype, device=model.device)
         coded = highest(lambda: vae.decode(vae.encode(pixels).latent_dist.mode()))
     path = 2 * (settings.steps + 1) * torch.Size(shape).numel() * 4  # x and eps, float32
@@ -84,7 +83,7 @@ def estimate_cost(
         evaluations=spent,
         operations=each * spent.total,
         weights=sum(p.nbytes for each in networks for p in each.parameters()),
-        remembered=path + (kept * settings.steps if plan.cache_source else 0),
+        remembered=path + (kept * settings.steps if plan.settings.cache_source else 0),
         working=max(looked, guidance_range, stepped, coded),
     )
 
@@ -108,13 +107,14 @@ def evaluations(
     """
     own, silence = Plan.of(settings), cast(Any, _Silence())
     plan = replace(own, guidance=(_Still(),) * len(own.guidance))
-    inverter = parse(settings.inverter, available("inverter"), "inverter")
     c, x = Conditioning(torch.zeros(1, 1, 1), ((0,),), ""), torch.zeros(1, 4, 8, 8)
     with count_evaluations() as spent:
-        path = inverter(Observer(silence, c), x, schedule, (settings.seed,))
-        inversion = Inversion.along(path, schedule=schedule, captions=("",), model="", recipe={})
+        path = own.inverter(Observer(silence, c), x, schedule, (settings.seed,))
+        inversion = Inversion.from_observations(
+            path, schedule=schedule, captions=("",), model="", recipe={}
+        )
         if inverted:
-            again = own.cache_source and not own.layer_patterns <= frozenset(watched)
+            again = own.settings.cache_source and not own.layer_patterns <= frozenset(watched)
             spent.forwards = schedule.steps if again else 0
         for _ in edit(silence, inversion, c, c, plan):
             pass
@@ -131,7 +131,7 @@ def highest(call: Callable[[], object]) -> int:
 class _Silence:
     """A network that predicts no noise at all, and whose passes are counted like any other's."""
 
-    def eps(self, x: Latents, t: int, c: Conditioning) -> Latents:
+    def eps(self, x: Latents, t: float, c: Conditioning) -> Latents:
         count(x)
         return 0 * x
 
@@ -160,7 +160,8 @@ class _Network:
         kind = {"dtype": self.unet.dtype, "device": self.model.device}
         words = self.model.tokenizer.model_max_length, self.unet.config.cross_attention_dim
         x = torch.empty(rows, *self.shape, **kind).requires_grad_(grad)
-        return x, self.unet(x, 0, torch.empty(rows, *words, **kind)).sample
+        c = Conditioning(torch.empty(rows, *words, **kind), ((),) * rows, "")
+        return x, call_unet(self.unet, x, 0, c)
 
     def operations(self) -> float:
         """Of one call on one picture; attention as what it is, whatever kernel will do it."""
@@ -179,7 +180,9 @@ class _Network:
 
     def guide(self, plan: Plan) -> int:
         """Bytes at the highest point of one guided step, the losses as large as what they see."""
-        rows = (2 if plan.guidance_prompt == "both" else 1) + (not plan.cache_source)
+        rows = (2 if plan.settings.guidance_prompt == "both" else 1) + (
+            not plan.settings.cache_source
+        )
 
         def step() -> Tensor:
             with torch.enable_grad(), watch(self.unet, plan.layer_patterns) as seen:

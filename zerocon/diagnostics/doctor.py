@@ -1,4 +1,4 @@
-"""Whether zerocon works here: what there is on this machine, and an edit with a known answer."""
+"""Checks of the installation: packages, hardware, models, and an edit with a known answer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Literal
 from zerocon.settings import DEFAULT_CAPTIONER, DEFAULT_CLIP, DEFAULT_MODEL, FAST
 
 PACKAGES = ("zerocon", "torch", "diffusers", "transformers", "accelerate", "pillow", "safetensors")
-EXTRAS = {"scipy": "bench", "matplotlib": "plots", "pillow_heif": "heic"}  # module: our extra
+EXTRAS = {"scipy": "bench", "matplotlib": "plots", "pillow_heif": "heic"}  # module: extra
 GIGABYTE = 1e9
 
 Status = Literal["ok", "note", "wrong"]
@@ -23,59 +23,59 @@ Status = Literal["ok", "note", "wrong"]
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at: "note" is worth knowing, "wrong" stands in the way."""
+    """The result of one check: "note" is information only, "wrong" must be fixed."""
 
     name: str
     status: Status
-    said: str
+    message: str
     advice: str = ""
 
 
 def examine() -> Iterator[Check]:
-    """Look at everything, one after the other; what cannot even be looked at is wrong."""
-    for name, observer in LOOKS.items():
+    """Run all checks, one after the other; a check that raises is "wrong"."""
+    for name, check in CHECKS.items():
         try:
-            yield observer(name)
-        except Exception as error:  # whatever is broken here is what was asked for
-            said = " ".join(f"{type(error).__name__}: {error}".split())
-            yield Check(name, "wrong", said)
+            yield check(name)
+        except Exception as error:  # a broken installation can raise anything
+            message = " ".join(f"{type(error).__name__}: {error}".split())
+            yield Check(name, "wrong", message)
 
 
 def packages(name: str) -> Check:
-    """Versions of Python and of what zerocon is built on."""
-    found = [f"python {platform.python_version()}"]
+    """Versions of Python and of the packages that zerocon requires."""
+    versions = [f"python {platform.python_version()}"]
     missing = []
     for package in PACKAGES:
         try:
-            found.append(f"{package} {version(package)}")
+            versions.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             missing.append(package)
     if missing:
-        return Check(name, "wrong", f"no {', '.join(missing)}", "pip install zerocon")
-    return Check(name, "ok", ", ".join(found))
+        return Check(name, "wrong", f"no {', '.join(missing)}", "pip install .")
+    return Check(name, "ok", ", ".join(versions))
 
 
 def device(name: str) -> Check:
-    """Where it would compute, and in what precision."""
+    """The default device and precision."""
     import torch
 
-    from zerocon.model import pick_device, pick_dtype
+    from zerocon.model.runtime import pick_device, pick_dtype
 
     best = pick_device(None)
     dtype = str(pick_dtype(None, best)).removeprefix("torch.")
     if best.type == "cuda":
         free, total = (part / GIGABYTE for part in torch.cuda.mem_get_info())
         card = torch.cuda.get_device_name()
-        said = f"cuda: {card}, {free:.1f} of {total:.1f} GB free, {dtype}"
-        return Check(name, "ok" if free > 8 else "note", said, "" if free > 8 else "--offload")
+        message = f"cuda: {card}, {free:.1f} of {total:.1f} GB free, {dtype}"
+        return Check(name, "ok" if free > 8 else "note", message, "" if free > 8 else "--offload")
     if best.type == "mps":
         return Check(name, "ok", f"mps, {dtype}")
-    said = f"cpu, {torch.get_num_threads()} threads, {dtype}"
-    return Check(name, "note", said, "full-size weights want a GPU; mini does not")
+    message = f"cpu, {torch.get_num_threads()} threads, {dtype}"
+    return Check(name, "note", message, "full-size models need a GPU; mini does not")
 
 
 def memory(name: str) -> Check:
-    """Of the computer, and of the disk that temporary files go to."""
+    """Free memory of the computer."""
     import psutil
 
     there = psutil.virtual_memory()
@@ -84,7 +84,7 @@ def memory(name: str) -> Check:
 
 
 def cache(name: str) -> Check:
-    """Where the Hub's files lie, and the space there."""
+    """The directory of the Hub cache, and the free space on its disk."""
     from huggingface_hub import constants
 
     folder = Path(constants.HF_HUB_CACHE)
@@ -94,27 +94,27 @@ def cache(name: str) -> Check:
 
 
 def models(name: str) -> Check:
-    """The models of the method, beside the embedded one."""
+    """The local models; those of the method should be among them."""
     from zerocon.model import hub
 
     there = {each.name for each in hub.scan()}
     wanted = (DEFAULT_MODEL, DEFAULT_CAPTIONER, DEFAULT_CLIP)
     missing = [each for each in wanted if each not in there]
-    said = ", ".join(sorted({"mini (embedded)", *there}))
+    message = ", ".join(sorted({"mini (embedded)", *there}))
     advice = "; ".join(f"zerocon models pull {each}" for each in missing)
-    return Check(name, "note" if missing else "ok", said, advice)
+    return Check(name, "note" if missing else "ok", message, advice)
 
 
 def extras(name: str) -> Check:
-    """Packages that some options need."""
+    """Optional packages."""
     missing = [extra for module, extra in EXTRAS.items() if find_spec(module) is None]
     there = [module for module in EXTRAS if find_spec(module) is not None]
-    advice = f'pip install "zerocon[{",".join(missing)}]"' if missing else ""
+    advice = f'pip install ".[{",".join(missing)}]"' if missing else ""
     return Check(name, "note" if missing else "ok", ", ".join(there) or "none", advice)
 
 
 def edit(name: str) -> Check:
-    """One edit of a drawn scene with the embedded model, judged against what was asked."""
+    """One edit of a drawn scene with the embedded model, evaluated against the known answer."""
     from zerocon import api
     from zerocon.bench import classifiers
     from zerocon.bench.metrics import evaluate
@@ -126,15 +126,15 @@ def edit(name: str) -> Check:
     edited = api.edit(task.image, model=model, settings=settings, **task.prompt)
     seconds = perf_counter() - start
     kept = api.reconstruct(task.image, model)
-    metrics = evaluate(task, edited.image, kept, classifiers.load())
-    said = f'"{edited.caption}" -> "{edited.rewrite.target_caption}" in {seconds:.1f} s'
-    if metrics.success and metrics.preserved:
-        return Check(name, "ok", f"{said}, judged right")
-    reason = "; ".join(metrics.errors)
-    return Check(name, "wrong", f"{said}, judged wrong: {reason}", "try --device cpu")
+    verdict = evaluate(task, edited.image, kept, classifiers.load())
+    message = f'"{edited.caption}" -> "{edited.target_caption}" in {seconds:.1f} s'
+    if verdict.success and verdict.preserved:
+        return Check(name, "ok", f"{message}, judged right")
+    reason = "; ".join(verdict.errors)
+    return Check(name, "wrong", f"{message}, judged wrong: {reason}", "try --device cpu")
 
 
-LOOKS: dict[str, Callable[[str], Check]] = {
+CHECKS: dict[str, Callable[[str], Check]] = {
     "packages": packages,
     "device": device,
     "memory": memory,

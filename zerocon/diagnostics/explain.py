@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, log2, nan, sqrt
+from math import ceil, log2, nan
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -15,10 +15,10 @@ from torch import Tensor
 from zerocon.conditioning import Conditioning
 from zerocon.editing import Step
 from zerocon.guidance import align_tokens
-from zerocon.image.transforms import Fit, fit
+from zerocon.image.transforms import Prepared, prepare
 from zerocon.model.attention import CROSS
 from zerocon.nfe import Evaluations, count_evaluations
-from zerocon.observation import Observation, grid, observe
+from zerocon.observation import Observation, layer_size, observe
 from zerocon.prompt.vocabulary import grammar, words
 
 if TYPE_CHECKING:
@@ -94,14 +94,14 @@ def explain(image: Image, edited: Edit, steps: Sequence[Step], model: Model) -> 
     The attention is looked at again, at a few moments: the source's under the caption, the edited
     picture's under the target caption, one evaluation of the U-Net each. They are counted apart.
     """
-    said = edited.rewrite
+    said = edited.request.rewrite
     sentences = {"source": said.caption, "edited": said.target_caption}
     before, after = changed_words(model, *sentences.values())
     changed = bool(before or after)
     if not changed:
         before, after = (split(model, sentence)[-1:] for sentence in sentences.values())
     asked: dict[Side, tuple[Word, ...]] = {"source": before, "edited": after}
-    working, schedule = fit(image, model.size, model.multiple), edited.inversion.schedule
+    working, schedule = prepare(image, model.size, model.multiple), edited.inversion.schedule
     chosen = [steps[number - 1] for number in spread(SNAPSHOTS, len(steps))]
     attention: list[Attention] = []
     with model.lock, count_evaluations() as evaluations:
@@ -123,8 +123,7 @@ def explain(image: Image, edited: Edit, steps: Sequence[Step], model: Model) -> 
         caption=said.caption,
         target_caption=said.target_caption,
         snapshots=tuple(
-            Snapshot(len(steps) - step.level, sqrt(1 - schedule.alphas[step.level]))
-            for step in chosen
+            Snapshot(len(steps) - step.level, schedule.sigmas[step.level]) for step in chosen
         ),
         attention=tuple(attention),
         changed=changed,
@@ -170,7 +169,7 @@ def changed_words(
     return left, right
 
 
-def attend(model: Model, x: Tensor, t: int, c: Conditioning) -> Tensor:
+def attend(model: Model, x: Tensor, t: float, c: Conditioning) -> Tensor:
     """Attention of every position at ``x``, one picture: (positions, rows, columns) of latents."""
     return merge(observe(model, x, t, c, {CROSS}))
 
@@ -181,7 +180,7 @@ def merge(seen: Observation) -> Tensor:
     Those are the layers of 16 positions on the longer side, or nearest to it, and of half and twice
     as many; they are brought to the latents' size: (positions, rows, columns).
     """
-    sizes = {name: grid(maps.shape[-2], seen.size) for name, maps in seen.maps.items()}
+    sizes = {name: layer_size(maps.shape[-2], seen.size) for name, maps in seen.maps.items()}
     nearest = min(map(max, sizes.values()), key=lambda side: abs(log2(side / CLEAREST)))
     resized = []
     for name, (rows, columns) in sizes.items():
@@ -191,7 +190,7 @@ def merge(seen: Observation) -> Tensor:
     return torch.stack(resized).mean(0)
 
 
-def lay(heat: Tensor, working: Fit) -> Tensor:
+def lay(heat: Tensor, working: Prepared) -> Tensor:
     """A map of the latents' size over the picture: at its working size, padding cut off."""
     width, height = working.frame.inner
     size = working.pixels.shape[-2:]

@@ -1,4 +1,4 @@
-"""Colours of files: their way to sRGB and back, what sRGB cannot say, palettes."""
+"""Color spaces of image files: to sRGB and back, transparency, palettes."""
 
 from __future__ import annotations
 
@@ -7,18 +7,23 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageCms
 
-MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}  # of ICC's colour spaces
-FADE = 32  # levels of change over which what sRGB could not say is given up
+MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}  # Pillow's modes of ICC color spaces
+FADE = 32  # levels of change over which the stored value's rounding and gamut are given up
 ENTRIES = 256  # of a palette
-ROWS = 256  # arithmetic is done on so many at once, for the sake of memory
+ROWS = 256  # processed at a time, to limit the memory of intermediate arrays
 
 
 class ColorSpace:
-    """The colours of a file in sRGB, and back, after its ICC profile if it has one.
+    """Conversion between a file's color space and sRGB, 8 bits per channel.
 
-    Relative colorimetric with black point compensation, both ways. Raises ``ValueError`` for a
-    profile that is damaged or is of other colours than ``mode``'s (L, I;16, RGB or CMYK); one of
-    RGB serves grey pictures too. Pictures are given, and come back, with 8 bits a channel.
+    Relative colorimetric with black point compensation in both directions.
+
+    Args:
+        profile: ICC profile of the file; None for sRGB.
+        mode: Mode of the file's colors: L, I;16, RGB or CMYK. An RGB profile may have mode L.
+
+    Raises:
+        ValueError: The profile is damaged, or belongs to another mode.
     """
 
     def __init__(self, profile: bytes | None, mode: str) -> None:
@@ -27,116 +32,123 @@ class ColorSpace:
         if profile is None:
             return
         try:
-            own = ImageCms.ImageCmsProfile(BytesIO(profile))
-            self.device = MODES.get(own.profile.xcolor_space.strip(), "")
+            icc = ImageCms.ImageCmsProfile(BytesIO(profile))
+            space = icc.profile.xcolor_space.strip()
+            self.device = MODES.get(space, "")
             if self.device != mode and (self.device, mode) != ("RGB", "L"):
-                raise ValueError(f"it is of {own.profile.xcolor_space.strip()}, not of {mode}")
-            srgb, how = ImageCms.createProfile("sRGB"), ImageCms.Intent.RELATIVE_COLORIMETRIC
+                raise ValueError(f"it is a {space} profile, but the image is {mode}")
+            srgb, intent = ImageCms.createProfile("sRGB"), ImageCms.Intent.RELATIVE_COLORIMETRIC
             black = ImageCms.Flags.BLACKPOINTCOMPENSATION
             build = ImageCms.buildTransform
-            self.forth = build(own, srgb, self.device, "RGB", how, black)
-            self.back = build(srgb, own, "RGB", self.device, how, black)
+            self._to_srgb = build(icc, srgb, self.device, "RGB", intent, black)
+            self._from_srgb = build(srgb, icc, "RGB", self.device, intent, black)
         except (OSError, ImageCms.PyCMSError) as error:
             raise ValueError("it is damaged") from error
 
-    def seen(self, stored: Image.Image) -> Image.Image:
-        """sRGB of a picture in the file's own colours."""
+    def to_srgb(self, stored: Image.Image) -> Image.Image:
+        """An image in the file's color space, as RGB in sRGB."""
         if self.profile is None:
             return stored.convert("RGB")
-        return self.forth.apply(stored.convert(self.device))
+        return self._to_srgb.apply(stored.convert(self.device))
 
-    def unseen(self, image: Image.Image) -> Image.Image:
-        """The file's own colours of a picture in sRGB."""
+    def from_srgb(self, image: Image.Image) -> Image.Image:
+        """An RGB image in sRGB, in the file's mode and color space."""
         if self.profile is None:
             return image.convert(self.mode)
-        return self.back.apply(image).convert(self.mode)
+        return self._from_srgb.apply(image).convert(self.mode)
 
     def carry(self, stored: Image.Image, edited: Image.Image) -> Image.Image:
-        """The edit, in sRGB, carried over to what is stored, in mode L, RGB, CMYK or I;16.
+        """Apply the edit, RGB in sRGB, to the stored pixels of mode L, RGB, CMYK or I;16.
 
-        With ``back`` the way out of sRGB and ``seen`` the stored picture in sRGB,
+        With ``F`` = ``from_srgb`` and ``source`` = ``to_srgb(stored)``:
 
-            back(edited) + w (stored - back(seen)),    w = 1 - |edited - seen| / FADE, at least 0.
+            F(edited) + w (stored - F(source)),    w = max(0, 1 - |edited - source| / FADE)
 
-        Where the edit changes nothing the stored pixel is kept to the bit, its 16 bits, its colours
-        outside sRGB and its black ink included; where it changes much it says all there is to say.
+        Unchanged pixels keep their stored value exactly: 16 bits, colors outside the gamut of sRGB,
+        CMYK's black channel. Pixels that change much take the converted edit.
         """
         eight = eight_bits(stored)
         if self.profile is None and stored.mode == "RGB":
             return edited
-        seen = self.seen(eight)
-        top = 257 if stored.mode == "I;16" else 1  # 255 is 65535
-        values, made, unmade = map(np.asarray, (stored, self.unseen(edited), self.unseen(seen)))
-        after, before = np.asarray(edited), np.asarray(seen)
+        source = self.to_srgb(eight)
+        scale = 257 if stored.mode == "I;16" else 1  # 255 corresponds to 65535
+        images = stored, self.from_srgb(edited), self.from_srgb(source)
+        values, converted, round_trip = map(np.asarray, images)
+        after, before = np.asarray(edited), np.asarray(source)
         result = np.empty_like(values)
-        for part in _parts(len(values)):
-            change = np.abs(after[part].astype(np.int16) - before[part]).max(-1)
+        for rows in _row_slices(len(values)):
+            change = np.abs(after[rows].astype(np.int16) - before[rows]).max(-1)
             weight = (1 - change / FADE).clip(0)
-            rest = values[part] - unmade[part].astype(np.float64) * top
+            rest = values[rows] - round_trip[rows].astype(np.float64) * scale
             rest *= weight if values.ndim == 2 else weight[..., None]
             limit = np.iinfo(values.dtype).max
-            result[part] = (made[part] * float(top) + rest).round().clip(0, limit)
-        # not fromarray, which takes four channels for RGBA
+            result[rows] = (converted[rows] * float(scale) + rest).round().clip(0, limit)
+        # not fromarray: it takes four channels for RGBA
         return Image.frombytes(stored.mode, stored.size, result.tobytes())
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey as 8-bit grey; any other picture as it is."""
+    """16-bit gray as 8-bit gray; other images unchanged."""
     if image.mode != "I;16":
         return image
     return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
 
 
 def on_white(colors: Image.Image, alpha: Image.Image) -> Image.Image:
-    """What is seen of RGB ``colors`` under their alpha."""
+    """RGB ``colors`` composited with their alpha onto white."""
     return Image.composite(colors, Image.new("RGB", colors.size, "white"), alpha)
 
 
 def off_white(edited: Image.Image, colors: Image.Image, alpha: Image.Image) -> Image.Image:
-    """The colours that, under ``alpha`` and on white, are seen as ``edited``; see ``on_white``.
+    """The colors that give ``edited`` when composited onto white; inverse of ``on_white``.
 
-    ``colors + (edited - on_white(colors, alpha)) / alpha``: what is transparent keeps the colour
-    that nobody sees, what did not change keeps its own to the bit.
+    ``colors + (edited - on_white(colors, alpha)) / alpha``: fully transparent and unchanged pixels
+    keep their color exactly.
     """
-    seen, own, after = map(np.asarray, (on_white(colors, alpha), colors, edited))
-    cover, result = np.asarray(alpha), np.empty_like(own)
-    for part in _parts(len(own)):
-        share = cover[part][..., None] / 255
-        change = after[part].astype(np.float64) - seen[part]
+    composite, before, after = map(np.asarray, (on_white(colors, alpha), colors, edited))
+    opacity, result = np.asarray(alpha), np.empty_like(before)
+    for rows in _row_slices(len(before)):
+        share = opacity[rows][..., None] / 255
+        change = after[rows].astype(np.float64) - composite[rows]
         change = np.divide(change, share, out=np.zeros_like(change), where=share > 0)
-        result[part] = (own[part] + change).round().clip(0, 255)
+        result[rows] = (before[rows] + change).round().clip(0, 255)
     return Image.fromarray(result)
 
 
 def paletted(colors: Image.Image, alpha: Image.Image | None) -> Image.Image:
-    """RGB ``colors`` and their alpha with a palette: exact if there are no more than 256.
+    """RGB ``colors`` and their alpha in mode P: exact if there are at most 256 combinations.
 
-    Every level of alpha has entries of its own, so that alpha is exact in any case.
+    Each level of alpha has palette entries of its own, so alpha is always exact.
     """
     pixels = np.asarray(colors)
-    cover = np.full(pixels.shape[:2], 255, np.uint8) if alpha is None else np.asarray(alpha)
-    rows = {level: Image.fromarray(pixels[cover == level][None]) for level in np.unique(cover)}
-    needs = {
-        level: len(row.getcolors(ENTRIES) or range(ENTRIES + 1)) for level, row in rows.items()
+    opacity = np.full(pixels.shape[:2], 255, np.uint8) if alpha is None else np.asarray(alpha)
+    levels = {
+        level: Image.fromarray(pixels[opacity == level][None]) for level in np.unique(opacity)
     }
-    exact, left = sum(needs.values()) <= ENTRIES, cover.size
-    indices, entries, clear = np.empty_like(cover), b"", b""
-    for number, level in enumerate(sorted(rows, key=needs.__getitem__)):
-        # whoever needs few takes no more; the others share by area, one entry at least
-        free = ENTRIES - len(clear) - (len(rows) - number)
-        share = needs[level] if exact else 1 + free * rows[level].width // left
-        count = min(needs[level], share)
-        coded = rows[level].quantize(count, Image.Quantize.MEDIANCUT)
-        indices[cover == level] = np.asarray(coded)[0] + len(clear)
-        own = bytes(coded.getpalette() or [])[: 3 * count]
-        entries, clear = entries + own, clear + bytes([level]) * (len(own) // 3)
-        left -= rows[level].width
+    counts = {
+        level: len(row.getcolors(ENTRIES) or range(ENTRIES + 1)) for level, row in levels.items()
+    }
+    exact, area = sum(counts.values()) <= ENTRIES, opacity.size
+    indices, entries, transparency = np.empty_like(opacity), b"", b""
+    for number, level in enumerate(sorted(levels, key=counts.__getitem__)):
+        # levels of few colors get just those; the others share the rest by area, at least one each
+        free = ENTRIES - len(transparency) - (len(levels) - number)
+        share = counts[level] if exact else 1 + free * levels[level].width // area
+        count = min(counts[level], share)
+        coded = levels[level].quantize(count, Image.Quantize.MEDIANCUT)
+        indices[opacity == level] = np.asarray(coded)[0] + len(transparency)
+        palette = bytes(coded.getpalette() or [])[: 3 * count]
+        entries, transparency = (
+            entries + palette,
+            transparency + bytes([level]) * (len(palette) // 3),
+        )
+        area -= levels[level].width
     result = Image.fromarray(indices).convert("P")
     result.putpalette(entries)
     if alpha is not None:
-        result.info["transparency"] = clear
+        result.info["transparency"] = transparency
     return result
 
 
-def _parts(rows: int) -> list[slice]:
+def _row_slices(rows: int) -> list[slice]:
     return [slice(first, first + ROWS) for first in range(0, rows, ROWS)]

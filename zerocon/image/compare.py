@@ -1,4 +1,4 @@
-"""Whether a picture that was made again is the one that was saved, and if not, how far off."""
+"""Comparison of two image files: bytes, then stored pixels."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from zerocon.image.formats import NAMED
 from zerocon.image.metadata import Provenance
 from zerocon.image.photo import Photograph
 
 
 @dataclass(frozen=True)
 class ImageComparison:
-    """Two files of a picture: whether their bytes agree, and how their stored pixels differ.
+    """How two image files differ.
 
-    ``pixels`` of ``total`` are not the same, none of their values by more than ``largest``, in the
-    files' own units. ``shapes`` are mode and size of both; where these differ every pixel does.
+    Attributes:
+        same: Whether their bytes are equal.
+        pixels: Number of stored pixels that differ; all of them if ``shapes`` differ.
+        total: Number of pixels of the first file.
+        largest: Largest absolute difference of a channel, in stored levels (0..255 or 0..65535);
+            None if ``shapes`` differ.
+        shapes: Mode and size of both: ``RGB 640x480``.
     """
 
     same: bool
@@ -28,31 +32,35 @@ class ImageComparison:
     shapes: tuple[str, str]
 
     @classmethod
-    def of(cls, saved: bytes, made: bytes) -> ImageComparison:
-        """Compare two files' bytes; ``ValueError`` for what is no picture."""
-        one, other = (Photograph.read(data).stored for data in (saved, made))
+    def of(cls, saved: bytes, replayed: bytes) -> ImageComparison:
+        """Compare the bytes of two files; ``InputError`` if one is not an image."""
+        one, other = (Photograph.read(data).stored for data in (saved, replayed))
         shapes = (_shape(one), _shape(other))
         total = one.width * one.height
         if shapes[0] != shapes[1]:
             return cls(False, total, total, None, shapes)
-        off = np.abs(_values(one) - _values(other)).reshape(total, -1).max(1)
-        return cls(saved == made, int((off > 0).sum()), total, int(off.max()), shapes)
+        levels = np.abs(_values(one) - _values(other)).reshape(total, -1).max(1)
+        differing, largest = int((levels > 0).sum()), int(levels.max())
+        return cls(saved == replayed, differing, total, largest, shapes)
 
     @classmethod
-    def again(cls, file: Path, source: Path, image: Image.Image) -> ImageComparison:
-        """Compare ``file``, an edit of ``source``, with ``image``, the same edit made again."""
+    def of_replay(cls, file: Path, source: Path, image: Image.Image) -> ImageComparison:
+        """Compare ``file``, an edit of ``source``, with ``image``, the replay of that edit.
+
+        ``image`` is encoded as ``file`` is, with the metadata of ``source``.
+        """
         saved = Photograph.read(file, keep_gps=True)
-        photograph = Photograph.read(source, keep_gps=saved.located)
-        made = photograph.encode(image, NAMED[saved.kind], Provenance(saved.recipe))
-        return cls.of(file.read_bytes(), made)
+        photograph = Photograph.read(source, keep_gps=saved.has_location)
+        replayed = photograph.encode(image, saved.kind, Provenance(saved.recipe))
+        return cls.of(file.read_bytes(), replayed)
 
     def __str__(self) -> str:
         if self.same:
-            return "the same file, byte for byte"
+            return "identical, byte for byte"
         if self.largest is None:
-            return f"another picture: the file's is {self.shapes[0]}, this one {self.shapes[1]}"
+            return f"mode or size differs: {self.shapes[0]} in the file, {self.shapes[1]} replayed"
         if not self.pixels:
-            return "the same pixels, but not the same file: its metadata or compression is another"
+            return "identical pixels; metadata or compression differs"
         return f"{self.pixels} of {self.total} pixels differ, by up to {self.largest}"
 
 
@@ -61,5 +69,5 @@ def _shape(image: Image.Image) -> str:
 
 
 def _values(image: Image.Image) -> np.ndarray:
-    """Numbers with room to be subtracted; of palettes the colours."""
+    """Stored values as signed integers; palettes as RGBA."""
     return np.asarray(image.convert("RGBA") if image.mode == "P" else image).astype(np.int32)

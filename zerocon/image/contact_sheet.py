@@ -1,4 +1,4 @@
-"""Contact sheets: images side by side with labels."""
+"""Contact sheets: labeled images in a grid."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 
 def sheet(images: Sequence[Image.Image], labels: Sequence[str], columns: int) -> Image.Image:
-    """Pictures side by side, ``columns`` to a row, each in a cell with its label below it."""
+    """Images in a grid of ``columns`` columns, each with its label below, shortened to fit."""
     width = max(image.width for image in images)
     height = max(image.height for image in images)
     font = ImageFont.load_default(max(10, width // 24))
@@ -19,7 +19,7 @@ def sheet(images: Sequence[Image.Image], labels: Sequence[str], columns: int) ->
     for index, (image, label) in enumerate(zip(images, labels, strict=True)):
         x, y = index % columns * width, index // columns * (height + strip)
         page.paste(image, (x, y))
-        text = _shortened(label, lambda words: draw.textlength(words, font) <= width - 8)
+        text = _shortened(label, lambda text: draw.textlength(text, font) <= width - 8)
         draw.text((x + width / 2, y + height + strip / 2), text, "black", font, anchor="mm")
     return page
 

@@ -1,4 +1,4 @@
-"""The kinds of file pictures are written to: what each can hold, how it is compressed."""
+"""Output formats: the pixel modes each can hold, and how it is compressed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from zerocon.errors import MissingPackageError, OutputFormatError
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file.
+    """An image file format.
 
-    ``name`` is Pillow's, ``modes`` are what its pixels may be (``PA`` is a palette whose entries
-    have an alpha), ``options`` how a picture is saved that was no file of this kind before.
+    Attributes:
+        name: Pillow's name of it: "PNG", "JPEG".
+        endings: Extensions of its files, lower case, with the dot.
+        modes: Pillow's modes that it can hold; ``PA`` is a palette with alpha per entry.
+        options: Arguments of Pillow's ``save`` for an image that was read from another format.
     """
 
     name: str
@@ -26,32 +29,33 @@ class Format:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def require(self) -> None:
-        """Raise ``MissingError`` if it cannot be written (or, HEIC, read) here."""
+        """Raise ``MissingPackageError`` if the installed Pillow cannot write it, or read HEIC."""
         if self.name == "HEIF":
             try:
                 from pillow_heif import register_heif_opener
             except ImportError:
                 raise MissingPackageError(
-                    'HEIC needs pillow-heif; get it with: pip install "zerocon[heic]"'
+                    "HEIC needs pillow-heif, which is not installed: pip install pillow-heif"
                 ) from None
             register_heif_opener()
         Image.init()
         if self.name not in Image.SAVE:
             raise MissingPackageError(
-                f"this build of Pillow has no {self.name}; install another build"
+                f"the installed Pillow cannot write {self.name}; install one that can: "
+                "pip install --upgrade pillow"
             )
 
-    def mode(self, own: str) -> str:
-        """The mode in which it holds a picture whose ``own`` mode is given, losing least."""
-        gray, clear = own in GRAY, own in CLEAR
-        prompts = [own, *["LA"] * (gray and clear), *["RGBA"] * clear, *["L"] * gray, "RGB"]
-        return next(mode for mode in prompts if mode in self.modes)
+    def mode(self, stored: str) -> str:
+        """The mode for an image of mode ``stored`` that loses least in this format."""
+        gray, alpha = stored in GRAY, stored in ALPHA
+        preferred = [stored, *["LA"] * (gray and alpha), *["RGBA"] * alpha, *["L"] * gray, "RGB"]
+        return next(mode for mode in preferred if mode in self.modes)
 
 
 GRAY = {"1", "L", "LA", "I;16"}
-CLEAR = {"LA", "RGBA", "PA"}  # some of it may be transparent
+ALPHA = {"LA", "RGBA", "PA"}
 
-# Colours are kept as sharp as the edit: nowhere a chroma of half the size, where it can be chosen.
+# No chroma subsampling where it can be chosen: it would blur the colors of the edit.
 FORMATS = (
     Format("PNG", (".png",), ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16")),
     Format("JPEG", (".jpg", ".jpeg"), ("L", "RGB", "CMYK"), {"quality": 95, "subsampling": 0}),
@@ -66,13 +70,21 @@ FORMATS = (
     Format("HEIF", (".heic", ".heif"), ("L", "RGB", "RGBA"), {"quality": 90, "chroma": 444}),
 )
 
-NAMED = {kind.name: kind for kind in FORMATS}
-ENDINGS = {ending: kind for kind in FORMATS for ending in kind.endings}
+NAMED = {each.name: each for each in FORMATS}
+ENDINGS = {ending: each for each in FORMATS for ending in each.endings}
 
 
 def format_of(path: Path) -> Format:
-    """What a file of this name is; ``ValueError`` if no picture is called so."""
-    kind = ENDINGS.get(path.suffix.lower())
-    if kind is None:
+    """The format of an output file, by its extension; ``OutputFormatError`` for another one."""
+    found = ENDINGS.get(path.suffix.lower())
+    if found is None:
         raise OutputFormatError(f"{path} must end in {' or '.join(ENDINGS)}")
-    return kind
+    return found
+
+
+def format_named(name: str) -> Format:
+    """The format "PNG", "jpeg" or ".webp", in any case; ``OutputFormatError`` for another one."""
+    found = NAMED.get(name.upper()) or ENDINGS.get(f".{name.lower().removeprefix('.')}")
+    if found is None:
+        raise OutputFormatError(f"no image format {name!r}; there are: {', '.join(NAMED)}")
+    return found

@@ -1,4 +1,4 @@
-"""What a file says of how its picture was made: a marking for everybody, a recipe for zerocon."""
+"""Metadata of edited images: the IPTC label of generated content, and zerocon's recipe."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from xml.sax.saxutils import escape
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-# IPTC's word for a picture that a trained network has changed in part
-MARKING = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
-KEYWORD = "zerocon"  # of the recipe in a PNG
-NAMESPACE = "urn:zerocon:recipe:1#"  # of the recipe in XMP; such a name ends in # or /
+# IPTC digital source type of images that a trained model has partly changed
+LABEL = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+KEYWORD = "zerocon"  # PNG text chunk of the recipe
+NAMESPACE = "urn:zerocon:recipe:1#"  # XMP namespace of the recipe, whatever its schema
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-XMP = 700  # its tag in a TIFF
-LONGEST = {"JPEG": 65502}  # bytes of XMP, where there is a limit: one segment, less its name
+XMP = 700  # TIFF tag
+LONGEST = {"JPEG": 65502}  # limit in bytes of XMP: one segment of a JPEG, less its header
 
 PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/">
 <rdf:RDF xmlns:rdf="{rdf}">
 <rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/">
-<Iptc4xmpExt:DigitalSourceType>{marking}</Iptc4xmpExt:DigitalSourceType>
+<Iptc4xmpExt:DigitalSourceType>{label}</Iptc4xmpExt:DigitalSourceType>
 </rdf:Description>{recipe}
 </rdf:RDF>
 </x:xmpmeta>
@@ -36,40 +36,43 @@ RECIPE = """
 
 @dataclass(frozen=True)
 class Provenance:
-    """The marking that a picture was made in part by a network and, if given, the ``recipe``.
+    """The label of generated content, and the recipe if there is one.
 
-    The recipe is one line of ASCII. It lies in a text chunk of a PNG and in the XMP of all others;
-    the marking is XMP everywhere.
+    The recipe, one line of ASCII, is written to a text chunk of a PNG and to the XMP of other
+    formats; the label is XMP in all of them.
     """
 
     recipe: str | None = None
 
     @classmethod
     def at(cls, level: str, recipe: Callable[[], str]) -> Provenance | None:
-        """With the ``recipe``, made if need be ("full"), the marking alone ("minimal"); "none"."""
+        """Label and recipe for "full", the label for "minimal", None for "none".
+
+        ``recipe`` is called for "full" only.
+        """
         if level == "none":
             return None
         return cls(recipe() if level == "full" else None)
 
-    def within(self, kind: str) -> Provenance:
-        """As much of it as a file of ``kind`` (Pillow's name) can hold: the marking always."""
-        fits = len(_packet(self.recipe)) <= LONGEST.get(kind, float("inf"))
+    def within(self, format: str) -> Provenance:
+        """Without the recipe if that is too long for ``format`` (Pillow's name)."""
+        fits = len(_packet(self.recipe)) <= LONGEST.get(format, float("inf"))
         return self if fits else Provenance()
 
-    def losses(self, kind: str) -> tuple[str, ...]:
-        """What a file of ``kind`` cannot hold of it, in a line each."""
-        whole = self.within(kind) == self
-        return () if whole else (f"as {kind}, the recipe is too long, and left out",)
+    def format_warnings(self, format: str) -> tuple[str, ...]:
+        """Warnings about what ``format`` cannot hold."""
+        complete = self.within(format) == self
+        return () if complete else (f"the recipe is too long for {format} and is not stored",)
 
-    def options(self, kind: str, exif: bytes = b"") -> dict[str, Any]:
-        """What Pillow is told when it saves a file of ``kind``, beside these EXIF data."""
-        if kind == "PNG":
+    def options(self, format: str, exif: bytes = b"") -> dict[str, Any]:
+        """Arguments of Pillow's ``save``; for TIFF they contain ``exif``."""
+        if format == "PNG":
             chunks = PngInfo()
             if self.recipe is not None:
                 chunks.add_itxt(KEYWORD, self.recipe)
             chunks.add_itxt("XML:com.adobe.xmp", _packet(None).decode())
             return {"pnginfo": chunks}
-        if kind == "TIFF":  # where Pillow takes tags, and no XMP
+        if format == "TIFF":  # Pillow writes its XMP only as a tag
             tags = Image.Exif()
             tags.load(exif)
             tags[XMP] = _packet(self.recipe)
@@ -78,7 +81,7 @@ class Provenance:
 
 
 def recipe_of(image: Image.Image) -> str | None:
-    """The recipe that an opened file carries, as it was written; None if there is none."""
+    """The recipe in the metadata of an opened file, as it was written; None if there is none."""
     text = image.info.get(KEYWORD)
     if isinstance(text, str):
         return str(text)
@@ -87,18 +90,19 @@ def recipe_of(image: Image.Image) -> str | None:
 
 
 def _packet(recipe: str | None) -> bytes:
-    said = recipe and RECIPE.format(namespace=NAMESPACE, recipe=escape(recipe))
-    return PACKET.format(rdf=RDF, marking=MARKING, recipe=said or "").encode()
+    element = RECIPE.format(namespace=NAMESPACE, recipe=escape(recipe)) if recipe else ""
+    return PACKET.format(rdf=RDF, label=LABEL, recipe=element).encode()
 
 
 def _unpacked(packet: bytes) -> str | None:
-    """The recipe in an XMP packet, as we write it or as other programs put it, an attribute."""
-    if b"<!DOCTYPE" in packet:  # no XMP has one, and it may make an entity of any size
+    """The recipe in an XMP packet: an element, or an attribute where a program rewrote it."""
+    if b"<!DOCTYPE" in packet:  # not valid in XMP, and its entities can expand to any size
         return None
     try:
         root = ElementTree.fromstring(packet.rstrip(b"\0").decode())
     except (ElementTree.ParseError, ValueError):
         return None
     name = f"{{{NAMESPACE}}}recipe"
-    about = list(root.iter(f"{{{RDF}}}Description"))
-    return next((said for each in about if (said := each.get(name) or each.findtext(name))), None)
+    descriptions = root.iter(f"{{{RDF}}}Description")
+    recipes = (each.get(name) or each.findtext(name) for each in descriptions)
+    return next((recipe for recipe in recipes if recipe), None)

@@ -1,4 +1,4 @@
-"""What an output is called."""
+"""Names of output files."""
 
 from __future__ import annotations
 
@@ -13,23 +13,27 @@ from zerocon.errors import CommandError, PromptError
 if TYPE_CHECKING:
     from zerocon import Direction
 
-LONGEST = 40  # letters of a wish that go into a file's name
-SIDECAR = ".txt"  # ending of a caption beside a picture
-TEMPLATE = "{stem}-{to}-{seed}{suffix}"  # of an output of many
+LONGEST = 40  # characters of a prompt in a file name
+SIDECAR = ".txt"  # extension of caption files
+TEMPLATE = "{stem}-{to}-{seed}{suffix}"  # default name of a batch's outputs
 FIELDS = ("stem", "suffix", "to", "from", "seed", "strength")
 
 
 def prompt_of(
     to: str | None, from_: str | None, to_caption: str | None, *, optional: bool = False
 ) -> str:
-    """The wish in a few words; a ``PromptError`` if there is none, unless words are optional."""
+    """The prompt as one phrase, for a file name.
+
+    Raises:
+        PromptError: There is none, and it is not ``optional``.
+    """
     if prompt := (to or to_caption or "").strip():
         return prompt
     if to is not None and from_:
         return f"without {from_}"
     if optional and to is from_ is to_caption is None:
         return ""
-    raise PromptError('say what should be different: --to "dog", or --to-caption "a dog ..."')
+    raise PromptError('the prompt is missing: give --to "dog" or --to-caption "a dog ..."')
 
 
 def words_of(directions: Iterable[Direction]) -> str:
@@ -41,30 +45,35 @@ def words_of(directions: Iterable[Direction]) -> str:
     )
 
 
-def slug(words: str) -> str:
-    """Words as a part of a file's name; "" if none of their letters can be in one."""
-    return re.sub(r"[\W_]+", "-", words.casefold()).strip("-")[:LONGEST].strip("-")
+def slug(text: str) -> str:
+    """A text as part of a file name: lower case, words joined by dashes; "" if nothing is left."""
+    return re.sub(r"[\W_]+", "-", text.casefold()).strip("-")[:LONGEST].strip("-")
 
 
 def output_name(image: Path, prompt: str) -> Path:
-    """``cat.png`` and "a red hat" to ``cat-a-red-hat.png``, beside the picture."""
+    """``cat-a-red-hat.png`` for ``cat.png`` and "a red hat", in the same directory."""
     return image.with_name(f"{image.stem}-{slug(prompt) or 'edit'}{suffix_of(image)}")
 
 
 def suffix_of(image: Path | PurePosixPath) -> str:
-    """The ending of an output of this picture: its own, if such a file can be written."""
+    """The extension of an output: the input's, or ``.png`` if its format cannot be written."""
     from zerocon.image.formats import ENDINGS
 
     return image.suffix if image.suffix.lower() in ENDINGS else ".png"
 
 
-def fill(template: str, image: PurePosixPath, said: Mapping[str, object]) -> PurePosixPath:
-    """The output's place for a picture at ``image``, both below their roots.
+def fill(template: str, image: PurePosixPath, fields: Mapping[str, object]) -> PurePosixPath:
+    """The output path of the input ``image``, both relative to their root directories.
 
-    ``template`` has ``FIELDS`` in braces and may have folders: ``{to}/{stem}{suffix}``. Raises
-    ``CommandError`` for another field or a place outside the root.
+    Args:
+        template: Text with ``FIELDS`` in braces, may contain directories: ``{to}/{stem}{suffix}``.
+        image: Path of the input.
+        fields: Values of the fields, except ``stem`` and ``suffix``.
+
+    Raises:
+        CommandError: The template has another field, or leads out of the root.
     """
-    values = {name: str(value) for name, value in said.items()}
+    values = {name: str(value) for name, value in fields.items()}
     values |= {name: slug(values.get(name, "")) for name in ("to", "from")}
     values |= {"stem": image.stem, "suffix": suffix_of(image), "to": values["to"] or "edit"}
     try:
@@ -74,9 +83,9 @@ def fill(template: str, image: PurePosixPath, said: Mapping[str, object]) -> Pur
                     f"--name {template}: no field {field!r}; there are: {', '.join(FIELDS)}"
                 )
         name = PurePosixPath(template.format(**values))
-    except ValueError as error:  # ours, or braces that do not close
+    except ValueError as error:  # the one above, or unbalanced braces
         raise CommandError(str(error)) from None
     if name.is_absolute() or ".." in name.parts or not name.name:
-        raise CommandError(f"--name {template} leads out of the output folder")
-    # a name that is no text (bytes of another encoding) is made one, since it stands in records
+        raise CommandError(f"--name {template} leads out of the output directory")
+    # bytes of another encoding in a name are replaced: JSON and the journal need valid text
     return PurePosixPath(str(image.parent / name).encode("utf-8", "replace").decode())

@@ -1,15 +1,16 @@
-"""A picture as its file has it: what of it is edited, and all else that must come back."""
+"""Reading an image with everything its file holds, and writing an edit of it the same way."""
 
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, UnidentifiedImageError
@@ -25,20 +26,22 @@ from zerocon.errors import (
     UnreadableImageError,
 )
 from zerocon.image.color import ColorSpace, eight_bits, off_white, on_white, paletted
-from zerocon.image.formats import CLEAR, GRAY, NAMED, Format, format_of
+from zerocon.image.formats import ALPHA, GRAY, NAMED, Format, format_named, format_of
 from zerocon.image.metadata import Provenance, recipe_of
 from zerocon.image.saving import check_output
 from zerocon.image.transforms import SMALLEST
 from zerocon.storage.atomic import writing
 
-# Others that Pillow knows are left out: some start programs (EPS), most hold no photograph.
+# Pillow reads more formats; of those, some start programs (EPS), and most hold no photographs.
 READ = ("PNG", "JPEG", "WEBP", "TIFF", "AVIF", "GIF", "BMP", "PPM", "JPEG2000")
-MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16")  # that are edited
-# bytes of a file; as many pixels as Pillow reads, with 16 bits a channel, have 1.4 billion
+MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16")  # of images that can be edited
+# bytes of a file; Pillow's limit of pixels, uncompressed with 16 bits per channel, is 1.4 billion
 LARGEST = 2_000_000_000
-HUSHED = Lock()  # warnings are let in or kept out for all threads at once
+WARNINGS = Lock()  # warning filters are global to all threads
 
-UPRIGHT = {  # by EXIF's orientation: what makes a stored picture upright
+Source: TypeAlias = Path | str | bytes | IO[bytes]
+
+UPRIGHT = {  # by EXIF orientation: turns the stored pixels upright
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
     4: Transpose.FLIP_TOP_BOTTOM,
@@ -48,26 +51,34 @@ UPRIGHT = {  # by EXIF's orientation: what makes a stored picture upright
     8: Transpose.ROTATE_90,
 }
 STORED = UPRIGHT | {6: Transpose.ROTATE_90, 8: Transpose.ROTATE_270}
-TURNED = {"TIFF", "HEIF"}  # comes upright from its decoder
+TURNED = {"TIFF", "HEIF"}  # Pillow's decoders turn them upright
 
-# Tags of a TIFF that say how its own bytes lie, and copies of what is kept or left out elsewhere.
+# TIFF tags about the layout of its bytes, and copies of metadata that is handled elsewhere.
 LAYOUT = {
     *range(254, 260), 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, *range(322, 326),
     330, 338, 339, 347, 512, 513, 514, 529, 530, 531, 532, 700, 33723, 34377, 34675,
 }  # fmt: skip
-COMPRESSIONS = {"raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "group3", "group4"}  # exact
+COMPRESSIONS = {"raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "group3", "group4"}  # lossless
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """A still picture and what its file says besides.
+    """A still image, and the metadata of its file.
 
-    ``image`` is what is edited: upright, RGB in sRGB, on white. ``stored`` are the file's own
-    pixels: its mode, its size, not turned by ``orientation`` (1..8 as in EXIF), in the colours of
-    the ICC ``profile``. ``exif`` is without place (unless asked for), without the thumbnail, which
-    would show the source, and with the orientation. ``encoding`` is how a file of the same
-    ``kind`` is compressed alike; ``doubts`` say in a line each what could not be read; ``recipe``
-    is zerocon's own, as written. Otherwise XMP, IPTC and a PNG's texts are not kept.
+    XMP, IPTC and the text chunks of PNG are not kept, except for zerocon's recipe.
+
+    Attributes:
+        image: The image to edit: upright, RGB in sRGB, on white where it is transparent.
+        stored: The pixels in the file's mode, size and color space, before ``orientation``.
+        kind: The file's format, Pillow's name.
+        orientation: 1..8, as in EXIF.
+        profile: ICC profile of ``stored``; None for sRGB.
+        exif: EXIF data, with the orientation, without the thumbnail (it would show the source) and,
+            unless it was asked for, without the GPS position.
+        dpi: Resolution (x, y) in dots per inch.
+        encoding: Arguments of Pillow's ``save`` that compress as the file is compressed.
+        warnings: What of the file could not be read, one line each.
+        recipe: JSON of zerocon's recipe, as it was written; None if there is none.
     """
 
     image: Image.Image
@@ -78,67 +89,59 @@ class Photograph:
     exif: bytes = b""
     dpi: tuple[float, float] | None = None
     encoding: Mapping[str, Any] | None = None
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     recipe: str | None = None
 
     @classmethod
-    def read(
-        cls, source: Path | str | bytes, *, keep_gps: bool = False, name: str = "the picture"
-    ) -> Photograph:
-        """Read a file, or its bytes, which an error then calls ``name``.
+    def read(cls, source: Source, *, keep_gps: bool = False, name: str = "the image") -> Photograph:
+        """Read an image file.
 
-        Raises ``ValueError``, in one line, for anything that is not one whole still picture of at
-        least 16 pixels a side with no more pixels than Pillow's limit, and ``MissingError`` for
-        HEIC where pillow-heif is not installed.
+        Args:
+            source: Path, bytes, or a file opened in binary mode.
+            keep_gps: Keep the GPS position in ``exif``.
+            name: Name of bytes and of files without a name, in errors.
+
+        Raises:
+            InputError: It is not one complete still image of at least 16 pixels per side, or has
+                more pixels than Pillow's limit; see the subclasses in ``zerocon.errors``.
+            MissingPackageError: It is HEIC and pillow-heif is not installed.
         """
-        if not isinstance(source, bytes):
-            name, source = str(source), contents(Path(source))
-        if not source:
-            raise UnreadableImageError(f"{name} is empty, not a picture")
+        data, name = _contents(source, name)
+        if not data:
+            raise UnreadableImageError(f"{name} is empty, not an image")
         formats: tuple[str, ...] = READ
-        if _is_heic(source):
+        if _is_heic(data):
             NAMED["HEIF"].require()
             formats = ("HEIF",)
-        with HUSHED, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks on EXIF, and on half a bomb
+        with WARNINGS, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, about EXIF and about large images
             try:
-                with Image.open(BytesIO(source), formats=formats) as image:
-                    made = cls._of(image, source, keep_gps)
-            except UnidentifiedImageError:
-                known = ", ".join(NAMED).replace("HEIF", "HEIC")
-                raise ImageFormatError(
-                    f"{name} is not a picture of a known kind ({known})"
-                ) from None
+                with Image.open(BytesIO(data), formats=formats) as image:
+                    photograph = cls._of(image, data, keep_gps)
             except MemoryError:
                 raise
             except Exception as error:  # damaged bytes make decoders raise nearly anything
-                line = " ".join(str(error).split()) or type(error).__name__
-                kind: type[InputError] = UnreadableImageError
-                if isinstance(error, Image.DecompressionBombError):
-                    kind = ImageTooLargeError
-                elif isinstance(error, InputError):
-                    kind = type(error)
-                raise kind(f"{name} cannot be read as a picture: {line}") from error
-        if min(made.image.size) < SMALLEST:
-            size = "{}x{}".format(*made.image.size)
-            raise ImageTooSmallError(f"{name} is {size}; a picture needs {SMALLEST} pixels a side")
-        return made
+                raise _unreadable(error, name) from error
+        if min(photograph.image.size) < SMALLEST:
+            size = "{}x{}".format(*photograph.image.size)
+            raise ImageTooSmallError(f"{name} is {size}; an image needs {SMALLEST} pixels per side")
+        return photograph
 
     @classmethod
     def _of(cls, image: ImageFile.ImageFile, data: bytes, keep_gps: bool) -> Photograph:
         frames = getattr(image, "n_frames", 1)
-        # MPO, and many a HEIC, is one photograph with a smaller one or its depth behind it
+        # the further frames of MPO and HEIC are previews or depth maps of one photograph
         if frames > 1 and image.format not in ("MPO", "HEIF"):
-            raise AnimatedImageError(f"it has {frames} frames; give a still picture")
+            raise AnimatedImageError(f"it has {frames} frames; give a still image")
         deep = ";16" in str(image.tile) or image.info.get("bit_depth", 8) > 8
-        doubts = []
-        if image.format != "TIFF":  # which forgets its orientation when it is loaded
+        problems = []
+        if image.format != "TIFF":  # Pillow drops a TIFF's orientation on load
             image.load()
         orientation, exif = 1, b""
         try:
             orientation, exif = _exif(image, keep_gps)
-        except Exception:  # it may hold anything
-            doubts.append("the EXIF data are damaged, and left out")
+        except Exception:  # damaged EXIF makes Pillow raise nearly anything
+            problems.append("the EXIF data are damaged and are not kept")
         image.load()
         kind = {"MPO": "JPEG"}.get(image.format or "", image.format or "")
         encoding = _encoding(image, data)
@@ -147,54 +150,56 @@ class Photograph:
         if kind in TURNED:
             stored = _turned(stored, STORED.get(orientation))
         if deep and stored.mode != "I;16":
-            doubts.append("of 16 bits a channel, 8 are read and written")
+            problems.append("16 bits per channel are reduced to 8")
         colors, _ = _layers(stored)
         try:
             ColorSpace(profile, colors.mode)
         except ValueError as error:
-            doubts.append(f"the colour profile is left out: {error}")
+            problems.append(f"the color profile is ignored: {error}")
             profile = None
-        upright = _turned(_seen(stored, profile), UPRIGHT.get(orientation))
+        upright = _turned(_to_srgb(stored, profile), UPRIGHT.get(orientation))
         return cls(
-            upright, stored, kind, orientation, profile, exif, dpi, encoding, tuple(doubts),
+            upright, stored, kind, orientation, profile, exif, dpi, encoding, tuple(problems),
             recipe_of(image),
         )  # fmt: skip
 
     @property
     def mode(self) -> str:
-        """Of the stored pixels; ``PA`` for a palette with transparent entries."""
-        clear = self.stored.mode == "P" and self.stored.has_transparency_data
-        return "PA" if clear else self.stored.mode
+        """Pillow's mode of ``stored``; ``PA`` for a palette with transparent entries."""
+        alpha = self.stored.mode == "P" and self.stored.has_transparency_data
+        return "PA" if alpha else self.stored.mode
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) as stored; that of ``image`` may be the other way round."""
+        """(width, height) of ``stored``; ``image`` may be turned by 90 degrees."""
         return self.stored.size
 
-    def restore(self, edited: Image.Image, kind: Format | None = None) -> Image.Image:
-        """The edited ``image`` as the file had it: mode, size, orientation, colours, alpha.
+    def restore(self, edited: Image.Image, format: Format | None = None) -> Image.Image:
+        """``edited`` in the mode, orientation, color space and alpha of ``stored``.
 
-        ``restore(image)`` is ``stored`` to the bit. Where ``kind`` cannot hold the mode, the
-        colours are sRGB in the nearest mode that it can hold. Raises ``ValueError`` for another
-        size.
+        ``restore(image)`` equals ``stored`` exactly. If ``format`` cannot hold the mode, the result
+        is sRGB in the nearest mode that it can hold.
+
+        Raises:
+            ValueError: ``edited`` has another size than ``image``.
         """
         if edited.size != self.image.size:
-            raise ValueError(f"a picture of {self.image.size} cannot become one of {edited.size}")
-        mode = self.mode if kind is None else kind.mode(self.mode)
+            raise ValueError(f"the edited image is {edited.size}, not {self.image.size}")
+        mode = self.mode if format is None else format.mode(self.mode)
         turned = _turned(edited.convert("RGB"), STORED.get(self.orientation))
         turned.info.clear()
-        if mode != self.mode and mode not in CLEAR:
+        if mode != self.mode and mode not in ALPHA:
             return turned.convert(mode)
         colors, alpha = _layers(self.stored)
         space = ColorSpace(self.profile, colors.mode)
         under = turned
         if alpha is not None:
-            under = off_white(turned, space.seen(colors), alpha)
+            under = off_white(turned, space.to_srgb(colors), alpha)
         if mode == self.mode:
             under = space.carry(colors, under)
         if mode in ("P", "PA"):
             return paletted(under, alpha)
-        if mode == "1":  # drawings and scans: no dots where an edit left a grey
+        if mode == "1":  # thresholded: dithering would add dots to drawings and scans
             return under.point(lambda value: 255 * (value > 127), "1")
         if alpha is not None:
             under = under.convert(mode.rstrip("A"))
@@ -202,18 +207,25 @@ class Photograph:
         return under
 
     @property
-    def located(self) -> bool:
-        """Whether the EXIF data kept say where it was taken."""
+    def has_location(self) -> bool:
+        """Whether ``exif`` has a GPS position."""
         return ExifTags.IFD.GPSInfo in _tags(self.exif)
 
     def encode(
-        self, edited: Image.Image, kind: Format, provenance: Provenance | None = None
+        self, edited: Image.Image, format: Format | str, provenance: Provenance | None = None
     ) -> bytes:
-        """A file of ``kind`` with the edited picture and all that its source's file said.
+        """The bytes of a file with the edited image and the metadata of this one.
 
-        ``provenance`` says besides how the edit was made.
+        Args:
+            edited: RGB, of ``image``'s size.
+            format: A ``Format``, or its name: "PNG", "jpeg", ".webp".
+            provenance: Label and recipe of the edit.
+
+        Raises:
+            OutputFormatError: No format has this name.
         """
-        return self._file(self.restore(edited, kind), kind, provenance)
+        format = format_named(format) if isinstance(format, str) else format
+        return self._file(self.restore(edited, format), format, provenance)
 
     def save(
         self,
@@ -223,83 +235,128 @@ class Photograph:
         overwrite: bool = False,
         provenance: Provenance | None = None,
     ) -> None:
-        """Write ``encode``'s file, by the name's ending, whole or not at all."""
+        """Write the output of ``encode`` atomically; the extension of ``path`` is the format."""
         path = check_output(path, overwrite=overwrite)
         data = self.encode(edited, format_of(path), provenance)
         with writing(path, overwrite=overwrite) as temporary:
             temporary.write_bytes(data)
 
-    def losses(self, kind: Format) -> tuple[str, ...]:
-        """What a file of ``kind`` cannot hold of this, in a line each; cheap, so ask before.
+    def format_warnings(self, format: Format) -> tuple[str, ...]:
+        """Warnings about what ``format`` cannot hold of this image; cheap, call before editing.
 
-        Raises ``ValueError`` for a picture that it cannot hold at all, tried on an empty one.
+        Raises:
+            OutputFormatError: It cannot hold an image of this size or mode; a blank one is tried.
         """
-        mode = kind.mode(self.mode)
+        mode = format.mode(self.mode)
         try:
-            self._file(Image.new(mode.replace("PA", "P"), self.size), kind)
+            self._file(Image.new(mode.replace("PA", "P"), self.size), format)
         except MemoryError:
             raise
-        except Exception as error:  # encoders have limits, and words, of their own
+        except Exception as error:  # encoders have limits of their own
             line = " ".join(str(error).split()) or type(error).__name__
-            raise OutputFormatError(
-                f"the picture cannot be written as {kind.name}: {line}"
-            ) from error
-        lost = []
-        if self.mode in CLEAR and mode not in CLEAR:
-            lost.append("what is transparent is put on white")
+            raise OutputFormatError(f"cannot write this image as {format.name}: {line}") from error
+        lines = []
+        if self.mode in ALPHA and mode not in ALPHA:
+            lines.append(f"{format.name} has no transparency: transparent pixels become white")
         if self.mode == "I;16" != mode:
-            lost.append("of 16 bits, 8 are written")
+            lines.append(f"16 bits per channel are reduced to 8 in {format.name}")
         if self.mode == "CMYK" != mode:
-            lost.append("CMYK becomes sRGB")
-        return tuple(f"as {kind.name}, {each}" for each in lost)
+            lines.append(f"CMYK is converted to sRGB in {format.name}")
+        return tuple(lines)
 
     def _file(
-        self, image: Image.Image, kind: Format, provenance: Provenance | None = None
+        self, image: Image.Image, format: Format, provenance: Provenance | None = None
     ) -> bytes:
-        more = dict(self.encoding if kind.name == self.kind and self.encoding else kind.options)
+        options = dict(format.options)
+        if self.encoding and format.name == self.kind:
+            options = dict(self.encoding)
         if image.mode in GRAY:
-            more.pop("subsampling", None)  # of what has no colours, AVIF would make some
+            options.pop("subsampling", None)  # with it AVIF would convert gray to color
         if self.exif:
-            more["exif"] = self.exif
+            options["exif"] = self.exif
         if provenance:
-            more |= provenance.options(kind.name, self.exif)
+            options |= provenance.options(format.name, self.exif)
         tags = _tags(self.exif)
-        if kind.name == "TIFF" and (ExifTags.IFD.Exif in tags or ExifTags.IFD.GPSInfo in tags):
-            more["compression"] = "raw"  # Pillow compresses no TIFF with EXIF's own directories
+        if format.name == "TIFF" and (ExifTags.IFD.Exif in tags or ExifTags.IFD.GPSInfo in tags):
+            options["compression"] = "raw"  # Pillow cannot compress a TIFF with EXIF directories
         if self.dpi:
-            more["dpi"] = self.dpi
-        profile = self.profile if kind.mode(self.mode) == self.mode else None
+            options["dpi"] = self.dpi
+        profile = self.profile if format.mode(self.mode) == self.mode else None
         file = BytesIO()
-        image.save(file, format=kind.name, icc_profile=profile, **more)
+        image.save(file, format=format.name, icc_profile=profile, **options)
+        return file.getvalue()
+
+    def __repr__(self) -> str:
+        width, height = self.image.size
+        return f"<Photograph {self.kind} {self.mode} {width}x{height}>"
+
+    def _repr_png_(self) -> bytes:
+        """``image`` in a notebook."""
+        self.image.save(file := BytesIO(), format="PNG")
         return file.getvalue()
 
 
 def peek(path: Path) -> tuple[int, int] | None:
-    """Width and height as the head of a file tells them; None if it is no picture."""
+    """(width, height) from the header of an image file; None if it is not an image."""
     try:
-        if not path.is_file():  # opening a pipe would wait
+        if not path.is_file():  # opening a pipe would block
             return None
-        with HUSHED, warnings.catch_warnings():
+        with WARNINGS, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=READ) as image:
                 return image.size
-    except Exception:  # a file may hold anything; reading all of it will say what
+    except Exception:  # any decoder error; ``read`` reports it
         return None
 
 
 def contents(path: Path) -> bytes:
-    """The bytes of a file; ``ValueError`` for what is none, or is too large for any picture."""
+    """The bytes of an image file.
+
+    Raises:
+        UnreadableImageError: It is not a file, or cannot be read.
+        ImageTooLargeError: It is larger than ``LARGEST``.
+    """
     try:
         if not path.exists():
             raise UnreadableImageError(f"there is no file {path}")
         if not path.is_file():
-            what = "a folder" if path.is_dir() else "no file"
-            raise UnreadableImageError(f"{path} is {what}, not a picture")
-        if path.stat().st_size > LARGEST:  # before memory is taken for it
-            raise ImageTooLargeError(f"{path} has more than {LARGEST / 1e9:.0f} GB")
+            what = "a directory" if path.is_dir() else "not a regular file"
+            raise UnreadableImageError(f"{path} is {what}, not an image")
+        if path.stat().st_size > LARGEST:  # checked before memory is allocated for it
+            raise ImageTooLargeError(f"{path} is larger than {LARGEST / 1e9:.0f} GB")
         return path.read_bytes()
     except OSError as error:
         raise UnreadableImageError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _contents(source: Source, name: str) -> tuple[bytes, str]:
+    """The bytes of an image, and its name in errors."""
+    if isinstance(source, bytes):
+        return source, name
+    if isinstance(source, str | os.PathLike):
+        return contents(Path(source)), str(source)
+    path = getattr(source, "name", name)
+    name = path if isinstance(path, str) else name
+    data = source.read(LARGEST + 1)
+    if not isinstance(data, bytes):
+        raise UnreadableImageError(f"{name} is open in text mode; open it in binary mode")
+    if len(data) > LARGEST:
+        raise ImageTooLargeError(f"{name} is larger than {LARGEST / 1e9:.0f} GB")
+    return data, name
+
+
+def _unreadable(error: Exception, name: str) -> InputError:
+    """The error of zerocon for one that a decoder raised."""
+    if isinstance(error, UnidentifiedImageError):
+        formats = ", ".join(NAMED).replace("HEIF", "HEIC")
+        return ImageFormatError(f"{name} is not an image of a supported format ({formats})")
+    line = " ".join(str(error).split()) or type(error).__name__
+    kind: type[InputError] = UnreadableImageError
+    if isinstance(error, Image.DecompressionBombError):
+        kind = ImageTooLargeError
+    elif isinstance(error, InputError):
+        kind = type(error)
+    return kind(f"{name} cannot be read as an image: {line}")
 
 
 def _is_heic(data: bytes) -> bool:
@@ -308,10 +365,10 @@ def _is_heic(data: bytes) -> bool:
 
 
 def _exif(image: Image.Image, keep_gps: bool) -> tuple[int, bytes]:
-    """Orientation, and the EXIF data that are written again."""
+    """Orientation, and the EXIF data to write with the edit."""
     exif = image.getexif()
     orientation = exif.get(ExifTags.Base.Orientation, 1)
-    orientation = image.info.get("original_orientation") or orientation  # HEIF's own
+    orientation = image.info.get("original_orientation") or orientation  # HEIF
     if orientation not in range(1, 9):
         orientation = 1
     for tag in LAYOUT.intersection(exif):
@@ -324,15 +381,15 @@ def _exif(image: Image.Image, keep_gps: bool) -> tuple[int, bytes]:
 
 
 def _tags(exif: bytes) -> Image.Exif:
-    said = Image.Exif()
-    said.load(exif)
-    return said
+    tags = Image.Exif()
+    tags.load(exif)
+    return tags
 
 
 def _encoding(image: Image.Image, data: bytes) -> dict[str, Any] | None:
-    """How Pillow is told to compress as this file is compressed; None if nobody can say."""
+    """Arguments of Pillow's ``save`` to compress as this file is; None if that is unknown."""
     if isinstance(image, JpegImagePlugin.JpegImageFile):
-        sampling = JpegImagePlugin.get_sampling(image)  # -1 for a rare one: the finest
+        sampling = JpegImagePlugin.get_sampling(image)  # -1 if it is none of Pillow's: none then
         return {"qtables": image.quantization, "subsampling": max(sampling, 0)}
     if image.format == "WEBP" and _is_lossless(data):
         return {"lossless": True, "exact": True}
@@ -360,14 +417,16 @@ def _dpi(image: Image.Image) -> tuple[float, float] | None:
 
 
 def _kept(image: Image.Image) -> Image.Image:
-    """The pixels, in one of ``MODES``; transparency as alpha, but for palettes."""
+    """The pixels in one of ``MODES``; transparency becomes alpha, except in palettes."""
     if image.mode.startswith("I;16") and "transparency" not in image.info:
         return Image.fromarray(np.asarray(image).astype(np.uint16))
     if image.mode not in MODES or image.mode == "I;16":
-        raise ImageFormatError(f"its pixels are {image.mode}; give {', '.join(MODES)}")
+        raise ImageFormatError(
+            f"its mode {image.mode} is not supported; convert it to one of {', '.join(MODES)}"
+        )
     if image.mode == "P":
         return image.copy()
-    if "transparency" in image.info:  # one colour stands for nothing; an edit would not spare it
+    if "transparency" in image.info:  # one transparent color, which an edit could produce too
         image = image.convert("RGBA" if image.mode == "RGB" else "LA")
     image = image.copy()
     image.info.clear()
@@ -375,20 +434,19 @@ def _kept(image: Image.Image) -> Image.Image:
 
 
 def _layers(stored: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Colours in mode L, RGB, CMYK or I;16, and alpha if there is one."""
+    """Colors in mode L, RGB, CMYK or I;16, and alpha if there is one."""
     if stored.mode == "P":
-        clear = stored.has_transparency_data
-        stored = stored.convert("RGBA" if clear else "RGB")
+        stored = stored.convert("RGBA" if stored.has_transparency_data else "RGB")
     if stored.mode in ("RGBA", "LA"):
         return stored.convert(stored.mode[:-1]), stored.getchannel("A")
     return stored.convert("L") if stored.mode == "1" else stored, None
 
 
-def _seen(stored: Image.Image, profile: bytes | None) -> Image.Image:
+def _to_srgb(stored: Image.Image, profile: bytes | None) -> Image.Image:
     colors, alpha = _layers(stored)
-    seen = ColorSpace(profile, colors.mode).seen(eight_bits(colors))
-    return seen if alpha is None else on_white(seen, alpha)
+    srgb = ColorSpace(profile, colors.mode).to_srgb(eight_bits(colors))
+    return srgb if alpha is None else on_white(srgb, alpha)
 
 
-def _turned(image: Image.Image, how: Transpose | None) -> Image.Image:
-    return image if how is None else image.transpose(how)
+def _turned(image: Image.Image, method: Transpose | None) -> Image.Image:
+    return image if method is None else image.transpose(method)

@@ -1,4 +1,4 @@
-"""Saving images: outputs checked before the work, written whole or not at all."""
+"""Saving images: output paths checked before an edit, files written atomically."""
 
 from __future__ import annotations
 
@@ -28,23 +28,28 @@ def check_output(
     inputs: Iterable[Path | str] = (),
     endings: Collection[str] = ENDINGS,
 ) -> Path:
-    """``path``, if a file may be written there: cheap, so ask before the work.
+    """Return ``path`` if a file can be written there; cheap, call before editing.
 
-    Raises ``ValueError`` for a name without one of the ``endings``, a folder that is not there, a
-    file that is (unless ``overwrite``), a folder that cannot be written to, and always for a file
-    that is one of the ``inputs``, also through a link; ``MissingError`` for an image format that
-    cannot be written here.
+    Raises:
+        OutputFormatError: The extension is none of ``endings``.
+        OutputIsInputError: It is the same file as one of ``inputs``, also through a link and with
+            ``overwrite``.
+        OutputExistsError: It exists, and ``overwrite`` is false.
+        NotWritableError: The directory does not exist or is not writable, or ``path`` is one.
+        MissingPackageError: The installed Pillow cannot write the format.
     """
     path = Path(path)
     if path.suffix.lower() not in endings:
         raise OutputFormatError(f"{path} must end in {' or '.join(endings)}")
     require_not_input(path, inputs)
     if not path.parent.is_dir():
-        raise MissingFolderError(f"there is no folder {path.parent} to write {path.name} to")
+        raise MissingFolderError(
+            f"the directory {path.parent} of {path.name} does not exist; create it"
+        )
     if path.is_dir():
-        raise NotWritableError(f"{path} is a folder; give a file")
+        raise NotWritableError(f"{path} is a directory; give a file name")
     if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path} exists already; give --overwrite or another -o")
+        raise OutputExistsError(f"{path} exists already; add --overwrite or give another output")
     require_writable(path.parent)
     if endings is ENDINGS:
         format_of(path).require()
@@ -66,10 +71,10 @@ def save_image(
     inputs: Iterable[Path | str] = (),
     provenance: Provenance | None = None,
 ) -> None:
-    """Write an RGB picture, by the name's ending, whole or not at all; see ``check_output``."""
+    """Write an RGB image atomically; the extension is the format. See ``check_output``."""
     path = check_output(path, overwrite=overwrite, inputs=inputs)
-    kind, file = format_of(path), BytesIO()
-    more = provenance.within(kind.name).options(kind.name) if provenance else {}
-    image.save(file, format=kind.name, **kind.options, **more)
+    format, file = format_of(path), BytesIO()
+    metadata = provenance.within(format.name).options(format.name) if provenance else {}
+    image.save(file, format=format.name, **format.options, **metadata)
     with writing(path, overwrite=overwrite) as temporary:
-        temporary.write_bytes(file.getvalue())  # Pillow would not say why it cannot write
+        temporary.write_bytes(file.getvalue())  # unlike Pillow, raises the system's error

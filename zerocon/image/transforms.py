@@ -1,67 +1,118 @@
-"""Pictures as tensors of the model's size and back, as outputs, side by side on sheets."""
+"""Images at a model's working size: scaled, padded, as a tensor, and back to the source's size."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-if TYPE_CHECKING:  # the command line looks at the picture before it pays for torch
+from zerocon.storage.hashing import image_hash
+
+if TYPE_CHECKING:  # the command line checks an image before it imports torch
     from torch import Tensor
 
     from zerocon.shapes import Pixels
 
-SMALLEST = 16  # pixels a side; below, there is nothing to see, and the U-Net's levels run out
+SMALLEST = 16  # pixels per side; below, the latents are too small for the U-Net's levels
+
+Size: TypeAlias = tuple[int, int]  # (width, height)
+Box: TypeAlias = tuple[int, int, int, int]  # (left, upper, right, lower), as Pillow has it
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What ``fit`` did to a picture, so that ``unfit`` can undo it. Sizes are (width, height)."""
+    """Geometry that ``unfit`` needs to undo scaling and padding. Sizes are (width, height)."""
 
-    source: tuple[int, int]
-    inner: tuple[int, int]  # after scaling, before padding
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A picture at the model's working size: (1, 3, h, w) in -1..1, RGB, and how it got there."""
-
-    pixels: Pixels
-    frame: Frame
+    source: Size
+    inner: Size  # after scaling, before padding
 
 
-def fit(image: Image.Image, size: int, multiple: int) -> Fit:
-    """Scale the longest side to ``size`` (never squashing) and pad both sides to ``multiple``.
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """An image with everything that a model's working size decides about it, computed once.
 
-    The padding continues the picture to the right and below: by reflection as far as there is
-    something to reflect, then by the last row or column.
+    Made by ``prepare``, and passed on in place of the image: encoding, decoding, cache keys and
+    recipes read the same hash, geometry and tensor. ``hash`` and ``pixels`` are computed on first
+    use and then kept.
+
+    Attributes:
+        image: The source image, at its own size.
+        frame: Size of the part that the model is given, before and after scaling.
+        size: Working size (width, height), after padding: both sides divisible by the model's
+            ``multiple``.
+        crop: The part of the image that the model is given, in pixels of ``image``; None for all.
     """
-    import torch
 
-    inner = shrunk(image.size, size)
-    scaled = image.convert("RGB").resize(inner, Image.Resampling.LANCZOS)
-    values = np.asarray(scaled)
-    for axis, side in enumerate(reversed(inner)):
-        missing = -side % multiple
-        mirrored = min(missing, side - 1)
-        values = _padded(values, axis, mirrored, "reflect")
-        values = _padded(values, axis, missing - mirrored, "edge")
-    pixels = torch.from_numpy(values).permute(2, 0, 1)[None].float() / 127.5 - 1
-    return Fit(pixels.contiguous(), Frame(image.size, inner))
+    image: Image.Image
+    frame: Frame
+    size: Size
+    crop: Box | None = None
+
+    @cached_property
+    def hash(self) -> str:
+        """Hash of all of ``image``'s pixels, its size and mode; see ``image_hash``."""
+        return image_hash(self.image)
+
+    @property
+    def padding(self) -> Size:
+        """Pixels added on the right and at the bottom, at working size."""
+        return self.size[0] - self.frame.inner[0], self.size[1] - self.frame.inner[1]
+
+    @cached_property
+    def pixels(self) -> Pixels:
+        """The image at working size, (1, 3, height, width), RGB in -1..1, float32 on the CPU.
+
+        The padding continues the image by reflection as far as there are pixels to reflect, then
+        by its last row or column.
+        """
+        import torch
+
+        part = self.image if self.crop is None else self.image.crop(self.crop)
+        inner = part.convert("RGB").resize(self.frame.inner, Image.Resampling.LANCZOS)
+        values = np.asarray(inner)
+        for axis, missing in enumerate(reversed(self.padding)):
+            mirrored = min(missing, values.shape[axis] - 1)
+            values = _padded(values, axis, mirrored, "reflect")
+            values = _padded(values, axis, missing - mirrored, "edge")
+        pixels = torch.from_numpy(values).permute(2, 0, 1)[None].float() / 127.5 - 1
+        return pixels.contiguous()
+
+    def to_image(self, pixels: Tensor) -> Image.Image:
+        """Pixels (3, height, width) in -1..1 as an image of the source's size, or the crop's."""
+        return unfit(pixels, self.frame)
 
 
-def shrunk(source: tuple[int, int], size: int) -> tuple[int, int]:
-    """Width and height of a picture whose longest side is made ``size``."""
+def prepare(image: Image.Image, size: int, multiple: int, crop: Box | None = None) -> Prepared:
+    """Decide how a model is given ``image``; cheap, nothing is resized or hashed yet.
+
+    Args:
+        image: Any size and mode.
+        size: The longest side is scaled to it; the aspect ratio stays.
+        multiple: Both sides are padded, on the right and at the bottom, to a multiple of it.
+        crop: Use only this part of the image, (left, upper, right, lower).
+    """
+    source = image.size if crop is None else (crop[2] - crop[0], crop[3] - crop[1])
+    inner = shrunk(source, size)
+    width, height = (side + -side % multiple for side in inner)
+    return Prepared(image, Frame(source, inner), (width, height), crop)
+
+
+fit = prepare
+
+
+def shrunk(source: Size, size: int) -> Size:
+    """Size of an image after scaling its longest side to ``size``; at least one pixel a side."""
     scale = size / max(source)
     width, height = (max(1, round(side * scale)) for side in source)
     return width, height
 
 
 def unfit(pixels: Tensor, frame: Frame) -> Image.Image:
-    """Cut the padding off ``pixels`` (3, h, w) in -1..1 and scale to the source's size."""
+    """Cut the padding off ``pixels`` (3, height, width) in -1..1 and scale to the source's size."""
     width, height = frame.inner
     inner = pixels.detach()[:, :height, :width].float().cpu()
     values = ((inner + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0)

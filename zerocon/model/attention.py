@@ -1,8 +1,8 @@
-"""Look inside the U-Net for the length of a block, and leave no trace."""
+"""The U-Net: its call, recording of its attention layers, and gradient checkpointing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -13,97 +13,130 @@ import torch
 import torch.utils.checkpoint
 from torch import Tensor, nn
 
+from zerocon.conditioning import Conditioning
 from zerocon.errors import MethodError
-from zerocon.shapes import CrossMaps, Features
+from zerocon.shapes import CrossMaps, Features, Latents
 
-CROSS = "*.attn2"  # every cross-attention layer
-DECODER_SELF = "up_blocks.*.attn1"  # the self-attention layers of the decoder
-ENCODER_SELF = "down_blocks.*.attn1"  # those of the encoder
-
+CROSS = "*.attn2"
+DECODER_SELF = "up_blocks.*.attn1"
+ENCODER_SELF = "down_blocks.*.attn1"
+LAYERS: Mapping[str, str] = {  # name patterns in diffusers' U-Nets
+    "cross_attention": CROSS,
+    "self_attention_decoder": DECODER_SELF,
+    "self_attention_encoder": ENCODER_SELF,
+}
 
 _watched: WeakSet[nn.Module] = WeakSet()
 
 
 @dataclass
 class LayerOutputs:
-    """What the watched layers showed in the last call, by layer name, in the U-Net's own dtype.
+    """What the recorded layers computed in the last call, by layer name, in the U-Net's dtype.
 
-    ``maps``: cross-attention probabilities, (batch, heads, pixels, positions), rows summing to 1.
-    ``features``: outputs of self-attention layers before the residual, (batch, pixels, features).
-    Pixels run row by row.
+    Attributes:
+        maps: Cross-attention probabilities, (batch, heads, pixels, positions); rows sum to 1.
+        features: Outputs of self-attention layers before the residual, (batch, pixels, features).
+
+    Pixels are in row-major order.
     """
 
     maps: dict[str, CrossMaps] = field(default_factory=dict)
     features: dict[str, Features] = field(default_factory=dict)
 
 
+def call_unet(unet: Any, x: Latents, t: float, c: Conditioning) -> Latents:
+    """The raw prediction of a U-Net, float32: the only place that calls one.
+
+    Args:
+        unet: diffusers' U-Net; inputs are cast to its dtype.
+        x: Latents.
+        t: Timestep.
+        c: One row per row of ``x``; ``pooled`` and ``extra`` are passed on where present.
+    """
+    added = {name: tensor.to(unet.dtype) for name, tensor in c.extra.items()}
+    if c.pooled is not None:
+        added["text_embeds"] = c.pooled.to(unet.dtype)
+    inputs = (x.to(unet.dtype), t, c.tokens.to(unet.dtype))
+    output: Latents = unet(*inputs, added_cond_kwargs=added or None).sample.float()
+    return output
+
+
 @contextmanager
 def watch(unet: nn.Module, patterns: Iterable[str]) -> Iterator[LayerOutputs]:
-    """Record the attention layers whose names match one of ``patterns`` (shell wildcards).
+    """Record attention layers inside the block; afterwards the U-Net is as it was before.
 
-    Layers named ``attn2`` give their probabilities and are computed explicitly meanwhile; all
-    others give their output through a hook and keep the fused kernel. A pattern that matches no
-    layer is a ``ValueError``: a guidance that silently watches nothing would guide nothing.
+    Cross-attention layers compute their probabilities explicitly meanwhile; self-attention layers
+    keep their fused kernel, and a hook takes their output.
+
+    Args:
+        unet: diffusers' U-Net.
+        patterns: Shell wildcards for layer names.
+
+    Yields:
+        The outputs, replaced by every call of the U-Net.
+
+    Raises:
+        MethodError: A pattern matches no layer: a guidance would have no effect.
     """
-    seen = LayerOutputs()
-    before: dict[Any, Any] = {}
+    outputs = LayerOutputs()
+    processors: dict[Any, Any] = {}
     hooks = []
     try:
         _watched.add(unet)
         for name, layer in _matching(unet, patterns).items():
             if name.endswith("attn2"):
-                before[layer] = layer.processor
-                layer.set_processor(_Explicit(name, seen))
+                processors[layer] = layer.processor
+                layer.set_processor(ExplicitAttention(name, outputs))
             else:
-                hooks.append(layer.register_forward_hook(_recorder(name, seen)))
-        yield seen
-    finally:  # also after an error: the next edit uses this very U-Net
-        for layer, processor in before.items():
+                hooks.append(layer.register_forward_hook(_recorder(name, outputs)))
+        yield outputs
+    finally:  # also after an exception: the next edit uses the same U-Net
+        for layer, processor in processors.items():
             layer.set_processor(processor)
         for hook in hooks:
             hook.remove()
         _watched.discard(unet)
 
 
-def watched(unet: nn.Module) -> bool:
-    """Whether somebody looks into it right now."""
+def is_watched(unet: nn.Module) -> bool:
+    """Whether a ``watch`` block is active."""
     return unet in _watched
 
 
-def checkpoint(unet: Any) -> None:
-    """Let ``unet`` keep only what goes into its blocks, and compute the rest again on the way back.
+def enable_checkpointing(unet: Any) -> None:
+    """Keep only the inputs of the U-Net's blocks and recompute them in the backward pass.
 
-    Less memory for a gradient, at the cost of one more forward. What was watched on the way there
-    is computed in the same way again, but seen by nobody.
+    Needs less memory for a gradient, and one more forward pass. Recorded layers are recomputed in
+    the same way, without being recorded again. ``unet.disable_gradient_checkpointing`` undoes it.
     """
 
-    def run(block: nn.Module, *given: Any) -> Any:
-        names = {layer: layer.processor.name for layer in _explicit(block)}
+    def run(block: nn.Module, *args: Any) -> Any:
+        names = {layer: layer.processor.name for layer in _explicit_layers(block)}
 
         @contextmanager
-        def again() -> Iterator[None]:
-            before = {layer: layer.processor for layer in names}
+        def recomputation() -> Iterator[None]:
+            processors = {layer: layer.processor for layer in names}
             for layer, name in names.items():
-                layer.set_processor(_Explicit(name, LayerOutputs()))
+                layer.set_processor(ExplicitAttention(name, LayerOutputs()))
             try:
                 yield
             finally:
-                for layer, processor in before.items():
+                for layer, processor in processors.items():
                     layer.set_processor(processor)
 
         return torch.utils.checkpoint.checkpoint(
             block.__call__,
-            *given,
+            *args,
             use_reentrant=False,
-            context_fn=lambda: (nullcontext(), again()),
+            context_fn=lambda: (nullcontext(), recomputation()),
         )
 
     unet.enable_gradient_checkpointing(run)
 
 
-def _explicit(block: nn.Module) -> list[Any]:
+def _explicit_layers(block: nn.Module) -> list[Any]:
     layers: list[Any] = [m for n, m in block.named_modules() if n.endswith("attn2")]
-    return [layer for layer in layers if isinstance(layer.processor, _Explicit)]
+    return [layer for layer in layers if isinstance(layer.processor, ExplicitAttention)]
 
 
 def _matching(unet: nn.Module, patterns: Iterable[str]) -> dict[str, Any]:
@@ -117,18 +150,18 @@ def _matching(unet: nn.Module, patterns: Iterable[str]) -> dict[str, Any]:
     return chosen
 
 
-def _recorder(name: str, seen: LayerOutputs) -> Any:
+def _recorder(name: str, outputs: LayerOutputs) -> Any:
     def record(_: nn.Module, __: Any, output: Tensor) -> None:
-        seen.features[name] = output
+        outputs.features[name] = output
 
     return record
 
 
-class _Explicit:
-    """Attention with the softmax written out, since fused kernels never form the probabilities."""
+class ExplicitAttention:
+    """An attention processor that writes out the softmax: fused kernels never form the maps."""
 
-    def __init__(self, name: str, seen: LayerOutputs) -> None:
-        self.name, self.seen = name, seen
+    def __init__(self, name: str, outputs: LayerOutputs) -> None:
+        self.name, self.outputs = name, outputs
 
     def __call__(
         self,
@@ -138,13 +171,14 @@ class _Explicit:
         attention_mask: Tensor | None = None,
         **_: Any,
     ) -> Tensor:
+        """Compute the layer as diffusers' ``AttnProcessor`` does, and record its maps."""
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         query, key, value = (
             attn.head_to_batch_dim(part)  # (batch * heads, length, features per head)
             for part in (attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context))
         )
         maps = attn.get_attention_scores(query, key, attention_mask)
-        self.seen.maps[self.name] = maps.unflatten(0, (-1, attn.heads))
+        self.outputs.maps[self.name] = maps.unflatten(0, (-1, attn.heads))
         mixed: Tensor = attn.batch_to_head_dim(torch.bmm(maps, value))
         for layer in attn.to_out:  # projection, dropout
             mixed = layer(mixed)

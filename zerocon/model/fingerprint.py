@@ -1,4 +1,4 @@
-"""Which weights a model has: a hash of its files' contents, taken once and remembered."""
+"""Hash of a model's weight files, computed once per file and kept in the cache directory."""
 
 from __future__ import annotations
 
@@ -11,49 +11,49 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from zerocon.model.hub import needed
+from zerocon.model.hub import needed_files
 from zerocon.storage.atomic import writing
 
 CACHE = "weights.json"  # {file: [size, time of its last change, hash]}
 
 
-def weights_hash(place: Path) -> str:
-    """A hash of the weights of a diffusion model: of one file, or of a folder's names and files.
+def weights_hash(path: Path) -> str:
+    """Hash of a diffusion model's weights: of a single file, or of a directory's names and files.
 
-    Gigabytes take seconds to read, so hashes are remembered in ``cache_folder()`` until a file's size or
-    time changes. Where nothing can be remembered they are taken again.
+    Gigabytes take seconds to read, so hashes are kept in ``cache_folder()`` until a file's size or
+    modification time changes. Where they cannot be kept they are computed again.
     """
-    if place.is_file():
-        files = {"": place}
+    if path.is_file():
+        files = {"": path}
     else:
-        files = {str(file.relative_to(place).as_posix()): file for file in needed(place)}
+        files = {str(file.relative_to(path).as_posix()): file for file in needed_files(path)}
         files = {name: file for name, file in files.items() if file.suffix == ".safetensors"}
-    known = _remembered()
-    found = {file: _entry(file.resolve(), known) for file in files.values()}
-    entries = {str(file.resolve()): entry for file, entry in found.items()}
-    if not entries.items() <= known.items():
-        _remember({**known, **entries})
+    stored = _read_hashes()
+    hashes = {file: _entry(file.resolve(), stored) for file in files.values()}
+    entries = {str(file.resolve()): entry for file, entry in hashes.items()}
+    if not entries.items() <= stored.items():
+        _write_hashes({**stored, **entries})
     whole = hashlib.blake2b(digest_size=16)
     for name, file in sorted(files.items()):
-        whole.update(f"{name}={found[file][2]}\n".encode())
+        whole.update(f"{name}={hashes[file][2]}\n".encode())
     return whole.hexdigest()
 
 
 def cache_folder() -> Path:
-    """Where zerocon keeps what it can make again: ``ZEROCON_CACHE``, or the system's own place."""
-    if own := os.environ.get("ZEROCON_CACHE"):
-        return Path(own).expanduser()
+    """The cache directory: ``ZEROCON_CACHE``, or the system's default."""
+    if folder := os.environ.get("ZEROCON_CACHE"):
+        return Path(folder).expanduser()
     if sys.platform == "win32":
-        place = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-        return Path(place) / "zerocon" / "Cache"
+        local = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+        return Path(local) / "zerocon" / "Cache"
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "zerocon"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zerocon"
 
 
-def _entry(file: Path, known: Mapping[str, Any]) -> list[Any]:
+def _entry(file: Path, stored: Mapping[str, Any]) -> list[Any]:
     state = file.stat()
-    entry = known.get(str(file))
+    entry = stored.get(str(file))
     same = [state.st_size, state.st_mtime_ns]
     if isinstance(entry, list) and len(entry) == 3 and entry[:2] == same:
         return entry
@@ -62,17 +62,17 @@ def _entry(file: Path, known: Mapping[str, Any]) -> list[Any]:
     return [*same, digest]
 
 
-def _remembered() -> dict[str, Any]:
+def _read_hashes() -> dict[str, Any]:
     try:
-        known = json.loads((cache_folder() / CACHE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RuntimeError):  # not there yet, or spoilt: take the hashes again
+        stored = json.loads((cache_folder() / CACHE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RuntimeError):  # missing or damaged: compute the hashes again
         return {}
-    return known if isinstance(known, dict) else {}
+    return stored if isinstance(stored, dict) else {}
 
 
-def _remember(known: Mapping[str, Any]) -> None:
-    # a disk that is full or read-only, or nobody's home, costs time and no more
+def _write_hashes(stored: Mapping[str, Any]) -> None:
+    # a disk that is full or read-only, or a missing home directory, only costs time
     with suppress(OSError, RuntimeError):
         cache_folder().mkdir(parents=True, exist_ok=True)
         with writing(cache_folder() / CACHE, overwrite=True) as temporary:
-            temporary.write_text(json.dumps(known, indent=1, sort_keys=True), encoding="utf-8")
+            temporary.write_text(json.dumps(stored, indent=1, sort_keys=True), encoding="utf-8")

@@ -1,18 +1,20 @@
-"""Where weights are on this machine, or in one line how to get them."""
+"""Find a model on this machine, read a diffusers directory.
+
+Nothing is imported from torch, diffusers or transformers before weights are read.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from zerocon.errors import (
     ModelNotFoundError,
@@ -21,109 +23,149 @@ from zerocon.errors import (
     ZeroconError,
     classify,
 )
-from zerocon.model.families import require_pipeline, require_scheduler
+from zerocon.model.families import (
+    Family,
+    family_of_keys,
+    family_of_pipeline,
+    require_scheduler,
+)
+
+if TYPE_CHECKING:
+    import torch
 
 NETWORKS = ("unet", "vae", "text_encoder")
 PARTS = (*NETWORKS, "tokenizer", "scheduler")
-WORDS = ("tokenizer.json", "vocab.json")
+VOCABULARIES = ("tokenizer.json", "vocab.json")
 PICKLES = (".ckpt", ".bin", ".pt", ".pth")
 WEIGHTS = {
     "unet": "diffusion_pytorch_model.safetensors",
     "vae": "diffusion_pytorch_model.safetensors",
     "text_encoder": "model.safetensors",
 }
-HALF = "fp16"  # the one variant that is of use: half the bytes, and the same picture to the eye
-ENDINGS = (".json", ".txt", ".safetensors")
-# One model is read at a time: torch's default dtype, which both libraries change, is everybody's.
-LOADING = RLock()
+VARIANT = "fp16"  # the one variant of use: half the bytes, and no visible difference
+SUFFIXES = (".json", ".txt", ".safetensors")
+# One model is loaded at a time: both libraries change torch's default dtype of the whole process.
+LOAD_LOCK = RLock()
+
+
+class Header(NamedTuple):
+    """What a safetensors file says about its tensors: shapes by key, and its metadata."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    metadata: Mapping[str, str]
 
 
 def find(name: str) -> Path:
-    """A diffusion model: the folder of the embedded one (``mini``), a local folder or
-    ``.safetensors`` file, or a folder in the hub's cache.
+    """The path of a diffusion model.
 
-    ``MissingError`` for what is not here, ``ValueError`` for a pickle: opening one runs its code.
+    Args:
+        name: ``mini`` (the embedded model), a diffusers directory, a ``.safetensors`` file, or a
+            hub id whose files are in the hub's cache.
+
+    Raises:
+        ModelNotFoundError: It is not on this machine.
+        PickleRefusedError: It is a pickle: opening one runs its code.
     """
     if name == "mini":
         from zerocon import mini
 
         return mini.path()
     instead = "or use the embedded model: --model mini"
-    folder = Path(name).expanduser()
-    if folder.suffix.lower() in PICKLES and not folder.is_dir():
-        raise PickleRefusedError(_converting(folder))
-    if folder.suffix.lower() == ".safetensors":
-        if not folder.is_file():
+    path = Path(name).expanduser()
+    if path.suffix.lower() in PICKLES and not path.is_dir():
+        raise PickleRefusedError(_pickle_message(path))
+    if path.suffix.lower() == ".safetensors":
+        if not path.is_file():
             raise ModelNotFoundError(f"there is no file {name}; {instead}")
-        return folder
-    if folder.is_dir():
-        if not (folder / "model_index.json").is_file():
+        return path
+    if path.is_dir():
+        if not (path / "model_index.json").is_file():
             raise ModelNotFoundError(
-                f"{name} is no diffusers folder (no model_index.json); {instead}"
+                f"{name} is not a diffusers directory (no model_index.json); {instead}"
             )
-        return folder
-    return _cached(name, "model_index.json", f", {instead}")
+        return path
+    return _find_cached(name, "model_index.json", f", {instead}")
 
 
 def find_part(name: str) -> Path:
-    """The folder of a captioner or CLIP model: local, or in the hub's cache."""
-    folder = Path(name).expanduser()
-    return folder if folder.is_dir() else _cached(name, "config.json", "")
+    """The directory of a captioner or CLIP model: local, or in the hub's cache."""
+    path = Path(name).expanduser()
+    return path if path.is_dir() else _find_cached(name, "config.json", "")
 
 
-def read(
+def family_of(path: Path, name: str) -> Family:
+    """The family of a model that ``find`` returned.
+
+    Raises:
+        UnsupportedModelError: The family is unknown or not supported, or the file is damaged.
+    """
+    if path.is_file():
+        return family_of_keys(str(path), read_header(path).shapes)
+    with model_errors(name):
+        return family_of_pipeline(name, _class_name(path / "model_index.json"))
+
+
+def read_header(file: Path) -> Header:
+    """Shapes and metadata of a single-file checkpoint; ``UnsupportedModelError`` if damaged."""
+    try:
+        with safe_open(file, framework="np") as weights:
+            shapes = {key: tuple(weights.get_slice(key).get_shape()) for key in weights.keys()}
+            return Header(shapes, weights.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise UnsupportedModelError(f"cannot read {file} as a checkpoint: {error}") from error
+
+
+def read_folder(
     folder: Path, name: str, dtype: torch.dtype, prediction: str | None = None
 ) -> dict[str, Any]:
-    """The networks, tokenizer and scheduler of a folder, by name as ``StableDiffusion`` takes them.
+    """Networks, tokenizer and scheduler of a Stable Diffusion directory, by argument name.
 
-    ``MissingError`` if a part is not there, ``ValueError`` if it is of another family or a pickle.
+    Args:
+        folder: In diffusers' layout.
+        name: For error messages.
+        dtype: Of the networks.
+        prediction: What the U-Net predicts, instead of what the scheduler's configuration says.
+
+    Raises:
+        ModelNotFoundError: A part is not there.
+        UnsupportedModelError: It is damaged, or its scheduler is not supported.
+        PickleRefusedError: There are weights as a pickle only.
     """
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    hush()
-    with reading(name):
-        require_pipeline(name, _class_name(folder / "model_index.json"))
-    for part in PARTS:
-        if not (folder / part).is_dir():
-            raise ModelNotFoundError(f"{name} is not complete: there is no {part} in {folder}")
-    if not any((folder / "tokenizer" / file).is_file() for file in WORDS):
-        # transformers would take it for a language without words
-        raise ModelNotFoundError(
-            f"{name} is not complete: the tokenizer has no {' or '.join(WORDS)}"
-        )
-    for part in NETWORKS:
-        pickles = sorted((folder / part).glob("*.bin"))
-        if pickles and not any((folder / part).glob("*.safetensors")):
-            raise PickleRefusedError(_converting(pickles[0]))
-    told = {} if prediction is None else {"prediction_type": prediction}
+    disable_progress_bars()
+    _require_parts(folder, name)
+    changed = {} if prediction is None else {"prediction_type": prediction}
 
-    def how(part: str) -> dict[str, Any]:  # without it a pickle beside the weights may be taken
+    def options(part: str) -> dict[str, Any]:  # without them a pickle may be preferred
         return {"use_safetensors": True, "variant": variant(folder / part, WEIGHTS[part])}
 
-    with reading(name):
+    with model_errors(name):
         require_scheduler(name, _class_name(folder / "scheduler" / "scheduler_config.json"))
         return {
             "unet": UNet2DConditionModel.from_pretrained(
-                folder / "unet", torch_dtype=dtype, **how("unet")
+                folder / "unet", torch_dtype=dtype, **options("unet")
             ),
-            "vae": AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=dtype, **how("vae")),
+            "vae": AutoencoderKL.from_pretrained(
+                folder / "vae", torch_dtype=dtype, **options("vae")
+            ),
             "text_encoder": CLIPTextModel.from_pretrained(
-                folder / "text_encoder", dtype=dtype, **how("text_encoder")
+                folder / "text_encoder", dtype=dtype, **options("text_encoder")
             ),
             "tokenizer": CLIPTokenizer.from_pretrained(folder / "tokenizer"),
-            "scheduler": DDIMScheduler.from_pretrained(folder / "scheduler", **told),
+            "scheduler": DDIMScheduler.from_pretrained(folder / "scheduler", **changed),
         }
 
 
 @contextmanager
-def reading(name: str) -> Iterator[None]:
-    """Let what libraries raise over files of ``name`` leave as an error of ours, in one line."""
+def model_errors(name: str) -> Iterator[None]:
+    """Load files of model ``name``, one model at a time; turn libraries' errors into ours."""
     try:
-        with LOADING:
+        with LOAD_LOCK:
             yield
     except (OSError, SafetensorError, ValueError, RuntimeError) as error:
-        if classify(error) not in (ZeroconError, None):  # ours already, or no fault of the files
+        if classify(error) not in (ZeroconError, None):  # ours already, or not about the files
             raise
         reason = str(error).strip().partition("\n")[0]
         if isinstance(error, OSError | SafetensorError):
@@ -132,27 +174,42 @@ def reading(name: str) -> Iterator[None]:
 
 
 def variant(part: Path, name: str) -> str | None:
-    """``fp16`` where a part's weights are there in that precision only."""
-    whole = any((part / each).exists() for each in (name, f"{name}.index.json"))
-    half = name.replace(".safetensors", f".{HALF}.safetensors")
-    return HALF if not whole and (part / half).exists() else None
+    """``fp16`` where a part's weights exist in that precision only."""
+    full = any((part / each).exists() for each in (name, f"{name}.index.json"))
+    half = name.replace(".safetensors", f".{VARIANT}.safetensors")
+    return VARIANT if not full and (part / half).exists() else None
 
 
-def worth(files: Collection[str]) -> list[str]:
-    """Which of a repository's files are worth getting: no pickles, nothing twice.
+def files_to_download(files: Collection[str]) -> list[str]:
+    """The files of a repository that are needed: no pickles, no weights twice.
 
-    Of a pipeline its parts, but for the safety checker, and not the whole model in one file beside
-    them; of weights in several precisions the plain ones.
+    Of a pipeline these are its parts, without the safety checker and without the whole model as
+    one file; of weights in several precisions the plain ones.
     """
-    chosen = [file for file in files if file.endswith(ENDINGS)]
+    chosen = [file for file in files if file.endswith(SUFFIXES)]
     if "model_index.json" in files:
         chosen = [f for f in chosen if f == "model_index.json" or f.partition("/")[0] in PARTS]
     plain = {file for file in chosen if file.endswith(".safetensors") and _stem(file) == file}
     return [file for file in chosen if file in plain or _stem(file) not in plain]
 
 
+def _require_parts(folder: Path, name: str) -> None:
+    for part in PARTS:
+        if not (folder / part).is_dir():
+            raise ModelNotFoundError(f"{name} is not complete: there is no {part} in {folder}")
+    if not any((folder / "tokenizer" / file).is_file() for file in VOCABULARIES):
+        # transformers would load an empty vocabulary
+        raise ModelNotFoundError(
+            f"{name} is not complete: the tokenizer has no {' or '.join(VOCABULARIES)}"
+        )
+    for part in NETWORKS:
+        pickles = sorted((folder / part).glob("*.bin"))
+        if pickles and not any((folder / part).glob("*.safetensors")):
+            raise PickleRefusedError(_pickle_message(pickles[0]))
+
+
 def _stem(file: str) -> str:
-    """``unet/model.fp16.safetensors`` without what says which kind it is."""
+    """``unet/model.fp16.safetensors`` without its precision."""
     return re.sub(r"\.(fp16|fp32|bf16|non_ema)(?=\.)", "", file)
 
 
@@ -161,8 +218,8 @@ def is_hub_id(name: str) -> bool:
     return bool(re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name))
 
 
-def hush() -> None:
-    """Keep the libraries' loading bars off the terminal: progress is the caller's to show."""
+def disable_progress_bars() -> None:
+    """Keep the libraries' progress bars off the terminal."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
@@ -172,34 +229,34 @@ def hush() -> None:
 
 def _class_name(config: Path) -> str:
     """The class of diffusers that a configuration is for."""
-    return str(json.loads(config.read_text()).get("_class_name", "nameless class"))
+    return str(json.loads(config.read_text()).get("_class_name", "model without a class name"))
 
 
-def _converting(file: Path) -> str:
-    """Why a pickle is refused, and how to make something better of it without running it."""
-    # diffusers look for the same name with the new ending, transformers for a shorter one
-    made = "model.safetensors" if file.name == "pytorch_model.bin" else f"{file.stem}.safetensors"
+def _pickle_message(file: Path) -> str:
+    """Why a pickle is refused, and how to convert it without running its code."""
+    # diffusers looks for the same name with the new suffix, transformers for a shorter one
+    target = "model.safetensors" if file.name == "pytorch_model.bin" else f"{file.stem}.safetensors"
     return (
         f"{file} is a pickle, which can run code when it is opened; convert it once, without "
         f'running any: python -c "import torch; from safetensors.torch import save_file; '
         f"w = torch.load('{file}', map_location='cpu', weights_only=True); "
         "save_file({k: v.clone() for k, v in w.get('state_dict', w).items() "
-        f"if hasattr(v, 'clone')}}, '{file.with_name(made)}', "
+        f"if hasattr(v, 'clone')}}, '{file.with_name(target)}', "
         "{'format': 'pt'})\""
     )
 
 
-def _cached(name: str, file: str, more: str) -> Path:
+def _find_cached(name: str, file: str, alternative: str) -> Path:
     from huggingface_hub import try_to_load_from_cache
 
     if not is_hub_id(name):
         raise ModelNotFoundError(
-            f'no model "{name}": give mini, a diffusers folder, a .safetensors file, or a hub id '
+            f'no model "{name}": use mini, a diffusers directory, a .safetensors file, or a hub id '
             "such as owner/name"
         )
-    cached = try_to_load_from_cache(name, file)
-    if isinstance(cached, str | os.PathLike):
-        return Path(cached).parent
+    path = try_to_load_from_cache(name, file)
+    if isinstance(path, str | os.PathLike):
+        return Path(path).parent
     raise ModelNotFoundError(
-        f"{name} is not on this machine; get it with: zerocon models pull {name}{more}"
+        f"{name} is not on this machine; get it with: zerocon models pull {name}{alternative}"
     )

@@ -1,4 +1,4 @@
-"""Stable Diffusion's parts behind one door: encode, decode, embed, eps, describe, similarity."""
+"""Stable Diffusion 1.x and 2.x."""
 
 from __future__ import annotations
 
@@ -8,51 +8,79 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property, wraps
 from pathlib import Path
-from threading import RLock
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
-from PIL.Image import Image
 
 from zerocon.conditioning import Conditioning, Ids
-from zerocon.diffusion import Schedule
+from zerocon.diffusion import NoiseLevel, Schedule
 from zerocon.errors import SettingError
-from zerocon.model.attention import checkpoint, watched
-from zerocon.model.captioner import Captioner, load_captioner
-from zerocon.model.checkpoint import read as read_single
-from zerocon.model.clip import Clip, load_clip
+from zerocon.model import Captioner, ModelSpec, Scorer
+from zerocon.model.attention import LAYERS, call_unet, is_watched
+from zerocon.model.captioner import load_captioner
+from zerocon.model.checkpoint import read_checkpoint
+from zerocon.model.clip import load_scorer
 from zerocon.model.families import require_networks
 from zerocon.model.fingerprint import weights_hash
-from zerocon.model.loading import read, reading
+from zerocon.model.loading import model_errors, read_folder
+from zerocon.model.runtime import Runtime, pick_device, pick_dtype
 from zerocon.nfe import count
 from zerocon.settings import Settings
 from zerocon.shapes import Latents, Pixels, require_finite
 
-SENTENCES = 64  # encoded at a time: what fits beside a U-Net on a small card
+TEXT_BATCH = 64  # texts encoded at a time: fits next to a U-Net on a small GPU
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def alone(
+def load(path: Path, spec: ModelSpec) -> StableDiffusion:
+    """Load a diffusers directory or a single-file checkpoint.
+
+    Args:
+        path: The directory or file.
+        spec: Load options; its name is used in messages.
+
+    Raises:
+        The errors of ``zerocon.model.load``.
+    """
+    device = pick_device(spec.device)
+    read, parent = (read_checkpoint, path.parent) if path.is_file() else (read_folder, path)
+    model = StableDiffusion(
+        spec.name,
+        **read(path, spec.name, pick_dtype(spec.dtype, device), spec.prediction),
+        device=device,
+        settings=_default_settings(path),
+        path=path,
+        captioner=lambda: load_captioner(parent, spec.captioner, device),
+        scorer=lambda: load_scorer(parent, spec.clip, device),
+    )
+    runtime = model.runtime
+    for wanted, switch in (
+        (spec.offload, runtime.offload),
+        (spec.tile, runtime.tile),
+        (spec.compile, runtime.compile),
+    ):
+        if wanted:
+            switch()
+    return model
+
+
+def locked(
     method: Callable[Concatenate[StableDiffusion, P], T],
 ) -> Callable[Concatenate[StableDiffusion, P], T]:
-    """Let one thread at a time into a method: networks, tokenizers and schedulers have states."""
+    """Let one thread at a time into a method: tokenizers and schedulers keep state."""
 
     @wraps(method)
-    def called(self: StableDiffusion, /, *given: P.args, **named: P.kwargs) -> T:
+    def wrapper(self: StableDiffusion, /, *args: P.args, **kwargs: P.kwargs) -> T:
         with self.lock:
-            return method(self, *given, **named)
+            return method(self, *args, **kwargs)
 
-    return called
+    return wrapper
 
 
 class StableDiffusion:
-    """A Stable Diffusion model, its weights frozen, with a captioner and CLIP beside it.
-
-    Built from diffusers' and transformers' own classes; ``load`` reads them from a folder or file.
-    ``captioner`` and ``clip`` are called on first use, since an edit may need neither.
-    """
+    """A ``Model`` of diffusers' and transformers' networks, with frozen weights."""
 
     def __init__(
         self,
@@ -64,210 +92,161 @@ class StableDiffusion:
         tokenizer: Any,
         scheduler: Any,
         device: torch.device,
-        settings: Settings | None = None,
-        place: Path | None = None,
         captioner: Callable[[], Captioner],
-        clip: Callable[[], Clip | None],
+        scorer: Callable[[], Scorer | None],
+        settings: Settings | None = None,
+        path: Path | None = None,
     ) -> None:
-        self.name, self.device, self.settings = name, device, settings or Settings()
-        self.lock: AbstractContextManager[Any] = RLock()
-        self.offloaded = False
-        self._compiled: Any = None
+        """Move the networks to ``device``.
+
+        Args:
+            name: For messages and recipes.
+            unet: diffusers' ``UNet2DConditionModel``.
+            vae: diffusers' ``AutoencoderKL``.
+            text_encoder: transformers' ``CLIPTextModel``.
+            tokenizer: Its tokenizer.
+            scheduler: diffusers' ``DDIMScheduler``, which holds the noise schedule.
+            device: Where to compute.
+            captioner: Called when captions are first needed.
+            scorer: Called when similarities are first needed.
+            settings: Default settings.
+            path: Of the weights; None if there are no files.
+
+        Raises:
+            UnsupportedModelError: The U-Net takes other inputs than latents and tokens.
+        """
+        self.name, self.settings = name, settings or Settings()
         self.unet, self.vae, self.text_encoder = unet, vae, text_encoder
         self.tokenizer, self.scheduler = tokenizer, scheduler
-        self._place, self._load_captioner, self._load_clip = place, captioner, clip
-        for network in (unet, vae, text_encoder):
-            network.to(device).eval().requires_grad_(False)
+        self._path, self._load_captioner, self._load_scorer = path, captioner, scorer
         require_networks(name, unet, vae, scheduler)
-        self.prediction = scheduler.config.prediction_type
+        self.prediction: str = scheduler.config.prediction_type
         factor = 2 ** (len(vae.config.block_out_channels) - 1)
         self.size: int = unet.config.sample_size * factor
         self.multiple: int = factor * 2 ** (len(unet.config.block_out_channels) - 1)
-
-    @classmethod
-    def load(
-        cls,
-        place: Path,
-        name: str,
-        device: torch.device,
-        dtype: torch.dtype,
-        *,
-        captioner: str | None = None,
-        clip: str | None = None,
-        prediction: str | None = None,
-    ) -> StableDiffusion:
-        """Read a diffusers folder or a single file.
-
-        ``MissingError`` if a part of it is not there, ``ValueError`` if it is of another family.
-        ``prediction`` is what the U-Net predicts, where its scheduler does not say, or says wrong.
-        """
-        single = place.is_file()
-        reading = (place, name, dtype, prediction)
-        parts = read_single(*reading) if single else read(*reading)
-        beside = place.parent if single else place
-        return cls(
-            name,
-            **parts,
-            device=device,
-            settings=Settings() if single else _measured(place),
-            place=place,
-            captioner=lambda: load_captioner(beside, captioner, device),
-            clip=lambda: load_clip(beside, clip, device),
+        self.runtime = Runtime(
+            device, unet=unet, vae=vae, text_encoders=(text_encoder,), tile=self.size // 2
         )
 
-    @alone
+    @property
+    def device(self) -> torch.device:
+        """Where the networks compute."""
+        return self.runtime.device
+
+    @property
+    def lock(self) -> AbstractContextManager[Any]:
+        """Held by every method; re-entrant."""
+        return self.runtime.lock
+
+    @property
+    def captioner(self) -> Captioner:
+        """BLIP, loaded on first use."""
+        with self.lock:
+            return self._captioner
+
+    @property
+    def scorer(self) -> Scorer | None:
+        """CLIP, loaded on first use; None if it is not on this machine."""
+        with self.lock:
+            return self._scorer
+
+    @locked
     @torch.no_grad()
     def encode(self, pixels: Pixels) -> Latents:
-        """Latents of pictures: the posterior's mean, since a sample differs from run to run."""
+        """Latents of images in -1..1: the mean of the posterior, which needs no random numbers."""
         posterior = self.vae.encode(pixels.to(self.device, self.vae.dtype)).latent_dist
         latents: Latents = posterior.mode().float() * float(self.vae.config.scaling_factor)
-        require_finite(latents, f"the latents that the VAE of {self.name} encoded in {self._dtype}")
+        self._require_finite(latents, "latents that the VAE of {} encoded")
         return latents
 
-    @alone
+    @locked
     @torch.no_grad()
     def decode(self, latents: Latents) -> Pixels:
-        """Pictures of latents, -1..1 (not clipped)."""
+        """Images of latents, in about -1..1 (not clipped)."""
         scaled = latents / float(self.vae.config.scaling_factor)
         pixels: Pixels = self.vae.decode(scaled.to(self.vae.dtype)).sample.float()
-        require_finite(pixels, f"the pixels that the VAE of {self.name} decoded in {self._dtype}")
+        self._require_finite(pixels, "pixels that the VAE of {} decoded")
         return pixels
 
-    @alone
+    @locked
     @torch.no_grad()
-    def embed(self, sentences: Sequence[str]) -> Conditioning:
-        """Sentences as the U-Net reads them: last hidden states, padded to the full length."""
+    def embed(self, texts: Sequence[str]) -> Conditioning:
+        """Last hidden states of the text encoder, padded to its full length."""
         ids = self.tokenizer(
-            list(sentences),
+            list(texts),
             padding="max_length",
             truncation=True,
             max_length=self.tokenizer.model_max_length,
             return_tensors="pt",
         ).input_ids
         parts = [
-            self.text_encoder(part.to(self.device))[0].float() for part in ids.split(SENTENCES)
+            self.text_encoder(part.to(self.device))[0].float() for part in ids.split(TEXT_BATCH)
         ]
         for part in parts:
-            require_finite(part, f"the text embeddings of {self.name} in {self._dtype}")
-        spoken = tuple(_spoken(row, self.tokenizer.eos_token_id) for row in ids.tolist())
-        return Conditioning(torch.cat(parts), spoken, self._encoder)
+            self._require_finite(part, "text embeddings of {}")
+        unpadded = tuple(_unpadded(row, self.tokenizer.eos_token_id) for row in ids.tolist())
+        return Conditioning(torch.cat(parts), unpadded, self._encoder)
 
-    @alone
-    def eps(self, x: Latents, t: int, c: Conditioning) -> Latents:
-        """The noise the U-Net sees in ``x`` at time ``t``, whatever it was trained to predict.
+    @locked
+    def eps(self, x: Latents, t: float, c: Conditioning) -> Latents:
+        """Predicted noise in ``x`` at timestep ``t``, whatever the U-Net was trained to predict.
 
-        Counts its passes: forwards here, backwards when a gradient comes back to ``x``.
+        ``v = alpha eps - sigma x_0`` (arXiv 2202.00512, app. D) gives ``eps = alpha v + sigma x``.
+        Evaluations are counted: forward passes here, backward passes when ``x`` gets a gradient.
         """
         count(x)
-        plain = not x.requires_grad and not watched(self.unet)
-        unet = self._compiled if self._compiled is not None and plain else self.unet
-        said: Latents = unet(x.to(self.unet.dtype), t, c.tokens.to(self.unet.dtype)).sample.float()
+        simple = not x.requires_grad and not is_watched(self.unet)
+        output = call_unet(self.runtime.compiled_unet if simple else self.unet, x, t, c)
         if self.prediction == "epsilon":
-            return said
-        a = float(self.scheduler.alphas_cumprod[t])
-        eps: Latents = a**0.5 * said + (1 - a) ** 0.5 * x  # v = sqrt(a) eps - sqrt(1-a) x0
+            return output
+        alpha_bar = float(self.scheduler.alphas_cumprod[int(t)])
+        eps: Latents = alpha_bar**0.5 * output + (1 - alpha_bar) ** 0.5 * x
         return eps
 
-    @alone
+    @locked
     def schedule(self, steps: int) -> Schedule:
-        """The levels of an edit in ``steps`` steps, as the model's own scheduler spaces them.
+        """Noise levels of an edit in ``steps`` steps, spaced as by the model's own scheduler.
 
-        A schedule with zero terminal SNR ends at a time where nothing of any picture is left and
-        a step divides by zero; there the walk turns at the last time before, where something is.
+        A schedule with zero terminal SNR ends at a timestep where no signal is left and a step
+        would divide by zero; the last timestep with signal takes its place.
         """
-        config, known = self.scheduler.config, self.scheduler.alphas_cumprod
+        config, alpha_bars = self.scheduler.config, self.scheduler.alphas_cumprod
         most = config.num_train_timesteps - 1
         if not 1 <= steps <= most:
             raise SettingError(f"steps must be between 1 and {most} for {self.name}, not {steps}")
-        own = int(config.timestep_spacing == "linspace")  # its first time is level 0, the picture's
-        self.scheduler.set_timesteps(steps + own)
-        spaced = self.scheduler.timesteps[: steps + own]  # rounding may append one before time 0
-        turn = int((known > 0).nonzero().max())
-        times = [min(int(t), turn) for t in reversed(spaced)][own:]
-        alphas = [float(self.scheduler.final_alpha_cumprod), *(float(known[t]) for t in times)]
-        return Schedule((0, *times), tuple(alphas))
+        clean = int(config.timestep_spacing == "linspace")  # its first timestep is the image
+        self.scheduler.set_timesteps(steps + clean)
+        spaced = self.scheduler.timesteps[: steps + clean]  # rounding may append one before 0
+        last = int((alpha_bars > 0).nonzero().max())
+        times = [min(int(t), last) for t in reversed(spaced)][clean:]
+        levels = [NoiseLevel.variance_preserving(t, float(alpha_bars[t])) for t in times]
+        image = NoiseLevel.variance_preserving(0, float(self.scheduler.final_alpha_cumprod))
+        return Schedule((image, *levels))
 
-    @alone
-    def compile(self) -> None:
-        """Compile the U-Net for calls that nobody looks into and no gradient comes back from.
-
-        The first such call then takes minutes, all later ones of its shape less than before.
-        """
-        self._compiled = torch.compile(self.unet)
-
-    @alone
-    def offload(self) -> None:
-        """Let each network lie in the computer's memory until it is called."""
-        from accelerate import cpu_offload_with_hook
-
-        before = None
-        for network in (self.text_encoder, self.unet, self.vae):  # each sends the one before home
-            network.to("cpu")
-            _, before = cpu_offload_with_hook(network, self.device, prev_module_hook=before)
-        self.offloaded = True
-
-    @alone
-    def tile(self) -> None:
-        """Encode and decode tiles of half the model's size, blended where they overlap."""
-        self.vae.enable_slicing()
-        self.vae.enable_tiling()
-        self.vae.tile_sample_min_size = self.size // 2
-        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
-        self.vae.tile_latent_min_size = self.size // 2 // factor
-
-    @alone
-    def spare(self) -> str | None:
-        """Need less memory from now on, by one step, and say by which; None if none is left."""
-        if not self.unet.is_gradient_checkpointing:
-            checkpoint(self.unet)
-            return "computing again on the way back what is not kept"
-        if self.device.type != "cpu" and not self.offloaded:
-            self.offload()
-            return "keeping networks in the computer's memory until they are called"
-        if not self.vae.use_tiling:
-            self.tile()
-            return "encoding and decoding in tiles"
-        return None
-
-    @property
-    def manner(self) -> str:
-        """How it computes, as far as results depend on it: device, dtype, tiles, compiled."""
-        ways = {"tiled": self.vae.use_tiling, "compiled": self._compiled is not None}
-        return " ".join([self.device.type, self._dtype, *(way for way, on in ways.items() if on)])
-
-    @property
-    def _dtype(self) -> str:
-        return str(self.unet.dtype).removeprefix("torch.")
+    def layers(self, kind: str) -> str:
+        """Pattern of the names of attention layers of one kind; see ``Denoiser.layers``."""
+        return LAYERS.get(kind, kind)
 
     def fingerprint(self) -> str | None:
-        """A hash of the weights' files; None for a model that was made in memory."""
-        return self._weights
-
-    @alone
-    def describe(self, images: Sequence[Image]) -> list[str]:
-        """The captioner's sentence about each picture; ``MissingError`` without one."""
-        return self._captioner.describe(images)
-
-    @alone
-    def similarity(self, image: Image, sentences: Sequence[str]) -> list[float] | None:
-        """CLIP's cosine of the picture to each sentence, -1..1; None where there is no CLIP."""
-        return None if self._clip is None else self._clip.similarity(image, sentences)
+        """Hash of the weight files; None for a model built in memory."""
+        with self.lock:
+            return self._weights
 
     @cached_property
     def _captioner(self) -> Captioner:
         return self._load_captioner()
 
     @cached_property
-    def _clip(self) -> Clip | None:
-        return self._load_clip()
+    def _scorer(self) -> Scorer | None:
+        return self._load_scorer()
 
     @cached_property
     def _weights(self) -> str | None:
-        return None if self._place is None else weights_hash(self._place)
+        return None if self._path is None else weights_hash(self._path)
 
     @cached_property
     def _encoder(self) -> str:
-        """Which text encoder it is: a hash in float16, so that it does not depend on the dtype."""
+        """Fingerprint of the text encoder, from float16 so that it does not depend on the dtype."""
         weights = self.text_encoder.state_dict()
         digest = hashlib.blake2b(digest_size=8)
         for name in sorted(weights):
@@ -275,14 +254,19 @@ class StableDiffusion:
                 digest.update(weights[name].half().cpu().numpy().tobytes())
         return digest.hexdigest()
 
+    def _require_finite(self, values: torch.Tensor, description: str) -> None:
+        require_finite(values, f"the {description.format(self.name)} in {self.runtime.dtype}")
 
-def _spoken(row: list[int], end: int) -> Ids:
-    """A padded row up to and including its end token."""
+
+def _unpadded(row: list[int], end: int) -> Ids:
+    """Token ids up to and including the end token."""
     return tuple(row[: row.index(end) + 1]) if end in row else tuple(row)
 
 
-def _measured(folder: Path) -> Settings:
-    """Defaults lying with the weights, measured on them, over the papers'."""
-    file = folder / "zerocon.json"
-    with reading(str(file)):
-        return Settings().overlay(json.loads(file.read_text())) if file.is_file() else Settings()
+def _default_settings(path: Path) -> Settings:
+    """The defaults with those from ``zerocon.json`` of the model's directory over them."""
+    file = path / "zerocon.json"
+    if not file.is_file():
+        return Settings()
+    with model_errors(str(file)):
+        return Settings().overlay(json.loads(file.read_text()))

@@ -1,8 +1,8 @@
-"""What an edit is about: from a caption and `--to dog` to the words that change.
+"""From a source caption and a prompt (``--to dog``) to the target caption and its changes.
 
-`understand` finds what the caption says of the thing asked for, writes the caption of the wanted
-picture and names each change. Words come from `zerocon.prompt.vocabulary`; pictures are only asked
-(`see`) for what the caption leaves out.
+``rewrite_caption`` finds the words of the source caption that the prompt replaces, using the word
+lists of ``zerocon.prompt.vocabulary``. The image is only used, through CLIP's similarity, where the
+caption has no related words.
 """
 
 from __future__ import annotations
@@ -20,10 +20,14 @@ from zerocon.prompt.vocabulary import CATEGORIES, grammar, starts, words
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that changes; source "" adds the target, target "" removes the source.
+    """One change between two captions.
 
-    `category` is object, attribute, added, place, time or style, or "caption" when source and
-    target are whole captions. `noun` is what the change is said of ("cat"), "" if unknown.
+    Attributes:
+        category: object, attribute, added, place, time or style; "caption" if source and target
+            are whole captions.
+        source: The words that are replaced; "" if the target is added.
+        target: The new words; "" if the source is removed.
+        noun: The noun that the change belongs to ("cat"), "" if unknown.
     """
 
     category: str
@@ -37,7 +41,7 @@ class Change:
 
 @dataclass(frozen=True)
 class CaptionRewrite:
-    """A caption, the caption of the wanted picture, and what changes between them."""
+    """Source caption, target caption, the changes between them, and warnings."""
 
     caption: str
     target_caption: str
@@ -45,7 +49,7 @@ class CaptionRewrite:
     warnings: tuple[str, ...] = field(default=())
 
     def summary(self) -> str:
-        """One line for people: 'a cat on a bench: cat -> dog (object)'."""
+        """``a cat on a bench: cat -> dog (object)``"""
         return f"{self.caption}: {', '.join(map(str, self.changes))}"
 
 
@@ -55,51 +59,60 @@ def rewrite_caption(
     to: str | None = None,
     from_: str | None = None,
     to_caption: str | None = None,
-    see: rewrite.See | None = None,
+    similarity: rewrite.Similarity | None = None,
 ) -> CaptionRewrite:
-    """Tell what changes in a picture of this caption.
+    """Rewrite a source caption as a prompt describes.
 
-    `to` says what is wanted ("dog", "at night", "a dog wearing a hat"), "" to remove `from_`;
-    `from_` says what is replaced, by default what the caption says of the same kind. Or
-    `to_caption` describes the whole wanted picture. `see` gives the likeness of the picture to
-    each sentence, or None if it cannot; it is asked when the caption does not tell.
-    Raises ValueError when nothing is asked for or nothing would change.
+    Args:
+        caption: Source caption.
+        to: What the edited image shows ("dog", "at night", "a dog wearing a hat"), or "" to remove
+            ``from_``.
+        from_: The words that are replaced; by default words related to ``to``, or the subject.
+        to_caption: The whole target caption, instead of ``to`` and ``from_``.
+        similarity: CLIP's cosine of the image to each sentence, or None; called if the caption has
+            no related words.
+
+    Raises:
+        PromptError: There is no prompt, it names nothing, or nothing would change.
     """
     if to is not None and to_caption is not None:
-        raise PromptError("to and to_caption both say what is wanted: give one of them")
+        raise PromptError("to and to_caption exclude each other: give one of them")
     unchanged = keep_caption(caption)
     caption, warnings = unchanged.caption, list(unchanged.warnings)
     if to_caption is not None:
         if from_ is not None:
-            raise PromptError("to_caption says it all: leave out from_")
+            raise PromptError("to_caption is the whole target caption: leave out from_")
         if not to_caption.strip():
-            raise PromptError("to_caption is empty; describe the wanted picture")
+            raise PromptError("to_caption is empty; describe the edited image")
         return CaptionRewrite(
             caption, *_between(caption, " ".join(to_caption.split())), tuple(warnings)
         )
     if to is None:
-        raise PromptError("say what is wanted: to (a phrase) or to_caption (a sentence)")
-    for asked in (to, from_ or ""):
-        if asked.strip() and not parse(asked):
-            raise PromptError(f"{asked.strip()!r} names nothing; say a thing, a place, a style ...")
+        raise PromptError("the prompt is missing: give to (a phrase) or to_caption (a sentence)")
+    for phrase in (to, from_ or ""):
+        if phrase.strip() and not parse(phrase):
+            hint = "give an object, a place, a style ..."
+            raise PromptError(f"{phrase.strip()!r} names nothing; {hint}")
     if to.strip():
-        target, changes = _rewrite(caption, parse(to), from_, see, warnings)
+        target, changes = _rewrite(caption, parse(to), from_, similarity, warnings)
     elif from_ and from_.strip():
         removal = remove.remove(caption, from_)
         target, changes = removal.caption, [_change(removal)]
         warnings += removal.warnings
     else:
-        raise PromptError("nothing to add and nothing to remove: to is empty, so name a source")
+        raise PromptError("to is empty: give from_, the words to remove")
     if not changes:
-        raise PromptError(f"nothing to do: the caption already says {to.strip()!r}")
+        raise PromptError(f"nothing would change: the caption already contains {to.strip()!r}")
     return CaptionRewrite(caption, target, tuple(changes), tuple(dict.fromkeys(warnings)))
 
 
 def keep_caption(caption: str) -> CaptionRewrite:
-    """A picture of this caption of which words ask nothing; a caption of no use is warned of."""
+    """A rewrite without changes, with a warning if the caption is degenerate."""
     caption = " ".join(caption.split())
     flaw = degenerate(caption)
-    warnings = (f"the caption is no use ({flaw}); give a better one",) if flaw else ()
+    warnings = (
+        (f"the caption is useless ({flaw}); give a better one with --caption",) if flaw else ()
+    )
     return CaptionRewrite(caption, caption, (), warnings)
 
 
@@ -107,16 +120,17 @@ def _rewrite(
     caption: str,
     parts: Sequence[PromptPart],
     source: str | None,
-    see: rewrite.See | None,
+    similarity: rewrite.Similarity | None,
     warnings: list[str],
 ) -> tuple[str, list[Change]]:
+    """The caption after one part after the other, and the changes."""
     changes = []
-    replaced = _meant(parts, source) if source and source.strip() else -1
+    replacing = _part_for(parts, source) if source and source.strip() else -1
     for i, part in enumerate(parts):
         if part.removed:
             step = remove.remove(caption, part.text)
         else:
-            step = rewrite.replace(caption, part, source if i == replaced else None, see)
+            step = rewrite.replace(caption, part, source if i == replacing else None, similarity)
         caption = step.caption
         warnings += step.warnings
         if (change := _change(step)).source != change.target:
@@ -124,8 +138,8 @@ def _rewrite(
     return caption, changes
 
 
-def _meant(parts: Sequence[PromptPart], source: str | None) -> int:
-    """Which of the parts asked for replaces the source: the first of its category."""
+def _part_for(parts: Sequence[PromptPart], source: str | None) -> int:
+    """Index of the part that replaces the source: the first of its category, else 0."""
     kinds = [e.category for p in parse(source or "") for e in p.options] or ["object"]
     for i, part in enumerate(parts):
         if any(e.category in kinds for e in part.options) or part.category in kinds:
@@ -137,45 +151,46 @@ def _change(step: CaptionEdit) -> Change:
     return Change(step.category, step.source, step.target, step.noun)
 
 
-def _between(caption: str, wanted: str) -> tuple[str, tuple[Change, ...]]:
-    """The changes from one caption to another, by the words that differ.
+def _between(caption: str, target: str) -> tuple[str, tuple[Change, ...]]:
+    """The target caption, and the changes to it by the words that differ.
 
-    A difference that is not plainly one thing for another of its category, or more than four of
-    them, makes it one change of the category "caption".
+    If a difference is not one phrase for another of its category, or there are more than four, the
+    result is one change of the category "caption".
     """
-    before, after = _content(caption), _content(wanted)
+    before, after = _content(caption), _content(target)
     if [w for w, _ in before] == [w for w, _ in after]:
-        raise PromptError("nothing to do: both captions say the same")
+        raise PromptError("nothing would change: the captions are equal up to articles")
     if not before or not after:
-        return wanted, (Change("caption", caption, wanted),)
+        return target, (Change("caption", caption, target),)
     matcher = SequenceMatcher(None, [w for w, _ in before], [w for w, _ in after], autojunk=False)
     differences = [op for op in matcher.get_opcodes() if op[0] != "equal"]
     changes: list[Change] = []
     for _, i, j, k, m in differences:
-        found = _difference(caption, wanted, before[i:j], after[k:m])
-        if not found or len(differences) > 4:
-            return wanted, (Change("caption", caption, wanted),)
-        changes += found
-    return wanted, tuple(changes)
+        difference = _difference(caption, target, before[i:j], after[k:m])
+        if not difference or len(differences) > 4:
+            return target, (Change("caption", caption, target),)
+        changes += difference
+    return target, tuple(changes)
 
 
 def _content(caption: str) -> list[tuple[str, int]]:
+    """Words of a caption without articles, each with its index."""
     return [(w, i) for i, w in enumerate(words(caption)) if w not in ("a", "an", "the", "")]
 
 
 def _difference(
-    caption: str, wanted: str, before: list[tuple[str, int]], after: list[tuple[str, int]]
+    caption: str, target_caption: str, before: list[tuple[str, int]], after: list[tuple[str, int]]
 ) -> list[Change]:
-    """The changes in one place where two captions differ; none when they cannot be told."""
-    source, target = _span(caption, before), _span(wanted, after)
-    text = words(caption) if before else words(wanted)
+    """The changes at one place where two captions differ; empty if they are unclear."""
+    source, target = _span(caption, before), _span(target_caption, after)
+    text = words(caption) if before else words(target_caption)
     start, end = subject(text)
     noun = " ".join(text[start:end])
     old, new = parse(source), parse(target)
     if len(old) > 1 or len(new) > 1:
         return _paired(old, new, noun)
-    meant = [{p.category, *(e.category for e in p.options)} for p in (*old, *new)]
-    category = next((c for c in CATEGORIES if all(c in some for some in meant)), "")
+    possible = [{p.category, *(e.category for e in p.options)} for p in (*old, *new)]
+    category = next((c for c in CATEGORIES if all(c in some for some in possible)), "")
     if category == "object" and not (source and target):
         category = "added"
     elif category == "object":
@@ -183,13 +198,13 @@ def _difference(
     elif category == "attribute":
         last = (before or after)[-1][1] + 1
         noun = text[last] if last < len(text) else noun
-    plain = category and source != target
-    return [Change(category, source, target, noun)] if plain else []
+    clear = category and source != target
+    return [Change(category, source, target, noun)] if clear else []
 
 
 def _paired(old: Sequence[PromptPart], new: Sequence[PromptPart], noun: str) -> list[Change]:
-    """Changes between two groups of parts, each category at most once in either."""
-    before, after = ({p.category: p.said for p in parts} for parts in (old, new))
+    """Changes between two groups of parts by category; empty if one has a category twice."""
+    before, after = ({p.category: p.phrase for p in parts} for parts in (old, new))
     if (
         len(before) < len(old)
         or len(after) < len(new)
@@ -201,24 +216,24 @@ def _paired(old: Sequence[PromptPart], new: Sequence[PromptPart], noun: str) -> 
 
 
 def _span(text: str, part: list[tuple[str, int]]) -> str:
-    """The words of a difference as they stand in the text, without an "of" that is left over."""
+    """The phrase of a difference in the text: without a last "of", with a place's preposition."""
     if not part:
         return ""
-    spoken = words(text)
+    tokens = words(text)
     start, end = part[0][1], part[-1][1] + 1
-    if spoken[end - 1] == "of":
+    if tokens[end - 1] == "of":
         end -= 1
-    category = next((p.category for p in parse(" ".join(spoken[start:end]))), "")
+    category = next((p.category for p in parse(" ".join(tokens[start:end]))), "")
     if category == "style" and start:
-        start -= spoken[start - 1] in ("a", "an")
-    if category in ("place", "time") and not starts(spoken[start:], grammar("prepositions")):
-        first = joined_start(spoken, phrase_start(spoken, start))
+        start -= tokens[start - 1] in ("a", "an")
+    if category in ("place", "time") and not starts(tokens[start:], grammar("prepositions")):
+        first = joined_start(tokens, phrase_start(tokens, start))
         start = start if first is None else first
-    return " ".join(spoken[start:end])
+    return " ".join(tokens[start:end])
 
 
 def degenerate(caption: str) -> str | None:
-    """What is wrong with a caption, or None: captioners sometimes say nothing, or stammer."""
+    """Why a caption is useless, or None: captioners may return nothing, or repeat themselves."""
     text = [w for w in words(caption) if w]
     if not text:
         return "it is empty"
@@ -226,7 +241,7 @@ def degenerate(caption: str) -> str | None:
     if not content:
         return "it names nothing"
     for word in dict.fromkeys(content):
-        # half of all words: "a red bird on a red branch with red berries" is fine
+        # at least half: "a red bird on a red branch with red berries" is a normal caption
         if content.count(word) >= max(3, len(content) / 2):
             return f"it repeats {word!r}"
     for length in (2, 3, 4):

@@ -1,4 +1,4 @@
-"""Reading phrases: what the user asks for in parts, and the bones of a caption."""
+"""Parsing: the parts of a prompt, and the subject, nouns and styles of a caption."""
 
 from __future__ import annotations
 
@@ -20,10 +20,15 @@ from zerocon.prompt.vocabulary import (
 
 @dataclass(frozen=True)
 class PromptPart:
-    """One thing asked for: "a red hat" is text "red hat" of head "hat".
+    """One part of a prompt: an object, an attribute, a place ...
 
-    `options` are the meanings of the head in the word lists, the likeliest first; none for an
-    unknown word. `joining` is said by the user ("wearing") or "".
+    Attributes:
+        category: One of ``vocabulary.CATEGORIES``.
+        text: The phrase without its article: "red hat".
+        head: Its noun: "hat".
+        options: Entries of the head in the word lists, likeliest first; empty if it is unknown.
+        joining: Joining word in the prompt ("wearing"), else "".
+        removed: Whether the part is to be removed ("without a hat").
     """
 
     category: str
@@ -35,68 +40,70 @@ class PromptPart:
 
     @property
     def modifiers(self) -> str:
+        """``text`` without ``head``: "red"."""
         return self.text.removesuffix(self.head).strip()
 
     @property
-    def said(self) -> str:
-        """The part as a caption says it: "wearing a red hat"."""
+    def phrase(self) -> str:
+        """The part as it is written in a caption: "wearing a red hat"."""
         return f"{self.joining} {vocabulary.determined(self.text)}" if self.joining else self.text
 
-    def being(self, entry: VocabularyEntry) -> PromptPart:
+    def with_entry(self, entry: VocabularyEntry) -> PromptPart:
+        """The same part with this meaning of its head."""
         return PromptPart(
             entry.category, self.text, self.head, (entry,), self.joining, self.removed
         )
 
 
 def parse(text: str) -> tuple[PromptPart, ...]:
-    """The parts of what the user asks for: "a dog on the beach" -> an object and a place.
+    """The parts of a prompt: "a dog on the beach" -> an object and a place.
 
-    Known words are looked up. Others are told by their surroundings: a leading preposition
-    makes a place, "wearing" or "with" an added thing, "made of" a property, a last word like
-    "painting" a style; all else is an object.
+    Words of the lists have their category. Other phrases are classified by form: with a leading
+    preposition they are a place, after "wearing" or "with" an added thing, after "made of" an
+    attribute, with a last word like "painting" a style, otherwise an object.
     """
-    asked = words(text)
-    if not asked:
+    tokens = words(text)
+    if not tokens:
         return ()
-    plain = bare(asked)
-    if whole := _whole(asked):
+    plain = bare(tokens)
+    if whole := _whole(tokens):
         return (whole,)
     for end in range(len(plain) - 1, 0, -1):
         if plain[end] == "of" and (part := _whole(plain[:end])) and part.category == "style":
             return part, *parse(" ".join(plain[end + 1 :]))
-    if asked[-1] in grammar("style words"):
-        unknown = " ".join(asked if starts(asked, grammar("prepositions")) else plain)
+    if tokens[-1] in grammar("style words"):
+        unknown = " ".join(tokens if starts(tokens, grammar("prepositions")) else plain)
         return (PromptPart("style", _style(unknown), unknown),)
-    if asked[:4] == ["in", "the", "style", "of"]:
-        return (PromptPart("style", " ".join(asked), " ".join(asked)),)
-    return tuple(part for chunk in _chunks(asked) if (part := _part(chunk)))
+    if tokens[:4] == ["in", "the", "style", "of"]:
+        return (PromptPart("style", " ".join(tokens), " ".join(tokens)),)
+    return tuple(part for chunk in _chunks(tokens) if (part := _part(chunk)))
 
 
-def _whole(asked: Sequence[str]) -> PromptPart | None:
-    """A phrase that stands in the word lists as it is."""
-    plain = bare(asked)
-    known = lookup(asked) or lookup(plain) or lookup(_without_style_words(plain))
-    if not known and starts(asked, grammar("prepositions")):
-        known = tuple(e for e in lookup(vocabulary.core(asked)) if e.category == "place")
-    if not known:
+def _whole(tokens: Sequence[str]) -> PromptPart | None:
+    """A part for a phrase that is in the word lists as a whole."""
+    plain = bare(tokens)
+    matches = lookup(tokens) or lookup(plain) or lookup(_without_style_words(plain))
+    if not matches and starts(tokens, grammar("prepositions")):
+        matches = tuple(e for e in lookup(vocabulary.core(tokens)) if e.category == "place")
+    if not matches:
         return None
-    # "an orange" is a fruit, "orange" a colour
+    # "an orange" is a fruit, "orange" a color
     order = ["attribute", "style", "time", "place", "added", "object"]
-    if len(plain) < len(asked) and not starts(asked, grammar("prepositions")):
+    if len(plain) < len(tokens) and not starts(tokens, grammar("prepositions")):
         order = ["style", "added", "object", "place", "time", "attribute"]
-    options = tuple(sorted(known, key=lambda e: order.index(e.category)))
+    options = tuple(sorted(matches, key=lambda e: order.index(e.category)))
     first = options[0]
     if first.category in ("attribute", "style"):
         return PromptPart(first.category, first.name, first.name, options)
     if first.category in ("place", "time"):
-        said = starts(asked, grammar("prepositions"))
-        name = " ".join(asked) if said else first.name
+        prefixed = starts(tokens, grammar("prepositions"))
+        name = " ".join(tokens) if prefixed else first.name
         return PromptPart(first.category, name, name, options)
     return PromptPart(first.category, " ".join(plain), " ".join(plain), options)
 
 
 def _without_style_words(plain: Sequence[str]) -> list[str]:
-    """ "in pixel art style" -> "pixel art"; "like a mosaic" -> "mosaic"; else nothing."""
+    """ "in pixel art style" -> "pixel art"; "like a mosaic" -> "mosaic"; otherwise empty."""
     text = list(plain)
     if text and text[-1].endswith("-style"):
         text[-1] = text[-1].removesuffix("-style")
@@ -109,22 +116,23 @@ def _without_style_words(plain: Sequence[str]) -> list[str]:
 
 
 def _style(phrase: str) -> str:
+    """A style of unknown words: "klimt style" -> "in klimt style", "painting" -> "a painting"."""
     if phrase.endswith("style") and not phrase.startswith("in "):
         return f"in {phrase}"
     return phrase if phrase.startswith("in ") else vocabulary.determined(phrase)
 
 
-def _chunks(asked: Sequence[str]) -> list[list[str]]:
-    """The words cut before every word that joins: "dog", "on the beach", "at night"."""
+def _chunks(tokens: Sequence[str]) -> list[list[str]]:
+    """Words split before joining words and prepositions: "dog", "on the beach", "at night"."""
     chunks: list[list[str]] = [[]]
     i = 0
-    while i < len(asked):
-        length = starts(asked[i:], grammar("joining", "prepositions"))
-        material = chunks[-1][:1] == ["made"] and asked[i] in ("of", "from", "out")
-        if (length and asked[i] != "of" and not material) or asked[i] == "made":
+    while i < len(tokens):
+        length = starts(tokens[i:], grammar("joining", "prepositions"))
+        material = chunks[-1][:1] == ["made"] and tokens[i] in ("of", "from", "out")
+        if (length and tokens[i] != "of" and not material) or tokens[i] == "made":
             chunks.append([])
         length = max(length, 1)
-        chunks[-1] += asked[i : i + length]
+        chunks[-1] += tokens[i : i + length]
         i += length
     links = ("and", "but", "")
     for chunk in chunks:
@@ -136,6 +144,7 @@ def _chunks(asked: Sequence[str]) -> list[list[str]]:
 
 
 def _part(chunk: list[str]) -> PromptPart | None:
+    """The part of one chunk; None if it names nothing."""
     if chunk[0] == "made":
         return _whole(chunk) or PromptPart("attribute", " ".join(chunk), " ".join(chunk))
     joined = starts(chunk, grammar("joining", "prepositions"))
@@ -146,8 +155,8 @@ def _part(chunk: list[str]) -> PromptPart | None:
         return PromptPart("added", text, text, lookup(words(text)), removed=True)
     if joining not in grammar("joining") and (whole := _whole(chunk)):
         return whole
-    heads = [(i, known) for i in range(len(body)) if (known := lookup(body[i:]))]
-    named = [(i, e) for i, known in heads for e in known if e.category in ("object", "added")]
+    heads = [(i, matches) for i in range(len(body)) if (matches := lookup(body[i:]))]
+    named = [(i, e) for i, matches in heads for e in matches if e.category in ("object", "added")]
     options = tuple(e for i, e in named if i == named[0][0]) if named else ()
     options = tuple(sorted(options, key=lambda e: e.category != "added"))
     head = " ".join(body[named[0][0] :]) if named else (body[-1] if body else "")
@@ -159,9 +168,8 @@ def _part(chunk: list[str]) -> PromptPart | None:
     if named:
         return PromptPart(options[0].category, text, head, options)
     if heads and (place := next((e for e in heads[0][1] if e.category == "place"), None)):
-        said = place.name.split()
-        tail = body[heads[0][0] :]
-        name = " ".join([*said[: len(said) - len(tail)], *body])
+        full, tail = place.name.split(), body[heads[0][0] :]
+        name = " ".join([*full[: len(full) - len(tail)], *body])
         return PromptPart("place", name, name, (place,))
     properties = [lookup([w]) for w in body]
     last = tuple(e for e in properties[-1] if e.category == "attribute") if body else ()
@@ -175,9 +183,9 @@ def _part(chunk: list[str]) -> PromptPart | None:
 
 
 def subject(caption: Sequence[str]) -> tuple[int, int]:
-    """Where the main noun stands in the words of a caption; (0, 0) when there is none.
+    """Start and end of the main noun in the words of a caption; (0, 0) if there is none.
 
-    "there is a cat that is sitting on a couch" -> the place of "cat".
+    "there is a cat that is sitting on a couch" -> (3, 4), "cat".
     """
     i = 0
     while i < len(caption):
@@ -198,28 +206,29 @@ def subject(caption: Sequence[str]) -> tuple[int, int]:
 
 
 def nouns(caption: Sequence[str]) -> list[Mention]:
-    """Mentions of things, without those that only qualify the next word ("an orange cat")."""
-    found = []
+    """Mentions of objects and added things, except those used as attributes ("an orange cat")."""
+    result = []
     for mention in vocabulary.mentions(caption):
         things = tuple(e for e in mention.entries if e.category in ("object", "added"))
         qualifies = mention.of("attribute") and not (
             mention.end == len(caption) or is_boundary(caption, mention.end)
         )
         if things and not qualifies:
-            found.append(Mention(mention.start, mention.end, things))
-    return found
+            result.append(Mention(mention.start, mention.end, things))
+    return result
 
 
 def style_at(caption: Sequence[str], start: int) -> Mention | None:
+    """The style that is named from this word on, the longest name first."""
     for end in range(min(len(caption), start + 6), start, -1):
-        known = tuple(e for e in lookup(caption[start:end]) if e.category == "style")
-        if known:
-            return Mention(start, end, known)
+        matches = tuple(e for e in lookup(caption[start:end]) if e.category == "style")
+        if matches:
+            return Mention(start, end, matches)
     return None
 
 
 def phrase_start(caption: Sequence[str], noun: int) -> int:
-    """Where the noun phrase of the noun at this word begins, its article left out."""
+    """Start of the noun phrase of the noun at this word, without its article."""
     start = noun
     stop = grammar("determiners", "numbers", "noise")
     while start and not is_boundary(caption, start - 1) and caption[start - 1] not in stop:
@@ -228,7 +237,7 @@ def phrase_start(caption: Sequence[str], noun: int) -> int:
 
 
 def joined_start(caption: Sequence[str], start: int) -> int | None:
-    """Where the preposition or joining word of a noun phrase begins, if it has one."""
+    """Start of the preposition or joining word before a noun phrase, None if it has none."""
     while start and caption[start - 1] in grammar("determiners", "numbers"):
         start -= 1
     for length in range(min(4, start), 0, -1):

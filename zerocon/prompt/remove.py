@@ -1,4 +1,4 @@
-"""Taking a thing out of a caption, with the words that fasten it there."""
+"""Removing a thing from a caption, with its preposition or joining word."""
 
 from __future__ import annotations
 
@@ -10,29 +10,32 @@ from zerocon.prompt.vocabulary import grammar, starts, words
 
 
 def remove(caption: str, source: str) -> CaptionEdit:
-    """Take a thing out of a caption, with the words that fasten it there.
+    """Remove ``source`` from a caption, with its preposition or joining word.
 
-    Raises ValueError when the caption does not mention it or is about nothing else.
+    Raises:
+        PromptError: The caption does not mention it, or consists of nothing else.
     """
     text = words(caption)
-    found = locate(text, source)
-    if found is None:
-        raise PromptError(f"the caption does not mention {source!r}, so it cannot be removed")
-    start, end = found
+    span = locate(text, source)
+    if span is None:
+        raise PromptError(
+            f"cannot remove {source!r}: the caption does not mention it; give --caption"
+        )
+    start, end = span
     meaning = parse(source)[0]
     if (style := style_at(text, start)) and text[style.end : style.end + 1] == ["of"]:
         start -= bool(start and text[start - 1] in ("a", "an"))
-        gone = " ".join(text[start : style.end])
+        removed = " ".join(text[start : style.end])
         return CaptionEdit(
-            cut(caption, start, style.end + 1), "style", gone, "", subject_words(text)
+            cut(caption, start, style.end + 1), "style", removed, "", subject_words(text)
         )
     if meaning.category in ("place", "time"):
         named = joined_start(text, phrase_start(text, start))
         first = start if starts(text[start:], grammar("prepositions")) else named
         first = start if first is None else first
-        gone = " ".join(text[first:end])
+        removed = " ".join(text[first:end])
         return CaptionEdit(
-            cut(caption, first, end), meaning.category, gone, "", subject_words(text)
+            cut(caption, first, end), meaning.category, removed, "", subject_words(text)
         )
     if meaning.category == "attribute" and end < len(text):
         noun = text[end]
@@ -46,20 +49,25 @@ def remove(caption: str, source: str) -> CaptionEdit:
     article = start - (start > 0 and text[start - 1] in grammar("determiners", "numbers"))
     tail = text[end : end + 1] == ["and"]
     if first is not None and not tail:
-        gone = " ".join(text[first:end])
-        return CaptionEdit(cut(caption, first, end), "added", gone, "", subject_words(text))
-    gone = " ".join(text[start:end])
+        removed = " ".join(text[first:end])
+        return CaptionEdit(cut(caption, first, end), "added", removed, "", subject_words(text))
+    removed = " ".join(text[start:end])
     if tail:
-        return CaptionEdit(cut(caption, article, end + 1), "added", gone, "", subject_words(text))
+        return CaptionEdit(
+            cut(caption, article, end + 1), "added", removed, "", subject_words(text)
+        )
     if article and text[article - 1] == "and":
-        return CaptionEdit(cut(caption, article - 1, end), "added", gone, "", subject_words(text))
+        return CaptionEdit(
+            cut(caption, article - 1, end), "added", removed, "", subject_words(text)
+        )
     if article and text[article - 1].endswith("ing"):
         article -= 1
-        gone = " ".join(text[article:end])
-    return CaptionEdit(cut(caption, article, end), "added", gone, "", subject_words(text))
+        removed = " ".join(text[article:end])
+    return CaptionEdit(cut(caption, article, end), "added", removed, "", subject_words(text))
 
 
 def _remove_subject(caption: str, start: int, end: int) -> CaptionEdit:
+    """Remove the main noun; what follows it ("wearing a hat") becomes the caption."""
     text = words(caption)
     rest = end
     skipped = grammar("joining", "prepositions", "conjunctions", "verbs")
@@ -69,7 +77,9 @@ def _remove_subject(caption: str, start: int, end: int) -> CaptionEdit:
             break
         rest += step
     if rest >= len(text):
-        raise PromptError(f"without {' '.join(text[start:end])!r} the caption says nothing")
+        raise PromptError(
+            f"cannot remove {' '.join(text[start:end])!r}: nothing else is left of the caption"
+        )
     before = start - (start > 0 and text[start - 1] in grammar("determiners", "numbers"))
-    gone = " ".join(text[start:end])
-    return CaptionEdit(cut(caption, before, rest), "added", gone, "")
+    removed = " ".join(text[start:end])
+    return CaptionEdit(cut(caption, before, rest), "added", removed, "")

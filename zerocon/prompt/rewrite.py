@@ -1,4 +1,4 @@
-"""Which words of a caption an asked-for part is about, and the caption with that part."""
+"""Finding the words of a caption that one part of a prompt replaces."""
 
 from __future__ import annotations
 
@@ -18,57 +18,73 @@ from zerocon.prompt.replace import METHODS, put_added, put_attribute, put_object
 from zerocon.prompt.splice import CaptionEdit, locate
 from zerocon.prompt.vocabulary import Mention, VocabularyEntry, bare, words
 
-See = Callable[[Sequence[str]], Sequence[float] | None]
-_SURER = 0.02  # cosines of paraphrases differ by less: no reason to contradict the caption
-_ASKED = 40  # sentences the picture is compared with: the commonest words of a family
+# CLIP's cosine of the image to each sentence; None without CLIP
+Similarity = Callable[[Sequence[str]], Sequence[float] | None]
+_MARGIN = 0.02  # cosines of paraphrases differ by less; a caption is contradicted above it
+_CANDIDATES = 40  # sentences that are scored: the commonest words of a family
 
 
-def replace(caption: str, part: PromptPart, source: str | None, see: See | None) -> CaptionEdit:
-    """Put a part into a caption, in place of `source` or of what is there of its kind."""
+def replace(
+    caption: str, part: PromptPart, source: str | None, similarity: Similarity | None
+) -> CaptionEdit:
+    """Put a part into a caption, in place of ``source`` or of related words.
+
+    ``similarity`` is used if the caption has no related words: they may be missing from it.
+    """
     text = words(caption)
     if source is not None:
         return _replace_named(caption, part, source)
     if part.joining:
-        around = (_kindred(text, entry, around=True) for entry in part.options)
+        around = (_related(text, entry, around=True) for entry in part.options)
         return put_added(caption, part, next((m for m in around if m), None))
     for entry in part.options:
-        if mention := _kindred(text, entry):
-            return METHODS[entry.category](caption, part.being(entry), mention)
+        if mention := _related(text, entry):
+            return METHODS[entry.category](caption, part.with_entry(entry), mention)
     if part.options:
-        part = part.being(part.options[0])
+        part = part.with_entry(part.options[0])
     if part.category == "object":
-        return _replace_subject(caption, part, see)
+        return _replace_subject(caption, part, similarity)
     step = METHODS[part.category](caption, part, None)
     if part.category == "added" or step.source or step.source == step.target:
         return step
-    if part.options and part.category != "style" and (seen := _seen(caption, part, see)):
-        warning = f"the caption does not mention {seen!r}, which the picture seems to show"
-        return CaptionEdit(step.caption, step.category, seen, step.target, step.noun, (warning,))
+    if (
+        part.options
+        and part.category != "style"
+        and (missing := _missing(caption, part, similarity))
+    ):
+        return _with_missing(step, missing)
     return step
 
 
+def _with_missing(step: CaptionEdit, missing: str) -> CaptionEdit:
+    """The same edit of a source that the caption does not mention."""
+    warning = f"the caption does not mention {missing!r}, which the image seems to show"
+    return CaptionEdit(step.caption, step.category, missing, step.target, step.noun, (warning,))
+
+
 def _replace_named(caption: str, part: PromptPart, source: str) -> CaptionEdit:
+    """Put a part into a caption in place of ``source``, given by the user."""
     text = words(caption)
-    found = locate(text, source)
+    span = locate(text, source)
     meaning = parse(source)[0]
     category = next((e.category for e in part.options if e.category == meaning.category), None)
     if category:
-        part = part.being(next(e for e in part.options if e.category == category))
+        part = part.with_entry(next(e for e in part.options if e.category == category))
     if part.category != meaning.category:
-        if found and meaning.category in ("object", "added") and part.category == "attribute":
-            return put_attribute(caption, part, None, found)
-        if found and meaning.category in ("object", "added") and part.joining:
-            return put_added(caption, part, None, found)
-    if found is None:
-        known = [m for e in meaning.options if (m := _kindred(text, e, other=False))]
-        category = part.category if part.category != "added" or known else "object"
-        step = METHODS[category](caption, part, known[0] if known else None)
+        if span and meaning.category in ("object", "added") and part.category == "attribute":
+            return put_attribute(caption, part, None, span)
+        if span and meaning.category in ("object", "added") and part.joining:
+            return put_added(caption, part, None, span)
+    if span is None:
+        related = [m for e in meaning.options if (m := _related(text, e, other=False))]
+        category = part.category if part.category != "added" or related else "object"
+        step = METHODS[category](caption, part, related[0] if related else None)
         warning = f"the caption does not mention {source!r}"
-        gone = " ".join(bare(words(source)))
-        return CaptionEdit(step.caption, step.category, gone, step.target, step.noun, (warning,))
-    if part.category == "style" and (whole := style_at(text, found[0])):
-        found = whole.start, max(found[1], whole.end)  # "a watercolor" of "a watercolor painting"
-    mention = Mention(*found, meaning.options)
+        name = " ".join(bare(words(source)))
+        return CaptionEdit(step.caption, step.category, name, step.target, step.noun, (warning,))
+    if part.category == "style" and (whole := style_at(text, span[0])):
+        span = whole.start, max(span[1], whole.end)  # "a watercolor" of "a watercolor painting"
+    mention = Mention(*span, meaning.options)
     if part.category in ("place", "time", "style", "attribute") or (
         meaning.category == "added" or part.joining
     ):
@@ -76,11 +92,11 @@ def _replace_named(caption: str, part: PromptPart, source: str) -> CaptionEdit:
     return put_object(caption, part, mention)
 
 
-def _replace_subject(caption: str, part: PromptPart, see: See | None) -> CaptionEdit:
-    """The thing asked for takes the place of the subject, whatever that is."""
+def _replace_subject(caption: str, part: PromptPart, similarity: Similarity | None) -> CaptionEdit:
+    """Put an object into a caption in place of its subject, with a warning if unrelated."""
     text = words(caption)
     start, end = subject(text)
-    spoken = " ".join(text[start:end])
+    name = " ".join(text[start:end])
     if not part.options:
         step = put_object(caption, part, None)
         warning = f"{part.text!r} is not in the word lists: taken as an object"
@@ -88,70 +104,73 @@ def _replace_subject(caption: str, part: PromptPart, see: See | None) -> Caption
             step.caption, step.category, step.source, step.target, step.noun, (warning,)
         )
     step = put_object(caption, part, None)
-    seen = _seen(caption, part, see)
-    if step.source == step.target or not (seen or spoken):
+    missing = _missing(caption, part, similarity)
+    if step.source == step.target or not (missing or name):
         return step
-    if seen:
-        warning = f"the caption does not mention {seen!r}, which the picture seems to show"
-        return CaptionEdit(step.caption, step.category, seen, step.target, step.noun, (warning,))
+    if missing:
+        return _with_missing(step, missing)
     if step.category == "attribute":
         return step
-    kind = part.options[0].family
-    warning = f"the caption names none of the {kind}: {part.text!r} replaces {spoken!r}"
+    family = part.options[0].family
+    warning = f"the caption names none of the {family}: {part.text!r} replaces {name!r}"
     return CaptionEdit(step.caption, step.category, step.source, step.target, step.noun, (warning,))
 
 
-def _kindred(
+def _related(
     text: Sequence[str], entry: VocabularyEntry, other: bool = True, around: bool = False
 ) -> Mention | None:
-    """What a caption names of the family of an entry, the subject first, then from the left.
+    """The mention in a caption that an entry can replace: the subject, else the first one.
 
-    `other` leaves out properties equal to the entry, `around` the subject itself.
+    ``other`` excludes attributes equal to the entry, ``around`` excludes the subject.
     """
     if entry.category in ("object", "added"):
-        found = nouns(text)
+        candidates = nouns(text)
     elif entry.category == "style":
-        found = [m for i in range(min(len(text), 4)) if (m := style_at(text, i))]
-        found = [m for m in found if text[m.end : m.end + 1] == ["of"]]
+        candidates = [m for i in range(min(len(text), 4)) if (m := style_at(text, i))]
+        candidates = [m for m in candidates if text[m.end : m.end + 1] == ["of"]]
     else:
-        found = vocabulary.mentions(text)
-    kin = [m for m in found if any(e.kin(entry) for e in m.entries)]
+        candidates = vocabulary.mentions(text)
+    related = [m for m in candidates if any(e.is_related(entry) for e in m.entries)]
     if entry.category == "place":
-        # "a city bus": a place that qualifies another word is no place
-        kin = [m for m in kin if m.end == len(text) or vocabulary.is_boundary(text, m.end)]
+        # not the place in "a city bus", which is an attribute
+        related = [m for m in related if m.end == len(text) or vocabulary.is_boundary(text, m.end)]
     if entry.category == "attribute" and other:
-        # "made of wood" may be meant for the cat although its bench is wooden already
-        kin = [m for m in kin if entry not in m.entries and _qualifies(text, m)]
+        # "made of wood" can mean the cat although its bench is wooden already
+        related = [m for m in related if entry not in m.entries and _qualifies(text, m)]
     start, end = subject(text)
     first = phrase_start(text, start) if start < end else 0
-    about = [m for m in kin if first <= m.start and m.end <= end]
+    of_subject = [m for m in related if first <= m.start and m.end <= end]
     if around:
-        kin = [m for m in kin if m not in about and joined_start(text, phrase_start(text, m.start))]
-        about = []
-    return next(iter(about or kin), None)
+        related = [
+            m
+            for m in related
+            if m not in of_subject and joined_start(text, phrase_start(text, m.start))
+        ]
+        of_subject = []
+    return next(iter(of_subject or related), None)
 
 
 def _qualifies(text: Sequence[str], mention: Mention) -> bool:
-    """Whether a property is said of something: "a rock wall", not "a rock"."""
+    """Whether a mention is used as an attribute: "a rock wall", not "a rock"."""
     if mention.end < len(text) and not vocabulary.is_boundary(text, mention.end):
         return True
     return mention.start > 0 and text[mention.start - 1] in ("is", "are", "was", "were", "and")
 
 
-def _seen(caption: str, part: PromptPart, see: See | None) -> str:
-    """Which word of the family the picture shows, "" if the caption as it is fits best."""
-    if see is None or not part.options:
+def _missing(caption: str, part: PromptPart, similarity: Similarity | None) -> str:
+    """The word of the part's family with which the caption fits the image best, "" for none."""
+    if similarity is None or not part.options:
         return ""
     target = part.options[0]
-    family = [e for e in vocabulary.family(target) if e.name != target.name][:_ASKED]
+    family = [e for e in vocabulary.family(target) if e.name != target.name][:_CANDIDATES]
     method = METHODS[target.category]
-    said = {
+    captions = {
         e.name: method(caption, PromptPart(e.category, e.name, e.name, (e,)), None).caption
         for e in family
     }
-    said = {name: sentence for name, sentence in said.items() if sentence != caption}
-    likeness = see([caption, *said.values()])
-    if likeness is None:
+    captions = {name: other for name, other in captions.items() if other != caption}
+    cosines = similarity([caption, *captions.values()])
+    if cosines is None:
         return ""
-    best, name = max(zip(likeness, ["", *said], strict=True), key=lambda pair: pair[0])
-    return name if best > likeness[0] + _SURER else ""
+    best, name = max(zip(cosines, ["", *captions], strict=True), key=lambda pair: pair[0])
+    return name if best > cosines[0] + _MARGIN else ""

@@ -1,4 +1,9 @@
-"""The bank of sentences: one change said in many ways, with and without it (pix2pix-zero, 3.2)."""
+"""Sentence bank: pairs of sentences that differ in one change, to estimate an edit direction.
+
+pix2pix-zero (arXiv:2302.03027, sec. 3.2) takes the mean difference between the embeddings of two
+groups of sentences, written by GPT-3 or from predefined prompts. Here they come from templates, so
+that the two groups are equal except for the change.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +17,26 @@ from zerocon.prompt.parser import parse
 
 
 def pairs(change: Change, limit: int = 72) -> tuple[list[str], list[str]]:
-    """Source and target sentences that differ by the change and by nothing else.
+    """Source and target sentences that differ in the change and in nothing else.
 
-    Both lists have the same length, at most `limit` and, unless `limit` says less, at least 64;
-    sentence i of both comes from one template, and no sentence comes twice. Swapping the
-    change's source and target swaps the lists. Raises ValueError for a change that is none.
+    Sentence i of both lists comes from one template, and no sentence occurs twice. Swapping source
+    and target of the change swaps the lists.
+
+    Args:
+        change: What differs.
+        limit: Largest number of pairs.
+
+    Returns:
+        Two lists of equal length, at least 64 unless ``limit`` is smaller.
+
+    Raises:
+        ValueError: Source and target are equal, the category is unknown, or ``limit`` is below 1.
     """
     if change.source == change.target:
         raise ValueError(f"nothing changes: source and target are both {change.source!r}")
     if change.category not in (*vocabulary.CATEGORIES, "caption"):
-        known = ", ".join((*vocabulary.CATEGORIES, "caption"))
-        raise ValueError(f"no category {change.category!r}; there are: {known}")
+        names = ", ".join((*vocabulary.CATEGORIES, "caption"))
+        raise ValueError(f"no category {change.category!r}; there are: {names}")
     if limit < 1:
         raise ValueError(f"limit is {limit}; it must be at least 1")
     source: dict[str, None] = {}
@@ -36,37 +50,41 @@ def pairs(change: Change, limit: int = 72) -> tuple[list[str], list[str]]:
 
 
 def about(phrase: str, limit: int = 72) -> list[str]:
-    """Sentences that all say a phrase ("cat", "at night"): one side of `pairs` by itself.
+    """Sentences with a phrase ("cat", "at night"): one side of ``pairs``.
 
-    At most `limit`, none twice. For a phrase of several parts they are looser: "a view of ...".
-    Raises ValueError for a phrase that names nothing.
+    At most ``limit``, none twice. A phrase of several parts is used as a whole caption.
+
+    Raises:
+        PromptError: The phrase names nothing.
     """
     if not (parts := parse(phrase)):
-        raise PromptError(f"{phrase!r} names nothing; say a thing, a place, a style ...")
-    category, said = ("caption", phrase) if len(parts) != 1 else (parts[0].category, parts[0].text)
+        raise PromptError(f"{phrase!r} names nothing; give an object, a place, a style ...")
+    category, text = ("caption", phrase) if len(parts) != 1 else (parts[0].category, parts[0].text)
     if category not in ("object", "caption"):
-        return pairs(Change(category, said, ""), limit)[0]
+        return pairs(Change(category, text, ""), limit)[0]
     templates = vocabulary.sections(f"templates/{category}.txt")[""]
-    return list(dict.fromkeys(_fill(template, said) for template in templates))[:limit]
+    return list(dict.fromkeys(_fill(template, text) for template in templates))[:limit]
 
 
 def read(path: Path | str) -> list[str]:
-    """The user's own sentences: a UTF-8 file, one a line; blank lines and # comments are left out.
+    """Sentences of a UTF-8 file, one per line; blank lines and lines with # are skipped.
 
-    Raises ValueError for a file that is not there, is no such text, or says nothing.
+    Raises:
+        FileFormatError: The file is missing, not UTF-8, or has no sentences.
     """
     try:
         lines = [" ".join(line.split()) for line in Path(path).read_text("utf-8-sig").splitlines()]
     except OSError as error:
         raise FileFormatError(f"cannot read sentences from {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise FileFormatError(f"{path} is no text in UTF-8; give sentences, one a line") from error
-    if not (said := [line for line in lines if line and not line.startswith("#")]):
-        raise FileFormatError(f"{path} has no sentences in it")
-    return said
+        raise FileFormatError(f"{path} is not UTF-8 text; give one sentence per line") from error
+    if not (sentences := [line for line in lines if line and not line.startswith("#")]):
+        raise FileFormatError(f"{path} contains no sentences; give one per line")
+    return sentences
 
 
 def _sentences(change: Change) -> Iterator[tuple[str, str]]:
+    """Pairs from all templates, then again with the next nouns; may repeat sentences."""
     templates = vocabulary.sections(f"templates/{change.category}.txt")[""]
     if change.category == "object" and not (change.source and change.target):
         templates = vocabulary.sections("templates/added.txt")[""]
@@ -78,16 +96,17 @@ def _sentences(change: Change) -> Iterator[tuple[str, str]]:
     plain = vocabulary.sections("templates/nouns.txt")["plain styles"]
     for turn in range(len(nouns)):
         for i, template in enumerate(templates):
-            # the noun of the caption in every second sentence, the others in turn
+            # the caption's noun in every second sentence of the first turn, then all nouns in turn
             noun = nouns[0] if turn == 0 and i % 2 == 0 else nouns[(i + turn) % len(nouns)]
             default = plain[(i + turn) % len(plain)].removeprefix("-")
             yield (
-                _say(change.category, template, change.source, noun, default),
-                _say(change.category, template, change.target, noun, default),
+                _sentence(change.category, template, change.source, noun, default),
+                _sentence(change.category, template, change.target, noun, default),
             )
 
 
-def _say(category: str, template: str, value: str, noun: str, default: str) -> str:
+def _sentence(category: str, template: str, value: str, noun: str, default: str) -> str:
+    """One template with ``value`` ("" for a sentence without it) said of ``noun``."""
     if category == "attribute":
         return _fill(template, vocabulary.attributed(value, noun) if value else noun)
     if category in ("added", "object"):
@@ -99,30 +118,31 @@ def _say(category: str, template: str, value: str, noun: str, default: str) -> s
 
 
 def _fill(template: str, value: str, noun: str = "") -> str:
-    """A template with its holes filled and the articles before them put right."""
-    for hole, filler in (("{noun}", noun), ("{}", value)):
-        phrase = re.compile(rf"\ban? ((?:[\w-]+ )?){re.escape(hole)}")
+    """A template with its placeholders filled, and the articles before them corrected."""
+    for placeholder, filler in (("{noun}", noun), ("{}", value)):
+        phrase = re.compile(rf"\ban? ((?:[\w-]+ )?){re.escape(placeholder)}")
         if match := phrase.search(template):
             count, _, rest = filler.partition(" ")
             if count in vocabulary.grammar("numbers"):
-                said = f"{count} {match[1]}{rest}"
+                text = f"{count} {match[1]}{rest}"
             else:
-                said = vocabulary.determined(match[1] + filler)
-            template = template[: match.start()] + said + template[match.end() :]
-        template = template.replace(hole, filler)
+                text = vocabulary.determined(match[1] + filler)
+            template = template[: match.start()] + text + template[match.end() :]
+        template = template.replace(placeholder, filler)
     return " ".join(template.replace(" ,", ",").split())
 
 
 def _nouns(change: Change) -> list[str]:
-    """Nouns to say a change of, the caption's own first, then those most like it."""
+    """Nouns for the sentences of a change: the caption's, then related ones, then general ones."""
     bank = vocabulary.sections("templates/nouns.txt")
     general = bank.get(change.category, bank["any"])
-    own = [change.noun] if change.noun else []
-    kin = [
+    noun = [change.noun] if change.noun else []
+    related = [
         other.name
         for entry in vocabulary.lookup(vocabulary.words(change.noun))
         if entry.category == "object"
         for other in vocabulary.family(entry)[:12]
     ]
-    said = set(vocabulary.words(f"{change.source} {change.target}"))
-    return [n for n in dict.fromkeys([*own, *kin, *general]) if n == change.noun or n not in said]
+    used = set(vocabulary.words(f"{change.source} {change.target}"))
+    nouns = dict.fromkeys([*noun, *related, *general])
+    return [each for each in nouns if each == change.noun or each not in used]

@@ -1,4 +1,4 @@
-"""Captions cut and mended: words put in, taken out, found again, with the articles put right."""
+"""Editing captions word by word: replace, cut, insert, with articles corrected."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zerocon.prompt.vocabulary import bare, grammar, starts, words
 
 @dataclass(frozen=True)
 class CaptionEdit:
-    """A rewritten caption and the one change that was made in it."""
+    """A rewritten caption, and the one change in it; fields as in ``Change``."""
 
     caption: str
     category: str
@@ -23,21 +23,22 @@ class CaptionEdit:
 
 
 def put(caption: str, start: int, end: int, phrase: str) -> str:
-    """A caption with other words from start to end, the article before them put right."""
+    """A caption with ``phrase`` in place of words ``start`` to ``end``, its article corrected."""
     tokens = caption.split()
     last = tokens[end - 1]
     mark = last[-1] if last[-1:] in (".", ",", ";", "!", "?") else ""
-    said = phrase
+    text = phrase
     if start and tokens[start - 1].lower() in ("a", "an"):
         start -= 1
         rest = " ".join([phrase, *tokens[end:]])
-        said = f"{vocabulary.article(rest)} {phrase}".strip()
+        text = f"{vocabulary.article(rest)} {phrase}".strip()
     if tokens[start][:1].isupper() and start == 0:
-        said = said[:1].upper() + said[1:]
-    return " ".join([*tokens[:start], said + mark, *tokens[end:]])
+        text = text[:1].upper() + text[1:]
+    return " ".join([*tokens[:start], text + mark, *tokens[end:]])
 
 
 def cut(caption: str, start: int, end: int) -> str:
+    """A caption without words ``start`` to ``end``; punctuation at its end is kept."""
     tokens = caption.split()
     mark = tokens[end - 1][-1:] if tokens[end - 1][-1:] in (".", ",", ";") else ""
     kept = [*tokens[:start], *tokens[end:]]
@@ -47,6 +48,7 @@ def cut(caption: str, start: int, end: int) -> str:
 
 
 def insert(caption: str, at: int, phrase: str) -> str:
+    """A caption with ``phrase`` before word ``at``, and before punctuation there."""
     tokens = caption.split()
     if at and tokens[at - 1][-1:] in (".", ",", ";"):
         mark = tokens[at - 1][-1]
@@ -56,7 +58,7 @@ def insert(caption: str, at: int, phrase: str) -> str:
 
 
 def tail_start(text: Sequence[str], places: bool = True) -> int:
-    """Where the closing words of a caption begin: its place (if asked for) and its time."""
+    """Start of the time, and with ``places`` also of the place, at the end of a caption."""
     at = len(text)
     for mention in reversed(vocabulary.mentions(text)):
         start = mention.start
@@ -71,7 +73,7 @@ def tail_start(text: Sequence[str], places: bool = True) -> int:
 
 
 def phrase_end(text: Sequence[str], start: int) -> int:
-    """Where the noun phrase that begins at a word ends."""
+    """End of the noun phrase that starts at a word."""
     while start < len(text) and text[start] in grammar("determiners", "numbers"):
         start += 1
     end = start + 1
@@ -81,16 +83,17 @@ def phrase_end(text: Sequence[str], start: int) -> int:
 
 
 def same(text: Sequence[str], other: str) -> bool:
-    spoken, wanted = list(text), other.split()
-    if not spoken or len(spoken) != len(wanted) or spoken[:-1] != wanted[:-1]:
+    """Whether two phrases are equal, up to the number of the last word."""
+    left, right = list(text), other.split()
+    if not left or len(left) != len(right) or left[:-1] != right[:-1]:
         return False
-    return vocabulary.singular(spoken[-1]) == vocabulary.singular(wanted[-1])
+    return vocabulary.singular(left[-1]) == vocabulary.singular(right[-1])
 
 
 def locate(text: Sequence[str], source: str) -> tuple[int, int] | None:
-    """Where a caption says this, articles and plurals aside."""
-    wanted = bare(words(source))
-    for lead in (wanted, wanted[starts(wanted, grammar("joining", "prepositions")) :]):
+    """Start and end of ``source`` in a caption, up to articles and plurals; None if absent."""
+    phrase = bare(words(source))
+    for lead in (phrase, phrase[starts(phrase, grammar("joining", "prepositions")) :]):
         lead = bare(lead)
         for start in range(len(text) - len(lead) + 1) if lead else ():
             if same(text[start : start + len(lead)], " ".join(lead)):
@@ -99,9 +102,11 @@ def locate(text: Sequence[str], source: str) -> tuple[int, int] | None:
 
 
 def subject_words(text: Sequence[str]) -> str:
+    """The main noun of a caption, "" if there is none."""
     start, end = subject(text)
     return " ".join(text[start:end])
 
 
 def covers(span: tuple[int, int], start: int, end: int) -> bool:
+    """Whether ``start`` to ``end`` contains a span that is not empty."""
     return start <= span[0] < span[1] <= end

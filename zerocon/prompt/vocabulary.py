@@ -1,4 +1,4 @@
-"""The word lists of `zerocon.prompts`: what a word means, and how to say it (a/an, plurals)."""
+"""The word lists of ``zerocon.prompts``: lookup of words, articles and plurals."""
 
 from __future__ import annotations
 
@@ -9,12 +9,20 @@ from functools import cache
 from importlib.resources import files
 
 CATEGORIES = ("object", "attribute", "added", "place", "time", "style")
-_LONGEST = 6  # words in the longest name worth looking for
+_LONGEST = 6  # words of the longest name
 
 
 @dataclass(frozen=True)
 class VocabularyEntry:
-    """One named thing. `joining` fastens an added thing to its owner ("wearing"), else ""."""
+    """A word or phrase of the lists.
+
+    Attributes:
+        category: One of ``CATEGORIES``.
+        family: Heading in the list: "headwear". Entries of a family replace each other.
+        name: The word or phrase.
+        aliases: Other names of it.
+        joining: Word between the subject and an added thing ("wearing"), else "".
+    """
 
     category: str
     family: str
@@ -22,8 +30,8 @@ class VocabularyEntry:
     aliases: tuple[str, ...] = ()
     joining: str = ""
 
-    def kin(self, other: VocabularyEntry) -> bool:
-        """Whether one can take the other's place in a sentence."""
+    def is_related(self, other: VocabularyEntry) -> bool:
+        """Whether one can replace the other: same family, or both places, or both styles."""
         if self.category != other.category:
             return False
         return self.category in ("place", "style") or self.family == other.family
@@ -31,61 +39,63 @@ class VocabularyEntry:
 
 @dataclass(frozen=True)
 class Mention:
-    """Where a list of words names something: words[start:end] is one of the entries."""
+    """A position in a list of words: ``words[start:end]`` names each of ``entries``."""
 
     start: int
     end: int
     entries: tuple[VocabularyEntry, ...]
 
     def of(self, category: str) -> VocabularyEntry | None:
+        """The first entry of this category."""
         return next((e for e in self.entries if e.category == category), None)
 
 
 @cache
 def sections(path: str) -> dict[str, tuple[str, ...]]:
-    """The lines of a file of `zerocon.prompts` under each [heading]; "" before the first."""
-    found: dict[str, list[str]] = {"": []}
+    """Lines of a file of ``zerocon.prompts`` by their [heading]; "" before the first one."""
+    result: dict[str, list[str]] = {"": []}
     heading = ""
     for line in files("zerocon.prompts").joinpath(path).read_text("utf-8").splitlines():
         line = line.strip()
         if line.startswith("[") and line.endswith("]"):
             heading = line[1:-1]
-            found.setdefault(heading, [])
+            result.setdefault(heading, [])
         elif line and not line.startswith("#"):
-            found[heading].append(line)
-    return {heading: tuple(lines) for heading, lines in found.items()}
+            result[heading].append(line)
+    return {heading: tuple(lines) for heading, lines in result.items()}
 
 
 @cache
 def grammar(*headings: str) -> frozenset[str]:
-    """The words under these headings of grammar.txt."""
+    """Words under these headings of ``grammar.txt``."""
     return frozenset(word for h in headings for word in sections("grammar.txt")[h])
 
 
 @cache
 def entries(category: str) -> tuple[VocabularyEntry, ...]:
-    found = []
+    """All entries of a category, in the order of its file."""
+    result = []
     for heading, lines in sections(f"words/{category}.txt").items():
         family, _, joining = (part.strip() for part in heading.partition(":"))
         for line in lines:
             name, _, aliases = (part.strip() for part in line.partition("="))
             others = tuple(a.strip() for a in aliases.split(",") if a.strip())
-            found.append(VocabularyEntry(category, family, name, others, joining))
-    return tuple(found)
+            result.append(VocabularyEntry(category, family, name, others, joining))
+    return tuple(result)
 
 
 def family(entry: VocabularyEntry) -> tuple[VocabularyEntry, ...]:
-    """All that may take the place of an entry, itself included."""
-    return tuple(e for e in entries(entry.category) if e.kin(entry))
+    """All entries that can replace an entry, itself included."""
+    return tuple(e for e in entries(entry.category) if e.is_related(entry))
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in lower case, one for each of `text.split()`, without punctuation."""
+    """The words of a text in lower case without punctuation, one for each of ``text.split()``."""
     return [w.strip('.,;:!?"“”()*').lower() for w in text.split()]
 
 
 def bare(text: Sequence[str]) -> list[str]:
-    """Words without leading articles and the like."""
+    """Words without leading determiners."""
     start = 0
     while start < len(text) and text[start] in grammar("determiners"):
         start += 1
@@ -93,7 +103,7 @@ def bare(text: Sequence[str]) -> list[str]:
 
 
 def starts(text: Sequence[str], phrases: frozenset[str]) -> int:
-    """How many of the first words make up the longest of these phrases; 0 if none does."""
+    """Length in words of the longest of ``phrases`` that ``text`` starts with, 0 for none."""
     for length in range(min(_LONGEST, len(text)), 0, -1):
         if " ".join(text[:length]) in phrases:
             return length
@@ -107,50 +117,52 @@ def core(phrase: Sequence[str]) -> list[str]:
 
 @cache
 def _index() -> dict[str, tuple[VocabularyEntry, ...]]:
-    found: dict[str, list[VocabularyEntry]] = {}
+    """Entries by every form of their names."""
+    index: dict[str, list[VocabularyEntry]] = {}
     for category in CATEGORIES:
         for entry in entries(category):
             for form in (entry.name, *entry.aliases):
-                # a time has only the names listed: "sun" is not "in the sun"
+                # times are found by their listed names only: "sun" is not "in the sun"
                 short = core if category == "place" else list if category == "time" else bare
                 for key in {form, " ".join(short(form.split()))}:
-                    if entry not in found.setdefault(key, []):
-                        found[key].append(entry)
-    return {key: tuple(found[key]) for key in found}
+                    if entry not in index.setdefault(key, []):
+                        index[key].append(entry)
+    return {key: tuple(index[key]) for key in index}
 
 
 def lookup(text: Sequence[str]) -> tuple[VocabularyEntry, ...]:
-    """What these very words name, plurals included."""
+    """Entries with exactly these words as a name; objects and added things also in the plural."""
     if not text:
         return ()
-    known = _index().get(" ".join(text), ())
-    if known or not is_plural(text):
-        return known
+    exact = _index().get(" ".join(text), ())
+    if exact or not is_plural(text):
+        return exact
     single = _index().get(" ".join([*text[:-1], singular(text[-1])]), ())
     return tuple(e for e in single if e.category in ("object", "added"))
 
 
 def mentions(text: Sequence[str]) -> list[Mention]:
-    """Everything a list of words names, from the left, the longest names first."""
-    found, start = [], 0
+    """All mentions in a list of words, from the left; the longest name wins."""
+    result, start = [], 0
     while start < len(text):
         for end in range(min(len(text), start + _LONGEST), start, -1):
             if named := lookup(text[start:end]):
-                found.append(Mention(start, end, named))
+                result.append(Mention(start, end, named))
                 start = end - 1
                 break
         start += 1
-    return found
+    return result
 
 
 @cache
 def _irregular() -> dict[str, str]:
+    """Singular by irregular plural."""
     lines = (line.partition(" = ") for line in sections("grammar.txt")["irregular"])
     return {many: one for many, _, one in lines}
 
 
 def is_plural(phrase: Sequence[str]) -> bool:
-    """Whether a noun phrase needs no article for its number."""
+    """Whether the last word of a noun phrase is a plural."""
     if not phrase:
         return False
     last = phrase[-1]
@@ -162,6 +174,7 @@ def is_plural(phrase: Sequence[str]) -> bool:
 
 
 def singular(word: str) -> str:
+    """The singular of a noun; a singular is returned as it is."""
     if word in _irregular() or not is_plural([word]):
         return _irregular().get(word, word)
     if word.endswith("ies"):
@@ -186,7 +199,7 @@ def plural(phrase: str) -> str:
 
 
 def article(phrase: str) -> str:
-    """The article a phrase begins with: "a", "an", or "" for plurals, numbers and the like."""
+    """The indefinite article of a phrase: "a", "an", or "" (plurals, numbers, determiners)."""
     text = words(phrase)
     if not text or text[0] in grammar("determiners", "numbers") or text[0].isdigit():
         return ""
@@ -200,12 +213,12 @@ def article(phrase: str) -> str:
 
 
 def determined(phrase: str) -> str:
-    """A phrase with its article: "owl" -> "an owl", "sunglasses" -> "sunglasses"."""
+    """A phrase with its indefinite article: "owl" -> "an owl", "sunglasses" -> "sunglasses"."""
     return f"{article(phrase)} {phrase}".strip()
 
 
 def is_boundary(text: Sequence[str], i: int) -> bool:
-    """Whether a noun phrase ends before word i: a verb, a preposition, "and"."""
+    """Whether a noun phrase ends before word ``i``: a verb, a preposition, "and"."""
     word = text[i]
     if word in grammar("prepositions", "joining", "conjunctions", "verbs", "determiners"):
         return True
@@ -213,21 +226,21 @@ def is_boundary(text: Sequence[str], i: int) -> bool:
         return True
     if not (word.endswith("ing") or (word.endswith("ed") and len(word) > 4)):
         return False
-    known = lookup([word]) or lookup(text[i : i + 2])
+    matches = lookup([word]) or lookup(text[i : i + 2])
     # "a sleeping cat", but "a cat sleeping on a bed"
     ends = i + 1 == len(text) or text[i + 1] in grammar("prepositions", "determiners")
-    return not known or (i > 0 and ends and all(e.category == "attribute" for e in known))
+    return not matches or (i > 0 and ends and all(e.category == "attribute" for e in matches))
 
 
 def attributed(value: str, noun: str) -> str:
-    """A noun with a property: "red", "car" -> "red car"; "made of jam" stands behind it."""
+    """A noun with an attribute: "red", "car" -> "red car"; "made of jam" follows the noun."""
     if value.split()[:1] == ["made"]:
         return f"{noun} {value}"
     return f"{value} {noun}".strip()
 
 
 def styled(style: str, scene: str) -> str:
-    """A scene in a style: "a mosaic of a cat", "a cat in the style of a child"; plain for ""."""
+    """A scene in a style: "a mosaic of a cat", "a cat in the style of a child"."""
     if not style:
         return scene
     if style.split()[0] in grammar("prepositions"):
@@ -236,7 +249,7 @@ def styled(style: str, scene: str) -> str:
 
 
 def joined(thing: str) -> str:
-    """An added thing with the word that fastens it: "red hat" -> "wearing a red hat"."""
+    """An added thing with its joining word: "red hat" -> "wearing a red hat"."""
     text = words(thing)
     if starts(text, grammar("joining", "prepositions")):
         return thing
@@ -248,9 +261,9 @@ def joined(thing: str) -> str:
 
 
 def placed(value: str) -> str:
-    """A place or time as it is said after something: "beach" -> "on the beach"."""
+    """A place or time with its preposition: "beach" -> "on the beach"."""
     text = words(value)
     if not text or starts(text, grammar("prepositions")):
         return value
-    known = next((e for e in lookup(text) if e.category in ("place", "time")), None)
-    return known.name if known else f"in {determined(value)}"
+    entry = next((e for e in lookup(text) if e.category in ("place", "time")), None)
+    return entry.name if entry else f"in {determined(value)}"

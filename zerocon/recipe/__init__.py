@@ -1,4 +1,4 @@
-"""What made an edited picture: all of it in one line that travels in the picture's file."""
+"""The recipe of an edit: one line of JSON, stored in the edited image's file, that repeats it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zerocon.errors import FileFormatError, MismatchError
 from zerocon.image.photo import Photograph
+from zerocon.image.transforms import Prepared, prepare
+from zerocon.recipe import version1
 from zerocon.settings import Settings
 from zerocon.storage.hashing import image_hash
 from zerocon.storage.versions import package_versions
@@ -26,29 +28,48 @@ if TYPE_CHECKING:  # a recipe is read without torch
     from zerocon.request import EditRequest
     from zerocon.trajectory import Inversion
 
-SCHEMA = "zerocon.recipe/1"
-WORDS = {"from": "from_", "to": "to", "to_caption": "to_caption"}  # and the arguments of an edit
-CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # could give a terminal orders
+SCHEMA = "zerocon.recipe/2"
+PROMPT = {"from": "from_", "to": "to", "to_caption": "to_caption"}  # and the arguments of an edit
+LOAD = {"tiled": "tile", "compiled": "compile", "offloaded": "offload"}  # and arguments of load
+# records whose unknown keys are kept one by one
+NESTED = {"prompt": PROMPT.keys(), "settings": {each.name for each in fields(Settings)}}
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # could be terminal escapes
 
 
 @dataclass(frozen=True)
 class DirectionReference:
-    """A direction that a recipe goes along: its words, how far, and the hash of its step."""
+    """A direction that an edit was given: its change ("cat -> dog"), weight, and tensor's hash."""
 
-    words: str
+    change: str
     weight: float
     hash: str
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that an edit depends on, and nothing that changes from run to run.
+    """Everything that an edit's pixels depend on, and nothing that differs between two runs.
 
-    ``image`` is the hash of the source's pixels as they were read, ``size`` the (width, height)
-    at which the model saw it. ``model`` is a hub id, or the name of a file or folder without the
-    way to it, ``weights`` the hash of its files, None for a model that was made in memory.
-    ``words`` are what was asked ("from", "to", "to_caption"), ``caption`` and ``target_caption``
-    what was understood; ``inversion`` is the hash of the one that was given, if any.
+    Keys that this version does not know, written by a later one, are kept in ``unknown`` and
+    written back. They do not stop a replay, except those of ``settings`` and ``prompt``.
+
+    Attributes:
+        image: Hash of the source image's pixels; see ``image_hash``.
+        size: Working size (width, height) of the model, padding included.
+        model: Hub id, or the name of a file or folder without its parents.
+        weights: Hash of the model's files; None for a model that was not loaded from files.
+        prediction: What the U-Net predicts: "epsilon" or "v_prediction".
+        compute: How the networks computed: "device", "dtype", and, if recorded, "tiled",
+            "compiled", "offloaded", "checkpointed" and "threads"; see
+            ``Model.compute_options``.
+        prompt: What the edit was given: "from", "to", "to_caption".
+        caption: Source caption.
+        target_caption: Target caption.
+        directions: The directions that the edit was given, in order.
+        inversion: Hash of the inversion that the edit was given; None if it was computed.
+        settings: Settings of the edit.
+        versions: Versions of the packages, by name.
+        converted_from: Older schema in which the recipe was written; None for this one.
+        unknown: Keys of a later version, at the place where they were found.
     """
 
     image: str
@@ -56,36 +77,43 @@ class Recipe:
     model: str
     weights: str | None
     prediction: str
-    device: str
-    dtype: str
-    words: Mapping[str, str]
+    compute: Mapping[str, Any]
+    prompt: Mapping[str, str]
     caption: str
     target_caption: str
     directions: tuple[DirectionReference, ...]
     inversion: str | None
     settings: Settings
     versions: Mapping[str, str]
+    converted_from: str | None = None
+    unknown: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, edited: Edit, image: Image, model: Model, inversion: Inversion | None = None
+        cls,
+        edited: Edit,
+        source: Image | Prepared,
+        model: Model,
+        inversion: Inversion | None = None,
     ) -> Recipe:
-        """The recipe of ``edited``, made of ``image``, with ``inversion`` if one was given."""
-        from zerocon.image.transforms import fit
+        """The recipe of ``edited``, an edit of ``source``; ``inversion`` is the given one, if any.
 
-        height, width = fit(image, model.size, model.multiple).pixels.shape[2:]
-        asked = edited.request.words
+        A ``Prepared`` source is neither hashed nor resized again.
+        """
+        if not isinstance(source, Prepared):
+            same = source is edited.source.image
+            source = edited.source if same else prepare(source, model.size, model.multiple)
+        arguments = edited.request.prompt
         return cls(
-            image=image_hash(image),
-            size=(width, height),
+            image=source.hash,
+            size=source.size,
             model=_name(model.name),
             weights=model.fingerprint(),
             prediction=model.prediction,
-            device=model.device.type,
-            dtype=str(next(model.unet.parameters()).dtype).removeprefix("torch."),
-            words={name: asked[each] for name, each in WORDS.items() if each in asked},
+            compute=edited.compute,
+            prompt={key: arguments[name] for key, name in PROMPT.items() if name in arguments},
             caption=edited.caption,
-            target_caption=edited.rewrite.target_caption,
+            target_caption=edited.target_caption,
             directions=tuple(
                 DirectionReference(str(direction), weight, _hash(direction.tokens))
                 for direction, weight in edited.request.directions
@@ -97,73 +125,107 @@ class Recipe:
 
     @classmethod
     def read(cls, file: Path | str) -> Recipe:
-        """The recipe that a picture carries; ``ValueError`` for none, or a damaged one."""
+        """The recipe in an image file; ``FileFormatError`` if there is none or it is damaged."""
         text = Photograph.read(file).recipe
         if text is None:
-            raise FileFormatError(f"{file} carries no recipe of zerocon")
+            raise FileFormatError(f"{file} has no zerocon recipe")
         return cls.from_json(text)
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
-        """Read what ``to_json`` wrote; anything else is a ``ValueError``."""
+        """Read the output of ``to_json``, or a recipe of version 0.1.
+
+        Raises:
+            FileFormatError: It is damaged, or has another schema.
+        """
         try:
-            said = json.loads(text)
-            schema = said["schema"]
-            if schema == SCHEMA:
-                return cls._of(said)
+            record = json.loads(text)
+            schema = record["schema"]
+            if schema == version1.SCHEMA:
+                record = version1.convert(record) | {"converted_from": schema}
+            if schema in (SCHEMA, version1.SCHEMA):
+                return cls._of(record)
         except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
             line = " ".join(str(error).split())
             raise FileFormatError(f"the recipe is damaged: {line!r}") from None
         raise FileFormatError(
-            f"the recipe is of the kind {schema!r}; this zerocon reads {SCHEMA!r}"
+            f"the recipe has the schema {schema!r}; this version of zerocon reads {SCHEMA!r} "
+            f"and {version1.SCHEMA!r}"
         )
 
     @classmethod
-    def _of(cls, said: Mapping[str, Any]) -> Recipe:
-        if any(map(CONTROL.search, _texts(said))):
-            raise ValueError("there are control characters in it")
-        names = ("image", "model", "prediction", "device", "dtype", "caption", "target_caption")
-        known: dict[str, Any] = {name: str(said[name]) for name in names}
+    def _of(cls, record: Mapping[str, Any]) -> Recipe:
+        if any(map(CONTROL.search, _strings(record))):
+            raise ValueError("it contains control characters")
+        record, unknown = _without_unknown(record)
+        names = ("image", "model", "prediction", "caption", "target_caption")
+        values: dict[str, Any] = {name: str(record[name]) for name in names}
+        values["converted_from"] = record.get("converted_from")
         for name in ("weights", "inversion"):
-            known[name] = None if said[name] is None else str(said[name])
-        known["versions"] = {name: str(number) for name, number in said["versions"].items()}
-        known["words"] = {name: str(said["words"][name]) for name in WORDS if name in said["words"]}
-        width, height = map(int, said["size"])
-        known["size"] = (width, height)
-        known["directions"] = tuple(
-            DirectionReference(str(each["words"]), float(each["weight"]), str(each["hash"]))
-            for each in said["directions"]
+            values[name] = None if record[name] is None else str(record[name])
+        for name in ("prompt", "versions"):
+            values[name] = {key: str(value) for key, value in record[name].items()}
+        compute = {name: str(record["compute"][name]) for name in ("device", "dtype")}
+        values["compute"] = {**record["compute"], **compute}
+        width, height = map(int, record["size"])
+        values["size"] = (width, height)
+        values["directions"] = tuple(
+            DirectionReference(str(each["change"]), float(each["weight"]), str(each["hash"]))
+            for each in record["directions"]
         )
-        made = cls(**known, settings=Settings().overlay(said["settings"]))
-        # settings have checked themselves, and a later zerocon may have more of them
-        back = json.loads(made.to_json())
-        for name in said.keys() | back.keys():
-            if name != "settings" and said.get(name) != back.get(name):
-                raise ValueError(name)
-        return made
+        settings = Settings().overlay(record["settings"])
+        recipe = cls(**values, settings=settings, unknown=unknown)
+        _require_same(record, recipe)
+        return recipe
 
     def to_json(self) -> str:
-        """One line of ASCII, which nothing on the way can spoil: equal recipes, equal lines."""
+        """One line of ASCII, which every file format keeps; equal recipes give equal lines."""
         return json.dumps(self.record(), sort_keys=True, separators=(",", ":"))
 
     def record(self) -> dict[str, Any]:
-        """The schema ``zerocon.recipe/1``."""
-        return {"schema": SCHEMA, **asdict(self)}
+        """The schema ``zerocon.recipe/2``, unknown keys included."""
+        record = {"schema": SCHEMA, **asdict(self)}
+        unknown = record.pop("unknown")
+        if self.converted_from is None:
+            del record["converted_from"]
+        for name in NESTED.keys() & unknown.keys():
+            record[name] = {**unknown[name], **record[name]}
+        return {**unknown, **record}
+
+    def load_options(self) -> dict[str, Any]:
+        """Arguments of ``zerocon.load`` with which the model computes as it did for the edit."""
+        options = {name: bool(self.compute.get(key, False)) for key, name in LOAD.items()}
+        device, dtype = self.compute["device"], self.compute["dtype"]
+        return {"device": device, "dtype": dtype, "prediction": self.prediction, **options}
 
     def differences(self, other: Recipe) -> list[str]:
-        """Where another one is not the same: ``torch 2.12 -> 2.13``."""
-        mine, theirs = _facts(self), _facts(other)
-        names = [name for name in mine | theirs if mine.get(name) != theirs.get(name)]
-        return [f"{name} {mine.get(name)} -> {theirs.get(name)}" for name in names]
+        """What is different in ``other``, one line each: ``torch 2.12 -> 2.13``."""
+        before, after = _facts(self), _facts(other)
+        names = [name for name in before | after if before.get(name) != after.get(name)]
+        return [f"{name} {before.get(name)} -> {after.get(name)}" for name in names]
 
-    def require_picture(self, image: Image) -> None:
-        """Raise ``ValueError`` if ``image`` is not the source."""
+    def require_replayable(self) -> None:
+        """Raise ``MismatchError`` if this version of zerocon cannot repeat the edit."""
+        if self.converted_from is not None:
+            raise MismatchError(
+                "recipes of zerocon 0.1 cannot be replayed: since 0.2 the same settings give other "
+                "pixels"
+            )
+        names = [name for key in sorted(NESTED) for name in self.unknown.get(key, ())]
+        if names:
+            raise MismatchError(
+                f"the recipe has settings that this version of zerocon does not know "
+                f"({', '.join(names)}); replay it with zerocon {self.versions.get('zerocon')}"
+            )
 
-        if image_hash(image) != self.image:
-            raise MismatchError("the source is another picture: its pixels are not the recipe's")
+    def require_source(self, image: Image | Prepared) -> None:
+        """Raise ``MismatchError`` if ``image`` is not the source of the edit."""
+        found = image.hash if isinstance(image, Prepared) else image_hash(image)
+        if found != self.image:
+            raise MismatchError("the source is another image: its pixels are not the recipe's")
 
     def require_model(self, model: Model) -> None:
-        """Raise ``ValueError`` if ``model`` has other weights."""
+        """Raise ``MismatchError`` if ``model`` has other weights."""
         if (weights := model.fingerprint()) != self.weights:
             raise MismatchError(
                 f"{model.name} has other weights ({weights}) than the recipe's {self.model} "
@@ -171,29 +233,33 @@ class Recipe:
             )
 
     def require_inversion(self, inversion: Inversion | None) -> None:
-        """Raise ``ValueError`` if this is not what the edit was given, which may be none."""
+        """Raise ``MismatchError`` if the edit was given another inversion, or none."""
         given = _hash(inversion.latents, inversion.eps) if inversion else None
         if given != self.inversion:
-            needed = "the recipe needs the inversion that the edit was given: --inversion FILE"
-            raise MismatchError("the inversion is not the recipe's" if given else needed)
+            missing = "the recipe needs the inversion that the edit was given: --inversion FILE"
+            raise MismatchError("the inversion is not the recipe's" if given else missing)
 
-    def uses(self, made: Direction | Inversion) -> bool:
-        """Whether the edit went along this direction, or was given this inversion."""
+    def uses(self, file: Direction | Inversion) -> bool:
+        """Whether the edit was given this direction or inversion."""
         from zerocon.direction import Direction
 
-        if isinstance(made, Direction):
-            return _hash(made.tokens) in {each.hash for each in self.directions}
-        return _hash(made.latents, made.eps) == self.inversion
+        if isinstance(file, Direction):
+            return _hash(file.tokens) in {each.hash for each in self.directions}
+        return _hash(file.latents, file.eps) == self.inversion
 
-    def along(self, directions: Sequence[Direction]) -> list[tuple[Direction, float]]:
-        """The recipe's directions with their weights; ``ValueError`` if one lacks, or is none."""
+    def weighted(self, directions: Sequence[Direction]) -> list[tuple[Direction, float]]:
+        """The edit's directions, each with its weight, in the recipe's order.
+
+        Raises:
+            MismatchError: One of them is missing from ``directions``, or one is not the recipe's.
+        """
         given = {_hash(direction.tokens): direction for direction in directions}
-        wanted = {each.hash: each for each in self.directions}
-        for strange in given.keys() - wanted.keys():
-            raise MismatchError(f'the direction "{given[strange]}" is not one of the recipe\'s')
-        for missing in wanted.keys() - given.keys():
-            words = wanted[missing].words
-            raise MismatchError(f'the recipe needs its direction "{words}": --direction FILE')
+        expected = {each.hash: each for each in self.directions}
+        for surplus in given.keys() - expected.keys():
+            raise MismatchError(f'the direction "{given[surplus]}" is not one of the recipe\'s')
+        for missing in expected.keys() - given.keys():
+            change = expected[missing].change
+            raise MismatchError(f'the recipe needs its direction "{change}": --direction FILE')
         return [(given[each.hash], each.weight) for each in self.directions]
 
     def repeat(
@@ -206,28 +272,64 @@ class Recipe:
         on_request: Callable[[EditRequest], None] | None = None,
         progress: Progress | None = None,
     ) -> Edit:
-        """Make the edit again, from the same things: ``ValueError`` where one of them is another.
+        """Repeat the edit. With equal ``compute`` and ``versions`` the pixels are equal.
 
-        On the same device, with the same versions and threads, the same picture comes out.
+        Args:
+            image: The source image.
+            model: Loaded with ``load_options``.
+            directions: The directions that the edit was given, in any order.
+            inversion: The inversion that the edit was given.
+            on_request: As in ``zerocon.edit``.
+            progress: As in ``zerocon.edit``.
+
+        Raises:
+            MismatchError: One of these is not the recipe's, or the recipe cannot be replayed.
         """
         from zerocon.api import edit
 
-        self.require_picture(image)
+        self.require_replayable()
+        self.require_source(image)
         self.require_inversion(inversion)
         self.require_model(model)
-        asked = self.words.get
+        prompt = self.prompt.get
         return edit(
             image, model=model,
-            to=asked("to"), from_=asked("from"), to_caption=asked("to_caption"),
-            caption=self.caption, directions=self.along(directions), inversion=inversion,
+            to=prompt("to"), from_=prompt("from"), to_caption=prompt("to_caption"),
+            caption=self.caption, directions=self.weighted(directions), inversion=inversion,
             settings=self.settings, on_request=on_request, progress=progress,
         )  # fmt: skip
 
+    def __repr__(self) -> str:
+        prompt = ", ".join(f"{name}={text!r}" for name, text in self.prompt.items())
+        return f"<Recipe {prompt or 'without prompt'}, {self.model}, seed {self.settings.seed}>"
+
+
+KEYS = {each.name for each in fields(Recipe)} - {"unknown"} | {"schema"}
+
+
+def _without_unknown(record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The keys that this version knows, and the others."""
+    known = {name: value for name, value in record.items() if name in KEYS}
+    unknown = {name: value for name, value in record.items() if name not in KEYS}
+    for name, keys in NESTED.items():
+        known[name] = {key: value for key, value in record[name].items() if key in keys}
+        if others := {key: value for key, value in record[name].items() if key not in keys}:
+            unknown[name] = others
+    return known, unknown
+
+
+def _require_same(record: Mapping[str, Any], recipe: Recipe) -> None:
+    """Raise ``ValueError`` if a value has not the recipe's type; settings have checked theirs."""
+    read_back = json.loads(replace(recipe, unknown={}).to_json())
+    for name in record.keys() - {"schema", "settings"}:
+        if record[name] != read_back.get(name):
+            raise ValueError(name)
+
 
 def _name(model: str) -> str:
-    """A model's name, without the way to it where it is a file or folder of this machine."""
-    place = Path(model).expanduser()
-    return place.resolve().name if place.exists() else model
+    """A model's name; of a file or folder on this machine only the last part of its path."""
+    path = Path(model).expanduser()
+    return path.resolve().name if path.exists() else model
 
 
 def _hash(*tensors: Tensor) -> str:
@@ -239,17 +341,17 @@ def _hash(*tensors: Tensor) -> str:
 
 
 def _facts(recipe: Recipe) -> dict[str, Any]:
-    """Everything by one name, since no two parts of a recipe share one."""
+    """All fields in one mapping; no two parts of a recipe share a name."""
     record = recipe.record()
-    inner: list[dict[str, Any]] = [record.pop(name) for name in ("versions", "settings", "words")]
-    return {**record, **inner[0], **inner[1], **inner[2]}
+    parts = [record.pop(name) for name in ("versions", "compute", "settings", "prompt")]
+    return {**record, **parts[0], **parts[1], **parts[2], **parts[3]}
 
 
-def _texts(said: Any) -> Iterator[str]:
-    """Every string in a JSON value, names included."""
-    if isinstance(said, str):
-        yield said
-    elif isinstance(said, Mapping):
-        yield from (text for pair in said.items() for each in pair for text in _texts(each))
-    elif isinstance(said, list):
-        yield from (text for each in said for text in _texts(each))
+def _strings(value: Any) -> Iterator[str]:
+    """Every string in a JSON value, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from (text for pair in value.items() for each in pair for text in _strings(each))
+    elif isinstance(value, list):
+        yield from (text for each in value for text in _strings(each))

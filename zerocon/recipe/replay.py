@@ -1,4 +1,4 @@
-"""A folder of edited pictures: the recipes that they carry, their sources, and all made again."""
+"""Recipes of a folder of edited images, their sources, and a replay of all of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from zerocon.errors import AnimatedImageError, ZeroconError
+from zerocon.errors import AnimatedImageError, MismatchError, ZeroconError
 from zerocon.image.compare import ImageComparison
 from zerocon.image.formats import ENDINGS
 from zerocon.image.photo import READ, Photograph
@@ -22,13 +22,13 @@ if TYPE_CHECKING:  # recipes are listed without torch
     from zerocon.model import Model
     from zerocon.trajectory import Inversion
 
-Sources = Mapping[str, Sequence[Path]]  # files by the hash of their pixels: twins have one
-REFUSALS = (ZeroconError, ValueError)  # what is said of one picture, and stops no other
+Sources = Mapping[str, Sequence[Path]]  # files by the hash of their pixels, which may be equal
+FAILURES = (ZeroconError, ValueError)  # of one image; the others are processed
 
 
 @dataclass(frozen=True)
 class RecipeFile:
-    """A picture's file with the recipe in it, or the ``problem`` with reading either."""
+    """An image file with its recipe, or the ``problem`` with reading either."""
 
     file: Path
     recipe: Recipe | None = None
@@ -37,37 +37,40 @@ class RecipeFile:
 
 @dataclass(frozen=True)
 class RecipeFolder:
-    """The pictures below ``folder``: those that carry a recipe, and how many ``others`` do not.
+    """The images below ``folder``.
 
-    One that cannot be read may have carried one, and is not among the others.
+    Attributes:
+        folder: The directory that was searched.
+        files: Images with a recipe, and those that cannot be read.
+        without_recipe: Number of images without a recipe.
     """
 
     folder: Path
-    carried: tuple[RecipeFile, ...]
-    others: int
+    files: tuple[RecipeFile, ...]
+    without_recipe: int
 
     @classmethod
     def of(cls, folder: Path) -> RecipeFolder:
-        """Look at every picture below ``folder``, in the order of their names."""
-        carried, others = [], 0
+        """Read every image below ``folder``, in the order of their names."""
+        files, without_recipe = [], 0
         for file in images(folder):
             try:
                 text = Photograph.read(file).recipe
                 if text is not None:
-                    carried.append(RecipeFile(file, Recipe.from_json(text)))
-                others += text is None
-            except AnimatedImageError:  # which no edit has written
-                others += 1
-            except REFUSALS as error:
-                carried.append(RecipeFile(file, problem=str(error)))
-        return cls(folder, tuple(carried), others)
+                    files.append(RecipeFile(file, Recipe.from_json(text)))
+                without_recipe += text is None
+            except AnimatedImageError:  # no edit writes one
+                without_recipe += 1
+            except FAILURES as error:
+                files.append(RecipeFile(file, problem=str(error)))
+        return cls(folder, tuple(files), without_recipe)
 
 
 @dataclass(frozen=True)
 class ReplayResult:
-    """How a picture came out when it was made again of ``source``, or the ``problem`` with that.
+    """The comparison of an edited image with its replay, or the ``problem`` that prevented it.
 
-    ``changed`` is what was not as in its recipe: ``torch 2.12 -> 2.13``.
+    ``changed`` are the differences from its recipe: ``torch 2.12 -> 2.13``.
     """
 
     file: Path
@@ -78,12 +81,12 @@ class ReplayResult:
 
     @property
     def same(self) -> bool:
-        """Whether the same bytes came out."""
+        """Whether the replayed file has the same bytes."""
         return self.comparison is not None and self.comparison.same
 
 
 def images(folder: Path) -> list[Path]:
-    """All files below ``folder`` that are called as pictures are, but for hidden ones; sorted."""
+    """Files below ``folder`` with the extension of an image, sorted; hidden ones are left out."""
     known = {ending for ending, kind in Image.registered_extensions().items() if kind in READ}
     return sorted(
         file
@@ -94,49 +97,53 @@ def images(folder: Path) -> list[Path]:
     )
 
 
-def find_sources(place: Path) -> tuple[Sources, list[str]]:
-    """The pictures in a folder, or one file, by their pixels, and a line for each unreadable one.
+def find_sources(path: Path) -> tuple[Sources, list[str]]:
+    """The images in a folder, or one file, by the hash of their pixels.
 
-    Raises ``ValueError`` if ``place`` is neither a folder nor a picture.
+    Returns:
+        The files, and a line for each image that cannot be read.
+
+    Raises:
+        InputError: ``path`` is one file, and not an image.
     """
-    if not place.is_dir():
-        return {image_hash(Photograph.read(place).image): [place]}, []
-    found: dict[str, list[Path]] = {}
+    if not path.is_dir():
+        return {image_hash(Photograph.read(path).image): [path]}, []
+    files: dict[str, list[Path]] = {}
     problems = []
-    for file in images(place):
+    for file in images(path):
         try:
-            found.setdefault(image_hash(Photograph.read(file).image), []).append(file)
-        except REFUSALS as error:
+            files.setdefault(image_hash(Photograph.read(file).image), []).append(file)
+        except FAILURES as error:
             problems.append(str(error))
-    return found, problems
+    return files, problems
 
 
 def repeat(
-    album: RecipeFolder,
+    folder: RecipeFolder,
     sources: Sources,
     load: Callable[[Recipe], Model],
     *,
     directions: Sequence[Direction] = (),
     inversion: Inversion | None = None,
 ) -> Iterator[ReplayResult]:
-    """Make every picture of ``album`` again, yielding how each came out.
+    """Repeat every edit of ``folder`` and compare it with its file.
 
-    First come those that cannot be tried, then one model's after the other's: ``load`` is called
-    once for each, and there is one in memory at a time. A picture takes of ``directions`` and
-    ``inversion`` what its own recipe needs.
+    Yields first the results of images that cannot be replayed, then the others grouped by model:
+    ``load`` is called once per group, and one model is in memory at a time. Each edit is given
+    those of ``directions`` and ``inversion`` that its recipe names.
     """
     ready = []
-    for each in album.carried:
+    for each in folder.files:
         if each.recipe is None:
             yield ReplayResult(each.file, problem=each.problem)
         elif each.recipe.image not in sources:
-            yield ReplayResult(
-                each.file, problem="its source is not there: no picture has its pixels"
-            )
+            yield ReplayResult(each.file, problem="no source image has the pixels of its recipe")
+        elif problem := _not_replayable(each.recipe):
+            yield ReplayResult(each.file, problem=problem)
         else:
             ready.append((each.file, each.recipe))
-    ready.sort(key=lambda pair: _needs(pair[1]))
-    for _, group in groupby(ready, key=lambda pair: _needs(pair[1])):
+    ready.sort(key=lambda pair: _model_key(pair[1]))
+    for _, group in groupby(ready, key=lambda pair: _model_key(pair[1])):
         yield from _repeat(list(group), sources, load, directions, inversion)
 
 
@@ -147,30 +154,40 @@ def _repeat(
     directions: Sequence[Direction],
     inversion: Inversion | None,
 ) -> Iterator[ReplayResult]:
-    """Pictures of one model."""
+    """Images of one model."""
     try:
         model = load(group[0][1])
-    except REFUSALS as error:
+    except FAILURES as error:
         yield from (ReplayResult(file, problem=str(error)) for file, _ in group)
         return
     for file, recipe in group:
-        own = [direction for direction in directions if recipe.uses(direction)]
-        kept = inversion if inversion and recipe.uses(inversion) else None
-        places = sources[recipe.image]
+        used = [direction for direction in directions if recipe.uses(direction)]
+        given = inversion if inversion and recipe.uses(inversion) else None
+        files = sources[recipe.image]
         try:
-            image = Photograph.read(places[0]).image
-            edited = recipe.repeat(image, model, directions=own, inversion=kept)
-            # twins differ in what else their files say, and the edit kept that of one
-            tried = [(ImageComparison.again(file, each, edited.image), each) for each in places]
-        except REFUSALS as error:
+            image = Photograph.read(files[0]).image
+            edited = recipe.repeat(image, model, directions=used, inversion=given)
+            # files with equal pixels may have other metadata, which the edit took from one of them
+            results = [
+                (ImageComparison.of_replay(file, each, edited.image), each) for each in files
+            ]
+        except FAILURES as error:
             yield ReplayResult(file, problem=str(error))
             continue
-        comparison, source = min(tried, key=lambda pair: not pair[0].same)
-        now = Recipe.of(edited, image, model, kept)
-        yield ReplayResult(file, source, comparison, tuple(recipe.differences(now)))
+        comparison, source = min(results, key=lambda pair: not pair[0].same)
+        replayed = Recipe.of(edited, image, model, given)
+        yield ReplayResult(file, source, comparison, tuple(recipe.differences(replayed)))
 
 
-def _needs(recipe: Recipe) -> tuple[str, ...]:
-    """What tells one model from another."""
-    weights = recipe.weights or ""
-    return recipe.model, weights, recipe.prediction, recipe.device, recipe.dtype
+def _not_replayable(recipe: Recipe) -> str:
+    try:
+        recipe.require_replayable()
+    except MismatchError as error:
+        return str(error)
+    return ""
+
+
+def _model_key(recipe: Recipe) -> tuple[str, ...]:
+    """Edits with equal keys are replayed with one loaded model."""
+    options = (f"{name}={value}" for name, value in recipe.load_options().items())
+    return recipe.model, recipe.weights or "", *options

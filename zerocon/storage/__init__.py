@@ -1,1 +1,1 @@
-"""Files on disk: atomic writes, hashes of content, versions."""
+"""Files on disk: atomic writes, hashes of content, package versions."""

@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all."""
+"""Atomic writes: a file is complete, or unchanged."""
 
 from __future__ import annotations
 
@@ -14,37 +14,45 @@ from zerocon.errors import MissingFolderError, NotWritableError, OutputExistsErr
 
 @contextmanager
 def writing(path: Path, *, overwrite: bool = False, through: Path | None = None) -> Iterator[Path]:
-    """Give a temporary file to write to, and put it in place when the block ends.
+    """Context manager that yields a temporary file, and renames it to ``path`` at its end.
 
-    It lies beside ``path``, or where ``through`` says, whose name it begins with; that must be on
-    the same file system.
+    After an error in the block, Ctrl-C included, ``path`` is unchanged. The check for an existing
+    file is repeated atomically at the end: of two programs that write the same file, one fails.
 
-    An error inside the block, Ctrl-C included, leaves neither a new file nor a changed one. An
-    existing ``path`` is a ``FileExistsError`` unless ``overwrite``; it is checked again at the end,
-    without a gap, so that two programs cannot both win.
+    Args:
+        path: The file to write.
+        overwrite: Replace an existing file.
+        through: Prefix of the temporary file's path, on the file system of ``path``; by default
+            a hidden name in the same directory.
+
+    Raises:
+        OutputExistsError: ``path`` exists, and ``overwrite`` is false.
+        MissingFolderError: Its directory does not exist.
     """
     if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path} exists already; give --overwrite or another -o")
+        raise OutputExistsError(f"{path} exists already; add --overwrite or give another output")
     if not path.parent.is_dir():
-        raise MissingFolderError(f"there is no folder {path.parent} to write {path.name} to")
-    near = through or path.with_name(f".{path.name}.")
-    temporary = near.with_name(f"{near.name}{secrets.token_hex(4)}.part")
-    # not mkstemp, whose files are for their owner's eyes only: what open() would have given them is
-    # the umask's to say, which cannot be read without changing it for all threads
+        raise MissingFolderError(
+            f"the directory {path.parent} of {path.name} does not exist; create it"
+        )
+    prefix = through or path.with_name(f".{path.name}.")
+    temporary = prefix.with_name(f"{prefix.name}{secrets.token_hex(4)}.part")
+    # not mkstemp: its files have mode 0600 instead of the umask's, and the umask cannot be read
+    # without changing it for all threads
     temporary.open("xb").close()
     try:
         yield temporary
         if overwrite:
             temporary.replace(path)
         else:
-            _place(temporary, path)
+            _rename(temporary, path)
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
 
 
 def require_writable(folder: Path) -> None:
-    """Raise ``ValueError`` if no file can be made in ``folder``; it is tried, and leaves none."""
+    """Raise ``NotWritableError`` if no file can be created in ``folder``; a temporary one is."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -52,14 +60,16 @@ def require_writable(folder: Path) -> None:
         raise NotWritableError(f"cannot write to {folder}: {error.strerror}") from None
 
 
-def _place(temporary: Path, path: Path) -> None:
+def _rename(temporary: Path, path: Path) -> None:
     try:
-        os.link(temporary, path)  # fails where path has appeared meanwhile; rename would replace it
+        os.link(temporary, path)  # unlike rename, fails if path exists by now
     except FileExistsError:
-        raise OutputExistsError(f"{path} exists already; give --overwrite or another -o") from None
-    except OSError:  # a file system without hard links: the next best thing
+        raise OutputExistsError(
+            f"{path} exists already; add --overwrite or give another output"
+        ) from None
+    except OSError:  # a file system without hard links
         if path.exists():
             raise OutputExistsError(
-                f"{path} exists already; give --overwrite or another -o"
+                f"{path} exists already; add --overwrite or give another output"
             ) from None
         temporary.rename(path)

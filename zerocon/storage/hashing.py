@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-CHUNK = 1 << 20  # bytes of a file that are in memory at a time
+CHUNK = 1 << 20  # bytes read at a time
 
 
 def image_hash(image: Image) -> str:
-    """A hash of an image's pixels, size and mode, not of its file: 32 hexadecimal digits."""
+    """BLAKE2b of an image's pixels, size and mode, not of its file: 32 hexadecimal digits."""
     digest = blake2b(f"{image.mode} {image.size}".encode(), digest_size=16)
     digest.update(image.tobytes())
     return digest.hexdigest()
 
 
 def file_hash(file: Path) -> str:
-    """A hash of a file's bytes: 32 hexadecimal digits."""
+    """BLAKE2b of a file's bytes: 32 hexadecimal digits."""
     digest = blake2b(digest_size=16)
     with file.open("rb") as opened:
         while chunk := opened.read(CHUNK):

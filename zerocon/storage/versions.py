@@ -1,4 +1,4 @@
-"""Versions of the packages that decide what an edit looks like."""
+"""Versions of the packages that an edit's pixels depend on."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ RECORDED = ("zerocon", "torch", "diffusers", "transformers", "pillow")
 
 
 def package_versions() -> dict[str, str]:
-    """The installed version of every package whose version is part of a recipe and a cache key."""
+    """Installed version of each package that recipes and cache keys record."""
     return {name: version(name) for name in RECORDED}

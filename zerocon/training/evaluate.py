@@ -23,7 +23,7 @@ from zerocon.training.sample import sample_images
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from zerocon.model.stable_diffusion import StableDiffusion
+    from zerocon.model import Model
     from zerocon.training.workspace import Workspace
     from zerocon.world import Scene
 
@@ -54,7 +54,7 @@ class EvaluationStage:
 
     def run(self, work: Workspace) -> None:
         folder = Path(self.weights) if self.weights else mini.path()
-        parts = model.load(str(folder), device=work.device)
+        parts = model.load(model.ModelSpec.of(str(folder), device=work.device))
         trained = classifiers.load(
             Path(self.classifiers) if self.classifiers else classifiers.WEIGHTS, device=work.device
         )
@@ -103,7 +103,7 @@ def _classified(
     }
 
 
-def _captioned(parts: StableDiffusion, images: list[Image], scenes: list[Scene]) -> Shares:
+def _captioned(parts: Model, images: list[Image], scenes: list[Scene]) -> Shares:
     parsed = [parse_caption(caption_image(image, parts)) for image in images]
     truths = [world.truth(scene) for scene in scenes]
     return {
@@ -112,19 +112,18 @@ def _captioned(parts: StableDiffusion, images: list[Image], scenes: list[Scene])
     }
 
 
-def _retrieved(parts: StableDiffusion, images: list[Image], scenes: list[Scene]) -> float:
+def _retrieved(parts: Model, images: list[Image], scenes: list[Scene]) -> float:
     """Share of images whose caption is the most similar of 64."""
     captions = [world.caption(scene) for scene in scenes]
-    correct = []
+    correct, scorer = [], parts.scorer
     for i, image in enumerate(images):
         group = captions[i - i % GROUP :][:GROUP]
-        similarities = parts.similarity(image, group)
-        best = None if similarities is None else group[int(np.argmax(similarities))]
+        best = None if scorer is None else group[int(np.argmax(scorer.similarity(image, group)))]
         correct.append(best == captions[i])
     return float(np.mean(correct))
 
 
-def _reconstruct(parts: StableDiffusion, image: Image) -> Image:
+def _reconstruct(parts: Model, image: Image) -> Image:
     from zerocon.image.transforms import unfit
 
     pixels: Any = parts.decode(parts.encode(as_pixels(np.asarray(image)[None])))

@@ -9,7 +9,8 @@ import torch
 from PIL.Image import Image
 
 from zerocon.image.transforms import unfit
-from zerocon.model.families import NOISE
+from zerocon.model import Model
+from zerocon.model.checkpoint import SCHEDULER
 from zerocon.model.stable_diffusion import StableDiffusion
 from zerocon.sampling import denoise
 from zerocon.training.augment import frame
@@ -37,16 +38,16 @@ def assemble(
         scheduler=DDIMScheduler(**SCHEDULE),
         device=torch.device(device),
         captioner=_none,
-        clip=_none,
+        scorer=_none,
     )
 
 
-SCHEDULE: dict[str, Any] = {**NOISE, "num_train_timesteps": 1000, "prediction_type": "epsilon"}
+SCHEDULE: dict[str, Any] = {**SCHEDULER, "num_train_timesteps": 1000, "prediction_type": "epsilon"}
 
 
 @torch.no_grad()
 def sample_images(
-    model: StableDiffusion,
+    model: Model,
     captions: Sequence[str],
     steps: int = 50,
     scale: float = 3.0,
@@ -62,7 +63,7 @@ def sample_images(
     return images
 
 
-def _noise(model: StableDiffusion, seed: int) -> Latents:
+def _noise(model: Model, seed: int) -> Latents:
     side: int = model.unet.config.sample_size
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(1, 4, side, side, generator=generator).to(model.device)

@@ -1,4 +1,4 @@
-"""Before and after: what an edit asked for in words is taken to mean."""
+"""From a source caption and a prompt to the target caption and its changes."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ A photo of a Cat, asleep. | dog | A photo of a dog, asleep. | cat -> dog (object
 """
 
 
-def said(change: Change) -> str:
+def text(change: Change) -> str:
     return str(change).replace("(nothing) ->", "+")
 
 
@@ -118,12 +118,12 @@ def rows(table: str) -> list[list[str]]:
 
 @pytest.mark.parametrize(("caption", "to", "target", "changes"), rows(TABLE))
 def test_to(caption: str, to: str, target: str, changes: str) -> None:
-    found = rewrite_caption(caption, to=to)
-    assert found.caption == caption
-    assert found.target_caption == target
+    rewrite = rewrite_caption(caption, to=to)
+    assert rewrite.caption == caption
+    assert rewrite.target_caption == target
     if changes.endswith(" -"):
         changes = f"{changes[:-2]} -> (nothing) (added)"
-    assert [said(change) for change in found.changes] == changes.split(AND)
+    assert [text(change) for change in rewrite.changes] == changes.split(AND)
 
 
 FROM = f"""
@@ -145,10 +145,10 @@ a watercolor painting of a cat | a watercolor | a mosaic | a mosaic of a cat \
 
 @pytest.mark.parametrize(("caption", "source", "to", "target", "changes"), rows(FROM))
 def test_from_to(caption: str, source: str, to: str, target: str, changes: str) -> None:
-    found = rewrite_caption(caption, from_=source, to=to)
-    assert found.target_caption == target
-    assert [said(change) for change in found.changes] == changes.split(AND)
-    assert not found.warnings
+    rewrite = rewrite_caption(caption, from_=source, to=to)
+    assert rewrite.target_caption == target
+    assert [text(change) for change in rewrite.changes] == changes.split(AND)
+    assert not rewrite.warnings
 
 
 REMOVED = f"""
@@ -167,12 +167,12 @@ a painting of a cat | painting | a cat | style | a painting
 """
 
 
-@pytest.mark.parametrize(("caption", "source", "target", "category", "gone"), rows(REMOVED))
-def test_removal(caption: str, source: str, target: str, category: str, gone: str) -> None:
-    found = rewrite_caption(caption, from_=source, to="")
-    assert found.target_caption == target
-    (change,) = found.changes
-    assert (change.category, change.source, change.target) == (category, gone, "")
+@pytest.mark.parametrize(("caption", "source", "target", "category", "removed"), rows(REMOVED))
+def test_removal(caption: str, source: str, target: str, category: str, removed: str) -> None:
+    rewrite = rewrite_caption(caption, from_=source, to="")
+    assert rewrite.target_caption == target
+    (change,) = rewrite.changes
+    assert (change.category, change.source, change.target) == (category, removed, "")
 
 
 CAPTIONS = f"""
@@ -190,11 +190,11 @@ a red fox | pixel art of a red fox | + pixel art (style)
 """
 
 
-@pytest.mark.parametrize(("caption", "wanted", "changes"), rows(CAPTIONS))
-def test_to_caption(caption: str, wanted: str, changes: str) -> None:
-    found = rewrite_caption(caption, to_caption=wanted)
-    assert found.target_caption == wanted
-    assert [said(change) for change in found.changes] == changes.split(AND)
+@pytest.mark.parametrize(("caption", "target", "changes"), rows(CAPTIONS))
+def test_to_caption(caption: str, target: str, changes: str) -> None:
+    rewrite = rewrite_caption(caption, to_caption=target)
+    assert rewrite.target_caption == target
+    assert [text(change) for change in rewrite.changes] == changes.split(AND)
 
 
 def test_quite_different_captions_are_one_change() -> None:
@@ -210,14 +210,14 @@ def test_swapped_captions_swap_the_changes(row: list[str]) -> None:
     assert swapped == [Change(c.category, c.source, c.target) for c in there.changes]
 
 
-class Eye:
-    """A picture that looks like the sentences with this word in them."""
+class SimilarityTo:
+    """Similarity of an image: 1 for sentences with a word, 0 for others; counts them."""
 
     def __init__(self, word: str) -> None:
-        self.word, self.asked = word, 0
+        self.word, self.scored = word, 0
 
     def __call__(self, sentences: Sequence[str]) -> list[float]:
-        self.asked += len(sentences)
+        self.scored += len(sentences)
         return [float(self.word in sentence.split()) for sentence in sentences]
 
 
@@ -230,41 +230,43 @@ class Eye:
         ("a fox", "at night", "sunset", "at sunset", "a fox at night"),
     ],
 )
-def test_the_picture_tells_what_the_caption_does_not(
+def test_the_image_supplies_a_source_that_the_caption_does_not_mention(
     caption: str, to: str, shown: str, source: str, target: str
 ) -> None:
-    found = rewrite_caption(caption, to=to, see=Eye(shown))
-    assert found.changes[0].source == source
-    assert found.target_caption.endswith(target)
-    assert len(found.warnings) == 1 and source in found.warnings[0]
+    rewrite = rewrite_caption(caption, to=to, similarity=SimilarityTo(shown))
+    assert rewrite.changes[0].source == source
+    assert rewrite.target_caption.endswith(target)
+    assert len(rewrite.warnings) == 1 and source in rewrite.warnings[0]
 
 
-def test_the_picture_is_asked_only_when_needed() -> None:
-    eye = Eye("cat")
-    rewrite_caption(BENCH, to="dog", see=eye)
-    rewrite_caption(BENCH, to="a red hat", see=eye)
-    assert eye.asked == 0
-    rewrite_caption("a thing", to="dog", see=eye)
-    assert 2 < eye.asked < 50
+def test_similarity_is_computed_only_when_needed() -> None:
+    similarity = SimilarityTo("cat")
+    rewrite_caption(BENCH, to="dog", similarity=similarity)
+    rewrite_caption(BENCH, to="a red hat", similarity=similarity)
+    assert similarity.scored == 0
+    rewrite_caption("a thing", to="dog", similarity=similarity)
+    assert 2 < similarity.scored < 50
 
 
-def test_no_answer_from_the_picture_is_as_no_picture() -> None:
-    assert rewrite_caption("a fox", to="blue", see=lambda _: None) == rewrite_caption(
+def test_without_clip_only_the_caption_counts() -> None:
+    assert rewrite_caption("a fox", to="blue", similarity=lambda _: None) == rewrite_caption(
         "a fox", to="blue"
     )
 
 
-def test_the_caption_wins_when_it_fits_the_picture_best() -> None:
-    found = rewrite_caption("a red house in a meadow", to="tree", see=Eye("house"))
-    assert found.changes == (Change("object", "house", "tree"),)
+def test_the_caption_wins_if_it_fits_the_image_best() -> None:
+    rewrite = rewrite_caption(
+        "a red house in a meadow", to="tree", similarity=SimilarityTo("house")
+    )
+    assert rewrite.changes == (Change("object", "house", "tree"),)
 
 
-def test_a_hair_s_breadth_does_not_contradict_the_caption() -> None:
-    def hardly(sentences: Sequence[str]) -> list[float]:
+def test_a_small_difference_does_not_contradict_the_caption() -> None:
+    def slightly(sentences: Sequence[str]) -> list[float]:
         return [0.74, *(0.75 for _ in sentences[1:])]
 
-    found = rewrite_caption("a fox", to="at night", see=hardly)
-    assert found.changes == (Change("time", "", "at night", "fox"),) and not found.warnings
+    rewrite = rewrite_caption("a fox", to="at night", similarity=slightly)
+    assert rewrite.changes == (Change("time", "", "at night", "fox"),) and not rewrite.warnings
 
 
 @pytest.mark.parametrize(
@@ -279,42 +281,42 @@ def test_warnings(to: str, source: str | None, warning: str) -> None:
     assert rewrite_caption(BENCH, to=to, from_=source).warnings == (warning,)
 
 
-def test_a_source_the_caption_calls_otherwise_is_found_by_its_family() -> None:
-    found = rewrite_caption("a cat on a chair", from_="stool", to="sofa")
-    assert found.target_caption == "a cat on a sofa"
-    assert found.changes[0].source == "stool"
+def test_a_source_with_another_name_in_the_caption_is_matched_by_family() -> None:
+    rewrite = rewrite_caption("a cat on a chair", from_="stool", to="sofa")
+    assert rewrite.target_caption == "a cat on a sofa"
+    assert rewrite.changes[0].source == "stool"
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("arguments", "message"),
     [
-        ({}, "say what is wanted"),
-        ({"to": ""}, "name a source"),
-        ({"to": "cat"}, "nothing to do: the caption already says 'cat'"),
-        ({"to": "the cat"}, "nothing to do"),
+        ({}, "the prompt is missing"),
+        ({"to": ""}, "give from_, the words to remove"),
+        ({"to": "cat"}, "nothing would change: the caption already contains 'cat'"),
+        ({"to": "the cat"}, "nothing would change"),
         ({"to": "with the"}, "'with the' names nothing"),
         ({"to": "dog", "from_": "an"}, "'an' names nothing"),
-        ({"to": "", "from_": "hat"}, "does not mention 'hat'"),
-        ({"to": "dog", "to_caption": "a dog"}, "one of them"),
-        ({"to_caption": BENCH}, "both captions say the same"),
+        ({"to": "", "from_": "hat"}, "cannot remove 'hat': the caption does not mention it"),
+        ({"to": "dog", "to_caption": "a dog"}, "give one of them"),
+        ({"to_caption": BENCH}, "the captions are equal"),
         ({"to_caption": "a dog", "from_": "cat"}, "leave out from_"),
         ({"to_caption": " "}, "empty"),
     ],
 )
-def test_wishes_without_sense(asked: dict[str, str], message: str) -> None:
+def test_invalid_prompts(arguments: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        rewrite_caption(BENCH, **asked)
+        rewrite_caption(BENCH, **arguments)
 
 
-def test_removing_all_there_is() -> None:
-    with pytest.raises(ValueError, match="says nothing"):
+def test_removing_the_whole_caption() -> None:
+    with pytest.raises(ValueError, match="nothing else is left"):
         rewrite_caption("a boat", from_="boat", to="")
 
 
 def test_an_empty_caption_still_has_a_target() -> None:
-    found = rewrite_caption("", to="a dog at night")
-    assert found.target_caption == "a dog at night"
-    assert "empty" in found.warnings[0]
+    rewrite = rewrite_caption("", to="a dog at night")
+    assert rewrite.target_caption == "a dog at night"
+    assert "empty" in rewrite.warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -338,10 +340,10 @@ def test_degenerate(caption: str, flaw: str | None) -> None:
     assert degenerate(caption) == flaw
 
 
-def test_summary_is_one_line() -> None:
-    found = rewrite_caption(BENCH, to="a dog at night")
-    assert found.summary() == f"{BENCH}: cat -> dog (object), (nothing) -> at night (time)"
-    assert isinstance(found, CaptionRewrite) and hash(found) == hash(
+def test_a_rewrite_is_summarized_in_one_line() -> None:
+    rewrite = rewrite_caption(BENCH, to="a dog at night")
+    assert rewrite.summary() == f"{BENCH}: cat -> dog (object), (nothing) -> at night (time)"
+    assert isinstance(rewrite, CaptionRewrite) and hash(rewrite) == hash(
         rewrite_caption(BENCH, to="a dog at night")
     )
 
@@ -373,6 +375,6 @@ def test_plurals(one: str, many: str) -> None:
     assert singular(many) == one
 
 
-def test_words_need_no_torch() -> None:
+def test_prompts_need_no_torch() -> None:
     code = "import sys, zerocon.prompt.sentence_bank; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

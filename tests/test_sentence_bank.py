@@ -1,4 +1,4 @@
-"""The bank: the same templates on both sides, so only the concept differs."""
+"""Sentence bank: both sides come from the same templates and differ in the change only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from zerocon.prompt import Change, rewrite_caption
 from zerocon.prompt.sentence_bank import pairs
-from zerocon.prompt.vocabulary import CATEGORIES, Entry, determined, entries
+from zerocon.prompt.vocabulary import CATEGORIES, VocabularyEntry, determined, entries
 
 CHANGES = [
     Change("object", "cat", "dog"),
@@ -39,7 +39,7 @@ any_change = pytest.mark.parametrize("change", CHANGES, ids=str)
 
 
 @any_change
-def test_as_many_sentences_on_both_sides_and_none_twice(change: Change) -> None:
+def test_both_sides_have_equally_many_sentences_and_none_twice(change: Change) -> None:
     source, target = pairs(change)
     assert len(source) == len(target) >= 64
     assert len(set(source)) == len(source) and len(set(target)) == len(target)
@@ -54,7 +54,7 @@ def test_swapping_source_and_target_swaps_the_lists(change: Change) -> None:
 
 
 @any_change
-def test_articles_and_spaces_are_right(change: Change) -> None:
+def test_articles_and_spaces_are_correct(change: Change) -> None:
     for sentence in [s for side in pairs(change) for s in side]:
         assert sentence == sentence.strip() and "  " not in sentence and "{" not in sentence
         for article, word in re.findall(r"\b(an?) ([\w-]+)", sentence):
@@ -63,19 +63,19 @@ def test_articles_and_spaces_are_right(change: Change) -> None:
 
 
 @any_change
-def test_each_side_says_its_word_and_only_its_own(change: Change) -> None:
+def test_each_side_contains_its_own_words_only(change: Change) -> None:
     source, target = pairs(change)
     for before, after in zip(source, target, strict=True):
-        said = change.target.split()[-1] if change.target else ""
-        assert said in after
+        word = change.target.split()[-1] if change.target else ""
+        assert word in after
         if change.source and change.category != "style":
             assert change.source.split()[-1] in before
         if change.category in ("added", "place", "time") and not change.source:
-            # without it the sentence is the same sentence
+            # otherwise the sentences are equal
             assert set(before.split()) - {"a", "an"} <= set(after.split())
 
 
-def test_the_noun_of_the_caption_is_said_most() -> None:
+def test_the_noun_of_the_caption_is_the_most_frequent() -> None:
     source, _ = pairs(Change("attribute", "red", "blue", "igloo"))
     assert sum("igloo" in sentence for sentence in source) >= 8
     assert source[0] == "a red igloo"
@@ -94,7 +94,7 @@ def test_limit() -> None:
         (Change("mood", "sad", "happy"), "no category 'mood'; there are: object"),
     ],
 )
-def test_changes_without_sense(change: Change, message: str) -> None:
+def test_invalid_changes(change: Change, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         pairs(change)
     with pytest.raises(ValueError, match="at least 1"):
@@ -104,21 +104,21 @@ def test_changes_without_sense(change: Change, message: str) -> None:
 ALL = [entry for category in CATEGORIES for entry in entries(category)]
 
 
-def test_hundreds_of_words_and_none_twice_in_a_family() -> None:
+def test_the_lists_have_hundreds_of_entries_and_none_twice_in_a_family() -> None:
     assert len(ALL) > 600
     assert len({(e.category, e.family, e.name) for e in ALL}) == len(ALL)
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
-def test_every_listed_word_can_be_asked_for(category: str) -> None:
-    """Any entry, put to a plain caption, is understood and has its sentences."""
+def test_every_listed_word_is_a_valid_prompt(category: str) -> None:
+    """Each entry is recognized with a plain caption, and has sentences."""
 
-    def ask(entry: Entry) -> None:
-        found = rewrite_caption("a picture of a widget", to=entry.name)
-        assert not any("word lists" in warning for warning in found.warnings), entry
-        for change in found.changes:
+    def check(entry: VocabularyEntry) -> None:
+        rewrite = rewrite_caption("a picture of a widget", to=entry.name)
+        assert not any("word lists" in warning for warning in rewrite.warnings), entry
+        for change in rewrite.changes:
             assert len(pairs(change)[0]) >= 64, (entry, change)
 
     for entry in entries(category):
         if entry.name != "a picture":
-            ask(entry)
+            check(entry)

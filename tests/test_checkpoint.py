@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import save_file
 
-from zerocon import model as door
+import zerocon
 from zerocon.cli import main
 from zerocon.errors import MissingError
 from zerocon.image.photo import Photograph
@@ -34,7 +34,7 @@ def test_a_file_gives_the_model_that_was_written(
     made = tiny.model(prediction, second=second, wide=True)
     said = {"modelspec__prediction_type": prediction[:7], **SMALL}
     file = ldm.save(tmp_path / "one.safetensors", made, second, **said)
-    loaded = door.load(str(file), device="cpu")
+    loaded = zerocon.load(str(file), device="cpu")
     assert (loaded.size, loaded.multiple, loaded.prediction) == (64, 16, prediction)
     x, pixels = torch.randn(1, 4, 8, 8), torch.rand(1, 3, 64, 64) * 2 - 1
     c, same = made.embed(["a cat"]), loaded.embed(["a cat"])
@@ -58,12 +58,12 @@ def test_a_second_generation_that_does_not_say_what_it_predicts_is_asked_about(
 ) -> None:
     file = ldm.save(tmp_path / "two.safetensors", tiny.model(second=True, wide=True), True)
     with pytest.raises(ValueError, match="--prediction epsilon"):
-        door.load(str(file), device="cpu")
+        zerocon.load(str(file), device="cpu")
     single = Checkpoint.open(file)
     assert (single.size("epsilon"), single.size("v_prediction")) == (512, 768)
     file.with_suffix(".yaml").write_text('model:\n  params:\n    parameterization: "v"\n')
     assert single.prediction() == "v_prediction"
-    assert door.load(str(file), device="cpu", prediction="epsilon").prediction == "epsilon"
+    assert zerocon.load(str(file), device="cpu", prediction="epsilon").prediction == "epsilon"
 
 
 def test_trainers_marks_are_read(first: Path) -> None:
@@ -158,11 +158,11 @@ def test_what_is_missing_is_said(first: Path, tmp_path: Path, monkeypatch) -> No
     with pytest.raises(
         MissingError, match=r"needs the tokenizer of openai/clip.*zerocon models pull"
     ):
-        door.load(str(first), device="cpu")
+        zerocon.load(str(first), device="cpu")
     with pytest.raises(MissingError, match="there is no file"):
-        door.load("models/none.safetensors", device="cpu")
+        zerocon.load("models/none.safetensors", device="cpu")
     (tmp_path / "text.safetensors").write_text("no such thing")
     with pytest.raises(ValueError, match="cannot read"):
-        door.load(str(tmp_path / "text.safetensors"), device="cpu")
+        zerocon.load(str(tmp_path / "text.safetensors"), device="cpu")
     with pytest.raises(ValueError, match="there are: epsilon, v_prediction"):
-        door.load(str(first), device="cpu", prediction="flow")
+        zerocon.load(str(first), device="cpu", prediction="flow")

@@ -1,0 +1,149 @@
+"""Expansion of images x prompts x strengths x seeds into jobs, and their division into shards."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import product
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from zerocon.batch import discovery, manifest
+from zerocon.batch.job import Job, require_distinct
+from zerocon.batch.parameters import BatchOptions
+from zerocon.errors import CommandError, FileFormatError
+from zerocon.image import naming
+from zerocon.settings import PRESETS, Settings
+
+
+@dataclass(frozen=True)
+class JobTemplate:
+    """One image and what is set for it alone; expands to one job or several.
+
+    ``relative`` is the image's path below the output directory.
+    """
+
+    image: Path
+    relative: PurePosixPath
+    prompt: Mapping[str, str]
+    settings: Mapping[str, Any]
+    name: str
+
+
+def expand(options: BatchOptions) -> list[Job]:
+    """Return all jobs of a batch, in order, before sharding.
+
+    Raises:
+        ValueError: For anything that would fail in every run: missing images, prompts without a
+            meaning, unknown settings, results with equal names.
+    """
+    settings = check_settings({**PRESETS.get(options.preset or "", {}), **options.settings})
+    templates = [*_from_names(options), *_from_manifest(options)]
+    jobs = [each for each in options.images if isinstance(each, Job)]
+    jobs += [job for each in templates for job in _product(each, options, settings)]
+    require_distinct(jobs)
+    if not jobs:
+        names = ", ".join(str(each) for each in options.images)
+        raise CommandError(f"no images in {names or options.files_from or options.manifest}")
+    return jobs
+
+
+def in_shard(image: Path, shard: tuple[int, int] | None) -> bool:
+    """Whether an image belongs to part I of N; all edits of one image do, on every machine."""
+    if shard is None:
+        return True
+    digest = blake2b(os.fsencode(image), digest_size=8).digest()
+    return int.from_bytes(digest) % shard[1] == shard[0] - 1
+
+
+def check_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with ``guidance`` as a tuple ("none": empty), if all of them are valid.
+
+    Raises:
+        ValueError: For an unknown setting, method or method option, or an invalid value.
+    """
+    from zerocon.registry import available, parse
+
+    checked = dict(values)
+    if isinstance(checked.get("guidance"), str):
+        checked["guidance"] = (checked["guidance"],)
+    if checked.get("guidance") == ("none",):
+        checked["guidance"] = ()
+    Settings().overlay(checked)
+    methods = [("guidance", text) for text in checked.get("guidance", ())]
+    methods += [("inverter", checked["inverter"])] if "inverter" in checked else []
+    for family, text in methods:
+        parse(text, available(family), family)
+    return checked
+
+
+def _product(
+    template: JobTemplate, options: BatchOptions, settings: Mapping[str, Any]
+) -> Iterator[Job]:
+    """Yield a job for every combination of the values that the template does not set itself."""
+    own = {**template.prompt, **template.settings}
+    axes: dict[str, tuple[Any, ...]] = {
+        "to": () if "to_caption" in own else options.to,
+        "strength": options.strength,
+        "seed": options.seed,
+    }
+    values = [(None,) if name in own else axis or (None,) for name, axis in axes.items()]
+    for to, strength, seed in product(*values):
+        prompt = {**({} if to is None else {"to": to}), **template.prompt}
+        numbers = {"strength": strength, "seed": seed}
+        numbers = {name: number for name, number in numbers.items() if number is not None}
+        merged = {**settings, **numbers, **template.settings}
+        name = _result_name(template, prompt, merged, optional=bool(options.directions))
+        yield Job(template.image.absolute(), name, prompt, merged, options.directions)
+
+
+def _result_name(
+    template: JobTemplate, prompt: Mapping[str, str], settings: Mapping[str, Any], *, optional: bool
+) -> PurePosixPath:
+    text = naming.prompt_of(
+        prompt.get("to"), prompt.get("from_"), prompt.get("to_caption"), optional=optional
+    )
+    numbers = {name: settings.get(name, getattr(Settings, name)) for name in ("seed", "strength")}
+    values = {"to": text, "from": prompt.get("from_", ""), **numbers}
+    return naming.fill(template.name, template.relative, values)
+
+
+def _shared_prompt(options: BatchOptions) -> dict[str, str]:
+    """The parts of a prompt that are one for all images."""
+    names = ("from_", "to_caption", "caption")
+    values = {name: getattr(options, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _from_names(options: BatchOptions) -> Iterator[JobTemplate]:
+    """Yield the images that arguments and the list of names refer to."""
+    names = [each for each in options.images if isinstance(each, str)]
+    if options.files_from:
+        names += discovery.read_names(options.files_from, null=options.null)
+    for image in discovery.find_images(names, output=options.output):
+        caption = image.caption() if options.sidecars else None
+        prompt = {**_shared_prompt(options), **({} if caption is None else {"caption": caption})}
+        yield JobTemplate(image.file, image.relative, prompt, {}, options.name)
+
+
+def _from_manifest(options: BatchOptions) -> Iterator[JobTemplate]:
+    """Yield the rows of the manifest; what a row does not set is as for all images."""
+    if not options.manifest:
+        return
+    for row in manifest.read_manifest(options.manifest):
+        complete = {"to", "to_caption"} & {*row.prompt}
+        prompt = {**({} if complete else _shared_prompt(options)), **row.prompt}
+        try:
+            settings = check_settings(row.settings)
+        except ValueError as error:
+            raise FileFormatError(f"{row.location}: {error}") from None
+        relative = _relative(row.image, options.manifest.parent)
+        yield JobTemplate(row.image, relative, prompt, settings, row.name or options.name)
+
+
+def _relative(image: Path, folder: Path) -> PurePosixPath:
+    """The image's path below the manifest's directory, or its name if it is not below it."""
+    below = image.is_relative_to(folder) and ".." not in image.relative_to(folder).parts
+    return PurePosixPath(image.relative_to(folder).as_posix() if below else image.name)

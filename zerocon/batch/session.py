@@ -1,0 +1,294 @@
+"""A batch from its arguments to its summary: jobs, journal, model, backend and events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import torch
+
+import zerocon
+from zerocon.batch import backends, commit
+from zerocon.batch.estimate import BatchEstimate, estimate_cost, fitting_batch_size
+from zerocon.batch.events import (
+    BatchEvent,
+    BatchInterrupted,
+    BatchStarted,
+    BatchSummary,
+    BatchWarning,
+    JobDone,
+    JobFailed,
+    JobFailure,
+)
+from zerocon.batch.executor import shape_of
+from zerocon.batch.expand import expand, in_shard
+from zerocon.batch.job import Job, require_distinct
+from zerocon.batch.journal import FILE, FOLDER, JobRecord, Journal
+from zerocon.batch.launch import rank, worker_device
+from zerocon.batch.parameters import ALL, AUTO, BatchOptions, RunParameters
+from zerocon.batch.worker import JobResult
+from zerocon.errors import CommandError, DeviceNotFoundError
+from zerocon.model import Model
+
+OnEvent = Callable[[BatchEvent], object]
+WORKER_COMMAND = ("zerocon.cli", "batch")  # started with --join by ``devices``
+NONE: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """What a batch would do, and its estimated cost; nothing is written.
+
+    Args:
+        output: The output directory.
+        total: Number of jobs.
+        jobs: Those that would run.
+        skipped: Names of results that stay as they are.
+        estimate: Cost of ``jobs``.
+    """
+
+    output: Path
+    total: int
+    jobs: tuple[Job, ...]
+    skipped: tuple[str, ...]
+    estimate: BatchEstimate
+
+
+@dataclass(frozen=True)
+class BatchSession:
+    """Jobs with their state in the journal; ``journal`` is None for a plan without one."""
+
+    options: BatchOptions
+    model: Model
+    jobs: list[Job]
+    changes: commit.Changes
+    unchanged: list[str]
+    journal: Journal | None
+
+    def plan(self) -> BatchPlan:
+        """Estimate the cost of the jobs that would run."""
+        jobs = [new.job for _, new in self.changes]
+        estimate = estimate_cost(self.model, jobs)
+        names = tuple(self.unchanged)
+        return BatchPlan(self.options.output, len(self.jobs), tuple(jobs), names, estimate)
+
+    def run(self, on_event: OnEvent) -> BatchSummary:
+        """Execute the jobs; of several processes the first one alone reports events."""
+        assert self.journal is not None
+        parameters = self.options.parameters.to_json()
+        number = self.journal.begin(parameters, self.changes, self.unchanged)
+        report = _Report(self.journal, number, len(self.jobs), on_event if rank() == 0 else _ignore)
+        report.start()
+        try:
+            with closing(self._results(number, report.warn)) as results:
+                for result in results:
+                    report.result(result)
+                    if result.failure is not None and self.options.fail_fast:
+                        break
+        except KeyboardInterrupt:
+            report.interrupt()
+            raise
+        return report.end()
+
+    def _results(self, number: int, on_warning: Callable[[str], None]) -> backends.Results:
+        """Start the backend."""
+        options, journal = self.options, self.journal
+        assert journal is not None
+        if options.backend == "ray":
+            workers = options.devices if isinstance(options.devices, int) else 0
+            size = _batch_size(options, self.model)
+            return backends.run_on_ray(journal, number, size, workers)
+        if options.devices is not None:
+            count = _gpus() if options.devices == ALL else int(options.devices)
+            return backends.run_processes(journal, number, _join_command(options, number), count)
+        size = _batch_size(options, self.model)
+        return backends.run_local(journal, number, self.model, size, on_warning)
+
+
+class _Report:
+    """Turns the results of one run into events and adds up its cost."""
+
+    def __init__(self, journal: Journal, run: int, total: int, on_event: OnEvent) -> None:
+        self.journal, self.run, self.total, self.on_event = journal, run, total, on_event
+        self.started, self.edited, self.evaluations = monotonic(), 0, 0.0
+        counts = journal.counts(run)
+        self.skipped, self.failed_before = counts.get("done", 0), counts.get("failed", 0)
+
+    def start(self) -> None:
+        output = self.journal.output
+        self.on_event(BatchStarted(output, self.total, self.skipped, self.failed_before))
+
+    def warn(self, message: str) -> None:
+        self.on_event(BatchWarning(message))
+
+    def result(self, result: JobResult) -> None:
+        counts = self.journal.counts(self.run)
+        failures = counts.get("failed", 0)
+        finished = counts.get("done", 0) + failures
+        job, edited = result.record.job, result.edited
+        output, progress = self.journal.output / job.name, (finished, self.total, failures)
+        if result.failure is not None:
+            self.on_event(JobFailed(job, output, result.failure, *progress))
+        elif edited is None:
+            self.on_event(JobDone(job, output, *progress))
+        else:
+            self.edited += 1
+            self.evaluations += edited.evaluations.total
+            done = JobDone(
+                job, output, *progress, edited.caption, edited.target_caption,
+                evaluations=edited.evaluations, warnings=edited.warnings,
+            )  # fmt: skip
+            self.on_event(done)
+
+    def interrupt(self) -> None:
+        self.on_event(BatchInterrupted(self.journal.counts(self.run).get("done", 0), self.total))
+
+    def end(self) -> BatchSummary:
+        output, failed = self.journal.output, self.journal.records(self.run, "failed")
+        summary = BatchSummary(
+            output=output,
+            total=self.total,
+            done=self.journal.counts(self.run).get("done", 0),
+            skipped=self.skipped,
+            failures=tuple(
+                JobFailure(each.job, output / each.job.name, each.message or "") for each in failed
+            ),
+            edited=self.edited,
+            evaluations=self.evaluations,
+            seconds=monotonic() - self.started,
+        )
+        self.on_event(summary)
+        return summary
+
+
+@contextmanager
+def open_session(options: BatchOptions, *, dry_run: bool = False) -> Iterator[BatchSession]:
+    """Check everything that can be checked before time is spent; a dry run writes nothing.
+
+    Raises:
+        ValueError: For arguments that cannot be carried out.
+    """
+    file = journal_file(options.shard)
+    exists = (options.output / FOLDER / file).is_file()
+    if not options.has_inputs:
+        _require_resumable(options, exists)
+    jobs = expand(options) if options.has_inputs else []
+    jobs = [job for job in jobs if in_shard(job.image, options.shard)]
+    journal = Journal(options.output, file) if exists or not dry_run else None
+    try:
+        if journal and not dry_run:
+            commit.recover(journal)
+        if journal and not options.has_inputs:
+            number, recorded = journal.last_run() or (0, NONE)
+            options = options.resumed(RunParameters.from_json(recorded))
+            jobs = [record.job for record in journal.records(number)]
+        model = _load(options)
+        changes, unchanged = _plan(options, model, jobs, journal)
+        yield BatchSession(_named(options, model), model, jobs, changes, unchanged, journal)
+    finally:
+        if journal:
+            journal.close()
+
+
+def join_run(options: BatchOptions, run: int) -> None:
+    """Work on a run that another process has begun, without events: as ``devices`` starts it."""
+    journal = Journal(options.output, journal_file(options.shard))
+    try:
+        parameters = RunParameters.from_json(journal.parameters(run))
+        model = _load(replace(options, model=None, parameters=parameters))
+        size = _batch_size(options, model)
+        with closing(backends.run_local(journal, run, model, size)) as results:
+            for _ in results:
+                pass
+    finally:
+        journal.close()
+
+
+def journal_file(shard: tuple[int, int] | None) -> str:
+    """Return the journal's name; every shard has its own, since a journal is for one machine."""
+    return "journal-{}-of-{}.sqlite".format(*shard) if shard else FILE
+
+
+def _require_resumable(options: BatchOptions, exists: bool) -> None:
+    if not options.resume:
+        raise CommandError("name images, directories or patterns, or use --manifest or --resume")
+    if not exists:
+        raise CommandError(f"{options.output} has no journal to resume from")
+
+
+def _load(options: BatchOptions) -> Model:
+    """Load the model; if other processes use it, on the CPU, as only its properties are needed."""
+    if options.model is not None and not isinstance(options.model, str):
+        model: Model = options.model
+        return model
+    load = dict(options.parameters.load)
+    if options.local:
+        load["device"] = load.get("device") or worker_device()
+    else:
+        load |= {"device": "cpu", "compile": False}
+    model = zerocon.load(options.parameters.model, **load)
+    return model
+
+
+def _named(options: BatchOptions, model: Model) -> BatchOptions:
+    """Options that name a model given as an object, so that a later run can load it."""
+    if options.model is None or isinstance(options.model, str):
+        return options
+    return replace(options, parameters=replace(options.parameters, model=model.name))
+
+
+def _plan(
+    options: BatchOptions, model: Model, jobs: list[Job], journal: Journal | None
+) -> tuple[commit.Changes, list[str]]:
+    require_distinct(jobs)
+    find: Callable[[str], JobRecord | None] = journal.record if journal else lambda _: None
+    files = (options.manifest, options.files_from, options.parameters.model)
+    return commit.plan(
+        find,
+        options.output,
+        list(_described(jobs, model, options.parameters)),
+        inputs=[*options.inputs, *(Path(file) for file in files if file is not None)],
+        overwrite=options.overwrite,
+        verify=options.resume,
+        retry=options.retry_failed,
+    )
+
+
+def _described(
+    jobs: list[Job], model: Model, parameters: RunParameters
+) -> Iterator[tuple[Job, str, str]]:
+    """Yield each job with its recipe hash and its shape."""
+    load = parameters.load
+    shared = {"metadata": parameters.metadata, "keep_gps": parameters.keep_gps}
+    shared |= {"captioner": load.get("captioner"), "clip": load.get("clip")}
+    shared |= {"weights": model.fingerprint() or model.name, "prediction": model.prediction}
+    for job in jobs:
+        settings = asdict(model.settings.overlay(job.settings))
+        yield job, job.hash({**shared, **settings}), shape_of(job.image, model)
+
+
+def _batch_size(options: BatchOptions, model: Model) -> int:
+    size = options.batch_size
+    return size if isinstance(size, int) else fitting_batch_size(model)
+
+
+def _join_command(options: BatchOptions, number: int) -> list[str]:
+    """Module and arguments of a worker process."""
+    size = str(options.batch_size or AUTO)
+    join = ["-o", str(options.output), "--join", str(number), "--batch-size", size]
+    shard = ["--shard", "{}/{}".format(*options.shard)] if options.shard else []
+    return [*WORKER_COMMAND, *join, *shard]
+
+
+def _gpus() -> int:
+    if count := torch.cuda.device_count():
+        return count
+    raise DeviceNotFoundError("there is no GPU here; give a number of processes: --devices 2")
+
+
+def _ignore(event: BatchEvent) -> None:
+    """Report nothing."""

@@ -1,0 +1,204 @@
+"""Where and how networks compute: device, dtype, and options that can be switched on and off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from threading import RLock
+from typing import Any, NamedTuple
+
+import torch
+
+from zerocon.errors import DeviceNotFoundError, SettingError
+from zerocon.model.attention import enable_checkpointing
+
+
+class MemorySaving(NamedTuple):
+    """One way to need less memory.
+
+    Attributes:
+        description: What it does, for a message.
+        active: Saves memory inside its ``with`` block only.
+    """
+
+    description: str
+    active: AbstractContextManager[None]
+
+
+class Runtime:
+    """Device, lock and compute options of a model's networks.
+
+    Every option is off at first. ``tile``, ``offload``, ``checkpoint`` and ``compile`` switch one
+    on or off; ``using`` does so for the length of a block.
+
+    Attributes:
+        device: Where the networks compute.
+        lock: Re-entrant; held by every call of a network, since networks keep state.
+        tiled: Whether the VAE works on overlapping tiles. Changes pixels.
+        offloaded: Whether each network is kept in main memory until it is called.
+        checkpointed: Whether activations are recomputed in the backward pass.
+    """
+
+    def __init__(
+        self, device: torch.device, *, unet: Any, vae: Any, text_encoders: Sequence[Any], tile: int
+    ) -> None:
+        """Move the networks to ``device``, frozen and in evaluation mode.
+
+        Args:
+            device: Where they compute.
+            unet: diffusers' U-Net.
+            vae: diffusers' autoencoder.
+            text_encoders: transformers' text encoders.
+            tile: Side of a tile of the VAE, in pixels.
+        """
+        self.device = device
+        self.lock: AbstractContextManager[Any] = RLock()
+        self.tiled = self.offloaded = self.checkpointed = False
+        self._unet, self._vae, self._tile = unet, vae, tile
+        self._networks = (*text_encoders, unet, vae)  # in the order of their calls
+        self._offload_hooks: list[Any] = []
+        self._compiled: Any = None
+        for network in self._networks:
+            network.to(device).eval().requires_grad_(False)
+
+    @property
+    def dtype(self) -> str:
+        """The dtype that the networks compute in, for instance ``"float16"``."""
+        return str(self._unet.dtype).removeprefix("torch.")
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the U-Net is compiled."""
+        return self._compiled is not None
+
+    @property
+    def compiled_unet(self) -> Any:
+        """The compiled U-Net if there is one, else the U-Net itself."""
+        return self._compiled if self.compiled else self._unet
+
+    def compute_options(self) -> dict[str, Any]:
+        """Everything about the computation that results may depend on, as JSON values."""
+        return {
+            "device": self.device.type,
+            "dtype": self.dtype,
+            "tiled": self.tiled,
+            "compiled": self.compiled,
+            "offloaded": self.offloaded,
+            "checkpointed": self.checkpointed,
+            "threads": torch.get_num_threads(),
+        }
+
+    def compile(self, on: bool = True) -> None:
+        """Compile the U-Net for calls without gradients and without recorded layers.
+
+        The first such call takes minutes, later ones of its shape less than before.
+        """
+        with self.lock:
+            self._compiled = torch.compile(self._unet) if on else None
+
+    def tile(self, on: bool = True) -> None:
+        """Encode and decode in tiles that are blended where they overlap."""
+        factor = 2 ** (len(self._vae.config.block_out_channels) - 1)
+        with self.lock:
+            if on:
+                self._vae.enable_slicing()
+                self._vae.enable_tiling()
+                self._vae.tile_sample_min_size = self._tile
+                self._vae.tile_latent_min_size = self._tile // factor
+            else:
+                self._vae.disable_slicing()
+                self._vae.disable_tiling()
+            self.tiled = on
+
+    def offload(self, on: bool = True) -> None:
+        """Keep each network in main memory until it is called."""
+        with self.lock:
+            if on and not self.offloaded:
+                self._offload()
+            elif not on:
+                for hook in self._offload_hooks:
+                    hook.remove()
+                self._offload_hooks = []
+                for network in self._networks:
+                    network.to(self.device)
+            self.offloaded = on
+
+    def checkpoint(self, on: bool = True) -> None:
+        """Keep only the inputs of the U-Net's blocks, and recompute the rest for the gradient."""
+        with self.lock:
+            if on:
+                enable_checkpointing(self._unet)
+            else:
+                self._unet.disable_gradient_checkpointing()
+            self.checkpointed = on
+
+    @contextmanager
+    def using(self, switch: Callable[[bool], None]) -> Iterator[None]:
+        """Have an option on inside the block, and off again after it, also after an exception.
+
+        The lock is held meanwhile: calls of other threads compute as before, and wait.
+
+        Args:
+            switch: A method of this object: ``tile``, ``offload``, ``checkpoint`` or ``compile``.
+                The option must be off.
+        """
+        with self.lock:
+            try:
+                switch(True)
+                yield
+            finally:
+                switch(False)
+
+    def memory_ladder(self) -> Iterator[MemorySaving]:
+        """Ways to need less memory that are not in use, the ones with the least cost first."""
+        if not self.checkpointed:
+            yield MemorySaving(
+                "recomputing activations in the backward pass", self.using(self.checkpoint)
+            )
+        if self.device.type != "cpu" and not self.offloaded:
+            yield MemorySaving(
+                "keeping networks in main memory until they are called", self.using(self.offload)
+            )
+        if not self.tiled:
+            yield MemorySaving("encoding and decoding in tiles", self.using(self.tile))
+
+    def _offload(self) -> None:
+        from accelerate import cpu_offload_with_hook
+
+        hook = None
+        for network in self._networks:  # each one's hook moves the one before back
+            network.to("cpu")
+            _, hook = cpu_offload_with_hook(network, self.device, prev_module_hook=hook)
+            self._offload_hooks.append(hook)
+
+
+def pick_device(device: str | None) -> torch.device:
+    """The named device, by default the fastest kind that exists.
+
+    Raises:
+        SettingError: There is no such name.
+        DeviceNotFoundError: The device is not on this machine.
+    """
+    exists = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    exists["cpu"] = True
+    kinds = [kind for kind, available in exists.items() if available]
+    if device is None:
+        return torch.device(kinds[0])
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise SettingError(f'no device "{device}"; there are: {", ".join(kinds)}') from None
+    count = torch.cuda.device_count() if chosen.type == "cuda" else 1
+    if chosen.type not in kinds or (chosen.index or 0) >= count:
+        raise DeviceNotFoundError(
+            f'device "{device}" is not on this machine; there are: {", ".join(kinds)}'
+        )
+    return chosen
+
+
+def pick_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
+    """The dtype named in a ``ModelSpec``, by default float32 on a CPU and float16 elsewhere."""
+    if dtype is None:
+        return torch.float32 if device.type == "cpu" else torch.float16
+    chosen: torch.dtype = getattr(torch, dtype)
+    return chosen
