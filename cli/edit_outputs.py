@@ -154,9 +154,9 @@ class EditOutputs:
         if self.steps_dir:
             from zerocon.diagnostics.step_images import StepImages
             from zerocon.image.metadata import Provenance
-            from zerocon.image.transforms import fit
+            from zerocon.image.transforms import prepare
 
-            frame = fit(self.photograph.image, model.size, model.multiple).frame
+            frame = prepare(self.photograph.image, model.size, model.multiple).frame
             # the mark alone: the recipe is complete only when the edit is
             marking = Provenance() if self.metadata != "none" else None
             self.step_images = StepImages(

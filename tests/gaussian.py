@@ -1,4 +1,4 @@
-"""A world in which every answer is known: pictures are Gaussian, so epsilon is a formula."""
+"""A model with known answers: images are Gaussian, so the noise prediction is a formula."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from zerocon.conditioning import Conditioning
 from zerocon.diffusion import NoiseLevel, Schedule
 from zerocon.nfe import count
 
-SPREAD = 0.5  # standard deviation of the pictures around their mean
+SPREAD = 0.5  # standard deviation of the images around their mean
 
 
 class GaussianWorld:
-    """``x0 ~ N(mu, SPREAD^2)`` with one mean per channel, which is what a sentence says."""
+    """``x0 ~ N(mu, SPREAD^2)`` with one mean per channel, which is the conditioning."""
 
     name = "gaussian"
     unet = torch.nn.Identity()
@@ -26,14 +26,15 @@ class GaussianWorld:
         return Schedule(tuple(NoiseLevel.variance_preserving(t, float(alphas[t])) for t in times))
 
     def say(self, *mu: float) -> Conditioning:
-        """A sentence that wants channel i to have mean ``mu[i]``."""
+        """The conditioning under which channel i has mean ``mu[i]``."""
         tokens = torch.tensor(mu, dtype=torch.float64).view(1, 1, -1)
         return Conditioning(tokens, ((0,),), "gaussian")
 
-    def eps(self, x: Tensor, t: int, c: Conditioning) -> Tensor:
+    def eps(self, x: Tensor, t: float, c: Conditioning) -> Tensor:
+        """The exact expectation of the noise in ``x``."""
         count(x)
         beta = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
-        a = float((1 - beta).cumprod(0)[t])
+        a = float((1 - beta).cumprod(0)[int(t)])
         mu = c.tokens[:, 0, :, None, None]
         return (1 - a) ** 0.5 * (x - a**0.5 * mu) / (a * SPREAD**2 + 1 - a)
 

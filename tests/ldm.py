@@ -61,8 +61,8 @@ def save(file: Path, model: StableDiffusion, second: bool = False, **metadata: s
     weights |= dict(_open_clip(text)) if second else {
         f"cond_stage_model.transformer.text_model.{key}": weight for key, weight in text.items()
     }  # fmt: skip
-    said = {name.replace("__", "."): value for name, value in metadata.items()}
-    save_file({key: weight.clone().contiguous() for key, weight in weights.items()}, file, said)
+    written = {name.replace("__", "."): value for name, value in metadata.items()}
+    save_file({key: weight.clone().contiguous() for key, weight in weights.items()}, file, written)
     model.tokenizer.save_pretrained(file.parent / "tokenizer")
     return file
 

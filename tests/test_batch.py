@@ -150,6 +150,13 @@ def test_files_from_reads_lines_or_zero_separated_names(run: Run) -> None:
     assert sorted(results("zeros-out")) == ["odd\nname-dog-0.png", "one-dog-0.png"]
 
 
+def test_files_from_reads_stdin(run: Run) -> None:
+    arguments = ["batch", "--files-from", "-", "-0", "-o", "out", "--to", "dog", "--steps", "1"]
+    done = CliRunner().invoke(main, arguments, input=b"in/one.png\0in/two.jpg\0")
+    assert done.exit_code == 0, done.output
+    assert sorted(results()) == ["one-dog-0.png", "two-dog-0.jpg"]
+
+
 def test_glob_patterns(run: Run) -> None:
     run("in/**/*.png", "-o", "out", "--to", "dog")
     assert sorted(results()) == ["one-dog-0.png", "three-dog-0.png"]

@@ -31,19 +31,19 @@ def first(tmp_path: Path) -> Path:
 def test_a_file_gives_the_model_that_was_written(
     tmp_path: Path, second: bool, prediction: str
 ) -> None:
-    made = tiny.model(prediction, second=second, wide=True)
-    said = {"modelspec__prediction_type": prediction[:7], **SMALL}
-    file = ldm.save(tmp_path / "one.safetensors", made, second, **said)
+    written = tiny.model(prediction, second=second, wide=True)
+    metadata = {"modelspec__prediction_type": prediction[:7], **SMALL}
+    file = ldm.save(tmp_path / "one.safetensors", written, second, **metadata)
     loaded = zerocon.load(str(file), device="cpu")
     assert (loaded.size, loaded.multiple, loaded.prediction) == (64, 16, prediction)
     x, pixels = torch.randn(1, 4, 8, 8), torch.rand(1, 3, 64, 64) * 2 - 1
-    c, same = made.embed(["a cat"]), loaded.embed(["a cat"])
+    c, same = written.embed(["a cat"]), loaded.embed(["a cat"])
     assert (c.ids, c.encoder) == (same.ids, same.encoder)
     assert torch.allclose(c.tokens, same.tokens, atol=1e-5)
-    assert torch.allclose(made.eps(x, 300, c), loaded.eps(x, 300, c), atol=1e-4)
-    assert torch.allclose(made.encode(pixels), loaded.encode(pixels), atol=1e-5)
-    assert torch.allclose(made.decode(x), loaded.decode(x), atol=1e-4)
-    assert made.schedule(50) == loaded.schedule(50)
+    assert torch.allclose(written.eps(x, 300, c), loaded.eps(x, 300, c), atol=1e-4)
+    assert torch.allclose(written.encode(pixels), loaded.encode(pixels), atol=1e-5)
+    assert torch.allclose(written.decode(x), loaded.decode(x), atol=1e-4)
+    assert written.schedule(50) == loaded.schedule(50)
 
 
 def test_an_edit_from_a_file(first: Path, image_file: Path) -> None:
@@ -53,7 +53,7 @@ def test_an_edit_from_a_file(first: Path, image_file: Path) -> None:
     assert np.asarray(Photograph.read(first.with_name("cat-dog.png")).image).shape == (64, 96, 3)
 
 
-def test_a_second_generation_that_does_not_say_what_it_predicts_is_asked_about(
+def test_a_second_generation_without_a_prediction_type_is_refused(
     tmp_path: Path,
 ) -> None:
     file = ldm.save(tmp_path / "two.safetensors", tiny.model(second=True, wide=True), True)
@@ -70,9 +70,8 @@ def test_trainers_marks_are_read(first: Path) -> None:
     single = Checkpoint.open(first)
     marked = {**single.shapes, "v_pred": (0,), "ztsnr": (0,)}
     assert Checkpoint(first, marked, {}).prediction() == "v_prediction"
-    assert (single.prediction(), single.size("epsilon"), Checkpoint(first, marked, {}).size("x")) == (
-        "epsilon", 64, 512,
-    )  # fmt: skip
+    assert (single.prediction(), single.size("epsilon")) == ("epsilon", 64)
+    assert Checkpoint(first, marked, {}).size("x") == 512
 
 
 def test_the_shapes_of_the_released_models_give_their_configurations() -> None:
@@ -100,7 +99,7 @@ def test_the_shapes_of_the_released_models_give_their_configurations() -> None:
         shapes["first_stage_model.post_quant_conv.weight"] = (4, 4, 1, 1)
         if second:
             shapes["cond_stage_model.model.token_embedding.weight"] = (49408, width)
-        unet = Checkpoint(Path("x"), shapes, {}).unet(768 if second else 512)
+        unet = Checkpoint(Path("x"), shapes, {}).unet_config(768 if second else 512)
         assert unet == {
             "sample_size": 96 if second else 64,
             "in_channels": 4,
@@ -138,7 +137,7 @@ def test_other_files_are_refused_by_name(
 
 
 @pytest.mark.parametrize("ending", [".ckpt", ".bin", ".pt"])
-def test_pickles_are_refused_with_the_reason_and_the_way(
+def test_pickles_are_refused_with_the_reason_and_a_command(
     tmp_path: Path, image_file: Path, ending: str
 ) -> None:
     file = tmp_path / f"old{ending}"
@@ -147,12 +146,12 @@ def test_pickles_are_refused_with_the_reason_and_the_way(
     done = CliRunner().invoke(main, ask)
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert "can run code" in done.stderr
-    said = done.stderr.partition('python -c "')[2].rpartition('"')[0]
-    exec(said, {})  # the advice itself works
+    command = done.stderr.partition('python -c "')[2].rpartition('"')[0]
+    exec(command, {})  # the command itself works
     assert file.with_suffix(".safetensors").is_file()
 
 
-def test_what_is_missing_is_said(first: Path, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_missing_parts_are_named(first: Path, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
     (first.parent / "tokenizer").rename(tmp_path / "elsewhere")
     with pytest.raises(

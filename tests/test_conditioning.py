@@ -59,11 +59,11 @@ def test_cat_and_rows_are_inverse(pooled):
     ],
 )
 def test_embeddings_of_different_kinds_do_not_mix(other, reason):
-    own = conditioning(2)
+    a = conditioning(2)
     for combine in (
-        lambda: own + other,
-        lambda: own - other,
-        lambda: Conditioning.cat([own, other]),
+        lambda: a + other,
+        lambda: a - other,
+        lambda: Conditioning.cat([a, other]),
     ):
         with pytest.raises(MismatchError, match=reason):
             combine()

@@ -17,7 +17,7 @@ import zerocon
 from zerocon.diagnostics import explain, plots
 from zerocon.diagnostics.explain import Attention, Explanation, Snapshot
 from zerocon.editing import Step
-from zerocon.image.transforms import fit
+from zerocon.image.transforms import prepare
 from zerocon.nfe import Evaluations
 from zerocon.observation import Observation
 
@@ -63,7 +63,7 @@ def test_looks_are_spread_over_the_walk(steps, numbers):
 
 
 def test_a_map_lies_on_its_pixels_and_the_padding_is_cut_off():
-    working = fit(gradient(100, 50), 64, 16)  # 64x32, nothing padded
+    working = prepare(gradient(100, 50), 64, 16)  # 64x32, nothing padded
     assert tuple(working.pixels.shape[-2:]) == (32, 64)
     heat = torch.zeros(4, 8)
     heat[3, 1] = 1.0  # of 8x8 pixels: rows 24..31, columns 8..15
@@ -73,7 +73,7 @@ def test_a_map_lies_on_its_pixels_and_the_padding_is_cut_off():
     assert divmod(int(laid.argmax()), 64)[1] in range(8, 16)
     assert laid[:16].max() == 0 and laid[:, 24:].max() == 0
 
-    tall = fit(gradient(50, 80), 64, 16)  # 40x64, padded to 48
+    tall = prepare(gradient(50, 80), 64, 16)  # 40x64, padded to 48
     assert (tall.frame.inner, tuple(tall.pixels.shape[-2:])) == ((40, 64), (64, 48))
     heat = torch.zeros(8, 6)
     heat[:, 5] = 1.0  # on the padding alone

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +15,10 @@ from safetensors.torch import load_file
 
 import zerocon
 from zerocon.cli import main
-from zerocon.conditioning import Conditioning
-from zerocon.editing import Plan, edit
+from zerocon.editing import edit
 from zerocon.guidance import GUIDANCE
 from zerocon.image.photo import Photograph
-from zerocon.inversion import DDIM
 from zerocon.model.stable_diffusion import StableDiffusion
-from zerocon.observation import Observer
-from zerocon.trajectory import Inversion
 
 TRAILING = {"timestep_spacing": "trailing"}
 KINDS = {
@@ -53,60 +48,49 @@ def image(model: StableDiffusion, count: int = 1) -> torch.Tensor:
     return torch.randn(count, 4, side, side - 2)
 
 
-def invert(
-    model: StableDiffusion, x: torch.Tensor, c: Conditioning, plan: Plan, steps: int = 3
-) -> Inversion:
-    schedule = model.schedule(steps)
-    return Inversion.along(
-        DDIM()(Observer(model, c, plan.layer_patterns), x, schedule),
-        schedule=schedule, captions=("",), model="t", recipe={}, layer_patterns=plan.layer_patterns,
-    )  # fmt: skip
+ALL = tuple(each() for each in GUIDANCE.values())
 
 
-def test_asked_for_nothing_the_picture_comes_back(model: StableDiffusion) -> None:
+def test_the_unchanged_prompt_gives_the_source_back(model: StableDiffusion) -> None:
     x, c = image(model), model.embed(["a cat"])
-    guidance = tuple(each() for each in GUIDANCE.values())
-    again = Plan(7.5, guidance, cache_source=False)
-    *_, last = edit(model, invert(model, x, c, Plan(1.0)), c, c, again)
+    recomputed = tiny.plan(7.5, ALL, cache_source=False)
+    *_, last = edit(model, tiny.invert(model, x, c, steps=3), c, c, recomputed)
     assert torch.equal(last.latents, x)
-    kept = replace(again, cache_source=True)
-    *_, last = edit(model, invert(model, x, c, kept), c, c, kept)
+    cached = tiny.vary(recomputed, cache_source=True)
+    *_, last = edit(model, tiny.invert(model, x, c, cached.cached_layers, 3), c, c, cached)
     assert torch.allclose(last.latents, x, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", GUIDANCE)
-def test_every_guidance_runs_and_pulls(model: StableDiffusion, name: str) -> None:
-    x, c, edited = image(model), model.embed(["a cat"]), model.embed(["a red dog"])
-    plan = Plan(5.0, (GUIDANCE[name](),))
-    free, held = (
-        list(edit(model, invert(model, x, c, each), c, edited, each)) for each in (Plan(5.0), plan)
+def test_every_guidance_runs_and_changes_the_edit(model: StableDiffusion, name: str) -> None:
+    x, c, c_edit = image(model), model.embed(["a cat"]), model.embed(["a red dog"])
+    free, guided = (
+        list(edit(model, tiny.invert(model, x, c, each.cached_layers, 3), c, c_edit, each))
+        for each in (tiny.plan(5.0), tiny.plan(5.0, (GUIDANCE[name](),)))
     )
-    for step in held:
+    for step in guided:
         assert step.latents.isfinite().all() and step.clean.isfinite().all()
-    assert not torch.equal(free[-1].latents, held[-1].latents)
-    assert held[-1].losses is not None and held[-1].losses.isfinite().all()
+    assert not torch.equal(free[-1].latents, guided[-1].latents)
+    assert guided[-1].losses is not None and guided[-1].losses.isfinite().all()
 
 
-def test_a_batch_is_its_pictures_one_by_one(model: StableDiffusion) -> None:
+def test_a_batch_equals_its_images_one_by_one(model: StableDiffusion) -> None:
     x = image(model, 2)
-    c, edited = model.embed(["a cat", "a pig"]), model.embed(["a dog", "a red pig"])
-    plan = Plan(3.0, tuple(each() for each in GUIDANCE.values()), seeds=(0, 1))
-    *_, both = edit(model, invert(model, x, c, plan), c, edited, plan)
+    c, c_edit = model.embed(["a cat", "a pig"]), model.embed(["a dog", "a red pig"])
+    plan = tiny.plan(3.0, ALL, seeds=(0, 1))
+    *_, both = edit(model, tiny.invert(model, x, c, plan.cached_layers, 3), c, c_edit, plan)
     for i in range(2):
         row = slice(i, i + 1)
-        one, prompt = (
-            replace(each, tokens=each.tokens[row], ids=each.ids[row]) for each in (c, edited)
-        )
-        alone = replace(plan, seeds=plan.seeds[row])
-        *_, last = edit(model, invert(model, x[row], one, alone), one, prompt, alone)
+        one = tiny.plan(3.0, ALL, seeds=plan.seeds[row])
+        source, target = c.rows(row), c_edit.rows(row)
+        inversion = tiny.invert(model, x[row], source, one.cached_layers, 3)
+        *_, last = edit(model, inversion, source, target, one)
         scale = last.difference.abs().max()
         assert float((both.difference[row] - last.difference).abs().max()) < 1e-3 * float(scale)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 50, 61, 999])
-def test_every_spacing_walks_from_the_picture_into_noise(
-    model: StableDiffusion, steps: int
-) -> None:
+def test_every_spacing_goes_from_the_image_to_noise(model: StableDiffusion, steps: int) -> None:
     schedule = model.schedule(steps)
     assert schedule.steps == steps and schedule.times[0] == 0
     assert list(schedule.alphas) == sorted(schedule.alphas, reverse=True)
@@ -114,36 +98,35 @@ def test_every_spacing_walks_from_the_picture_into_noise(
     assert schedule.times[-1] > 0
 
 
-def test_spacings_end_where_their_models_were_told_to_begin() -> None:
+def test_spacings_end_where_their_models_begin_to_denoise() -> None:
     assert tiny.model(**TRAILING).schedule(50).times[:2] == (0, 19)
     assert tiny.model(**TRAILING).schedule(50).times[-1] == 999
     even = tiny.model(timestep_spacing="linspace").schedule(3)
     assert even.times == (0, 333, 666, 999)
 
 
-def test_with_no_signal_at_the_end_the_walk_turns_where_some_is_left() -> None:
-    made = tiny.model("v_prediction", rescale_betas_zero_snr=True, **TRAILING)
-    assert float(made.scheduler.alphas_cumprod[-1]) == 0.0
-    schedule = made.schedule(50)
+def test_with_zero_terminal_snr_the_schedule_ends_where_signal_is_left() -> None:
+    velocity = tiny.model("v_prediction", rescale_betas_zero_snr=True, **TRAILING)
+    assert float(velocity.scheduler.alphas_cumprod[-1]) == 0.0
+    schedule = velocity.schedule(50)
     assert schedule.times[-2:] == (979, 998) and 0 < schedule.alphas[-1] ** 2 < 1e-6
     with pytest.raises(ValueError, match="zero terminal SNR, where epsilon is the input itself"):
         tiny.model(rescale_betas_zero_snr=True, **TRAILING)
 
 
 def test_noise_added_by_the_schedule_is_the_eps_a_true_velocity_gives() -> None:
-    """A network that says exactly v leaves the door as exactly the noise that was added."""
-    made = tiny.model("v_prediction", rescale_betas_zero_snr=True, **TRAILING)
+    velocity = tiny.model("v_prediction", rescale_betas_zero_snr=True, **TRAILING)
     x0, noise = torch.randn(2, 1, 4, 8, 8)
     for t in (1, 400, 998):
-        a = float(made.scheduler.alphas_cumprod[t])
+        a = float(velocity.scheduler.alphas_cumprod[t])
         v = a**0.5 * noise - (1 - a) ** 0.5 * x0
-        said = type("Said", (), {"sample": v})
-        made.unet.forward = lambda *_, said=said, **__: said
-        eps = made.eps(a**0.5 * x0 + (1 - a) ** 0.5 * noise, t, made.embed(["a"]))
+        output = type("Output", (), {"sample": v})
+        velocity.unet.forward = lambda *_, output=output, **__: output
+        eps = velocity.eps(a**0.5 * x0 + (1 - a) ** 0.5 * noise, t, velocity.embed(["a"]))
         assert torch.allclose(eps, noise, atol=1e-5)
 
 
-# from a folder, through the front door
+# from a directory, on the command line
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -194,7 +177,7 @@ def test_other_families_are_refused_by_name(
 
 
 @pytest.mark.parametrize("part", ["unet", "text_encoder"])
-def test_pickles_in_a_folder_are_refused_and_converted_as_it_says(
+def test_pickles_in_a_directory_are_refused_with_a_command_that_converts_them(
     folder: Path, tmp_path: Path, part: str
 ) -> None:
     old = shutil.copytree(folder, tmp_path / "old")
@@ -207,20 +190,20 @@ def test_pickles_in_a_folder_are_refused_and_converted_as_it_says(
         zerocon.load(str(old), device="cpu")
     exec(str(refusal.value).partition('python -c "')[2].rpartition('"')[0], {})
     assert load_file(whole).keys() == content.keys()
-    x, made = torch.randn(1, 4, 8, 8), tiny.model()
-    loaded, c = zerocon.load(str(old), device="cpu"), made.embed(["a cat"])
+    x, saved = torch.randn(1, 4, 8, 8), tiny.model()
+    loaded, c = zerocon.load(str(old), device="cpu"), saved.embed(["a cat"])
     assert torch.equal(loaded.embed(["a cat"]).tokens, c.tokens)
-    assert torch.allclose(loaded.eps(x, 300, c), made.eps(x, 300, c), atol=1e-6)
+    assert torch.allclose(loaded.eps(x, 300, c), saved.eps(x, 300, c), atol=1e-6)
 
 
 @pytest.mark.parametrize(("channels", "use"), [(9, "inpainting"), (8, "InstructPix2Pix")])
-def test_a_unet_that_reads_more_than_latents_is_refused(channels: int, use: str) -> None:
-    made = tiny.model()
-    made.unet.register_to_config(in_channels=channels)
+def test_a_unet_with_more_inputs_than_latents_is_refused(channels: int, use: str) -> None:
+    base = tiny.model()
+    base.unet.register_to_config(in_channels=channels)
     parts = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
     with pytest.raises(ValueError, match=use):
         StableDiffusion(
-            "x", **{part: getattr(made, part) for part in parts}, device=made.device,
+            "x", **{part: getattr(base, part) for part in parts}, device=base.device,
             captioner=tiny.TinyCaptioner, scorer=lambda: None,
         )  # fmt: skip
 
@@ -229,6 +212,7 @@ def test_attention_in_float32_stays_so_in_half_precision(tmp_path: Path) -> None
     folder = tiny.save(tmp_path / "second", tiny.model("v_prediction", second=True))
     loaded = zerocon.load(str(folder), device="cpu", dtype="bfloat16")
     x, c = image(loaded), loaded.embed(["a cat"])
-    plan = Plan(3.0, tuple(each() for each in GUIDANCE.values()))
-    *_, last = edit(loaded, invert(loaded, x, c, plan), c, loaded.embed(["a dog"]), plan)
+    plan = tiny.plan(3.0, ALL)
+    inversion = tiny.invert(loaded, x, c, plan.cached_layers, 3)
+    *_, last = edit(loaded, inversion, c, loaded.embed(["a dog"]), plan)
     assert last.latents.dtype == torch.float32 and last.latents.isfinite().all()

@@ -1,4 +1,4 @@
-"""The Hub's cache: listed, filled and checked, with a cache made here and no network."""
+"""The Hub's cache: listed, filled and checked, with a cache directory here and no network."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def keep(cache: Path, name: str, folder: Path | None = None, **config: str) -> P
     """Put a model into the cache as the Hub's own tools do; where its files are."""
     repo = cache / f"models--{name.replace('/', '--')}"
     snapshot, blobs = repo / "snapshots" / "abc", repo / "blobs"
-    for made in (snapshot, blobs, repo / "refs"):
-        made.mkdir(parents=True, exist_ok=True)
+    for directory in (snapshot, blobs, repo / "refs"):
+        directory.mkdir(parents=True, exist_ok=True)
     (repo / "refs" / "main").write_text("abc")
     if folder:
         for number, file in enumerate(sorted(each for each in folder.rglob("*") if each.is_file())):
@@ -61,20 +61,20 @@ def test_the_list_has_what_can_be_used_and_nothing_else(cache: Path, folder: Pat
     keep(cache, "some/blip", model_type="blip")
     keep(cache, "some/words", model_type="bert")
     keep(cache, "a/broken")
-    said = json.loads(run("models", "list", "--format", "json").stdout)
-    assert [(each["name"], each["use"]) for each in said["models"]] == [
+    report = json.loads(run("models", "list", "--format", "json").stdout)
+    assert [(each["name"], each["use"]) for each in report["models"]] == [
         ("some/blip", "captioner"),
         (NAME, "diffusion"),
     ]
-    assert said["models"][1]["folder"] == str(snapshot) and said["models"][1]["bytes"] > 1000
+    assert report["models"][1]["folder"] == str(snapshot) and report["models"][1]["bytes"] > 1000
     assert f"{NAME}  diffusion  0.00 GB" in run("models", "list").stdout
 
 
-def test_what_is_whole_is_said_to_be(cache: Path, folder: Path) -> None:
+def test_complete_models_are_reported(cache: Path, folder: Path) -> None:
     keep(cache, NAME, folder)
-    assert run("models", "verify", NAME).stdout.startswith(f"{NAME} is whole: ")
-    said = json.loads(run("models", "verify", folder, "--format", "json").stdout)
-    files = {str(Path(file).relative_to(folder)) for file in said["files"]}
+    assert run("models", "verify", NAME).stdout.startswith(f"{NAME} is complete: ")
+    report = json.loads(run("models", "verify", folder, "--format", "json").stdout)
+    files = {str(Path(file).relative_to(folder)) for file in report["files"]}
     assert {"unet/config.json", "vae/diffusion_pytorch_model.safetensors"} < files
     assert run("models", "verify", "mini").exit_code == 0
 
@@ -118,7 +118,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("spoil", "name", "fault"), FAULTS)
-def test_every_fault_is_named(
+def test_every_defect_is_named(
     folder: Path, tmp_path: Path, spoil: Callable[[Path], None], name: str, fault: str
 ) -> None:
     bad = shutil.copytree(folder, tmp_path / "bad")
@@ -128,7 +128,7 @@ def test_every_fault_is_named(
     assert f"bad is not complete: {name} {fault}" in done.stderr
 
 
-def test_a_link_into_the_cache_that_leads_nowhere_is_a_fault(cache: Path, folder: Path) -> None:
+def test_a_link_into_the_cache_without_a_target_is_a_defect(cache: Path, folder: Path) -> None:
     snapshot = keep(cache, NAME, folder)
     (snapshot / "unet" / "diffusion_pytorch_model.safetensors").resolve().unlink()
     done = run("models", "verify", NAME)
@@ -136,13 +136,13 @@ def test_a_link_into_the_cache_that_leads_nowhere_is_a_fault(cache: Path, folder
     assert f"is missing; get it with: zerocon models pull {NAME}" in done.stderr
 
 
-def test_pull_gets_what_is_needed_and_verifies_it(
+def test_pull_downloads_what_is_needed_and_verifies_it(
     cache: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: dict[str, Any] = {}
+    request: dict[str, Any] = {}
 
     def download(name: str, **patterns: list[str]) -> str:
-        asked.update(patterns, name=name)
+        request.update(patterns, name=name)
         return str(keep(cache, name, folder))
 
     files = [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()]
@@ -152,7 +152,7 @@ def test_pull_gets_what_is_needed_and_verifies_it(
     done = run("models", "pull", NAME)
     assert (done.exit_code, done.stderr) == (0, "")
     assert Path(done.stdout.strip()).name == "abc"
-    assert asked["name"] == NAME and sorted(asked["allow_patterns"]) == sorted(files)
+    assert request["name"] == NAME and sorted(request["allow_patterns"]) == sorted(files)
     folder_of_nothing = keep(cache, "someone/half")
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: folder_of_nothing)
     (folder_of_nothing / "model_index.json").write_text(
@@ -178,11 +178,13 @@ def test_pull_gets_what_is_needed_and_verifies_it(
         (["model_index.json", "v1-5.safetensors", "unet/a.safetensors"], {0, 2}),
     ],
 )
-def test_nothing_is_got_twice(files: list[str], chosen: set[int]) -> None:
+def test_nothing_is_downloaded_twice(files: list[str], chosen: set[int]) -> None:
     assert files_to_download(files) == [file for i, file in enumerate(files) if i in chosen]
 
 
-def test_a_folder_in_half_precision_only_is_whole_and_edits(tmp_path: Path, folder: Path) -> None:
+def test_a_folder_in_half_precision_only_is_complete_and_edits(
+    tmp_path: Path, folder: Path
+) -> None:
     guidance_prompt = shutil.copytree(folder, tmp_path / "guidance_prompt")
     for file in guidance_prompt.rglob("*.safetensors"):
         file.rename(file.with_name(file.name.replace(".safetensors", ".fp16.safetensors")))

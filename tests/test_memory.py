@@ -15,7 +15,7 @@ import zerocon
 from zerocon.api import run_within_memory
 from zerocon.cli import main
 from zerocon.errors import OutOfMemoryError, classify
-from zerocon.image.transforms import fit
+from zerocon.image.transforms import prepare
 from zerocon.model import attention
 from zerocon.settings import Settings
 
@@ -50,11 +50,11 @@ def edit(model, **more):
 def test_each_shortage_takes_one_step_and_the_edit_succeeds(times):
     model, warnings = tiny.model(), []
     model.unet.forward = Short(model, times)
-    usual, found = edit(tiny.model()), edit(model, on_warning=warnings.append)
+    usual, edited = edit(tiny.model()), edit(model, on_warning=warnings.append)
     assert warnings == [f"out of memory; {step}" for step in STEPS[:times]]
-    assert found.settings.cache_source is (times == 0)
-    ours, theirs = (torch.tensor(bytearray(e.image.tobytes())).int() for e in (found, usual))
-    assert found.image.size == usual.image.size
+    assert edited.settings.cache_source is (times == 0)
+    ours, theirs = (torch.tensor(bytearray(e.image.tobytes())).int() for e in (edited, usual))
+    assert edited.image.size == usual.image.size
     assert times == 3 or (ours - theirs).abs().max() <= 2, "a tile lacks the context of the whole"
 
 
@@ -120,7 +120,7 @@ def test_checkpointing_keeps_fewer_tensors():
 
 def test_tiles_of_a_trained_model_resemble_the_whole():
     model = zerocon.load("mini", device="cpu")
-    x = model.encode(fit(gradient(128, 96), model.size, model.multiple).pixels)
+    x = model.encode(prepare(gradient(128, 96), model.size, model.multiple).pixels)
     whole = model.decode(x)
     model.runtime.tile()
     again, tiled = model.encode(whole.clamp(-1, 1)), model.decode(x)

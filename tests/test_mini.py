@@ -14,7 +14,7 @@ import zerocon
 from zerocon import mini
 from zerocon.bench import classifiers
 from zerocon.editing import Plan, edit
-from zerocon.image.transforms import fit, unfit
+from zerocon.image.transforms import prepare, unfit
 from zerocon.model.captioner import caption_image
 from zerocon.model.stable_diffusion import StableDiffusion
 
@@ -75,8 +75,8 @@ def test_an_edit_is_repeatable_has_the_stated_cost_and_changes_the_image(
     # 51 for the inversion, 30 guided steps of 50, two predictions per step
     assert (first.evaluations.forwards, first.evaluations.backwards) == (51 + 30 + 100, 30)
     assert "cat" in first.rewrite.target_caption
-    fitted = fit(fox, model.size, model.multiple)
-    reconstruction = unfit(model.decode(model.encode(fitted.pixels))[0], fitted.frame)
+    working = prepare(fox, model.size, model.multiple)
+    reconstruction = unfit(model.decode(model.encode(working.pixels))[0], working.frame)
     changed = np.abs(np.asarray(first.image, int) - np.asarray(reconstruction, int)).mean()
     assert 0.5 < changed < 64
 

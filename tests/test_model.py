@@ -24,7 +24,7 @@ def test_sizes_follow_the_architecture(model):
     assert model.decode(latents).shape == (1, 3, 64, 48)
 
 
-def test_encoding_draws_nothing(model):
+def test_encoding_needs_no_random_numbers(model):
     pixels = torch.rand(1, 3, 64, 64) * 2 - 1
     torch.manual_seed(1)
     first = model.encode(pixels)
@@ -32,7 +32,7 @@ def test_encoding_draws_nothing(model):
     assert torch.equal(first, model.encode(pixels))
 
 
-def test_sentences_are_padded_and_know_their_words(model):
+def test_texts_are_padded_and_keep_their_token_ids(model):
     c = model.embed(["a cat", "dog", ""])
     assert c.tokens.shape == (3, tiny.POSITIONS, 16) and len(c) == 3
     assert [len(ids) for ids in c.ids] == [6, 5, 2]
@@ -44,7 +44,7 @@ def test_many_sentences_are_the_same_as_each_alone(model):
     assert torch.allclose(many[77], model.embed([f"cat {'a' * (77 % 9)}"]).tokens[0], atol=1e-6)
 
 
-def test_velocity_leaves_the_door_as_eps():
+def test_a_predicted_velocity_is_converted_to_eps():
     velocity, epsilon = tiny.model("v_prediction"), tiny.model()
     x, t = torch.randn(1, 4, 8, 8), 400
     c = epsilon.embed(["a cat"])
@@ -59,15 +59,15 @@ def test_unknown_predictions_are_refused():
         tiny.model("sample")
 
 
-def test_passes_are_counted_in_pictures_and_in_every_open_counter(model):
+def test_passes_are_counted_per_image_and_in_every_open_counter(model):
     x, c = torch.randn(3, 4, 8, 8), model.embed(["a", "b", "c"])
     with count_evaluations() as outer:
         model.eps(x, 10, c)
         with count_evaluations() as inner:
             leaf = x.clone().requires_grad_()
-            said = model.eps(leaf, 10, c)
+            eps = model.eps(leaf, 10, c)
             assert inner.backwards == 0
-        torch.autograd.grad(said.sum(), leaf)
+        torch.autograd.grad(eps.sum(), leaf)
     assert (outer.forwards, outer.backwards) == (6, 3)
     assert (inner.forwards, inner.backwards) == (3, 3)
     assert inner.total == pytest.approx(3 + 1.15 * 3)
@@ -80,7 +80,7 @@ def test_a_schedule_has_any_number_of_steps(model, steps):
     assert list(schedule.alphas) == sorted(schedule.alphas, reverse=True)
 
 
-def test_fifty_steps_stand_where_stable_diffusion_stands(model):
+def test_fifty_steps_have_the_timesteps_of_stable_diffusion(model):
     assert model.schedule(50).times[:3] == (0, 1, 21) and model.schedule(50).times[-1] == 981
 
 
@@ -90,7 +90,7 @@ def test_impossible_steps_are_refused(model, steps):
         model.schedule(steps)
 
 
-def test_missing_weights_say_how_to_get_them_and_what_else_there_is():
+def test_missing_weights_name_the_command_that_gets_them_and_the_alternative():
     with pytest.raises(
         MissingError, match=r"zerocon models pull someone/something, .*--model mini"
     ):
@@ -145,7 +145,7 @@ def test_an_incomplete_folder_is_named(folder, tmp_path):
         zerocon.load(str(half), device="cpu")
 
 
-def test_a_captioner_or_clip_asked_for_by_name_must_be_there(folder):
+def test_a_captioner_or_clip_given_by_name_must_exist(folder):
     loaded = zerocon.load(str(folder), device="cpu", captioner="no/blip", clip="no/clip")
     with pytest.raises(MissingError, match="no/blip"):
         loaded.captioner.describe([gradient(32, 32)])

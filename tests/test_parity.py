@@ -1,10 +1,10 @@
-"""The released pix2pix-zero (2302.03027), reproduced from zerocon's parts.
+"""The released pix2pix-zero (arXiv 2302.03027), rebuilt from zerocon's parts.
 
-Its peculiarities are implemented here and not in the package: plain DDIM from a given noise; a
-reference pass under classifier-free guidance whose halves are equal; the mean of the attention loss
-over *both* halves of the batch, so that each gradient is halved; two copies of the latents, of
-which the one under the source caption is kept, without the gradient of the other; eps of each half
-at its copy of the latents.
+What differs from zerocon, and exists in this test only: plain DDIM from a given noise; a reference
+pass under classifier-free guidance whose halves are equal; the mean of the attention loss over
+*both* halves of the batch, which halves the gradient of each; two copies of the latents of which
+the one under the source caption is kept, without the other's gradient; eps of each half predicted
+at its own copy.
 """
 
 import pytest
@@ -17,7 +17,7 @@ from diffusers.pipelines.deprecated.stable_diffusion_variants import (
 
 from zerocon.conditioning import Conditioning
 from zerocon.diffusion import ddim_step
-from zerocon.direction import between
+from zerocon.direction import mean_conditioning
 from zerocon.guidance import CrossAttention
 from zerocon.model.attention import CROSS
 from zerocon.observation import observe
@@ -27,7 +27,7 @@ SOURCES, TARGETS = ["a cat", "the cat", "one cat"], ["a dog", "the dog", "one do
 
 
 def released_edit(noise: torch.Tensor, amount: float) -> torch.Tensor:
-    model = tiny.model()  # a separate one: the pipeline leaves its attention processors in it
+    model = tiny.model()  # the pipeline leaves its attention processors in it
     pipeline = released.StableDiffusionPix2PixZeroPipeline(
         vae=model.vae,
         text_encoder=model.text_encoder,
@@ -55,19 +55,18 @@ def released_edit(noise: torch.Tensor, amount: float) -> torch.Tensor:
     ).images
 
 
-def zerocon_edit(noise: torch.Tensor, amount: float) -> torch.Tensor:
+def rebuilt_edit(noise: torch.Tensor, amount: float) -> torch.Tensor:
     model = tiny.model()
     schedule, c = model.schedule(STEPS), model.embed([CAPTION])
-    direction = between(model.embed(SOURCES).tokens, model.embed(TARGETS).tokens)
-    plain, both = Conditioning.cat([c, c]), Conditioning.cat([c, c])
-    both.tokens[1:] += direction
+    step = mean_conditioning(model, TARGETS) - mean_conditioning(model, SOURCES)
+    plain, both = Conditioning.cat([c, c]), Conditioning.cat([c, c + step])
 
     x, references = noise, {}
     for level in range(STEPS, 0, -1):
         with torch.no_grad():
-            source = observe(model, torch.cat([x, x]), schedule.times[level], plain, {CROSS})
-        references[level] = source
-        x = ddim_step(x, source.eps[:1], schedule.levels[level], schedule.levels[level - 1])
+            observed = observe(model, torch.cat([x, x]), schedule.times[level], plain, {CROSS})
+        references[level] = observed
+        x = ddim_step(x, observed.eps[:1], schedule.levels[level], schedule.levels[level - 1])
 
     x = noise
     for level in range(STEPS, 0, -1):
@@ -75,22 +74,22 @@ def zerocon_edit(noise: torch.Tensor, amount: float) -> torch.Tensor:
         with torch.enable_grad():
             edited = observe(model, copies, t, both, {CROSS})
             loss = CrossAttention()(references[level], edited) / 2
-            (grad,) = torch.autograd.grad(loss, copies)
+            (gradient,) = torch.autograd.grad(loss, copies)
         with torch.no_grad():
-            copies = copies - amount * grad
-            eps_source, eps_target = model.eps(copies, t, both).chunk(2)
-        eps = eps_source + SCALE * (eps_target - eps_source)
+            copies = copies - amount * gradient
+            eps_c, eps_target = model.eps(copies, t, both).chunk(2)
+        eps = eps_c + SCALE * (eps_target - eps_c)
         x = ddim_step(copies[:1].detach(), eps, schedule.levels[level], schedule.levels[level - 1])
     return x
 
 
 @pytest.mark.parametrize("amount", [0.0, AMOUNT])
-def test_the_result_equals_that_of_the_released_pipeline(amount: float) -> None:
+def test_the_parts_reproduce_the_released_pipeline(amount: float) -> None:
     noise = torch.randn(1, 4, 8, 8)
-    expected, result = released_edit(noise, amount), zerocon_edit(noise, amount)
-    assert torch.allclose(result, expected, atol=1e-4, rtol=1e-4)
+    expected, rebuilt = released_edit(noise, amount), rebuilt_edit(noise, amount)
+    assert torch.allclose(rebuilt, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_guidance_changes_the_compared_latents() -> None:
     noise = torch.randn(1, 4, 8, 8)
-    assert (zerocon_edit(noise, AMOUNT) - zerocon_edit(noise, 0.0)).abs().max() > 1e-3
+    assert (rebuilt_edit(noise, AMOUNT) - rebuilt_edit(noise, 0.0)).abs().max() > 1e-3

@@ -326,7 +326,7 @@ def test_another_source_other_weights_and_an_image_without_a_recipe_are_rejected
 def test_a_recipe_is_made_and_repeated_in_python(image: Image.Image) -> None:
     model = tiny.model()
     edited = zerocon.edit(image, model=model, to="dog", settings=Settings(steps=1))
-    recipe = zerocon.Recipe.of(edited, image, model)
+    recipe = zerocon.Recipe.of(edited, model)
     assert (recipe.model, recipe.weights, recipe.size) == ("tiny", None, (64, 48))
     repeated = zerocon.Recipe.from_json(recipe.to_json()).repeat(image, model)
     assert np.array_equal(np.asarray(repeated.image), np.asarray(edited.image))
@@ -357,7 +357,7 @@ def test_a_tiled_edit_is_replayed_tiled_or_the_difference_is_reported(run: Run) 
     model = zerocon.load("mini")
     plain = recipe.repeat(image, model)
     assert plain.image.tobytes() != Photograph.read("fox-dog.png").image.tobytes()
-    assert recipe.differences(Recipe.of(plain, image, model)) == ["tiled True -> False"]
+    assert recipe.differences(Recipe.of(plain, model)) == ["tiled True -> False"]
 
 
 def test_memory_saved_after_running_out_of_it_is_recorded(
@@ -373,7 +373,7 @@ def test_memory_saved_after_running_out_of_it_is_recorded(
 
     monkeypatch.setattr(model, "decode", fail_twice)
     edited = zerocon.edit(image, model=model, to="dog", settings=Settings(steps=1, guidance=()))
-    compute = Recipe.of(edited, image, model).compute
+    compute = Recipe.of(edited, model).compute
     assert (compute["gradient_checkpointing"], compute["tiled"]) == (True, True)
 
 

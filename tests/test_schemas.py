@@ -54,7 +54,7 @@ def folder(tmp_path_factory):
     image, model = gradient(48, 64), tiny.model()
     image.save(place / "cat.png")
     edited = zerocon.edit(image, to="dog", model=model)
-    recipe = zerocon.Recipe.of(edited, image, model).to_json()
+    recipe = zerocon.Recipe.of(edited, model).to_json()
     save_image(edited.image, place / "cat-dog.png", provenance=Provenance(recipe))
     return place
 

@@ -24,30 +24,30 @@ from zerocon.image.photo import Photograph
 from zerocon.model.stable_diffusion import StableDiffusion
 from zerocon.storage.atomic import writing
 
-WORDS = ("dog", "bus", "at night", "watercolor")
+PROMPTS = ("dog", "bus", "at night", "watercolor")
 PATIENCE = 20  # seconds until a thread that waits for another gives up
 
 
 def slow_caption(image: Image.Image) -> str:
-    """Another one for every picture."""
+    """A different caption for every image."""
     time.sleep(0.01)
     return f"a cat {'big ' * (image.width // 16)}on a bench"
 
 
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> StableDiffusion:
-    made = tiny.model()
+    shared = tiny.model()
     monkeypatch.setattr(
         tiny.TinyCaptioner, "describe", lambda _, images: list(map(slow_caption, images))
     )
-    return made
+    return shared
 
 
 def work(model: StableDiffusion, number: int) -> tuple[bytes, int, int, str]:
-    """The ``number``th edit: its own picture, words and settings."""
+    """Edit number ``number``, with its image, prompt and settings."""
     settings = replace(model.settings, seed=number, cache_source=number % 3 != 0)
     edited = zerocon.edit(
-        gradient(64 + 8 * number, 64), to=WORDS[number % 4], model=model, settings=settings
+        gradient(64 + 8 * number, 64), to=PROMPTS[number % 4], model=model, settings=settings
     )
     spent = edited.evaluations
     return edited.image.tobytes(), spent.forwards, spent.backwards, edited.caption
@@ -67,14 +67,14 @@ def test_also_with_recomputed_activations() -> None:
     sparing.runtime.checkpoint()
     expected = [work(plain, number) for number in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda number: work(sparing, number), range(4)))
-    assert [each[0] for each in found] == [each[0] for each in expected]
+        results = list(pool.map(lambda number: work(sparing, number), range(4)))
+    assert [each[0] for each in results] == [each[0] for each in expected]
 
 
-def test_walks_on_one_model_queue_up_and_other_work_fits_between(model: StableDiffusion) -> None:
+def test_edits_on_one_model_take_turns_and_other_work_fits_between(model: StableDiffusion) -> None:
     order: list[int] = []
 
-    def walk(number: int) -> None:
+    def edit_number(number: int) -> None:
         zerocon.edit(
             gradient(64, 64), to="dog", model=model, on_step=lambda _: order.append(number)
         )
@@ -84,18 +84,18 @@ def test_walks_on_one_model_queue_up_and_other_work_fits_between(model: StableDi
 
     with ThreadPoolExecutor(4) as pool:
         lengths = pool.map(understand, range(4))
-        list(pool.map(walk, range(3)))
+        list(pool.map(edit_number, range(3)))
     assert sorted(order) == [0] * 4 + [1] * 4 + [2] * 4
     assert all(len(set(order[i : i + 4])) == 1 for i in (0, 4, 8)), "one after the other"
     assert len(set(lengths)) == 1
 
 
-def test_two_models_walk_side_by_side() -> None:
+def test_two_models_edit_at_the_same_time() -> None:
     models = [tiny.model(seed=0), tiny.model(seed=1)]
     expected = [work(model, 1) for model in models]
     meeting = threading.Barrier(2)
 
-    def walk(model: StableDiffusion) -> bytes:
+    def edit_with(model: StableDiffusion) -> bytes:
         return zerocon.edit(
             gradient(72, 64), to="bus", model=model,
             settings=replace(model.settings, seed=1),
@@ -103,20 +103,20 @@ def test_two_models_walk_side_by_side() -> None:
         ).image.tobytes()  # fmt: skip
 
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(walk, models))
-    assert found == [each[0] for each in expected] and found[0] != found[1]
+        results = list(pool.map(edit_with, models))
+    assert results == [each[0] for each in expected] and results[0] != results[1]
 
 
-def test_a_witness_may_ask_the_model_that_is_walking(model: StableDiffusion, tmp_path: Path):
-    from zerocon.image.transforms import fit
+def test_on_step_may_use_the_model_of_the_edit(model: StableDiffusion, tmp_path: Path):
+    from zerocon.image.transforms import prepare
 
-    frame = fit(gradient(64, 64), model.size, model.multiple).frame
+    frame = prepare(gradient(64, 64), model.size, model.multiple).frame
     step_images = StepImages(tmp_path / "steps", model, frame)
     with ThreadPoolExecutor(1) as pool:
-        walk = pool.submit(
+        future = pool.submit(
             zerocon.edit, gradient(64, 64), to="dog", model=model, on_step=step_images
         )
-        walk.result(PATIENCE)
+        future.result(PATIENCE)
     assert len(list((tmp_path / "steps").iterdir())) == 4
 
 

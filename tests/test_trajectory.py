@@ -20,9 +20,8 @@ def model():
 @pytest.fixture(scope="module")
 def inversion(model):
     c, schedule = model.embed(["a cat"]), model.schedule(5)
-    path = DDIM()(Observer(model, c, {CROSS}), torch.randn(1, 4, 8, 6), schedule)
-    return Inversion.along(
-        path,
+    return Inversion.from_observations(
+        DDIM()(Observer(model, c, {CROSS}), torch.randn(1, 4, 8, 6), schedule),
         schedule=schedule,
         captions=("a cat",),
         model="tiny",
@@ -32,69 +31,69 @@ def inversion(model):
     )
 
 
-def test_a_path_has_a_place_and_an_eps_at_every_level(inversion):
+def test_a_trajectory_has_latents_and_predicted_noise_at_every_level(inversion):
     assert inversion.latents.shape == inversion.eps.shape == (6, 1, 4, 8, 6)
-    assert not inversion.seen[0].maps and len(inversion.seen[5].maps) > 0
-    assert not any(seen.x.requires_grad for seen in inversion.seen)
+    assert not inversion.observations[0].maps and len(inversion.observations[5].maps) > 0
+    assert not any(each.x.requires_grad for each in inversion.observations)
 
 
-def test_inverting_takes_one_evaluation_a_level(model):
+def test_inverting_takes_one_evaluation_per_level(model):
     with count_evaluations() as spent:
         observer = Observer(model, model.embed(["x"]))
         list(DDIM()(observer, torch.randn(1, 4, 8, 8), model.schedule(7)))
     assert (spent.forwards, spent.backwards) == (8, 0)
 
 
-def test_a_saved_inversion_comes_back_with_its_recipe_but_without_maps(inversion, tmp_path):
+def test_a_saved_inversion_loads_with_its_recipe_but_without_maps(inversion, tmp_path):
     path = tmp_path / "cat.safetensors"
     inversion.save(path)
     back = Inversion.load(path)
     assert torch.equal(back.latents, inversion.latents) and torch.equal(back.eps, inversion.eps)
     bare = replace(
-        inversion, latents=back.latents, eps=back.eps, seen=(), layer_patterns=frozenset()
+        inversion, latents=back.latents, eps=back.eps, observations=(), layer_patterns=frozenset()
     )
     assert (back.schedule, back.captions, back.recipe) == (
         bare.schedule,
         bare.captions,
         bare.recipe,
     )
-    assert back.seen == ()
+    assert back.observations == ()
 
 
-def test_rows_are_taken_apart_and_put_together(model):
+def test_rows_can_be_split_and_joined(model):
     layer_patterns, schedule = frozenset({CROSS, DECODER_SELF}), model.schedule(3)
     c = model.embed(["a cat", "a bus in town", "a dog"])
-    path = DDIM()(Observer(model, c, layer_patterns), torch.randn(3, 4, 8, 6), schedule)
-    said = {"captions": ("a", "b", "c"), "images": ("x", "y", "z"), "recipe": {"seed": "0"}}
-    whole = Inversion.along(
-        path, schedule=schedule, model="tiny", layer_patterns=layer_patterns, **said
+    levels = DDIM()(Observer(model, c, layer_patterns), torch.randn(3, 4, 8, 6), schedule)
+    facts = {"captions": ("a", "b", "c"), "images": ("x", "y", "z"), "recipe": {"seed": "0"}}
+    whole = Inversion.from_observations(
+        levels, schedule=schedule, model="tiny", layer_patterns=layer_patterns, **facts
     )
     parts = [whole.rows(slice(i, i + 1)) for i in range(3)]
-    again = Inversion.together(parts)
+    again = Inversion.cat(parts)
     assert torch.equal(again.latents, whole.latents) and torch.equal(again.eps, whole.eps)
     assert (again.captions, again.images) == (whole.captions, whole.images)
-    assert again.layer_patterns == layer_patterns and len(again.seen) == 4
-    for ours, theirs in zip(again.seen, whole.seen, strict=True):
+    assert again.layer_patterns == layer_patterns and len(again.observations) == 4
+    for ours, theirs in zip(again.observations, whole.observations, strict=True):
         assert ours.ids == theirs.ids and list(ours.maps) == list(theirs.maps)
         assert all(torch.equal(ours.maps[name], theirs.maps[name]) for name in ours.maps)
         pairs = [(ours.features[name], theirs.features[name]) for name in theirs.features]
         assert all(torch.equal(one, other) for one, other in pairs)
-    bare = replace(parts[0], seen=(), layer_patterns=frozenset())
-    mixed = Inversion.together([bare, *parts[1:]])
+    bare = replace(parts[0], observations=(), layer_patterns=frozenset())
+    mixed = Inversion.cat([bare, *parts[1:]])
     assert torch.equal(mixed.latents, whole.latents)
-    assert mixed.seen == () and not mixed.layer_patterns, (
-        "what only some have seen is looked at again"
+    assert mixed.observations == () and not mixed.layer_patterns, (
+        "activations that only some have recorded are dropped"
     )
 
 
 @pytest.mark.parametrize("other", [{"model": "other"}, {"recipe": {"inverter": "fixed-point"}}, {}])
-def test_what_does_not_belong_together_stays_apart(inversion, other):
+def test_inversions_that_do_not_fit_cannot_be_joined(inversion, other):
     wide = {"latents": torch.zeros(6, 1, 4, 8, 8)}
-    with pytest.raises(ValueError, match="stay apart"):
-        Inversion.together([inversion, replace(inversion, **(other or wide))])
+    with pytest.raises(ValueError, match="cannot batch inversions"):
+        Inversion.cat([inversion, replace(inversion, **(other or wide))])
 
 
-def test_nothing_is_overwritten_unasked(inversion, tmp_path):
+def test_an_existing_file_is_only_overwritten_on_request(inversion, tmp_path):
     path = tmp_path / "cat.safetensors"
     inversion.save(path)
     with pytest.raises(FileExistsError):
@@ -102,7 +101,7 @@ def test_nothing_is_overwritten_unasked(inversion, tmp_path):
     inversion.save(path, overwrite=True)
 
 
-def test_other_files_are_refused(tmp_path):
+def test_other_files_are_rejected(tmp_path):
     text = tmp_path / "cat.txt"
     text.write_text("a cat")
     foreign = tmp_path / "weights.safetensors"

@@ -1,9 +1,11 @@
-"""Real classes, random weights, built in code: any architecture in milliseconds, no download."""
+"""Models of real classes with random weights, built in milliseconds, and plans for edits."""
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,13 +13,19 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from PIL.Image import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from zerocon.conditioning import Conditioning
+from zerocon.editing import Plan
+from zerocon.guidance import Guidance
+from zerocon.inversion import DDIM
 from zerocon.model.stable_diffusion import StableDiffusion
+from zerocon.observation import Observer
 from zerocon.settings import Settings
+from zerocon.trajectory import Inversion
 
 POSITIONS = 16
 
-# What a second-generation U-Net and text encoder do differently, beside what they predict: linear
-# projections, attention in float32, heads of one width, another activation, larger pictures.
+# What a second-generation U-Net and text encoder do differently, besides what they predict: linear
+# projections, attention in float32, heads of one width, another activation, larger images.
 SECOND = {
     "unet": {
         "sample_size": 12,
@@ -50,8 +58,8 @@ def tokenizer(second: bool = False) -> CLIPTokenizer:
     The ``second`` generation pads with a word of its own, the first one with the end token.
     """
     letters = [*string.ascii_lowercase, *(c + "</w>" for c in string.ascii_lowercase)]
-    known = ["<|startoftext|>", "<|endoftext|>", *letters, *(["!"] if second else [])]
-    vocab = {c: i for i, c in enumerate(known)}
+    vocabulary = ["<|startoftext|>", "<|endoftext|>", *letters, *(["!"] if second else [])]
+    vocab = {c: i for i, c in enumerate(vocabulary)}
     padding = {"pad_token": "!"} if second else {}
     return CLIPTokenizer(vocab=vocab, merges=[], model_max_length=POSITIONS, **padding)
 
@@ -63,9 +71,9 @@ def model(
     wide: bool = False,
     **scheduler: object,
 ) -> StableDiffusion:
-    """A Stable Diffusion of a few thousand weights: 64 px pictures, 4x8x8 latents.
+    """A Stable Diffusion of a few thousand weights: 64 px images, 4x8x8 latents.
 
-    The ``second`` generation differs as 2.x does from 1.x: 96 px pictures, 4x12x12 latents. A
+    The ``second`` generation differs as 2.x does from 1.x: 96 px images, 4x12x12 latents. A
     ``wide`` one has the groups and heads of the released models.
     """
     torch.manual_seed(seed)
@@ -129,10 +137,45 @@ def model(
     )
 
 
-def save(folder: Path, made: StableDiffusion | None = None) -> Path:
-    """Write a model as a diffusers folder, the way people have them on disk."""
-    made = made or model()
+def save(folder: Path, source: StableDiffusion | None = None) -> Path:
+    """Write a model as a diffusers directory."""
+    source = source or model()
     for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
-        getattr(made, part).save_pretrained(folder / part)
+        getattr(source, part).save_pretrained(folder / part)
     (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     return folder
+
+
+def plan(
+    guidance_scale: float = 5.0,
+    guidance: Sequence[Guidance] = (),
+    seeds: tuple[int, ...] = (0,),
+    **settings: object,
+) -> Plan:
+    """A plan with guidance objects, and other settings by name."""
+    chosen = Settings(guidance_scale=guidance_scale, guidance=tuple(guidance), **settings)
+    return Plan(chosen, DDIM(), tuple(guidance), (math.inf,) * len(seeds), seeds)
+
+
+def vary(plan: Plan, **settings: object) -> Plan:
+    """The same plan with other settings."""
+    return replace(plan, settings=replace(plan.settings, **settings))
+
+
+def invert(
+    model: StableDiffusion,
+    x: torch.Tensor,
+    c: Conditioning,
+    layer_patterns: frozenset[str] = frozenset(),
+    steps: int = 4,
+) -> Inversion:
+    """The DDIM inversion of latents ``x``."""
+    schedule = model.schedule(steps)
+    return Inversion.from_observations(
+        DDIM()(Observer(model, c, layer_patterns), x, schedule),
+        schedule=schedule,
+        captions=("",) * len(c),
+        model="tiny",
+        recipe={},
+        layer_patterns=layer_patterns,
+    )

@@ -269,8 +269,9 @@ class GuidedDenoiser:
     def _losses(self, x: Latents, t: NoiseLevel, source: Observation) -> tuple[Tensor, Observation]:
         """Unweighted losses of ``x``, (losses, images), and the edited images' observation.
 
-        ``settings.guidance_prompt`` decides under which caption ``x`` is observed: the target caption,
-        the source caption (as the released pix2pix-zero does), or both, whose losses are averaged.
+        ``settings.guidance_prompt`` decides under which caption ``x`` is observed: the target
+        caption, the source caption (as the released pix2pix-zero does), or both, whose losses are
+        averaged.
         """
         plan, n = self.plan, len(x)
         prompts = {
@@ -293,9 +294,9 @@ class GuidedDenoiser:
     def _balance(self, x: Latents, t: NoiseLevel, source: Observation) -> Tensor:
         """Weights of the losses, (losses, images): their own, or balanced by their gradients.
 
-        With ``settings.guidance_balance`` the gradient of each loss after the first is made that many
-        times as long as the first one's, at the first guided step. A gradient of length zero keeps
-        its loss's own weight.
+        With ``settings.guidance_balance`` the gradient of each loss after the first is scaled to
+        that many times the first one's length, at the first guided step. A loss whose gradient is
+        zero keeps its own weight.
         """
         plan = self.plan
         own = torch.tensor([[each.weight] * len(x) for each in plan.guidance], device=x.device)

@@ -1,4 +1,4 @@
-"""Cost, counted where it is paid: passes of the U-Net in pictures, not in calls."""
+"""U-Net evaluations (NFE), counted per image and not per call."""
 
 from __future__ import annotations
 
@@ -8,25 +8,24 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-BACKWARD = (
-    1.15  # a backward pass to the input in forwards, by FLOP count of Stable Diffusion's U-Net
-)
+# Cost of a backward pass to the input in forward passes, by FLOPs of Stable Diffusion's U-Net.
+BACKWARD = 1.15
 
 
 @dataclass
 class Evaluations:
-    """U-Net passes in batch-1 equivalents: a call on four pictures counts four."""
+    """U-Net passes per image: a call on a batch of four counts four."""
 
     forwards: int = 0
     backwards: int = 0
 
     def __add__(self, other: Evaluations) -> Evaluations:
-        """Of both."""
+        """The sum of both."""
         return Evaluations(self.forwards + other.forwards, self.backwards + other.backwards)
 
     @property
     def total(self) -> float:
-        """Everything in forwards."""
+        """Forward passes, plus backward passes at their cost in forward passes."""
         return self.forwards + BACKWARD * self.backwards
 
 
@@ -35,7 +34,7 @@ _open: ContextVar[tuple[Evaluations, ...]] = ContextVar("open counters", default
 
 @contextmanager
 def count_evaluations() -> Iterator[Evaluations]:
-    """Count every U-Net pass made inside the block; blocks may be nested."""
+    """Count every U-Net pass inside the block; blocks may be nested."""
     counter = Evaluations()
     token = _open.set((*_open.get(), counter))
     try:
@@ -45,14 +44,14 @@ def count_evaluations() -> Iterator[Evaluations]:
 
 
 def count(x: Any) -> None:
-    """Note a pass of the U-Net on the tensor ``x``, and one back if a gradient ever comes to it."""
-    now, images = _open.get(), len(x)
-    for counter in now:
+    """Count a pass of the U-Net on ``x``, and a backward pass if a gradient reaches ``x``."""
+    counters, images = _open.get(), len(x)
+    for counter in counters:
         counter.forwards += images
 
-    def returned(_: Any) -> None:
-        for counter in now:
+    def count_backward(_: Any) -> None:
+        for counter in counters:
             counter.backwards += images
 
     if x.requires_grad:
-        x.register_hook(returned)
+        x.register_hook(count_backward)

@@ -1,4 +1,4 @@
-"""Chance that can be had again: a stream of its own for every key, the same on every machine."""
+"""Reproducible random numbers: an independent stream for every key, equal on every machine."""
 
 from __future__ import annotations
 

@@ -224,15 +224,15 @@ def command(images: tuple[str, ...], **values: Any) -> int:
 
 def batch_arguments(images: tuple[str, ...], values: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of ``zerocon.batch.run`` from the options' values."""
-    known = {each.name for each in fields(BatchOptions)}
-    arguments = {name: value for name, value in values.items() if name in known}
+    names = {each.name for each in fields(BatchOptions)}
+    arguments = {name: value for name, value in values.items() if name in names}
     arguments |= {name: values[name] for name in ("keep_gps", "metadata", *LOAD_OPTIONS)}
     arguments |= {"to": values["tos"], "strength": values["strengths"], "seed": values["seeds"]}
     arguments |= {"images": images, "settings": options.explicit_settings(values), "preset": None}
     arguments |= {"cache": not values["no_cache"], "inputs": options.input_files(values)}
     if values["files_from"] == STDIN:
-        names = read_stdin_names(null=values["null"])
-        arguments |= {"images": (*images, *names), "files_from": None}
+        listed = read_stdin_names(null=values["null"])
+        arguments |= {"images": (*images, *listed), "files_from": None}
     if not (arguments["images"] or values["files_from"] or values["manifest"]):
         # a resumed run keeps its parameters, except those on the command line
         shared = {"model": "model", "metadata": "metadata", "keep_gps": "keep_gps"}

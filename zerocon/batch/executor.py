@@ -197,7 +197,7 @@ class BatchExecutor:
     def _executed(
         self, edited: Edit, prepared: PreparedJob, cost: Evaluations, warnings: Sequence[str]
     ) -> ExecutedJob:
-        recipe = Recipe.of(edited, prepared.image, self.model)
+        recipe = Recipe.of(edited, self.model)
         provenance = Provenance.at(self.metadata, recipe.to_json)
         losses = (
             provenance.format_warnings(format_of(Path(prepared.job.name)).name)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from zerocon import api
 from zerocon.bench.tasks import Task
-from zerocon.image.transforms import fit, unfit
+from zerocon.image.transforms import prepare, unfit
 from zerocon.model.captioner import caption_image
 from zerocon.nfe import count_evaluations
 from zerocon.request import parse_request
@@ -76,7 +76,7 @@ class TaskSource:
     def __init__(self, task: Task, model: StableDiffusion, *, true_captions: bool = False) -> None:
         self.task, self.model, self.true_captions = task, model, true_captions
         self.image = task.image
-        self.fitted = fit(self.image, model.size, model.multiple)
+        self.fitted = prepare(self.image, model.size, model.multiple)
 
     @cached_property
     def latents(self) -> Latents:

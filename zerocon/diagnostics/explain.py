@@ -155,7 +155,7 @@ def split(model: Model, sentence: str) -> tuple[Word, ...]:
 def changed_words(
     model: Model, caption: str, target: str
 ) -> tuple[tuple[Word, ...], tuple[Word, ...]]:
-    """Words of either sentence that the other does not share, as ``align_tokens`` pairs their tokens.
+    """Words of either caption that the other does not share, by ``align_tokens``.
 
     A word counts if any of its tokens does. Words like "the" are named only where nothing else is.
     """

@@ -101,9 +101,6 @@ def prepare(image: Image.Image, size: int, multiple: int, crop: Box | None = Non
     return Prepared(image, Frame(source, inner), (width, height), crop)
 
 
-fit = prepare
-
-
 def shrunk(source: Size, size: int) -> Size:
     """Size of an image after scaling its longest side to ``size``; at least one pixel a side."""
     scale = size / max(source)

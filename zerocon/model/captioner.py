@@ -46,9 +46,11 @@ def load_captioner(parent: Path, name: str | None, device: torch.device) -> Blip
     from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
     disable_progress_bars()
-    own = parent / "captioner"
+    bundled = parent / "captioner"
     try:
-        folder = own if own.is_dir() and name is None else find_part(name or DEFAULT_CAPTIONER)
+        folder = (
+            bundled if bundled.is_dir() and name is None else find_part(name or DEFAULT_CAPTIONER)
+        )
     except MissingError as error:
         raise ModelNotFoundError(f"{error}, or give the source caption: --caption") from None
     with model_errors(str(folder)):

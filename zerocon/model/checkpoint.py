@@ -109,7 +109,7 @@ class Checkpoint:
         stated = re.fullmatch(r"(\d+)x\d+", self.metadata.get("modelspec.resolution", ""))
         return int(stated[1]) if stated else SIZES[prediction] if self.is_v2 else SIZES["epsilon"]
 
-    def unet(self, size: int) -> dict[str, Any]:
+    def unet_config(self, size: int) -> dict[str, Any]:
         """diffusers' configuration of the U-Net."""
         levels: list[list[int]] = [[]]  # numbers of input blocks, level by level
         blocks = _count(self.shapes, rf"{UNET}input_blocks\.(\d+)\.")
@@ -126,7 +126,7 @@ class Checkpoint:
         down = ["CrossAttnDownBlock2D" if each else "DownBlock2D" for each in attends]
         up = ["CrossAttnUpBlock2D" if each else "UpBlock2D" for each in reversed(attends)]
         return {
-            "sample_size": size // 2 ** (len(self.vae()["block_out_channels"]) - 1),
+            "sample_size": size // 2 ** (len(self.vae_config()["block_out_channels"]) - 1),
             "in_channels": self.shapes[f"{UNET}input_blocks.0.0.weight"][1],
             "block_out_channels": widths,
             "layers_per_block": len(levels[0]),
@@ -139,7 +139,7 @@ class Checkpoint:
             "upcast_attention": self.is_v2,  # 2.1 overflows float16 without
         }
 
-    def vae(self) -> dict[str, Any]:
+    def vae_config(self) -> dict[str, Any]:
         """diffusers' configuration of the VAE."""
         level = f"{VAE}encoder.down."
         levels = _count(self.shapes, rf"{level}(\d+)\.")
@@ -153,7 +153,7 @@ class Checkpoint:
             "latent_channels": self.shapes[f"{VAE}post_quant_conv.weight"][0],
         }
 
-    def text(self) -> dict[str, Any]:
+    def text_config(self) -> dict[str, Any]:
         """transformers' configuration of the text encoder."""
         if self.is_v2:
             layers = f"{OPEN_CLIP}transformer.resblocks."
@@ -202,8 +202,11 @@ def read_checkpoint(
     prediction = prediction or checkpoint.prediction()
     tokenizer = _tokenizer(checkpoint)
     with TemporaryDirectory() as folder:
-        sizes = {"unet": checkpoint.unet(checkpoint.size(prediction)), "vae": checkpoint.vae()}
-        for part, config in (sizes | {"text_encoder": checkpoint.text()}).items():
+        sizes = {
+            "unet": checkpoint.unet_config(checkpoint.size(prediction)),
+            "vae": checkpoint.vae_config(),
+        }
+        for part, config in (sizes | {"text_encoder": checkpoint.text_config()}).items():
             (Path(folder) / part).mkdir()
             (Path(folder) / part / "config.json").write_text(json.dumps(config))
         options: dict[str, Any] = {"config": folder, "local_files_only": True, "torch_dtype": dtype}
@@ -238,11 +241,11 @@ def read_checkpoint(
 def _tokenizer(checkpoint: Checkpoint) -> Any:
     from transformers import CLIPTokenizer
 
-    own = checkpoint.file.parent / "tokenizer"
+    bundled = checkpoint.file.parent / "tokenizer"
     changed = {"pad_token": "!"} if checkpoint.is_v2 else {}  # token 0, which OpenCLIP pads with
     try:
-        folder = own if own.is_dir() else find_part(DEFAULT_CLIP)
-        length = checkpoint.text()["max_position_embeddings"]
+        folder = bundled if bundled.is_dir() else find_part(DEFAULT_CLIP)
+        length = checkpoint.text_config()["max_position_embeddings"]
         return CLIPTokenizer.from_pretrained(folder, model_max_length=length, **changed)
     except (MissingError, OSError):
         raise ModelNotFoundError(

@@ -47,9 +47,9 @@ def load_scorer(parent: Path, name: str | None, device: torch.device) -> ClipSco
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
     disable_progress_bars()
-    own = parent / "clip"
+    bundled = parent / "clip"
     try:
-        folder = own if own.is_dir() and name is None else find_part(name or DEFAULT_CLIP)
+        folder = bundled if bundled.is_dir() and name is None else find_part(name or DEFAULT_CLIP)
     except MissingError:
         if name is not None:
             raise

@@ -83,14 +83,14 @@ def family_of_pipeline(name: str, pipeline: str) -> Family:
 
 
 def family_of_keys(name: str, keys: Collection[str]) -> Family:
-    """The family of a single-file checkpoint: Stable Diffusion if no key is of another one.
+    """The family of a single-file checkpoint: Stable Diffusion unless a key says otherwise.
 
     Raises:
         UnsupportedModelError: The family of the file ``name`` is not supported.
     """
-    own = [key.removeprefix(UNET_PREFIX) for key in keys]
+    bare = [key.removeprefix(UNET_PREFIX) for key in keys]
     for family in FAMILIES:
-        if any(key.startswith(family.keys) for key in own):
+        if any(key.startswith(family.keys) for key in bare):
             if family.module is None:
                 raise UnsupportedModelError(f"{name} is {family.name}; {SUPPORTED}")
             return family

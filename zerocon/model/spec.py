@@ -22,8 +22,8 @@ class ModelSpec:
         name: ``mini`` (embedded), a diffusers folder, a ``.safetensors`` file, or a hub id.
         device: Default: CUDA, else MPS, else CPU. Whether it exists is checked by ``load``.
         dtype: Of the networks. Default: ``float16`` on a GPU, ``float32`` on a CPU.
-        captioner: Folder or hub id. Default: ``captioner/`` beside the weights, else BLIP.
-        clip: Folder or hub id. Default: ``clip/`` beside the weights, else CLIP if it is cached.
+        captioner: Folder or hub id. Default: ``captioner/`` next to the weights, else BLIP.
+        clip: Folder or hub id. Default: ``clip/`` next to the weights, else CLIP if it is cached.
         prediction: What the U-Net predicts, where its files do not say or are wrong.
         offload: Keep each network in main memory until it is called.
         tile: Encode and decode in overlapping tiles.

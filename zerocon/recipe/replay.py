@@ -175,7 +175,7 @@ def _repeat(
             yield ReplayResult(file, problem=str(error))
             continue
         comparison, source = min(results, key=lambda pair: not pair[0].same)
-        replayed = Recipe.of(edited, image, model, given)
+        replayed = Recipe.of(edited, model)
         yield ReplayResult(file, source, comparison, tuple(recipe.differences(replayed)))
 
 
