@@ -11,7 +11,7 @@ import zerocon
 from zerocon.settings import Settings
 from zerocon.training.compile import compiled
 
-# the compiler's own warnings are no failure
+# warnings of the compiler are no failure
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 

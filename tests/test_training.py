@@ -189,7 +189,9 @@ def test_every_network_resumes_from_its_checkpoint(
 
 
 def test_a_checkpoint_of_another_network_is_refused(work: Workspace) -> None:
-    with pytest.raises(ValueError, match=r"another network, made with .*channels=\(8, 8, 8, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"a different network, trained with .*channels=\(8, 8, 8, 8\)"
+    ):
         run(replace(TINY["vae"], channels=(8, 8, 8, 16)), work)
 
 
@@ -290,9 +292,9 @@ def test_every_fact_has_a_text(fact: str) -> None:
 
 def test_facts_of_a_scene() -> None:
     scene = replace(world.sample(0), kind="fox", companion="cat", place="snow", color="red")
-    known = facts(world.truth(scene))
-    assert {"thing=fox", "thing=cat", "place=snow", "color=red"} <= known
-    assert "kind=cat" not in known and "thing=dog" not in known
+    scene_facts = facts(world.truth(scene))
+    assert {"thing=fox", "thing=cat", "place=snow", "color=red"} <= scene_facts
+    assert "kind=cat" not in scene_facts and "thing=dog" not in scene_facts
 
 
 @pytest.mark.parametrize(

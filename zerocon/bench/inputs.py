@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MethodSettings:
-    """The model's default settings and the user's ``overrides``, before a method adds its own."""
+    """The model's default settings and the user's ``overrides``, before those of a method."""
 
     defaults: Settings
     overrides: Mapping[str, Any] = field(default_factory=dict)
