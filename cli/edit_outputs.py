@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
+from zerocon.image import METADATA_LEVELS
 from zerocon.image.naming import output_name
 
 from . import options, render, stdio
@@ -24,13 +25,12 @@ if TYPE_CHECKING:
     from zerocon.image.formats import Format
     from zerocon.image.photo import Photograph
 
-METADATA = ("full", "minimal", "none")
 
 metadata = options.together(
     click.option(
         "--metadata",
-        type=click.Choice(METADATA),
-        default=METADATA[0],
+        type=click.Choice(METADATA_LEVELS),
+        default=METADATA_LEVELS[0],
         metavar="LEVEL",
         help="full, minimal (IPTC mark of AI edits) or none. [default: full]",
     ),

@@ -13,8 +13,9 @@ from typing import Any
 import click
 import cloup
 
-from zerocon.batch.parameters import ALL, AUTO, BACKENDS, LOAD_OPTIONS, BatchOptions
+from zerocon.batch.parameters import ALL, AUTO, BACKENDS, BatchOptions
 from zerocon.image import naming
+from zerocon.model.spec import LOAD_OPTIONS
 from zerocon.settings import Settings
 
 from .. import edit_outputs, options
