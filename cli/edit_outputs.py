@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from zerocon.diagnostics.step_images import StepImages
     from zerocon.editing import Step
     from zerocon.image.formats import Format
-    from zerocon.image.photo import Photograph
+    from zerocon.image.reading import Photograph
 
 
 metadata = options.together(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from zerocon import EditRequest, Settings
     from zerocon.diagnostics.cost import CostEstimate
     from zerocon.image.compare import ImageComparison
-    from zerocon.nfe import Evaluations
+    from zerocon.evaluations import Evaluations
 
 
 def print_request(quiet: bool, request: EditRequest) -> None:

@@ -21,7 +21,7 @@ from zerocon import request as request_module
 from zerocon.cli import main
 from zerocon.errors import ImageFormatError, SettingError
 from zerocon.image.transforms import prepare, unfit
-from zerocon.nfe import count_evaluations
+from zerocon.evaluations import count_evaluations
 from zerocon.settings import FAST, Settings
 from zerocon.storage.hashing import image_hash
 

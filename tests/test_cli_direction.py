@@ -15,7 +15,7 @@ from PIL import Image
 
 import zerocon
 from zerocon.cli import main
-from zerocon.image.photo import Photograph
+from zerocon.image.reading import Photograph
 from zerocon.model.stable_diffusion import StableDiffusion
 
 Run = Callable[..., Result]

@@ -18,7 +18,7 @@ from zerocon.diagnostics import explain, plots
 from zerocon.diagnostics.explain import Attention, Explanation, Snapshot
 from zerocon.editing import Step
 from zerocon.image.transforms import prepare
-from zerocon.nfe import Evaluations
+from zerocon.evaluations import Evaluations
 from zerocon.observation import Observation
 
 

@@ -9,7 +9,7 @@ import zerocon
 from zerocon.errors import MissingError
 from zerocon.model.loading import find
 from zerocon.model.runtime import pick_device
-from zerocon.nfe import count_evaluations
+from zerocon.evaluations import count_evaluations
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,8 @@ from zerocon import world
 from zerocon.bench import classifiers
 from zerocon.cli.commands.train import command
 from zerocon.registry import parse
-from zerocon.training import STAGES, clip, run, unet, vae
+from zerocon.training import clip, unet, vae
+from zerocon.training.mini import STAGES, run
 from zerocon.training.array_file import ArrayFile
 from zerocon.training.caption_fragments import SINGLE, facts, fragment, name_fact
 from zerocon.training.captioner import CaptionerStage, parse_caption

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from zerocon.errors import FileFormatError
 from zerocon.inversion import DDIM
 from zerocon.model.attention import CROSS, DECODER_SELF
-from zerocon.nfe import count_evaluations
+from zerocon.evaluations import count_evaluations
 from zerocon.observation import Observer
 from zerocon.trajectory import Inversion
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from zerocon.errors import MismatchError
-from zerocon.shapes import Tokens
+from zerocon.tensor_types import Tokens
 
 Ids = tuple[int, ...]  # token ids of one text: start and end token included, padding not
 

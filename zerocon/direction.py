@@ -23,7 +23,7 @@ from zerocon.errors import FileFormatError, MismatchError, PromptError
 from zerocon.prompt import Change, vocabulary
 from zerocon.prompt.parser import parse
 from zerocon.prompt.sentence_bank import pairs
-from zerocon.shapes import Tokens
+from zerocon.tensor_types import Tokens
 from zerocon.storage.atomic import writing
 
 if TYPE_CHECKING:

@@ -36,7 +36,7 @@ from zerocon.observation import Observation, observe
 from zerocon.registry import resolve
 from zerocon.sampling import scale_at
 from zerocon.settings import Settings
-from zerocon.shapes import Latents, require_finite
+from zerocon.tensor_types import Latents, require_finite
 from zerocon.trajectory import Inversion
 
 if TYPE_CHECKING:

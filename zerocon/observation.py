@@ -12,7 +12,7 @@ from torch import Tensor
 
 from zerocon.conditioning import Conditioning, Ids
 from zerocon.model.attention import LayerOutputs, watch
-from zerocon.shapes import CrossMaps, Features, Latents
+from zerocon.tensor_types import CrossMaps, Features, Latents
 
 if TYPE_CHECKING:
     from zerocon.model import Model

@@ -17,7 +17,7 @@ from torch import Tensor
 from zerocon.diffusion import Schedule
 from zerocon.errors import FileFormatError, MismatchError
 from zerocon.observation import Observation, Observer
-from zerocon.shapes import Trajectory, require_finite
+from zerocon.tensor_types import Trajectory, require_finite
 from zerocon.storage.atomic import writing
 
 FORMAT = "zerocon.inversion/3"

@@ -15,7 +15,7 @@ from zerocon import api
 from zerocon.bench.tasks import Task
 from zerocon.image.transforms import prepare, unfit
 from zerocon.model.captioner import caption_image
-from zerocon.nfe import count_evaluations
+from zerocon.evaluations import count_evaluations
 from zerocon.request import parse_request
 from zerocon.settings import Settings
 from zerocon.trajectory import Inversion
@@ -24,7 +24,7 @@ from zerocon.world import caption as true_caption
 if TYPE_CHECKING:
     from zerocon.model.stable_diffusion import StableDiffusion
     from zerocon.request import EditRequest
-    from zerocon.shapes import Latents
+    from zerocon.tensor_types import Latents
 
 
 @dataclass(frozen=True)

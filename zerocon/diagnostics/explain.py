@@ -17,7 +17,7 @@ from zerocon.editing import Step
 from zerocon.guidance import align_tokens
 from zerocon.image.transforms import Prepared, prepare
 from zerocon.model.attention import CROSS
-from zerocon.nfe import Evaluations, count_evaluations
+from zerocon.evaluations import Evaluations, count_evaluations
 from zerocon.observation import Observation, layer_size, observe
 from zerocon.prompt.vocabulary import grammar, words
 

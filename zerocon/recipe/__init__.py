@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zerocon.errors import FileFormatError, MismatchError
-from zerocon.image.photo import Photograph
+from zerocon.image.reading import Photograph
 from zerocon.image.transforms import Prepared
 from zerocon.recipe import version1
 from zerocon.settings import Settings

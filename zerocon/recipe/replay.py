@@ -13,7 +13,7 @@ from PIL import Image
 from zerocon.errors import AnimatedImageError, MismatchError, ZeroconError
 from zerocon.image.compare import ImageComparison
 from zerocon.image.formats import ENDINGS
-from zerocon.image.photo import READ, Photograph
+from zerocon.image.reading import READ, Photograph
 from zerocon.recipe import Recipe
 from zerocon.storage.hashing import image_hash
 
