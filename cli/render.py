@@ -13,8 +13,8 @@ import click
 if TYPE_CHECKING:
     from zerocon import EditRequest, Settings
     from zerocon.diagnostics.cost import CostEstimate
-    from zerocon.image.compare import ImageComparison
     from zerocon.evaluations import Evaluations
+    from zerocon.image.compare import ImageComparison
 
 
 def print_request(quiet: bool, request: EditRequest) -> None:

@@ -20,8 +20,8 @@ from zerocon import api, registry
 from zerocon import request as request_module
 from zerocon.cli import main
 from zerocon.errors import ImageFormatError, SettingError
-from zerocon.image.transforms import prepare, unfit
 from zerocon.evaluations import count_evaluations
+from zerocon.image.transforms import prepare, unfit
 from zerocon.settings import FAST, Settings
 from zerocon.storage.hashing import image_hash
 

@@ -27,12 +27,12 @@ from zerocon import cli
 from zerocon.api import Edit
 from zerocon.cli import COMMANDS, main, progress
 from zerocon.diffusion import Schedule
+from zerocon.evaluations import Evaluations
 from zerocon.guidance import GUIDANCE
 from zerocon.image import naming
 from zerocon.image.reading import Photograph
 from zerocon.image.transforms import prepare
 from zerocon.inversion import INVERTERS
-from zerocon.evaluations import Evaluations
 from zerocon.prompt import CaptionRewrite, Change
 from zerocon.request import EditRequest
 from zerocon.settings import FAST, Settings

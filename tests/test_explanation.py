@@ -17,8 +17,8 @@ import zerocon
 from zerocon.diagnostics import explain, plots
 from zerocon.diagnostics.explain import Attention, Explanation, Snapshot
 from zerocon.editing import Step
-from zerocon.image.transforms import prepare
 from zerocon.evaluations import Evaluations
+from zerocon.image.transforms import prepare
 from zerocon.observation import Observation
 
 

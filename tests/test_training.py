@@ -20,7 +20,6 @@ from zerocon.bench import classifiers
 from zerocon.cli.commands.train import command
 from zerocon.registry import parse
 from zerocon.training import clip, unet, vae
-from zerocon.training.mini import STAGES, run
 from zerocon.training.array_file import ArrayFile
 from zerocon.training.caption_fragments import SINGLE, facts, fragment, name_fact
 from zerocon.training.captioner import CaptionerStage, parse_caption
@@ -31,6 +30,7 @@ from zerocon.training.evaluate import EvaluationStage
 from zerocon.training.export import ExportStage
 from zerocon.training.latents import LatentsStage, encoded
 from zerocon.training.loop import TrainingRun, restore, train
+from zerocon.training.mini import STAGES, run
 from zerocon.training.tokenizers import LENGTH, clip_tokenizer, framed
 from zerocon.training.unet import UNetStage
 from zerocon.training.vae import VaeStage

@@ -8,9 +8,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from zerocon.errors import FileFormatError
+from zerocon.evaluations import count_evaluations
 from zerocon.inversion import DDIM
 from zerocon.model.attention import CROSS, DECODER_SELF
-from zerocon.evaluations import count_evaluations
 from zerocon.observation import Observer
 from zerocon.trajectory import Inversion
 

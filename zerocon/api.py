@@ -29,6 +29,7 @@ from zerocon.conditioning import Conditioning
 from zerocon.direction import Direction
 from zerocon.editing import Plan, Step
 from zerocon.errors import ImageFormatError, MismatchError, OutOfMemoryError, SettingError, classify
+from zerocon.evaluations import Evaluations, count_evaluations
 from zerocon.image.metadata import Provenance
 from zerocon.image.reading import Photograph
 from zerocon.image.saving import save_image
@@ -37,7 +38,6 @@ from zerocon.model import Model, ModelSpec
 from zerocon.model import load as load_model
 from zerocon.model.captioner import caption_image
 from zerocon.model.runtime import MemorySaving
-from zerocon.evaluations import Evaluations, count_evaluations
 from zerocon.observation import Observer
 from zerocon.request import EditRequest, edited_conditioning, parse_request
 from zerocon.settings import PRESETS, Settings

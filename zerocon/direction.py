@@ -23,8 +23,8 @@ from zerocon.errors import FileFormatError, MismatchError, PromptError
 from zerocon.prompt import Change, vocabulary
 from zerocon.prompt.parser import parse
 from zerocon.prompt.sentence_bank import pairs
-from zerocon.tensor_types import Tokens
 from zerocon.storage.atomic import writing
+from zerocon.tensor_types import Tokens
 
 if TYPE_CHECKING:
     from zerocon.model import Model

@@ -17,8 +17,8 @@ from torch import Tensor
 from zerocon.diffusion import Schedule
 from zerocon.errors import FileFormatError, MismatchError
 from zerocon.observation import Observation, Observer
-from zerocon.tensor_types import Trajectory, require_finite
 from zerocon.storage.atomic import writing
+from zerocon.tensor_types import Trajectory, require_finite
 
 FORMAT = "zerocon.inversion/3"
 
