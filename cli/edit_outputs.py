@@ -208,7 +208,7 @@ class EditOutputs:
         from zerocon.diagnostics import plots
         from zerocon.diagnostics.explain import explain
 
-        explanation = explain(self.photograph.image, edited, self.steps, model)
+        explanation = explain(edited, self.steps, model)
         save(plots.draw(explanation), self.explain)
         cost = render.cost(explanation.evaluations)
         return {"explanation": {"output": str(self.explain), "evaluations": cost}}

@@ -137,7 +137,7 @@ def record(
 
 def plan(estimate: CostEstimate) -> str:
     """The estimated cost of an edit, on one line."""
-    gigabytes = [part / 1e9 for part in (estimate.peak, estimate.weights, estimate.remembered)]
+    gigabytes = [part / 1e9 for part in (estimate.peak, estimate.weights, estimate.cached)]
     peak, weights, cached = (f"{part:.2f}" for part in gigabytes)
     return (
         f"{estimate.evaluations.total:.1f} U-Net evaluations, {estimate.operations / 1e12:.3g} "
@@ -149,7 +149,7 @@ def memory(estimate: CostEstimate) -> dict[str, int]:
     """Estimated memory in bytes."""
     return {
         "weights": estimate.weights,
-        "remembered": estimate.remembered,
+        "cached": estimate.cached,
         "working": estimate.working,
         "peak": estimate.peak,
     }

@@ -168,8 +168,9 @@ def edit(
         D = ddim_step(D - g, eps_edit - eps_src, t, s)
         D = constraint(source, edited, D, i - 1)
         require_finite(D, f"the latents after step {steps - i + 1} of {steps}")
-        x_src = inversion.latents[i - 1]
-        yield Step(i - 1, x_src + D, D, inversion.latents[0] + clean, guided.losses)
+        x_src, losses = inversion.latents[i - 1], guided.losses
+        del guided, edited  # else their activations are held during the next guidance pass
+        yield Step(i - 1, x_src + D, D, inversion.latents[0] + clean, losses)
 
 
 @dataclass(frozen=True)

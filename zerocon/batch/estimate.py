@@ -77,7 +77,7 @@ def fitting_batch_size(model: Any) -> int:
         return 1
     each = cost.estimate_cost(model, model.settings, (model.size, model.size))
     free, _ = torch.cuda.mem_get_info(model.device)
-    fitting = int(MEMORY_SHARE * free) // (each.remembered + each.working)
+    fitting = int(MEMORY_SHARE * free) // (each.cached + each.working)
     return max(1, min(LARGEST_BATCH, fitting))
 
 
