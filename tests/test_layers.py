@@ -30,7 +30,7 @@ LAYERS = {
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names.split()}
 
 HEAVY = {"diffusers", "transformers", "tokenizers", "accelerate", "huggingface_hub"}
-HEAVY_USERS = ("model", "training", "bench", "batch.launch")
+HEAVY_USERS = ("model", "training", "bench", "batch.launcher")
 STANDARD_ONLY = ("errors", "registry", "settings", "storage", "evaluations", "image.naming")
 WITHOUT_TORCH = ("prompt", "world", "mini")
 IMPORTED_WITHOUT_TORCH = (

@@ -258,7 +258,7 @@ def settings_for(
     """Caption and settings of an edit with a given ``inversion``, whose steps and inverter hold.
 
     Raises:
-        MismatchError: if it is of another image, model or caption.
+        MismatchError: if it does not match the image, model or caption.
     """
     _check(inversion, [image], model, None if caption is None else [caption])
     return inversion.captions[0], _with_steps_of(inversion, settings)
@@ -556,7 +556,7 @@ def _check(
     inversion: Inversion, images: Sequence[Prepared], model: Model, captions: Sequence[str] | None
 ) -> None:
     if inversion.images != tuple(image.hash for image in images):
-        raise MismatchError("the inversion is of another image; invert this one first")
+        raise MismatchError("the inversion does not match the image; invert the image first")
     if inversion.recipe.get("encoder") != model.embed([""]).encoder:
         raise MismatchError(f"the inversion was made with {inversion.model}, not with {model.name}")
     if captions is not None and tuple(captions) != inversion.captions:

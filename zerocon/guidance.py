@@ -211,9 +211,9 @@ def info_nce(
     return divergence + linear - linear.detach()
 
 
-def _require_choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f'{name} must be {" or ".join(known)}, not "{value}"')
+def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f'{name} must be {" or ".join(choices)}, not "{value}"')
 
 
 @lru_cache(maxsize=512)
