@@ -118,7 +118,7 @@ def test_show_needs_no_model(
 def test_images_are_compared_with_both_sides(
     run: Run, model: StableDiffusion, image_file: Path
 ) -> None:
-    model._load_clip = TinyClip  # type: ignore[assignment]
+    model._load_scorer = TinyClip  # type: ignore[assignment]
     run("direction", "--from", "cat", "--to", "big dog", "-o", KEPT)
     gradient(64, 64).save("b.png")
     done = run("direction", "test", KEPT, "cat.png", "b.png")
@@ -202,7 +202,7 @@ def test_a_direction_of_another_text_encoder_is_refused(
 ) -> None:
     run("direction", "--from", "cat", "--to", "dog")
     other = use(tiny.model(seed=1), monkeypatch)
-    other._load_clip = TinyClip  # type: ignore[assignment]
+    other._load_scorer = TinyClip  # type: ignore[assignment]
     before = names()
     for args in (["edit", "cat.png", "--direction", KEPT], ["direction", "test", KEPT, "cat.png"]):
         done = run(*args)
