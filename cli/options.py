@@ -378,7 +378,7 @@ model_names = cloup.option_group(
     ),
 )
 
-_performance = (
+performance = (
     device,
     dtype,
     click.option(
@@ -395,11 +395,11 @@ _performance = (
     compiled,
 )
 
-model = together(model_names, cloup.option_group("Performance", *_performance))
+model = together(model_names, cloup.option_group("Performance", *performance))
 
 model_with_reuse = together(
     model_names,
-    cloup.option_group("Performance", *_performance[:2], inversion, no_cache, *_performance[2:]),
+    cloup.option_group("Performance", *performance[:2], inversion, no_cache, *performance[2:]),
 )
 
 replay_model = together(

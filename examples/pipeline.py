@@ -59,7 +59,7 @@ def edit(output, source):
 
 def write(result):
     output, source, edited = result
-    recipe = zerocon.Recipe.of(edited, source.image, model)
+    recipe = zerocon.Recipe.of(edited, model)
     source.save(edited.image, output, provenance=Provenance(recipe.to_json()))
     return output
 

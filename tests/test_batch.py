@@ -150,6 +150,13 @@ def test_files_from_reads_lines_or_zero_separated_names(run: Run) -> None:
     assert sorted(results("zeros-out")) == ["odd\nname-dog-0.png", "one-dog-0.png"]
 
 
+def test_files_from_reads_stdin(run: Run) -> None:
+    arguments = ["batch", "--files-from", "-", "-0", "-o", "out", "--to", "dog", "--steps", "1"]
+    done = CliRunner().invoke(main, arguments, input=b"in/one.png\0in/two.jpg\0")
+    assert done.exit_code == 0, done.output
+    assert sorted(results()) == ["one-dog-0.png", "two-dog-0.jpg"]
+
+
 def test_glob_patterns(run: Run) -> None:
     run("in/**/*.png", "-o", "out", "--to", "dog")
     assert sorted(results()) == ["one-dog-0.png", "three-dog-0.png"]
@@ -176,7 +183,7 @@ def test_a_manifest_row_overrides_options(run: Run, file: str, text: str) -> Non
     run("--manifest", Path("in", file), "-o", "out", "--to", "bus", "--strength", 0.5)
     assert sorted(results()) == ["deep/bus.png", "one-dog-3.png"]
     recipe = zerocon.Recipe.read(Path("out/one-dog-3.png"))
-    assert (recipe.words, recipe.settings.seed) == ({"to": "dog"}, 3)
+    assert (recipe.prompt, recipe.settings.seed) == ({"to": "dog"}, 3)
     assert zerocon.Recipe.read(Path("out/deep/bus.png")).settings.strength == 0.5
 
 

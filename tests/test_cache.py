@@ -1,4 +1,4 @@
-"""Inversions kept between edits: the same bytes for less work, whatever becomes of the files."""
+"""The cache of inversions: the same bytes for less work, whatever happens to its files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import tiny
 import torch
 from click.testing import CliRunner, Result
 from conftest import gradient
-from PIL.Image import Transpose
+from PIL.Image import Image, Transpose
 from safetensors.torch import save_file
 from test_memory import Short
 
@@ -26,6 +26,7 @@ from zerocon.api import edit_batch
 from zerocon.cache import Cache, key_of, size_of
 from zerocon.cli import main
 from zerocon.diffusion import Schedule
+from zerocon.editing import Plan
 from zerocon.model import Model
 from zerocon.request import parse_request
 from zerocon.settings import Settings
@@ -33,7 +34,7 @@ from zerocon.storage.hashing import image_hash
 from zerocon.trajectory import Inversion
 
 SETTINGS = Settings(steps=4, guidance_scale=3.0)
-PICTURE = gradient(48, 64)
+IMAGE = gradient(48, 64)
 
 
 @pytest.fixture(scope="module")
@@ -56,20 +57,20 @@ def cache(tmp_path: Path, warnings: list[str]) -> Cache:
     return Cache(tmp_path / "inversions", on_warning=warnings.append)
 
 
-def edit(model: Model, cache: Cache | None = None, **asked: Any) -> zerocon.Edit:
-    given = {"to": "dog", "caption": "a cat", "settings": SETTINGS} | asked
-    return zerocon.edit(PICTURE, model=model, cache=cache, **given)
+def edit(model: Model, cache: Cache | None = None, **arguments: Any) -> zerocon.Edit:
+    values = {"to": "dog", "caption": "a cat", "settings": SETTINGS} | arguments
+    return zerocon.edit(IMAGE, model=model, cache=cache, **values)
 
 
 def of(settings: Settings = SETTINGS, **values: Any) -> dict[str, Any]:
     return {"settings": settings.overlay(values)}
 
 
-# the same edit for less
+# the same edit with fewer evaluations
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "arguments",
     [
         {},
         {"to": "bus"},
@@ -84,10 +85,10 @@ def of(settings: Settings = SETTINGS, **values: Any) -> dict[str, Any]:
         of(seed=7),
     ],
 )
-def test_the_second_edit_of_a_picture_does_none_of_the_sources_work(model, cache, asked):
-    assert edit(model, cache).origin == "made"
-    plain, again = edit(model, **asked), edit(model, cache, **asked)
-    assert (plain.origin, again.origin) == ("made", "found")
+def test_a_second_edit_of_an_image_does_not_invert_it_again(model, cache, arguments):
+    assert edit(model, cache).inversion_source == "computed"
+    plain, again = edit(model, **arguments), edit(model, cache, **arguments)
+    assert (plain.inversion_source, again.inversion_source) == ("computed", "cached")
     assert again.evaluations.forwards == plain.evaluations.forwards - 5
     assert again.evaluations.backwards == plain.evaluations.backwards
     assert again.image.tobytes() == plain.image.tobytes()
@@ -97,59 +98,69 @@ def test_the_second_edit_of_a_picture_does_none_of_the_sources_work(model, cache
 
 @pytest.mark.parametrize("inverter", ["ddim:rounds=2", "fixed-point", "virtual"])
 @pytest.mark.parametrize("cache_source", [True, False])
-def test_it_does_so_with_every_scheme_and_when_it_looks_again(model, cache, inverter, cache_source):
-    asked = of(inverter=inverter, cache_source=cache_source)
-    first, again = (edit(model, cache, **asked) for _ in range(2))
-    assert again.origin == "found" and again.image.tobytes() == first.image.tobytes()
-    cost = zerocon.invert(PICTURE, model, caption="a cat", **asked)
+def test_with_every_inverter_and_with_a_recomputed_source(model, cache, inverter, cache_source):
+    arguments = of(inverter=inverter, cache_source=cache_source)
+    first, again = (edit(model, cache, **arguments) for _ in range(2))
+    assert again.inversion_source == "cached" and again.image.tobytes() == first.image.tobytes()
+    cost = zerocon.invert(IMAGE, model, caption="a cat", **arguments)
     assert torch.equal(again.inversion.eps, cost.eps)
     (entry,) = cache.entries()
-    assert entry.facts()["seen"] is cache_source
+    assert entry.facts()["activations"] is cache_source
 
 
-def test_what_the_source_showed_is_left_out_where_it_is_too_large(model, tmp_path):
+def test_activations_are_left_out_where_they_are_too_large(model, tmp_path):
     first = edit(model)
-    path = first.inversion.latents.nbytes + first.inversion.eps.nbytes
-    small = Cache(tmp_path, limit=first.inversion.shown + path)
-    made, found = edit(model, small), edit(model, small)
-    assert [each.origin for each in (made, found)] == ["made", "found"]
-    assert found.evaluations.forwards == first.evaluations.forwards - 1, "it is looked at again"
-    assert first.image.tobytes() == made.image.tobytes() == found.image.tobytes()
+    trajectory = first.inversion.latents.nbytes + first.inversion.eps.nbytes
+    small = Cache(tmp_path, limit=first.inversion.observation_bytes + trajectory)
+    second, third = edit(model, small), edit(model, small)
+    assert [each.inversion_source for each in (second, third)] == ["computed", "cached"]
+    assert third.evaluations.forwards == first.evaluations.forwards - 1, (
+        "activations are recomputed"
+    )
+    assert first.image.tobytes() == second.image.tobytes() == third.image.tobytes()
     (entry,) = small.entries()
-    assert path < entry.bytes < first.inversion.shown and not entry.facts()["seen"]
-
-
-@pytest.mark.parametrize("cache_source", [True, False])
-def test_pictures_of_a_batch_are_kept_one_by_one_and_found_all_together(model, cache, cache_source):
-    settings = SETTINGS.overlay({"cache_source": cache_source})
-    images = [PICTURE, PICTURE.transpose(Transpose.FLIP_TOP_BOTTOM)]
-    said = [parse_request(each, model, to="dog", caption="a cat") for each in images]
-
-    def both(cache: Cache | None, order: slice = slice(None)) -> list[zerocon.Edit]:
-        work = images[order], said[order]
-        return edit_batch(*work, model=model, settings=settings, cache=cache)
-
-    plain, made, found = both(None), both(cache), both(cache)
-    assert len(cache.entries()) == 2
-    assert [each.origin for each in (*made, *found)] == ["made", "made", "found", "found"]
-    for one, other, again in zip(plain, made, found, strict=True):
-        assert one.image.tobytes() == other.image.tobytes() == again.image.tobytes()
-        assert again.evaluations.forwards == one.evaluations.forwards - 5
-    again, back = (both(each, slice(None, None, -1)) for each in (None, cache))
-    assert back[0].origin == "found", "in any order"
-    assert [e.image.tobytes() for e in again] == [e.image.tobytes() for e in back]
-    assert edit(model, cache, settings=settings).origin == "made", (
-        "alone, it is rounded differently"
+    assert (
+        trajectory < entry.bytes < first.inversion.observation_bytes
+        and not entry.facts()["activations"]
     )
 
 
-def test_an_inversion_that_is_given_is_none_of_its_business(model, cache):
-    kept = zerocon.invert(PICTURE, model, caption="a cat", settings=SETTINGS)
-    assert edit(model, cache, inversion=kept).origin == "given"
+@pytest.mark.parametrize("cache_source", [True, False])
+def test_images_of_a_batch_are_cached_one_by_one_and_found_as_a_batch(model, cache, cache_source):
+    settings = SETTINGS.overlay({"cache_source": cache_source})
+    images = [IMAGE, IMAGE.transpose(Transpose.FLIP_TOP_BOTTOM)]
+    requests = [parse_request(each, model, to="dog", caption="a cat") for each in images]
+
+    def both(cache: Cache | None, order: slice = slice(None)) -> list[zerocon.Edit]:
+        work = images[order], requests[order]
+        return edit_batch(*work, model=model, settings=settings, cache=cache)
+
+    plain, computed, cached = both(None), both(cache), both(cache)
+    assert len(cache.entries()) == 2
+    assert [each.inversion_source for each in (*computed, *cached)] == [
+        "computed",
+        "computed",
+        "cached",
+        "cached",
+    ]
+    for one, other, again in zip(plain, computed, cached, strict=True):
+        assert one.image.tobytes() == other.image.tobytes() == again.image.tobytes()
+        assert again.evaluations.forwards == one.evaluations.forwards - 5
+    again, back = (both(each, slice(None, None, -1)) for each in (None, cache))
+    assert back[0].inversion_source == "cached", "in any order"
+    assert [e.image.tobytes() for e in again] == [e.image.tobytes() for e in back]
+    assert edit(model, cache, settings=settings).inversion_source == "computed", (
+        "a single image is rounded differently"
+    )
+
+
+def test_a_given_inversion_is_not_cached(model, cache):
+    inversion = zerocon.invert(IMAGE, model, caption="a cat", settings=SETTINGS)
+    assert edit(model, cache, inversion=inversion).inversion_source == "given"
     assert cache.entries() == []
 
 
-def test_where_memory_runs_out_the_edit_comes_out_as_without_a_cache(weights, cache, warnings):
+def test_when_memory_runs_out_the_edit_is_that_without_a_cache(weights, cache, warnings):
     def short() -> zerocon.Edit:
         model = zerocon.load(str(weights), device="cpu")
         model.unet.forward = Short(model, 1)
@@ -158,21 +169,27 @@ def test_where_memory_runs_out_the_edit_comes_out_as_without_a_cache(weights, ca
     used = False
     plain = short()
     used = True
-    made, found = short(), short()
-    assert not plain.settings.cache_source and not made.settings.cache_source
-    assert plain.image.tobytes() == made.image.tobytes() == found.image.tobytes()
-    assert found.origin == "found" and not warnings
+    computed, cached = short(), short()
+    assert not plain.settings.cache_source and not computed.settings.cache_source
+    assert plain.image.tobytes() == computed.image.tobytes() == cached.image.tobytes()
+    assert cached.inversion_source == "cached" and not warnings
 
 
 # what an inversion depends on
 
 
-def test_whatever_an_inversion_depends_on_is_in_its_key(model, weights, tmp_path):
-    def key(of: Model = model, caption: str = "a cat", together: int = 1, **values: Any) -> str:
-        settings = SETTINGS.overlay(values)
-        found = key_of(of, settings, image_hash(PICTURE), caption, together=together)
-        assert found is not None
-        return found
+def test_everything_an_inversion_depends_on_is_in_its_key(model, weights, tmp_path):
+    def key(
+        of: Model = model,
+        caption: str = "a cat",
+        image: Image = IMAGE,
+        batch_size: int = 1,
+        **values: Any,
+    ) -> str:
+        plan = Plan.of(SETTINGS.overlay(values))
+        key = key_of(of, plan, image_hash(image), caption, batch_size=batch_size)
+        assert key is not None
+        return key
 
     def load(place: Path = weights, **more: str) -> Model:
         return zerocon.load(str(place), device="cpu", **more)
@@ -182,7 +199,7 @@ def test_whatever_an_inversion_depends_on_is_in_its_key(model, weights, tmp_path
     keys = [
         key(),
         key(caption="a dog"),
-        key(together=2),
+        key(batch_size=2),
         key(steps=5),
         key(inverter="fixed-point"),
         key(inverter="fixed-point:rounds=2"),
@@ -194,7 +211,7 @@ def test_whatever_an_inversion_depends_on_is_in_its_key(model, weights, tmp_path
         key(load(dtype="bfloat16")),
         key(load(prediction="v_prediction")),
         key(tiled),
-        key_of(model, SETTINGS, image_hash(gradient(48, 63)), "a cat"),
+        key(image=gradient(48, 63)),
     ]
     assert len(set(keys)) == len(keys)
     assert key(load()) == key() == key(seed=1) == key(guidance_scale=7.0, strength=2.0)
@@ -203,11 +220,11 @@ def test_whatever_an_inversion_depends_on_is_in_its_key(model, weights, tmp_path
 
 def test_a_model_without_files_is_never_cached(cache):
     model = tiny.model()
-    assert [edit(model, cache).origin for _ in range(2)] == ["made", "made"]
+    assert [edit(model, cache).inversion_source for _ in range(2)] == ["computed", "computed"]
     assert not cache.folder.exists()
 
 
-# files that are not what they should be
+# damaged and misplaced files
 
 
 def flip(path: Path, place: int) -> None:
@@ -216,19 +233,19 @@ def flip(path: Path, place: int) -> None:
     path.write_bytes(data)
 
 
-def into_folder(path: Path) -> None:
+def to_directory(path: Path) -> None:
     path.unlink()
     path.mkdir()
 
 
-def another(path: Path) -> None:
-    """A whole entry under a name that is not its own."""
+def misnamed(path: Path) -> None:
+    """A whole entry under another entry's name."""
     cache = Cache(path.parent)
     cache.keep("other", cache.find(path.stem))
     (path.parent / "other.safetensors").replace(path)
 
 
-SPOILT: dict[str, Callable[[Path], Any]] = {
+DAMAGES: dict[str, Callable[[Path], Any]] = {
     "a flipped bit in the header's length": lambda path: flip(path, 0),
     "a flipped bit in the header": lambda path: flip(path, 60),
     "a flipped bit in the middle": lambda path: flip(path, path.stat().st_size // 2),
@@ -238,33 +255,35 @@ SPOILT: dict[str, Callable[[Path], Any]] = {
     "empty": lambda path: path.write_bytes(b""),
     "text": lambda path: path.write_text("Once upon a time\n" * 99),
     "foreign": lambda path: save_file({"latents": torch.zeros(1)}, path),
-    "another's": another,
-    "a folder": into_folder,
+    "under another name": misnamed,
+    "a directory": to_directory,
 }
 
 
-@pytest.mark.parametrize("name", SPOILT)
-def test_a_damaged_entry_is_said_removed_and_made_again(name, model, cache, warnings):
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_entry_is_reported_removed_and_computed_again(name, model, cache, warnings):
     plain = edit(model, cache)
     (entry,) = cache.entries()
-    SPOILT[name](entry.path)
+    DAMAGES[name](entry.path)
     assert cache.damaged() == [replace(each) for each in cache.entries()]
     again, third = edit(model, cache), edit(model, cache)
-    assert (again.origin, third.origin) == ("made", "found")
+    assert (again.inversion_source, third.inversion_source) == ("computed", "cached")
     assert plain.image.tobytes() == again.image.tobytes() == third.image.tobytes()
     (warning,) = warnings
-    assert "is damaged and made again" in warning and "\n" not in warning
+    assert (
+        warning.startswith("removed a damaged inversion from the cache: ") and "\n" not in warning
+    )
     assert cache.damaged() == [] and len(cache.entries()) == 1
 
 
-def test_somebody_elses_folder_in_the_place_of_an_entry_stays(model, cache, warnings):
+def test_a_directory_with_files_in_place_of_an_entry_is_not_removed(model, cache, warnings):
     plain = edit(model, cache)
     (entry,) = cache.entries()
-    into_folder(entry.path)
-    (entry.path / "letter.txt").write_text("mine")
+    to_directory(entry.path)
+    (entry.path / "notes.txt").write_text("notes")
     images = [edit(model, cache).image.tobytes() for _ in range(2)]
     assert images == [plain.image.tobytes()] * 2 and len(warnings) == 1
-    assert (entry.path / "letter.txt").read_text() == "mine"
+    assert (entry.path / "notes.txt").read_text() == "notes"
 
 
 def full(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,12 +305,14 @@ def read_only(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "spoil",
-    [full, read_only, lambda path, _: path.write_text("in the way")],
-    ids=["full", "read-only", "in the way"],
+    "break_folder",
+    [full, read_only, lambda path, _: path.write_text("a file")],
+    ids=["full", "read-only", "a file"],
 )
-def test_a_folder_of_no_use_costs_time_and_no_more(spoil, model, cache, warnings, monkeypatch):
-    spoil(cache.folder, monkeypatch)
+def test_a_cache_directory_that_cannot_be_used_does_not_change_the_edit(
+    break_folder, model, cache, warnings, monkeypatch
+):
+    break_folder(cache.folder, monkeypatch)
     images = [edit(model, cache).image.tobytes() for _ in range(2)]
     assert images == [edit(model).image.tobytes()] * 2
     (warning,) = warnings
@@ -299,38 +320,44 @@ def test_a_folder_of_no_use_costs_time_and_no_more(spoil, model, cache, warnings
     assert cache.entries() == [], "no half file"
 
 
-# how much there is
+# size and use
 
 
-def path_of(floats: int) -> Inversion:
-    """An inversion of so many numbers, all but the name of nothing."""
-    path = torch.randn(2, 1, 1, 1, floats // 4)
+def inversion_of(floats: int) -> Inversion:
+    """An inversion of this many numbers."""
+    latents = torch.randn(2, 1, 1, 1, floats // 4)
     return Inversion(
-        path, path.clone(), Schedule.of((0, 1), (1.0, 0.5), (0.0, 0.5)), ("",), ("",), "toy", {}
+        latents,
+        latents.clone(),
+        Schedule.of((0, 1), (1.0, 0.5), (0.0, 0.5)),
+        ("",),
+        ("",),
+        "toy",
+        {},
     )
 
 
-def test_those_unused_for_longest_go_first_and_the_limit_holds(tmp_path):
+def test_the_least_recently_used_are_removed_first_and_the_limit_holds(tmp_path):
     cache = Cache(tmp_path / "in" / "here", limit=14_000)
     for i, key in enumerate("abc"):
-        cache.keep(key, path_of(1000))  # 4 kB, and a header
+        cache.keep(key, inversion_of(1000))  # 4 kB, and a header
         os.utime(cache.folder / f"{key}.safetensors", (i, i))
-    assert cache.find("a") is not None, "which is of use again"
-    cache.keep("d", path_of(1000))
+    assert cache.find("a") is not None, "and mark it as used"
+    cache.keep("d", inversion_of(1000))
     assert {entry.path.stem for entry in cache.entries()} == {"a", "c", "d"}
-    os.utime(cache.folder / "a.safetensors", (2**33, 2**33))  # a clock that was wrong
-    cache.keep("e", path_of(2000))
+    os.utime(cache.folder / "a.safetensors", (2**33, 2**33))  # a time in the future
+    cache.keep("e", inversion_of(2000))
     assert {entry.path.stem for entry in cache.entries()} == {"a", "e"}
     assert sum(entry.bytes for entry in cache.entries()) <= cache.limit
-    cache.keep("f", path_of(4000))
-    assert cache.find("f") is None, "larger than all there may be"
+    cache.keep("f", inversion_of(4000))
+    assert cache.find("f") is None, "larger than the limit"
     assert len(cache.entries()) == 2
     assert not [path for path in cache.folder.iterdir() if path.suffix == ".part"]
 
 
-def test_what_is_kept_is_for_its_owners_eyes(tmp_path):
+def test_the_cache_directory_is_readable_by_its_owner_only(tmp_path):
     cache = Cache(tmp_path / "here")
-    cache.keep("a", path_of(4))
+    cache.keep("a", inversion_of(4))
     assert os.name == "nt" or cache.folder.stat().st_mode & 0o077 == 0
 
 
@@ -340,19 +367,21 @@ from pathlib import Path
 import torch
 from zerocon.cache import Cache
 from zerocon.diffusion import Schedule
+from zerocon.editing import Plan
 from zerocon.trajectory import Inversion
-said, path = [], torch.randn(2, 1, 1, 1, 250)
-made = Inversion(path, path.clone(), Schedule.of((0, 1), (1.0, 0.5), (0.0, 0.5)), ("",), ("",), "toy", {})
-cache = Cache(Path(sys.argv[1]), limit=10_000, warn=said.append)
+warnings, x = [], torch.randn(2, 1, 1, 1, 250)
+schedule = Schedule.of((0, 1), (1.0, 0.5), (0.0, 0.5))
+inversion = Inversion(x, x.clone(), schedule, ("",), ("",), "toy", {})
+cache = Cache(Path(sys.argv[1]), limit=10_000, on_warning=warnings.append)
 for turn in range(100):
-    cache.keep(str(turn % 3), made)
-    found = cache.find(str((turn + 1) % 3))
-    assert found is None or found.latents.shape == made.latents.shape
-print(said)
+    cache.keep(str(turn % 3), inversion)
+    cached = cache.find(str((turn + 1) % 3))
+    assert cached is None or cached.latents.shape == inversion.latents.shape
+print(warnings)
 """
 
 
-def test_two_programs_may_use_it_at_once(tmp_path):
+def test_two_programs_may_use_one_cache_at_once(tmp_path):
     command = [sys.executable, "-P", "-c", WORKER, tmp_path / "here"]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert [each.communicate()[0] for each in running] == ["[]\n", "[]\n"]
@@ -368,122 +397,135 @@ def test_sizes(text, size):
     assert size_of(text) == size
 
 
-# through the front door
+# through the command line
 
-ASK = ["edit", "cat.png", "--to", "dog", "--caption", "a cat", "--model", "weights", "--steps", "3"]
+EDIT = [
+    "edit",
+    "cat.png",
+    "--to",
+    "dog",
+    "--caption",
+    "a cat",
+    "--model",
+    "weights",
+    "--steps",
+    "3",
+]
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: Path) -> Callable[..., Result]:
-    """Call the command line in a folder with a picture, a model and a cache."""
+    """Call the command line in a directory with an image, a model and a cache."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ZEROCON_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("ZEROCON_NO_CACHE")
     (tmp_path / "weights").symlink_to(weights)
-    PICTURE.save("cat.png")
+    IMAGE.save("cat.png")
     return lambda *args: CliRunner().invoke(main, [str(arg) for arg in args])
 
 
-def kept() -> list[Path]:
+def cached_files() -> list[Path]:
     return sorted(Path("cache/inversions").glob("*"))
 
 
 @pytest.mark.parametrize("metadata", ["none", "full"])
-def test_an_edit_with_the_cache_is_the_edit_without_byte_for_byte(run, metadata):
+def test_an_edit_with_the_cache_is_the_edit_without_it_byte_for_byte(run, metadata):
     more = ["--metadata", metadata, "--format", "json"]
-    said = []
+    records = []
     for name in ("plain", "first", "second"):
         extra = ["--no-cache"] if name == "plain" else []
-        done = run(*ASK, *more, *extra, "-o", f"{name}.png")
+        done = run(*EDIT, *more, *extra, "-o", f"{name}.png")
         assert done.exit_code == 0, done.output
-        assert len(kept()) == (name != "plain")
-        said.append(json.loads(done.stdout))
+        assert len(cached_files()) == (name != "plain")
+        records.append(json.loads(done.stdout))
     assert len({Path(f"{name}.png").read_bytes() for name in ("plain", "first", "second")}) == 1
-    assert [each["inversion"] for each in said] == ["made", "made", "found"]
-    costs = [each["evaluations"]["forwards"] for each in said]
+    assert [each["inversion"] for each in records] == ["computed", "computed", "cached"]
+    costs = [each["evaluations"]["forwards"] for each in records]
     assert costs[0] == costs[1] == costs[2] + 4
     if metadata == "full":
         replayed = run("replay", "second.png", "--source", "cat.png", "--model", "weights")
         assert replayed.exit_code == 0, replayed.output
 
 
-def test_a_dry_run_counts_what_is_cached_and_keeps_nothing(run):
+def test_a_dry_run_counts_cached_inversions_and_writes_nothing(run):
     def cost(*more: str) -> tuple[str, Any, Any]:
-        done = run(*ASK, "--format", "json", "--overwrite", *more)
+        done = run(*EDIT, "--format", "json", "--overwrite", *more)
         assert done.exit_code == 0, done.output
-        said = json.loads(done.stdout)
-        return said["inversion"], said["evaluations"], said["settings"]
+        record = json.loads(done.stdout)
+        return record["inversion"], record["evaluations"], record["settings"]
 
-    told = cost("-n")
-    assert told[0] == "made" and not kept()
-    assert cost() == told and len(kept()) == 1
-    told = cost("-n")
-    assert told[0] == "found" and cost() == told
+    estimate = cost("-n")
+    assert estimate[0] == "computed" and not cached_files()
+    assert cost() == estimate and len(cached_files()) == 1
+    estimate = cost("-n")
+    assert estimate[0] == "cached" and cost() == estimate
 
 
-def test_an_inversion_is_found_too_and_the_same_file_is_written(run):
-    ask = ["invert", "cat.png", "--caption", "a cat", *ASK[-4:], "--format", "json"]
+def test_invert_uses_the_cache_and_writes_the_same_file(run):
+    call = ["invert", "cat.png", "--caption", "a cat", *EDIT[-4:], "--format", "json"]
     costs = []
     for name, more in {"a": [], "b": ["--seed", 1], "c": ["--seed", 1, "--no-cache"]}.items():
-        done = run(*ask, "-o", f"{name}.safetensors", *more)
+        done = run(*call, "-o", f"{name}.safetensors", *more)
         costs.append(json.loads(done.stdout)["evaluations"]["forwards"])
     assert costs == [4, 0, 4]
     assert Path("b.safetensors").read_bytes() == Path("c.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("where", ["option", "environment", "file"])
-def test_it_can_be_switched_off(run, where, monkeypatch):
+def test_the_cache_can_be_switched_off(run, where, monkeypatch):
     if where == "environment":
         monkeypatch.setenv("ZEROCON_NO_CACHE", "1")
     if where == "file":
         Path("zerocon.toml").write_text("no-cache = true")
-    assert run(*ASK, *(["--no-cache"] if where == "option" else [])).exit_code == 0
-    assert run("invert", *ASK[1:2], *ASK[4:], *["--no-cache"] * (where == "option")).exit_code == 0
-    assert not kept()
+    assert run(*EDIT, *(["--no-cache"] if where == "option" else [])).exit_code == 0
+    assert (
+        run("invert", *EDIT[1:2], *EDIT[4:], *["--no-cache"] * (where == "option")).exit_code == 0
+    )
+    assert not cached_files()
 
 
-def test_a_folder_that_cannot_be_made_is_a_warning_and_the_edit_succeeds(run):
-    assert run(*ASK, "--no-cache", "-o", "plain.png").exit_code == 0
-    (Path("cache") / "inversions").write_text("in the way")
-    done = run(*ASK, "--format", "json")
+def test_a_directory_that_cannot_be_created_is_a_warning_and_the_edit_succeeds(run):
+    assert run(*EDIT, "--no-cache", "-o", "plain.png").exit_code == 0
+    (Path("cache") / "inversions").write_text("a file")
+    done = run(*EDIT, "--format", "json")
     assert done.exit_code == 0 and done.stderr.count("not cached") == 1
     assert any("not cached" in warning for warning in json.loads(done.stdout)["warnings"])
     assert Path("cat-dog.png").read_bytes() == Path("plain.png").read_bytes()
 
 
 def test_the_cache_is_listed_checked_and_cleared(run):
-    def ask(*args: Any, code: int = 0) -> dict[str, Any]:
+    def call(*args: Any, code: int = 0) -> dict[str, Any]:
         done = run("cache", *args, "--format", "json")
         assert done.exit_code == code, done.output
         return json.loads(done.stdout)
 
-    assert ask("ls")["entries"] == [] and run("cache", "ls").exit_code == 0
+    assert call("ls")["entries"] == [] and run("cache", "ls").exit_code == 0
     for steps in (2, 3):
-        assert run(*ASK[:-1], steps, "--overwrite").exit_code == 0
-    old, new = ask("ls")["entries"]
+        assert run(*EDIT[:-1], steps, "--overwrite").exit_code == 0
+    old, new = call("ls")["entries"]
     assert (old["steps"], new["steps"]) == (2, 3)
-    assert (new["caption"], new["model"], new["seen"]) == ("a cat", "weights", True)
+    assert (new["caption"], new["model"], new["activations"]) == ("a cat", "weights", True)
     assert "weights, 2 steps: a cat\n" in run("cache", "ls").stdout
-    assert ask("verify")["damaged"] == []
+    assert call("verify")["damaged"] == []
 
-    assert ask("prune")["removed"] == []
-    assert ask("prune", "--limit", f"{new['bytes'] / 1000}KB")["removed"] == [old["file"]]
+    assert call("prune")["removed"] == []
+    assert call("prune", "--limit", f"{new['bytes'] / 1000}KB")["removed"] == [old["file"]]
 
-    flip(kept()[0], -1)
-    assert ask("verify", code=1)["damaged"] == [new["file"]] and len(kept()) == 1
-    assert ask("verify", "--repair")["removed"] == [new["file"]] and not kept()
+    flip(cached_files()[0], -1)
+    assert call("verify", code=1)["damaged"] == [new["file"]] and len(cached_files()) == 1
+    assert call("verify", "--repair")["removed"] == [new["file"]] and not cached_files()
 
-    assert run(*ASK, "--overwrite").exit_code == 0
+    assert run(*EDIT, "--overwrite").exit_code == 0
     Path("cache/inversions/.killed.safetensors.x.part").touch()
-    assert len(ask("clear")["removed"]) == 2 and not kept()
+    assert len(call("clear")["removed"]) == 2 and not cached_files()
 
 
-def test_a_limit_that_is_no_size_is_a_mistake(run, monkeypatch):
+def test_a_limit_that_is_no_size_is_an_error(run, monkeypatch):
     done = run("cache", "prune", "--limit", "many")
     assert done.exit_code == 2 and "ZC-E012" in done.stderr
     monkeypatch.setenv("ZEROCON_CACHE_LIMIT", "2000")
-    done = run(*ASK)
+    done = run(*EDIT)
     assert done.exit_code == 2 and "ZC-E011" in done.stderr
     assert 'ZEROCON_CACHE_LIMIT: a size is like 500MB or 2GB, not "2000"' in done.stderr
     monkeypatch.setenv("ZEROCON_CACHE_LIMIT", "0")
-    assert run(*ASK).exit_code == 0 and not kept()
+    assert run(*EDIT).exit_code == 0 and not cached_files()

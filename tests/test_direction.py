@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 
 import zerocon
 from zerocon import api
-from zerocon.direction import Direction, between, mean_tokens, weight
+from zerocon.direction import Direction, mean_conditioning, relative_length
+from zerocon.errors import PromptError
 from zerocon.prompt.sentence_bank import about, read
 from zerocon.trajectory import Inversion
 
@@ -32,7 +33,7 @@ def image():
 
 
 @pytest.fixture
-def own(model):
+def cat_to_dog(model):
     return Direction.between(model, CATS, DOGS, words=("cat", "dog"))
 
 
@@ -45,44 +46,51 @@ def same(one, two):
     return alike and torch.equal(one.tokens, two.tokens) and torch.equal(one.origin, two.origin)
 
 
-def test_a_direction_is_the_difference_of_means_and_turns_with_its_sides():
-    source, target = torch.randn(5, 8, 4), torch.randn(7, 8, 4)
-    step = between(source, target)
-    assert torch.allclose(step, target.mean(0) - source.mean(0))
-    assert torch.equal(between(target, source), -step)
-    assert between(source, source).abs().max() == 0
+def test_a_direction_is_the_difference_of_means_and_reverses_with_its_sides(model):
+    source, target = (mean_conditioning(model, sentences) for sentences in (CATS, DOGS))
+    step = target - source
+    means = [model.embed(sentences).tokens.mean(0, keepdim=True) for sentences in (CATS, DOGS)]
+    assert torch.allclose(step.tokens, means[1] - means[0])
+    assert torch.equal((source - target).tokens, -step.tokens)
+    assert (source - source).tokens.abs().max() == 0
 
 
 def test_sentences_are_encoded_once_per_model(monkeypatch):
-    model, asked = tiny.model(), []
+    model, calls = tiny.model(), []
     embed = model.embed
-    monkeypatch.setattr(model, "embed", lambda sentences: asked.append(1) or embed(sentences))
-    first = mean_tokens(model, ["a cat", "a dog"])
-    assert torch.equal(first, mean_tokens(model, ["a cat", "a dog"])) and len(asked) == 1
-    assert not torch.equal(first, mean_tokens(model, ["a dog", "a hen"]))
-    other = tiny.model(seed=1)
-    assert not torch.equal(first, mean_tokens(other, ["a cat", "a dog"]))
+    monkeypatch.setattr(model, "embed", lambda sentences: calls.append(1) or embed(sentences))
+
+    def mean(model, *sentences):
+        return mean_conditioning(model, sentences).tokens
+
+    first = mean(model, "a cat", "a dog")
+    assert torch.equal(first, mean(model, "a cat", "a dog")) and len(calls) == 1
+    assert not torch.equal(first, mean(model, "a dog", "a hen"))
+    assert not torch.equal(first, mean(tiny.model(seed=1), "a cat", "a dog"))
 
 
-def test_weight_is_relative_to_the_caption():
+def test_the_length_is_relative_to_the_caption():
     c = tiny.model().embed(["a cat"])
-    assert weight(0.5 * c.tokens, c) == pytest.approx(0.5)
-    assert weight(0 * c.tokens, c) == 0
+    assert relative_length(0.5 * c, c) == pytest.approx(0.5)
+    assert relative_length(0 * c, c) == 0
 
 
-# a direction with its history
+# a direction and its origin
 
 
-def test_own_sentences_by_hand(model, own):
+def test_a_direction_between_given_sentences(model, cat_to_dog):
     cats = torch.stack([model.embed([each]).tokens[0] for each in CATS])
     dogs = torch.stack([model.embed([each]).tokens[0] for each in DOGS])
-    assert own.tokens.shape == (1, tiny.POSITIONS, 16) and own.tokens.dtype == torch.float32
-    assert torch.allclose(own.tokens[0], dogs.sum(0) / 2 - cats.sum(0) / 3, atol=1e-5)
-    assert torch.allclose(own.origin[0], cats.sum(0) / 3, atol=1e-5)
-    assert (own.source, own.target) == (("cat",), ("dog",))
-    assert own.sentences == (tuple(CATS), tuple(DOGS))
-    assert (own.model, own.version) == ("tiny", zerocon.__version__)
-    assert own.encoder == model.embed([""]).encoder
+    assert (
+        cat_to_dog.tokens.shape == (1, tiny.POSITIONS, 16)
+        and cat_to_dog.tokens.dtype == torch.float32
+    )
+    assert torch.allclose(cat_to_dog.tokens[0], dogs.sum(0) / 2 - cats.sum(0) / 3, atol=1e-5)
+    assert torch.allclose(cat_to_dog.origin[0], cats.sum(0) / 3, atol=1e-5)
+    assert (cat_to_dog.source, cat_to_dog.target) == (("cat",), ("dog",))
+    assert cat_to_dog.sentences == (tuple(CATS), tuple(DOGS))
+    assert (cat_to_dog.model, cat_to_dog.version) == ("tiny", zerocon.__version__)
+    assert cat_to_dog.encoder == model.embed([""]).encoder
 
 
 @pytest.mark.parametrize("sides", [([], DOGS), (CATS, [])])
@@ -101,7 +109,7 @@ def test_both_sides_need_sentences(model, sides):
         ("a photo", "a pencil sketch", ("a photo of a cat", "a pencil sketch of a cat")),
     ],
 )
-def test_words_are_said_in_many_sentences(model, source, target, first):
+def test_words_become_many_sentences(model, source, target, first):
     made = Direction.of_words(model, source, target)
     assert (made.source, made.target) == ((source,), (target,))
     assert tuple(side[0] for side in made.sentences) == first
@@ -112,7 +120,7 @@ def test_words_are_said_in_many_sentences(model, source, target, first):
 @pytest.mark.parametrize(
     ("words", "message"), [(("cat", "a cat"), "nothing changes"), (("cat", "?!"), "names nothing")]
 )
-def test_words_that_lead_nowhere(model, words, message):
+def test_words_that_change_nothing_are_rejected(model, words, message):
     with pytest.raises(ValueError, match=message):
         Direction.of_words(model, *words)
 
@@ -126,58 +134,60 @@ def test_two_changes_at_once_are_the_sum_of_both(model):
     assert str(whole) == "a cat -> a dog at night"
 
 
-def test_directions_scale_and_add_as_vectors(model, own):
+def test_directions_scale_and_add_as_vectors(model, cat_to_dog):
     night = Direction.between(model, ["day"], ["night"], words=("day", "night"))
-    guidance_prompt, turned = own * 0.5, -1 * own
-    assert torch.equal(guidance_prompt.tokens, own.tokens / 2) and torch.equal(
-        turned.tokens, -own.tokens
+    half, reversed_ = cat_to_dog * 0.5, -1 * cat_to_dog
+    assert torch.equal(half.tokens, cat_to_dog.tokens / 2) and torch.equal(
+        reversed_.tokens, -cat_to_dog.tokens
     )
-    assert same(replace(guidance_prompt, tokens=own.tokens), own)
-    both = guidance_prompt + night
-    assert torch.equal(both.tokens, guidance_prompt.tokens + night.tokens)
+    assert same(replace(half, tokens=cat_to_dog.tokens), cat_to_dog)
+    both = half + night
+    assert torch.equal(both.tokens, half.tokens + night.tokens)
     assert str(both) == "cat -> dog, day -> night"
     assert both.sentences == ((*CATS, "day"), (*DOGS, "night"))
     everything = model.embed([*CATS, "day"]).tokens.mean(0, keepdim=True)
     assert torch.allclose(both.origin, everything, atol=1e-5)
     for factor in (float("nan"), float("inf")):
         with pytest.raises(ValueError, match=str(factor)):
-            _ = own * factor
+            _ = cat_to_dog * factor
 
 
-def test_directions_of_two_text_encoders_do_not_add(model, other, own):
+def test_directions_of_two_text_encoders_do_not_add(model, other, cat_to_dog):
     theirs = Direction.between(other, ["day"], ["night"], words=("day", "night"))
     with pytest.raises(ValueError, match="cat -> dog") as caught:
-        _ = own + theirs
-    assert all(said in str(caught.value) for said in ("day -> night", own.encoder, theirs.encoder))
-    with pytest.raises(ValueError, match="cat -> dog"):
-        own.on(other)
-    assert torch.equal(own.on(model), own.tokens)
-
-
-def test_the_profile_is_relative_to_the_source_sentences(model, own):
-    lengths, relative = own.profile()
-    assert torch.allclose(lengths, own.tokens[0].norm(dim=1))
-    assert lengths[0] < 1e-5 < lengths[-1]  # every sentence begins alike
-    assert float(relative.mean()) == pytest.approx(
-        weight(own.tokens, replace(model.embed(["x"]), tokens=own.origin))
+        _ = cat_to_dog + theirs
+    assert all(
+        text in str(caught.value) for text in ("day -> night", cat_to_dog.encoder, theirs.encoder)
     )
-    assert torch.allclose((own * 2).profile()[1], 2 * relative)
+    with pytest.raises(ValueError, match="cat -> dog"):
+        cat_to_dog.on(other)
+    assert torch.equal(cat_to_dog.on(model).tokens, cat_to_dog.tokens)
 
 
-def test_a_saved_direction_comes_back_whole_and_always_as_the_same_bytes(own, tmp_path):
+def test_the_profile_is_relative_to_the_source_sentences(model, cat_to_dog):
+    lengths, relative = cat_to_dog.profile()
+    assert torch.allclose(lengths, cat_to_dog.tokens[0].norm(dim=1))
+    assert lengths[0] < 1e-5 < lengths[-1]  # every sentence starts with the same token
+    assert float(relative.mean()) == pytest.approx(
+        relative_length(cat_to_dog.on(model), replace(model.embed(["x"]), tokens=cat_to_dog.origin))
+    )
+    assert torch.allclose((cat_to_dog * 2).profile()[1], 2 * relative)
+
+
+def test_a_saved_direction_loads_whole_and_always_has_the_same_bytes(cat_to_dog, tmp_path):
     one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
-    own.save(one)
+    cat_to_dog.save(one)
     back = Direction.load(one)
-    assert same(back, own)
+    assert same(back, cat_to_dog)
     back.save(two)
     assert one.read_bytes() == two.read_bytes()
     with pytest.raises(FileExistsError):
-        own.save(one)
-    (own * 2).save(one, overwrite=True)
-    assert torch.equal(Direction.load(one).tokens, 2 * own.tokens)
+        cat_to_dog.save(one)
+    (cat_to_dog * 2).save(one, overwrite=True)
+    assert torch.equal(Direction.load(one).tokens, 2 * cat_to_dog.tokens)
 
 
-def test_other_files_are_refused(model, image, tmp_path):
+def test_other_files_are_rejected(model, image, tmp_path):
     text, foreign, kept = (tmp_path / name for name in ("cat.txt", "weights.st", "kept.st"))
     text.write_text("a cat")
     save_file({"tokens": torch.zeros(1)}, foreign)
@@ -191,7 +201,7 @@ def test_other_files_are_refused(model, image, tmp_path):
 # sentences of one side
 
 
-def test_one_side_of_the_bank_by_itself():
+def test_one_side_of_the_sentence_bank():
     assert about("cat")[:2] == about("a cat")[:2] == ["a cat", "a photo of a cat"]
     assert about("at night", limit=1) == ["a cat at night"]
     assert all("blue" in sentence for sentence in about("blue"))
@@ -218,27 +228,29 @@ def test_sentences_of_a_file(tmp_path):
 # edits along directions
 
 
-def test_an_edit_along_a_direction_is_the_edit_by_its_words(model, image):
+def test_an_edit_with_a_direction_is_the_edit_by_its_words(model, image):
     settings = replace(model.settings, direction_from="bank")
     edit = partial(zerocon.edit, image, model=model, settings=settings)
     by_words = edit(to="dog")
     kept = Direction.of_words(model, "cat", "dog")
     along = edit(directions=[(kept, 1.0)])
     assert along.image.tobytes() == by_words.image.tobytes()
-    assert along.rewrite.target_caption == along.caption == by_words.caption
+    assert along.target_caption == along.caption == by_words.caption
     assert along.request.directions == ((kept, 1.0),)
     assert along.request.sentences == by_words.request.sentences
-    assert along.request.warnings == ()  # there are no two captions to ask a CLIP about
+    assert along.request.warnings == ()  # there are no two captions to compare with a CLIP
 
 
-def test_directions_add_to_each_other_and_to_words(model, image):
+def test_directions_add_to_each_other_and_to_the_prompt(model, image):
     parse_request = partial(api.parse_request, image, model)
     dog, night = (Direction.of_words(model, *w) for w in (("cat", "dog"), ("by day", "at night")))
     both = parse_request(directions=[(dog, 0.5), (night, -2.0)])
-    assert torch.allclose(both.direction, 0.5 * dog.tokens - 2 * night.tokens, atol=1e-6)
+    assert torch.allclose(both.direction.tokens, 0.5 * dog.tokens - 2 * night.tokens, atol=1e-6)
     words = parse_request(to="bus")
     more = parse_request(to="bus", directions=[(night, 0.25)])
-    assert torch.allclose(more.direction, words.direction + 0.25 * night.tokens, atol=1e-6)
+    assert torch.allclose(
+        more.direction.tokens, words.direction.tokens + 0.25 * night.tokens, atol=1e-6
+    )
     assert more.rewrite == words.rewrite
     assert more.sentences == words.sentences + 144
 
@@ -246,12 +258,12 @@ def test_directions_add_to_each_other_and_to_words(model, image):
 def test_strength_scales_the_sum(model, image):
     kept = Direction.of_words(model, "cat", "dog")
     settings = replace(model.settings, strength=0.5)
-    guidance_prompt = zerocon.edit(image, model=model, directions=[(kept, 1.0)], settings=settings)
+    half = zerocon.edit(image, model=model, directions=[(kept, 1.0)], settings=settings)
     same = zerocon.edit(image, model=model, directions=[(kept, 0.5)])
-    assert guidance_prompt.image.tobytes() == same.image.tobytes()
+    assert half.image.tobytes() == same.image.tobytes()
 
 
-def test_without_words_all_positions_are_moved_and_that_is_said(model, image):
+def test_without_a_prompt_all_positions_change_with_a_warning(model, image):
     kept = Direction.of_words(model, "cat", "dog")
     edit = partial(zerocon.edit, image, model=model, directions=[(kept, 1.0)])
     everywhere, changed = (
@@ -262,15 +274,15 @@ def test_without_words_all_positions_are_moved_and_that_is_said(model, image):
     assert any("all positions" in warning for warning in changed.request.warnings)
 
 
-def test_another_text_encoder_is_refused_before_the_picture_is_looked_at(own, other, image):
-    def nobody():
+def test_another_text_encoder_is_rejected_before_the_image_is_captioned(cat_to_dog, other, image):
+    def fail():
         raise AssertionError("too late")
 
-    other._load_captioner = nobody
+    other._load_captioner = fail
     with pytest.raises(ValueError, match="cat -> dog"):
-        zerocon.edit(image, model=other, directions=[(own, 1.0)])
+        zerocon.edit(image, model=other, directions=[(cat_to_dog, 1.0)])
 
 
-def test_a_source_alone_is_no_wish(model, own, image):
-    with pytest.raises(ValueError, match="the prompt is missing"):
-        zerocon.edit(image, model=model, from_="cat", directions=[(own, 1.0)])
+def test_a_source_alone_is_no_prompt(model, cat_to_dog, image):
+    with pytest.raises(PromptError, match="the prompt is missing"):
+        zerocon.edit(image, model=model, from_="cat", directions=[(cat_to_dog, 1.0)])

@@ -6,12 +6,14 @@ import tiny
 import torch
 from gaussian import GaussianWorld
 
-from zerocon.diffusion import ddim_coefficients, ddim_step
-from zerocon.editing import Plan, Walk, edit, limit_norm, limit_to_polyak_step
+from zerocon import editing
+from zerocon.diffusion import CLEAN, ddim_coefficients, ddim_step
+from zerocon.editing import GuidedDenoiser, Plan, edit, limit_norm, limit_to_polyak_step
+from zerocon.evaluations import BACKWARD, count_evaluations
 from zerocon.guidance import Contrastive, CrossAttention
 from zerocon.inversion import DDIM
-from zerocon.nfe import BACKWARD, count_evaluations
 from zerocon.observation import Observer
+from zerocon.sampling import scale_at
 from zerocon.settings import Settings
 from zerocon.trajectory import Inversion, recompute_observations
 
@@ -23,11 +25,26 @@ def model():
     return tiny.model()
 
 
+def make_plan(guidance_scale=5.0, guidance=(), seeds=(0,), limits=(math.inf,), **settings):
+    """A plan with guidance objects, other settings by name."""
+    return Plan(
+        Settings(guidance_scale=guidance_scale, guidance=guidance, **settings),
+        DDIM(),
+        tuple(guidance),
+        limits,
+        seeds,
+    )
+
+
+def vary(plan, **settings):
+    """The same plan with other settings."""
+    return replace(plan, settings=replace(plan.settings, **settings))
+
+
 def invert(model, x, c, steps=6, layer_patterns=frozenset()):
     schedule = model.schedule(steps)
-    path = DDIM()(Observer(model, c, layer_patterns), x, schedule)
-    return Inversion.along(
-        path,
+    return Inversion.from_observations(
+        DDIM()(Observer(model, c, layer_patterns), x, schedule),
         schedule=schedule,
         captions=("",) * len(c),
         model="t",
@@ -37,32 +54,30 @@ def invert(model, x, c, steps=6, layer_patterns=frozenset()):
 
 
 def run(model, x, c, edited, plan, steps=6):
-    inversion = invert(
-        model, x, c, steps, plan.layer_patterns if plan.cache_source else frozenset()
-    )
+    inversion = invert(model, x, c, steps, plan.cached_layers)
     *_, out = edit(model, inversion, c, edited, plan)
     return out.latents
 
 
 @pytest.mark.parametrize("guidance", [(), (CrossAttention(0.1),), (Contrastive(5.0),), BOTH])
-def test_asking_for_nothing_changes_nothing(model, guidance):
+def test_a_direction_of_zero_returns_the_source(model, guidance):
     x, c = torch.randn(2, 4, 8, 6), model.embed(["a cat", "the red bus"])
-    again = run(model, x, c, c, Plan(5.0, guidance, cache_source=False, seeds=(0, 1)))
+    again = run(model, x, c, c, make_plan(5.0, guidance, cache_source=False, seeds=(0, 1)))
     assert torch.equal(again, x)
-    remembered = run(model, x, c, c, Plan(5.0, guidance, seeds=(0, 1)))
-    assert (remembered - x).abs().max() < 1e-4
+    cached = run(model, x, c, c, make_plan(5.0, guidance, seeds=(0, 1)))
+    assert (cached - x).abs().max() < 1e-4
 
 
-def test_hard_contrast_moves_a_picture_nobody_asked_to_move(model):
+def test_hard_targets_change_the_image_even_for_a_direction_of_zero(model):
     x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
-    hard = Plan(5.0, (Contrastive(5.0, targets="hard"),), cache_source=False)
+    hard = make_plan(5.0, (Contrastive(5.0, targets="hard"),), cache_source=False)
     assert (run(model, x, c, c, hard) - x).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7])
 def test_the_difference_form_is_exact_at_any_number_of_steps_and_plain_ddim_is_not(model, steps):
     x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
-    assert torch.equal(run(model, x, c, c, Plan(5.0, cache_source=False), steps), x)
+    assert torch.equal(run(model, x, c, c, make_plan(5.0, cache_source=False), steps), x)
     inversion = invert(model, x, c, steps)
     plain, levels = inversion.latents[-1], inversion.schedule.levels
     for level in range(steps, 0, -1):
@@ -72,7 +87,7 @@ def test_the_difference_form_is_exact_at_any_number_of_steps_and_plain_ddim_is_n
 
 
 def test_the_difference_form_is_two_branches_with_direct_inversion():
-    """Eq. 7.1 against the explicit loop: edit step plus the source step's own error, in float64."""
+    """Against the explicit loop: edit step plus the source step's own error, in float64."""
     world = GaussianWorld()
     c, edited = world.say(0.0, 0.0), world.say(1.0, -0.5)
     x = torch.randn(1, 2, 4, 4, dtype=torch.float64)
@@ -81,40 +96,40 @@ def test_the_difference_form_is_two_branches_with_direct_inversion():
     branch = inversion.latents[-1]
     for level in range(20, 0, -1):
         here, there = levels[level], levels[level - 1]
-        said = world.eps(branch, here.time, edited)
+        eps = world.eps(branch, here.time, edited)
         source = ddim_step(inversion.latents[level], inversion.eps[level], here, there)
         error = inversion.latents[level - 1] - source
-        branch = ddim_step(branch, said, here, there) + error
+        branch = ddim_step(branch, eps, here, there) + error
         phi, psi = ddim_coefficients(there, here)
         closed = psi / phi * (inversion.eps[level] - inversion.eps[level - 1])
         assert torch.allclose(error, closed, atol=1e-12)
-    *_, ours = edit(world, inversion, c, edited, Plan(guidance_scale=1.0))
+    *_, ours = edit(world, inversion, c, edited, make_plan(1.0))
     assert torch.allclose(ours.latents, branch, atol=1e-10)
 
 
-def test_an_edit_moves_a_gaussian_by_what_was_asked():
+def test_an_edit_moves_the_mean_of_a_gaussian_by_the_direction():
     world = GaussianWorld()
     c, edited = world.say(0.0, 0.0), world.say(1.0, -0.5)
     x = torch.randn(1, 2, 8, 8, dtype=torch.float64) * 0.5
-    *_, out = edit(world, invert(world, x, c, steps=200), c, edited, Plan(guidance_scale=1.0))
+    *_, out = edit(world, invert(world, x, c, steps=200), c, edited, make_plan(1.0))
     moved = (out.latents - x).mean((0, 2, 3))
     assert torch.allclose(moved, torch.tensor([1.0, -0.5], dtype=torch.float64), atol=0.05)
 
 
-def test_guidance_pulls_the_edit_back_towards_its_source(model):
+def test_guidance_changes_the_edit(model):
     x = torch.randn(1, 4, 8, 8)
     c, edited = model.embed(["a cat"]), model.embed(["a dog"])
-    free = run(model, x, c, edited, Plan(5.0))
+    free = run(model, x, c, edited, make_plan(5.0))
     for guidance in (CrossAttention(3.0), Contrastive(3000.0)):
-        held = run(model, x, c, edited, Plan(5.0, (guidance,)))
+        held = run(model, x, c, edited, make_plan(5.0, (guidance,)))
         assert not torch.allclose(held, free, atol=1e-5), guidance
 
 
-def test_a_batch_is_its_pictures(model):
+def test_a_batch_gives_the_results_of_its_images_alone(model):
     x = torch.randn(3, 4, 8, 6)
     c = model.embed(["a cat", "the bus", "one tree"])
     edited = model.embed(["a dog", "the big bus", "one hut"])
-    plan = Plan(5.0, BOTH, seeds=(3, 1, 4))
+    plan = make_plan(5.0, BOTH, seeds=(3, 1, 4))
     together = model.decode(run(model, x, c, edited, plan))
     for i in range(3):
         one = slice(i, i + 1)
@@ -126,13 +141,13 @@ def test_a_batch_is_its_pictures(model):
             replace(plan, seeds=plan.seeds[one]),
         )
         difference = model.decode(alone)[0] - together[i]
-        assert difference.abs().max() <= 2 / 127.5  # two grey levels of 255
+        assert difference.abs().max() <= 2 / 127.5  # two gray levels of 255
 
 
 def test_the_same_seed_gives_the_same_bits(model):
     x = torch.randn(1, 4, 8, 8)
     c, edited = model.embed(["a cat"]), model.embed(["a dog"])
-    plan = Plan(5.0, (Contrastive(50.0, patches=8),), seeds=(5,))
+    plan = make_plan(5.0, (Contrastive(50.0, patches=8),), seeds=(5,))
     torch.manual_seed(0)
     first = run(model, x, c, edited, plan)
     torch.manual_seed(1)
@@ -140,38 +155,37 @@ def test_the_same_seed_gives_the_same_bits(model):
     assert not torch.equal(first, run(model, x, c, edited, replace(plan, seeds=(6,))))
 
 
-def test_remembering_and_looking_again_agree(model):
+def test_cached_and_recomputed_source_agree(model):
     x = torch.randn(1, 4, 8, 8)
     c, edited = model.embed(["a cat"]), model.embed(["a big dog"])
-    remembered = run(model, x, c, edited, Plan(5.0, BOTH))
-    again = run(model, x, c, edited, Plan(5.0, BOTH, cache_source=False))
-    assert torch.allclose(remembered, again, atol=1e-3)
+    cached = run(model, x, c, edited, make_plan(5.0, BOTH))
+    again = run(model, x, c, edited, make_plan(5.0, BOTH, cache_source=False))
+    assert torch.allclose(cached, again, atol=1e-3)
 
 
-def test_a_recollected_inversion_edits_as_the_first_did(model):
+def test_recomputed_observations_give_the_same_edit(model):
     x = torch.randn(1, 4, 8, 8)
     c, edited = model.embed(["a cat"]), model.embed(["a dog"])
-    plan = Plan(5.0, BOTH)
+    plan = make_plan(5.0, BOTH)
     first = run(model, x, c, edited, plan)
     bare = invert(model, x, c)
-    with pytest.raises(ValueError, match="remembers no maps"):
+    with pytest.raises(ValueError, match="has not recorded the layers"):
         next(edit(model, bare, c, edited, plan))
     with count_evaluations() as spent:
-        seen = tuple(recompute_observations(Observer(model, c, plan.layer_patterns), bare))
+        levels = tuple(recompute_observations(Observer(model, c, plan.layer_patterns), bare))
     assert spent.forwards == 6
-    *_, second = edit(
-        model, replace(bare, seen=seen, layer_patterns=plan.layer_patterns), c, edited, plan
-    )
+    whole = replace(bare, observations=levels, layer_patterns=plan.layer_patterns)
+    *_, second = edit(model, whole, c, edited, plan)
     assert torch.allclose(first, second.latents, atol=1e-3)
 
 
 @pytest.mark.parametrize(
     ("plan", "forwards", "backwards"),
     [
-        (Plan(5.0, BOTH), 51 + 50 + 100, 50),
-        (Plan(5.0), 51 + 100, 0),
-        (Plan(5.0, BOTH, guidance_range=(0.0, 0.6)), 51 + 30 + 100, 30),
-        (Plan(5.0, BOTH, cache_source=False), 51 + 100 + 150, 100),
+        (make_plan(5.0, BOTH), 51 + 50 + 100, 50),
+        (make_plan(5.0), 51 + 100, 0),
+        (make_plan(5.0, BOTH, guidance_range=(0.0, 0.6)), 51 + 30 + 100, 30),
+        (make_plan(5.0, BOTH, cache_source=False), 51 + 100 + 150, 100),
     ],
 )
 def test_the_cost_of_fifty_steps(model, plan, forwards, backwards):
@@ -180,20 +194,24 @@ def test_the_cost_of_fifty_steps(model, plan, forwards, backwards):
         run(model, x, c, model.embed(["a dog"]), plan, steps=50)
     assert (spent.forwards, spent.backwards) == (forwards, backwards)
     assert spent.total == pytest.approx(forwards + BACKWARD * backwards)
-    if plan.guidance and plan.cache_source:
+    if plan.guidance and plan.settings.cache_source:
         assert spent.total <= 260
 
 
 @pytest.mark.parametrize(
     ("plan", "forwards", "backwards"),
     [
-        (Plan(5.0, BOTH, reuse_prediction=True), 51 + 50 + 50, 50),
-        (Plan(5.0, BOTH, reuse_prediction=True, guidance_range=(0.0, 0.5)), 51 + 25 + 25 + 50, 25),
-        (Plan(5.0, BOTH, guidance_prompt="both"), 51 + 100 + 100, 100),
-        (Plan(5.0, BOTH, guidance_balance=1.0), 51 + 50 + 100 + 1, 50 + 2),
+        (make_plan(5.0, BOTH, reuse_prediction=True), 51 + 50 + 50, 50),
+        (
+            make_plan(5.0, BOTH, reuse_prediction=True, guidance_range=(0.0, 0.5)),
+            51 + 25 + 25 + 50,
+            25,
+        ),
+        (make_plan(5.0, BOTH, guidance_prompt="both"), 51 + 100 + 100, 100),
+        (make_plan(5.0, BOTH, guidance_balance=1.0), 51 + 50 + 100 + 1, 50 + 2),
     ],
 )
-def test_the_cost_of_the_other_ways(model, plan, forwards, backwards):
+def test_the_cost_of_other_settings(model, plan, forwards, backwards):
     x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
     with count_evaluations() as spent:
         run(model, x, c, model.embed(["a dog"]), plan, steps=50)
@@ -201,66 +219,71 @@ def test_the_cost_of_the_other_ways(model, plan, forwards, backwards):
 
 
 @pytest.mark.parametrize(
-    "plan", [Plan(5.0, BOTH, guidance_prompt="source"), Plan(5.0, BOTH, guidance_prompt="both")]
+    "plan",
+    [make_plan(5.0, BOTH, guidance_prompt="source"), make_plan(5.0, BOTH, guidance_prompt="both")],
 )
-def test_any_half_leaves_alone_what_nobody_asked_to_change(model, plan):
+def test_a_direction_of_zero_returns_the_source_with_any_guidance_prompt(model, plan):
     x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
-    assert torch.equal(run(model, x, c, c, replace(plan, cache_source=False)), x)
+    assert torch.equal(run(model, x, c, c, vary(plan, cache_source=False)), x)
 
 
-def test_one_look_and_two_differ_by_the_size_of_the_step_that_guidance_takes(model):
-    """Property: the difference is of the order of the pull, so it vanishes with the weight."""
+def test_reused_and_recomputed_prediction_differ_by_the_order_of_the_guidance_step(model):
+    """The difference is of the order of the gradient step, so it vanishes with the weight."""
     x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
     edited = model.embed(["a dog"])
 
     def gap(weight):
-        plan = Plan(1.0, (CrossAttention(weight),))
+        plan = make_plan(1.0, (CrossAttention(weight),))
         return float((run(model, x, c, edited, plan) - run(
-            model, x, c, edited, replace(plan, reuse_prediction=True)
+            model, x, c, edited, vary(plan, reuse_prediction=True)
         )).norm())  # fmt: skip
 
     small, large = gap(0.1), gap(1.0)
     assert 0 < small < 0.3 * large
 
 
-def test_the_released_code_keeps_the_half_that_is_not_pulled_at_first(model):
-    """pix2pix-zero moves its latents by the maps of the caption, whose gradient starts at zero."""
+def test_the_gradient_under_the_source_caption_is_zero_at_first_as_in_the_released_code(model):
+    """pix2pix-zero compares the maps under the source caption, which are equal at first."""
     x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
-    edited, plan = model.embed(["a dog"]), Plan(5.0, (CrossAttention(1.0),), cache_source=False)
+    edited, plan = (
+        model.embed(["a dog"]),
+        make_plan(5.0, (CrossAttention(1.0),), cache_source=False),
+    )
     inversion = invert(model, x, c)
-    t = inversion.schedule.times[6]
+    t = inversion.schedule.levels[6]
 
-    def pull(guidance_prompt):
-        walk = Walk(model, c, edited, replace(plan, guidance_prompt=guidance_prompt))
-        source = walk.recall(inversion, 6)
-        return walk.nudge(source.x, t, source, torch.ones(1, 1)).gradient
+    def gradient(guidance_prompt):
+        varied = vary(plan, guidance_prompt=guidance_prompt)
+        network = GuidedDenoiser(model, c, edited, varied, weights=torch.ones(1, 1))
+        source = network.source(inversion, 6)
+        return network.guide(source.x, t, source, 0.0).gradient
 
-    assert not pull("source").any()
-    assert pull("target").norm() > 0
-    # a mean over both sentences' maps halves what each of them says
-    assert torch.allclose(pull("both"), pull("target") / 2, atol=1e-8)
+    assert not gradient("source").any()
+    assert gradient("target").norm() > 0
+    # the mean over both captions halves the loss of each
+    assert torch.allclose(gradient("both"), gradient("target") / 2, atol=1e-8)
 
 
-def test_balanced_guidances_pull_in_the_proportion_asked_for(model):
+def test_guidance_balance_sets_the_ratio_of_the_gradients(model):
     x, c = torch.randn(2, 4, 8, 8), model.embed(["a cat", "the bus"])
     edited = model.embed(["a dog", "the hut"])
-    plan = Plan(5.0, BOTH, guidance_balance=0.5, seeds=(0, 1))
+    plan = make_plan(5.0, BOTH, guidance_balance=0.5, seeds=(0, 1))
     inversion = invert(model, x, c, layer_patterns=plan.layer_patterns)
-    walk, t = Walk(model, c, edited, plan), inversion.schedule.times[6]
-    source = walk.recall(inversion, 6)
-    weights = walk.weigh(source.x, t, source)
+    network, t = GuidedDenoiser(model, c, edited, plan), inversion.schedule.levels[6]
+    source = network.source(inversion, 6)
+    weights = network._balance(source.x, t, source)
     assert torch.allclose(weights[0], torch.tensor(0.1))
 
     def lengths(row):
         alone = torch.zeros_like(weights)
         alone[row] = weights[row]
-        pull = walk.nudge(source.x, t, source, alone).gradient
-        return pull.flatten(1).norm(dim=1)
+        network.weights = alone
+        return network.guide(source.x, t, source, 0.0).gradient.flatten(1).norm(dim=1)
 
     assert torch.allclose(lengths(1), 0.5 * lengths(0), rtol=1e-3)
 
 
-def test_without_correction_it_is_plain_ddim(model):
+def test_without_source_correction_it_is_plain_ddim(model):
     x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
     edited = model.embed(["a dog"])
     inversion = invert(model, x, c)
@@ -268,76 +291,67 @@ def test_without_correction_it_is_plain_ddim(model):
     for level in range(6, 0, -1):
         t = inversion.schedule.times[level]
         with torch.no_grad():
-            said = model.eps(plain, t, c), model.eps(plain, t, edited)
-        plain = ddim_step(
-            plain, said[0] + 3 * (said[1] - said[0]), levels[level], levels[level - 1]
-        )
-    *_, ours = edit(model, inversion, c, edited, Plan(3.0, source_correction=False))
+            eps_c, eps_target = model.eps(plain, t, c), model.eps(plain, t, edited)
+        eps = eps_c + 3 * (eps_target - eps_c)
+        plain = ddim_step(plain, eps, levels[level], levels[level - 1])
+    *_, ours = edit(model, inversion, c, edited, make_plan(3.0, source_correction=False))
     assert torch.allclose(ours.latents, plain, atol=1e-3)
 
 
-def test_the_scale_may_run_from_noise_to_picture(model):
-    assert [Plan((8.0, 4.0)).scale_at(done) for done in (0.0, 0.5, 1.0)] == [8.0, 6.0, 4.0]
+def test_the_guidance_scale_may_run_between_two_values(model):
+    assert [scale_at((8.0, 4.0), done) for done in (0.0, 0.5, 1.0)] == [8.0, 6.0, 4.0]
     x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
     edited = model.embed(["a dog"])
-    level = run(model, x, c, edited, Plan(5.0))
-    assert torch.equal(run(model, x, c, edited, Plan((5.0, 5.0))), level)
-    assert not torch.equal(run(model, x, c, edited, Plan((5.0, 1.0))), level)
+    level = run(model, x, c, edited, make_plan(5.0))
+    assert torch.equal(run(model, x, c, edited, make_plan((5.0, 5.0))), level)
+    assert not torch.equal(run(model, x, c, edited, make_plan((5.0, 1.0))), level)
 
 
-def test_a_step_says_where_it_stands():
+def test_a_step_has_level_latents_difference_and_clean_latents():
     """In the Gaussian world a step's clean guess is the exact posterior mean's difference."""
     world = GaussianWorld()
     c, edited = world.say(0.0, 0.0), world.say(1.0, -0.5)
     x = torch.randn(1, 2, 4, 4, dtype=torch.float64) * 0.5
     inversion = invert(world, x, c, steps=50)
-    steps = list(edit(world, inversion, c, edited, Plan(guidance_scale=1.0)))
+    steps = list(edit(world, inversion, c, edited, make_plan(1.0)))
     assert [step.level for step in steps] == list(range(49, -1, -1))
     for step in steps:
         assert torch.allclose(step.latents - step.difference, inversion.latents[step.level])
     assert torch.allclose(steps[-1].clean, steps[-1].latents, atol=0.01)
-    moved = (steps[0].clean - x).mean((0, 2, 3))  # nearly all noise: what the sentences say
+    moved = (steps[0].clean - x).mean((0, 2, 3))  # nearly all noise: the captions' means
     assert torch.allclose(moved, torch.tensor([1.0, -0.5], dtype=torch.float64), atol=0.05)
     assert steps[0].losses is None
 
 
-def test_a_step_tells_the_losses_of_each_guidance_and_picture(model):
+def test_a_step_has_the_losses_of_each_guidance_and_image(model):
     x, c = torch.randn(2, 4, 8, 8), model.embed(["a cat", "the bus"])
-    edited, plan = model.embed(["a dog", "the hut"]), Plan(5.0, BOTH, seeds=(0, 1))
+    edited, plan = model.embed(["a dog", "the hut"]), make_plan(5.0, BOTH, seeds=(0, 1))
     inversion = invert(model, x, c, layer_patterns=plan.layer_patterns)
     for step in edit(model, inversion, c, edited, plan):
         assert step.losses.shape == (2, 2) and (step.losses >= 0).all()
 
 
 def test_guided_steps_are_counted_from_noise():
-    plan = Plan(5.0, BOTH, guidance_range=(0.0, 0.6))
+    plan = make_plan(5.0, BOTH, guidance_range=(0.0, 0.6))
     assert [plan.guides(done / 10) for done in range(10)] == [True] * 6 + [False] * 4
-    assert not Plan(5.0).guides(0.0)
+    assert not make_plan(5.0).guides(0.0)
 
 
 @pytest.mark.parametrize("steps", [5, 10, 50])
-def test_all_steps_together_may_pull_as_far_however_many_they_are(steps):
-    """Weights and cap are those of a walk of fifty steps."""
+def test_all_steps_together_have_the_same_limit_however_many_they_are(steps):
+    """Weights and limits are those of a schedule of 50 steps."""
     model = tiny.model()
     c, schedule = model.embed(["a cat"]), model.schedule(steps)
-    plan = Plan(2.0, (CrossAttention(weight=1e6),), guidance_limit=(0.01,))
-    path = DDIM()(Observer(model, c, plan.layer_patterns), torch.randn(1, 4, 8, 8), schedule)
-    inversion = Inversion.along(
-        path,
-        schedule=schedule,
-        captions=("",),
-        model="t",
-        recipe={},
-        layer_patterns=plan.layer_patterns,
-    )
-    walk = Walk(model, c, model.embed(["dog"]), plan, 50 / steps)
-    source = walk.recall(inversion, steps)
+    plan = make_plan(2.0, (CrossAttention(weight=1e6),), limits=(0.01,))
+    inversion = invert(model, torch.randn(1, 4, 8, 8), c, steps, plan.layer_patterns)
+    network = GuidedDenoiser(model, c, model.embed(["dog"]), plan, 50 / steps)
+    source = network.source(inversion, steps)
     x = source.x + 0.1
-    pull = walk.nudge(x, schedule.times[steps], source, torch.tensor([[1e6]])).gradient
-    assert float(pull.norm() / x.norm()) * steps == pytest.approx(0.01 * 50, rel=1e-4)
+    gradient = network.guide(x, schedule.levels[steps], source, 0.0).gradient
+    assert float(gradient.norm() / x.norm()) * steps == pytest.approx(0.01 * 50, rel=1e-4)
 
 
-def test_the_cap_shortens_long_gradients_only_and_each_picture_by_its_own():
+def test_the_limit_shortens_long_gradients_only_and_each_image_by_its_own():
     x = torch.ones(3, 4, 8, 8)
     gradient = torch.stack([torch.full((4, 8, 8), length) for length in (10.0, 10.0, 0.01)])
     short = limit_norm(gradient, x, torch.tensor([0.1, 0.5, 0.1]))
@@ -347,24 +361,22 @@ def test_the_cap_shortens_long_gradients_only_and_each_picture_by_its_own():
     assert torch.equal(limit_norm(gradient, x, torch.tensor(math.inf)), gradient)
 
 
-def test_each_picture_of_a_batch_has_the_cap_of_its_change():
+def test_each_image_of_a_batch_has_the_limit_of_its_change():
     settings = Settings(guidance_limit="0.01,style=0.05,place=0.03")
     plan = Plan.of(settings, [{"style"}, {"object"}, {"style", "place"}, set(), {"style", "added"}])
-    assert plan.guidance_limit == (0.05, 0.01, 0.03, 0.01, 0.01)
-    assert Plan.of(Settings()).guidance_limit == (math.inf,)
-    assert Plan.of(Settings(guidance_limit=0.2), [{"style"}, {"object"}]).guidance_limit == (
-        0.2,
-        0.2,
-    )
+    assert plan.limits == (0.05, 0.01, 0.03, 0.01, 0.01)
+    assert Plan.of(Settings()).limits == (math.inf,)
+    both = Plan.of(Settings(guidance_limit=0.2), [{"style"}, {"object"}])
+    assert both.limits == (0.2, 0.2)
 
 
-def test_a_steady_step_never_overshoots_a_convex_loss():
+def test_a_polyak_step_never_overshoots_a_convex_loss():
     """On ``sum h (x - x*)^2`` with any curvature: after it, x is no further from x* than before."""
     x, goal = torch.randn(3, 4, 8, 8), torch.randn(3, 4, 8, 8)
     for curvature in (0.01, 0.4, 3.0, 1e4):
-        bends = curvature * torch.rand(3, 4, 8, 8)
-        losses = (bends * (x - goal).square()).flatten(1).sum(1)
-        gradient = 2 * bends * (x - goal)
+        curvatures = curvature * torch.rand(3, 4, 8, 8)
+        losses = (curvatures * (x - goal).square()).flatten(1).sum(1)
+        gradient = 2 * curvatures * (x - goal)
         after = x - limit_to_polyak_step(gradient, losses)
         before = (x - goal).flatten(1).norm(dim=1)
         assert ((after - goal).flatten(1).norm(dim=1) <= before).all()
@@ -372,35 +384,35 @@ def test_a_steady_step_never_overshoots_a_convex_loss():
             assert torch.equal(limit_to_polyak_step(gradient, losses), gradient)
 
 
-def test_a_steady_step_of_nothing_is_nothing():
-    nothing = torch.zeros(2, 4, 8, 8)
-    assert torch.equal(limit_to_polyak_step(nothing, torch.zeros(2)), nothing)
+def test_a_polyak_step_of_zero_is_zero():
+    zeros = torch.zeros(2, 4, 8, 8)
+    assert torch.equal(limit_to_polyak_step(zeros, torch.zeros(2)), zeros)
 
 
-def test_heavy_guidance_blows_up_what_is_remembered_unless_it_is_steady(model):
-    """Rounding between batches of one and two is a disturbance that a long step blows up."""
+def test_large_weights_amplify_rounding_without_the_polyak_step(model):
+    """Rounding differs between batches of one and two; steps that are too long amplify it."""
     x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
     heavy = (CrossAttention(3000.0),)
-    polyak_step = run(model, x, c, c, Plan(5.0, heavy, polyak_step=True), steps=12)
+    polyak_step = run(model, x, c, c, make_plan(5.0, heavy, polyak_step=True), steps=12)
     assert (polyak_step - x).abs().max() < 1e-4
-    swinging = run(model, x, c, c, Plan(5.0, heavy), steps=12)
-    assert (swinging - x).abs().max() > 1.0
+    oscillating = run(model, x, c, c, make_plan(5.0, heavy), steps=12)
+    assert (oscillating - x).abs().max() > 1.0
 
 
 def test_weights_never_get_gradients(model):
     x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
-    run(model, x, c, model.embed(["a dog"]), Plan(5.0, BOTH))
+    run(model, x, c, model.embed(["a dog"]), make_plan(5.0, BOTH))
     for network in (model.unet, model.vae, model.text_encoder):
         assert all(p.grad is None and not p.requires_grad for p in network.parameters())
 
 
-def test_the_loop_yields_every_step_and_can_be_left(model):
+def test_the_loop_yields_every_step_and_can_be_abandoned(model):
     x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
     inversion = invert(model, x, c)
-    assert len(list(edit(model, inversion, c, c, Plan(5.0)))) == 6
-    walk = edit(model, inversion, c, c, Plan(5.0))
-    next(walk)
-    walk.close()
+    assert len(list(edit(model, inversion, c, c, make_plan(5.0)))) == 6
+    steps = edit(model, inversion, c, c, make_plan(5.0))
+    next(steps)
+    steps.close()
     assert torch.is_grad_enabled()
 
 
@@ -409,7 +421,144 @@ def test_a_half_precision_network_edits_in_float32():
     model.unet.to(torch.bfloat16)
     x = torch.randn(1, 4, 8, 8)
     c, edited = model.embed(["a cat"]), model.embed(["a dog"])
-    inversion = invert(model, x, c, layer_patterns=Plan(5.0, BOTH).layer_patterns)
-    assert next(iter(inversion.seen[1].maps.values())).dtype == torch.bfloat16
-    for step in edit(model, inversion, c, edited, Plan(5.0, BOTH)):
+    inversion = invert(model, x, c, layer_patterns=make_plan(5.0, BOTH).layer_patterns)
+    assert next(iter(inversion.observations[1].maps.values())).dtype == torch.bfloat16
+    for step in edit(model, inversion, c, edited, make_plan(5.0, BOTH)):
         assert step.latents.dtype == torch.float32 and step.latents.isfinite().all()
+
+
+# the update rule
+
+
+def test_every_step_is_a_ddim_step(model, monkeypatch):
+    calls = []
+
+    def counting_step(x, eps, a, b):
+        calls.append((a, b, ddim_step(x, eps, a, b)))
+        return calls[-1][2]
+
+    monkeypatch.setattr(editing, "ddim_step", counting_step)
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    inversion, plan = invert(model, x, c), make_plan(5.0, cache_source=False)
+    steps = list(edit(model, inversion, c, model.embed(["a dog"]), plan))
+    moves = [call for call in calls if call[1] is not CLEAN]
+    levels = inversion.schedule.levels
+    assert [(a, b) for a, b, _ in moves] == [(levels[i], levels[i - 1]) for i in range(6, 0, -1)]
+    for step, (_, _, moved) in zip(steps, moves, strict=True):
+        assert torch.equal(step.difference, moved)
+    for step, (_, _, clean) in zip(steps, [c for c in calls if c[1] is CLEAN], strict=True):
+        assert torch.equal(step.clean, x + clean)
+
+
+@pytest.mark.parametrize("guidance", [(), BOTH])
+def test_the_difference_stays_exactly_zero_without_a_direction(model, guidance):
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    inversion, plan = invert(model, x, c), make_plan(5.0, guidance, cache_source=False)
+    for step in edit(model, inversion, c, c, plan):
+        assert not step.difference.any()
+        assert torch.equal(step.latents, inversion.latents[step.level])
+        assert torch.equal(step.clean, x)
+
+
+# the constraint
+
+
+def test_without_a_constraint_the_difference_is_used_as_it_is(model):
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    c_edit, inversion, plan = model.embed(["a dog"]), invert(model, x, c), make_plan()
+    plain = edit(model, inversion, c, c_edit, plan)
+    constrained = edit(model, inversion, c, c_edit, plan, lambda source, edited, D, level: D)
+    for one, other in zip(plain, constrained, strict=True):
+        assert one.difference.any() and torch.equal(one.latents, other.latents)
+
+
+@pytest.mark.parametrize("guidance", [(), BOTH])
+def test_a_constraint_may_keep_latents_outside_a_mask_on_the_trajectory(model, guidance):
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    plan, mask = make_plan(5.0, guidance), torch.zeros(8, 8, dtype=torch.bool)
+    mask[2:5, 3:7] = True
+    inversion = invert(model, x, c, layer_patterns=plan.cached_layers)
+
+    def inside(source, edited, D, level):
+        return D * mask
+
+    for step in edit(model, inversion, c, model.embed(["a dog"]), plan, inside):
+        trajectory = inversion.latents[step.level]
+        assert torch.equal(step.latents[..., ~mask], trajectory[..., ~mask])
+        assert not torch.equal(step.latents[..., mask], trajectory[..., mask])
+
+
+def test_a_constraint_gets_both_observations_the_difference_and_its_level(model):
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    c_edit = model.embed(["a dog"])
+    plan = make_plan(5.0, BOTH, guidance_range=(0.0, 0.5), seeds=(3,))
+    inversion = invert(model, x, c, layer_patterns=plan.cached_layers)
+    calls = []
+
+    def record(source, edited, D, level):
+        calls.append((source, edited, D, level))
+        return D / 2
+
+    steps = list(edit(model, inversion, c, c_edit, plan, record))
+    assert [level for *_, level in calls] == [5, 4, 3, 2, 1, 0]
+    difference = torch.zeros_like(x)  # before the step
+    for step, (source, edited, D, level) in zip(steps, calls, strict=True):
+        assert torch.equal(source.x, inversion.latents[level + 1])
+        assert torch.equal(source.eps, inversion.eps[level + 1])
+        assert torch.equal(edited.x, source.x + difference)
+        assert (source.ids, edited.ids) == (c.ids, c_edit.ids)
+        assert source.seeds == edited.seeds == (3,)
+        assert bool(edited.maps) == bool(edited.features) == (level >= 3)  # guided steps
+        assert source.maps and not edited.eps.requires_grad
+        assert torch.equal(step.difference, D / 2)
+        difference = step.difference
+
+
+# losses that need no layers
+
+
+class Loss:
+    """A guidance loss from a function, without layers."""
+
+    layer_patterns = ()
+
+    def __init__(self, function, weight=1.0):
+        self.function, self.weight = function, weight
+
+    def __call__(self, source, edited):
+        return self.function(source, edited)
+
+
+@pytest.mark.parametrize("cache_source", [True, False])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        Loss(lambda source, edited: (edited.x - source.x).square().sum(), 0.05),
+        Loss(lambda source, edited: (edited.eps - source.eps).square().sum(), 0.005),
+    ],
+    ids=["latents", "noise"],
+)
+def test_a_loss_of_latents_or_noise_reduces_the_difference(model, loss, cache_source):
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    c_edit, inversion = model.embed(["a dog"]), invert(model, x, c)
+    *_, free = edit(model, inversion, c, c_edit, make_plan(1.0, cache_source=cache_source))
+    plan = make_plan(1.0, (loss,), cache_source=cache_source)
+    *_, guided = edit(model, inversion, c, c_edit, plan)
+    assert 0 < guided.difference.norm() < free.difference.norm()
+    assert guided.losses.shape == (1, 1) and guided.losses > 0
+
+
+@pytest.mark.parametrize("settings", [{}, {"cache_source": False}, {"guidance_balance": 1.0}])
+def test_a_loss_that_does_not_depend_on_the_edited_image_has_no_gradient(model, settings):
+    scale = torch.ones((), requires_grad=True)
+    losses = (
+        Loss(lambda source, edited: source.x.square().sum()),
+        Loss(lambda source, edited: scale * source.x.square().sum()),  # a weight of its own
+    )
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    c_edit, inversion = model.embed(["a dog"]), invert(model, x, c)
+    *_, free = edit(model, inversion, c, c_edit, make_plan(5.0))
+    for guidance in (losses[:1], losses[1:], losses):
+        *_, guided = edit(model, inversion, c, c_edit, make_plan(5.0, guidance, **settings))
+        assert torch.allclose(guided.latents, free.latents, atol=1e-4)
+        assert guided.losses.shape == (len(guidance), 1)

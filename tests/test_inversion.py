@@ -5,9 +5,10 @@ from gaussian import GaussianWorld
 
 from zerocon.diffusion import ddim_step
 from zerocon.editing import Plan, edit
+from zerocon.evaluations import count_evaluations
 from zerocon.inversion import DDIM, INVERTERS, FixedPoint, Virtual, autocorrelation, divergence
-from zerocon.nfe import count_evaluations
 from zerocon.observation import Observer
+from zerocon.settings import Settings
 from zerocon.trajectory import Inversion
 
 
@@ -18,24 +19,28 @@ def model():
 
 def invert(model, x, c, inverter, steps=5, seeds=None):
     schedule = model.schedule(steps)
-    path = inverter(Observer(model, c), x, schedule, seeds or tuple(range(len(x))))
-    return Inversion.along(path, schedule=schedule, captions=("",), model="t", recipe={})
+    levels = inverter(Observer(model, c), x, schedule, seeds or tuple(range(len(x))))
+    return Inversion.from_observations(
+        levels, schedule=schedule, captions=("",), model="t", recipe={}
+    )
 
 
 EACH = [DDIM(), DDIM(rounds=2), FixedPoint(), FixedPoint(rounds=3), Virtual()]
 
 
 @pytest.mark.parametrize("inverter", EACH)
-def test_beside_any_path_asking_for_nothing_changes_nothing(model, inverter):
+def test_along_any_trajectory_a_direction_of_zero_returns_the_source(model, inverter):
     x, c = torch.randn(2, 4, 8, 6), model.embed(["a cat", "the red bus"])
     inversion = invert(model, x, c, inverter)
     assert len(inversion.latents) == 6 and torch.equal(inversion.latents[0], x)
-    *_, last = edit(model, inversion, c, c, Plan(5.0, cache_source=False))
+    *_, last = edit(
+        model, inversion, c, c, Plan(Settings(guidance_scale=5.0, cache_source=False), inverter)
+    )
     assert torch.equal(last.latents, x)
 
 
 @pytest.mark.parametrize("inverter", EACH)
-def test_what_is_remembered_of_a_level_is_what_the_network_says_there(model, inverter):
+def test_the_recorded_noise_of_a_level_is_the_prediction_at_its_latents(model, inverter):
     x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
     inversion = invert(model, x, c, inverter)
     for level in range(1, 6):
@@ -45,7 +50,7 @@ def test_what_is_remembered_of_a_level_is_what_the_network_says_there(model, inv
 
 
 @pytest.mark.parametrize("inverter", EACH)
-def test_a_batch_is_its_pictures(model, inverter):
+def test_a_batch_gives_the_trajectories_of_its_images_alone(model, inverter):
     x, c = torch.randn(2, 4, 8, 8), model.embed(["a cat", "the bus"])
     both = invert(model, x, c, inverter, seeds=(3, 4))
     second = invert(model, x[1:], model.embed(["the bus"]), inverter, seeds=(4,))
@@ -62,13 +67,13 @@ def test_a_batch_is_its_pictures(model, inverter):
         (Virtual(), 6),
     ],
 )
-def test_what_a_scheme_costs(model, inverter, forwards):
+def test_the_evaluations_of_each_inverter(model, inverter, forwards):
     with count_evaluations() as spent:
         invert(model, torch.randn(1, 4, 8, 8), model.embed(["a cat"]), inverter)
     assert (spent.forwards, spent.backwards) == (forwards, 0)
 
 
-def test_more_rounds_of_picard_come_closer_to_the_inverse_of_ddim():
+def test_more_rounds_of_fixed_point_come_closer_to_the_inverse_of_ddim():
     world = GaussianWorld()
     c, x = world.say(0.3, -0.2), torch.randn(1, 2, 4, 4, dtype=torch.float64)
 
@@ -84,7 +89,7 @@ def test_more_rounds_of_picard_come_closer_to_the_inverse_of_ddim():
     assert errors == sorted(errors, reverse=True) and errors[-1] < 0.1 * errors[1]
 
 
-def test_the_virtual_path_is_the_picture_under_one_noise(model):
+def test_the_virtual_trajectory_is_the_image_under_one_noise(model):
     x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
     inversion = invert(model, x, c, Virtual())
     noises = [
@@ -96,17 +101,17 @@ def test_the_virtual_path_is_the_picture_under_one_noise(model):
     assert not torch.allclose(again.latents[-1], inversion.latents[-1])
 
 
-def test_regularisation_finds_order_in_noise_and_takes_some_away():
+def test_regularization_measures_and_reduces_autocorrelation():
     white = torch.randn(1, 4, 32, 32)
     blurred = torch.nn.functional.avg_pool2d(white, 3, 1, 1) * 3
     assert autocorrelation(blurred, "k") > 10 * autocorrelation(white, "k")
     assert divergence(2 * white) > divergence(white)
-    regular = DDIM(rounds=5)._regular(blurred, 0, (0,))
-    assert autocorrelation(regular, "other") < autocorrelation(blurred, "other")
-    assert torch.equal(DDIM()._regular(blurred, 0, (0,)), blurred)
+    regularized = DDIM(rounds=5)._regularized(blurred, 0, (0,))
+    assert autocorrelation(regularized, "other") < autocorrelation(blurred, "other")
+    assert torch.equal(DDIM()._regularized(blurred, 0, (0,)), blurred)
 
 
-def test_chance_is_the_seeds_and_nobody_elses(model):
+def test_inverters_depend_on_their_seeds_and_not_on_torchs_global_state(model):
     x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
     for inverter in EACH:
         torch.manual_seed(0)
@@ -117,7 +122,7 @@ def test_chance_is_the_seeds_and_nobody_elses(model):
         assert torch.equal(first.latents, invert(model, x, c, inverter).latents)
 
 
-def test_schemes_refuse_nonsense():
+def test_inverters_reject_invalid_options():
     with pytest.raises(ValueError, match="rounds"):
         DDIM(rounds=-1)
     with pytest.raises(ValueError, match="rounds"):

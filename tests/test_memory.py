@@ -15,7 +15,7 @@ import zerocon
 from zerocon.api import run_within_memory
 from zerocon.cli import main
 from zerocon.errors import OutOfMemoryError, classify
-from zerocon.image.transforms import fit
+from zerocon.image.transforms import prepare
 from zerocon.model import attention
 from zerocon.settings import Settings
 
@@ -120,7 +120,7 @@ def test_checkpointing_keeps_fewer_tensors():
 
 def test_tiles_of_a_trained_model_resemble_the_whole():
     model = zerocon.load("mini", device="cpu")
-    x = model.encode(fit(gradient(128, 96), model.size, model.multiple).pixels)
+    x = model.encode(prepare(gradient(128, 96), model.size, model.multiple).pixels)
     whole = model.decode(x)
     model.runtime.tile()
     again, tiled = model.encode(whole.clamp(-1, 1)), model.decode(x)

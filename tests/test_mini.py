@@ -1,4 +1,4 @@
-"""The embedded model, as it ships: the tool on trained weights."""
+"""The embedded model as it ships: the tool on trained weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import zerocon
 from zerocon import mini
 from zerocon.bench import classifiers
 from zerocon.editing import Plan, edit
-from zerocon.image.transforms import fit, unfit
+from zerocon.image.transforms import prepare, unfit
 from zerocon.model.captioner import caption_image
 from zerocon.model.stable_diffusion import StableDiffusion
 
@@ -31,58 +31,58 @@ def fox() -> Image.Image:
     return Image.open(FOX).convert("RGB")
 
 
-def test_it_is_small_enough_to_ship_and_measured_defaults_lie_with_it() -> None:
+def test_it_is_small_and_has_default_settings_and_a_card() -> None:
     sizes = {path: path.stat().st_size for path in mini.path().rglob("*") if path.is_file()}
     assert sum(sizes.values()) <= 28e6 and max(sizes.values()) <= 15e6
     assert mini.path() / "zerocon.json" in sizes and mini.path() / "README.md" in sizes
 
 
-def test_diffusers_loads_it_as_it_is() -> None:
+def test_diffusers_loads_it() -> None:
     from diffusers import StableDiffusionPipeline
 
     pipeline = StableDiffusionPipeline.from_pretrained(mini.path())
     pipeline.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(0)
-    painted = pipeline("a red fox", num_inference_steps=2, generator=generator).images[0]
-    assert painted.size == (128, 128)
+    image = pipeline("a red fox", num_inference_steps=2, generator=generator).images[0]
+    assert image.size == (128, 128)
 
 
-def test_the_captioner_sees_the_fox_and_clip_agrees(model: StableDiffusion, fox: Image.Image):
-    said = caption_image(fox, model)
-    assert "fox" in said and "orange" in said and "forest" in said
-    likeness = model.scorer.similarity(fox, [said, "a blue bus on the beach at night"])
-    assert likeness is not None and likeness[0] > likeness[1] + 0.1
+def test_the_captioner_names_the_fox_and_clip_agrees(model: StableDiffusion, fox: Image.Image):
+    caption = caption_image(fox, model)
+    assert "fox" in caption and "orange" in caption and "forest" in caption
+    similarity = model.scorer.similarity(fox, [caption, "a blue bus on the beach at night"])
+    assert similarity is not None and similarity[0] > similarity[1] + 0.1
 
 
 @pytest.mark.parametrize("cache_source", [False, True])
-def test_asking_for_nothing_gives_back_the_reconstruction(
+def test_a_zero_direction_gives_the_reconstruction(
     model: StableDiffusion, fox: Image.Image, cache_source: bool
 ) -> None:
-    """Zero direction, both guidances on, fifty steps: to the bit, or within 1e-4 in latents."""
+    """Both guidances on, fifty steps: equal bits, or within 1e-4 in latents."""
     settings = replace(model.settings, cache_source=cache_source)
-    kept = zerocon.invert(fox, model, settings=settings)
-    c = model.embed(kept.captions)
-    *_, last = edit(model, kept, c, c, Plan.of(settings))
-    difference = float((last.latents - kept.latents[0]).abs().max())
+    inversion = zerocon.invert(fox, model, settings=settings)
+    c = model.embed(inversion.captions)
+    *_, last = edit(model, inversion, c, c, Plan.of(settings))
+    difference = float((last.latents - inversion.latents[0]).abs().max())
     assert difference <= (1e-4 if cache_source else 0.0)
 
 
-def test_an_edit_is_repeatable_costs_what_it_says_and_changes_the_picture(
+def test_an_edit_is_repeatable_has_the_stated_cost_and_changes_the_image(
     model: StableDiffusion, fox: Image.Image
 ) -> None:
     first, second = (zerocon.edit(fox, to="cat", model=model) for _ in range(2))
     assert first.image.tobytes() == second.image.tobytes()
-    # 51 up the path, 30 guided steps of 50, two predictions a step
+    # 51 for the inversion, 30 guided steps of 50, two predictions per step
     assert (first.evaluations.forwards, first.evaluations.backwards) == (51 + 30 + 100, 30)
-    assert "cat" in first.rewrite.target_caption
-    working = fit(fox, model.size, model.multiple)
-    plain = unfit(model.decode(model.encode(working.pixels))[0], working.frame)
-    changed = np.abs(np.asarray(first.image, int) - np.asarray(plain, int)).mean()
+    assert "cat" in first.target_caption
+    working = prepare(fox, model.size, model.multiple)
+    reconstruction = unfit(model.decode(model.encode(working.pixels))[0], working.frame)
+    changed = np.abs(np.asarray(first.image, int) - np.asarray(reconstruction, int)).mean()
     assert 0.5 < changed < 64
 
 
 @pytest.mark.parametrize(("to", "name"), [("bear", "kind"), ("blue", "color"), ("night", "time")])
-def test_an_edit_shows_what_was_asked_and_keeps_the_rest(
+def test_an_edit_succeeds_and_preserves_the_rest(
     model: StableDiffusion, fox: Image.Image, to: str, name: str
 ) -> None:
     edited = zerocon.edit(fox, to=to, model=model).image

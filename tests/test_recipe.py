@@ -24,7 +24,7 @@ from zerocon.cli import main
 from zerocon.image import metadata
 from zerocon.image.formats import FORMATS
 from zerocon.image.metadata import LABEL, Provenance
-from zerocon.image.photo import Photograph
+from zerocon.image.reading import Photograph
 from zerocon.model.fingerprint import cache_folder, weights_hash
 from zerocon.recipe import Recipe
 from zerocon.recipe.version1 import SETTINGS, convert
@@ -227,7 +227,7 @@ RECIPE = Recipe(
         ({"compute": {"device": "cpu"}}, "damaged: \"'dtype'\""),
         ({"compute": {"device": "cpu", "dtype": 32}}, "damaged: 'compute'"),
         ({"versions": {"torch": 2}}, "damaged: 'versions'"),
-        ({"settings": {"steps": 0}}, "steps must be a whole number"),
+        ({"settings": {"steps": 0}}, "steps must be an integer from 1, not 0"),
         ({"directions": [{"change": "a -> b"}]}, "damaged: \"'weight'\""),
     ],
 )
@@ -326,7 +326,7 @@ def test_another_source_other_weights_and_an_image_without_a_recipe_are_rejected
 def test_a_recipe_is_made_and_repeated_in_python(image: Image.Image) -> None:
     model = tiny.model()
     edited = zerocon.edit(image, model=model, to="dog", settings=Settings(steps=1))
-    recipe = zerocon.Recipe.of(edited, image, model)
+    recipe = zerocon.Recipe.of(edited, model)
     assert (recipe.model, recipe.weights, recipe.size) == ("tiny", None, (64, 48))
     repeated = zerocon.Recipe.from_json(recipe.to_json()).repeat(image, model)
     assert np.array_equal(np.asarray(repeated.image), np.asarray(edited.image))
@@ -357,7 +357,7 @@ def test_a_tiled_edit_is_replayed_tiled_or_the_difference_is_reported(run: Run) 
     model = zerocon.load("mini")
     plain = recipe.repeat(image, model)
     assert plain.image.tobytes() != Photograph.read("fox-dog.png").image.tobytes()
-    assert recipe.differences(Recipe.of(plain, image, model)) == ["tiled True -> False"]
+    assert recipe.differences(Recipe.of(plain, model)) == ["tiled True -> False"]
 
 
 def test_memory_saved_after_running_out_of_it_is_recorded(
@@ -373,7 +373,7 @@ def test_memory_saved_after_running_out_of_it_is_recorded(
 
     monkeypatch.setattr(model, "decode", fail_twice)
     edited = zerocon.edit(image, model=model, to="dog", settings=Settings(steps=1, guidance=()))
-    compute = Recipe.of(edited, image, model).compute
+    compute = Recipe.of(edited, model).compute
     assert (compute["gradient_checkpointing"], compute["tiled"]) == (True, True)
 
 

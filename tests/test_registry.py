@@ -116,7 +116,7 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def clear_caches() -> None:
     registry.available.cache_clear()
-    registry.resolve.cache_clear()
+    registry._resolve_text.cache_clear()
 
 
 @pytest.mark.parametrize("family", ["guidance", "inverter"])
@@ -131,10 +131,11 @@ def test_rows_read_from_source_are_those_of_the_classes(family: str) -> None:
 
 
 def test_listing_methods_imports_no_torch() -> None:
-    code = "import sys; from zerocon.registry import describe; describe('guidance'); describe('inverter')"
+    code = "import sys; from zerocon.registry import describe"
+    code += "; describe('guidance'); describe('inverter')"
     code += "; print('torch' in sys.modules or 'numpy' in sys.modules)"
-    said = subprocess.check_output([sys.executable, "-P", "-c", code], text=True)
-    assert said.strip() == "False"
+    output = subprocess.check_output([sys.executable, "-P", "-c", code], text=True)
+    assert output.strip() == "False"
 
 
 @pytest.mark.usefixtures("toys")

@@ -18,7 +18,7 @@ from PIL import Image
 import zerocon
 from zerocon.cli import main
 from zerocon.image.metadata import Provenance
-from zerocon.image.photo import Photograph
+from zerocon.image.reading import Photograph
 from zerocon.model.stable_diffusion import StableDiffusion
 from zerocon.settings import Settings
 from zerocon.storage.hashing import image_hash
@@ -32,7 +32,7 @@ def save(file: str, output: str, model: StableDiffusion, **prompt: Any) -> zeroc
     """Edit one file to another, as `zerocon edit` does."""
     photograph = Photograph.read(file)
     edited = zerocon.edit(photograph.image, model=model, settings=BRIEF, **prompt)
-    recipe = zerocon.Recipe.of(edited, photograph.image, model, prompt.get("inversion"))
+    recipe = zerocon.Recipe.of(edited, model)
     photograph.save(edited.image, Path(output), provenance=Provenance(recipe.to_json()))
     return recipe
 

@@ -1,4 +1,4 @@
-"""Defaults have one home, and a bad value is said in one line."""
+"""Settings: overlays, rules and their error messages of one line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zerocon.prompt.vocabulary import CATEGORIES
 from zerocon.settings import CHANGES, Settings
 
 
-def test_overlay_replaces_what_is_given_and_nothing_else() -> None:
+def test_overlay_replaces_the_given_settings_only() -> None:
     settings = Settings().overlay({"steps": 20, "guidance_range": [0.0, 0.6], "guidance": []})
     assert settings == Settings(steps=20, guidance_range=(0.0, 0.6), guidance=())
     assert Settings().overlay({}) == Settings()
@@ -21,13 +21,13 @@ def test_overlay_replaces_what_is_given_and_nothing_else() -> None:
     ("values", "message"),
     [
         ({"step": 3}, "no setting 'step'; there are: steps, inverter, guidance_scale"),
-        ({"steps": 0}, "steps must be a whole number from 1, not 0"),
+        ({"steps": 0}, "steps must be an integer from 1, not 0"),
         ({"steps": True}, "steps must be"),
         ({"steps": 2.0}, "steps must be"),
         ({"guidance_scale": float("nan")}, "guidance_scale must be a number"),
         (
             {"guidance_scale": "5"},
-            "guidance_scale must be a number, or two: from noise to picture, not '5'",
+            "guidance_scale must be a number, or two: from noise to image, not '5'",
         ),
         ({"strength": float("inf")}, "strength must be"),
         ({"guidance": "contrastive"}, "guidance must be"),
@@ -58,22 +58,22 @@ def test_overlay_replaces_what_is_given_and_nothing_else() -> None:
         ({"seed": None}, "seed must be"),
     ],
 )
-def test_a_bad_value_is_one_line(values: dict[str, Any], message: str) -> None:
+def test_a_bad_value_is_an_error_of_one_line(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match="^" + re.escape(message)) as caught:
         Settings().overlay(values)
     assert "\n" not in str(caught.value)
 
 
-def test_kinds_of_change_are_those_of_the_wording() -> None:
+def test_kinds_of_change_are_those_of_the_prompt_package() -> None:
     assert {*CHANGES} == {*CATEGORIES, "caption"}
 
 
-def test_zero_is_a_value() -> None:
+def test_zero_is_a_valid_value() -> None:
     assert Settings().overlay({"seed": 0, "strength": 0, "guidance_scale": 0.0}).strength == 0
 
 
 @pytest.mark.parametrize(
-    ("asked", "meant"),
+    ("text", "expected"),
     [
         ("contrastive", "contrastive:weight=2,sizes=1"),
         ("contrastive:temperature=0.1", "contrastive:weight=2,sizes=1,temperature=0.1"),
@@ -82,6 +82,8 @@ def test_zero_is_a_value() -> None:
         ("contrastive-too", "contrastive-too"),
     ],
 )
-def test_a_guidance_by_name_is_the_one_measured_for_the_model(asked: str, meant: str) -> None:
+def test_a_guidance_by_name_keeps_the_options_measured_for_the_model(
+    text: str, expected: str
+) -> None:
     measured = Settings(guidance=("contrastive:weight=2,sizes=1", "cross-attention"))
-    assert measured.overlay({"guidance": (asked,)}).guidance == (meant,)
+    assert measured.overlay({"guidance": (text,)}).guidance == (expected,)

@@ -43,10 +43,10 @@ def finished(tmp_path):
     run = journal.begin({})
     for name in ("a.png", "b.png"):
         job = Job(box.images / "0.png", PurePosixPath(name), {"to": "x"})
-        journal.enter(run, [(None, JobRecord(job, "recipe", "stamp", "", "queued"))])
-        with journal.working() as worker:
-            (entry,) = journal.take(run, worker)
-            put(journal, entry, worker, name.encode(), "content")
+        journal.add(run, [(None, JobRecord(job, "recipe", "stamp", "", "queued"))])
+        with journal.worker() as worker:
+            (record,) = journal.claim(run, worker)
+            put(journal, record, worker, name.encode(), "content")
             journal.finish(name, worker)
     journal.close()
     (box.outputs / ".zerocon" / "parts").rmdir()
@@ -81,7 +81,7 @@ def test_a_wrong_exit_code_is_a_violation(finished):
 
 
 def test_events_are_read_as_the_command_prints_them(tmp_path):
-    """The lines of a run that completes: events, and a summary that is none; one line is partial."""
+    """The lines of a complete run: events and a summary; a partial line is ignored."""
     lines = (
         '{"schema": "zerocon.batch-event/1", "event": "begin", "of": 1}\n',
         '{"schema": "zerocon.batch-event/1", "event": "done", "output": "out/a.png"}\n',

@@ -20,7 +20,7 @@ from PIL import Image
 
 import zerocon
 from zerocon.diagnostics.step_images import StepImages
-from zerocon.image.photo import Photograph
+from zerocon.image.reading import Photograph
 from zerocon.model.stable_diffusion import StableDiffusion
 from zerocon.storage.atomic import writing
 
@@ -108,9 +108,9 @@ def test_two_models_edit_at_the_same_time() -> None:
 
 
 def test_on_step_may_use_the_model_of_the_edit(model: StableDiffusion, tmp_path: Path):
-    from zerocon.image.transforms import fit
+    from zerocon.image.transforms import prepare
 
-    frame = fit(gradient(64, 64), model.size, model.multiple).frame
+    frame = prepare(gradient(64, 64), model.size, model.multiple).frame
     step_images = StepImages(tmp_path / "steps", model, frame)
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(

@@ -1,4 +1,4 @@
-"""The embedded model's making, on a handful of scenes and networks of a few thousand weights."""
+"""Training of the embedded model, on a few scenes and networks of a few thousand weights."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from zerocon import world
 from zerocon.bench import classifiers
 from zerocon.cli.commands.train import command
 from zerocon.registry import parse
-from zerocon.training import STAGES, clip, run, unet, vae
+from zerocon.training import clip, unet, vae
 from zerocon.training.array_file import ArrayFile
-from zerocon.training.caption_fragments import SINGLE, facts, fragment, naming
-from zerocon.training.captioner import CaptionerStage, hear
+from zerocon.training.caption_fragments import SINGLE, facts, fragment, name_fact
+from zerocon.training.captioner import CaptionerStage, parse_caption
 from zerocon.training.classifiers import ClassifiersStage
 from zerocon.training.clip import ClipStage
 from zerocon.training.dataset import ScenesStage, drawn
@@ -30,6 +30,7 @@ from zerocon.training.evaluate import EvaluationStage
 from zerocon.training.export import ExportStage
 from zerocon.training.latents import LatentsStage, encoded
 from zerocon.training.loop import TrainingRun, restore, train
+from zerocon.training.mini import STAGES, run
 from zerocon.training.tokenizers import LENGTH, clip_tokenizer, framed
 from zerocon.training.unet import UNetStage
 from zerocon.training.vae import VaeStage
@@ -38,9 +39,9 @@ from zerocon.training.workspace import Workspace
 SHORT = {"steps": 2, "batch": 4, "warmup": 0}
 SCENES = ScenesStage(train=12, validation=6, dressed=4)
 TINY = {
-    "vae": VaeStage(**SHORT, channels=(8, 8, 8, 8), crop=32, judged=2, compiled=False),
-    "clip": ClipStage(**SHORT, width=16, layers=1, sight=16, sight_layers=1),
-    "captioner": CaptionerStage(**SHORT, width=16, sight_layers=1, layers=1),
+    "vae": VaeStage(**SHORT, channels=(8, 8, 8, 8), crop=32, evaluated=2, compiled=False),
+    "clip": ClipStage(**SHORT, width=16, layers=1, image_width=16, image_layers=1),
+    "captioner": CaptionerStage(**SHORT, width=16, image_layers=1, layers=1),
     "unet": UNetStage(**SHORT, channels=(16, 16, 16), heads=2, compiled=False),
     "classifiers": ClassifiersStage(**SHORT, again=6),
 }
@@ -48,7 +49,7 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A folder in which every stage has run."""
+    """A workspace in which every stage has run."""
     work = Workspace(tmp_path_factory.mktemp("work"), say=lambda line: None)
     for stage in (
         SCENES,
@@ -66,16 +67,16 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 @pytest.fixture(scope="module")
 def exported(work: Workspace) -> Path:
     folder = work.folder / "weights"
-    run(ExportStage(to=str(folder), classifiers=str(work.folder / "judges.safetensors")), work)
+    run(ExportStage(to=str(folder), classifiers=str(work.folder / "classifiers.safetensors")), work)
     return folder
 
 
-def test_records_survive_a_killed_writer(tmp_path: Path) -> None:
+def test_arrays_survive_a_killed_writer(tmp_path: Path) -> None:
     records = ArrayFile(tmp_path / "r", (2, 3), "int16")
     assert len(records) == 0 and records.read().shape == (0, 2, 3)
     records.append(np.arange(12).reshape(2, 2, 3))
     with records.path.open("ab") as file:
-        file.write(b"half a record"[:7])
+        file.write(b"partial array"[:7])
     assert len(records) == 2
     records.cut(len(records))
     records.append(np.full((1, 2, 3), 7))
@@ -84,11 +85,11 @@ def test_records_survive_a_killed_writer(tmp_path: Path) -> None:
         records.append(np.zeros((1, 3)))
 
 
-def test_scenes_go_on_where_they_were_cut_off(tmp_path: Path) -> None:
+def test_drawing_scenes_resumes_after_an_interruption(tmp_path: Path) -> None:
     work = Workspace(tmp_path, say=lambda line: None)
     run(ScenesStage(train=3, validation=1, dressed=1), work)
-    page = tmp_path / "scenes" / "train.jsonl"
-    page.write_text(page.read_text()[:-20])
+    file = tmp_path / "scenes" / "train.jsonl"
+    file.write_text(file.read_text()[:-20])
     run(ScenesStage(train=5, validation=1, dressed=1), work)
     scenes = drawn(work, "train")
     assert len(scenes) == 5
@@ -99,7 +100,7 @@ def test_scenes_go_on_where_they_were_cut_off(tmp_path: Path) -> None:
         assert scenes.truths[i] == world.truth(scene)
 
 
-def test_a_stage_says_which_one_must_come_first(tmp_path: Path) -> None:
+def test_a_stage_names_the_stage_that_it_needs(tmp_path: Path) -> None:
     work = Workspace(tmp_path)
     for stage in (TINY["vae"], LatentsStage(), TINY["unet"], ExportStage(to=str(tmp_path / "w"))):
         with pytest.raises(ValueError, match=r"--stage (scenes|vae|clip)"):
@@ -109,7 +110,7 @@ def test_a_stage_says_which_one_must_come_first(tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class Line(TrainingRun):
-    """Fit one weight; each batch is another random number."""
+    """Fit one weight; each batch is a different random number."""
 
     steps: int = 6
     warmup: int = 0
@@ -127,14 +128,14 @@ class Line(TrainingRun):
         return float(average.weight)
 
 
-def test_a_resumed_run_ends_as_an_unbroken_one(tmp_path: Path) -> None:
-    whole, broken = (Workspace(tmp_path / name, say=lambda line: None) for name in ("a", "b"))
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    whole, resumed = (Workspace(tmp_path / name, say=lambda line: None) for name in ("a", "b"))
     for steps in (2, 3, 6):
-        last = Line(steps=steps).run(broken)
+        last = Line(steps=steps).run(resumed)
     assert Line(steps=6).run(whole) == last
 
 
-def test_a_network_of_which_a_part_cannot_learn_is_not_trained(tmp_path: Path) -> None:
+def test_a_network_with_a_part_without_gradient_is_refused(tmp_path: Path) -> None:
     network = nn.ModuleDict({"alive": nn.Linear(1, 1), "dead": nn.Linear(1, 1)})
 
     def losses(rng: np.random.Generator) -> dict[str, torch.Tensor]:
@@ -147,7 +148,7 @@ def test_a_network_of_which_a_part_cannot_learn_is_not_trained(tmp_path: Path) -
     assert not (tmp_path / "part" / "checkpoint.pt").exists()
 
 
-def test_the_time_limit_ends_a_sitting_with_a_checkpoint(tmp_path: Path) -> None:
+def test_the_time_limit_ends_a_run_with_a_checkpoint(tmp_path: Path) -> None:
     work = Workspace(tmp_path, minutes=0.002, say=lambda line: None)
     Line(steps=10**9).run(work)
     assert restore(work, "line")[0]["steps"] == 10**9
@@ -156,21 +157,21 @@ def test_the_time_limit_ends_a_sitting_with_a_checkpoint(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("step", "first", "spent", "rate"),
     [
-        (0, 0, 0.0, 0.1),  # rises over ten steps
+        (0, 0, 0.0, 0.1),  # warm-up over ten steps
         (4, 0, 0.0, 0.5),
         (50, 0, 0.0, 1.0),
-        (90, 0, 0.0, 0.5),  # falls over the last fifth
-        (50, 0, 0.9, 0.5),  # of the time, where that ends first
-        (50, 50, 0.0, 0.1),  # a resumed run rises again
+        (90, 0, 0.0, 0.5),  # decays over the last fifth
+        (50, 0, 0.9, 0.5),  # of the time, if that ends first
+        (50, 50, 0.0, 0.1),  # a resumed run warms up again
     ],
 )
 def test_the_learning_rate(step: int, first: int, spent: float, rate: float) -> None:
-    course = TrainingRun(steps=100, lr=1.0, warmup=10, decay=0.2)
-    assert course.rate(step, first, spent) == pytest.approx(rate)
+    settings = TrainingRun(steps=100, lr=1.0, warmup=10, decay=0.2)
+    assert settings.rate(step, first, spent) == pytest.approx(rate)
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_every_network_goes_on_from_its_checkpoint(
+def test_every_network_resumes_from_its_checkpoint(
     work: Workspace, name: str, tmp_path: Path
 ) -> None:
     before = restore(work, name)[1]
@@ -189,8 +190,24 @@ def test_every_network_goes_on_from_its_checkpoint(
 
 
 def test_a_checkpoint_of_another_network_is_refused(work: Workspace) -> None:
-    with pytest.raises(ValueError, match=r"another network, made with .*channels=\(8, 8, 8, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"a different network, trained with .*channels=\(8, 8, 8, 8\)"
+    ):
         run(replace(TINY["vae"], channels=(8, 8, 8, 16)), work)
+
+
+def test_checkpoints_with_the_field_names_of_version_0_1_can_be_read(
+    work: Workspace, tmp_path: Path
+) -> None:
+    old = {"evaluated": "judged", "image_width": "sight", "image_layers": "sight_layers"}
+    for name in ("vae", "clip", "captioner"):
+        shutil.copytree(work.folder / name, tmp_path / name)
+        path = tmp_path / name / "checkpoint.pt"
+        saved = torch.load(path, weights_only=True)
+        saved["settings"] = {old.get(k, k): value for k, value in saved["settings"].items()}
+        assert saved["settings"].keys() & set(old.values())
+        torch.save(saved, path)
+        assert restore(replace(work, folder=tmp_path), name)[0] == restore(work, name)[0]
 
 
 def test_a_frozen_encoder_keeps_the_latents_valid(work: Workspace, tmp_path: Path) -> None:
@@ -204,7 +221,7 @@ def test_a_frozen_encoder_keeps_the_latents_valid(work: Workspace, tmp_path: Pat
     assert not torch.equal(before.decoder.conv_in.weight, after.decoder.conv_in.weight)
     assert encoded(copy, after).shape == (12, 4, 16, 16)
     run(replace(TINY["vae"], steps=6), copy)
-    with pytest.raises(ValueError, match="not of this autoencoder"):
+    with pytest.raises(ValueError, match="not computed with this autoencoder"):
         encoded(copy, vae.load(copy))
 
 
@@ -219,11 +236,11 @@ def test_a_frozen_text_tower_keeps_the_unet_valid(work: Workspace, tmp_path: Pat
     assert not torch.equal(before.visual_projection.weight, after.visual_projection.weight)
 
 
-def test_the_latents_have_unit_size(work: Workspace) -> None:
+def test_the_latents_have_unit_variance(work: Workspace) -> None:
     assert np.std(encoded(work, vae.load(work)).astype(np.float32)) == pytest.approx(1, abs=0.1)
 
 
-def test_decibels() -> None:
+def test_psnr() -> None:
     x = torch.zeros(1, 3, 4, 4)
     y = x + 0.2  # a tenth of the range -1..1
     assert vae.psnr(x, y).item() == pytest.approx(20)
@@ -233,28 +250,28 @@ def test_decibels() -> None:
     assert vae.psnr(x, y, mask).item() == pytest.approx(20)
 
 
-def test_the_autoencoder_may_learn_by_its_mean_psnr() -> None:
-    """Half the error of a good crop gains as many decibels as half the error of a bad one."""
-    course = VaeStage(l1=0.0, mse=0.0, edges=0.0, decibels=1.0)
+def test_the_autoencoder_can_be_trained_on_its_mean_psnr() -> None:
+    """Halving the error of a good crop gains as much as halving that of a bad one."""
+    stage = VaeStage(l1=0.0, mse=0.0, edges=0.0, decibels=1.0)
     posterior = SimpleNamespace(mean=torch.zeros(2, 4), logvar=torch.zeros(2, 4))
     x = torch.zeros(2, 3, 8, 8)
 
     def loss(*errors: float) -> float:
-        seen = x + torch.tensor(errors).view(2, 1, 1, 1)
-        return float(torch.stack(list(course.terms(x, seen, posterior).values())).sum())
+        y = x + torch.tensor(errors).view(2, 1, 1, 1)
+        return float(torch.stack(list(stage.terms(x, y, posterior).values())).sum())
 
     gains = loss(0.4, 0.8) - loss(0.2, 0.8), loss(0.4, 0.8) - loss(0.4, 0.4)
     assert gains == pytest.approx((math.log(2), math.log(2)), rel=0.02)  # of two crops
 
 
-def test_the_tokenizer_can_say_anything(work: Workspace) -> None:
+def test_the_tokenizer_encodes_any_text(work: Workspace) -> None:
     tokenizer = clip_tokenizer(work, [])
     assert tokenizer.model_max_length == LENGTH
     assert tokenizer("A RED fox").input_ids == tokenizer("a red fox").input_ids
     for words in ("zyzzyva", "café", "狐 in the snow!?"):
         ids = tokenizer(words).input_ids
         assert (ids[0], ids[-1]) == (tokenizer.bos_token_id, tokenizer.eos_token_id)
-        assert tokenizer.eos_token_id not in ids[1:-1]  # which would stand for "unknown"
+        assert tokenizer.eos_token_id not in ids[1:-1]  # which would mean an unknown token
     assert len(tokenizer("a red fox").input_ids) <= 3 + 2 + 4
 
 
@@ -262,23 +279,23 @@ def test_fragments_are_true_of_their_scene() -> None:
     rng = np.random.default_rng(0)
     for seed in range(300):
         truth = world.truth(world.sample(seed))
-        said, wanted = fragment(truth, rng)
-        assert wanted <= facts(truth)
-        assert said == said.strip().lower() and len(said.split()) <= 8
-        assert said in framed(said, rng, 1.0)
+        text, required = fragment(truth, rng)
+        assert required <= facts(truth)
+        assert text == text.strip().lower() and len(text.split()) <= 8
+        assert text in framed(text, rng, 1.0)
 
 
 @pytest.mark.parametrize("fact", [fact for group in SINGLE.values() for fact in group])
-def test_every_fact_has_words(fact: str) -> None:
-    said = naming(fact, np.random.default_rng(0))
-    assert fact.partition("=")[2] in said or fact == "time=day"
+def test_every_fact_has_a_text(fact: str) -> None:
+    text = name_fact(fact, np.random.default_rng(0))
+    assert fact.partition("=")[2] in text or fact == "time=day"
 
 
-def test_a_fragment_knows_which_scenes_it_is_false_of() -> None:
+def test_facts_of_a_scene() -> None:
     scene = replace(world.sample(0), kind="fox", companion="cat", place="snow", color="red")
-    known = facts(world.truth(scene))
-    assert {"thing=fox", "thing=cat", "place=snow", "colour=red"} <= known
-    assert "kind=cat" not in known and "thing=dog" not in known
+    scene_facts = facts(world.truth(scene))
+    assert {"thing=fox", "thing=cat", "place=snow", "color=red"} <= scene_facts
+    assert "kind=cat" not in scene_facts and "thing=dog" not in scene_facts
 
 
 @pytest.mark.parametrize(
@@ -297,24 +314,24 @@ def test_a_fragment_knows_which_scenes_it_is_false_of() -> None:
         ("a a a", "   none none  day drawing"),
     ],
 )
-def test_hearing_a_caption(caption: str, expected: str) -> None:
+def test_parsing_a_caption(caption: str, expected: str) -> None:
     words = [word.replace("-", " ") for word in expected.split(" ")]
-    heard = hear(caption)
-    assert [word for word in words if word] == [word for word in heard.values() if word]
+    parsed = parse_caption(caption)
+    assert [word for word in words if word] == [word for word in parsed.values() if word]
 
 
-def test_hearing_every_caption_of_the_world() -> None:
+def test_parsing_every_caption_of_the_world() -> None:
     for seed in range(500):
         scene = world.sample(seed)
-        assert hear(world.caption(scene)) == world.truth(scene)
+        assert parse_caption(world.caption(scene)) == world.truth(scene)
 
 
-def test_an_autoencoder_of_nothing_loses_nothing() -> None:
-    found = vae.measure(lambda x: x, world.VALIDATION[:3])
-    assert found["all"] == pytest.approx(100)
+def test_a_perfect_autoencoder_has_the_highest_psnr() -> None:
+    values = vae.measure(lambda x: x, world.VALIDATION[:3])
+    assert values["all"] == pytest.approx(100)
 
 
-def test_the_export_is_what_diffusers_reads(work: Workspace, exported: Path) -> None:
+def test_diffusers_loads_the_export(work: Workspace, exported: Path) -> None:
     from diffusers import StableDiffusionPipeline
 
     pipeline = StableDiffusionPipeline.from_pretrained(exported)
@@ -323,34 +340,34 @@ def test_the_export_is_what_diffusers_reads(work: Workspace, exported: Path) -> 
     assert image.size == (128, 128)
     assert pipeline.scheduler.config.steps_offset == 1
     assert not pipeline.scheduler.config.set_alpha_to_one
-    reader = clip.load(work)[0].text_model
+    text_encoder = clip.load(work)[0].text_model
     ids = torch.tensor([[0, 5, 6, 1]])
-    assert torch.allclose(pipeline.text_encoder(ids)[0], reader(ids)[0], atol=2e-2)
+    assert torch.allclose(pipeline.text_encoder(ids)[0], text_encoder(ids)[0], atol=2e-2)
     assert unet.load(work).config.cross_attention_dim == 16
     assert not list(exported.parent.glob("*.new"))
     for file in exported.rglob("*.json"):
         assert str(work.folder) not in file.read_text()
 
 
-def test_the_tool_reads_the_export_and_it_is_measured(work: Workspace, exported: Path) -> None:
-    kept = '{"scale": 2.5}\n'
-    (exported / "zerocon.json").write_text(kept)
-    file = str(work.folder / "judges.safetensors")
+def test_the_tool_loads_the_export_and_evaluates_it(work: Workspace, exported: Path) -> None:
+    defaults = '{"guidance_scale": 2.5}\n'
+    (exported / "zerocon.json").write_text(defaults)
+    file = str(work.folder / "classifiers.safetensors")
     run(ExportStage(to=str(exported), classifiers=file), work)
-    assert (exported / "zerocon.json").read_text() == kept
+    assert (exported / "zerocon.json").read_text() == defaults
     run(
         EvaluationStage(generated=1, scenes=2, steps=2, weights=str(exported), classifiers=file),
         work,
     )
-    found = work.facts("evaluate")["found"]
-    assert set(found["generated"]) == set(world.VALUES)
-    assert found["PSNR"]["all"] > 0
+    metrics = work.facts("evaluate")["metrics"]
+    assert set(metrics["generated"]) == set(world.VALUES)
+    assert metrics["PSNR"]["all"] > 0
     card = (exported / "README.md").read_text()
-    assert "| CLIP | caption among 64" in card and "1 pictures painted in 2 steps" in card
+    assert "| CLIP | caption among 64" in card and "1 images sampled in 2 steps" in card
     assert classifiers.load(Path(file)).read([world.render(world.sample(0))])
 
 
-def test_stages_are_named_with_their_settings() -> None:
+def test_stages_are_parsed_with_their_settings() -> None:
     stage = parse("unet:channels=32+64,compiled=false,lr=0.01", STAGES, "stage")
     assert (stage.channels, stage.compiled, stage.lr) == ((32, 64), False, 0.01)
     for name in STAGES:
@@ -362,5 +379,5 @@ def test_the_command(tmp_path: Path) -> None:
     done = CliRunner().invoke(command, ["mini", "--work", str(tmp_path), "--stage", text])
     assert done.exit_code == 0, done.output
     assert "scenes: train 2 of 2" in done.stderr and done.stdout == ""
-    wrong = CliRunner().invoke(command, ["mini", "--work", str(tmp_path), "--stage", "dream"])
+    wrong = CliRunner().invoke(command, ["mini", "--work", str(tmp_path), "--stage", "unknown"])
     assert "there are: " in str(wrong.exception)

@@ -1,4 +1,4 @@
-"""The drawn world: same seed, same picture; one word changed, nothing else changed."""
+"""The drawn world: a seed is an image, and a changed parameter changes nothing else."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_seed_out_of_range_is_refused(seed: int) -> None:
 
 
 @pytest.mark.parametrize("size", [64, 96, 128, 200])
-def test_every_picture_has_the_asked_size(size: int) -> None:
+def test_every_image_has_the_requested_size(size: int) -> None:
     scene = world.sample(3)
     for image in (world.render, world.labels, world.edges):
         assert image(scene, size).size == (size, size)
@@ -42,7 +42,7 @@ def test_every_picture_has_the_asked_size(size: int) -> None:
     assert all(mask.shape == (size, size) for mask in world.masks(scene, size).values())
 
 
-def test_the_picture_is_the_same_at_twice_the_size() -> None:
+def test_the_image_is_the_same_at_twice_the_size() -> None:
     scene = replace(world.sample(3), style="drawing", time="day")
     large = pixels(scene, 256).reshape(128, 2, 128, 2, 3).mean((1, 3))
     assert np.abs(large - pixels(scene)).mean() < 3
@@ -79,16 +79,16 @@ def test_captions(change: dict[str, Any], expected: str) -> None:
 def test_captions_name_every_named_parameter() -> None:
     for seed in range(500):
         scene = world.sample(seed)
-        said = world.caption(scene)
-        assert said == said.lower()
-        assert len(said.split()) <= 20
+        caption = world.caption(scene)
+        assert caption == caption.lower()
+        assert len(caption.split()) <= 20
         for name, word in world.truth(scene).items():
             assert word in world.VALUES[name]
             if word not in ("none", "day", "drawing"):
-                assert word in said
+                assert word in caption
 
 
-def test_masks_show_what_the_caption_names() -> None:
+def test_masks_are_those_of_the_named_objects() -> None:
     for seed in range(60):
         scene = world.sample(seed)
         masks = world.masks(scene)
@@ -99,7 +99,7 @@ def test_masks_show_what_the_caption_names() -> None:
 
 
 @pytest.mark.parametrize("accessory", world.ACCESSORIES[1:])
-def test_an_accessory_is_never_too_small_to_judge(accessory: str) -> None:
+def test_an_accessory_is_never_too_small_to_classify(accessory: str) -> None:
     for seed in range(40):
         scene = world.sample(seed)
         if scene.kind in ANIMALS:
@@ -115,17 +115,17 @@ def test_an_object_swap_changes_nothing_far_from_the_object(style: str) -> None:
         family = next(family for family in FAMILIES if scene.kind in family)
         word = next(word for word in family if word not in (scene.kind, scene.companion))
         edited = replace(scene, kind=word)
-        seen = [np.zeros((128, 128), bool)]
-        seen += [world.masks(s)[name] for s in (scene, edited) for name in world.masks(s)]
-        rows, columns = np.nonzero(np.any(seen, axis=0))
+        objects = [np.zeros((128, 128), bool)]
+        objects += [world.masks(s)[name] for s in (scene, edited) for name in world.masks(s)]
+        rows, columns = np.nonzero(np.any(objects, axis=0))
         far = np.ones((128, 128), bool)
-        reach = 14  # a style may smear a change over its blur or its blocks, no further
+        reach = 14  # a style may spread a change over its blur or its blocks, no further
         top, left = max(0, rows.min() - reach), max(0, columns.min() - reach)
         far[top : rows.max() + reach, left : columns.max() + reach] = False
         assert np.array_equal(pixels(scene)[far], pixels(edited)[far])
 
 
-def test_a_new_colour_stays_inside_the_subject() -> None:
+def test_a_new_color_stays_inside_the_subject() -> None:
     for seed in range(20):
         scene = replace(world.sample(seed), style="drawing", color="red")
         changed = (pixels(scene) != pixels(replace(scene, color="blue"))).any(-1)
@@ -139,7 +139,7 @@ def test_a_new_colour_stays_inside_the_subject() -> None:
         assert changed.sum() > 0.3 * subject.sum()
 
 
-def test_edits_change_only_what_they_say() -> None:
+def test_edits_change_only_the_parameters_of_their_kind() -> None:
     unnamed = [field.name for field in fields(Scene) if field.name not in world.VALUES]
     named = {
         "object": {"kind"},
@@ -173,7 +173,7 @@ def test_edits_are_balanced() -> None:
     assert max(counts.values()) < 1.3 * 3000 / len(EDITS)
 
 
-def test_habits_hold_and_some_combinations_are_never_trained() -> None:
+def test_usual_places_are_frequent_and_some_combinations_are_held_out() -> None:
     scenes = [world.sample(seed) for seed in range(4000)]
     penguins = [scene.place == "snow" for scene in scenes if scene.kind == "penguin"]
     assert 0.5 < np.mean(penguins) < 0.7
@@ -182,10 +182,10 @@ def test_habits_hold_and_some_combinations_are_never_trained() -> None:
     assert any(held_out(scene.kind, scene.place, scene.style) for scene in tested)
 
 
-def test_a_dressed_scene_keeps_its_outlines_and_wears_the_other_look() -> None:
-    structure, look = world.sample(11), world.sample(12)
-    dressed = world.dress(structure, look)
+def test_a_dressed_scene_keeps_its_outlines_and_has_the_other_appearance() -> None:
+    structure, other = world.sample(11), world.sample(12)
+    dressed = world.dress(structure, other)
     assert np.array_equal(world.masks(structure)["subject"], world.masks(dressed)["subject"])
     assert (dressed.kind, dressed.place) == (structure.kind, structure.place)
-    assert (dressed.color, dressed.style) == (look.color, look.style)
-    assert dressed.appearance == look.appearance
+    assert (dressed.color, dressed.style) == (other.color, other.style)
+    assert dressed.appearance == other.appearance

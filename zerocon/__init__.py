@@ -1,10 +1,9 @@
-"""Edit a real picture by saying what should be different.
+"""Edit an existing image by a few words with a latent diffusion model.
 
-    model = zerocon.load()
-    edited = zerocon.edit(picture, model=model, to="dog")
-    edited.picture.save("dog.png")
+    edited = zerocon.edit("fox.png", to="dog", model="mini")
+    edited.save("dog.png")
 
-Importing this costs nothing; torch comes with the first name that needs it.
+Importing this package is cheap; torch is imported with the first name that needs it.
 """
 
 from __future__ import annotations
@@ -13,30 +12,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zerocon import batch as batch
+    from zerocon import errors as errors
     from zerocon.api import Edit, edit, invert, load
     from zerocon.cache import Cache
     from zerocon.direction import Direction
     from zerocon.errors import MissingError
-    from zerocon.image.photo import Photograph
+    from zerocon.image.reading import Photograph
     from zerocon.model import Model
     from zerocon.recipe import Recipe
     from zerocon.request import EditRequest
     from zerocon.settings import Settings
     from zerocon.trajectory import Inversion
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
+_MODULES = {"batch", "errors"}  # found as attributes without an import of their own
 _HOMES = {
     "Cache": "cache",
     "Direction": "direction",
     "Edit": "api",
+    "EditRequest": "request",
     "Inversion": "trajectory",
     "MissingError": "errors",
     "Model": "model",
-    "Photograph": "image.photo",
+    "Photograph": "image.reading",
     "Recipe": "recipe",
     "Settings": "settings",
-    "EditRequest": "request",
     "edit": "api",
     "invert": "api",
     "load": "api",
@@ -46,13 +48,13 @@ __all__ = [
     "Cache",
     "Direction",
     "Edit",
+    "EditRequest",
     "Inversion",
     "MissingError",
     "Model",
     "Photograph",
     "Recipe",
     "Settings",
-    "EditRequest",
     "edit",
     "invert",
     "load",
@@ -60,10 +62,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"zerocon.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'zerocon' has no attribute {name!r}")
     return getattr(import_module(f"zerocon.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__, *_MODULES})

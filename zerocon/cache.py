@@ -33,8 +33,8 @@ FOLDER, SUFFIX = "inversions", ".safetensors"
 LIMIT = "2GB"  # 54 images of mini with their activations, or 299 trajectories of 512x512 pixels
 VARIABLE = "ZEROCON_CACHE_LIMIT"  # sets another limit
 # Activations are cached up to this share of the limit, else only the trajectory. Mini's are 36 MB,
-# read in a tenth of the time that they take on a CPU core. Those of Stable Diffusion 1 at 512 pixels
-# are 2.3 GB in float16: more than a second image leaves room for, and slow to write at every edit.
+# read in a tenth of the time that they take on a CPU core. Those of Stable Diffusion 1 at 512
+# pixels are 2.3 GB in float16: too large for a second image, and slow to write at every edit.
 SHARE = 0.5
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 FACTS = ("caption", "model", "steps", "activations")

@@ -36,7 +36,7 @@ from zerocon.observation import Observation, observe
 from zerocon.registry import resolve
 from zerocon.sampling import scale_at
 from zerocon.settings import Settings
-from zerocon.shapes import Latents, require_finite
+from zerocon.tensor_types import Latents, require_finite
 from zerocon.trajectory import Inversion
 
 if TYPE_CHECKING:
@@ -116,6 +116,10 @@ class Step:
     clean: Latents
     losses: Tensor | None
 
+    def __repr__(self) -> str:
+        height, width = self.latents.shape[-2:]
+        return f"Step(level {self.level}, {len(self.latents)} x {width}x{height} latents)"
+
 
 def unconstrained(
     source: Observation, edited: Observation, difference: Latents, level: int
@@ -164,8 +168,9 @@ def edit(
         D = ddim_step(D - g, eps_edit - eps_src, t, s)
         D = constraint(source, edited, D, i - 1)
         require_finite(D, f"the latents after step {steps - i + 1} of {steps}")
-        x_src = inversion.latents[i - 1]
-        yield Step(i - 1, x_src + D, D, inversion.latents[0] + clean, guided.losses)
+        x_src, losses = inversion.latents[i - 1], guided.losses
+        del guided, edited  # else their activations are held during the next guidance pass
+        yield Step(i - 1, x_src + D, D, inversion.latents[0] + clean, losses)
 
 
 @dataclass(frozen=True)
@@ -269,8 +274,9 @@ class GuidedDenoiser:
     def _losses(self, x: Latents, t: NoiseLevel, source: Observation) -> tuple[Tensor, Observation]:
         """Unweighted losses of ``x``, (losses, images), and the edited images' observation.
 
-        ``settings.guidance_prompt`` decides under which caption ``x`` is observed: the target caption,
-        the source caption (as the released pix2pix-zero does), or both, whose losses are averaged.
+        ``settings.guidance_prompt`` decides under which caption ``x`` is observed: the target
+        caption, the source caption (as the released pix2pix-zero does), or both, whose losses are
+        averaged.
         """
         plan, n = self.plan, len(x)
         prompts = {
@@ -293,9 +299,9 @@ class GuidedDenoiser:
     def _balance(self, x: Latents, t: NoiseLevel, source: Observation) -> Tensor:
         """Weights of the losses, (losses, images): their own, or balanced by their gradients.
 
-        With ``settings.guidance_balance`` the gradient of each loss after the first is made that many
-        times as long as the first one's, at the first guided step. A gradient of length zero keeps
-        its loss's own weight.
+        With ``settings.guidance_balance`` the gradient of each loss after the first is scaled to
+        that many times the first one's length, at the first guided step. A loss whose gradient is
+        zero keeps its own weight.
         """
         plan = self.plan
         own = torch.tensor([[each.weight] * len(x) for each in plan.guidance], device=x.device)
@@ -324,8 +330,8 @@ def _gradient(loss: Tensor, x: Latents, *, keep_graph: bool = False) -> Latents:
     """Gradient of ``loss`` with respect to ``x``; zeros for a loss that does not depend on it."""
     if not loss.requires_grad:
         return torch.zeros_like(x)
-    (gradient,) = torch.autograd.grad(loss, x, retain_graph=keep_graph)
-    return gradient
+    (gradient,) = torch.autograd.grad(loss, x, retain_graph=keep_graph, allow_unused=True)
+    return torch.zeros_like(x) if gradient is None else gradient
 
 
 def limit_to_polyak_step(gradient: Latents, losses: Tensor) -> Latents:

@@ -220,10 +220,10 @@ class NoSpaceError(ZeroconError):
 class PromptError(InputError):
     """The prompt is empty, has no effect, or does not fit the image.
 
-    No prompt, one that names nothing, a change to what the caption already contains, or the removal of
-    something that the caption does not mention. Name an object, a place or a style: ``--to "dog"``;
-    remove with ``--to "" --from "a hat"``. ``zerocon caption`` prints the generated source caption,
-    ``--caption`` replaces it, and ``--to-caption`` gives the whole target caption.
+    No prompt, one that names nothing, a change to what the caption already contains, or the removal
+    of something that the caption does not mention. Name an object, a place or a style:
+    ``--to "dog"``; remove with ``--to "" --from "a hat"``. ``zerocon caption`` prints the generated
+    source caption, ``--caption`` replaces it, and ``--to-caption`` gives the whole target caption.
     """
 
     id = "ZC-E040"

@@ -27,7 +27,7 @@ from zerocon.conditioning import Ids
 from zerocon.model.attention import CROSS, DECODER_SELF, ENCODER_SELF
 from zerocon.observation import Observation, layer_size
 from zerocon.rng import seeded_generator
-from zerocon.shapes import Scalar
+from zerocon.tensor_types import Scalar
 
 CPU = torch.device("cpu")
 COARSEST_LEVEL = {"all": 1, "half": 2, "quarter": 4}  # divisor of the latents' sides

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from functools import cache
@@ -64,8 +64,7 @@ def register(family: str, method: object) -> str:
     return text
 
 
-@cache
-def resolve(family: str, method: Hashable) -> Any:
+def resolve(family: str, method: object) -> Any:
     """The method object for ``"name:key=value,..."``; an object is returned as it is.
 
     Raises:
@@ -73,8 +72,14 @@ def resolve(family: str, method: Hashable) -> Any:
     """
     if not isinstance(method, str):
         return method
+    # not cached: a class that was changed in a notebook has objects with the same ``repr``
     registered = _objects.get((family, method))
-    return parse(method, available(family), family) if registered is None else registered
+    return _resolve_text(family, method) if registered is None else registered
+
+
+@cache
+def _resolve_text(family: str, text: str) -> Any:
+    return parse(text, available(family), family)
 
 
 def parse(text: str, classes: Classes, kind: str = "method") -> Any:

@@ -74,6 +74,11 @@ def _are_names(value: object) -> bool:
     return isinstance(value, tuple) and all(isinstance(name, str) and name for name in value)
 
 
+def _is_loss(value: object) -> bool:
+    """Whether it is a guidance loss, see ``zerocon.guidance.Guidance``."""
+    return callable(value) and hasattr(value, "weight") and hasattr(value, "layer_patterns")
+
+
 def _is_limit(value: object) -> bool:
     """Whether it is none, a length, or a length and others by kind of change."""
     if not isinstance(value, str):
@@ -216,8 +221,7 @@ class Settings:
         texts = self.guidance
         if isinstance(texts, tuple):
             texts = tuple(
-                each if isinstance(each, str) else registry.register("guidance", each)
-                for each in texts
+                registry.register("guidance", each) if _is_loss(each) else each for each in texts
             )
             object.__setattr__(self, "guidance", texts)
         for each in fields(self):

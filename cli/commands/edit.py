@@ -81,7 +81,7 @@ def command(image_path: Path, **values: Any) -> None:
         request["on_request"] = partial(render.print_request, options.is_quiet())
         request |= {"progress": tick, "on_step": outputs.on_step, "on_warning": outputs.warn}
         edited = zerocon.edit(photograph.image, model=model, **request)
-    recipe = partial(zerocon.Recipe.of, edited, photograph.image, model, inversion=inversion)
+    recipe = partial(zerocon.Recipe.of, edited, model)
     facts = outputs.write(edited, model, recipe)
     about = (edited.request, edited.settings, model.name, edited.evaluations)
     record = render.record(*about, edited.inversion_source, image_path, outputs.output, values)

@@ -93,7 +93,7 @@ def command(file: Path, source: Path, **values: Any) -> int:
             on_request=partial(render.print_request, quiet), progress=tick,
         )  # fmt: skip
     comparison = ImageComparison.of_replay(file, source, edited.image)
-    now = zerocon.Recipe.of(edited, photograph.image, model, inversion)
+    now = zerocon.Recipe.of(edited, model)
     if output:
         provenance = Provenance(now.to_json())
         photograph.save(edited.image, output, overwrite=values["overwrite"], provenance=provenance)

@@ -123,7 +123,7 @@ class RayExecutor:
 def run_threads(
     journal: Journal, run: int, executors: Sequence[JobExecutor], batch_size: int, keep_gps: bool
 ) -> Results:
-    """Work with several executors at once, each with a worker in a thread of its own."""
+    """Work with several executors at once, one worker and one thread for each."""
     results, stop = queue.Queue[JobResult | BaseException | None](), threading.Event()
 
     def work(execute: JobExecutor) -> None:

@@ -81,21 +81,14 @@ def plan(
     """Decide which of ``jobs`` have to run; writes nothing.
 
     A job with the same recipe and image stays done while its file exists (``verify``: has the hash
-    in the journal), and stays failed unless ``retry``.
-
-    Args:
-        find_record: Returns the record of a result by its name.
-        output: The output directory.
-        jobs: Jobs with their recipe hash and shape.
-        inputs: Files that no result may replace, besides images and directions.
-        overwrite: Replace files that are not the result of the same job.
+    in the journal), and stays failed unless ``retry``. ``jobs`` come with recipe hash and shape.
 
     Returns:
         The records to add to the journal, and the names of those that stay unchanged.
 
     Raises:
-        OutputExistsError: For existing files that are not the result of the same job.
-        OutputIsInputError: For a result that is the same file as an input.
+        OutputExistsError: For files that are of no such job, unless ``overwrite``.
+        OutputIsInputError: For a result that is an image, a direction or one of ``inputs``.
     """
     jobs = list(jobs)
     require_no_inputs(output, [job for job, _, _ in jobs], inputs)
@@ -139,8 +132,8 @@ def _require_none(existing: Sequence[Path]) -> None:
     if existing:
         names = ", ".join(map(str, existing[:SHOWN])) + " ..." * (len(existing) > SHOWN)
         raise OutputExistsError(
-            f"{len(existing)} of the results exist already and are not of the same edit ({names}); use "
-            "--overwrite, another -o or another --name"
+            f"{len(existing)} of the results exist already and are not of the same edit ({names}); "
+            "use --overwrite, another -o or another --name"
         )
 
 

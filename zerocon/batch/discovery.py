@@ -12,7 +12,7 @@ from zerocon.errors import CommandError, FileFormatError, NotWritableError
 from zerocon.image.formats import ENDINGS
 from zerocon.image.naming import SIDECAR
 
-SUFFIXES = (*ENDINGS, ".gif", ".bmp", ".ppm", ".jp2")  # of files taken from a directory
+SUFFIXES = (*ENDINGS, ".gif", ".bmp", ".ppm", ".jp2")  # of files used from a directory
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,18 @@ def find_images(names: Iterable[str], *, output: Path) -> list[DiscoveredImage]:
     """Find the images that files, directories and patterns name, each once.
 
     Directories are searched recursively, except hidden ones and ``output``; links are followed
-    unless they lead back up. A file named itself is taken whatever its suffix.
+    unless they lead back up. A file that is named itself may have any suffix.
 
     Raises:
         CommandError: For a name that matches nothing, and for an input inside ``output``.
     """
-    found: dict[Path, DiscoveredImage] = {}
+    images: dict[Path, DiscoveredImage] = {}
     for name in names:
         paths = [name] if os.path.lexists(name) or not has_magic(name) else _matches(name)
         for path in map(Path, paths):
             for image in _images_at(path, output):
-                found.setdefault(image.file.absolute(), image)
-    return list(found.values())
+                images.setdefault(image.file.absolute(), image)
+    return list(images.values())
 
 
 def read_names(file: Path, *, null: bool = False) -> list[str]:

@@ -83,13 +83,13 @@ def _product(
     template: JobTemplate, options: BatchOptions, settings: Mapping[str, Any]
 ) -> Iterator[Job]:
     """Yield a job for every combination of the values that the template does not set itself."""
-    own = {**template.prompt, **template.settings}
+    fixed = {**template.prompt, **template.settings}
     axes: dict[str, tuple[Any, ...]] = {
-        "to": () if "to_caption" in own else options.to,
+        "to": () if "to_caption" in fixed else options.to,
         "strength": options.strength,
         "seed": options.seed,
     }
-    values = [(None,) if name in own else axis or (None,) for name, axis in axes.items()]
+    values = [(None,) if name in fixed else axis or (None,) for name, axis in axes.items()]
     for to, strength, seed in product(*values):
         prompt = {**({} if to is None else {"to": to}), **template.prompt}
         numbers = {"strength": strength, "seed": seed}

@@ -10,13 +10,11 @@ from typing import Any
 
 from zerocon.batch.job import Job
 from zerocon.errors import CommandError, SettingError
+from zerocon.image import METADATA_LEVELS
 from zerocon.image.naming import TEMPLATE
+from zerocon.model.spec import LOAD_OPTIONS
 from zerocon.settings import PRESETS, Settings
 
-LOAD_OPTIONS = (
-    "device", "dtype", "captioner", "clip", "prediction", "offload", "tile", "compile",
-)  # fmt: skip
-METADATA = ("full", "minimal", "none")
 BACKENDS = ("local", "ray")
 AUTO, ALL = "auto", "all"
 
@@ -29,7 +27,7 @@ class RunParameters:
 
     Args:
         model: Name of the model; None: ``ZEROCON_MODEL``, then the default model.
-        load: Options of ``zerocon.load`` (``LOAD_OPTIONS``).
+        load: Options of ``zerocon.load`` (``ModelSpec``).
         metadata: What the results' metadata contain: "full", "minimal" or "none".
         keep_gps: Keep GPS coordinates in the EXIF of results.
         cache: Use the cache of inversions.
@@ -37,7 +35,7 @@ class RunParameters:
 
     model: str | None = None
     load: Mapping[str, Any] = field(default_factory=dict)
-    metadata: str = METADATA[0]
+    metadata: str = METADATA_LEVELS[0]
     keep_gps: bool = False
     cache: bool = True
 
@@ -124,8 +122,10 @@ class BatchOptions:
         _require(devices, "devices", 'a number from 1, or "all"', self)
         _require(self.backend in BACKENDS, "backend", " or ".join(BACKENDS), self)
         level = self.parameters.metadata
-        if level not in METADATA:
-            raise SettingError(f"metadata must be one of {', '.join(METADATA)}, not {level!r}")
+        if level not in METADATA_LEVELS:
+            raise SettingError(
+                f"metadata must be one of {', '.join(METADATA_LEVELS)}, not {level!r}"
+            )
         if self.preset is not None and self.preset not in PRESETS:
             raise CommandError(f'no preset "{self.preset}"; available: {", ".join(PRESETS)}')
         if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
@@ -156,14 +156,14 @@ class BatchOptions:
         given = {name: value for name, value in options.items() if value is not None}
         if "output" not in given:
             raise CommandError("an output directory is required: output=...")
-        known = {each.name for each in fields(cls)} - {"given", "parameters", "images"}
-        own = {name: value for name, value in given.items() if name in known}
+        names = {each.name for each in fields(cls)} - {"given", "parameters", "images"}
+        values = {name: value for name, value in given.items() if name in names}
         shared = {n: given[n] for n in ("metadata", "keep_gps", "cache") if n in given}
         load = {name: given[name] for name in LOAD_OPTIONS if name in given}
-        rest = {n: v for n, v in given.items() if n not in {*own, *shared, *load}}
+        rest = {n: v for n, v in given.items() if n not in {*values, *shared, *load}}
         model = given["model"] if isinstance(given.get("model"), str) else None
         return cls(
-            **{**own, **_converted(own), "settings": _settings(own.get("settings"), rest)},
+            **{**values, **_converted(values), "settings": _settings(values.get("settings"), rest)},
             images=tuple(
                 each if isinstance(each, Job) else os.fspath(each) for each in _all(images)
             ),
@@ -174,28 +174,28 @@ class BatchOptions:
     def resumed(self, recorded: RunParameters) -> BatchOptions:
         """Return the options with the parameters of an earlier run, except those that are given."""
         names = {each.name for each in fields(RunParameters)} & self.given
-        own = {name: getattr(self.parameters, name) for name in names}
+        values = {name: getattr(self.parameters, name) for name in names}
         load = {**recorded.load, **self.parameters.load}
-        return replace(self, parameters=replace(recorded, **own, load=load))
+        return replace(self, parameters=replace(recorded, **values, load=load))
 
 
-def _converted(own: Mapping[str, Any]) -> dict[str, Any]:
+def _converted(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values as their fields' types."""
     result: dict[str, Any] = {
-        name: tuple(_all(own[name])) for name in ("to", "strength", "seed") if name in own
+        name: tuple(_all(values[name])) for name in ("to", "strength", "seed") if name in values
     }
     for name in ("output", "files_from", "manifest"):
-        if name in own:
-            result[name] = Path(own[name])
-    if "shard" in own:
-        result["shard"] = tuple(own["shard"])
-    result["inputs"] = tuple(map(Path, _all(own.get("inputs", ()))))
-    result["directions"] = tuple(map(_weighted, _all(own.get("directions", ()))))
+        if name in values:
+            result[name] = Path(values[name])
+    if "shard" in values:
+        result["shard"] = tuple(values["shard"])
+    result["inputs"] = tuple(map(Path, _all(values.get("inputs", ()))))
+    result["directions"] = tuple(map(_weighted, _all(values.get("directions", ()))))
     return result
 
 
 def _all(value: Any) -> Iterable[Any]:
-    """The members of a sequence, or one value on its own."""
+    """The members of a sequence, or a single value as a sequence."""
     single = isinstance(value, str | os.PathLike | Job) or not isinstance(value, Iterable)
     return (value,) if single else value
 

@@ -1,4 +1,4 @@
-"""Why an edit came out as it did: what there was to see on the way, gathered when it is done."""
+"""Explanations of edits: attention of the changed words, guidance losses, size of the change."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch import Tensor
 
 from zerocon.conditioning import Conditioning
 from zerocon.editing import Step
+from zerocon.evaluations import Evaluations, count_evaluations
 from zerocon.guidance import align_tokens
-from zerocon.image.transforms import Prepared, prepare
+from zerocon.image.transforms import Prepared
 from zerocon.model.attention import CROSS
-from zerocon.nfe import Evaluations, count_evaluations
 from zerocon.observation import Observation, layer_size, observe
 from zerocon.prompt.vocabulary import grammar, words
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from zerocon.api import Edit
     from zerocon.model import Model
 
-SNAPSHOTS = 4  # looks at the attention, spread over the walk
-WORDS = 3  # a side; nobody reads a sheet of more
-CLEAREST = 16  # positions on the longer side of maps that follow things: a quarter of SD's latents
+SNAPSHOTS = 4  # steps whose attention is shown
+WORDS = 3  # shown per caption
+CLEAREST = 16  # longer side of the maps that follow objects best: a quarter of SD 1's latents
 
 Side = Literal["source", "edited"]
 
 
 @dataclass(frozen=True)
 class Word:
-    """A word of a sentence, and the positions of its tokens in what the U-Net reads."""
+    """A word of a caption, and the positions of its tokens in the embedding."""
 
     text: str
     positions: tuple[int, ...]
@@ -42,7 +42,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """After which step (from 1) it was looked, and the share of noise there, sqrt(1 - a)."""
+    """A step (from 1) whose attention is shown, and its noise level sqrt(1 - alpha)."""
 
     step: int
     noise: float
@@ -50,28 +50,38 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Attention:
-    """How much of the attention one word got, place by place, at every moment.
+    """Cross-attention of one word at every snapshot.
 
-    ``maps`` are (height, width) of the picture at the model's working size, padding cut off, each
-    value a share of 0..1. ``even`` is what a word gets where all positions get the same. ``side``
-    says in which picture, and so of which sentence.
+    Attributes:
+        side: The image, and the caption that the word is from.
+        word: The word.
+        uniform: Attention of a word if all positions had the same.
+        maps: For every snapshot (height, width) at the model's working size without padding,
+            probabilities in 0..1.
     """
 
     side: Side
     word: str
-    even: float
+    uniform: float
     maps: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """All that a sheet about an edit shows.
+    """The contents of an explain sheet.
 
-    ``losses`` holds every guidance, as it was asked for, with its weighted loss at each step (not a
-    number where it did not act); ``differences`` the length of D in lengths of the source's latents
-    after each step. ``changed`` is false where the sentences have the same words: then
-    ``attention`` is that of their last ones. ``left_out`` are changed words for which there was no
-    room. ``evaluations`` are those of looking again, which the edit's own count does not hold.
+    Attributes:
+        source: Source image.
+        edited: Edited image.
+        caption: Source caption.
+        target_caption: Target caption.
+        snapshots: The steps whose attention is shown.
+        attention: Attention of the changed words; of the last words if none changed.
+        changed: Whether the captions have different words.
+        omitted: Changed words that are not shown.
+        losses: Every guidance with its weighted loss at each step, NaN where it was not applied.
+        differences: ``|D| / |x_src|`` after each step.
+        evaluations: U-Net evaluations of the explanation, not included in the edit's.
     """
 
     source: Image
@@ -81,72 +91,80 @@ class Explanation:
     snapshots: tuple[Snapshot, ...]
     attention: tuple[Attention, ...]
     changed: bool
-    left_out: tuple[str, ...]
+    omitted: tuple[str, ...]
     losses: tuple[tuple[str, tuple[float, ...]], ...]
     differences: tuple[float, ...]
     evaluations: Evaluations
 
 
 @torch.no_grad()
-def explain(image: Image, edited: Edit, steps: Sequence[Step], model: Model) -> Explanation:
-    """Gather what explains ``edited``, made of ``image`` in ``steps`` (all that a witness saw).
+def explain(edited: Edit, steps: Sequence[Step], model: Model) -> Explanation:
+    """Explain an edit, given all of its ``steps`` as ``on_step`` received them.
 
-    The attention is looked at again, at a few moments: the source's under the caption, the edited
-    picture's under the target caption, one evaluation of the U-Net each. They are counted apart.
+    Attention is recomputed at a few steps, of the source latents under the source caption and of
+    the edited latents under the target caption: one U-Net evaluation each.
     """
-    said = edited.request.rewrite
-    sentences = {"source": said.caption, "edited": said.target_caption}
-    before, after = changed_words(model, *sentences.values())
+    captions: dict[Side, str] = {"source": edited.caption, "edited": edited.target_caption}
+    before, after = changed_words(model, *captions.values())
     changed = bool(before or after)
     if not changed:
-        before, after = (split(model, sentence)[-1:] for sentence in sentences.values())
-    asked: dict[Side, tuple[Word, ...]] = {"source": before, "edited": after}
-    working, schedule = prepare(image, model.size, model.multiple), edited.inversion.schedule
-    chosen = [steps[number - 1] for number in spread(SNAPSHOTS, len(steps))]
+        before, after = (split(model, caption)[-1:] for caption in captions.values())
+    words: dict[Side, tuple[Word, ...]] = {"source": before, "edited": after}
+    shown = [steps[number - 1] for number in spread(SNAPSHOTS, len(steps))]
     attention: list[Attention] = []
     with model.lock, count_evaluations() as evaluations:
-        for side, wanted in asked.items():
-            if not wanted:
-                continue
-            c = model.embed([sentences[side]])
-            maps = [
-                attend(model, _latents(edited, step, side), schedule.times[step.level], c)
-                for step in chosen
-            ]
-            for word in wanted[:WORDS]:
-                rows = [each[list(word.positions)].mean(0) for each in maps]
-                laid = tuple(lay(row, working) for row in rows)
-                attention.append(Attention(side, word.text, 1 / c.tokens.shape[1], laid))
+        for side, some in words.items():
+            if some:
+                c = model.embed([captions[side]])
+                attention += _attention(edited, shown, model, side, c, some[:WORDS])
+    sigmas = edited.inversion.schedule.sigmas
     return Explanation(
-        source=image,
+        source=edited.source.image,
         edited=edited.image,
-        caption=said.caption,
-        target_caption=said.target_caption,
-        snapshots=tuple(
-            Snapshot(len(steps) - step.level, schedule.sigmas[step.level]) for step in chosen
-        ),
+        caption=edited.caption,
+        target_caption=edited.target_caption,
+        snapshots=tuple(Snapshot(len(steps) - step.level, sigmas[step.level]) for step in shown),
         attention=tuple(attention),
         changed=changed,
-        left_out=tuple(word.text for each in asked.values() for word in each[WORDS:]),
+        omitted=tuple(word.text for some in words.values() for word in some[WORDS:]),
         losses=losses(steps, edited.settings.guidance),
         differences=tuple(_length(step) for step in steps),
         evaluations=evaluations,
     )
 
 
+def _attention(
+    edited: Edit,
+    steps: Sequence[Step],
+    model: Model,
+    side: Side,
+    c: Conditioning,
+    words: Sequence[Word],
+) -> list[Attention]:
+    """Attention of some words of one caption at these steps."""
+    times = edited.inversion.schedule.times
+    maps = [attend(model, _latents(edited, step, side), times[step.level], c) for step in steps]
+    result = []
+    for word in words:
+        means = [each[list(word.positions)].mean(0) for each in maps]
+        resized = tuple(resize(mean, edited.source) for mean in means)
+        result.append(Attention(side, word.text, 1 / c.tokens.shape[1], resized))
+    return result
+
+
 def spread(count: int, steps: int) -> list[int]:
-    """At most ``count`` step numbers of 1..``steps``, each in the middle of its part of the way."""
+    """At most ``count`` numbers of steps 1..``steps``, the middles of equal parts."""
     return sorted({ceil((part + 0.5) / count * steps) for part in range(count)})
 
 
-def split(model: Model, sentence: str) -> tuple[Word, ...]:
-    """The words of a sentence with their positions; words that the text encoder cut off are not.
+def split(model: Model, caption: str) -> tuple[Word, ...]:
+    """The words of a caption with their positions, without those the text encoder truncates.
 
-    A text encoder has its own pieces: where a word ends is where the sentence up to it ends.
+    Any tokenizer works: the end of a word is the end of the caption up to it.
     """
-    parts, texts = sentence.split(), words(sentence)
-    upto = model.embed([" ".join(parts[:count]) for count in range(len(parts) + 1)]).ids
-    ends = [len(ids) - 1 for ids in upto]  # the position of the end token
+    parts, texts = caption.split(), words(caption)
+    prefixes = [" ".join(parts[:count]) for count in range(len(parts) + 1)]
+    ends = [len(ids) - 1 for ids in model.embed(prefixes).ids]  # positions of the end token
     spans = [tuple(range(ends[i], ends[i + 1])) for i in range(len(parts))]
     named = zip(parts, texts, spans, strict=True)
     return tuple(Word(text or part, span) for part, text, span in named if span)
@@ -155,52 +173,55 @@ def split(model: Model, sentence: str) -> tuple[Word, ...]:
 def changed_words(
     model: Model, caption: str, target: str
 ) -> tuple[tuple[Word, ...], tuple[Word, ...]]:
-    """Words of either sentence that the other does not share, as ``align_tokens`` pairs their tokens.
+    """Words of each caption without a counterpart in the other, by ``align_tokens``.
 
-    A word counts if any of its tokens does. Words like "the" are named only where nothing else is.
+    A word is included if any of its tokens has none; stop words only if there are no others.
     """
     before, after = (ids[1:-1] for ids in model.embed([caption, target]).ids)
     pairs = align_tokens(before, after)
     shared = {i + 1 for i, _ in pairs}, {j + 1 for _, j in pairs}
     left, right = (
-        _telling([word for word in split(model, sentence) if not same.issuperset(word.positions)])
-        for sentence, same in zip((caption, target), shared, strict=True)
+        _content([word for word in split(model, text) if not same.issuperset(word.positions)])
+        for text, same in zip((caption, target), shared, strict=True)
     )
     return left, right
 
 
 def attend(model: Model, x: Tensor, t: float, c: Conditioning) -> Tensor:
-    """Attention of every position at ``x``, one picture: (positions, rows, columns) of latents."""
+    """Cross-attention at latents ``x`` of one image: (positions, rows, columns) of the latents."""
     return merge(observe(model, x, t, c, {CROSS}))
 
 
-def merge(seen: Observation) -> Tensor:
-    """Cross-attention of the first picture, mean over heads and over the clearest layers.
+def merge(observed: Observation) -> Tensor:
+    """Cross-attention of the first image, averaged over heads and layers.
 
-    Those are the layers of 16 positions on the longer side, or nearest to it, and of half and twice
-    as many; they are brought to the latents' size: (positions, rows, columns).
+    Of the layers those whose longer side is 16 or nearest to it, half and twice that; resized to
+    (positions, rows, columns) of the latents.
     """
-    sizes = {name: layer_size(maps.shape[-2], seen.size) for name, maps in seen.maps.items()}
+    sizes = {
+        name: layer_size(maps.shape[-2], observed.size) for name, maps in observed.maps.items()
+    }
     nearest = min(map(max, sizes.values()), key=lambda side: abs(log2(side / CLEAREST)))
     resized = []
     for name, (rows, columns) in sizes.items():
         if nearest <= 2 * max(rows, columns) <= 4 * nearest:
-            maps = seen.maps[name][0].float().mean(0).T.reshape(-1, rows, columns)
-            resized.append(F.interpolate(maps[None], seen.size, mode="bilinear")[0])
+            maps = observed.maps[name][0].float().mean(0).T.reshape(-1, rows, columns)
+            resized.append(F.interpolate(maps[None], observed.size, mode="bilinear")[0])
     return torch.stack(resized).mean(0)
 
 
-def lay(heat: Tensor, working: Prepared) -> Tensor:
-    """A map of the latents' size over the picture: at its working size, padding cut off."""
-    width, height = working.frame.inner
-    size = working.pixels.shape[-2:]
-    return F.interpolate(heat[None, None], size, mode="bilinear")[0, 0, :height, :width].cpu()
+def resize(latent_map: Tensor, image: Prepared) -> Tensor:
+    """A map (rows, columns) of the latents at working size, padding cut off: (height, width)."""
+    width, height = image.frame.inner
+    working = image.size[1], image.size[0]
+    resized = F.interpolate(latent_map[None, None], working, mode="bilinear")
+    return resized[0, 0, :height, :width].cpu()
 
 
 def losses(
     steps: Sequence[Step], guidance: Sequence[str]
 ) -> tuple[tuple[str, tuple[float, ...]], ...]:
-    """Each guidance with its loss at every step, of the first picture."""
+    """Each guidance with its weighted loss at every step, of the first image."""
     rows = [
         [nan] * len(guidance) if step.losses is None else step.losses[:, 0].tolist()
         for step in steps
@@ -216,5 +237,7 @@ def _latents(edited: Edit, step: Step, side: Side) -> Tensor:
     return step.latents if side == "edited" else edited.inversion.latents[step.level]
 
 
-def _telling(found: Sequence[Word]) -> tuple[Word, ...]:
-    return tuple(word for word in found if word.text not in grammar("stop words")) or tuple(found)
+def _content(changed: Sequence[Word]) -> tuple[Word, ...]:
+    return tuple(word for word in changed if word.text not in grammar("stop words")) or tuple(
+        changed
+    )

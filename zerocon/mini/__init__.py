@@ -1,4 +1,4 @@
-"""The embedded model: small, trained on the drawn world, and real in every other respect."""
+"""The embedded model: a small latent diffusion model, trained on the drawn world."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from pathlib import Path
 
 
 def path() -> Path:
-    """The folder of its weights, laid out as diffusers lays out Stable Diffusion."""
+    """The directory of its weights, in diffusers' layout of Stable Diffusion."""
     return Path(__file__).parent / "weights"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from zerocon.diffusion import Schedule
     from zerocon.model.runtime import Runtime
     from zerocon.settings import Settings
-    from zerocon.shapes import Latents, Pixels
+    from zerocon.tensor_types import Latents, Pixels
 
 __all__ = ["Captioner", "Denoiser", "Model", "ModelSpec", "Scorer", "load"]
 

@@ -193,61 +193,59 @@ def read_checkpoint(
         ModelNotFoundError: There is no tokenizer, or weights are missing.
         UnsupportedModelError: It is damaged or of another family.
     """
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
+    from transformers import CLIPTextModel
+
     disable_progress_bars()
     checkpoint = Checkpoint.open(file)
     prediction = prediction or checkpoint.prediction()
     tokenizer = _tokenizer(checkpoint)
-    networks = _networks(checkpoint, name, dtype, checkpoint.size(prediction))
-    for part, network in networks.items():
-        missing = [key for key, weight in network.named_parameters() if weight.is_meta]
-        if missing:
-            raise ModelNotFoundError(
-                f"{name} is not complete: there is no {missing[0]} for the {part}"
-            )
-    return {**networks, "tokenizer": tokenizer, "scheduler": _scheduler(checkpoint, prediction)}
-
-
-def _networks(
-    checkpoint: Checkpoint, name: str, dtype: torch.dtype, size: int
-) -> dict[str, torch.nn.Module]:
-    """U-Net, VAE and text encoder; weights that the file lacks stay on the meta device."""
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
-    from transformers import CLIPTextModel
-
-    configs = {
-        "unet": checkpoint.unet_config(size),
-        "vae": checkpoint.vae_config(),
-        "text_encoder": checkpoint.text_config(),
-    }
-    with TemporaryDirectory() as folder, model_errors(name):
-        for part, config in configs.items():
-            (Path(folder) / part).mkdir()
-            (Path(folder) / part / "config.json").write_text(json.dumps(config))
+    with TemporaryDirectory() as folder:
+        _write_configs(Path(folder), checkpoint, checkpoint.size(prediction))
         options: dict[str, Any] = {"config": folder, "local_files_only": True, "torch_dtype": dtype}
-        return {
-            "unet": UNet2DConditionModel.from_single_file(
-                checkpoint.weights(UNET), subfolder="unet", **options
-            ),
-            "vae": AutoencoderKL.from_single_file(
-                checkpoint.weights(VAE), subfolder="vae", **options
-            ),
-            "text_encoder": create_diffusers_clip_model_from_ldm(
-                CLIPTextModel, checkpoint.weights(TEXT), subfolder="text_encoder", **options
-            ),
-        }
-
-
-def _scheduler(checkpoint: Checkpoint, prediction: str) -> Any:
-    from diffusers import DDIMScheduler
-
+        with model_errors(name):
+            parts = {
+                "unet": UNet2DConditionModel.from_single_file(
+                    checkpoint.weights(UNET), subfolder="unet", **options
+                ),
+                "vae": AutoencoderKL.from_single_file(
+                    checkpoint.weights(VAE), subfolder="vae", **options
+                ),
+                "text_encoder": create_diffusers_clip_model_from_ldm(
+                    CLIPTextModel, checkpoint.weights(TEXT), subfolder="text_encoder", **options
+                ),
+            }
+    _check_complete(parts, name)
     zero_snr = "ztsnr" in checkpoint.shapes  # trainers mark zero terminal SNR with this key
-    return DDIMScheduler(
+    scheduler = DDIMScheduler(
         **SCHEDULER,
         rescale_betas_zero_snr=zero_snr,
         timestep_spacing="trailing" if zero_snr else "leading",
         prediction_type=prediction,
     )
+    return {**parts, "tokenizer": tokenizer, "scheduler": scheduler}
+
+
+def _write_configs(folder: Path, checkpoint: Checkpoint, size: int) -> None:
+    """Write each network's configuration where diffusers expects it."""
+    configs = {
+        "unet": checkpoint.unet_config(size),
+        "vae": checkpoint.vae_config(),
+        "text_encoder": checkpoint.text_config(),
+    }
+    for part, config in configs.items():
+        (folder / part).mkdir()
+        (folder / part / "config.json").write_text(json.dumps(config))
+
+
+def _check_complete(parts: dict[str, Any], name: str) -> None:
+    for part, network in parts.items():
+        missing = [name for name, weight in network.named_parameters() if weight.is_meta]
+        if missing:
+            raise ModelNotFoundError(
+                f"{name} is not complete: there is no {missing[0]} for the {part}"
+            )
 
 
 def _tokenizer(checkpoint: Checkpoint) -> Any:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zerocon.errors import FileFormatError, MismatchError
-from zerocon.image.photo import Photograph
-from zerocon.image.transforms import Prepared, prepare
+from zerocon.image.reading import Photograph
+from zerocon.image.transforms import Prepared
 from zerocon.recipe import version1
 from zerocon.settings import Settings
 from zerocon.storage.hashing import image_hash
@@ -60,7 +60,7 @@ class Recipe:
         prediction: What the U-Net predicts: "epsilon" or "v_prediction".
         compute: How the networks computed: "device", "dtype", and, if recorded, "tiled",
             "compiled", "offloaded", "checkpointed" and "threads"; see
-            ``Model.compute_options``.
+            ``Runtime.compute_options``.
         prompt: What the edit was given: "from", "to", "to_caption".
         caption: Source caption.
         target_caption: Target caption.
@@ -89,36 +89,25 @@ class Recipe:
     unknown: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(
-        cls,
-        edited: Edit,
-        source: Image | Prepared,
-        model: Model,
-        inversion: Inversion | None = None,
-    ) -> Recipe:
-        """The recipe of ``edited``, an edit of ``source``; ``inversion`` is the given one, if any.
-
-        A ``Prepared`` source is neither hashed nor resized again.
-        """
-        if not isinstance(source, Prepared):
-            same = source is edited.source.image
-            source = edited.source if same else prepare(source, model.size, model.multiple)
-        arguments = edited.request.prompt
+    def of(cls, edited: Edit, model: Model) -> Recipe:
+        """The recipe of an edit with ``model``."""
+        prompt, inversion = edited.request.prompt, edited.inversion
+        given = edited.inversion_source == "given"
         return cls(
-            image=source.hash,
-            size=source.size,
+            image=edited.source.hash,
+            size=edited.source.size,
             model=_name(model.name),
             weights=model.fingerprint(),
             prediction=model.prediction,
             compute=edited.compute,
-            prompt={key: arguments[name] for key, name in PROMPT.items() if name in arguments},
+            prompt={key: prompt[name] for key, name in PROMPT.items() if name in prompt},
             caption=edited.caption,
             target_caption=edited.target_caption,
             directions=tuple(
                 DirectionReference(str(direction), weight, _hash(direction.tokens))
                 for direction, weight in edited.request.directions
             ),
-            inversion=_hash(inversion.latents, inversion.eps) if inversion else None,
+            inversion=_hash(inversion.latents, inversion.eps) if given else None,
             settings=edited.settings,
             versions=package_versions(),
         )

@@ -13,7 +13,7 @@ from PIL import Image
 from zerocon.errors import AnimatedImageError, MismatchError, ZeroconError
 from zerocon.image.compare import ImageComparison
 from zerocon.image.formats import ENDINGS
-from zerocon.image.photo import READ, Photograph
+from zerocon.image.reading import READ, Photograph
 from zerocon.recipe import Recipe
 from zerocon.storage.hashing import image_hash
 
@@ -175,7 +175,7 @@ def _repeat(
             yield ReplayResult(file, problem=str(error))
             continue
         comparison, source = min(results, key=lambda pair: not pair[0].same)
-        replayed = Recipe.of(edited, image, model, given)
+        replayed = Recipe.of(edited, model)
         yield ReplayResult(file, source, comparison, tuple(recipe.differences(replayed)))
 
 

@@ -1,4 +1,4 @@
-"""Short sentences about a part of a scene, and which scenes they are true of."""
+"""Short captions of a part of a scene, with the facts that make them true."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 
 from zerocon.world import VALUES
 
-Facts = frozenset[str]  # "thing=fox", "place=snow", ...: what holds of a scene, or must hold
+Facts = frozenset[str]  # "thing=fox", "place=snow", ...: true of a scene, or required
 
 _OBJECTS = (*VALUES["kind"], *VALUES["companion"], *VALUES["accessory"])
 THINGS = tuple(word for word in dict.fromkeys(_OBJECTS) if word != "none")
-# facts of which one word speaks, by what they speak of
+# facts that a single word can express, by parameter
 SINGLE: dict[str, tuple[str, ...]] = {"thing": tuple(f"thing={word}" for word in THINGS)} | {
     name: tuple(f"{name}={word}" for word in VALUES[name])
     for name in ("color", "place", "time", "style")
@@ -28,24 +28,24 @@ _TIMES = {
 
 
 def facts(truth: Mapping[str, str]) -> Facts:
-    """All that a fragment may ask of the scene with this truth."""
-    found = {f"{name}={word}" for name, word in truth.items()}
-    found |= {f"thing={truth[name]}" for name in ("kind", "companion", "accessory")}
-    return frozenset(found)
+    """All facts of the scene with this truth that a fragment may require."""
+    pairs = {f"{name}={word}" for name, word in truth.items()}
+    pairs |= {f"thing={truth[name]}" for name in ("kind", "companion", "accessory")}
+    return frozenset(pairs)
 
 
 def fragment(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
-    """A few words that are true of the scene, and the facts that make them true."""
+    """A random fragment that is true of the scene, and the facts that it requires."""
     choices = [_thing, _thing, _thing, _colored, _placed, _place, _timed, _styled, _color]
     if truth["accessory"] != "none":
         choices += [_wearing, _accessory]
     if truth["companion"] != "none":
-        choices += [_beside, _companion]
+        choices += [_with_companion, _companion]
     return choices[int(rng.integers(len(choices)))](truth, rng)
 
 
-def naming(fact: str, rng: np.random.Generator) -> str:
-    """A few words for one fact, such as "a fox" for "thing=fox"."""
+def name_fact(fact: str, rng: np.random.Generator) -> str:
+    """A fragment for one fact, such as "a fox" for "thing=fox"."""
     name, _, word = fact.partition("=")
     if name == "thing":
         return word if word == "sunglasses" else _named(word, rng)
@@ -62,67 +62,68 @@ def _companion(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str,
 
 
 def _accessory(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
-    word, wanted = truth["accessory"], frozenset({f"thing={truth['accessory']}"})
-    return (word if word == "sunglasses" else _named(word, rng)), wanted
+    word = truth["accessory"]
+    text = word if word == "sunglasses" else _named(word, rng)
+    return text, frozenset({f"thing={word}"})
 
 
 def _colored(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
-    return _named(f"{truth['color']} {truth['kind']}", rng), _wanted(truth, "color", "kind")
+    return _named(f"{truth['color']} {truth['kind']}", rng), _required(truth, "color", "kind")
 
 
 def _color(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
-    return truth["color"], _wanted(truth, "color")
+    return truth["color"], _required(truth, "color")
 
 
 def _placed(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
     subject = f"{_named(truth['kind'], rng)} {_where(truth['place'], rng)}"
-    return subject, _wanted(truth, "kind", "place")
+    return subject, _required(truth, "kind", "place")
 
 
 def _place(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
     word = truth["place"]
-    said = (word, f"the {word}", f"a {word}", _where(word, rng))
-    return said[int(rng.integers(len(said)))], _wanted(truth, "place")
+    texts = (word, f"the {word}", f"a {word}", _where(word, rng))
+    return texts[int(rng.integers(len(texts)))], _required(truth, "place")
 
 
 def _timed(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
     if rng.random() < 0.6:
         return _time(truth, rng)
-    said = f"{_named(truth['kind'], rng)} {_TIMES[truth['time']]}"
-    return said, _wanted(truth, "kind", "time")
+    text = f"{_named(truth['kind'], rng)} {_TIMES[truth['time']]}"
+    return text, _required(truth, "kind", "time")
 
 
 def _time(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
     word = truth["time"]
-    return (_TIMES[word] if rng.random() < 0.6 else word), _wanted(truth, "time")
+    return (_TIMES[word] if rng.random() < 0.6 else word), _required(truth, "time")
 
 
 def _styled(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
     if rng.random() < 0.5:
         return _style(truth, rng)
     style = truth["style"] if truth["style"] == "pixel art" else f"a {truth['style']}"
-    return f"{style} of {_named(truth['kind'], rng)}", _wanted(truth, "style", "kind")
+    return f"{style} of {_named(truth['kind'], rng)}", _required(truth, "style", "kind")
 
 
 def _style(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
     bare = truth["style"] == "pixel art" or rng.random() < 0.5
-    return (truth["style"] if bare else f"a {truth['style']}"), _wanted(truth, "style")
+    return (truth["style"] if bare else f"a {truth['style']}"), _required(truth, "style")
 
 
 def _wearing(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
     worn = truth["accessory"] if truth["accessory"] == "sunglasses" else f"a {truth['accessory']}"
     if rng.random() < 0.3:
-        return f"wearing {worn}", _wanted(truth, "accessory")
-    return f"{_named(truth['kind'], rng)} wearing {worn}", _wanted(truth, "kind", "accessory")
+        return f"wearing {worn}", _required(truth, "accessory")
+    return f"{_named(truth['kind'], rng)} wearing {worn}", _required(truth, "kind", "accessory")
 
 
-def _beside(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
+def _with_companion(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:
     near = "with" if rng.random() < 0.4 else "next to"
-    said = f"{_named(truth['kind'], rng)} {near} a {truth['companion']}"
-    return said, _wanted(truth, "kind", "companion")
+    text = f"{_named(truth['kind'], rng)} {near} a {truth['companion']}"
+    return text, _required(truth, "kind", "companion")
 
 
-def _wanted(truth: Mapping[str, str], *names: str) -> Facts:
+def _required(truth: Mapping[str, str], *names: str) -> Facts:
     return frozenset(f"{name}={truth[name]}" for name in names)
 
 

@@ -1,4 +1,4 @@
-"""Stage 4: the captioner, a BLIP of the size that the drawn world needs."""
+"""Stage 4: the captioner, a small BLIP (2201.12086)."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from zerocon.training.dataset import DrawnScenes
     from zerocon.training.workspace import Workspace
 
-READ = ("kind", "color", "place")  # what a caption must get right
+MEASURED = ("kind", "color", "place")  # parameters whose accuracy is measured
 
 
 @dataclass(frozen=True)
 class CaptionerStage(TrainingRun):
-    """Train the captioner on the scenes' own captions."""
+    """Train the captioner on the captions of the scenes."""
 
     steps: int = 8_000
     batch: int = 64
     lr: float = 1e-3
     width: int = 128
-    sight_layers: int = 4
+    image_layers: int = 4
     layers: int = 2
-    shift: int = 8  # pixels, half a patch: it had begun to know its scenes by heart
+    shift: int = 8  # pixels, half a patch: without shifts it overfits the training scenes
 
     def build(self, tokenizer: Any) -> Any:
         from transformers import BlipConfig, BlipForConditionalGeneration
@@ -57,9 +57,9 @@ class CaptionerStage(TrainingRun):
             "hidden_size": self.width,
             "intermediate_size": 3 * self.width,
             "projection_dim": self.width,
-            "num_hidden_layers": self.sight_layers,
+            "num_hidden_layers": self.image_layers,
             "num_attention_heads": 4,
-            "initializer_range": 0.02,  # the class's own default, 1e-10, never gets off the ground
+            "initializer_range": 0.02,  # the class's default, 1e-10, does not train
         }
         config = BlipConfig(text_config=text, vision_config=vision, projection_dim=self.width)
         return BlipForConditionalGeneration(config)
@@ -72,16 +72,16 @@ class CaptionerStage(TrainingRun):
         def losses(rng: Rng) -> dict[str, Tensor]:
             chosen = np.sort(rng.integers(len(scenes), size=self.batch))
             x = mirrored(shifted(as_pixels(scenes.images[chosen]), self.shift, rng), rng)
-            said = _spoken(tokenizer, [scenes.captions[i] for i in chosen]).to(work.device)
-            heard = said != tokenizer.pad_token_id
+            tokens = _tokens(tokenizer, [scenes.captions[i] for i in chosen]).to(work.device)
+            mask = tokens != tokenizer.pad_token_id
             with work.autocast():
                 loss = network(
-                    input_ids=said,
-                    attention_mask=heard.long(),
+                    input_ids=tokens,
+                    attention_mask=mask.long(),
                     pixel_values=x.to(work.device),
-                    labels=said.masked_fill(~heard, -100),
+                    labels=tokens.masked_fill(~mask, -100),
                 ).loss
-            return {"words": loss.float()}
+            return {"caption": loss.float()}
 
         def preview(average: Any) -> tuple[None, dict[str, float]]:
             return None, measure(average, tokenizer, unseen, work, 192)
@@ -105,38 +105,38 @@ def load(work: Workspace) -> tuple[Any, Any]:
 def measure(
     network: Any, tokenizer: Any, scenes: DrawnScenes, work: Workspace, count: int
 ) -> dict[str, float]:
-    """Shares of scenes whose caption names the right kind, colour and place, and all of them."""
-    right = []
+    """Shares of scenes whose caption has the right kind, color and place, and all three."""
+    correct = []
     for first in range(0, min(count, len(scenes)), 64):
         x = as_pixels(scenes.images[first : min(first + 64, count)]).to(work.device)
-        said = network.generate(pixel_values=x, max_new_tokens=LENGTH - 2, do_sample=False)
-        for i, row in enumerate(said, first):
-            heard = hear(tokenizer.decode(row, skip_special_tokens=True))
-            right.append([heard[name] == scenes.truths[i][name] for name in READ])
-    shares = dict(zip(READ, np.mean(right, axis=0).tolist(), strict=True))
-    return shares | {"all": float(np.mean([all(row) for row in right]))}
+        tokens = network.generate(pixel_values=x, max_new_tokens=LENGTH - 2, do_sample=False)
+        for i, row in enumerate(tokens, first):
+            parsed = parse_caption(tokenizer.decode(row, skip_special_tokens=True))
+            correct.append([parsed[name] == scenes.truths[i][name] for name in MEASURED])
+    shares = dict(zip(MEASURED, np.mean(correct, axis=0).tolist(), strict=True))
+    return shares | {"all": float(np.mean([all(row) for row in correct]))}
 
 
-def hear(caption: str) -> dict[str, str]:
-    """What a caption says of each named parameter: the first of its words that is a value.
+def parse_caption(caption: str) -> dict[str, str]:
+    """The value of every named parameter in a caption: the first word that is one of its values.
 
-    What is not said has the value of what needs no saying, or is empty.
+    A parameter without such a word has the value that captions omit, or is empty.
     """
     rest = f" {caption.lower()} "
-    unsaid = {"accessory": "none", "companion": "none", "time": "day", "style": "drawing"}
-    heard = {name: unsaid.get(name, "") for name in VALUES}
+    omitted = {"accessory": "none", "companion": "none", "time": "day", "style": "drawing"}
+    parsed = {name: omitted.get(name, "") for name in VALUES}
     for name in ("style", "color", "kind", "accessory", "companion", "place", "time"):
         places = {word: rest.find(f" {word} ") for word in VALUES[name]}
-        said = {word: place for word, place in places.items() if place >= 0}
-        if said:
-            heard[name] = min(said, key=lambda word: said[word])
-            # a second subject is the next animal, not the same one again
-            rest = rest.replace(f" {heard[name]} ", " , ", 1)
-    return heard
+        present = {word: place for word, place in places.items() if place >= 0}
+        if present:
+            parsed[name] = min(present, key=lambda word: present[word])
+            # so that the companion is the next animal and not the same one
+            rest = rest.replace(f" {parsed[name]} ", " , ", 1)
+    return parsed
 
 
-def _spoken(tokenizer: Any, captions: list[str]) -> Tensor:
-    """Captions as the captioner says them: [DEC] first, [SEP] last, padded."""
-    said: Tensor = tokenizer(captions, padding=True, return_tensors="pt").input_ids
-    said[:, 0] = tokenizer.bos_token_id
-    return said
+def _tokens(tokenizer: Any, captions: list[str]) -> Tensor:
+    """Token numbers of captions as the decoder emits them: [DEC] first, [SEP] last, padded."""
+    tokens: Tensor = tokenizer(captions, padding=True, return_tensors="pt").input_ids
+    tokens[:, 0] = tokenizer.bos_token_id
+    return tokens

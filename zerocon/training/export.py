@@ -1,4 +1,4 @@
-"""Stage 8: the trained parts as a folder that diffusers reads, and the judges."""
+"""Stage 8: the trained parts in diffusers' directory layout, and the classifiers."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from zerocon.training.tokenizers import save_tokenizer
 if TYPE_CHECKING:
     from zerocon.training.workspace import Workspace
 
-MOST = 28e6  # bytes in all: what a package may weigh
-MOST_OF_A_FILE = 15e6
-KEPT = ("zerocon.json", "README.md")  # written by hand or by the evaluation
+MAX_BYTES = 28e6  # of all files, since they are part of a package
+MAX_FILE_BYTES = 15e6
+PRESERVED = ("zerocon.json", "README.md")  # written by hand or by the evaluation
 
 
 @dataclass(frozen=True)
 class ExportStage:
-    """Put what is trained so far where the tool looks for it."""
+    """Write what is trained so far to the package, or to another directory."""
 
-    to: str = ""  # a folder; empty for the package's own
-    classifiers: str = ""  # a file; empty for the package's own
+    to: str = ""  # a directory; empty for the package's
+    classifiers: str = ""  # a file; empty for the package's
 
     def run(self, work: Workspace) -> None:
         folder = Path(self.to) if self.to else mini.path()
@@ -41,21 +41,23 @@ class ExportStage:
         if (work.folder / "captioner" / "checkpoint.pt").exists():
             _save_captioner(work, new / "captioner")
         else:
-            work.say("export: there is no captioner yet")
+            work.say("export: no captioner trained yet")
         (new / "zerocon.json").write_text("{}\n")
-        for name in KEPT:
+        for name in PRESERVED:
             if (folder / name).exists():
                 shutil.copy(folder / name, new / name)
-        _weigh(new)
+        _check_size(new)
         for file in new.rglob("*.safetensors"):
-            file.chmod(0o644)  # it is saved for its owner's eyes only, and would be installed so
+            file.chmod(
+                0o644
+            )  # safetensors creates it readable by its owner only, and it would be installed so
         shutil.rmtree(folder, ignore_errors=True)
         new.rename(folder)
         if (work.folder / "classifiers" / "checkpoint.pt").exists():
             target = Path(self.classifiers) if self.classifiers else CLASSIFIERS
             save_classifiers(classifiers.load(work), target)
         else:
-            work.say("export: there are no judges yet")
+            work.say("export: no classifiers trained yet")
         write_card(work, folder)
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         work.say(f"export: {size / 1e6:.1f} MB in {folder}")
@@ -64,11 +66,11 @@ class ExportStage:
 def _save_pipeline(work: Workspace, folder: Path) -> None:
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 
-    seer, tokenizer = clip.load(work)
+    text_image, tokenizer = clip.load(work)
     autoencoder = vae.load(work)
     StableDiffusionPipeline(
         vae=autoencoder.half(),
-        text_encoder=seer.text_model.half(),
+        text_encoder=text_image.text_model.half(),
         tokenizer=tokenizer,
         unet=unet.load(work).half(),
         scheduler=DDIMScheduler(**SCHEDULE),
@@ -77,52 +79,56 @@ def _save_pipeline(work: Workspace, folder: Path) -> None:
         requires_safety_checker=False,
     ).save_pretrained(folder)
     save_tokenizer(tokenizer, folder / "tokenizer")
-    _computes_in_float32(folder / "text_encoder")
+    _load_in_float32(folder / "text_encoder")
 
 
 def _save_clip(work: Workspace, folder: Path) -> None:
     from transformers import CLIPProcessor
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-    seer, tokenizer = clip.load(work)
+    text_image, tokenizer = clip.load(work)
     images = CLIPImageProcessorPil(
         size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE}, **_range()
     )
-    _save_eye(seer, CLIPProcessor(images, tokenizer), folder)
+    _save_with_processor(text_image, CLIPProcessor(images, tokenizer), folder)
 
 
 def _save_captioner(work: Workspace, folder: Path) -> None:
     from transformers import BlipProcessor
     from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
-    teller, tokenizer = captioner.load(work)
+    network, tokenizer = captioner.load(work)
     images = BlipImageProcessorPil(size={"height": SIZE, "width": SIZE}, **_range())
-    _save_eye(teller, BlipProcessor(images, tokenizer), folder)
+    _save_with_processor(network, BlipProcessor(images, tokenizer), folder)
 
 
-def _save_eye(network: Any, processor: Any, folder: Path) -> None:
+def _save_with_processor(network: Any, processor: Any, folder: Path) -> None:
     network.half().save_pretrained(folder)
     processor.save_pretrained(folder)
-    processor.image_processor.save_pretrained(folder)  # by its own name too, for older readers
-    _computes_in_float32(folder)
+    processor.image_processor.save_pretrained(
+        folder
+    )  # under its old name too, for older versions of transformers
+    _load_in_float32(folder)
 
 
 def _range() -> dict[str, Any]:
     return {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}  # -1..1, as in training
 
 
-def _computes_in_float32(folder: Path) -> None:
-    """Read as float32 unless asked otherwise: half of it is lost time on a CPU."""
+def _load_in_float32(folder: Path) -> None:
+    """Make float32 the default dtype on loading: float16 is slower on a CPU."""
     file = folder / "config.json"
     file.write_text(
         json.dumps(json.loads(file.read_text()) | {"dtype": "float32"}, indent=2) + "\n"
     )
 
 
-def _weigh(folder: Path) -> None:
+def _check_size(folder: Path) -> None:
     sizes = {file: file.stat().st_size for file in folder.rglob("*") if file.is_file()}
     largest = max(sizes, key=lambda file: sizes[file])
-    if sum(sizes.values()) > MOST:
-        raise ValueError(f"the parts weigh {sum(sizes.values()) / 1e6:.1f} MB; 28 are allowed")
-    if sizes[largest] > MOST_OF_A_FILE:
-        raise ValueError(f"{largest} weighs {sizes[largest] / 1e6:.1f} MB; 15 are allowed")
+    if sum(sizes.values()) > MAX_BYTES:
+        raise ValueError(
+            f"the files have {sum(sizes.values()) / 1e6:.1f} MB; at most 28 are allowed"
+        )
+    if sizes[largest] > MAX_FILE_BYTES:
+        raise ValueError(f"{largest} has {sizes[largest] / 1e6:.1f} MB; at most 15 are allowed")

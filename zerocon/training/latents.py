@@ -1,4 +1,4 @@
-"""Stage 5: every captioned scene through the encoder, once."""
+"""Stage 5: the training scenes, encoded once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LatentsStage:
-    """Encode the training scenes; again from the start if the encoder has changed."""
+    """Encode the training scenes; starts anew if the encoder has changed."""
 
     batch: int = 32
 
@@ -42,17 +42,20 @@ class LatentsStage:
 
 
 def encoded(work: Workspace, vae: Any) -> np.ndarray[Any, Any]:
-    """The scaled latents (n, 4, 16, 16) of the training scenes, float16, mapped.
+    """The scaled latents (n, 4, 16, 16) of the training scenes, a float16 memory map.
 
-    Raises ``ValueError`` if they are not there or come from another encoder than ``vae``'s.
+    Raises:
+        ValueError: They do not exist, or were computed with another encoder than ``vae``'s.
     """
     if work.facts("latents").get("encoder") != encoder_mark(vae):
-        raise ValueError("the latents are not of this autoencoder; run --stage latents first")
+        raise ValueError(
+            "the latents were not computed with this autoencoder; run --stage latents first"
+        )
     return _records(work).read()
 
 
 def encoder_mark(vae: Any) -> str:
-    """Tells one trained encoder from another."""
+    """A string that differs between trained encoders."""
     weights = [
         p.double().abs().sum() for p in (*vae.encoder.parameters(), *vae.quant_conv.parameters())
     ]

@@ -1,4 +1,4 @@
-"""The card that lies with the weights: what they are, how they were made, how good they are."""
+"""The model card of the embedded model: description, training options, metrics."""
 
 from __future__ import annotations
 
@@ -20,47 +20,46 @@ if TYPE_CHECKING:
 _TEXT = """\
 # The embedded model
 
-A latent diffusion model of the classes and the file layout of Stable Diffusion 1, small enough to
-lie in a package: 128 x 128 pixels, latents of 4 x 16 x 16, float16 on disk. It knows the drawn
-world of `zerocon.world` and nothing else: no photographs, no people, no words beyond a few hundred.
-It is there to try the tool without a download, to test it on trained weights, and to measure edits
-against a known truth. It says nothing about photographs.
+A latent diffusion model with the classes and the file layout of Stable Diffusion 1, small enough to
+be part of the package: 128 x 128 pixels, latents of 4 x 16 x 16, float16 on disk. It was trained
+only on the drawn world of `zerocon.world`: it knows no photographs, no people, and a few hundred
+words. It serves to try the tool without a download, to test the tool on trained weights, and to
+measure edits against an exact result. Its results do not predict those on photographs.
 
-## How it was made
+## Training
 
-All training pictures are drawn by this project's own code (`zerocon.world`, training seeds); no
-other picture, text or weight was used. `zerocon train mini` makes it again, in as many sittings as
-one likes; these are the options of each part's last, where they are not the defaults.
+All training images are drawn by this project's code (`zerocon.world`, training seeds); no other
+image, text or weights were used. `zerocon train mini` repeats the training, in any number of runs.
+The options are those of the last run of each part that differ from the defaults.
 
-{made}
+{stages}
 
-## How good it is
+## Metrics
 
 On scenes that no part was trained on{how}.
 
 {table}
 
-`captioner/` is a BLIP and `clip/` a CLIP of the same kind and data; the text half of CLIP is the
-text encoder. Defaults of the tool that were measured on this model are in `zerocon.json`.
+`captioner/` is a BLIP and `clip/` a CLIP, both small and trained on the same scenes; the text tower
+of CLIP is the text encoder of the U-Net. `zerocon.json` holds the tool's default settings that were
+tuned on this model.
 
-Licence: Apache-2.0, as the project.
+License: Apache-2.0, as the project.
 """
+_HOW = "; {images} images sampled in {steps} steps with guidance scale {guidance_scale}"
 
 
 def write_card(work: Workspace, folder: Path) -> None:
-    """Write ``README.md`` into a folder of weights, from what the stages have noted."""
+    """Write ``README.md`` into a directory of weights, from the facts of the stages."""
     measured = work.facts("evaluate")
-    how = ""
-    if measured:
-        how = ", {pictures} pictures painted in {steps} steps with guidance {scale}".format(
-            **measured["how"]
-        )
-    table = _table(measured["found"]) if measured else "Not measured yet."
-    text = _TEXT.format(made=_made(work), how=how, table=table)
+    how, table = "", "Not measured yet."
+    if "metrics" in measured:
+        how, table = _HOW.format(**measured["how"]), _table(measured["metrics"])
+    text = _TEXT.format(stages=_stages(work), how=how, table=table)
     (folder / "README.md").write_text(text)
 
 
-def _made(work: Workspace) -> str:
+def _stages(work: Workspace) -> str:
     stages = {
         "vae": VaeStage,
         "clip": ClipStage,
@@ -77,17 +76,17 @@ def _made(work: Workspace) -> str:
 
 
 def _options(work: Workspace, stage: str, usual: TrainingRun) -> str:
-    """What a stage was last trained with; not how often it was to show itself, nor how long."""
+    """The options of the last run of a stage that are not defaults, except its length."""
     last, defaults = restore(work, stage)[0], asdict(usual)
-    given = {name: value for name, value in last.items() if value != defaults.get(name)}
-    return " ".join(f"`{k}={v}`" for k, v in given.items() if k not in ("every", "steps"))
+    options = {name: value for name, value in last.items() if value != defaults.get(name)}
+    return " ".join(f"`{k}={v}`" for k, v in options.items() if k not in ("every", "steps"))
 
 
-def _table(found: Mapping[str, Mapping[str, float]]) -> str:
-    rows = ["| what | measured |", "|---|---|"]
-    for part, numbers in found.items():
-        said = ", ".join(f"{name} {_number(part, number)}" for name, number in numbers.items())
-        rows.append(f"| {part} | {said} |")
+def _table(metrics: Mapping[str, Mapping[str, float]]) -> str:
+    rows = ["| metric | value |", "|---|---|"]
+    for part, numbers in metrics.items():
+        values = ", ".join(f"{name} {_number(part, number)}" for name, number in numbers.items())
+        rows.append(f"| {part} | {values} |")
     return "\n".join(rows)
 
 

@@ -1,4 +1,4 @@
-"""Pictures from sentences, by plain DDIM: what the samples and the evaluation look at."""
+"""Images from captions by DDIM (2010.02502), for sample sheets and the evaluation."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from zerocon.training.augment import frame
 if TYPE_CHECKING:
     from typing import Any
 
-    from zerocon.shapes import Latents
+    from zerocon.tensor_types import Latents
 
-TOGETHER = 16  # pictures painted at a time
+BATCH = 16  # images sampled at a time
 
 
 def assemble(
     unet: Any, vae: Any, text_encoder: Any, tokenizer: Any, device: str
 ) -> StableDiffusion:
-    """A model of trained parts that has neither captioner nor CLIP."""
+    """A model of trained parts, without captioner and CLIP."""
     from diffusers import DDIMScheduler
 
     return StableDiffusion(
@@ -46,17 +46,17 @@ SCHEDULE: dict[str, Any] = {**SCHEDULER, "num_train_timesteps": 1000, "predictio
 
 
 @torch.no_grad()
-def paint(
+def sample_images(
     model: Model,
-    sentences: Sequence[str],
+    captions: Sequence[str],
     steps: int = 50,
     scale: float = 3.0,
     seed: int = 0,
 ) -> list[Image]:
-    """One picture for each sentence; the same seed, the same noise, whatever else is painted."""
+    """One image per caption; the noise depends on the seed and the caption's position only."""
     images: list[Image] = []
-    for first in range(0, len(sentences), TOGETHER):
-        part = sentences[first : first + TOGETHER]
+    for first in range(0, len(captions), BATCH):
+        part = captions[first : first + BATCH]
         noise = [_noise(model, seed + first + i) for i in range(len(part))]
         latents = denoise(model, part, torch.cat(noise), steps, scale)
         images += [unfit(x, frame()) for x in model.decode(latents)]

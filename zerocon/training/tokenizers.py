@@ -1,4 +1,4 @@
-"""The words of the embedded model: two small vocabularies, learnt from captions."""
+"""Tokenizers of the embedded model: two small vocabularies, trained on the captions."""
 
 from __future__ import annotations
 
@@ -15,42 +15,40 @@ from zerocon.prompt import vocabulary
 if TYPE_CHECKING:
     from zerocon.training.workspace import Workspace
 
-LENGTH = 32  # tokens of a sentence: the longest caption has twenty words
-PIECES = (
-    1_200  # of the first vocabulary, at most; every letter is one, so that any word can be said
-)
+LENGTH = 32  # tokens of a text: the longest caption has twenty words
+PIECES = 1_200  # size of the CLIP vocabulary, at most; it has every byte, so any text has tokens
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]")
 
 
 @cache
 def frames() -> tuple[str, ...]:
-    """Sentences with a hole, such as "a photo of {}", that say nothing about a scene."""
+    """Templates such as "a photo of {}", which add no fact about a scene."""
     return vocabulary.sections("templates/caption.txt")[""]
 
 
 def framed(sentence: str, rng: np.random.Generator, share: float = 0.3) -> str:
-    """The sentence, or now and then the sentence within another that adds nothing."""
+    """The sentence, or with probability ``share`` the sentence inside a random template."""
     if rng.random() >= share:
         return sentence
     return frames()[int(rng.integers(len(frames())))].replace("{}", sentence)
 
 
 def clip_tokenizer(work: Workspace, captions: Iterable[str]) -> Any:
-    """The ``CLIPTokenizer`` of the work folder, learnt from ``captions`` if there is none yet.
+    """The ``CLIPTokenizer`` of the workspace, trained on ``captions`` if there is none yet.
 
-    Kept once made: the text encoder's weights depend on its numbers.
+    It is saved, because the text encoder's weights depend on its token numbers.
     """
     from transformers import CLIPTokenizer
 
     folder = work.place("clip") / "tokenizer"
     if not folder.is_dir():
-        vocab, merges = _pieces([*captions, *_ordinary()])
+        vocab, merges = _pieces([*captions, *_common_text()])
         save_tokenizer(CLIPTokenizer(vocab, merges, model_max_length=LENGTH), folder)
     return CLIPTokenizer.from_pretrained(folder)
 
 
 def save_tokenizer(tokenizer: Any, folder: Path) -> None:
-    """Save with ``vocab.json`` and ``merges.txt`` too, which older readers ask for."""
+    """Save with ``vocab.json`` and ``merges.txt``, which older versions of transformers read."""
     tokenizer.save_pretrained(folder)
     model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
     merges = [" ".join(pair) for pair in model["merges"]]
@@ -59,23 +57,23 @@ def save_tokenizer(tokenizer: Any, folder: Path) -> None:
 
 
 def blip_tokenizer(captions: Iterable[str]) -> Any:
-    """A ``BertTokenizer`` of whole words: the captioner says no others."""
+    """A ``BertTokenizer`` of whole words, those of the captions."""
     from transformers import BertTokenizer
 
-    known = sorted({word for caption in captions for word in caption.split()})
-    vocab = {word: i for i, word in enumerate([*SPECIAL, *known])}
+    words = sorted({word for caption in captions for word in caption.split()})
+    vocab = {word: i for i, word in enumerate([*SPECIAL, *words])}
     return BertTokenizer(vocab, bos_token="[DEC]", model_max_length=LENGTH)
 
 
 def ids(tokenizer: Any, sentences: list[str]) -> Any:
-    """Token numbers (n, LENGTH), padded and cut as the U-Net's sentences are."""
+    """Token numbers (n, LENGTH), padded and truncated as for the text encoder."""
     return tokenizer(
         sentences, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt"
     ).input_ids
 
 
-def _ordinary() -> Iterator[str]:
-    """English around the captions, so that common words are not spelt letter by letter."""
+def _common_text() -> Iterator[str]:
+    """Text besides the captions, so that common words are not split into letters."""
     for name in ("object", "caption", "place", "time", "style", "added", "attribute"):
         yield from vocabulary.sections(f"templates/{name}.txt")[""]
 
@@ -87,10 +85,10 @@ def _pieces(corpus: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
     from tokenizers.trainers import BpeTrainer
     from transformers import CLIPTokenizer
 
-    usual = CLIPTokenizer().backend_tokenizer
+    standard = CLIPTokenizer().backend_tokenizer
     letters = sorted(ByteLevel.alphabet())
     learner = Tokenizer(BPE(end_of_word_suffix="</w>"))
-    learner.normalizer, learner.pre_tokenizer = usual.normalizer, usual.pre_tokenizer
+    learner.normalizer, learner.pre_tokenizer = standard.normalizer, standard.pre_tokenizer
     trainer = BpeTrainer(
         vocab_size=PIECES,
         min_frequency=2,

@@ -1,4 +1,4 @@
-"""Stage 6: the U-Net, on cached latents and the sentences of the frozen text encoder."""
+"""Stage 6: the U-Net, on cached latents and the output of the frozen text encoder."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from zerocon.image.contact_sheet import sheet
 from zerocon.training import clip, vae
 from zerocon.training.caption_fragments import fragment
-from zerocon.training.compile import compiled
 from zerocon.training.dataset import SIZE, drawn
 from zerocon.training.latents import encoded
 from zerocon.training.loop import Rng, TrainingRun, restore, train
-from zerocon.training.sample import SCHEDULE, assemble, paint
+from zerocon.training.sample import SCHEDULE, assemble, sample_images
 from zerocon.training.tokenizers import framed, ids
+from zerocon.training.torch_compile import compiled
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class UNetStage(TrainingRun):
-    """Train the U-Net to predict the noise in a latent, told the scene's caption."""
+    """Train the U-Net to predict the noise in latents, conditioned on captions (2006.11239)."""
 
     steps: int = 15_000
     batch: int = 64
@@ -36,10 +36,10 @@ class UNetStage(TrainingRun):
     channels: tuple[int, ...] = (64, 112, 128)  # at 16x16, 8x8 and 4x4, all with attention
     layers: int = 1
     heads: int = 4
-    dropout: float = 0.1  # share of captions left out, for classifier-free guidance
-    fragments: float = 0.1  # share told in part only, as a user would: "a fox"
-    scale: float = 2.5  # of guidance, on the sample sheet
-    compiled: bool = True  # a third faster after the two minutes that it takes; needs a compiler
+    dropout: float = 0.1  # share of empty captions, for classifier-free guidance (2207.12598)
+    fragments: float = 0.1  # share of captions replaced by a fragment such as "a fox"
+    scale: float = 2.5  # guidance scale of the sample sheets
+    compiled: bool = True  # a third faster after two minutes of compiling; needs a C++ compiler
 
     def build(self, width: int) -> Any:
         from diffusers import UNet2DConditionModel
@@ -59,47 +59,47 @@ class UNetStage(TrainingRun):
         )
 
     def run(self, work: Workspace) -> None:
-        autoencoder, (seer, tokenizer) = vae.load(work), clip.load(work)
-        reader = seer.text_model
+        autoencoder, (text_image, tokenizer) = vae.load(work), clip.load(work)
+        text_encoder = text_image.text_model
         scenes, latents = drawn(work, "train"), encoded(work, autoencoder)
-        network = self.build(reader.config.hidden_size)
+        network = self.build(text_encoder.config.hidden_size)
         network = network.to(work.device, memory_format=torch.channels_last)
         if work.device == "cpu":
-            _attend_plainly(network)
+            _use_unfused_attention(network)
         predict = compiled(network) if self.compiled else network
         levels = _levels().to(work.device)
 
         def losses(rng: Rng) -> dict[str, Tensor]:
             chosen = np.sort(rng.integers(len(latents), size=self.batch))
-            told = [self.tell(scenes.captions[i], scenes.truths[i], rng) for i in chosen]
+            captions = [self.caption(scenes.captions[i], scenes.truths[i], rng) for i in chosen]
             x0 = torch.from_numpy(np.array(latents[chosen], np.float32)).to(work.device)
             eps = torch.randn_like(x0)
-            # one noise level in each of as many parts of the schedule: calmer than free draws
+            # stratified timesteps, one in each of as many parts of the schedule: less variance
             t = (torch.randperm(len(x0)) + torch.rand(len(x0))) * 1000 / len(x0)
             t = t.long().clamp(max=999).to(x0.device)
             a = levels[t][:, None, None, None]
             x = (a.sqrt() * x0 + (1 - a).sqrt() * eps).to(memory_format=torch.channels_last)
             with work.autocast():
                 with torch.no_grad():
-                    tokens = reader(ids(tokenizer, told).to(work.device))[0]
-                guess = predict(x, t, tokens, return_dict=False)[0]
-            # by 1 / sqrt(SNR): unweighted, the finest noise, which no caption could tell, has most
-            # of the gradient, and the noisy levels that decide what is painted next to none
-            debiased = ((1 - a) / a).sqrt()
-            return {"eps": (debiased * (guess.float() - eps).square()).mean()}
+                    tokens = text_encoder(ids(tokenizer, captions).to(work.device))[0]
+                predicted = predict(x, t, tokens, return_dict=False)[0]
+            # weighted by 1 / sqrt(SNR): unweighted, low noise levels, where the caption hardly
+            # matters, dominate the gradient over the high ones that decide what is drawn
+            weight = ((1 - a) / a).sqrt()
+            return {"eps": (weight * (predicted.float() - eps).square()).mean()}
 
         unseen = drawn(work, "validation").captions[:16]
 
         def preview(average: nn.Module) -> tuple[Image, dict[str, float]]:
-            model = assemble(average, autoencoder, reader, tokenizer, work.device)
+            model = assemble(average, autoencoder, text_encoder, tokenizer, work.device)
             with work.autocast():
-                return sheet(paint(model, unseen, 25, self.scale), unseen, 8), {}
+                return sheet(sample_images(model, unseen, 25, self.scale), unseen, 8), {}
 
         _, step = train(work, "unet", self, network, losses, preview)
         work.note("unet", step=step, samples=step * self.batch)
 
-    def tell(self, caption: str, truth: dict[str, str], rng: Rng) -> str:
-        """What is said of a scene in training: mostly its caption, sometimes less, or nothing."""
+    def caption(self, caption: str, truth: dict[str, str], rng: Rng) -> str:
+        """A training caption of a scene: its caption, a fragment, or empty."""
         draw = rng.random()
         if draw < self.dropout:
             return ""
@@ -117,8 +117,8 @@ def load(work: Workspace) -> Any:
     return network.to(work.device).eval().requires_grad_(False)
 
 
-def _attend_plainly(network: Any) -> None:
-    """Attention as three products: on CPUs the fused one's backward takes two thirds of a step."""
+def _use_unfused_attention(network: Any) -> None:
+    """On CPUs the backward pass of fused attention takes two thirds of a training step."""
     from diffusers.models.attention_processor import AttnProcessor
 
     network.set_attn_processor(AttnProcessor())

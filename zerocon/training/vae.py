@@ -1,4 +1,4 @@
-"""Stage 2: the autoencoder, from 128 x 128 pixels to 4 x 16 x 16 latents and back."""
+"""Stage 2: the autoencoder (2112.10752), 128 x 128 pixels to 4 x 16 x 16 latents and back."""
 
 from __future__ import annotations
 
@@ -15,38 +15,43 @@ from zerocon import world
 from zerocon.image.contact_sheet import sheet
 from zerocon.image.transforms import unfit
 from zerocon.training.augment import as_pixels, crops, frame
-from zerocon.training.compile import compiled
 from zerocon.training.dataset import SIZE, drawn
 from zerocon.training.loop import Rng, TrainingRun, restore, train
+from zerocon.training.torch_compile import compiled
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from zerocon.training.workspace import Workspace
 
-FLAT = 1e-3  # mean square error below which a crop, of a bare sky, has no more to teach
+FLAT = 1e-3  # mean square error below which a crop, such as plain sky, hardly counts
 
 
 @dataclass(frozen=True)
 class VaeStage(TrainingRun):
-    """Train the autoencoder on crops; afterwards measure it and the size of its latents."""
+    """Train the autoencoder on crops, then measure its PSNR and the scale of its latents."""
 
     steps: int = 40_000
     batch: int = 32
     lr: float = 1e-3
-    channels: tuple[int, ...] = (16, 48, 96, 96)  # three halvings: f = 8; thin where it costs most
+    channels: tuple[int, ...] = (
+        16,
+        48,
+        96,
+        96,
+    )  # downsampled three times: f = 8; narrow where it costs most
     layers: int = 1
-    attention: bool = False  # at the narrowest: it would learn on crops and be used on pictures
-    crop: int = 64  # pixels a side: four crops cost as much as one picture and differ more
-    kl: float = 1e-5  # on the mean per latent value, beside the mean error; 1e-3 collapses them
-    l1: float = 1.0  # of the mean absolute error: early on it learns faster than the square
-    mse: float = 4.0  # of the mean square: what PSNR measures, so more of it at the end
-    decibels: float = 0.0  # of the mean PSNR: a mean square forgets crops that are good already
-    edges: float = 0.5  # of the error in neighbour differences: outlines stay sharp
-    dressed: float = 0.2  # share of scenes in another's colours, or outlines and colours are one
-    judged: int = 256  # held-out pictures of the final measurement
-    freeze_encoder: bool = False  # train the decoder on: the latents, and the U-Net, stay valid
-    compiled: bool = True  # a third faster after the two minutes that it takes; needs a compiler
+    attention: bool = False  # in the middle block: trained on crops, it would fail on whole images
+    crop: int = 64  # pixels a side: four crops cost as much as one image and vary more
+    kl: float = 1e-5  # weight of the mean per latent value; 1e-3 collapses the latents
+    l1: float = 1.0  # weight of the mean absolute error: faster than the square at first
+    mse: float = 4.0  # weight of the mean square error, which PSNR measures: more at the end
+    decibels: float = 0.0  # weight of the mean PSNR: the mean square error neglects good crops
+    edges: float = 0.5  # weight of the error in neighbor differences, for sharp outlines
+    dressed: float = 0.2  # share of scenes in another's colors, to separate outlines from colors
+    evaluated: int = 256  # held-out images of the final measurement
+    freeze_encoder: bool = False  # train the decoder only: latents and U-Net stay valid
+    compiled: bool = True  # a third faster after two minutes of compiling; needs a C++ compiler
 
     def build(self) -> Any:
         from diffusers import AutoencoderKL
@@ -73,38 +78,39 @@ class VaeStage(TrainingRun):
         plain, dressed = drawn(work, "train").images, drawn(work, "dressed").images
 
         def losses(rng: Rng) -> dict[str, Tensor]:
-            foreign = int(rng.binomial(self.batch, self.dressed))
+            count = int(rng.binomial(self.batch, self.dressed))
             parts = [
-                crops(plain, self.batch - foreign, self.crop, rng),
-                crops(dressed, foreign, self.crop, rng),
+                crops(plain, self.batch - count, self.crop, rng),
+                crops(dressed, count, self.crop, rng),
             ]
             x = torch.cat(parts).to(work.device, memory_format=torch.channels_last)
             with work.autocast():
                 posterior = encode(x).latent_dist
-                seen = decode(posterior.sample()).sample
-            return self.terms(x, seen.float(), posterior)
+                y = decode(posterior.sample()).sample
+            return self.terms(x, y.float(), posterior)
 
         held_out = as_pixels(drawn(work, "validation").images[:8]).to(work.device)
 
         def preview(average: nn.Module) -> tuple[Image, dict[str, float]]:
-            again = _through(average, held_out)
-            pages = [unfit(x, frame()) for x in torch.cat([held_out, again])]
-            names = ["image"] * len(held_out) + ["again"] * len(again)
-            return sheet(pages, names, len(held_out)), {"psnr": float(psnr(held_out, again).mean())}
+            y = _reconstruct(average, held_out)
+            images = [unfit(x, frame()) for x in torch.cat([held_out, y])]
+            names = ["image"] * len(held_out) + ["reconstruction"] * len(y)
+            return sheet(images, names, len(held_out)), {"psnr": float(psnr(held_out, y).mean())}
 
         average, step = train(work, "vae", self, network, losses, preview)
         if work.facts("vae").get("step") != step:
             if not self.freeze_encoder:
                 work.note("vae", scaling_factor=_scaling(average, plain, work))
-            found = measure(
-                lambda x: _through(average, x.to(work.device)), world.VALIDATION[: self.judged]
+            values = measure(
+                lambda x: _reconstruct(average, x.to(work.device)),
+                world.VALIDATION[: self.evaluated],
             )
-            work.note("vae", step=step, psnr=found)
+            work.note("vae", step=step, psnr=values)
             work.say(f"vae: {work.facts('vae')}")
 
-    def terms(self, x: Tensor, seen: Tensor, posterior: Any) -> dict[str, Tensor]:
-        """Weighted loss of pictures (n, 3, h, w) in -1..1, seen again after the autoencoder."""
-        error = seen - x
+    def terms(self, x: Tensor, y: Tensor, posterior: Any) -> dict[str, Tensor]:
+        """Weighted loss terms of images ``x`` and reconstructions ``y`` (n, 3, h, w) in -1..1."""
+        error = y - x
         squares = error.square().mean((1, 2, 3))
         down, right = error.diff(dim=2), error.diff(dim=3)
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
@@ -119,7 +125,7 @@ class VaeStage(TrainingRun):
 
 
 def load(work: Workspace) -> Any:
-    """The trained autoencoder, its latents' scale in its config."""
+    """The trained autoencoder, with the scaling factor of its latents in its config."""
     settings, weights = restore(work, "vae")
     network = VaeStage(**settings).build()
     network.load_state_dict(weights)
@@ -128,35 +134,36 @@ def load(work: Workspace) -> Any:
 
 
 def psnr(x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Decibels (n,) between pictures (n, 3, h, w) in -1..1; inside a mask (n, h, w) if given."""
+    """PSNR (n,) in dB of images (n, 3, h, w) in -1..1; inside a mask (n, h, w) if given."""
     error = ((x - y.clamp(-1, 1)) / 2).square().mean(1)
     inside = torch.ones_like(error) if mask is None else mask.to(error)
     mse = (error * inside).sum((1, 2)) / inside.sum((1, 2))
     return -10 * mse.clamp_min(1e-10).log10()
 
 
-def measure(through: Callable[[Tensor], Tensor], seeds: Sequence[int]) -> dict[str, float]:
-    """Mean PSNR of scenes seen through an autoencoder: of all, by style, and of what is worn."""
-    found = defaultdict(list)
+def measure(reconstruct: Callable[[Tensor], Tensor], seeds: Sequence[int]) -> dict[str, float]:
+    """Mean PSNR in dB of reconstructed scenes: of all, by style, and inside accessories."""
+    values = defaultdict(list)
     for scene in map(world.sample, seeds):
         x = as_pixels(np.asarray(world.render(scene, SIZE))[None])
-        y = through(x).cpu()
+        y = reconstruct(x).cpu()
         for name in ("all", scene.style):
-            found[name].append(float(psnr(x, y)))
-        worn = world.masks(scene, SIZE).get("accessory")
-        if worn is not None and worn.any():
-            found["accessories"].append(float(psnr(x, y, torch.from_numpy(worn)[None])))
-    return {name: round(float(np.mean(values)), 2) for name, values in found.items()}
+            values[name].append(float(psnr(x, y)))
+        mask = world.masks(scene, SIZE).get("accessory")
+        if mask is not None and mask.any():
+            values["accessories"].append(float(psnr(x, y, torch.from_numpy(mask)[None])))
+    return {name: round(float(np.mean(each)), 2) for name, each in values.items()}
 
 
 @torch.no_grad()
-def _through(network: Any, x: Tensor) -> Tensor:
-    again: Tensor = network.decode(network.encode(x).latent_dist.mode()).sample
-    return again
+def _reconstruct(network: Any, x: Tensor) -> Tensor:
+    y: Tensor = network.decode(network.encode(x).latent_dist.mode()).sample
+    return y
 
 
 @torch.no_grad()
 def _scaling(network: Any, images: np.ndarray[Any, Any], work: Workspace) -> float:
+    """The factor that gives the latents a standard deviation of 1."""
     parts = np.array_split(images[:512], max(1, len(images[:512]) // 16))
     means = [network.encode(as_pixels(part).to(work.device)).latent_dist.mode() for part in parts]
     return 1 / float(torch.cat(means).std())

@@ -1,7 +1,7 @@
-"""A drawn world in which the right result of every edit is known.
+"""A drawn world in which the exact result of every edit is known.
 
-A scene is a small frozen value; picture, caption, masks and counterfactuals are pure functions of
-it. NumPy and Pillow only.
+A scene is a small frozen value; its image, caption, masks and edits are pure functions of it. NumPy
+and Pillow only.
 """
 
 from zerocon.world.captions import caption, phrase

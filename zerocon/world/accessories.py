@@ -1,20 +1,20 @@
-"""What an animal wears: placed on the skeleton's head, never smaller than the model can see."""
+"""Accessories of animals, placed on the head, never smaller than the model can resolve."""
 
 from __future__ import annotations
 
 from zerocon.world.animals import Head
 from zerocon.world.pen import ACCESSORY, CLOTH, TRIM, Pen, Shape, box, disc, polygon, stroke
 
-FLOOR = 18 / 128  # of the picture: two latent cells, or the autoencoder loses it
+FLOOR = 18 / 128  # of the image side: two latents, since the autoencoder loses smaller ones
 
 _SHORT = {"hat": 1.2, "sunglasses": 0.92, "scarf": 1.25, "bow tie": 0.9, "crown": 0.95}
 
 
 def draw_accessory(pen: Pen, accessory: str, head: Head, image: float) -> None:
-    """Draws an accessory on a head; `picture` is the picture's side in canvas pixels."""
+    """Draw an accessory on a head; ``image`` is the side of the image in canvas pixels."""
     unit = max(head.r * pen.unit, FLOOR * image / _SHORT[accessory])
     height = {"hat": 0.66, "crown": 0.72, "sunglasses": 0.12}.get(accessory, -0.95)
-    own = Pen(
+    brush = Pen(
         pen.canvas,
         *pen.place((head.x, head.y + head.r * height)),
         unit,
@@ -22,7 +22,7 @@ def draw_accessory(pen: Pen, accessory: str, head: Head, image: float) -> None:
         first=ACCESSORY,
         line=pen.line,
     )
-    own.part(*_ACCESSORIES[accessory])
+    brush.part(*_ACCESSORIES[accessory])
 
 
 _ACCESSORIES: dict[str, list[Shape]] = {

@@ -23,7 +23,7 @@ from zerocon.world.scene import Geometry
 
 
 class Head(NamedTuple):
-    """Where the head is, in the animal's units: its centre and its radius."""
+    """Center and radius of the head, in the units of the animal."""
 
     x: float
     y: float
@@ -34,19 +34,19 @@ BIRDS = ("owl", "penguin")
 
 
 def head_of(form: Geometry) -> Head:
-    """The head of the skeleton; every kind of animal carries it in the same place."""
+    """The head of the skeleton, in the same place for every kind of animal."""
     r = 0.25 * form.head
     return Head(0.0, 0.64, r) if form.sitting else Head(0.24, 0.62, r * 0.96)
 
 
 def draw_animal(pen: Pen, kind: str, form: Geometry) -> None:
-    """Draws an animal one unit high, standing on the pen's origin."""
+    """Draw an animal one unit high, its feet at the pen's origin."""
     if kind in BIRDS:
         _bird(pen, kind, form)
     elif form.sitting:
         _sitting(pen, kind, form)
     else:
-        _standing(pen, kind, form)
+        _upright(pen, kind, form)
     _draw_head(pen, kind, form, head_of(form))
 
 
@@ -62,7 +62,7 @@ def _sitting(pen: Pen, kind: str, form: Geometry) -> None:
         pen.part(disc(DEEP, side * 0.13 * w, 0.05, 0.11, 0.055))
 
 
-def _standing(pen: Pen, kind: str, form: Geometry) -> None:
+def _upright(pen: Pen, kind: str, form: Geometry) -> None:
     w = form.width
     stout = 1.18 if kind in ("bear", "pig") else 1.0
     _tail(pen, kind, -0.34 * w, 0.42)

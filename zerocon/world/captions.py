@@ -1,4 +1,4 @@
-"""What a scene's caption says: every named parameter, in a wording that belongs to the scene."""
+"""Captions of scenes: every named parameter, in a wording that depends on the scene."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ _TIMES = {"day": "", "night": "at night", "sunset": "at sunset", "rain": "in the
 
 
 def caption(scene: Scene) -> str:
-    """The caption, lower case, at most 20 words; what is "none", day or plain is not mentioned."""
+    """The caption, lower case, at most 20 words; "none", "day" and "drawing" may be omitted."""
     first, second = scene.wording
     styles, places = _STYLES[scene.style], _PLACES[scene.place]
     subject = f"{_article(scene.color)} {scene.color} {scene.kind}"
-    worn = ""
+    accessory = ""
     if scene.accessory == "sunglasses":
-        worn = "wearing sunglasses"
+        accessory = "wearing sunglasses"
     elif scene.accessory != "none":
-        worn = f"wearing a {scene.accessory}"
-    beside = ""
+        accessory = f"wearing a {scene.accessory}"
+    companion = ""
     if scene.companion != "none":
-        # the longest accessory takes the shorter word, to stay within twenty words
+        # the accessory of two words takes the shorter preposition, for at most twenty words
         near = "with" if second % 3 == 2 or scene.accessory == "bow tie" else "next to"
-        beside = f"{near} a {scene.companion}"
-    parts = (subject, worn, beside, places[second % len(places)], _TIMES[scene.time])
+        companion = f"{near} a {scene.companion}"
+    parts = (subject, accessory, companion, places[second % len(places)], _TIMES[scene.time])
     return styles[first % len(styles)] + " ".join(part for part in parts if part)
 
 
 def phrase(name: str, value: str) -> str:
-    """How a person asks for one named parameter: ("place", "beach") is "on the beach".
+    """The words of a prompt for one named parameter: ("place", "beach") is "on the beach".
 
-    What a caption does not mention ("none", "day") is the empty phrase.
+    Empty for values that captions omit ("none", "day").
     """
     if name in ("accessory", "companion"):
         plural = value.endswith("s") and value != "none"

@@ -1,4 +1,4 @@
-"""Edits whose result is known: a scene with one named parameter replaced."""
+"""Edits with a known result: a scene with one or two named parameters replaced."""
 
 from __future__ import annotations
 
@@ -21,14 +21,17 @@ from zerocon.world.scene import (
 )
 
 EDITS = ("object", "color", "add", "remove", "place", "time", "style", "two")
-_WEIGHTS = {"add": 1.95, "remove": 1.5}  # not every scene has room, or anything to remove
+_WEIGHTS = {
+    "add": 1.95,
+    "remove": 1.5,
+}  # compensates for scenes in which nothing can be added or removed
 
 
 def edits(scene: Scene, seed: int) -> tuple[Scene, str]:
-    """One legal edit of a scene: the edited scene and the kind of edit, one of `EDITS`.
+    """A random valid edit of a scene: the edited scene and the kind of edit, one of ``EDITS``.
 
-    Kinds of edit come equally often over many scenes, target words equally often within a kind,
-    whatever the habits of the world. "two" changes two named parameters at once.
+    Over many scenes all kinds are about equally frequent, and so are the target values within a
+    kind, independent of ``scene.HABITS``. "two" changes two named parameters.
     """
     rng = np.random.default_rng([scene.seed, seed, 5])
     kinds = [kind for kind in EDITS if kind == "two" or any(True for _ in _results(scene, kind))]
@@ -47,7 +50,7 @@ def _choose(scene: Scene, kind: str, rng: np.random.Generator) -> Scene:
 
 
 def _results(scene: Scene, kind: str) -> Iterator[Scene]:
-    """All legal results of one kind of edit."""
+    """All valid results of one kind of edit."""
     return _RESULTS[kind](scene)
 
 

@@ -1,4 +1,4 @@
-"""The faces: what makes each animal itself, drawn around a head of radius one."""
+"""Faces: the features of each kind of animal, on a head of radius one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from zerocon.world.scene import Geometry
 
 
 def draw_face(pen: Pen, kind: str, form: Geometry) -> None:
-    """Draws an animal's head, ears included, centred on the pen's origin."""
+    """Draw the head of an animal, ears included, centered on the pen's origin."""
     _FACES[kind](pen, form)
 
 

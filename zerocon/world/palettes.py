@@ -1,4 +1,4 @@
-"""The colour of every part: named colour, place, time of day and the scene's own shades."""
+"""The color of every part, from the named color, the place, the time and the shades of a scene."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ _PLACE_COLORS: dict[str, tuple[Color, ...]] = {
     ),
 }  # fmt: skip
 
-# factor and offset of the surroundings and, gentler, of what the caption names the colour of
+# factor and offset of the surroundings, then weaker ones of subject, companion and accessory
 _LIGHTS: dict[str, tuple[Color, Color, Color, Color]] = {
     "day": ((1, 1, 1), (0, 0, 0), (1, 1, 1), (0, 0, 0)),
     "night": ((0.32, 0.36, 0.5), (4, 6, 26), (0.76, 0.76, 0.8), (0, 0, 6)),
@@ -102,50 +102,52 @@ _TOYS: tuple[Color, ...] = ((224, 66, 66), (70, 130, 220), (240, 180, 60), (150,
 
 def palette(scene: Scene) -> np.ndarray:
     """The RGB value of every part number: (256, 3) uint8."""
-    observer, place = scene.appearance, scene.palette or scene.place
+    appearance, place = scene.appearance, scene.palette or scene.place
     table = np.zeros((256, 3))
-    _paint_place(table, place, observer)
-    _paint_body(table, pen.SUBJECT, _shaded(SUBJECT_COLORS[scene.color], observer.shade), observer)
-    _paint_companion(table, scene, observer)
+    _paint_place(table, place, appearance)
+    _paint_body(
+        table, pen.SUBJECT, _shaded(SUBJECT_COLORS[scene.color], appearance.shade), appearance
+    )
+    _paint_companion(table, scene, appearance)
     table[: pen.SUBJECT] = _lit(table[: pen.SUBJECT], scene.time, 0)
     table[pen.SUBJECT :] = _lit(table[pen.SUBJECT :], scene.time, 1)
     if scene.time in _SKIES:
-        _paint_sky(table, *_SKIES[scene.time], observer)
+        _paint_sky(table, *_SKIES[scene.time], appearance)
     _paint_lights(table, place, scene.time)
     return np.clip(np.round(table), 0, 255).astype(np.uint8)
 
 
-def _paint_place(table: np.ndarray, place: str, observer: Appearance) -> None:
+def _paint_place(table: np.ndarray, place: str, appearance: Appearance) -> None:
     zenith, horizon, *parts = _PLACE_COLORS[place]
-    _paint_sky(table, zenith, horizon, observer)
-    tone = 0.9 + 0.16 * observer.place_shade[0]
-    warmth = np.array([1, 1, 1]) + 0.05 * (observer.place_shade[1] - 0.5) * np.array([1, 0, -1])
+    _paint_sky(table, zenith, horizon, appearance)
+    tone = 0.9 + 0.16 * appearance.place_shade[0]
+    warmth = np.array([1, 1, 1]) + 0.05 * (appearance.place_shade[1] - 0.5) * np.array([1, 0, -1])
     for part, color in zip(_PLACE_PARTS, parts, strict=True):
         table[part] = np.array(color) * tone * warmth
-    if place == "room":  # walls differ more between homes than meadows do
-        hue = observer.place_shade[2]
+    if place == "room":  # walls vary more than meadows
+        hue = appearance.place_shade[2]
         wall = np.array([(222, 202, 176), (176, 200, 196), (214, 184, 190), (190, 194, 216)])
         table[pen.FAR] = wall[int(hue * 4)] * tone
     table[pen.LIGHT] = (250, 250, 250)
     table[pen.FRAME] = (244, 238, 226)
-    table[pen.SHADOW] = table[pen.GROUND] * (0.86 - 0.2 * observer.shadow)
+    table[pen.SHADOW] = table[pen.GROUND] * (0.86 - 0.2 * appearance.shadow)
 
 
-def _paint_sky(table: np.ndarray, zenith: Color, horizon: Color, observer: Appearance) -> None:
-    t = np.linspace(0, 1, pen.SKY_BANDS)[:, None] ** (0.7 + 0.6 * observer.place_shade[2])
+def _paint_sky(table: np.ndarray, zenith: Color, horizon: Color, appearance: Appearance) -> None:
+    t = np.linspace(0, 1, pen.SKY_BANDS)[:, None] ** (0.7 + 0.6 * appearance.place_shade[2])
     table[: pen.SKY_BANDS] = (1 - t) * np.array(zenith) + t * np.array(horizon)
 
 
-def _paint_body(table: np.ndarray, first: int, body: np.ndarray, observer: Appearance) -> None:
+def _paint_body(table: np.ndarray, first: int, body: np.ndarray, appearance: Appearance) -> None:
     cream = np.array([250, 240, 222])
-    pale = body + (cream - body) * (0.68 + 0.3 * observer.accent)
+    pale = body + (cream - body) * (0.68 + 0.3 * appearance.accent)
     white = body.min() > 200
     deeper = body * (0.84 if white else 0.74)
     if white:
-        pale = np.array([226, 216, 206]) - 12 * observer.accent
-    # a pattern is a lighter or darker shade of the same colour, or the colour word would lie
-    strength = 0.22 + 0.16 * observer.contrast
-    lighter = observer.accent > 0.5 and not white
+        pale = np.array([226, 216, 206]) - 12 * appearance.accent
+    # a pattern is a shade of the same color, so that the named color stays true
+    strength = 0.22 + 0.16 * appearance.contrast
+    lighter = appearance.accent > 0.5 and not white
     other = body + (cream - body) * (strength + 0.12) if lighter else body * (1 - strength)
     values = {
         pen.BODY: body,
@@ -158,7 +160,7 @@ def _paint_body(table: np.ndarray, first: int, body: np.ndarray, observer: Appea
         pen.DARK: np.array([44, 38, 44]),
         pen.WHITE: np.array([252, 250, 246]),
         pen.IRIS: np.array([255, 214, 70]),
-        pen.PUPIL: np.array([22, 20, 30]) + observer.eye * np.array([30, 24, 20]),
+        pen.PUPIL: np.array([22, 20, 30]) + appearance.eye * np.array([30, 24, 20]),
         pen.BEAK: np.array([244, 160, 40]),
         pen.GLASS: np.array([186, 222, 240]),
         pen.LINE: body * 0.32 + np.array([8, 6, 10]),
@@ -172,22 +174,22 @@ def _paint_body(table: np.ndarray, first: int, body: np.ndarray, observer: Appea
         table[first + role] = color
 
 
-def _paint_companion(table: np.ndarray, scene: Scene, observer: Appearance) -> None:
+def _paint_companion(table: np.ndarray, scene: Scene, appearance: Appearance) -> None:
     toy = scene.companion in ("ball", "balloon", "flower", "lamp")
     colors = _TOYS if toy else _NEUTRALS
-    color = np.array(colors[int(observer.companion * len(colors))], float)
-    _paint_body(table, pen.COMPANION, color, observer)
-    table[pen.COMPANION + pen.CARGO] = (252, 226, 140)  # the lamp's shade
+    color = np.array(colors[int(appearance.companion * len(colors))], float)
+    _paint_body(table, pen.COMPANION, color, appearance)
+    table[pen.COMPANION + pen.CARGO] = (252, 226, 140)  # the lampshade
     if scene.accessory in _ACCESSORY_COLORS:
         pairs = _ACCESSORY_COLORS[scene.accessory]
-        cloth, trim = pairs[int(observer.accessory * len(pairs))]
+        cloth, trim = pairs[int(appearance.accessory * len(pairs))]
         table[pen.ACCESSORY + pen.CLOTH] = cloth
         table[pen.ACCESSORY + pen.TRIM] = trim
         table[pen.ACCESSORY + pen.LINE] = np.array(cloth) * 0.4
 
 
 def _paint_lights(table: np.ndarray, place: str, time: str) -> None:
-    """What shines by itself."""
+    """Colors of parts that emit light."""
     table[pen.ORB] = (255, 236, 150) if time == "sunset" else (250, 246, 214)
     table[pen.STAR] = (240, 240, 220)
     if time == "night":

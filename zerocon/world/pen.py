@@ -1,7 +1,7 @@
-"""Drawing on an index canvas: every pixel holds the number of a part, never a colour.
+"""Drawing on an index canvas: every pixel holds the number of a part, not a color.
 
-One canvas serves the picture (through a palette), the masks, the labels and the line map, so they
-agree to the pixel, and a change of colours can never move an outline.
+Image (through a palette), masks, labels and edges come from the same canvas, so they agree to the
+pixel, and a change of colors never moves an outline.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ ORB, STAR, SHADOW, FORE, FRAME = range(23, 28)
 SUBJECT, COMPANION, ACCESSORY = 40, 70, 100  # first part number of each
 BODY, PATTERN, DEEP, ACCENT, INNER, DARK, WHITE, IRIS, PUPIL = range(9)
 BEAK, GLASS, LINE, WOOD, CREAM, MANE, LEAF, CARGO = range(9, 17)
-CLOTH, TRIM = range(2)  # the parts of an accessory, beside LINE
+CLOTH, TRIM = range(2)  # the parts of an accessory, in addition to LINE
 ROLES = 20
 
 
 class Shape(NamedTuple):
-    """A flat shape in the pen's own units: `form` is ellipse, polygon or stroke."""
+    """A flat shape in the units of a pen; ``form`` is ellipse, polygon or stroke."""
 
     form: str
     role: int
@@ -35,12 +35,12 @@ class Shape(NamedTuple):
 
 
 def disc(role: int, x: float, y: float, rx: float, ry: float | None = None) -> Shape:
-    """An ellipse with half axes `rx`, `ry` around (x, y)."""
+    """An ellipse with half axes ``rx``, ``ry`` around (x, y)."""
     return Shape("ellipse", role, [(x, y)], (rx, rx if ry is None else ry))
 
 
 def oval(role: int, x: float, y: float, rx: float, ry: float, tilt: float) -> Shape:
-    """An ellipse turned by `tilt` degrees, anticlockwise."""
+    """An ellipse rotated by ``tilt`` degrees, counterclockwise."""
     c, s = math.cos(math.radians(tilt)), math.sin(math.radians(tilt))
     turns = [2 * math.pi * i / 32 for i in range(32)]
     ring = [(rx * math.cos(t), ry * math.sin(t)) for t in turns]
@@ -63,10 +63,11 @@ def stroke(role: int, points: Sequence[Point], width: float) -> Shape:
 
 
 class Pen:
-    """Draws shapes given in a thing's own units: origin on the ground below it, y up.
+    """Draws shapes in the units of an object, with the origin on the ground below it and y up.
 
-    `x`, `base` and `unit` (the length of 1) are canvas pixels, `facing` is 1 or -1 (mirrored),
-    `first` the number of the thing's first part, `line` the width of its outline in pixels.
+    ``x``, ``base`` and ``unit`` (the length of 1) are in canvas pixels; ``facing`` is 1 or -1
+    (mirrored), ``first`` the number of the object's first part, ``line`` the width of its outline
+    in pixels.
     """
 
     def __init__(
@@ -86,18 +87,18 @@ class Pen:
         self.facing, self.first, self.line = facing, first, line
 
     def part(self, *shapes: Shape) -> None:
-        """Draws the shapes as one body: a common outline first, then the fills."""
+        """Draw the shapes as one body: a common outline first, then the fills."""
         for shape in shapes:
             self._put(shape, self.first + LINE, self.line)
         self.fill(*shapes)
 
     def fill(self, *shapes: Shape) -> None:
-        """Draws the shapes without an outline."""
+        """Draw the shapes without an outline."""
         for shape in shapes:
             self._put(shape, self.first + shape.role, 0.0)
 
     def place(self, point: Point) -> Point:
-        """A point of the thing in canvas pixels."""
+        """A point of the object in canvas pixels."""
         return (
             self.x + self.facing * self.unit * point[0],
             self.base - self.unit * point[1],
@@ -123,6 +124,6 @@ class Pen:
             for end in (points[0], points[-1]):
                 self._disc(end, width / 2, width / 2, number)
 
-    def _disc(self, centre: Point, rx: float, ry: float, number: int) -> None:
-        (x, y), rx, ry = centre, max(rx, 0.5), max(ry, 0.5)
+    def _disc(self, center: Point, rx: float, ry: float, number: int) -> None:
+        (x, y), rx, ry = center, max(rx, 0.5), max(ry, 0.5)
         self.draw.ellipse((x - rx, y - ry, x + rx, y + ry), fill=number)

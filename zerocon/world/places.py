@@ -1,4 +1,4 @@
-"""The eight places: a sky or a wall, a ground, and a little clutter."""
+"""The eight places: sky or wall, ground, and clutter."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ Clutter = tuple[tuple[float, float, float], ...]
 
 
 def draw_place(canvas: Image.Image, scene: Scene) -> None:
-    """Draws everything behind the subject."""
+    """Draw everything behind the subject."""
     side = canvas.width
-    pen = Pen(canvas, 0, side, side)  # units: the picture's side, y up
+    pen = Pen(canvas, 0, side, side)  # in units of the image side, y up
     form = scene.geometry
     level = 1 - form.horizon
     if scene.place == "room":
@@ -85,44 +85,22 @@ def _snow(pen: Pen, level: float, clutter: Clutter, time: str) -> None:
         top, wide = level + 0.12 + 0.14 * high, 0.26 + 0.1 * high
         pen.fill(polygon(role, [(x - wide, level), (x, top), (x + wide, level)]))
         cap = 0.3
-        pen.fill(
-            polygon(
-                LIGHT,
-                [
-                    (x - cap * wide, top - cap * (top - level)),
-                    (x, top),
-                    (x + cap * wide, top - cap * (top - level)),
-                    (x, top - 0.55 * (top - level)),
-                ],
-            )
-        )
+        edge = top - cap * (top - level)
+        middle = (x, top - 0.55 * (top - level))
+        pen.fill(polygon(LIGHT, [(x - cap * wide, edge), (x, top), (x + cap * wide, edge), middle]))
     pen.fill(box(GROUND, 0, 0, 1, level))
     for x, size, _ in clutter[3 : 4 + int(2 * clutter[5][2])]:
-        s = 0.1 + 0.06 * size
-        pen.fill(box(CLUTTER2, x - 0.015, level - 0.04, x + 0.015, level))
-        for lift in (0.0, 0.55, 1.05):
-            y = level - 0.02 + lift * s
-            pen.fill(
-                polygon(
-                    CLUTTER,
-                    [
-                        (x - s * (0.75 - 0.22 * lift), y),
-                        (x, y + s),
-                        (x + s * (0.75 - 0.22 * lift), y),
-                    ],
-                )
-            )
-        pen.fill(
-            polygon(
-                LIGHT,
-                [
-                    (x - 0.2 * s, level + 1.6 * s),
-                    (x, level + 2.03 * s - 0.02),
-                    (x + 0.2 * s, level + 1.6 * s),
-                ],
-            )
-        )
+        _fir(pen, x, level, 0.1 + 0.06 * size)
     pen.fill(disc(GROUND2, 0.2 + 0.6 * clutter[1][1], 0.06, 0.5, 0.12))
+
+
+def _fir(pen: Pen, x: float, level: float, s: float) -> None:
+    pen.fill(box(CLUTTER2, x - 0.015, level - 0.04, x + 0.015, level))
+    for lift in (0.0, 0.55, 1.05):
+        y, half = level - 0.02 + lift * s, s * (0.75 - 0.22 * lift)
+        pen.fill(polygon(CLUTTER, [(x - half, y), (x, y + s), (x + half, y)]))
+    y, top = level + 1.6 * s, (x, level + 2.03 * s - 0.02)
+    pen.fill(polygon(LIGHT, [(x - 0.2 * s, y), top, (x + 0.2 * s, y)]))
 
 
 def _desert(pen: Pen, level: float, clutter: Clutter, time: str) -> None:

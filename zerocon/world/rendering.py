@@ -1,4 +1,4 @@
-"""From a scene to its picture, masks, labels and line map, all from one index canvas."""
+"""Image, masks, labels and edges of a scene, all from one index canvas."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from zerocon.world.styles import finish
 from zerocon.world.things import draw_companion, draw_thing
 from zerocon.world.vehicles import draw_vehicle
 
-FINE = 4  # canvas pixels per picture pixel: smooth edges
-OUTLINE = 1.1 / 128  # width of an outline as a share of the picture's side
+FINE = 4  # canvas pixels per image pixel, for antialiasing
+OUTLINE = 1.1 / 128  # width of an outline as a share of the image side
 
 _REGIONS = {
     "subject": (pen.SUBJECT, pen.COMPANION),
@@ -30,7 +30,7 @@ _REGIONS = {
 
 
 def render(scene: Scene, size: int = 128) -> Image.Image:
-    """The picture: RGB, `size` x `size`; styles are designed at 128 and scale with the size."""
+    """The image: RGB, ``size`` x ``size``; styles are designed at 128 and scale with the size."""
     canvas = _canvas(scene, size)
     _add_pattern(canvas, scene)
     sky = (
@@ -41,48 +41,48 @@ def render(scene: Scene, size: int = 128) -> Image.Image:
     canvas.putpalette(palette(scene).tobytes())
     rgb = np.asarray(canvas.convert("RGB").reduce(FINE), np.float32)
     glass = None
-    if sky is not None and scene.place == "room":  # rain is seen through the window only
+    if sky is not None and scene.place == "room":  # rain is visible through the window only
         glass = np.asarray(sky.reduce(FINE), np.float32) / 255
     return finish(rgb, scene, glass)
 
 
 def masks(scene: Scene, size: int = 128) -> dict[str, np.ndarray]:
-    """Where subject, accessory and companion are seen: (size, size) bool each, if present."""
+    """The visible parts of subject, accessory and companion: (size, size) bool, if present."""
     canvas = _canvas(scene, size)
-    found = {}
+    visible = {}
     for name, (first, end) in _REGIONS.items():
         inside = canvas.point([255 * (first <= n < end) for n in range(256)])
         mask = np.asarray(inside.reduce(FINE)) > 128  # more than half: no two overlap
         if mask.any():
-            found[name] = mask
-    return found
+            visible[name] = mask
+    return visible
 
 
 def labels(scene: Scene, size: int = 128) -> Image.Image:
-    """A flat colour per region and, for the subject, per kind: RGB, no antialiasing."""
+    """One color per region and, for the subject, per kind: RGB, no antialiasing."""
     numbers = np.asarray(_canvas(scene, size))[FINE // 2 :: FINE, FINE // 2 :: FINE]
     table = np.zeros((256, 3), np.uint8)
     for number in range(pen.SUBJECT):
         table[number] = _flat_color(max(number, pen.SKY_BANDS - 1))
     for name, (first, end) in _REGIONS.items():
-        worn = KINDS.index(scene.kind) if name == "subject" else 0
-        table[first:end] = _flat_color(first + worn)
+        offset = KINDS.index(scene.kind) if name == "subject" else 0
+        table[first:end] = _flat_color(first + offset)
     return Image.fromarray(table[numbers])
 
 
 def edges(scene: Scene, size: int = 128) -> Image.Image:
-    """The outlines of all parts, white on black: RGB, no patterns, no textures."""
+    """The outlines of all parts, white on black: RGB, without patterns and textures."""
     numbers = np.asarray(_canvas(scene, size)).astype(np.int16)
     numbers[numbers < pen.SKY_BANDS] = 0
     line = np.zeros(numbers.shape, np.uint8)
     line[1:] |= numbers[1:] != numbers[:-1]
     line[:, 1:] |= numbers[:, 1:] != numbers[:, :-1]
-    seen = np.asarray(Image.fromarray(line * 255).reduce(FINE)) > 32
-    return Image.fromarray(seen.astype(np.uint8) * 255).convert("RGB")
+    thick = np.asarray(Image.fromarray(line * 255).reduce(FINE)) > 32
+    return Image.fromarray(thick.astype(np.uint8) * 255).convert("RGB")
 
 
 def _flat_color(number: int) -> tuple[int, int, int]:
-    """Well separated colours for neighbouring numbers: golden-angle hues at three brightnesses."""
+    """Distinct colors for neighboring numbers: golden-angle hues at three brightnesses."""
     hue, value = number * 0.618034 % 1, (1.0, 0.8, 0.6)[number % 3]
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.8 if number < pen.SUBJECT else 0.45, value)
     return round(255 * red), round(255 * green), round(255 * blue)
@@ -109,13 +109,13 @@ def _canvas(scene: Scene, size: int) -> Image.Image:
     if scene.accessory != "none":
         draw_accessory(subject, scene.accessory, head_of(form), side)
     if scene.companion != "none":
-        _draw_beside(canvas, scene, x, base)
+        _place_companion(canvas, scene, x, base)
     draw_front(canvas, scene, x, base)
     return canvas
 
 
 def _footing(scene: Scene) -> tuple[float, float]:
-    """Where the subject's feet are, as shares of the picture from left and top."""
+    """Position of the subject's feet, as shares of the image side from left and top."""
     form = scene.geometry
     free = max(0.04, 0.5 - 0.6 * form.size)
     lowest = 0.95
@@ -132,7 +132,7 @@ def _draw_kind(brush: Pen, kind: str, scene: Scene) -> None:
         draw_thing(brush, kind, scene.geometry)
 
 
-def _draw_beside(canvas: Image.Image, scene: Scene, x: float, base: float) -> None:
+def _place_companion(canvas: Image.Image, scene: Scene, x: float, base: float) -> None:
     size, place, depth = scene.geometry.companion
     side = canvas.width
     away = -1 if scene.geometry.x > 0 else 1
@@ -168,21 +168,21 @@ def _draw_shadow(canvas: Image.Image, scene: Scene, x: float, base: float, size:
 
 
 def _add_pattern(canvas: Image.Image, scene: Scene) -> None:
-    """Turns some of the subject's BODY into PATTERN; periods are at least 8 pixels of 128."""
-    observer, form = scene.appearance, scene.geometry
-    if observer.pattern == "plain":
+    """Turn some of the subject's BODY into PATTERN; periods are at least 8 pixels of 128."""
+    appearance, form = scene.appearance, scene.geometry
+    if appearance.pattern == "plain":
         return
     body = canvas.point([255 * (n == pen.SUBJECT + pen.BODY) for n in range(256)])
     box = body.getbbox()
     if box is None:
         return
-    rng = np.random.default_rng([observer.pattern_seed, 6])
+    rng = np.random.default_rng([appearance.pattern_seed, 6])
     cloth = Image.new("L", canvas.size)
     draw = ImageDraw.Draw(cloth)
     side = canvas.width
     x, base = _footing(scene)
     origin = np.array([x, base - 0.5 * form.size]) * side
-    _PATTERNS[observer.pattern](draw, rng, origin, form.size * side, side / 128)
+    _PATTERNS[appearance.pattern](draw, rng, origin, form.size * side, side / 128)
     canvas.paste(pen.SUBJECT + pen.PATTERN, mask=ImageChops.multiply(body, cloth))
 
 

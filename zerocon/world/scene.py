@@ -1,7 +1,7 @@
-"""A scene: what a caption names, and everything it does not.
+"""A scene: the parameters that a caption names, and all others.
 
-Every aspect is drawn from its own random stream, never from the named values, so replacing a named
-value leaves all the rest as it was: the picture of the result *is* the ideal edit.
+Every aspect is drawn from a separate random stream, never from the named values, so replacing a
+named value leaves everything else unchanged: the image of the result *is* the ideal edit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FAMILIES = (ANIMALS, VEHICLES, THINGS)  # a swap inside a family keeps pose, siz
 KINDS = ANIMALS + VEHICLES + THINGS
 COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white")
 ACCESSORIES = ("none", "hat", "sunglasses", "scarf", "bow tie", "crown")  # worn by animals only
-SECONDS = ("cat", "rabbit", "mushroom")  # second subjects, always in neutral colours
+SECONDS = ("cat", "rabbit", "mushroom")  # second subjects, always in neutral colors
 COMPANIONS = ("none", "ball", "balloon", "flower", "lamp", *SECONDS)
 PLACES = ("meadow", "beach", "snow", "desert", "forest", "city", "sea", "room")
 TIMES = ("day", "night", "sunset", "rain")
@@ -38,7 +38,7 @@ TRAIN = range(0, 10**8)
 VALIDATION = range(10**8, 2 * 10**8)
 TEST = range(2 * 10**8, 3 * 10**8)
 
-# kind: its usual place and the share of its scenes there, beyond chance
+# kind: its usual place, and the share of its scenes that are there in addition to a uniform draw
 HABITS: dict[str, tuple[str, float]] = {
     "cat": ("room", 0.35),
     "dog": ("room", 0.25),
@@ -74,10 +74,10 @@ HELD_OUT_SHARE = 12  # one unusual combination of kind, place and style in so ma
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where everything is and how it is shaped; lengths are shares of the picture's side."""
+    """Position and shape of everything; lengths are shares of the image side."""
 
     x: float  # -1 .. 1, as far as the subject can go to either side
-    base: float  # 0 .. 1, where the feet stand between their highest and lowest line
+    base: float  # 0 .. 1, height of the feet between their lowest and highest line
     size: float  # height of the subject
     facing: int  # 1 or -1
     sitting: bool
@@ -89,12 +89,12 @@ class Geometry:
     companion: tuple[float, float, float]  # size, place, depth: each 0 .. 1
     horizon: float  # from the top
     clutter: tuple[tuple[float, float, float], ...]  # six times place, size, form: each 0 .. 1
-    occluder: float  # below 0.15: something stands in front, on this side
+    occluder: float  # below 0.15: a mound in front of the subject, on this side
 
 
 @dataclass(frozen=True)
 class Appearance:
-    """How everything is coloured and lit, independent of any outline; values in 0 .. 1."""
+    """Colors and light, independent of any outline; values in 0 .. 1."""
 
     shade: tuple[float, float, float]
     accent: float
@@ -113,7 +113,7 @@ class Appearance:
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture of the world. The first seven fields are named in its caption."""
+    """One scene of the world. The first seven fields are named in its caption."""
 
     kind: str
     color: str
@@ -126,17 +126,17 @@ class Scene:
     appearance: Appearance
     wording: tuple[int, int]
     seed: int
-    palette: str = ""  # a place whose colours are worn instead of the own place's, see `dress`
+    palette: str = ""  # a place whose colors replace those of ``place``, see ``dress``
 
 
 def held_out(kind: str, place: str, style: str) -> bool:
-    """True for the combinations that no training scene shows."""
+    """Whether a combination is excluded from the training scenes."""
     code = zlib.crc32(f"{kind}|{place}|{style}".encode())
     return HABITS[kind][0] != place and code % HELD_OUT_SHARE == 0
 
 
 def sample(seed: int) -> Scene:
-    """The scene of a seed, 0 <= seed < 2**63: always the same one."""
+    """The scene of a seed, 0 <= seed < 2**63; the same seed gives the same scene."""
     if not 0 <= seed < 2**63:
         raise ValueError(f"seed {seed} is out of range; it must be at least 0 and below 2**63")
     named = _named(np.random.default_rng([seed, 0]), seed in TRAIN)
@@ -151,15 +151,15 @@ def sample(seed: int) -> Scene:
 
 
 def truth(scene: Scene) -> dict[str, str]:
-    """The named parameters of a scene; the words are those of `VALUES`."""
+    """The named parameters of a scene; the values are those of ``VALUES``."""
     return {name: str(getattr(scene, name)) for name in VALUES}
 
 
 def dress(structure: Scene, appearance: Scene) -> Scene:
-    """The outlines of one scene in the colours, pattern, light and style of another.
+    """The outlines of one scene in the colors, pattern, light and style of another.
 
-    Kind, accessory, companion and place stay those of `structure`. Of the time of day, which is
-    light, the sun, the moon and the rain come along.
+    Kind, accessory, companion and place are those of ``structure``. The time is that of
+    ``appearance``, with its sun, moon or rain.
     """
     return replace(
         structure,

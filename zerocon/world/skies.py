@@ -1,4 +1,4 @@
-"""The sky in a window, the waves, and what stands before the subject."""
+"""Sky, waves, and objects in front of the subject."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from zerocon.world.scene import Scene
 
 
 def draw_sky(pen: Pen, where: tuple[float, float, float, float]) -> None:
-    """Fills a window (left, bottom, right, top) with the bands of the sky."""
+    """Fill a window (left, bottom, right, top) with the bands of the sky."""
     left, bottom, right, top = where
     step = (top - bottom) / SKY_BANDS
     for band in range(SKY_BANDS):
@@ -31,7 +31,7 @@ def draw_sky(pen: Pen, where: tuple[float, float, float, float]) -> None:
 
 
 def draw_heavens(pen: Pen, scene: Scene, where: tuple[float, float, float, float]) -> None:
-    """Draws sun, moon with stars, or clouds into a window (left, bottom, right, top)."""
+    """Draw the sun, the moon with stars, or clouds in a window (left, bottom, right, top)."""
     left, bottom, right, top = where
     wide, high = right - left, top - bottom
     form = scene.geometry
@@ -58,7 +58,7 @@ def draw_heavens(pen: Pen, scene: Scene, where: tuple[float, float, float, float
 
 
 def draw_front(canvas: Image.Image, scene: Scene, x: float, base: float) -> None:
-    """Draws what stands before the subject: waves at sea, sometimes a mound elsewhere."""
+    """Draw what is in front of the subject: waves at sea, sometimes a mound elsewhere."""
     side = canvas.width
     pen = Pen(canvas, 0, side, side)
     form = scene.geometry
@@ -71,14 +71,14 @@ def draw_front(canvas: Image.Image, scene: Scene, x: float, base: float) -> None
         pen.fill(wave(GROUND2, foot + deep - 0.17, form.clutter[5][1], 0.022))
     elif form.occluder < 0.15 and scene.place != "room":
         side_of = -1 if form.occluder < 0.075 else 1
-        wide = 0.45 * form.size + 0.08  # flat, or it would look like a ball
+        wide = 0.45 * form.size + 0.08  # flat, or it would resemble a ball
         pen.fill(
             disc(FORE, x + side_of * 0.36 * form.size, foot - 0.08, wide, 0.09 + 0.1 * form.size)
         )
 
 
 def wave(role: int, y: float, phase: float, width: float) -> Shape:
-    """A wavy line across the picture."""
+    """A wavy line across the image."""
     points = [
         (-0.1 + 0.1 * i, y + (0.012 if (i + int(2 * phase)) % 2 else -0.012)) for i in range(13)
     ]

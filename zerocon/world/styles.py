@@ -1,4 +1,4 @@
-"""Light, weather and style: what happens to the clean picture afterwards."""
+"""Light, weather and style, applied to the image."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ Pixels = np.ndarray  # (size, size, 3) float32, 0 .. 255
 
 
 def finish(rgb: Pixels, scene: Scene, glass: np.ndarray | None = None) -> Image.Image:
-    """Lights, weathers and styles a clean picture; `glass` (0..1) is where rain shows, or all."""
-    observer = scene.appearance
-    rgb = rgb * _light_field(rgb.shape[0], *observer.light)
+    """Apply light, weather and style; ``glass`` (0..1) is the mask of rain, None is everywhere."""
+    appearance = scene.appearance
+    rgb = rgb * _light_field(rgb.shape[0], *appearance.light)
     if scene.time == "rain":
-        rgb = _rain(rgb, observer.texture_seed, glass)
-    rgb = _STYLES[scene.style](rgb, observer.texture_seed)
-    grain = np.random.default_rng([observer.texture_seed, 7]).standard_normal(
+        rgb = _rain(rgb, appearance.texture_seed, glass)
+    rgb = _STYLES[scene.style](rgb, appearance.texture_seed)
+    grain = np.random.default_rng([appearance.texture_seed, 7]).standard_normal(
         rgb.shape[:2], np.float32
     )
-    rgb = rgb + (1.6 * observer.grain) * grain[..., None]
+    rgb = rgb + (1.6 * appearance.grain) * grain[..., None]
     return Image.fromarray(np.clip(rgb + 0.5, 0, 255).astype(np.uint8))
 
 
@@ -40,7 +40,7 @@ def _rain(rgb: Pixels, seed: int, glass: np.ndarray | None) -> Pixels:
     veil = Image.new("L", (unit, unit))
     draw = ImageDraw.Draw(veil)
     rng = np.random.default_rng([seed, 8])
-    across, down = rng.integers(0, 4, 2)  # one shower, moved by whole steps
+    across, down = rng.integers(0, 4, 2)  # one pattern of rain, shifted by whole steps
     for i in range(8):
         for j in range(8):
             if (i + 3 * j) % 4:
@@ -55,11 +55,9 @@ def _rain(rgb: Pixels, seed: int, glass: np.ndarray | None) -> Pixels:
     return wet
 
 
-def _noise(
-    seed: int, seeded_generator: int, cells: int, size: int, channels: int = 1
-) -> np.ndarray:
-    """Smooth noise, (size, size, channels), about -1 .. 1, independent of the size."""
-    grid = np.random.default_rng([seed, seeded_generator]).uniform(-1, 1, (channels, cells, cells))
+def _noise(seed: int, stream: int, cells: int, size: int, channels: int = 1) -> np.ndarray:
+    """Smooth noise (size, size, channels), about -1 .. 1; the pattern scales with the size."""
+    grid = np.random.default_rng([seed, stream]).uniform(-1, 1, (channels, cells, cells))
     planes = [
         np.asarray(
             Image.fromarray(g.astype(np.float32)).resize((size, size), Image.Resampling.BICUBIC)
@@ -107,12 +105,12 @@ def _watercolor(rgb: Pixels, seed: int) -> Pixels:
     wide = _blur(soft, 3.5 * unit)
     pigment = 1 + 0.1 * _noise(seed, 11, 12, size)
     wash = 255 - (255 - soft) * 0.74 * pigment
-    wash = wash + 0.25 * (soft - wide)  # pigment gathers at the rim of a wash
+    wash = wash + 0.25 * (soft - wide)  # pigment accumulates at the edge of a wash
     t = np.abs(np.linspace(-1, 1, size, dtype=np.float32))
     rim = np.maximum(t[:, None], t[None, :]) + 0.05 * _noise(seed, 12, 10, size)[..., 0]
     dry = np.clip((rim - 0.9) / 0.05, 0, 1)[..., None]
-    painted: Pixels = wash + (np.array([252, 249, 243], np.float32) - wash) * dry
-    return painted
+    result: Pixels = wash + (np.array([252, 249, 243], np.float32) - wash) * dry
+    return result
 
 
 def _pixel_art(rgb: Pixels, seed: int) -> Pixels:
@@ -129,7 +127,7 @@ def _pixel_art(rgb: Pixels, seed: int) -> Pixels:
 
 
 def _mosaic(rgb: Pixels, seed: int) -> Pixels:
-    """Square tiles on a fixed lattice, each of its own tone, with grout between them."""
+    """Square tiles on a fixed grid, each with a random tone, and grout between them."""
     size = rgb.shape[0]
     tiles = 16
     tone = np.random.default_rng([seed, 13]).uniform(0.86, 1.1, (tiles, tiles)).astype(np.float32)

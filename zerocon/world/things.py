@@ -1,4 +1,4 @@
-"""Plants, houses and the small things that stand beside a subject."""
+"""Trees, mushrooms, houses, and the objects next to a subject."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from zerocon.world.scene import Geometry
 
 
 def draw_thing(pen: Pen, kind: str, form: Geometry) -> None:
-    """Draws a tree, a mushroom or a house, one unit high, on the pen's origin."""
+    """Draw a tree, a mushroom or a house, one unit high, on the pen's origin."""
     _THINGS[kind](pen, form)
 
 
 def draw_companion(pen: Pen, kind: str) -> None:
-    """Draws a ball, balloon, flower or lamp, one unit high, on the pen's origin."""
+    """Draw a ball, balloon, flower or lamp, one unit high, on the pen's origin."""
     _COMPANIONS[kind](pen)
 
 

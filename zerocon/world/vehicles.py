@@ -1,4 +1,4 @@
-"""The vehicles: one length and one ground line, so that a swap keeps size and place."""
+"""Vehicles: one length and one ground line, so that replacing one keeps size and position."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from zerocon.world.scene import Geometry
 
 
 def draw_vehicle(pen: Pen, kind: str, form: Geometry) -> None:
-    """Draws a vehicle at most one unit high and 1.15 units long, on the pen's origin."""
+    """Draw a vehicle at most one unit high and 1.15 units long, on the pen's origin."""
     _VEHICLES[kind](pen, form)
 
 

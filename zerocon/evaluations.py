@@ -1,4 +1,4 @@
-"""U-Net evaluations (NFE), counted per image of a batch."""
+"""U-Net evaluations (NFE), counted per image and not per call."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-# FLOPs of a backward pass to the input per FLOP of a forward pass, in Stable Diffusion's U-Net
+# Cost of a backward pass to the input in forward passes, by FLOPs of Stable Diffusion's U-Net.
 BACKWARD = 1.15
 
 
 @dataclass
 class Evaluations:
-    """U-Net passes in batch-1 equivalents: a call on four images counts four."""
+    """U-Net passes per image: a call on a batch of four counts four."""
 
     forwards: int = 0
     backwards: int = 0
 
     def __add__(self, other: Evaluations) -> Evaluations:
-        """The sums of both."""
+        """The sum of both."""
         return Evaluations(self.forwards + other.forwards, self.backwards + other.backwards)
 
     @property
     def total(self) -> float:
-        """Cost in forward passes, with ``BACKWARD`` forward passes per backward pass."""
+        """Forward passes, plus backward passes at their cost in forward passes."""
         return self.forwards + BACKWARD * self.backwards
 
 
@@ -34,7 +34,7 @@ _open: ContextVar[tuple[Evaluations, ...]] = ContextVar("open counters", default
 
 @contextmanager
 def count_evaluations() -> Iterator[Evaluations]:
-    """Count the U-Net passes of this thread inside the block; blocks may be nested."""
+    """Count every U-Net pass inside the block; blocks may be nested."""
     counter = Evaluations()
     token = _open.set((*_open.get(), counter))
     try:
@@ -44,7 +44,7 @@ def count_evaluations() -> Iterator[Evaluations]:
 
 
 def count(x: Any) -> None:
-    """Count a forward pass on the batch ``x``, and a backward pass when ``x`` gets a gradient."""
+    """Count a pass of the U-Net on ``x``, and a backward pass if a gradient reaches ``x``."""
     counters, images = _open.get(), len(x)
     for counter in counters:
         counter.forwards += images

@@ -1,4 +1,4 @@
-"""Diffusers' networks through ``torch.compile``, where that is right."""
+"""``torch.compile`` for diffusers' networks, without the part that it compiles wrongly."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import torch
 
 
 def compiled(network: Any, method: str = "forward") -> Any:
-    """A method of a diffusers network, compiled for one shape of batch.
+    """Compile a method of a diffusers network for one batch shape.
 
-    Upsampling stays outside: compiled for CPUs by torch 2.13, the gradient of nearest-neighbour
-    interpolation is zero in bfloat16, and nothing below it would learn.
+    Upsampling is excluded: compiled for CPUs by torch 2.13, the gradient of nearest-neighbor
+    interpolation is zero in bfloat16, and the layers below would not learn.
     """
     from diffusers.models.upsampling import Upsample2D
 
