@@ -13,8 +13,8 @@ import click
 if TYPE_CHECKING:
     from zerocon import EditRequest, Settings
     from zerocon.diagnostics.cost import CostEstimate
+    from zerocon.evaluations import Evaluations
     from zerocon.image.compare import ImageComparison
-    from zerocon.nfe import Evaluations
 
 
 def print_request(quiet: bool, request: EditRequest) -> None:
@@ -117,13 +117,8 @@ def record(
             for change in rewrite.changes
         ],
         "directions": [
-            {
-                "file": str(file),
-                "from": list(direction.source),
-                "to": list(direction.target),
-                "weight": weight,
-            }
-            for (file, _), (direction, weight) in files
+            {"file": str(file), "from": [*each.source], "to": [*each.target], "weight": weight}
+            for (file, _), (each, weight) in files
         ],
         "sentences": request.sentences,
         "similarity": pair and dict(zip(("caption", "target_caption"), pair, strict=True)),

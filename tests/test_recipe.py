@@ -24,7 +24,7 @@ from zerocon.cli import main
 from zerocon.image import metadata
 from zerocon.image.formats import FORMATS
 from zerocon.image.metadata import LABEL, Provenance
-from zerocon.image.photo import Photograph
+from zerocon.image.reading import Photograph
 from zerocon.model.fingerprint import cache_folder, weights_hash
 from zerocon.recipe import Recipe
 from zerocon.recipe.version1 import SETTINGS, convert

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from zerocon.diffusion import Schedule, ddim_step
 from zerocon.observation import Observation, Observer
 from zerocon.rng import seeded_generator
-from zerocon.shapes import Latents, Scalar
+from zerocon.tensor_types import Latents, Scalar
 
 Seeds = tuple[int, ...]  # of the edits, one per image
 
@@ -29,21 +29,23 @@ COARSEST = 8  # smallest side of the pyramid of the noise regularization, in lat
 
 
 class Inverter(Protocol):
-    """What ``zerocon.invert`` needs of an inverter.
-
-    Args:
-        observer: Calls the U-Net at latents and a timestep.
-        x: Latents of the images, (images, channels, height, width).
-        schedule: The noise levels, from the image to noise.
-        seeds: One per image.
-
-    Yields:
-        The observation at each level, from 0 to ``schedule.steps``; layers are recorded from 1 on.
-    """
+    """What ``zerocon.invert`` needs of an inverter."""
 
     def __call__(
         self, observer: Observer, x: Latents, schedule: Schedule, seeds: Seeds = (0,)
-    ) -> Iterator[Observation]: ...
+    ) -> Iterator[Observation]:
+        """Invert a batch of images.
+
+        Args:
+            observer: Calls the U-Net at latents and a timestep.
+            x: Latents of the images, (images, channels, height, width).
+            schedule: The noise levels, from the image to noise.
+            seeds: One per image.
+
+        Yields:
+            The observation at each level, 0 to ``schedule.steps``; layers are recorded from 1 on.
+        """
+        ...
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from zerocon.conditioning import Conditioning
 from zerocon.diffusion import Schedule
 from zerocon.editing import Plan, edit
+from zerocon.evaluations import Evaluations, count, count_evaluations
 from zerocon.image.transforms import shrunk
 from zerocon.model.attention import call_unet, watch
-from zerocon.nfe import Evaluations, count, count_evaluations
 from zerocon.observation import Observation, Observer
 from zerocon.settings import Settings
-from zerocon.shapes import Latents, Scalar
+from zerocon.tensor_types import Latents, Scalar
 from zerocon.trajectory import Inversion
 
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from zerocon.conditioning import Conditioning
 from zerocon.editing import Step
+from zerocon.evaluations import Evaluations, count_evaluations
 from zerocon.guidance import align_tokens
 from zerocon.image.transforms import Prepared
 from zerocon.model.attention import CROSS
-from zerocon.nfe import Evaluations, count_evaluations
 from zerocon.observation import Observation, layer_size, observe
 from zerocon.prompt.vocabulary import grammar, words
 
