@@ -347,7 +347,7 @@ def test_a_tiled_edit_is_replayed_tiled_or_the_difference_is_reported(run: Run) 
     threads = torch.get_num_threads()
     assert recipe.compute == {
         "device": "cpu", "dtype": "float32", "tiled": True, "compiled": False, "offloaded": False,
-        "gradient_checkpointing": False, "threads": threads,
+        "checkpointed": False, "threads": threads,
     }  # fmt: skip
     assert f"on cpu in float32, threads {threads}, tiled\n" in run("inspect", "fox-dog.png").stdout
     for args in (["fox-dog.png", "--source", "fox.png"], [".", "--source", "fox.png"]):
@@ -374,7 +374,7 @@ def test_memory_saved_after_running_out_of_it_is_recorded(
     monkeypatch.setattr(model, "decode", fail_twice)
     edited = zerocon.edit(image, model=model, to="dog", settings=Settings(steps=1, guidance=()))
     compute = Recipe.of(edited, model).compute
-    assert (compute["gradient_checkpointing"], compute["tiled"]) == (True, True)
+    assert (compute["checkpointed"], compute["tiled"]) == (True, True)
 
 
 def test_options_of_load_come_from_the_recipe() -> None:
