@@ -20,7 +20,7 @@ from zerocon import api, registry
 from zerocon import request as request_module
 from zerocon.cli import main
 from zerocon.errors import ImageFormatError, SettingError
-from zerocon.evaluations import count_evaluations
+from zerocon.evaluation_count import count_evaluations
 from zerocon.image.transforms import prepare, unfit
 from zerocon.settings import FAST, Settings
 from zerocon.storage.hashing import image_hash
