@@ -55,6 +55,12 @@ class CostEstimate:
         """Total bytes at the highest point."""
         return self.weights + self.cached + self.working
 
+    def __repr__(self) -> str:
+        return (
+            f"CostEstimate({self.evaluations.total:.1f} U-Net evaluations, "
+            f"{self.operations / 1e12:.3g} TFLOP, {self.peak / 1e9:.2f} GB)"
+        )
+
 
 def estimate_cost(
     model: Any,

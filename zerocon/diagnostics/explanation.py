@@ -96,6 +96,10 @@ class Explanation:
     differences: tuple[float, ...]
     evaluations: Evaluations
 
+    def __repr__(self) -> str:
+        words = ", ".join(dict.fromkeys(each.word for each in self.attention))
+        return f'Explanation("{self.caption}" -> "{self.target_caption}", words: {words})'
+
 
 @torch.no_grad()
 def explain(edited: Edit, steps: Sequence[Step], model: Model) -> Explanation:
