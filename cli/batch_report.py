@@ -106,10 +106,10 @@ def print_plan(form: str, plan: BatchPlan) -> None:
     }
     lines = [f"{edit['input']} -> {edit['output']}" for edit in edits]
     lines.append(
-        f"{len(edits)} edits of {estimate.images} images, {len(plan.skipped)} stay as they are: "
+        f"{len(edits)} edits of {estimate.images} images, {len(plan.skipped)} skipped as done: "
         f"{estimate.evaluations.total:.1f} U-Net evaluations, about "
         f"{timedelta(seconds=round(estimate.seconds))} on this machine, "
-        f"{estimate.peak / 1e9:.2f} GB at most"
+        f"{estimate.peak / 1e9:.2f} GB peak memory"
     )
     render.print_result(form, "\n".join(lines), record)
 

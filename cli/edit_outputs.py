@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
+from zerocon.image import METADATA_LEVELS
 from zerocon.image.naming import output_name
 
 from . import options, render, stdio
@@ -22,15 +23,14 @@ if TYPE_CHECKING:
     from zerocon.diagnostics.step_images import StepImages
     from zerocon.editing import Step
     from zerocon.image.formats import Format
-    from zerocon.image.photo import Photograph
+    from zerocon.image.reading import Photograph
 
-METADATA = ("full", "minimal", "none")
 
 metadata = options.together(
     click.option(
         "--metadata",
-        type=click.Choice(METADATA),
-        default=METADATA[0],
+        type=click.Choice(METADATA_LEVELS),
+        default=METADATA_LEVELS[0],
         metavar="LEVEL",
         help="full, minimal (IPTC mark of AI edits) or none. [default: full]",
     ),
@@ -206,9 +206,9 @@ class EditOutputs:
     ) -> dict[str, Any]:
         """Write the sheet of ``--explain``; returns its file and cost."""
         from zerocon.diagnostics import plots
-        from zerocon.diagnostics.explain import explain
+        from zerocon.diagnostics.explanation import explain
 
-        explanation = explain(self.photograph.image, edited, self.steps, model)
+        explanation = explain(edited, self.steps, model)
         save(plots.draw(explanation), self.explain)
         cost = render.cost(explanation.evaluations)
         return {"explanation": {"output": str(self.explain), "evaluations": cost}}

@@ -13,8 +13,8 @@ import click
 if TYPE_CHECKING:
     from zerocon import EditRequest, Settings
     from zerocon.diagnostics.cost import CostEstimate
+    from zerocon.evaluations import Evaluations
     from zerocon.image.compare import ImageComparison
-    from zerocon.nfe import Evaluations
 
 
 def print_request(quiet: bool, request: EditRequest) -> None:
@@ -117,13 +117,8 @@ def record(
             for change in rewrite.changes
         ],
         "directions": [
-            {
-                "file": str(file),
-                "from": list(direction.source),
-                "to": list(direction.target),
-                "weight": weight,
-            }
-            for (file, _), (direction, weight) in files
+            {"file": str(file), "from": [*each.source], "to": [*each.target], "weight": weight}
+            for (file, _), (each, weight) in files
         ],
         "sentences": request.sentences,
         "similarity": pair and dict(zip(("caption", "target_caption"), pair, strict=True)),
@@ -137,7 +132,7 @@ def record(
 
 def plan(estimate: CostEstimate) -> str:
     """The estimated cost of an edit, on one line."""
-    gigabytes = [part / 1e9 for part in (estimate.peak, estimate.weights, estimate.remembered)]
+    gigabytes = [part / 1e9 for part in (estimate.peak, estimate.weights, estimate.cached)]
     peak, weights, cached = (f"{part:.2f}" for part in gigabytes)
     return (
         f"{estimate.evaluations.total:.1f} U-Net evaluations, {estimate.operations / 1e12:.3g} "
@@ -149,7 +144,7 @@ def memory(estimate: CostEstimate) -> dict[str, int]:
     """Estimated memory in bytes."""
     return {
         "weights": estimate.weights,
-        "remembered": estimate.remembered,
+        "cached": estimate.cached,
         "working": estimate.working,
         "peak": estimate.peak,
     }

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from zerocon.image.photo import Photograph
+    from zerocon.image.reading import Photograph
 
 PIPE = Path("-")  # stdin as IMAGE, stdout as output
 
 
 def read(image_path: Path, *, keep_gps: bool = False) -> Photograph:
     """The image in a file, or on stdin."""
-    from zerocon.image.photo import Photograph
+    from zerocon.image.reading import Photograph
 
     if image_path != PIPE:
         return Photograph.read(image_path, keep_gps=keep_gps)

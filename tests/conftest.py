@@ -1,4 +1,4 @@
-"""One thread, fixed seeds, and the pictures that several tests share."""
+"""One thread, fixed seeds, and the images that several tests share."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def seeds() -> None:
 
 
 @pytest.fixture(autouse=True)
-def own_environment(
+def clean_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """No test depends on the user's model or cache, and none may ask the network for weights."""
+    """No test depends on the user's model or cache, and none may download weights."""
     monkeypatch.setenv("ZEROCON_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-    monkeypatch.setenv("ZEROCON_NO_CACHE", "1")  # an edit costs what it costs alone
+    monkeypatch.setenv("ZEROCON_NO_CACHE", "1")  # tests count the evaluations of an edit without it
     monkeypatch.delenv("ZEROCON_CACHE_LIMIT", raising=False)
     monkeypatch.delenv("ZEROCON_MODEL", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
 def gradient(width: int, height: int) -> Image.Image:
-    """A smooth picture in which every column and every row has its own colour."""
+    """A smooth image in which every column and every row has a different color."""
     x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
     return Image.fromarray(np.stack([x, y, 255 - x], -1).astype(np.uint8))
 

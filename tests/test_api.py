@@ -1,18 +1,31 @@
-from dataclasses import replace
+import re
+import sys
+from collections import Counter
+from dataclasses import dataclass, replace
+from importlib.metadata import EntryPoint
+from io import BytesIO
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
+import PIL.Image
 import pytest
 import tiny
 import torch
+from click.testing import CliRunner
 from conftest import gradient
 
 import zerocon
-from zerocon import api
+from zerocon import api, registry
 from zerocon import request as request_module
+from zerocon.cli import main
+from zerocon.errors import ImageFormatError, SettingError
+from zerocon.evaluations import count_evaluations
 from zerocon.image.transforms import prepare, unfit
-from zerocon.nfe import count_evaluations
-from zerocon.settings import Settings
+from zerocon.settings import FAST, Settings
 from zerocon.storage.hashing import image_hash
+
+FOX = Path(__file__).parent.parent / "examples" / "fox.png"
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +146,327 @@ def test_a_weak_direction_gives_a_warning(model, image, monkeypatch):
 def test_image_hashes_are_of_pixels_and_size():
     assert image_hash(gradient(20, 30)) == image_hash(gradient(20, 30))
     assert image_hash(gradient(20, 30)) != image_hash(gradient(30, 20))
+
+
+# the forms of an image
+
+
+@pytest.fixture(scope="module")
+def mini():
+    return zerocon.load("mini", device="cpu")
+
+
+FORMS = {
+    "path": lambda file: file,
+    "str": str,
+    "bytes": Path.read_bytes,
+    "BytesIO": lambda file: BytesIO(file.read_bytes()),
+    "PIL": PIL.Image.open,
+    "ndarray": lambda file: np.asarray(PIL.Image.open(file)),
+    "Photograph": zerocon.Photograph.read,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_an_image_gives_the_same_edit(model, image, image_file, form):
+    expected = zerocon.edit(image, model=model, to="dog")
+    edited = zerocon.edit(FORMS[form](image_file), model=model, to="dog")
+    assert edited.image.tobytes() == expected.image.tobytes()
+    inversion = zerocon.invert(FORMS[form](image_file), model)
+    assert inversion.images == expected.inversion.images
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((64, 96), np.uint8),
+        np.zeros((64, 96, 4), np.uint8),
+        np.zeros((3, 64, 96), np.uint8),
+        np.zeros((64, 96, 3)),
+        np.zeros((1, 64, 96, 3), np.uint8),
+    ],
+    ids=["gray", "alpha", "channels first", "float", "batch"],
+)
+def test_another_array_is_an_image_format_error(model, array):
+    message = f"must be (height, width, 3) of uint8, not {array.shape} of {array.dtype}"
+    with pytest.raises(ImageFormatError, match=re.escape(message)):
+        zerocon.edit(array, model=model, to="dog")
+
+
+# models, presets and settings by name
+
+
+def test_a_named_model_is_loaded_once(mini, monkeypatch):
+    names = []
+    api._named_model.cache_clear()
+    monkeypatch.setattr(api, "load", lambda name: names.append(name) or mini)
+    one = zerocon.edit(FOX, to="dog", model="mini", steps=1, guidance=())
+    two = zerocon.edit(FOX, to="dog", model="mini", steps=1, guidance=())
+    inversion = zerocon.invert(FOX, "mini", steps=1, guidance=())
+    api._named_model.cache_clear()
+    assert names == ["mini"]
+    assert one.image.tobytes() == two.image.tobytes() and inversion.model == mini.name
+
+
+def test_preset_and_single_settings_override_those_of_the_model(mini):
+    edited = zerocon.edit(FOX, to="dog", model=mini, preset="fast", steps=4, caption="a fox")
+    assert edited.settings == mini.settings.overlay(FAST).overlay({"steps": 4})
+    assert edited.settings.guidance_scale == 1.5 and edited.settings.reuse_prediction
+    assert edited.inversion.schedule.steps == 4
+
+
+def test_single_settings_override_given_settings(model, image):
+    given = Settings(steps=3, seed=7)
+    edited = zerocon.edit(image, model=model, to="dog", settings=given, strength=0.5)
+    assert edited.settings == replace(given, strength=0.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"preset": "slow"}, 'no preset "slow"; there are: fast'),
+        ({"stepps": 3}, "no setting 'stepps'; there are: steps,"),
+        ({"steps": 0}, "steps must be an integer from 1, not 0"),
+        ({"guidance": (3,)}, "guidance must be names of guidance losses"),
+    ],
+)
+def test_an_unknown_preset_or_a_bad_setting_is_a_setting_error(model, image, arguments, message):
+    for call in (zerocon.edit, zerocon.invert):
+        prompt = {"to": "dog"} if call is zerocon.edit else {}
+        with pytest.raises(SettingError, match="^" + re.escape(message)):
+            call(image, model=model, **prompt, **arguments)
+
+
+# progress and representations
+
+
+def test_progress_true_shows_a_bar(model, image, capfd):
+    zerocon.edit(image, model=model, to="dog", progress=True)
+    zerocon.invert(image, model, progress=True)
+    stdout, stderr = capfd.readouterr()
+    assert stdout == "" and "Editing: 100%" in stderr and "9/9" in stderr
+    assert "Inverting: 100%" in stderr and "5/5" in stderr
+    zerocon.edit(image, model=model, to="dog")
+    assert capfd.readouterr().err == ""
+
+
+def test_an_edit_is_saved_with_the_mode_of_its_file_and_the_mark_of_ai_edits(model, tmp_path):
+    source, output = tmp_path / "cat.png", tmp_path / "dog.png"
+    gradient(96, 64).convert("RGBA").save(source)
+    edited = zerocon.edit(source, model=model, to="dog")
+    edited.save(output)
+    with PIL.Image.open(output) as saved:
+        assert saved.mode == "RGBA"
+        assert np.array_equal(np.asarray(saved)[..., :3], np.asarray(edited.image))
+    assert b"compositeWithTrainedAlgorithmicMedia" in output.read_bytes()
+    with pytest.raises(FileExistsError):
+        edited.save(output)
+    edited.save(output, overwrite=True)
+
+
+def test_an_edit_of_pixels_is_saved_too(model, image, tmp_path):
+    edited = zerocon.edit(image, model=model, to="dog")
+    edited.save(tmp_path / "dog.png")
+    with PIL.Image.open(tmp_path / "dog.png") as saved:
+        assert np.array_equal(np.asarray(saved), np.asarray(edited.image))
+
+
+def test_representations_are_short_and_notebooks_show_the_image(model, image, tmp_path):
+    caption, steps = "a cat " + "on a bench in a small park " * 9, []
+    edited = zerocon.edit(image, model=model, to="dog", caption=caption, on_step=steps.append)
+    direction = zerocon.Direction.of_words(model, caption, caption.replace("cat", "dog"))
+    parts = (edited, edited.inversion, edited.request, edited.direction, direction, steps[0])
+    observations = edited.inversion.observations
+    for each in (*parts, edited.source, observations[1], zerocon.Cache(tmp_path)):
+        assert 5 < len(repr(each)) < 200 and "\n" not in repr(each), type(each)
+    with PIL.Image.open(BytesIO(edited._repr_png_())) as shown:
+        assert np.array_equal(np.asarray(shown), np.asarray(edited.image))
+
+
+# a guidance loss of one's own
+
+
+@dataclass(frozen=True)
+class NoiseLoss:
+    """Keep the predicted noise of the source."""
+
+    weight: float = 0.5
+
+    layer_patterns: ClassVar[tuple[str, ...]] = ()
+
+    def __call__(self, source, edited):
+        return (edited.eps - source.eps).square().sum()
+
+
+@dataclass(frozen=True)
+class LatentLoss:
+    """Keep the latents of the source."""
+
+    weight: float = 0.5
+
+    layer_patterns: ClassVar[tuple[str, ...]] = ()
+
+    def __call__(self, source, edited):
+        return (edited.x - source.x).square().sum()
+
+
+@dataclass(frozen=True)
+class ConstantLoss:
+    """Depend on the source only."""
+
+    weight: float = 0.5
+
+    layer_patterns: ClassVar[tuple[str, ...]] = ()
+
+    def __call__(self, source, edited):
+        return source.x.square().sum()
+
+
+@pytest.fixture(scope="module")
+def saved_model(tmp_path_factory):
+    """A model with a fingerprint, as the cache needs."""
+    return zerocon.load(str(tiny.save(tmp_path_factory.mktemp("models") / "weights")), device="cpu")
+
+
+@pytest.fixture
+def entry_points(monkeypatch):
+    """The losses above under names, as another package would register them."""
+    classes = {"noise": NoiseLoss, "latents": LatentLoss}
+    points = [
+        EntryPoint(name, f"{__name__}:{cls.__name__}", "zerocon.guidance")
+        for name, cls in classes.items()
+    ]
+    found = lambda group: [point for point in points if point.group == group]  # noqa: E731
+    monkeypatch.setattr(registry, "entry_points", found)
+    clear_registry()
+    yield
+    clear_registry()
+
+
+def clear_registry():
+    registry.available.cache_clear()
+    registry._resolve_text.cache_clear()
+
+
+@pytest.mark.parametrize("cache_source", [True, False])
+@pytest.mark.parametrize("loss", [NoiseLoss(), LatentLoss()])
+def test_a_loss_without_layers_works_with_any_inversion(
+    saved_model, image, tmp_path, loss, cache_source
+):
+    def edit(**arguments):
+        return zerocon.edit(
+            image, model=saved_model, to="dog", caption="a cat", steps=4,
+            cache_source=cache_source, **arguments,
+        )  # fmt: skip
+
+    cache = zerocon.Cache(tmp_path / "cache")
+    free = edit(guidance=())
+    computed, cached = (edit(guidance=(loss,), cache=cache) for _ in range(2))
+    computed.inversion.save(tmp_path / "cat.safetensors")
+    loaded = zerocon.Inversion.load(tmp_path / "cat.safetensors")
+    given = edit(guidance=(loss,), inversion=loaded)
+    edits = (computed, cached, given)
+    assert [each.inversion_source for each in edits] == ["computed", "cached", "given"]
+    assert len({each.image.tobytes() for each in edits}) == 1
+    assert computed.image.tobytes() != free.image.tobytes()
+    assert cached.evaluations == given.evaluations
+
+
+@pytest.mark.usefixtures("entry_points")
+@pytest.mark.parametrize("guidance", ["noise:weight=0.5", "latents:weight=0.5"])
+def test_a_loss_by_the_name_of_its_entry_point_is_that_loss(model, image, guidance):
+    loss = NoiseLoss() if guidance.startswith("noise") else LatentLoss()
+    by_name = zerocon.edit(image, model=model, to="dog", guidance=(guidance,))
+    as_object = zerocon.edit(image, model=model, to="dog", guidance=(loss,))
+    assert by_name.image.tobytes() == as_object.image.tobytes()
+    assert by_name.settings.guidance == (guidance,)
+    assert as_object.settings.guidance == (guidance.partition(":")[0],)
+
+
+def test_a_loss_that_does_not_depend_on_the_edit_changes_nothing(model, image):
+    free = zerocon.edit(image, model=model, to="dog", guidance=())
+    constant = zerocon.edit(image, model=model, to="dog", guidance=(ConstantLoss(),))
+    assert constant.image.tobytes() == free.image.tobytes()
+
+
+def test_an_object_replaces_an_earlier_one_of_the_same_text(model, image):
+    """As in a notebook, where a class is changed and its cell is run again."""
+
+    def loss(factor):
+        @dataclass(frozen=True)
+        class Changed:
+            weight: float = 0.5
+
+            layer_patterns: ClassVar[tuple[str, ...]] = ()
+
+            def __call__(self, source, edited):
+                return factor * (edited.x - source.x).square().sum()
+
+        return Changed()
+
+    first, second = (
+        zerocon.edit(image, model=model, to="dog", guidance=(loss(factor),))
+        for factor in (0.1, 1.0)
+    )
+    assert first.settings.guidance == second.settings.guidance
+    assert first.image.tobytes() != second.image.tobytes()
+
+
+# one edit resolves everything once
+
+
+@pytest.fixture
+def counts(monkeypatch):
+    """Counts entry point scans, parsed methods, image hashes and resizes by zerocon."""
+    counts = {name: Counter() for name in ("scans", "parses", "hashes", "resizes")}
+    scan, parse = registry.entry_points, registry.parse
+    resize, root = PIL.Image.Image.resize, str(Path(zerocon.__file__).parent)
+
+    def counting_scan(*, group):
+        counts["scans"][group] += 1
+        return scan(group=group)
+
+    def counting_parse(text, *arguments):
+        counts["parses"][text] += 1
+        return parse(text, *arguments)
+
+    def counting_hash(image):
+        counts["hashes"][image.size] += 1
+        return image_hash(image)
+
+    def counting_resize(self, size, *arguments, **options):
+        caller = sys._getframe(1).f_code
+        if caller.co_filename.startswith(root):
+            counts["resizes"][f"{Path(caller.co_filename).stem}.{caller.co_name}"] += 1
+        return resize(self, size, *arguments, **options)
+
+    for module in list(sys.modules.values()):
+        if getattr(module, "__name__", "").startswith("zerocon"):
+            if vars(module).get("image_hash") is image_hash:
+                monkeypatch.setattr(module, "image_hash", counting_hash)
+    monkeypatch.setattr(registry, "entry_points", counting_scan)
+    monkeypatch.setattr(registry, "parse", counting_parse)
+    monkeypatch.setattr(PIL.Image.Image, "resize", counting_resize)
+    clear_registry()
+    yield counts
+    clear_registry()
+
+
+@pytest.mark.parametrize("metadata", ["full", "none"])
+def test_one_edit_resolves_methods_and_image_once(counts, metadata, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ZEROCON_NO_CACHE")
+    monkeypatch.setenv("ZEROCON_CACHE", str(tmp_path / "cache"))
+    command = ["edit", str(FOX), "--to", "bear", "--model", "mini", "--device", "cpu"]
+    options = ["--steps", "2", "-o", "bear.png", "--metadata", metadata]
+    result = CliRunner().invoke(main, [*command, *options])
+    assert result.exit_code == 0, result.output
+    assert len(list(Path("cache/inversions").iterdir())) == 1
+    assert max(counts["scans"].values()) == 1, counts["scans"]
+    methods = {"ddim", "cross-attention:weight=0.12", "contrastive:weight=300"}
+    assert counts["parses"] == dict.fromkeys(methods, 1)
+    with PIL.Image.open(FOX) as fox:
+        assert counts["hashes"] == {fox.size: 1}
+    downscales = {name: n for name, n in counts["resizes"].items() if name != "transforms.unfit"}
+    assert downscales == {"transforms.pixels": 1}
+    assert counts["resizes"]["transforms.unfit"] == 1

@@ -183,7 +183,7 @@ def test_a_manifest_row_overrides_options(run: Run, file: str, text: str) -> Non
     run("--manifest", Path("in", file), "-o", "out", "--to", "bus", "--strength", 0.5)
     assert sorted(results()) == ["deep/bus.png", "one-dog-3.png"]
     recipe = zerocon.Recipe.read(Path("out/one-dog-3.png"))
-    assert (recipe.words, recipe.settings.seed) == ({"to": "dog"}, 3)
+    assert (recipe.prompt, recipe.settings.seed) == ({"to": "dog"}, 3)
     assert zerocon.Recipe.read(Path("out/deep/bus.png")).settings.strength == 0.5
 
 

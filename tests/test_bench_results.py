@@ -104,7 +104,7 @@ def test_different_weights_are_refused_by_name(model):
     other = replace(run, model=tiny.model(seed=1), true_captions=False)
     with pytest.raises(ValueError, match="of another run: different captions, weights"):
         other.check([row])
-    with pytest.raises(ValueError, match="rows of vae were made with different settings"):
+    with pytest.raises(ValueError, match="rows of vae have different settings"):
         run.check([replace(row, recipe="0")])
 
 

@@ -101,7 +101,7 @@ def test_metrics_of_the_exact_result_and_of_the_source(tasks):
 
 
 def test_a_shared_inversion_changes_neither_image_nor_cost(model, tasks):
-    """Methods that share an inversion give what ``zerocon.edit`` gives on its own."""
+    """Methods that share an inversion give what a single ``zerocon.edit`` gives."""
     task = tasks[0]
     names = ("default", "plain-ddim", "caption", "no-guidance", "word-swap")
     for name, (row, image) in compare(model, task, *names, strength=1.5).items():

@@ -126,7 +126,7 @@ def test_the_same_numbers_in_every_format(rows):
     ("change", "message"),
     [
         ({"setup": {"weights": "v"}}, "the rows are of different runs: different weights"),
-        ({"recipe": "x", "seed": 9}, "the rows of other were made with different settings"),
+        ({"recipe": "x", "seed": 9}, "the rows of other have different settings"),
         ({}, "scene 6 appears twice with other"),
     ],
 )

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 import zerocon
 from zerocon.cli import main
 from zerocon.errors import MissingError
-from zerocon.image.photo import Photograph
+from zerocon.image.reading import Photograph
 from zerocon.model.checkpoint import Checkpoint
 
 SMALL = {"modelspec__resolution": "64x64"}

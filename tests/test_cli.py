@@ -27,12 +27,12 @@ from zerocon import cli
 from zerocon.api import Edit
 from zerocon.cli import COMMANDS, main, progress
 from zerocon.diffusion import Schedule
+from zerocon.evaluations import Evaluations
 from zerocon.guidance import GUIDANCE
 from zerocon.image import naming
-from zerocon.image.photo import Photograph
+from zerocon.image.reading import Photograph
 from zerocon.image.transforms import prepare
 from zerocon.inversion import INVERTERS
-from zerocon.nfe import Evaluations
 from zerocon.prompt import CaptionRewrite, Change
 from zerocon.request import EditRequest
 from zerocon.settings import FAST, Settings
@@ -196,7 +196,7 @@ MISTAKES = [
     ("truncated", ["cut.png", "--to", "dog"], 2, "cut.png cannot be read as an image"),
     ("empty", ["empty.png", "--to", "dog"], 2, "empty.png is empty"),
     ("folder", ["folder.png", "--to", "dog"], 2, "folder.png is a directory"),
-    ("no --to", ["cat.png"], 2, "say what should be different: --to"),
+    ("no --to", ["cat.png"], 2, "the prompt is missing: give --to"),
     ("steps 0", ["cat.png", "--to", "dog", "--steps", "0"], 2, "steps must be an integer from 1"),
     ("unknown model", ["cat.png", "--to", "dog", "--model", "minni"], 3, 'no model "minni"'),
     (
@@ -257,7 +257,12 @@ MISTAKES = [
         "--explain and --compare name the same file",
     ),
     ("explained in no kind", ["cat.png", "--to", "a", "--explain", "a.pdf"], 2, "must end in"),
-    ("explained nowhere", ["cat.png", "--to", "a", "--explain", "no/a.png"], 2, "no folder no"),
+    (
+        "explained nowhere",
+        ["cat.png", "--to", "a", "--explain", "no/a.png"],
+        2,
+        "the directory no of a.png does not exist",
+    ),
     ("steps into a file", ["cat.png", "--to", "a", "--steps-dir", "text.png"], 2, "is a file"),
     ("steps nowhere", ["cat.png", "--to", "a", "--steps-dir", "no/a"], 2, "no folder no to make"),
     (
@@ -285,8 +290,13 @@ MISTAKES = [
         "--steps-dir and -o name the same file",
     ),
     ("output of no kind", ["cat.png", "--to", "dog", "-o", "dog.gif"], 2, "dog.gif must end in"),
-    ("output nowhere", ["cat.png", "--to", "dog", "-o", "no/dog.png"], 2, "there is no folder no"),
-    ("removing nothing", ["cat.png", "--to", ""], 2, "say what should be different"),
+    (
+        "output nowhere",
+        ["cat.png", "--to", "dog", "-o", "no/dog.png"],
+        2,
+        "the directory no of dog.png does not exist",
+    ),
+    ("removing nothing", ["cat.png", "--to", ""], 2, "the prompt is missing"),
     ("no such option", ["cat.png", "--too", "dog"], 2, "No such option"),
     (
         "reversed range",

@@ -15,7 +15,7 @@ from PIL import Image
 
 import zerocon
 from zerocon.cli import main
-from zerocon.image.photo import Photograph
+from zerocon.image.reading import Photograph
 from zerocon.model.stable_diffusion import StableDiffusion
 
 Run = Callable[..., Result]
@@ -118,7 +118,7 @@ def test_show_needs_no_model(
 def test_images_are_compared_with_both_sides(
     run: Run, model: StableDiffusion, image_file: Path
 ) -> None:
-    model._load_clip = TinyClip  # type: ignore[assignment]
+    model._load_scorer = TinyClip  # type: ignore[assignment]
     run("direction", "--from", "cat", "--to", "big dog", "-o", KEPT)
     gradient(64, 64).save("b.png")
     done = run("direction", "test", KEPT, "cat.png", "b.png")
@@ -202,7 +202,7 @@ def test_a_direction_of_another_text_encoder_is_refused(
 ) -> None:
     run("direction", "--from", "cat", "--to", "dog")
     other = use(tiny.model(seed=1), monkeypatch)
-    other._load_clip = TinyClip  # type: ignore[assignment]
+    other._load_scorer = TinyClip  # type: ignore[assignment]
     before = names()
     for args in (["edit", "cat.png", "--direction", KEPT], ["direction", "test", KEPT, "cat.png"]):
         done = run(*args)
@@ -222,12 +222,24 @@ MISTAKES = [
     ("no change", ["--from", "cat", "--to", "a cat"], 'nothing changes from "cat" to "a cat"'),
     ("no sentences file", ["--from", "cat", "--to-file", "gone.txt"], "sentences from gone.txt"),
     ("a folder of sentences", ["--from", "cat", "--to-file", "folder"], "sentences from folder"),
-    ("empty sentences", ["--from", "cat", "--to-file", "empty.txt"], "empty.txt has no sentences"),
-    ("comments only", ["--from", "cat", "--to-file", "notes.txt"], "notes.txt has no sentences"),
-    ("no text", ["--from", "cat", "--to-file", "cat.png"], "cat.png is no text in UTF-8"),
+    (
+        "empty sentences",
+        ["--from", "cat", "--to-file", "empty.txt"],
+        "empty.txt contains no sentences",
+    ),
+    (
+        "comments only",
+        ["--from", "cat", "--to-file", "notes.txt"],
+        "notes.txt contains no sentences",
+    ),
+    ("no text", ["--from", "cat", "--to-file", "cat.png"], "cat.png is not UTF-8 text"),
     ("taken", ["--from", "a", "--to", "b", "-o", "taken.safetensors"], "exists already"),
     ("no kind", ["--from", "a", "--to", "b", "-o", "x.png"], "x.png must end in .safetensors"),
-    ("nowhere", ["--from", "a", "--to", "b", "-o", "no/x.safetensors"], "there is no folder no"),
+    (
+        "nowhere",
+        ["--from", "a", "--to", "b", "-o", "no/x.safetensors"],
+        "the directory no of x.safetensors does not exist",
+    ),
     ("early options", ["--from", "a", "show", "x"], "options come after show"),
     ("no such subcommand", ["shew", "x"], "No such command 'shew'"),
     ("showing nothing", ["show", "gone.safetensors"], "gone.safetensors"),
@@ -253,8 +265,8 @@ EDITS = [
     [
         *((["direction", *args], message) for _, args, message in MISTAKES),
         *((["edit", "cat.png", "--direction", file], message) for _, file, message in EDITS),
-        (["edit", "cat.png", "--direction", "gone", "--to", ""], "say what should be different"),
-        (["edit", "cat.png", "--direction", "gone", "--from", "a"], "say what should be different"),
+        (["edit", "cat.png", "--direction", "gone", "--to", ""], "the prompt is missing"),
+        (["edit", "cat.png", "--direction", "gone", "--from", "a"], "the prompt is missing"),
     ],
 )
 def test_invalid_input_prints_one_line_and_writes_nothing(

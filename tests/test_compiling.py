@@ -9,9 +9,9 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 
 import zerocon
 from zerocon.settings import Settings
-from zerocon.training.compile import compiled
+from zerocon.training.torch_compile import compiled
 
-# the compiler's own warnings are no failure
+# warnings of the compiler are no failure
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 

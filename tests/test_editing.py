@@ -6,11 +6,12 @@ import tiny
 import torch
 from gaussian import GaussianWorld
 
-from zerocon.diffusion import ddim_coefficients, ddim_step
+from zerocon import editing
+from zerocon.diffusion import CLEAN, ddim_coefficients, ddim_step
 from zerocon.editing import GuidedDenoiser, Plan, edit, limit_norm, limit_to_polyak_step
+from zerocon.evaluations import BACKWARD, count_evaluations
 from zerocon.guidance import Contrastive, CrossAttention
 from zerocon.inversion import DDIM
-from zerocon.nfe import BACKWARD, count_evaluations
 from zerocon.observation import Observer
 from zerocon.sampling import scale_at
 from zerocon.settings import Settings
@@ -424,3 +425,140 @@ def test_a_half_precision_network_edits_in_float32():
     assert next(iter(inversion.observations[1].maps.values())).dtype == torch.bfloat16
     for step in edit(model, inversion, c, edited, make_plan(5.0, BOTH)):
         assert step.latents.dtype == torch.float32 and step.latents.isfinite().all()
+
+
+# the update rule
+
+
+def test_every_step_is_a_ddim_step(model, monkeypatch):
+    calls = []
+
+    def counting_step(x, eps, a, b):
+        calls.append((a, b, ddim_step(x, eps, a, b)))
+        return calls[-1][2]
+
+    monkeypatch.setattr(editing, "ddim_step", counting_step)
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    inversion, plan = invert(model, x, c), make_plan(5.0, cache_source=False)
+    steps = list(edit(model, inversion, c, model.embed(["a dog"]), plan))
+    moves = [call for call in calls if call[1] is not CLEAN]
+    levels = inversion.schedule.levels
+    assert [(a, b) for a, b, _ in moves] == [(levels[i], levels[i - 1]) for i in range(6, 0, -1)]
+    for step, (_, _, moved) in zip(steps, moves, strict=True):
+        assert torch.equal(step.difference, moved)
+    for step, (_, _, clean) in zip(steps, [c for c in calls if c[1] is CLEAN], strict=True):
+        assert torch.equal(step.clean, x + clean)
+
+
+@pytest.mark.parametrize("guidance", [(), BOTH])
+def test_the_difference_stays_exactly_zero_without_a_direction(model, guidance):
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    inversion, plan = invert(model, x, c), make_plan(5.0, guidance, cache_source=False)
+    for step in edit(model, inversion, c, c, plan):
+        assert not step.difference.any()
+        assert torch.equal(step.latents, inversion.latents[step.level])
+        assert torch.equal(step.clean, x)
+
+
+# the constraint
+
+
+def test_without_a_constraint_the_difference_is_used_as_it_is(model):
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    c_edit, inversion, plan = model.embed(["a dog"]), invert(model, x, c), make_plan()
+    plain = edit(model, inversion, c, c_edit, plan)
+    constrained = edit(model, inversion, c, c_edit, plan, lambda source, edited, D, level: D)
+    for one, other in zip(plain, constrained, strict=True):
+        assert one.difference.any() and torch.equal(one.latents, other.latents)
+
+
+@pytest.mark.parametrize("guidance", [(), BOTH])
+def test_a_constraint_may_keep_latents_outside_a_mask_on_the_trajectory(model, guidance):
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    plan, mask = make_plan(5.0, guidance), torch.zeros(8, 8, dtype=torch.bool)
+    mask[2:5, 3:7] = True
+    inversion = invert(model, x, c, layer_patterns=plan.cached_layers)
+
+    def inside(source, edited, D, level):
+        return D * mask
+
+    for step in edit(model, inversion, c, model.embed(["a dog"]), plan, inside):
+        trajectory = inversion.latents[step.level]
+        assert torch.equal(step.latents[..., ~mask], trajectory[..., ~mask])
+        assert not torch.equal(step.latents[..., mask], trajectory[..., mask])
+
+
+def test_a_constraint_gets_both_observations_the_difference_and_its_level(model):
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    c_edit = model.embed(["a dog"])
+    plan = make_plan(5.0, BOTH, guidance_range=(0.0, 0.5), seeds=(3,))
+    inversion = invert(model, x, c, layer_patterns=plan.cached_layers)
+    calls = []
+
+    def record(source, edited, D, level):
+        calls.append((source, edited, D, level))
+        return D / 2
+
+    steps = list(edit(model, inversion, c, c_edit, plan, record))
+    assert [level for *_, level in calls] == [5, 4, 3, 2, 1, 0]
+    difference = torch.zeros_like(x)  # before the step
+    for step, (source, edited, D, level) in zip(steps, calls, strict=True):
+        assert torch.equal(source.x, inversion.latents[level + 1])
+        assert torch.equal(source.eps, inversion.eps[level + 1])
+        assert torch.equal(edited.x, source.x + difference)
+        assert (source.ids, edited.ids) == (c.ids, c_edit.ids)
+        assert source.seeds == edited.seeds == (3,)
+        assert bool(edited.maps) == bool(edited.features) == (level >= 3)  # guided steps
+        assert source.maps and not edited.eps.requires_grad
+        assert torch.equal(step.difference, D / 2)
+        difference = step.difference
+
+
+# losses that need no layers
+
+
+class Loss:
+    """A guidance loss from a function, without layers."""
+
+    layer_patterns = ()
+
+    def __init__(self, function, weight=1.0):
+        self.function, self.weight = function, weight
+
+    def __call__(self, source, edited):
+        return self.function(source, edited)
+
+
+@pytest.mark.parametrize("cache_source", [True, False])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        Loss(lambda source, edited: (edited.x - source.x).square().sum(), 0.05),
+        Loss(lambda source, edited: (edited.eps - source.eps).square().sum(), 0.005),
+    ],
+    ids=["latents", "noise"],
+)
+def test_a_loss_of_latents_or_noise_reduces_the_difference(model, loss, cache_source):
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    c_edit, inversion = model.embed(["a dog"]), invert(model, x, c)
+    *_, free = edit(model, inversion, c, c_edit, make_plan(1.0, cache_source=cache_source))
+    plan = make_plan(1.0, (loss,), cache_source=cache_source)
+    *_, guided = edit(model, inversion, c, c_edit, plan)
+    assert 0 < guided.difference.norm() < free.difference.norm()
+    assert guided.losses.shape == (1, 1) and guided.losses > 0
+
+
+@pytest.mark.parametrize("settings", [{}, {"cache_source": False}, {"guidance_balance": 1.0}])
+def test_a_loss_that_does_not_depend_on_the_edited_image_has_no_gradient(model, settings):
+    scale = torch.ones((), requires_grad=True)
+    losses = (
+        Loss(lambda source, edited: source.x.square().sum()),
+        Loss(lambda source, edited: scale * source.x.square().sum()),  # a weight of its own
+    )
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    c_edit, inversion = model.embed(["a dog"]), invert(model, x, c)
+    *_, free = edit(model, inversion, c, c_edit, make_plan(5.0))
+    for guidance in (losses[:1], losses[1:], losses):
+        *_, guided = edit(model, inversion, c, c_edit, make_plan(5.0, guidance, **settings))
+        assert torch.allclose(guided.latents, free.latents, atol=1e-4)
+        assert guided.losses.shape == (len(guidance), 1)

@@ -19,7 +19,7 @@ from PIL import Image
 
 import zerocon
 from zerocon.cli import main
-from zerocon.image.photo import Photograph
+from zerocon.image.reading import Photograph
 
 ROOT = Path(__file__).parent.parent
 SECTION = (ROOT / "docs" / "python.md").read_text().partition("## Example scripts\n")[2]

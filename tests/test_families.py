@@ -17,7 +17,7 @@ import zerocon
 from zerocon.cli import main
 from zerocon.editing import edit
 from zerocon.guidance import GUIDANCE
-from zerocon.image.photo import Photograph
+from zerocon.image.reading import Photograph
 from zerocon.model.stable_diffusion import StableDiffusion
 
 TRAILING = {"timestep_spacing": "trailing"}

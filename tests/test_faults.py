@@ -13,9 +13,9 @@ import torch
 
 import zerocon
 from zerocon.editing import edit
+from zerocon.evaluations import count_evaluations
 from zerocon.guidance import Contrastive, CrossAttention
 from zerocon.model.attention import CROSS
-from zerocon.nfe import count_evaluations
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ EDIT = ["edit", "cat.png", "--to", "dog", "--caption", "a cat", "--steps", "2"]
 
 
 def spoil(part: torch.nn.Module, value: float) -> None:
-    """Damage the last weights that are used: what comes out of ``part`` is not finite."""
+    """Set the last weights of ``part``, so that its output is not finite."""
     *_, last = part.parameters()
     last.data.fill_(value)
 
@@ -39,8 +39,8 @@ def test_nothing_is_written_or_cached(
     assert done.exit_code == NotFiniteError.code and len(errors) == 1
     assert "not finite" in errors[0] and errors[0].endswith("[ZC-E072]")
     written = {path.name for path in tmp_path.rglob("*") if path.suffix == ".png"}
-    assert written <= {"cat.png", "step-001.png"}  # steps that were finite, if there were any
-    if part != "vae":  # whose decoder is called last: the inversion itself is sound
+    assert written <= {"cat.png", "step-001.png"}  # of steps before, if any
+    if part != "vae":  # its decoder is called last, the inversion is finite
         assert not list((tmp_path / "cache").rglob("*.safetensors"))
 
 

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -6,7 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zerocon.guidance import GUIDANCE, Contrastive, CrossAttention, align_tokens, sample_positions
+from zerocon.guidance import (
+    GUIDANCE,
+    Contrastive,
+    CrossAttention,
+    align_tokens,
+    info_nce,
+    sample_positions,
+)
 from zerocon.model.attention import watch
 from zerocon.observation import Observation, layer_size
 
@@ -266,3 +274,53 @@ def test_contrastive_can_use_the_features_of_the_encoder():
             Contrastive(**wrong)
     with pytest.raises(ValueError, match="layers must be"):
         CrossAttention(layers="some")
+
+
+# info_nce
+
+
+def test_info_nce_is_exactly_zero_where_both_distributions_agree():
+    k = F.normalize(torch.randn(32, 16), dim=-1)
+    q = k.clone().requires_grad_()
+    target = (k @ k.T / 0.07).softmax(-1)
+    loss = info_nce(q, k, target)
+    (gradient,) = torch.autograd.grad(loss, q)
+    assert loss.abs() < 1e-6 and not gradient.any()
+    moved = (k + 0.1 * torch.randn(32, 16)).requires_grad_()
+    loss = info_nce(moved, k, target)
+    (gradient,) = torch.autograd.grad(loss, moved)
+    assert loss > 0 and gradient.any()
+
+
+def test_info_nce_without_a_target_is_cross_entropy():
+    q, k = torch.randn(2, 24, 8).double()
+    logits = q @ k.T / 0.2
+    expected = F.cross_entropy(logits, torch.arange(24))
+    by_hand = (logits.logsumexp(-1) - logits.diagonal()).mean()
+    loss = info_nce(q, k, temperature=0.2)
+    assert float(loss) == pytest.approx(float(expected)) == pytest.approx(float(by_hand))
+    ours, hard = q.clone().requires_grad_(), q.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(info_nce(ours, k, torch.eye(24).double()), ours)
+    (expected,) = torch.autograd.grad(info_nce(hard, k), hard)
+    assert torch.allclose(gradient, expected, atol=1e-9), "a target of one key is the hard target"
+
+
+def test_info_nce_may_have_more_keys_than_queries():
+    q, k = F.normalize(torch.randn(4, 8), dim=-1), F.normalize(torch.randn(9, 8), dim=-1)
+    target = torch.full((4, 9), 1 / 9)
+    divergence = -(9 * (q @ k.T / 0.07).softmax(-1)).log().mean()
+    assert float(info_nce(q, k, target)) == pytest.approx(float(divergence), rel=1e-5)
+
+
+@pytest.mark.parametrize("target", [None, torch.full((5, 5), 0.2)])
+def test_info_nce_compares_in_the_given_geometry(target):
+    q, k = torch.randn(2, 5, 3)
+
+    def negative_distance(q, k):
+        return -torch.cdist(q, k)
+
+    loss = info_nce(q, k, target, temperature=1.0, similarity=negative_distance)
+    logs = (-(q[:, None] - k[None]).norm(dim=-1)).log_softmax(-1)
+    expected = -logs.diagonal().mean() if target is None else -(logs + math.log(5)).mean()
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    assert float(loss) != pytest.approx(float(info_nce(q, k, target, temperature=1.0)))

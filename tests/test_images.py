@@ -14,7 +14,7 @@ from PIL import Image
 
 from zerocon.image import contact_sheet, transforms
 from zerocon.image.contact_sheet import sheet
-from zerocon.image.photo import Photograph
+from zerocon.image.reading import Photograph
 from zerocon.image.saving import check_output, save_image
 from zerocon.image.transforms import Prepared, prepare
 

@@ -5,8 +5,8 @@ from gaussian import GaussianWorld
 
 from zerocon.diffusion import ddim_step
 from zerocon.editing import Plan, edit
+from zerocon.evaluations import count_evaluations
 from zerocon.inversion import DDIM, INVERTERS, FixedPoint, Virtual, autocorrelation, divergence
-from zerocon.nfe import count_evaluations
 from zerocon.observation import Observer
 from zerocon.settings import Settings
 from zerocon.trajectory import Inversion

@@ -7,9 +7,9 @@ from conftest import gradient
 
 import zerocon
 from zerocon.errors import MissingError
+from zerocon.evaluations import count_evaluations
 from zerocon.model.loading import find
 from zerocon.model.runtime import pick_device
-from zerocon.nfe import count_evaluations
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from zerocon.cli import main, stdio
 from zerocon.errors import MissingError, OutputFormatError, UnreadableImageError
 from zerocon.image.color import FADE, ColorSpace, off_white, on_white, paletted
 from zerocon.image.formats import FORMATS, NAMED, format_named
-from zerocon.image.photo import Photograph
+from zerocon.image.reading import Photograph
 
 ORIENTATION, MAKE, GPS, EXPOSURE = 0x0112, 0x010F, 0x8825, 0x829A
 EXACT: dict[str, dict[str, Any]] = {

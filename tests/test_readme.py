@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from documents import PAGES, ROOT, arguments, commands, prepare, runs_here, understand
 
 from zerocon.cli import main
-from zerocon.image.photo import Photograph
+from zerocon.image.reading import Photograph
 
 README = PAGES["README.md"]
 COMMANDS = commands(README)

@@ -24,7 +24,7 @@ from zerocon.cli import main
 from zerocon.image import metadata
 from zerocon.image.formats import FORMATS
 from zerocon.image.metadata import LABEL, Provenance
-from zerocon.image.photo import Photograph
+from zerocon.image.reading import Photograph
 from zerocon.model.fingerprint import cache_folder, weights_hash
 from zerocon.recipe import Recipe
 from zerocon.recipe.version1 import SETTINGS, convert
@@ -227,7 +227,7 @@ RECIPE = Recipe(
         ({"compute": {"device": "cpu"}}, "damaged: \"'dtype'\""),
         ({"compute": {"device": "cpu", "dtype": 32}}, "damaged: 'compute'"),
         ({"versions": {"torch": 2}}, "damaged: 'versions'"),
-        ({"settings": {"steps": 0}}, "steps must be a whole number"),
+        ({"settings": {"steps": 0}}, "steps must be an integer from 1, not 0"),
         ({"directions": [{"change": "a -> b"}]}, "damaged: \"'weight'\""),
     ],
 )

@@ -18,7 +18,7 @@ from PIL import Image
 import zerocon
 from zerocon.cli import main
 from zerocon.image.metadata import Provenance
-from zerocon.image.photo import Photograph
+from zerocon.image.reading import Photograph
 from zerocon.model.stable_diffusion import StableDiffusion
 from zerocon.settings import Settings
 from zerocon.storage.hashing import image_hash

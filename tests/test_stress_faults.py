@@ -43,10 +43,10 @@ def finished(tmp_path):
     run = journal.begin({})
     for name in ("a.png", "b.png"):
         job = Job(box.images / "0.png", PurePosixPath(name), {"to": "x"})
-        journal.enter(run, [(None, JobRecord(job, "recipe", "stamp", "", "queued"))])
-        with journal.working() as worker:
-            (entry,) = journal.take(run, worker)
-            put(journal, entry, worker, name.encode(), "content")
+        journal.add(run, [(None, JobRecord(job, "recipe", "stamp", "", "queued"))])
+        with journal.worker() as worker:
+            (record,) = journal.claim(run, worker)
+            put(journal, record, worker, name.encode(), "content")
             journal.finish(name, worker)
     journal.close()
     (box.outputs / ".zerocon" / "parts").rmdir()

@@ -20,7 +20,7 @@ from PIL import Image
 
 import zerocon
 from zerocon.diagnostics.step_images import StepImages
-from zerocon.image.photo import Photograph
+from zerocon.image.reading import Photograph
 from zerocon.model.stable_diffusion import StableDiffusion
 from zerocon.storage.atomic import writing
 

@@ -19,7 +19,7 @@ from zerocon import world
 from zerocon.bench import classifiers
 from zerocon.cli.commands.train import command
 from zerocon.registry import parse
-from zerocon.training import STAGES, clip, run, unet, vae
+from zerocon.training import clip, unet, vae
 from zerocon.training.array_file import ArrayFile
 from zerocon.training.caption_fragments import SINGLE, facts, fragment, name_fact
 from zerocon.training.captioner import CaptionerStage, parse_caption
@@ -30,6 +30,7 @@ from zerocon.training.evaluate import EvaluationStage
 from zerocon.training.export import ExportStage
 from zerocon.training.latents import LatentsStage, encoded
 from zerocon.training.loop import TrainingRun, restore, train
+from zerocon.training.mini import STAGES, run
 from zerocon.training.tokenizers import LENGTH, clip_tokenizer, framed
 from zerocon.training.unet import UNetStage
 from zerocon.training.vae import VaeStage
@@ -189,7 +190,9 @@ def test_every_network_resumes_from_its_checkpoint(
 
 
 def test_a_checkpoint_of_another_network_is_refused(work: Workspace) -> None:
-    with pytest.raises(ValueError, match=r"another network, made with .*channels=\(8, 8, 8, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"a different network, trained with .*channels=\(8, 8, 8, 8\)"
+    ):
         run(replace(TINY["vae"], channels=(8, 8, 8, 16)), work)
 
 
@@ -290,9 +293,9 @@ def test_every_fact_has_a_text(fact: str) -> None:
 
 def test_facts_of_a_scene() -> None:
     scene = replace(world.sample(0), kind="fox", companion="cat", place="snow", color="red")
-    known = facts(world.truth(scene))
-    assert {"thing=fox", "thing=cat", "place=snow", "color=red"} <= known
-    assert "kind=cat" not in known and "thing=dog" not in known
+    scene_facts = facts(world.truth(scene))
+    assert {"thing=fox", "thing=cat", "place=snow", "color=red"} <= scene_facts
+    assert "kind=cat" not in scene_facts and "thing=dog" not in scene_facts
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
+import json
 from dataclasses import replace
 
 import pytest
 import tiny
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
+from zerocon.errors import FileFormatError
+from zerocon.evaluations import count_evaluations
 from zerocon.inversion import DDIM
 from zerocon.model.attention import CROSS, DECODER_SELF
-from zerocon.nfe import count_evaluations
 from zerocon.observation import Observer
 from zerocon.trajectory import Inversion
 
@@ -115,3 +118,51 @@ def test_the_same_inversion_is_the_same_bytes(inversion, tmp_path):
     for name in "abcdef":
         inversion.save(tmp_path / name)
     assert len({(tmp_path / name).read_bytes() for name in "abcdef"}) == 1
+
+
+def equal_trajectories(one, other):
+    """Equal in everything but the observations."""
+    facts = ("schedule", "captions", "images", "model", "recipe")
+    return (
+        torch.equal(one.latents, other.latents)
+        and torch.equal(one.eps, other.eps)
+        and all(getattr(one, name) == getattr(other, name) for name in facts)
+    )
+
+
+def test_a_file_of_format_3_is_read_as_it_was_written(inversion, tmp_path):
+    path = tmp_path / "cat.safetensors"
+    inversion.save(path)
+    with safe_open(path, framework="pt") as file:
+        metadata = json.loads(file.metadata()["inversion"])
+        assert set(file.keys()) == {"latents", "eps"}
+    assert metadata["format"] == "zerocon.inversion/3"
+    assert metadata["schedule"]["sigmas"] == list(inversion.schedule.sigmas)
+    loaded = Inversion.load(path)
+    assert equal_trajectories(loaded, inversion) and isinstance(loaded.images, tuple)
+    loaded.save(tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("observations", [True, False])
+def test_tensors_and_metadata_give_the_inversion_again(inversion, observations):
+    tensors, line = inversion.to_tensors(observations=observations)
+    again = Inversion.from_tensors(tensors, json.loads(line))
+    assert equal_trajectories(again, inversion)
+    assert again.layer_patterns == (inversion.layer_patterns if observations else frozenset())
+    assert again.observation_bytes == (inversion.observation_bytes if observations else 0)
+    for one, other in zip(again.observations, inversion.observations, strict=observations):
+        assert torch.equal(one.x, other.x) and torch.equal(one.eps, other.eps)
+        assert one.ids == other.ids and list(one.maps) == list(other.maps)
+        assert all(torch.equal(one.maps[name], other.maps[name]) for name in other.maps)
+
+
+def test_an_older_format_is_rejected(inversion, tmp_path):
+    tensors, line = inversion.to_tensors()
+    older = line.replace("zerocon.inversion/3", "zerocon.inversion/2")
+    path = tmp_path / "old.safetensors"
+    save_file(
+        {name: part.contiguous() for name, part in tensors.items()}, path, {"inversion": older}
+    )
+    with pytest.raises(FileFormatError, match=r"old\.safetensors"):
+        Inversion.load(path)

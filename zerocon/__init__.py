@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from zerocon.cache import Cache
     from zerocon.direction import Direction
     from zerocon.errors import MissingError
-    from zerocon.image.photo import Photograph
+    from zerocon.image.reading import Photograph
     from zerocon.model import Model
     from zerocon.recipe import Recipe
     from zerocon.request import EditRequest
@@ -36,7 +36,7 @@ _HOMES = {
     "Inversion": "trajectory",
     "MissingError": "errors",
     "Model": "model",
-    "Photograph": "image.photo",
+    "Photograph": "image.reading",
     "Recipe": "recipe",
     "Settings": "settings",
     "edit": "api",

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
@@ -28,15 +29,15 @@ from zerocon.conditioning import Conditioning
 from zerocon.direction import Direction
 from zerocon.editing import Plan, Step
 from zerocon.errors import ImageFormatError, MismatchError, OutOfMemoryError, SettingError, classify
+from zerocon.evaluations import Evaluations, count_evaluations
 from zerocon.image.metadata import Provenance
-from zerocon.image.photo import Photograph
+from zerocon.image.reading import Photograph
 from zerocon.image.saving import save_image
 from zerocon.image.transforms import Prepared, prepare
 from zerocon.model import Model, ModelSpec
 from zerocon.model import load as load_model
 from zerocon.model.captioner import caption_image
 from zerocon.model.runtime import MemorySaving
-from zerocon.nfe import Evaluations, count_evaluations
 from zerocon.observation import Observer
 from zerocon.request import EditRequest, edited_conditioning, parse_request
 from zerocon.settings import PRESETS, Settings
@@ -109,8 +110,12 @@ class Edit:
 
     def __repr__(self) -> str:
         width, height = self.image.size
+        captions = " -> ".join(
+            f'"{shorten(text, 45, placeholder=" ...")}"'
+            for text in (self.caption, self.target_caption)
+        )
         return (
-            f'Edit("{self.caption}" -> "{self.target_caption}", {width}x{height}, '
+            f"Edit({captions}, {width}x{height}, "
             f"{self.evaluations.total:.1f} U-Net evaluations, inversion {self.inversion_source})"
         )
 
@@ -253,7 +258,7 @@ def settings_for(
     """Caption and settings of an edit with a given ``inversion``, whose steps and inverter hold.
 
     Raises:
-        MismatchError: if it is of another image, model or caption.
+        MismatchError: if it does not match the image, model or caption.
     """
     _check(inversion, [image], model, None if caption is None else [caption])
     return inversion.captions[0], _with_steps_of(inversion, settings)
@@ -408,22 +413,18 @@ def _edit_batch(
     changes = [{change.category for change in request.changes} for request in requests]
     plan, c = Plan.of(settings, changes), model.embed(captions)
     c_edit = edited_conditioning(model, requests, c, settings)
-    inversion_source = "computed" if inversion is None else "given"
+    inversion_source = "given"
     if inversion is None:
         inversion = find_cached(images, model, captions, plan=plan, cache=cache)
         inversion_source = "computed" if inversion is None else "cached"
     incomplete = inversion is None or not plan.cached_layers <= inversion.layer_patterns
-    total = settings.steps * (1 + incomplete) + incomplete
-    bar = _Progress(progress, total, "Editing")
+    bar = _Progress(progress, settings.steps * (1 + incomplete) + incomplete, "Editing")
     with bar, model.lock, count_evaluations() as evaluations:
         if inversion is None:
-            inversion = _invert_batch(
-                images, model, captions, plan, progress=bar.update, cache=cache
-            )
+            work = (images, model, captions, plan)
+            inversion = _invert_batch(*work, progress=bar.update, cache=cache)
         elif incomplete:
-            observer = Observer(model, c, plan.layer_patterns)
-            levels = tuple(bar(recompute_observations(observer, inversion)))
-            inversion = replace(inversion, observations=levels, layer_patterns=plan.layer_patterns)
+            inversion = _with_observations(inversion, model, c, plan, bar)
         for step in bar(editing.edit(model, inversion, c, c_edit, plan)):
             if on_step is not None:
                 on_step(step)
@@ -437,6 +438,15 @@ def _edit_batch(
         )
         for i in range(n)
     ]  # fmt: skip
+
+
+def _with_observations(
+    inversion: Inversion, model: Model, c: Conditioning, plan: Plan, bar: _Progress
+) -> Inversion:
+    """The inversion with the activations that the plan's guidance needs, recomputed."""
+    observer = Observer(model, c, plan.layer_patterns)
+    levels = tuple(bar(recompute_observations(observer, inversion)))
+    return replace(inversion, observations=levels, layer_patterns=plan.layer_patterns)
 
 
 def _invert_batch(
@@ -546,7 +556,7 @@ def _check(
     inversion: Inversion, images: Sequence[Prepared], model: Model, captions: Sequence[str] | None
 ) -> None:
     if inversion.images != tuple(image.hash for image in images):
-        raise MismatchError("the inversion is of another image; invert this one first")
+        raise MismatchError("the inversion does not match the image; invert the image first")
     if inversion.recipe.get("encoder") != model.embed([""]).encoder:
         raise MismatchError(f"the inversion was made with {inversion.model}, not with {model.name}")
     if captions is not None and tuple(captions) != inversion.captions:

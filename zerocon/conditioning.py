@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from zerocon.errors import MismatchError
-from zerocon.shapes import Tokens
+from zerocon.tensor_types import Tokens
 
 Ids = tuple[int, ...]  # token ids of one text: start and end token included, padding not
 
@@ -39,6 +39,13 @@ class Conditioning:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __repr__(self) -> str:
+        _, positions, features = self.tokens.shape
+        return (
+            f"Conditioning({len(self)} x {positions} positions x {features} features, "
+            f"encoder {self.encoder!r})"
+        )
 
     def __add__(self, other: Conditioning) -> Conditioning:
         return self._combine(other, torch.add)

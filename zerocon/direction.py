@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -22,8 +23,8 @@ from zerocon.errors import FileFormatError, MismatchError, PromptError
 from zerocon.prompt import Change, vocabulary
 from zerocon.prompt.parser import parse
 from zerocon.prompt.sentence_bank import pairs
-from zerocon.shapes import Tokens
 from zerocon.storage.atomic import writing
+from zerocon.tensor_types import Tokens
 
 if TYPE_CHECKING:
     from zerocon.model import Model
@@ -122,7 +123,8 @@ class Direction:
 
     def __repr__(self) -> str:
         source, target = map(len, self.sentences)
-        return f"Direction({self}: {source} and {target} sentences, model {self.model!r})"
+        text = shorten(str(self), 80, placeholder=" ...")
+        return f"Direction({text}: {source} and {target} sentences, model {self.model!r})"
 
     def __mul__(self, factor: float) -> Direction:
         if not math.isfinite(factor):
@@ -167,7 +169,7 @@ class Direction:
         """The direction as a conditioning of one row, on the model's device.
 
         Raises:
-            MismatchError: if it is of another text encoder.
+            MismatchError: if its text encoder does not match.
         """
         empty = model.embed([""])
         if empty.encoder != self.encoder:

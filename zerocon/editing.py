@@ -36,7 +36,7 @@ from zerocon.observation import Observation, observe
 from zerocon.registry import resolve
 from zerocon.sampling import scale_at
 from zerocon.settings import Settings
-from zerocon.shapes import Latents, require_finite
+from zerocon.tensor_types import Latents, require_finite
 from zerocon.trajectory import Inversion
 
 if TYPE_CHECKING:
@@ -116,6 +116,10 @@ class Step:
     clean: Latents
     losses: Tensor | None
 
+    def __repr__(self) -> str:
+        height, width = self.latents.shape[-2:]
+        return f"Step(level {self.level}, {len(self.latents)} x {width}x{height} latents)"
+
 
 def unconstrained(
     source: Observation, edited: Observation, difference: Latents, level: int
@@ -164,8 +168,9 @@ def edit(
         D = ddim_step(D - g, eps_edit - eps_src, t, s)
         D = constraint(source, edited, D, i - 1)
         require_finite(D, f"the latents after step {steps - i + 1} of {steps}")
-        x_src = inversion.latents[i - 1]
-        yield Step(i - 1, x_src + D, D, inversion.latents[0] + clean, guided.losses)
+        x_src, losses = inversion.latents[i - 1], guided.losses
+        del guided, edited  # else their activations are held during the next guidance pass
+        yield Step(i - 1, x_src + D, D, inversion.latents[0] + clean, losses)
 
 
 @dataclass(frozen=True)
@@ -299,18 +304,18 @@ class GuidedDenoiser:
         zero keeps its own weight.
         """
         plan = self.plan
-        own = torch.tensor([[each.weight] * len(x) for each in plan.guidance], device=x.device)
-        if plan.settings.guidance_balance is None or len(own) < 2:
-            return own
+        weights = torch.tensor([[each.weight] * len(x) for each in plan.guidance], device=x.device)
+        if plan.settings.guidance_balance is None or len(weights) < 2:
+            return weights
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             losses, _ = self._losses(x, t, source)
             gradients = [_gradient(loss.sum(), x, keep_graph=True) for loss in losses]
         norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients])
-        lengths = own.abs() * norms.to(own)
+        lengths = weights.abs() * norms.to(weights)
         factors = plan.settings.guidance_balance * lengths[0] / lengths
         factors[0] = 1.0
-        return own * torch.where((lengths > 0) & (lengths[0] > 0), factors, 1.0)
+        return weights * torch.where((lengths > 0) & (lengths[0] > 0), factors, 1.0)
 
 
 def _image_loss(
@@ -325,8 +330,8 @@ def _gradient(loss: Tensor, x: Latents, *, keep_graph: bool = False) -> Latents:
     """Gradient of ``loss`` with respect to ``x``; zeros for a loss that does not depend on it."""
     if not loss.requires_grad:
         return torch.zeros_like(x)
-    (gradient,) = torch.autograd.grad(loss, x, retain_graph=keep_graph)
-    return gradient
+    (gradient,) = torch.autograd.grad(loss, x, retain_graph=keep_graph, allow_unused=True)
+    return torch.zeros_like(x) if gradient is None else gradient
 
 
 def limit_to_polyak_step(gradient: Latents, losses: Tensor) -> Latents:

@@ -27,7 +27,7 @@ from zerocon.conditioning import Ids
 from zerocon.model.attention import CROSS, DECODER_SELF, ENCODER_SELF
 from zerocon.observation import Observation, layer_size
 from zerocon.rng import seeded_generator
-from zerocon.shapes import Scalar
+from zerocon.tensor_types import Scalar
 
 CPU = torch.device("cpu")
 COARSEST_LEVEL = {"all": 1, "half": 2, "quarter": 4}  # divisor of the latents' sides
@@ -211,9 +211,9 @@ def info_nce(
     return divergence + linear - linear.detach()
 
 
-def _require_choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f'{name} must be {" or ".join(known)}, not "{value}"')
+def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f'{name} must be {" or ".join(choices)}, not "{value}"')
 
 
 @lru_cache(maxsize=512)

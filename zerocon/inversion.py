@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from zerocon.diffusion import Schedule, ddim_step
 from zerocon.observation import Observation, Observer
 from zerocon.rng import seeded_generator
-from zerocon.shapes import Latents, Scalar
+from zerocon.tensor_types import Latents, Scalar
 
 Seeds = tuple[int, ...]  # of the edits, one per image
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from zerocon.conditioning import Conditioning, Ids
 from zerocon.model.attention import LayerOutputs, watch
-from zerocon.shapes import CrossMaps, Features, Latents
+from zerocon.tensor_types import CrossMaps, Features, Latents
 
 if TYPE_CHECKING:
     from zerocon.model import Model
@@ -37,6 +37,13 @@ class Observation:
     seeds: tuple[int, ...] = ()
     maps: Mapping[str, CrossMaps] = field(default_factory=dict)
     features: Mapping[str, Features] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        return (
+            f"Observation({len(self.x)} x {width}x{height} latents, "
+            f"{len(self.maps)} maps, {len(self.features)} features)"
+        )
 
     @property
     def size(self) -> tuple[int, int]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
+from textwrap import shorten
 
 from PIL.Image import Image
 
@@ -43,6 +44,13 @@ class EditRequest:
     warnings: tuple[str, ...]
     directions: tuple[tuple[Direction, float], ...] = ()
     prompt: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        captions = " -> ".join(
+            f'"{shorten(text, 60, placeholder=" ...")}"'
+            for text in (self.caption, self.target_caption)
+        )
+        return f"EditRequest({captions}, {self.sentences} sentences, {len(self.warnings)} warnings)"
 
     @property
     def caption(self) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from zerocon.diffusion import ddim_step
-from zerocon.shapes import Latents
+from zerocon.tensor_types import Latents
 
 if TYPE_CHECKING:
     from zerocon.model import Model

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -16,8 +17,8 @@ from torch import Tensor
 from zerocon.diffusion import Schedule
 from zerocon.errors import FileFormatError, MismatchError
 from zerocon.observation import Observation, Observer
-from zerocon.shapes import Trajectory, require_finite
 from zerocon.storage.atomic import writing
+from zerocon.tensor_types import Trajectory, require_finite
 
 FORMAT = "zerocon.inversion/3"
 
@@ -52,9 +53,10 @@ class Inversion:
 
     def __repr__(self) -> str:
         height, width = self.latents.shape[-2:]
-        captions = ", ".join(map(repr, self.captions))
+        n = len(self.captions)
+        text = repr(shorten(self.captions[0], 60, placeholder=" ...")) if n == 1 else f"{n} images"
         return (
-            f"Inversion({captions}: {self.schedule.steps} steps, "
+            f"Inversion({text}: {self.schedule.steps} steps, "
             f"{width}x{height} latents, model {self.model!r})"
         )
 

@@ -13,12 +13,14 @@ from typing import Any
 import click
 import cloup
 
-from zerocon.batch.parameters import ALL, AUTO, BACKENDS, LOAD_OPTIONS, BatchOptions
+from zerocon.batch.parameters import ALL, AUTO, BACKENDS, BatchOptions
 from zerocon.image import naming
+from zerocon.model.spec import LOAD_OPTIONS
 from zerocon.settings import Settings
 
 from .. import edit_outputs, options
 from ..batch_report import BatchReport, print_plan
+from ..help import ExpertOption
 from ..help import command as help_command
 
 STDIN = Path("-")
@@ -42,24 +44,22 @@ def devices(text: str) -> int | str:
     return _number_or(ALL, text)
 
 
-# groups of --help, in this order
-
 prompt = cloup.option_group(
     "Prompt",
     click.option(
         "--to",
         "tos",
         multiple=True,
-        metavar="PROMPT",
+        metavar="TEXT",
         help='Target prompt: "dog", "at night". Repeat for several edits of every image.',
     ),
     click.option(
-        "--from", "from_", metavar="PROMPT", help='What it replaces; with --to "" it is removed.'
+        "--from", "from_", metavar="TEXT", help='What it replaces; with --to "" it is removed.'
     ),
-    click.option("--to-caption", metavar="CAPTION", help="Target caption of all images."),
+    click.option("--to-caption", metavar="TEXT", help="Target caption of all images."),
     click.option(
         "--caption",
-        metavar="CAPTION",
+        metavar="TEXT",
         help="Source caption of all images. [default: generated for each]",
     ),
     click.option(
@@ -74,14 +74,14 @@ prompt = cloup.option_group(
         type=float,
         multiple=True,
         help="Scale of the edit direction; repeat for several edits. "
-        f"[default: {Settings.strength}]",
+        f"[default: model's, else {Settings.strength}]",
     ),
     click.option(
         "--seed",
         "seeds",
         type=int,
         multiple=True,
-        help=f"Random seed; repeat for several edits. [default: {Settings.seed}]",
+        help=f"Random seed; repeat for several edits. [default: model's, else {Settings.seed}]",
     ),
 )
 
@@ -124,12 +124,12 @@ output = cloup.option_group(
         "contain directories.",
     ),
     options.overwrite,
+    options.dry_run,
     edit_outputs.metadata,
-    options.output_format,
 )
 
 run = cloup.option_group(
-    "Run",
+    "Jobs",
     click.option(
         "--resume",
         is_flag=True,
@@ -138,9 +138,9 @@ run = cloup.option_group(
     ),
     click.option("--retry-failed", is_flag=True, help="Run jobs again that failed before."),
     click.option("--fail-fast", is_flag=True, help="Stop at the first failure."),
-    options.dry_run,
     click.option(
         "--shard",
+        cls=ExpertOption,
         type=options.shard,
         metavar="I/N",
         help="Do part I of N, with a journal of its own: for job arrays of clusters.",
@@ -149,7 +149,7 @@ run = cloup.option_group(
 )
 
 performance = cloup.option_group(
-    "Batch performance",
+    "Performance",
     click.option(
         "--batch-size",
         type=batch_size,
@@ -173,36 +173,38 @@ performance = cloup.option_group(
         "--devices N. Needs the extra [ray].",
     ),
     options.no_cache,
+    *options.performance,
 )
 
 
-EXAMPLES = (
-    'zerocon batch photos -o edited --to "at night" --to watercolor',
-    "zerocon batch photos -o edited --to dog --devices all",
-    "zerocon batch --manifest edits.csv -o edited",
-    "zerocon batch -o edited --resume",
+@help_command(
+    "batch",
+    examples=(
+        'zerocon batch photos -o edited --to "at night" --to watercolor',
+        "zerocon batch photos -o edited --to dog --devices all",
+        "zerocon batch --manifest edits.csv -o edited --fast",
+        "zerocon batch -o edited --resume",
+    ),
 )
-
-
-@help_command("batch", examples=EXAMPLES)
 @click.argument("images", nargs=-1, metavar="[IMAGES]...")
 @prompt
 @inputs
 @output
 @run
-@performance
 @options.common_method
-@options.model
+@options.model_names
+@performance
+@options.output_format
 @options.verbosity
 def command(images: tuple[str, ...], **values: Any) -> int:
-    """Edit IMAGES (files, directories, patterns) like `zerocon edit`, into one directory.
+    """Edit many images into one directory; resumable.
 
-    A journal in DIR/.zerocon records what is done: the same command again does only what is
-    missing, also after Ctrl-C, a crash or a power cut. Several commands may use one directory at
-    a time. Exit status: 0 everything is done, 1 something failed.
+    IMAGES are files, directories or patterns. A journal in DIR/.zerocon records what is done: the
+    same command again does only what is missing, also after Ctrl-C, a crash or a power cut. Several
+    commands may use one directory at a time. Exit status: 0 everything is done, 1 something failed.
     """
     from zerocon import batch
-    from zerocon.batch.launch import rank
+    from zerocon.batch.launcher import rank
 
     with interrupted_by_sigterm():
         if values["join"]:

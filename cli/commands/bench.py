@@ -137,28 +137,21 @@ tables = options.together(
 def world(methods: str, results: Path | None, sheet: Path | None, **values: Any) -> None:
     """Evaluate edits of drawn scenes against the known target.
 
-    "asked change seen": classifiers of the changed scene parameters predict their new values. "rest
-    unchanged": all other classifiers predict the same as for the source after the VAE. dB is PSNR:
-    inside the region that should change to the true target, outside it to the source after the
-    VAE. Uses the embedded model unless --model names another; settings apply to `default`.
+    "success": classifiers of the changed scene parameters predict their new values. "preserved":
+    all other classifiers predict the same as for the source after the VAE. PSNR inside the region
+    that should change is to the true target, outside it to the source after the VAE. Uses the
+    embedded model unless --model names another; settings apply to `default`.
     """
-    from zerocon.image.saving import check_output, save_image
-
-    overwrite, explicit, kinds = (
-        values["overwrite"],
-        options.explicit_settings(values),
-        values["kinds"],
-    )
+    explicit, overwrite = options.explicit_settings(values), values["overwrite"]
     if sheet:
-        check_output(sheet, overwrite=overwrite)
-    if sheet and results and results.exists() and not overwrite:
-        raise click.UsageError(f"{results} has rows without images; omit --sheet")
+        _check_sheet(sheet, results, overwrite)
 
     from zerocon.bench import classifiers, inputs, runner, tasks
     from zerocon.bench import results as result_files
     from zerocon.bench.methods import split
+    from zerocon.image.saving import save_image
 
-    names, done = split(methods), []
+    names, kinds, done = split(methods), values["kinds"], []
     if sheet and len(names) > 1:
         raise click.UsageError("a sheet shows one method; select it with --methods")
     if kinds and kinds not in names:
@@ -205,6 +198,15 @@ def table(files: tuple[Path, ...], form: str, kinds: str | None) -> None:
         raise click.UsageError("the files have no rows")
     results.check(rows)
     _print_tables(rows, form, kinds)
+
+
+def _check_sheet(sheet: Path, results: Path | None, overwrite: bool) -> None:
+    """Raise if the sheet cannot be written, or would miss the images of resumed results."""
+    from zerocon.image.saving import check_output
+
+    check_output(sheet, overwrite=overwrite)
+    if results and results.exists() and not overwrite:
+        raise click.UsageError(f"{results} has rows without images; omit --sheet")
 
 
 def _print_tables(rows: Sequence[ResultRow], form: str, kinds: str | None) -> None:

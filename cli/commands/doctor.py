@@ -35,7 +35,7 @@ def command(form: str) -> None:
     for check in checks:
         lines.append(f"{check.status:5}  {check.name:8} {check.message}")
         lines += [f"{'':16}-> {advice}" for advice in check.advice.split("; ") if advice]
-    passed = all(check.status != "wrong" for check in checks)
+    passed = all(check.status != "error" for check in checks)
     facts = {"well": passed, "findings": [asdict(check) for check in checks]}
     render.print_result(form, "\n".join(lines), {"schema": "zerocon.doctor/1", **facts})
     if not passed:

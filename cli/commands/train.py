@@ -67,7 +67,7 @@ def command(
     """
     from zerocon.model.runtime import pick_device
     from zerocon.registry import parse
-    from zerocon.training import STAGES, run
+    from zerocon.training.mini import STAGES, run
     from zerocon.training.workspace import Workspace
 
     quiet = options.is_quiet()

@@ -31,8 +31,8 @@ STEPS = 2
 LARGEST = 10**9  # bytes of the largest file that is hashed
 TIMEOUT = 600.0  # seconds after which a process counts as hanging
 POLL_INTERVAL = 0.02  # seconds between reads of a process's output
-# read directly, so that a mistake in the journal's own code cannot hide itself
-QUERY = "SELECT name, state, reason, result FROM orders"
+# read directly, so that a mistake in the code of the journal cannot hide itself
+QUERY = "SELECT name, state, message, result_hash FROM jobs"
 
 
 class Run:

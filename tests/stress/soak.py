@@ -77,11 +77,11 @@ def repeat(model: Model, folder: Path, edits: int) -> Iterator[SoakSample]:
         journal = Journal(folder / "out")
         run = journal.begin({})
         planned = ((each, each.hash({}), shape_of(each.image, model)) for each in part)
-        journal.enter(run, commit.plan(journal.entry, folder / "out", planned)[0])
+        journal.add(run, commit.plan(journal.record, folder / "out", planned)[0])
         executor = BatchExecutor(model, cache=cache if number % 2 else None)
         for result in Worker(journal, run, executor)():
             memory = process.memory_info().rss
-            yield SoakSample(result.entry.name, memory, perf_counter() - start, result.failure)
+            yield SoakSample(result.record.name, memory, perf_counter() - start, result.failure)
         journal.close()
 
 

@@ -14,7 +14,7 @@ from zerocon.batch.executor import inversion_key, shape_of
 from zerocon.batch.job import Job
 from zerocon.diagnostics import cost
 from zerocon.editing import Plan
-from zerocon.nfe import Evaluations
+from zerocon.evaluations import Evaluations
 from zerocon.settings import Settings
 
 LARGEST_BATCH, MEMORY_SHARE = 32, 0.8  # of an automatic batch size; the rest is for the device
@@ -77,7 +77,7 @@ def fitting_batch_size(model: Any) -> int:
         return 1
     each = cost.estimate_cost(model, model.settings, (model.size, model.size))
     free, _ = torch.cuda.mem_get_info(model.device)
-    fitting = int(MEMORY_SHARE * free) // (each.remembered + each.working)
+    fitting = int(MEMORY_SHARE * free) // (each.cached + each.working)
     return max(1, min(LARGEST_BATCH, fitting))
 
 

@@ -24,13 +24,13 @@ from zerocon.errors import (
     ZeroconError,
     classify,
 )
+from zerocon.evaluations import Evaluations, count_evaluations
 from zerocon.image.formats import format_of
 from zerocon.image.metadata import Provenance
-from zerocon.image.photo import Photograph, contents, peek
+from zerocon.image.reading import Photograph, contents, peek
 from zerocon.image.transforms import shrunk
 from zerocon.model import Model
 from zerocon.model.captioner import caption_images
-from zerocon.nfe import Evaluations, count_evaluations
 from zerocon.recipe import Recipe
 from zerocon.request import EditRequest, parse_request
 from zerocon.settings import Settings

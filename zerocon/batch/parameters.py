@@ -10,13 +10,11 @@ from typing import Any
 
 from zerocon.batch.job import Job
 from zerocon.errors import CommandError, SettingError
+from zerocon.image import METADATA_LEVELS
 from zerocon.image.naming import TEMPLATE
+from zerocon.model.spec import LOAD_OPTIONS
 from zerocon.settings import PRESETS, Settings
 
-LOAD_OPTIONS = (
-    "device", "dtype", "captioner", "clip", "prediction", "offload", "tile", "compile",
-)  # fmt: skip
-METADATA = ("full", "minimal", "none")
 BACKENDS = ("local", "ray")
 AUTO, ALL = "auto", "all"
 
@@ -29,7 +27,7 @@ class RunParameters:
 
     Args:
         model: Name of the model; None: ``ZEROCON_MODEL``, then the default model.
-        load: Options of ``zerocon.load`` (``LOAD_OPTIONS``).
+        load: Options of ``zerocon.load`` (``ModelSpec``).
         metadata: What the results' metadata contain: "full", "minimal" or "none".
         keep_gps: Keep GPS coordinates in the EXIF of results.
         cache: Use the cache of inversions.
@@ -37,7 +35,7 @@ class RunParameters:
 
     model: str | None = None
     load: Mapping[str, Any] = field(default_factory=dict)
-    metadata: str = METADATA[0]
+    metadata: str = METADATA_LEVELS[0]
     keep_gps: bool = False
     cache: bool = True
 
@@ -124,8 +122,10 @@ class BatchOptions:
         _require(devices, "devices", 'a number from 1, or "all"', self)
         _require(self.backend in BACKENDS, "backend", " or ".join(BACKENDS), self)
         level = self.parameters.metadata
-        if level not in METADATA:
-            raise SettingError(f"metadata must be one of {', '.join(METADATA)}, not {level!r}")
+        if level not in METADATA_LEVELS:
+            raise SettingError(
+                f"metadata must be one of {', '.join(METADATA_LEVELS)}, not {level!r}"
+            )
         if self.preset is not None and self.preset not in PRESETS:
             raise CommandError(f'no preset "{self.preset}"; available: {", ".join(PRESETS)}')
         if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:

@@ -83,7 +83,7 @@ def _pixels(image: Image.Image) -> torch.Tensor:
 class AttributeNetwork(nn.Module):
     """Logits of every value of every named parameter, for images (n, 3, 128, 128) in -1..1.
 
-    A small convolutional network; each parameter has its own spatial attention over the 8 x 8
+    A small convolutional network; each parameter has a separate spatial attention over the 8 x 8
     positions of the last feature map.
     """
 

@@ -13,9 +13,9 @@ from PIL import Image
 
 from zerocon import api
 from zerocon.bench.tasks import Task
+from zerocon.evaluations import count_evaluations
 from zerocon.image.transforms import prepare, unfit
 from zerocon.model.captioner import caption_image
-from zerocon.nfe import count_evaluations
 from zerocon.request import parse_request
 from zerocon.settings import Settings
 from zerocon.trajectory import Inversion
@@ -24,12 +24,12 @@ from zerocon.world import caption as true_caption
 if TYPE_CHECKING:
     from zerocon.model.stable_diffusion import StableDiffusion
     from zerocon.request import EditRequest
-    from zerocon.shapes import Latents
+    from zerocon.tensor_types import Latents
 
 
 @dataclass(frozen=True)
 class MethodSettings:
-    """The model's default settings and the user's ``overrides``, before a method adds its own."""
+    """The model's default settings and the user's ``overrides``, before those of a method."""
 
     defaults: Settings
     overrides: Mapping[str, Any] = field(default_factory=dict)

@@ -25,7 +25,7 @@ from zerocon.bench.inputs import (
     TimedInversion,
 )
 from zerocon.errors import MethodError
-from zerocon.nfe import count_evaluations
+from zerocon.evaluations import count_evaluations
 from zerocon.registry import parse
 from zerocon.rng import seeded_generator
 from zerocon.sampling import denoise
@@ -34,7 +34,7 @@ from zerocon.world import caption
 
 if TYPE_CHECKING:
     from zerocon.request import EditRequest
-    from zerocon.shapes import Latents
+    from zerocon.tensor_types import Latents
 
 
 class Method(Protocol):

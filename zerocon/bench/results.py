@@ -175,7 +175,7 @@ def check(rows: Iterable[ResultRow]) -> None:
             raise MismatchError(f"the rows are of different runs: different {', '.join(others)}")
         setups = row.setup
         if recipes.setdefault(row.method, row.recipe) != row.recipe:
-            raise MismatchError(f"the rows of {row.method} were made with different settings")
+            raise MismatchError(f"the rows of {row.method} have different settings")
         if (row.method, row.seed) in edits:
             raise MismatchError(f"scene {row.seed} appears twice with {row.method}")
         edits.add((row.method, row.seed))
@@ -189,7 +189,7 @@ def differing(one: dict[str, str], other: dict[str, str]) -> list[str]:
 def _complete_lines(path: Path) -> tuple[list[str], int]:
     """The complete lines of a file, and the offset of the end of the last one.
 
-    What follows must look like the beginning of a row: only a results file is ever truncated.
+    What follows must be the beginning of a row: only a results file is ever truncated.
     """
     text = path.read_bytes()
     end = text.rfind(b"\n") + 1

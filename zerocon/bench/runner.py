@@ -79,7 +79,7 @@ class BenchmarkRun:
             if row.method not in recipes:
                 recipes[row.method] = self.recipe(row.method).hash
             if row.recipe != recipes[row.method]:
-                raise MismatchError(f"the rows of {row.method} were made with different settings")
+                raise MismatchError(f"the rows of {row.method} have different settings")
 
     def work(self, tasks: Iterable[Task], rows: Iterable[ResultRow] = ()) -> Work:
         """The tasks that are not complete, each with the methods that have no row yet."""

@@ -8,22 +8,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 from time import perf_counter
 from typing import Literal
 
+from zerocon.model.hub import cache_folder
 from zerocon.settings import DEFAULT_CAPTIONER, DEFAULT_CLIP, DEFAULT_MODEL, FAST
 
 PACKAGES = ("zerocon", "torch", "diffusers", "transformers", "accelerate", "pillow", "safetensors")
 EXTRAS = {"scipy": "bench", "matplotlib": "plots", "pillow_heif": "heic"}  # module: extra
 GIGABYTE = 1e9
 
-Status = Literal["ok", "note", "wrong"]
+Status = Literal["ok", "note", "error"]
 
 
 @dataclass(frozen=True)
 class Check:
-    """The result of one check: "note" is information only, "wrong" must be fixed."""
+    """The result of one check: "note" is information only, "error" must be fixed."""
 
     name: str
     status: Status
@@ -32,13 +32,13 @@ class Check:
 
 
 def examine() -> Iterator[Check]:
-    """Run all checks, one after the other; a check that raises is "wrong"."""
+    """Run all checks, one after the other; a check that raises is "error"."""
     for name, check in CHECKS.items():
         try:
             yield check(name)
         except Exception as error:  # a broken installation can raise anything
             message = " ".join(f"{type(error).__name__}: {error}".split())
-            yield Check(name, "wrong", message)
+            yield Check(name, "error", message)
 
 
 def packages(name: str) -> Check:
@@ -51,7 +51,7 @@ def packages(name: str) -> Check:
         except PackageNotFoundError:
             missing.append(package)
     if missing:
-        return Check(name, "wrong", f"no {', '.join(missing)}", "pip install .")
+        return Check(name, "error", f"no {', '.join(missing)}", "pip install .")
     return Check(name, "ok", ", ".join(versions))
 
 
@@ -85,9 +85,7 @@ def memory(name: str) -> Check:
 
 def cache(name: str) -> Check:
     """The directory of the Hub cache, and the free space on its disk."""
-    from huggingface_hub import constants
-
-    folder = Path(constants.HF_HUB_CACHE)
+    folder = cache_folder()
     there = next(each for each in (folder, *folder.parents) if each.is_dir())
     free = shutil.disk_usage(there).free / GIGABYTE
     return Check(name, "ok" if free > 8 else "note", f"{folder}, {free:.1f} GB free on its disk")
@@ -131,7 +129,7 @@ def edit(name: str) -> Check:
     if verdict.success and verdict.preserved:
         return Check(name, "ok", f"{message}, judged right")
     reason = "; ".join(verdict.errors)
-    return Check(name, "wrong", f"{message}, judged wrong: {reason}", "try --device cpu")
+    return Check(name, "error", f"{message}, judged wrong: {reason}", "try --device cpu")
 
 
 CHECKS: dict[str, Callable[[str], Check]] = {

@@ -1,4 +1,4 @@
-"""What the picture would be if it were finished early, kept as a file after every step."""
+"""Intermediate images: the predicted clean image of every denoising step, as files."""
 
 from __future__ import annotations
 
@@ -21,9 +21,16 @@ NAME = re.compile(r"step-\d{3,}\.png")
 
 
 class StepImages:
-    """A witness of an edit that decodes every step's ``clean`` into FOLDER/step-001.png ...
+    """An ``on_step`` callback that writes the clean prediction of every step.
 
-    The last one is the edited picture itself: no way is left to be taken in one step.
+    The files are ``folder/step-001.png`` and so on; the last one is the edited image.
+
+    Args:
+        folder: Created for the first image if it does not exist.
+        model: Decodes the latents.
+        frame: Of the source image, as ``prepare`` made it.
+        overwrite: Replace existing files.
+        provenance: Label of generated content.
     """
 
     def __init__(
@@ -36,41 +43,47 @@ class StepImages:
         provenance: Provenance | None = None,
     ) -> None:
         self.folder, self.model, self.frame, self.overwrite = folder, model, frame, overwrite
-        self.kept, self.own = 0, 0  # files of this walk, and of all walks
+        self.count, self.written = 0, 0  # files of this run of the edit, and of all runs
         self.provenance = provenance
 
     def __call__(self, step: Step) -> None:
-        """Keep one more; the folder is made for the first."""
-        self.kept += 1
+        """Write the image of a step."""
+        self.count += 1
         self.folder.mkdir(exist_ok=True)
         pixels = self.model.decode(step.clean if step.level else step.latents)
-        path = self.folder / f"step-{self.kept:03}.png"
-        overwrite, more = self.overwrite or self.kept <= self.own, self.provenance
+        path = self.folder / f"step-{self.count:03}.png"
+        overwrite = self.overwrite or self.count <= self.written
         image = unfit(pixels[0], self.frame)
-        save_image(image, path, overwrite=overwrite, provenance=more)
-        self.own = max(self.own, self.kept)
+        save_image(image, path, overwrite=overwrite, provenance=self.provenance)
+        self.written = max(self.written, self.count)
 
     def restart(self) -> None:
-        """Begin anew; what this one wrote itself is written over."""
-        self.kept = 0
+        """Start again from the first step; files written by this object are replaced."""
+        self.count = 0
 
 
 def check_folder(
     folder: Path, *, overwrite: bool = False, inputs: Sequence[Path | str] = ()
 ) -> Path:
-    """``folder``, if previews may be kept there: cheap, so ask before the work.
+    """Return ``folder`` if step images can be written there; cheap, call before editing.
 
-    Raises ``ValueError`` for a file, for a folder that cannot be made or written to, for previews
-    that are there (unless ``overwrite``), and always where one of them is one of the ``inputs``.
+    Raises:
+        NotWritableError: It is a file, or cannot be created or written to.
+        OutputExistsError: It has step images, and ``overwrite`` is false.
+        OutputIsInputError: One of them is one of ``inputs``.
     """
     if folder.exists() and not folder.is_dir():
-        raise NotWritableError(f"{folder} is a file; give a folder for the steps")
+        raise NotWritableError(f"{folder} is a file; give a directory for the step images")
     if not folder.exists() and not folder.parent.is_dir():
-        raise MissingFolderError(f"there is no folder {folder.parent} to make {folder.name} in")
+        raise MissingFolderError(
+            f"the directory {folder.parent} of {folder.name} does not exist; create it"
+        )
     require_writable(folder if folder.exists() else folder.parent)
-    there = [path for path in sorted(folder.glob("step-*.png")) if NAME.fullmatch(path.name)]
-    for path in there:
+    existing = [path for path in sorted(folder.glob("step-*.png")) if NAME.fullmatch(path.name)]
+    for path in existing:
         require_not_input(path, inputs)
-    if there and not overwrite:
-        raise OutputExistsError(f"{there[0]} exists already; give --overwrite or another folder")
+    if existing and not overwrite:
+        raise OutputExistsError(
+            f"{existing[0]} exists already; add --overwrite or give another directory"
+        )
     return folder

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from zerocon.image.metadata import Provenance
-from zerocon.image.photo import Photograph
+from zerocon.image.reading import Photograph
 
 
 @dataclass(frozen=True)

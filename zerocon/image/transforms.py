@@ -15,7 +15,7 @@ from zerocon.storage.hashing import image_hash
 if TYPE_CHECKING:  # the command line checks an image before it imports torch
     from torch import Tensor
 
-    from zerocon.shapes import Pixels
+    from zerocon.tensor_types import Pixels
 
 SMALLEST = 16  # pixels per side; below, the latents are too small for the U-Net's levels
 

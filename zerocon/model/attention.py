@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from zerocon.conditioning import Conditioning
 from zerocon.errors import MethodError
-from zerocon.shapes import CrossMaps, Features, Latents
+from zerocon.tensor_types import CrossMaps, Features, Latents
 
 CROSS = "*.attn2"
 DECODER_SELF = "up_blocks.*.attn1"

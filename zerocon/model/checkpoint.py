@@ -202,13 +202,7 @@ def read_checkpoint(
     prediction = prediction or checkpoint.prediction()
     tokenizer = _tokenizer(checkpoint)
     with TemporaryDirectory() as folder:
-        sizes = {
-            "unet": checkpoint.unet_config(checkpoint.size(prediction)),
-            "vae": checkpoint.vae_config(),
-        }
-        for part, config in (sizes | {"text_encoder": checkpoint.text_config()}).items():
-            (Path(folder) / part).mkdir()
-            (Path(folder) / part / "config.json").write_text(json.dumps(config))
+        _write_configs(Path(folder), checkpoint, checkpoint.size(prediction))
         options: dict[str, Any] = {"config": folder, "local_files_only": True, "torch_dtype": dtype}
         with model_errors(name):
             parts = {
@@ -222,12 +216,7 @@ def read_checkpoint(
                     CLIPTextModel, checkpoint.weights(TEXT), subfolder="text_encoder", **options
                 ),
             }
-    for part, network in parts.items():
-        missing = [name for name, weight in network.named_parameters() if weight.is_meta]
-        if missing:
-            raise ModelNotFoundError(
-                f"{name} is not complete: there is no {missing[0]} for the {part}"
-            )
+    _check_complete(parts, name)
     zero_snr = "ztsnr" in checkpoint.shapes  # trainers mark zero terminal SNR with this key
     scheduler = DDIMScheduler(
         **SCHEDULER,
@@ -236,6 +225,27 @@ def read_checkpoint(
         prediction_type=prediction,
     )
     return {**parts, "tokenizer": tokenizer, "scheduler": scheduler}
+
+
+def _write_configs(folder: Path, checkpoint: Checkpoint, size: int) -> None:
+    """Write each network's configuration where diffusers expects it."""
+    configs = {
+        "unet": checkpoint.unet_config(size),
+        "vae": checkpoint.vae_config(),
+        "text_encoder": checkpoint.text_config(),
+    }
+    for part, config in configs.items():
+        (folder / part).mkdir()
+        (folder / part / "config.json").write_text(json.dumps(config))
+
+
+def _check_complete(parts: dict[str, Any], name: str) -> None:
+    for part, network in parts.items():
+        missing = [name for name, weight in network.named_parameters() if weight.is_meta]
+        if missing:
+            raise ModelNotFoundError(
+                f"{name} is not complete: there is no {missing[0]} for the {part}"
+            )
 
 
 def _tokenizer(checkpoint: Checkpoint) -> Any:

@@ -15,6 +15,7 @@ import torch
 from zerocon.conditioning import Conditioning, Ids
 from zerocon.diffusion import NoiseLevel, Schedule
 from zerocon.errors import SettingError
+from zerocon.evaluations import count
 from zerocon.model import Captioner, ModelSpec, Scorer
 from zerocon.model.attention import LAYERS, call_unet, is_watched
 from zerocon.model.captioner import load_captioner
@@ -24,9 +25,8 @@ from zerocon.model.families import require_networks
 from zerocon.model.fingerprint import weights_hash
 from zerocon.model.loading import model_errors, read_folder
 from zerocon.model.runtime import Runtime, pick_device, pick_dtype
-from zerocon.nfe import count
 from zerocon.settings import Settings
-from zerocon.shapes import Latents, Pixels, require_finite
+from zerocon.tensor_types import Latents, Pixels, require_finite
 
 TEXT_BATCH = 64  # texts encoded at a time: fits next to a U-Net on a small GPU
 
@@ -100,16 +100,11 @@ class StableDiffusion:
         """Move the networks to ``device``.
 
         Args:
-            name: For messages and recipes.
-            unet: diffusers' ``UNet2DConditionModel``.
-            vae: diffusers' ``AutoencoderKL``.
-            text_encoder: transformers' ``CLIPTextModel``.
-            tokenizer: Its tokenizer.
+            unet: diffusers' ``UNet2DConditionModel``, and ``vae`` its ``AutoencoderKL``.
+            text_encoder: transformers' ``CLIPTextModel``, with its ``tokenizer``.
             scheduler: diffusers' ``DDIMScheduler``, which holds the noise schedule.
-            device: Where to compute.
             captioner: Called when captions are first needed.
             scorer: Called when similarities are first needed.
-            settings: Default settings.
             path: Of the weights; None if there are no files.
 
         Raises:

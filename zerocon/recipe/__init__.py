@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zerocon.errors import FileFormatError, MismatchError
-from zerocon.image.photo import Photograph
+from zerocon.image.reading import Photograph
 from zerocon.image.transforms import Prepared
 from zerocon.recipe import version1
 from zerocon.settings import Settings
@@ -209,8 +209,8 @@ class Recipe:
 
     def require_source(self, image: Image | Prepared) -> None:
         """Raise ``MismatchError`` if ``image`` is not the source of the edit."""
-        found = image.hash if isinstance(image, Prepared) else image_hash(image)
-        if found != self.image:
+        actual = image.hash if isinstance(image, Prepared) else image_hash(image)
+        if actual != self.image:
             raise MismatchError("the source is another image: its pixels are not the recipe's")
 
     def require_model(self, model: Model) -> None:
@@ -298,13 +298,13 @@ KEYS = {each.name for each in fields(Recipe)} - {"unknown"} | {"schema"}
 
 def _without_unknown(record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The keys that this version knows, and the others."""
-    known = {name: value for name, value in record.items() if name in KEYS}
+    understood = {name: value for name, value in record.items() if name in KEYS}
     unknown = {name: value for name, value in record.items() if name not in KEYS}
     for name, keys in NESTED.items():
-        known[name] = {key: value for key, value in record[name].items() if key in keys}
+        understood[name] = {key: value for key, value in record[name].items() if key in keys}
         if others := {key: value for key, value in record[name].items() if key not in keys}:
             unknown[name] = others
-    return known, unknown
+    return understood, unknown
 
 
 def _require_same(record: Mapping[str, Any], recipe: Recipe) -> None:

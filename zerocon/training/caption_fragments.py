@@ -29,9 +29,9 @@ _TIMES = {
 
 def facts(truth: Mapping[str, str]) -> Facts:
     """All facts of the scene with this truth that a fragment may require."""
-    known = {f"{name}={word}" for name, word in truth.items()}
-    known |= {f"thing={truth[name]}" for name in ("kind", "companion", "accessory")}
-    return frozenset(known)
+    pairs = {f"{name}={word}" for name, word in truth.items()}
+    pairs |= {f"thing={truth[name]}" for name in ("kind", "companion", "accessory")}
+    return frozenset(pairs)
 
 
 def fragment(truth: Mapping[str, str], rng: np.random.Generator) -> tuple[str, Facts]:

@@ -138,7 +138,7 @@ class _TextData:
 
     def __init__(self, scenes: DrawnScenes, tokenizer: Any) -> None:
         self.scenes, self.tokenizer = scenes, tokenizer
-        self.known = [facts(truth) for truth in scenes.truths]
+        self.facts = [facts(truth) for truth in scenes.truths]
         self.single = [fact for group in SINGLE.values() for fact in group]
         self.labels = torch.tensor(
             [[VALUES[name].index(truth[name]) for name in VALUES] for truth in scenes.truths]
@@ -154,8 +154,8 @@ class _TextData:
         parts = [fragment(self.scenes.truths[i], rng) for i in chosen]
         parts += [(name_fact(fact, rng), frozenset({fact})) for fact in self.single]
         tokens = ids(self.tokenizer, captions + [framed(text, rng) for text, _ in parts])
-        known = [self.known[i] for i in chosen]
-        return tokens, _matches(known + [required for _, required in parts], known)
+        true = [self.facts[i] for i in chosen]
+        return tokens, _matches(true + [required for _, required in parts], true)
 
 
 def _embed_images(network: Any, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -170,9 +170,9 @@ def _embed_text(network: Any, tokens: Tensor) -> Tensor:
     return normalize(network["clip"].text_projection(pooled).float(), dim=-1)
 
 
-def _matches(required: list[Facts], known: list[Facts]) -> Tensor:
-    """Boolean (images, texts): whether the text's required facts are known of the image."""
-    return torch.tensor([[each <= facts for each in required] for facts in known])
+def _matches(required: list[Facts], true: list[Facts]) -> Tensor:
+    """Boolean (images, texts): whether the text's required facts are true of the image."""
+    return torch.tensor([[each <= facts for each in required] for facts in true])
 
 
 def _contrastive_terms(logits: Tensor, matches: Tensor) -> dict[str, Tensor]:

@@ -115,11 +115,10 @@ def _captioned(parts: Model, images: list[Image], scenes: list[Scene]) -> Shares
 def _retrieved(parts: Model, images: list[Image], scenes: list[Scene]) -> float:
     """Share of images whose caption is the most similar of 64."""
     captions = [world.caption(scene) for scene in scenes]
-    correct = []
+    correct, scorer = [], parts.scorer
     for i, image in enumerate(images):
         group = captions[i - i % GROUP :][:GROUP]
-        similarities = None if parts.scorer is None else parts.scorer.similarity(image, group)
-        best = None if similarities is None else group[int(np.argmax(similarities))]
+        best = None if scorer is None else group[int(np.argmax(scorer.similarity(image, group)))]
         correct.append(best == captions[i])
     return float(np.mean(correct))
 

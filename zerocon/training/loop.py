@@ -63,8 +63,8 @@ def train(
 ) -> tuple[Network, int]:
     """Train ``network`` until its steps or the time limit are over.
 
-    Every step draws from a generator of its own number, so a resumed run sees the batches that an
-    uninterrupted one sees. Parameters that need no gradient keep their averaged values.
+    Every step seeds its generators with its number, so a resumed run gets the batches of an
+    uninterrupted one. Parameters that need no gradient keep their averaged values.
 
     Returns:
         The network with averaged weights, and the number of steps it has been trained.
@@ -78,16 +78,12 @@ def train(
     progress, saved = _Progress(state, step), time.monotonic()
     while step < settings.steps and work.spent() < 1:
         rate = settings.rate(step, first, work.spent())
-        for group in adam.param_groups:
-            group["lr"] = rate
         torch.manual_seed(hash((settings.seed, step)))
         terms = losses(np.random.default_rng([settings.seed, step]))
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         if step == first:
             _require_gradients(stage, network)
-        nn.utils.clip_grad_norm_(trainable, 1.0)
-        adam.step()
-        adam.zero_grad(set_to_none=True)
+        _update(adam, trainable, rate)
         step += 1
         _blend(average, network, min(settings.ema, (1 + step) / (10 + step)))
         progress.add(step, rate, terms)
@@ -131,7 +127,9 @@ class _State:
             self.network.load_state_dict(saved["network"])
         except RuntimeError as error:
             options = ",".join(f"{name}={value}" for name, value in saved["settings"].items())
-            raise ValueError(f"{path} is of another network, made with {options}") from error
+            raise ValueError(
+                f"{path} belongs to a different network, trained with {options}"
+            ) from error
         self.average.load_state_dict(saved["average"])
         for current, averaged in zip(
             self.network.parameters(), self.average.parameters(), strict=True
@@ -198,6 +196,15 @@ def _optimizer(
     return torch.optim.AdamW(
         trainable, lr=settings.lr, weight_decay=0.01, betas=(0.9, 0.99), **fused
     )
+
+
+def _update(adam: torch.optim.Optimizer, trainable: list[nn.Parameter], rate: float) -> None:
+    """One step of the optimizer with clipped gradients."""
+    for group in adam.param_groups:
+        group["lr"] = rate
+    nn.utils.clip_grad_norm_(trainable, 1.0)
+    adam.step()
+    adam.zero_grad(set_to_none=True)
 
 
 def _require_gradients(stage: str, network: nn.Module) -> None:

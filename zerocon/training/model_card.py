@@ -28,7 +28,7 @@ measure edits against an exact result. Its results do not predict those on photo
 
 ## Training
 
-All training images are drawn by this project's own code (`zerocon.world`, training seeds); no other
+All training images are drawn by this project's code (`zerocon.world`, training seeds); no other
 image, text or weights were used. `zerocon train mini` repeats the training, in any number of runs.
 The options are those of the last run of each part that differ from the defaults.
 

@@ -18,7 +18,7 @@ from zerocon.training.augment import frame
 if TYPE_CHECKING:
     from typing import Any
 
-    from zerocon.shapes import Latents
+    from zerocon.tensor_types import Latents
 
 BATCH = 16  # images sampled at a time
 

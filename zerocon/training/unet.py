@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from zerocon.image.contact_sheet import sheet
 from zerocon.training import clip, vae
 from zerocon.training.caption_fragments import fragment
-from zerocon.training.compile import compiled
 from zerocon.training.dataset import SIZE, drawn
 from zerocon.training.latents import encoded
 from zerocon.training.loop import Rng, TrainingRun, restore, train
 from zerocon.training.sample import SCHEDULE, assemble, sample_images
 from zerocon.training.tokenizers import framed, ids
+from zerocon.training.torch_compile import compiled
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -15,9 +15,9 @@ from zerocon import world
 from zerocon.image.contact_sheet import sheet
 from zerocon.image.transforms import unfit
 from zerocon.training.augment import as_pixels, crops, frame
-from zerocon.training.compile import compiled
 from zerocon.training.dataset import SIZE, drawn
 from zerocon.training.loop import Rng, TrainingRun, restore, train
+from zerocon.training.torch_compile import compiled
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -109,8 +109,8 @@ def _watercolor(rgb: Pixels, seed: int) -> Pixels:
     t = np.abs(np.linspace(-1, 1, size, dtype=np.float32))
     rim = np.maximum(t[:, None], t[None, :]) + 0.05 * _noise(seed, 12, 10, size)[..., 0]
     dry = np.clip((rim - 0.9) / 0.05, 0, 1)[..., None]
-    painted: Pixels = wash + (np.array([252, 249, 243], np.float32) - wash) * dry
-    return painted
+    result: Pixels = wash + (np.array([252, 249, 243], np.float32) - wash) * dry
+    return result
 
 
 def _pixel_art(rgb: Pixels, seed: int) -> Pixels:

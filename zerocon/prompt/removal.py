@@ -22,48 +22,54 @@ def remove(caption: str, source: str) -> CaptionEdit:
             f"cannot remove {source!r}: the caption does not mention it; give --caption"
         )
     start, end = span
-    meaning = parse(source)[0]
     if (style := style_at(text, start)) and text[style.end : style.end + 1] == ["of"]:
         start -= bool(start and text[start - 1] in ("a", "an"))
-        removed = " ".join(text[start : style.end])
-        return CaptionEdit(
-            cut(caption, start, style.end + 1), "style", removed, "", subject_words(text)
-        )
-    if meaning.category in ("place", "time"):
-        named = joined_start(text, phrase_start(text, start))
-        first = start if starts(text[start:], grammar("prepositions")) else named
-        first = start if first is None else first
-        removed = " ".join(text[first:end])
-        return CaptionEdit(
-            cut(caption, first, end), meaning.category, removed, "", subject_words(text)
-        )
-    if meaning.category == "attribute" and end < len(text):
-        noun = text[end]
+        return _cut(caption, start, style.end, "style", rest=style.end + 1)
+    category = parse(source)[0].category
+    if category in ("place", "time"):
+        return _remove_place(caption, start, end, category)
+    if category == "attribute" and end < len(text):
         rest = put(caption, start, end + 1, caption.split()[end])
-        return CaptionEdit(rest, "attribute", " ".join(text[start:end]), "", noun)
+        return CaptionEdit(rest, "attribute", " ".join(text[start:end]), "", text[end])
     joining = starts(text[start:end], grammar("joining", "prepositions"))
     start = phrase_start(text, start + joining) if joining < end - start else start
     if covers(subject(text), start, end):
         return _remove_subject(caption, start, end)
-    first = joined_start(text, start)
+    return _remove_object(caption, start, end)
+
+
+def _cut(
+    caption: str, start: int, end: int, category: str, first: int | None = None, rest: int = 0
+) -> CaptionEdit:
+    """Remove words ``start`` to ``end``, and with them those from ``first`` to ``rest``."""
+    text = words(caption)
+    remaining = cut(caption, start if first is None else first, rest or end)
+    return CaptionEdit(remaining, category, " ".join(text[start:end]), "", subject_words(text))
+
+
+def _remove_place(caption: str, start: int, end: int, category: str) -> CaptionEdit:
+    """Remove a place or a time, with the preposition in front of it."""
+    text = words(caption)
+    named = joined_start(text, phrase_start(text, start))
+    if named is not None and not starts(text[start:], grammar("prepositions")):
+        start = named
+    return _cut(caption, start, end, category)
+
+
+def _remove_object(caption: str, start: int, end: int) -> CaptionEdit:
+    """Remove another noun than the main one, with what joins it to the rest of the caption."""
+    text = words(caption)
+    joined = joined_start(text, start)
     article = start - (start > 0 and text[start - 1] in grammar("determiners", "numbers"))
-    tail = text[end : end + 1] == ["and"]
-    if first is not None and not tail:
-        removed = " ".join(text[first:end])
-        return CaptionEdit(cut(caption, first, end), "added", removed, "", subject_words(text))
-    removed = " ".join(text[start:end])
-    if tail:
-        return CaptionEdit(
-            cut(caption, article, end + 1), "added", removed, "", subject_words(text)
-        )
+    if text[end : end + 1] == ["and"]:
+        return _cut(caption, start, end, "added", first=article, rest=end + 1)
+    if joined is not None:
+        return _cut(caption, joined, end, "added")
     if article and text[article - 1] == "and":
-        return CaptionEdit(
-            cut(caption, article - 1, end), "added", removed, "", subject_words(text)
-        )
+        return _cut(caption, start, end, "added", first=article - 1)
     if article and text[article - 1].endswith("ing"):
-        article -= 1
-        removed = " ".join(text[article:end])
-    return CaptionEdit(cut(caption, article, end), "added", removed, "", subject_words(text))
+        return _cut(caption, article - 1, end, "added")
+    return _cut(caption, start, end, "added", first=article)
 
 
 def _remove_subject(caption: str, start: int, end: int) -> CaptionEdit:
