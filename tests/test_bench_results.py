@@ -77,13 +77,8 @@ def test_more_methods_and_scenes_are_added_to_the_same_file(bench, tmp_path):
     ("arguments", "message"),
     [
         (["--guidance-scale", "4"], "different settings"),
-<<<<<<< HEAD
-        (["--methods", "vae", "--shard", "9/8"], "'9/8' is not I/N with I from 1 to N"),
-        (["--sheet", "page.png"], "has rows without images"),
-=======
         (["--methods", "vae", "--shard", "9/8"], "'9/8' is not I/N"),
         (["--sheet", "page.png"], "rows without images"),
->>>>>>> refs/heads/cli
         (["--by-kind", "fast"], "--by-kind fast is not one of the --methods"),
     ],
 )
