@@ -14,7 +14,7 @@ from conftest import gradient
 import zerocon
 from zerocon.cli import main
 from zerocon.diagnostics.cost import CostEstimate, estimate_cost, evaluations, highest
-from zerocon.evaluations import Evaluations
+from zerocon.evaluation_count import Evaluations
 from zerocon.settings import FAST, Settings
 
 SETTINGS: list[dict[str, Any]] = [

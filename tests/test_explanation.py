@@ -14,12 +14,12 @@ from conftest import gradient
 from PIL import Image
 
 import zerocon
+from zerocon.activations import Observation
 from zerocon.diagnostics import explanation, plots
 from zerocon.diagnostics.explanation import Attention, Explanation, Snapshot
 from zerocon.editing import Step
-from zerocon.evaluations import Evaluations
+from zerocon.evaluation_count import Evaluations
 from zerocon.image.transforms import prepare
-from zerocon.observation import Observation
 
 
 @pytest.fixture(scope="module")

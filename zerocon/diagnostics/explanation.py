@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from PIL.Image import Image
 from torch import Tensor
 
+from zerocon.activations import Observation, layer_size, observe
 from zerocon.conditioning import Conditioning
 from zerocon.editing import Step
-from zerocon.evaluations import Evaluations, count_evaluations
+from zerocon.evaluation_count import Evaluations, count_evaluations
 from zerocon.guidance import align_tokens
 from zerocon.image.transforms import Prepared
 from zerocon.model.attention import CROSS
-from zerocon.observation import Observation, layer_size, observe
 from zerocon.prompt.vocabulary import grammar, words
 
 if TYPE_CHECKING:
