@@ -109,9 +109,9 @@ def complete_model(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Local models that begin with ``incomplete``, and files, for the shell."""
-    from huggingface_hub import constants
+    from zerocon.model.hub import cache_folder
 
-    cached = Path(constants.HF_HUB_CACHE).glob("models--*--*")
+    cached = cache_folder().glob("models--*--*")
     names = ["mini", *sorted("/".join(folder.name.split("--")[1:3]) for folder in cached)]
     items = [CompletionItem(name) for name in names if name.startswith(incomplete)]
     return [*items, CompletionItem(incomplete, type="file")]

@@ -206,7 +206,7 @@ class EditOutputs:
     ) -> dict[str, Any]:
         """Write the sheet of ``--explain``; returns its file and cost."""
         from zerocon.diagnostics import plots
-        from zerocon.diagnostics.explain import explain
+        from zerocon.diagnostics.explanation import explain
 
         explanation = explain(edited, self.steps, model)
         save(plots.draw(explanation), self.explain)

@@ -90,7 +90,7 @@ def test_a_pipeline(place: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> Non
     assert "pipeline.py" in command and run(command, monkeypatch) == 0
     assert capsys.readouterr().out.split() == ["night/fox.png", "night/small.png"]
     assert Photograph.read("night/small.png").size == SIZE
-    assert zerocon.Recipe.read("night/fox.png").words == {"to": "at night"}
+    assert zerocon.Recipe.read("night/fox.png").prompt == {"to": "at night"}
     with pytest.raises(FileExistsError):
         run(command, monkeypatch)
 
@@ -192,7 +192,7 @@ def test_a_makefile_edits_what_is_new(place: Path) -> None:
         for _ in range(2)
     )
     assert "edit images/fox.png" in first.stdout and "Nothing to be done" in second.stdout
-    assert zerocon.Recipe.read("edited/fox.png").words == {"to": "at night"}
+    assert zerocon.Recipe.read("edited/fox.png").prompt == {"to": "at night"}
 
 
 def test_what_is_in_a_folder_and_whether_it_comes_out_again(place: Path) -> None:

@@ -14,12 +14,12 @@ from conftest import gradient
 from PIL import Image
 
 import zerocon
-from zerocon.diagnostics import explain, plots
-from zerocon.diagnostics.explain import Attention, Explanation, Snapshot
+from zerocon.activations import Observation
+from zerocon.diagnostics import explanation, plots
+from zerocon.diagnostics.explanation import Attention, Explanation, Snapshot
 from zerocon.editing import Step
-from zerocon.evaluations import Evaluations
+from zerocon.evaluation_count import Evaluations
 from zerocon.image.transforms import prepare
-from zerocon.observation import Observation
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +43,15 @@ def texts(words):
     ],
 )
 def test_changed_words_of_two_captions(model, caption, target, before, after):
-    left, right = explain.changed_words(model, caption, target)
+    left, right = explanation.changed_words(model, caption, target)
     assert (texts(left), texts(right)) == (before, after)
 
 
 def test_positions_of_words_are_those_of_their_tokens(model):
-    words = explain.split(model, "A cat  up.")  # here a letter is a token
+    words = explanation.split(model, "A cat  up.")  # here a letter is a token
     assert texts(words)[:2] == ["a", "cat"]
     assert [word.positions for word in words][:2] == [(1,), (2, 3, 4)]
-    truncated = explain.split(model, "abcdefghijkl mnopq rst")  # 14 of 16 positions
+    truncated = explanation.split(model, "abcdefghijkl mnopq rst")  # 14 of 16 positions
     assert texts(truncated) == ["abcdefghijkl", "mnopq"] and truncated[1].positions == (13, 14)
 
 
@@ -59,7 +59,7 @@ def test_positions_of_words_are_those_of_their_tokens(model):
     ("steps", "numbers"), [(50, [7, 19, 32, 44]), (4, [1, 2, 3, 4]), (1, [1]), (2, [1, 2])]
 )
 def test_snapshots_are_spread_over_the_steps(steps, numbers):
-    assert explain.spread(4, steps) == numbers
+    assert explanation.spread(4, steps) == numbers
 
 
 def test_a_map_is_resized_to_the_image_without_its_padding():
@@ -67,7 +67,7 @@ def test_a_map_is_resized_to_the_image_without_its_padding():
     assert tuple(working.pixels.shape[-2:]) == (32, 64)
     heat = torch.zeros(4, 8)
     heat[3, 1] = 1.0  # of 8x8 pixels: rows 24..31, columns 8..15
-    resized = explain.resize(heat, working)
+    resized = explanation.resize(heat, working)
     assert tuple(resized.shape) == (32, 64)
     assert divmod(int(resized.argmax()), 64)[0] in range(24, 32)
     assert divmod(int(resized.argmax()), 64)[1] in range(8, 16)
@@ -77,7 +77,7 @@ def test_a_map_is_resized_to_the_image_without_its_padding():
     assert (tall.frame.inner, tuple(tall.pixels.shape[-2:])) == ((40, 64), (64, 48))
     heat = torch.zeros(8, 6)
     heat[:, 5] = 1.0  # on the padding alone
-    resized = explain.resize(heat, tall)
+    resized = explanation.resize(heat, tall)
     assert tuple(resized.shape) == (64, 40)
     assert resized[:, :36].max() == 0
 
@@ -98,13 +98,13 @@ def test_layers_around_16_positions_are_averaged_over_heads_on_the_latents_grid(
     }
     x = torch.zeros(1, 4, 64, 32)
     observed = Observation(x, x, ((0, 1),), maps={**maps, "quarter": corner})
-    merged = explain.merge(observed)
+    merged = explanation.merge(observed)
     assert tuple(merged.shape) == (2, 64, 32)
     assert torch.allclose(merged[0], torch.full((64, 32), (0.25 + 0.75) / 3))
     row, column = divmod(int(merged[1].argmax()), 32)
     assert row < 4 and column >= 28
     alone = replace(observed, maps={"finest": maps["finest"]})  # a U-Net of one level
-    assert torch.allclose(explain.merge(alone), torch.full((2, 64, 32), 9.0))
+    assert torch.allclose(explanation.merge(alone), torch.full((2, 64, 32), 9.0))
 
 
 def steps_with(losses):
@@ -117,7 +117,7 @@ def steps_with(losses):
 
 def test_losses_by_guidance_and_step():
     steps = steps_with([torch.tensor([[1.0], [3.0]]), torch.tensor([[2.0], [4.0]]), None])
-    (a, first), (b, second) = explain.losses(steps, ("a:weight=2", "b"))
+    (a, first), (b, second) = explanation.losses(steps, ("a:weight=2", "b"))
     assert (a, b) == ("a:weight=2", "b")
     assert first[:2] == (1.0, 2.0) and second[:2] == (3.0, 4.0)
     assert math.isnan(first[2]) and math.isnan(second[2])
@@ -128,20 +128,23 @@ def test_the_explanation_of_an_edit(model, to):
     image, steps = gradient(90, 51), []
     edited = zerocon.edit(image, model=model, to=to, caption="a cat", on_step=steps.append)
     assert [step.level for step in steps] == [3, 2, 1, 0]
-    explanation = explain.explain(edited, steps, model)
+    explained = explanation.explain(edited, steps, model)
     sides = {"dog": [("source", "cat"), ("edited", "dog")], "at night": [("edited", "night")]}[to]
-    assert [(each.side, each.word) for each in explanation.attention] == sides
-    assert explanation.changed and explanation.omitted == ()
-    assert [each.step for each in explanation.snapshots] == [1, 2, 3, 4]
-    noise = [each.noise for each in explanation.snapshots]
+    assert [(each.side, each.word) for each in explained.attention] == sides
+    assert explained.changed and explained.omitted == ()
+    names = ", ".join(word for _, word in sides)
+    target = edited.target_caption
+    assert repr(explained) == f'Explanation("a cat" -> "{target}", words: {names})'
+    assert [each.step for each in explained.snapshots] == [1, 2, 3, 4]
+    noise = [each.noise for each in explained.snapshots]
     assert noise == sorted(noise, reverse=True) and 0 < noise[-1] < noise[0] < 1
-    for heat in (heat for each in explanation.attention for heat in each.maps):
+    for heat in (heat for each in explained.attention for heat in each.maps):
         assert tuple(heat.shape) == (36, 64)  # the working size of 90x51, without padding
         assert 0 < heat.min() and heat.max() < 1
-    assert [name for name, _ in explanation.losses] == list(edited.settings.guidance)
-    assert len(explanation.differences) == 4 and explanation.differences[0] > 0
+    assert [name for name, _ in explained.losses] == list(edited.settings.guidance)
+    assert len(explained.differences) == 4 and explained.differences[0] > 0
     # the evaluations of the explanation are not added to those of the edit
-    assert explanation.evaluations.total == 4 * len(sides)
+    assert explained.evaluations.total == 4 * len(sides)
     assert edited.evaluations.total == pytest.approx(5 + 4 * 3 + 4 * 1.15)
 
 
@@ -150,9 +153,9 @@ def test_without_changed_words_the_last_ones_are_shown(model):
     edited = zerocon.edit(image, model=model, to="dog", caption="a cat", on_step=steps.append)
     words = replace(edited.request.rewrite, target_caption="a cat")
     same = replace(edited, request=replace(edited.request, rewrite=words))
-    explanation = explain.explain(same, steps, model)
-    assert not explanation.changed
-    assert [(each.side, each.word) for each in explanation.attention] == [
+    explained = explanation.explain(same, steps, model)
+    assert not explained.changed
+    assert [(each.side, each.word) for each in explained.attention] == [
         ("source", "cat"), ("edited", "cat"),
     ]  # fmt: skip
 

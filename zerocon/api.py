@@ -24,12 +24,13 @@ from PIL.Image import Image
 from tqdm.auto import tqdm
 
 from zerocon import __version__, editing
+from zerocon.activations import Observer
 from zerocon.cache import Cache, key_of
 from zerocon.conditioning import Conditioning
 from zerocon.direction import Direction
 from zerocon.editing import Plan, Step
 from zerocon.errors import ImageFormatError, MismatchError, OutOfMemoryError, SettingError, classify
-from zerocon.evaluations import Evaluations, count_evaluations
+from zerocon.evaluation_count import Evaluations, count_evaluations
 from zerocon.image.metadata import Provenance
 from zerocon.image.reading import Photograph
 from zerocon.image.saving import save_image
@@ -38,7 +39,6 @@ from zerocon.model import Model, ModelSpec
 from zerocon.model import load as load_model
 from zerocon.model.captioner import caption_image
 from zerocon.model.runtime import MemorySaving
-from zerocon.observation import Observer
 from zerocon.request import EditRequest, edited_conditioning, parse_request
 from zerocon.settings import PRESETS, Settings
 from zerocon.trajectory import Inversion, recompute_observations
@@ -258,7 +258,7 @@ def settings_for(
     """Caption and settings of an edit with a given ``inversion``, whose steps and inverter hold.
 
     Raises:
-        MismatchError: if it is of another image, model or caption.
+        MismatchError: if it does not match the image, model or caption.
     """
     _check(inversion, [image], model, None if caption is None else [caption])
     return inversion.captions[0], _with_steps_of(inversion, settings)
@@ -556,7 +556,7 @@ def _check(
     inversion: Inversion, images: Sequence[Prepared], model: Model, captions: Sequence[str] | None
 ) -> None:
     if inversion.images != tuple(image.hash for image in images):
-        raise MismatchError("the inversion is of another image; invert this one first")
+        raise MismatchError("the inversion does not match the image; invert the image first")
     if inversion.recipe.get("encoder") != model.embed([""]).encoder:
         raise MismatchError(f"the inversion was made with {inversion.model}, not with {model.name}")
     if captions is not None and tuple(captions) != inversion.captions:

@@ -169,7 +169,7 @@ class Direction:
         """The direction as a conditioning of one row, on the model's device.
 
         Raises:
-            MismatchError: if it is of another text encoder.
+            MismatchError: if its text encoder does not match.
         """
         empty = model.embed([""])
         if empty.encoder != self.encoder:

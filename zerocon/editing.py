@@ -28,11 +28,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from zerocon.activations import Observation, observe
 from zerocon.conditioning import Conditioning
 from zerocon.diffusion import CLEAN, NoiseLevel, ddim_noise, ddim_step
 from zerocon.guidance import REFERENCE_STEPS, Guidance
 from zerocon.inversion import Inverter
-from zerocon.observation import Observation, observe
 from zerocon.registry import resolve
 from zerocon.sampling import scale_at
 from zerocon.settings import Settings
@@ -304,18 +304,18 @@ class GuidedDenoiser:
         zero keeps its own weight.
         """
         plan = self.plan
-        own = torch.tensor([[each.weight] * len(x) for each in plan.guidance], device=x.device)
-        if plan.settings.guidance_balance is None or len(own) < 2:
-            return own
+        weights = torch.tensor([[each.weight] * len(x) for each in plan.guidance], device=x.device)
+        if plan.settings.guidance_balance is None or len(weights) < 2:
+            return weights
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             losses, _ = self._losses(x, t, source)
             gradients = [_gradient(loss.sum(), x, keep_graph=True) for loss in losses]
         norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients])
-        lengths = own.abs() * norms.to(own)
+        lengths = weights.abs() * norms.to(weights)
         factors = plan.settings.guidance_balance * lengths[0] / lengths
         factors[0] = 1.0
-        return own * torch.where((lengths > 0) & (lengths[0] > 0), factors, 1.0)
+        return weights * torch.where((lengths > 0) & (lengths[0] > 0), factors, 1.0)
 
 
 def _image_loss(

@@ -1,6 +1,6 @@
 """Errors with stable ids, and the exit status of commands.
 
-An error class stands for one thing a user can do about it, and has an id that does not change
+There is one error class per thing a user can do about it, with an id that does not change
 between versions. Invalid input is a ``ValueError`` too; missing models, devices and packages are
 ``MissingError``. The docstrings of classes with an id are the page ``docs/errors.md``, printed by
 ``zerocon errors``: the first line says what happened, the rest what to do.

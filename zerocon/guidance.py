@@ -23,9 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from zerocon.activations import Observation, layer_size
 from zerocon.conditioning import Ids
 from zerocon.model.attention import CROSS, DECODER_SELF, ENCODER_SELF
-from zerocon.observation import Observation, layer_size
 from zerocon.rng import seeded_generator
 from zerocon.tensor_types import Scalar
 
@@ -211,9 +211,9 @@ def info_nce(
     return divergence + linear - linear.detach()
 
 
-def _require_choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f'{name} must be {" or ".join(known)}, not "{value}"')
+def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f'{name} must be {" or ".join(choices)}, not "{value}"')
 
 
 @lru_cache(maxsize=512)

@@ -49,8 +49,8 @@ def available(family: str) -> Classes:
     is registered here cannot be replaced. Entry points are scanned once per process.
     """
     module, mapping = FAMILIES[family]
-    own = getattr(importlib.import_module(module), mapping)
-    return MappingProxyType({**_external(family), **own})
+    registered = getattr(importlib.import_module(module), mapping)
+    return MappingProxyType({**_external(family), **registered})
 
 
 def register(family: str, method: object) -> str:

@@ -204,7 +204,7 @@ def command(images: tuple[str, ...], **values: Any) -> int:
     commands may use one directory at a time. Exit status: 0 everything is done, 1 something failed.
     """
     from zerocon import batch
-    from zerocon.batch.launch import rank
+    from zerocon.batch.launcher import rank
 
     with interrupted_by_sigterm():
         if values["join"]:

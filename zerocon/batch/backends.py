@@ -18,7 +18,7 @@ from zerocon.batch.commit import recover
 from zerocon.batch.executor import BatchExecutor, ExecutedJob, SourceImage, reason
 from zerocon.batch.job import Job
 from zerocon.batch.journal import Journal
-from zerocon.batch.launch import launch
+from zerocon.batch.launcher import launch
 from zerocon.batch.parameters import RunParameters
 from zerocon.batch.worker import PAUSE, JobExecutor, JobResult, Worker
 from zerocon.cache import Cache

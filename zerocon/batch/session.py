@@ -25,10 +25,10 @@ from zerocon.batch.events import (
     JobFailure,
 )
 from zerocon.batch.executor import shape_of
-from zerocon.batch.expand import expand, in_shard
+from zerocon.batch.expansion import expand, in_shard
 from zerocon.batch.job import Job, require_distinct
 from zerocon.batch.journal import FILE, FOLDER, JobRecord, Journal
-from zerocon.batch.launch import rank, worker_device
+from zerocon.batch.launcher import rank, worker_device
 from zerocon.batch.parameters import ALL, AUTO, BatchOptions, RunParameters
 from zerocon.batch.worker import JobResult
 from zerocon.errors import CommandError, DeviceNotFoundError

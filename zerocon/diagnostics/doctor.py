@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 from time import perf_counter
 from typing import Literal
 
+from zerocon.model.hub import cache_folder
 from zerocon.settings import DEFAULT_CAPTIONER, DEFAULT_CLIP, DEFAULT_MODEL, FAST
 
 PACKAGES = ("zerocon", "torch", "diffusers", "transformers", "accelerate", "pillow", "safetensors")
@@ -85,9 +85,7 @@ def memory(name: str) -> Check:
 
 def cache(name: str) -> Check:
     """The directory of the Hub cache, and the free space on its disk."""
-    from huggingface_hub import constants
-
-    folder = Path(constants.HF_HUB_CACHE)
+    folder = cache_folder()
     there = next(each for each in (folder, *folder.parents) if each.is_dir())
     free = shutil.disk_usage(there).free / GIGABYTE
     return Check(name, "ok" if free > 8 else "note", f"{folder}, {free:.1f} GB free on its disk")

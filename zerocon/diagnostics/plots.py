@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.colors import Normalize
     from matplotlib.figure import SubFigure
 
-    from zerocon.diagnostics.explain import Explanation
+    from zerocon.diagnostics.explanation import Explanation
 
 DPI = 120
 WIDTH = 12.0  # inches

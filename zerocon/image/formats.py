@@ -76,15 +76,15 @@ ENDINGS = {ending: each for each in FORMATS for ending in each.endings}
 
 def format_of(path: Path) -> Format:
     """The format of an output file, by its extension; ``OutputFormatError`` for another one."""
-    found = ENDINGS.get(path.suffix.lower())
-    if found is None:
+    format = ENDINGS.get(path.suffix.lower())
+    if format is None:
         raise OutputFormatError(f"{path} must end in {' or '.join(ENDINGS)}")
-    return found
+    return format
 
 
 def format_named(name: str) -> Format:
     """The format "PNG", "jpeg" or ".webp", in any case; ``OutputFormatError`` for another one."""
-    found = NAMED.get(name.upper()) or ENDINGS.get(f".{name.lower().removeprefix('.')}")
-    if found is None:
+    format = NAMED.get(name.upper()) or ENDINGS.get(f".{name.lower().removeprefix('.')}")
+    if format is None:
         raise OutputFormatError(f"no image format {name!r}; there are: {', '.join(NAMED)}")
-    return found
+    return format

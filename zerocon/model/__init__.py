@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from zerocon.model.loading import family_of, find
 from zerocon.model.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -129,5 +128,7 @@ def load(spec: ModelSpec) -> Model:
         UnsupportedModelError: It is a model of another family, or damaged.
         PickleRefusedError: The weights are a pickle.
     """
+    from zerocon.model.loading import family_of, find  # with safetensors
+
     path = find(spec.name)
     return family_of(path, spec.name).load(path, spec)

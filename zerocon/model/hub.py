@@ -43,12 +43,19 @@ class CachedModel:
     size: int
 
 
+def cache_folder() -> Path:
+    """The directory of the Hub's cache, from ``HF_HOME`` or ``HF_HUB_CACHE``."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
 def scan() -> list[CachedModel]:
     """The cached models that zerocon can use, sorted by name."""
-    from huggingface_hub import CacheNotFound, constants, scan_cache_dir
+    from huggingface_hub import CacheNotFound, scan_cache_dir
 
     try:
-        repos = scan_cache_dir(constants.HF_HUB_CACHE).repos
+        repos = scan_cache_dir(cache_folder()).repos
     except CacheNotFound:
         return []
     models = [

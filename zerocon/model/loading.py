@@ -127,9 +127,7 @@ def read_folder(
         prediction: What the U-Net predicts, instead of what the scheduler's configuration says.
 
     Raises:
-        ModelNotFoundError: A part is not there.
-        UnsupportedModelError: It is damaged, or its scheduler is not supported.
-        PickleRefusedError: There are weights as a pickle only.
+        ModelNotFoundError: A part is missing; or ``UnsupportedModelError``, ``PickleRefusedError``.
     """
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer

@@ -15,7 +15,7 @@ import torch
 from zerocon.conditioning import Conditioning, Ids
 from zerocon.diffusion import NoiseLevel, Schedule
 from zerocon.errors import SettingError
-from zerocon.evaluations import count
+from zerocon.evaluation_count import count
 from zerocon.model import Captioner, ModelSpec, Scorer
 from zerocon.model.attention import LAYERS, call_unet, is_watched
 from zerocon.model.captioner import load_captioner
@@ -100,16 +100,11 @@ class StableDiffusion:
         """Move the networks to ``device``.
 
         Args:
-            name: For messages and recipes.
-            unet: diffusers' ``UNet2DConditionModel``.
-            vae: diffusers' ``AutoencoderKL``.
-            text_encoder: transformers' ``CLIPTextModel``.
-            tokenizer: Its tokenizer.
+            unet: diffusers' ``UNet2DConditionModel``, and ``vae`` its ``AutoencoderKL``.
+            text_encoder: transformers' ``CLIPTextModel``, with its ``tokenizer``.
             scheduler: diffusers' ``DDIMScheduler``, which holds the noise schedule.
-            device: Where to compute.
             captioner: Called when captions are first needed.
             scorer: Called when similarities are first needed.
-            settings: Default settings.
             path: Of the weights; None if there are no files.
 
         Raises:

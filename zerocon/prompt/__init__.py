@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 
 from zerocon.errors import PromptError
-from zerocon.prompt import remove, rewrite
+from zerocon.prompt import removal, rewrite
 from zerocon.prompt.parser import PromptPart, joined_start, parse, phrase_start, subject
 from zerocon.prompt.splice import CaptionEdit
 from zerocon.prompt.vocabulary import CATEGORIES, grammar, starts, words
@@ -96,9 +96,9 @@ def rewrite_caption(
     if to.strip():
         target, changes = _rewrite(caption, parse(to), from_, similarity, warnings)
     elif from_ and from_.strip():
-        removal = remove.remove(caption, from_)
-        target, changes = removal.caption, [_change(removal)]
-        warnings += removal.warnings
+        removed = removal.remove(caption, from_)
+        target, changes = removed.caption, [_change(removed)]
+        warnings += removed.warnings
     else:
         raise PromptError("to is empty: give from_, the words to remove")
     if not changes:
@@ -128,7 +128,7 @@ def _rewrite(
     replacing = _part_for(parts, source) if source and source.strip() else -1
     for i, part in enumerate(parts):
         if part.removed:
-            step = remove.remove(caption, part.text)
+            step = removal.remove(caption, part.text)
         else:
             step = rewrite.replace(caption, part, source if i == replacing else None, similarity)
         caption = step.caption

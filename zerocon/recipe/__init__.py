@@ -200,17 +200,21 @@ class Recipe:
                 "recipes of zerocon 0.1 cannot be replayed: since 0.2 the same settings give other "
                 "pixels"
             )
+        self.require_known_settings()
+
+    def require_known_settings(self) -> None:
+        """Raise ``MismatchError`` if ``settings`` or ``prompt`` have keys of a later version."""
         names = [name for key in sorted(NESTED) for name in self.unknown.get(key, ())]
         if names:
             raise MismatchError(
                 f"the recipe has settings that this version of zerocon does not know "
-                f"({', '.join(names)}); replay it with zerocon {self.versions.get('zerocon')}"
+                f"({', '.join(names)}); use zerocon {self.versions.get('zerocon')}, which wrote it"
             )
 
     def require_source(self, image: Image | Prepared) -> None:
         """Raise ``MismatchError`` if ``image`` is not the source of the edit."""
-        found = image.hash if isinstance(image, Prepared) else image_hash(image)
-        if found != self.image:
+        actual = image.hash if isinstance(image, Prepared) else image_hash(image)
+        if actual != self.image:
             raise MismatchError("the source is another image: its pixels are not the recipe's")
 
     def require_model(self, model: Model) -> None:
@@ -290,7 +294,7 @@ class Recipe:
 
     def __repr__(self) -> str:
         prompt = ", ".join(f"{name}={text!r}" for name, text in self.prompt.items())
-        return f"<Recipe {prompt or 'without prompt'}, {self.model}, seed {self.settings.seed}>"
+        return f"Recipe({prompt or 'no prompt'}, {self.model}, seed {self.settings.seed})"
 
 
 KEYS = {each.name for each in fields(Recipe)} - {"unknown"} | {"schema"}
@@ -298,13 +302,13 @@ KEYS = {each.name for each in fields(Recipe)} - {"unknown"} | {"schema"}
 
 def _without_unknown(record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The keys that this version knows, and the others."""
-    known = {name: value for name, value in record.items() if name in KEYS}
+    understood = {name: value for name, value in record.items() if name in KEYS}
     unknown = {name: value for name, value in record.items() if name not in KEYS}
     for name, keys in NESTED.items():
-        known[name] = {key: value for key, value in record[name].items() if key in keys}
+        understood[name] = {key: value for key, value in record[name].items() if key in keys}
         if others := {key: value for key, value in record[name].items() if key not in keys}:
             unknown[name] = others
-    return known, unknown
+    return understood, unknown
 
 
 def _require_same(record: Mapping[str, Any], recipe: Recipe) -> None:

@@ -87,11 +87,11 @@ class ReplayResult:
 
 def images(folder: Path) -> list[Path]:
     """Files below ``folder`` with the extension of an image, sorted; hidden ones are left out."""
-    known = {ending for ending, kind in Image.registered_extensions().items() if kind in READ}
+    extensions = {ending for ending, kind in Image.registered_extensions().items() if kind in READ}
     return sorted(
         file
         for file in folder.rglob("*")
-        if file.suffix.lower() in known | ENDINGS.keys()
+        if file.suffix.lower() in extensions | ENDINGS.keys()
         and not any(part.startswith(".") for part in file.relative_to(folder).parts)
         and file.is_file()
     )
