@@ -71,8 +71,7 @@ def train(
     """
     average = deepcopy(network).eval().requires_grad_(False)
     trainable = [p for p in network.parameters() if p.requires_grad]
-    adam = _optimizer(trainable, settings, work)
-    state = _State(work, stage, settings, network, average, adam)
+    state = _State(work, stage, settings, network, average, _optimizer(trainable, settings, work))
     step = first = state.resume()
     network.train()
     progress, saved = _Progress(state, step), time.monotonic()
@@ -83,7 +82,7 @@ def train(
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         if step == first:
             _require_gradients(stage, network)
-        _update(adam, trainable, rate)
+        _update(state.adam, trainable, rate)
         step += 1
         _blend(average, network, min(settings.ema, (1 + step) / (10 + step)))
         progress.add(step, rate, terms)
