@@ -160,7 +160,9 @@ def _recipe_settings(image: Path | None) -> dict[str, Any]:
         return {}
     from zerocon.recipe import Recipe
 
-    return asdict(Recipe.read(image).settings)
+    recipe = Recipe.read(image)
+    recipe.require_known_settings()
+    return asdict(recipe.settings)
 
 
 def load_model(values: Mapping[str, Any]) -> Model:

@@ -13,7 +13,7 @@ import click
 if TYPE_CHECKING:
     from zerocon import EditRequest, Settings
     from zerocon.diagnostics.cost import CostEstimate
-    from zerocon.evaluations import Evaluations
+    from zerocon.evaluation_count import Evaluations
     from zerocon.image.compare import ImageComparison
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from zerocon.conditioning import Conditioning
 from zerocon.diffusion import NoiseLevel, Schedule
-from zerocon.evaluations import count
+from zerocon.evaluation_count import count
 
 SPREAD = 0.5  # standard deviation of the images around their mean
 

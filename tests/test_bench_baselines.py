@@ -7,7 +7,7 @@ import torch
 from zerocon.bench import tasks
 from zerocon.bench.baselines import Pix2PixZero
 from zerocon.bench.inputs import MethodSettings, SourceBatch, TaskSource
-from zerocon.evaluations import BACKWARD
+from zerocon.evaluation_count import BACKWARD
 from zerocon.settings import Settings
 
 SETTINGS = MethodSettings(Settings(guidance_scale=(4.0, 2.0)))

@@ -77,9 +77,9 @@ def test_more_methods_and_scenes_are_added_to_the_same_file(bench, tmp_path):
     ("arguments", "message"),
     [
         (["--guidance-scale", "4"], "different settings"),
-        (["--methods", "vae", "--shard", "9/8"], "'9/8' is not like 1/4"),
-        (["--sheet", "page.png"], "rows without their pictures"),
-        (["--by-kind", "fast"], "--by-kind fast is not among the methods"),
+        (["--methods", "vae", "--shard", "9/8"], "'9/8' is not I/N"),
+        (["--sheet", "page.png"], "rows without images"),
+        (["--by-kind", "fast"], "--by-kind fast is not one of the --methods"),
     ],
 )
 def test_another_run_does_not_change_the_file(bench, tmp_path, arguments, message, monkeypatch):
@@ -175,5 +175,5 @@ def test_shards_make_one_table(bench, tmp_path):
 
 def test_a_contact_sheet_shows_one_method(bench, tmp_path):
     page = tmp_path / "page.png"
-    assert "name it with --methods" in bench("--sheet", page).stderr
+    assert "select it with --methods" in bench("--sheet", page).stderr
     assert bench("--sheet", page, "--methods", "vae").exit_code == 0 and page.exists()

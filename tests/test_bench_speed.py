@@ -13,7 +13,7 @@ from zerocon.bench.random_weights import first_generation
 from zerocon.cli import main
 from zerocon.conditioning import Conditioning
 from zerocon.diagnostics.cost import estimate_cost, operations
-from zerocon.evaluations import BACKWARD
+from zerocon.evaluation_count import BACKWARD
 from zerocon.settings import FAST
 
 

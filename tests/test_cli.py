@@ -27,7 +27,7 @@ from zerocon import cli
 from zerocon.api import Edit
 from zerocon.cli import COMMANDS, main, progress
 from zerocon.diffusion import Schedule
-from zerocon.evaluations import Evaluations
+from zerocon.evaluation_count import Evaluations
 from zerocon.guidance import GUIDANCE
 from zerocon.image import naming
 from zerocon.image.reading import Photograph

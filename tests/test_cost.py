@@ -13,8 +13,8 @@ from conftest import gradient
 
 import zerocon
 from zerocon.cli import main
-from zerocon.diagnostics.cost import estimate_cost, evaluations, highest
-from zerocon.evaluations import Evaluations
+from zerocon.diagnostics.cost import CostEstimate, estimate_cost, evaluations, highest
+from zerocon.evaluation_count import Evaluations
 from zerocon.settings import FAST, Settings
 
 SETTINGS: list[dict[str, Any]] = [
@@ -123,6 +123,11 @@ def test_estimated_memory_is_close_to_that_of_an_edit(model, changes):
     taken = highest(lambda: zerocon.edit(image, **arguments))
     estimate = estimate_cost(model, settings, image.size)
     assert 0.85 < (estimate.cached + estimate.working) / taken < 1.05
+
+
+def test_an_estimate_is_shown_in_a_line():
+    estimate = CostEstimate(Evaluations(25, 6), 3e12, 10**9, 10**9, 5 * 10**8)
+    assert repr(estimate) == "CostEstimate(31.9 U-Net evaluations, 3 TFLOP, 2.50 GB)"
 
 
 def test_an_estimate_leaves_no_global_state(model):

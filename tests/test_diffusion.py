@@ -12,9 +12,9 @@ from diffusers import (
 )
 from gaussian import GaussianWorld
 
+from zerocon.activations import Observer
 from zerocon.diffusion import CLEAN, NoiseLevel, Schedule, ddim_coefficients, ddim_step
 from zerocon.inversion import DDIM
-from zerocon.observation import Observer
 
 STABLE_DIFFUSION = {
     "beta_start": 0.00085,

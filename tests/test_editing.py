@@ -7,12 +7,12 @@ import torch
 from gaussian import GaussianWorld
 
 from zerocon import editing
+from zerocon.activations import Observer
 from zerocon.diffusion import CLEAN, ddim_coefficients, ddim_step
 from zerocon.editing import GuidedDenoiser, Plan, edit, limit_norm, limit_to_polyak_step
-from zerocon.evaluations import BACKWARD, count_evaluations
+from zerocon.evaluation_count import BACKWARD, count_evaluations
 from zerocon.guidance import Contrastive, CrossAttention
 from zerocon.inversion import DDIM
-from zerocon.observation import Observer
 from zerocon.sampling import scale_at
 from zerocon.settings import Settings
 from zerocon.trajectory import Inversion, recompute_observations

@@ -14,12 +14,12 @@ from conftest import gradient
 from PIL import Image
 
 import zerocon
+from zerocon.activations import Observation
 from zerocon.diagnostics import explanation, plots
 from zerocon.diagnostics.explanation import Attention, Explanation, Snapshot
 from zerocon.editing import Step
-from zerocon.evaluations import Evaluations
+from zerocon.evaluation_count import Evaluations
 from zerocon.image.transforms import prepare
-from zerocon.observation import Observation
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +132,9 @@ def test_the_explanation_of_an_edit(model, to):
     sides = {"dog": [("source", "cat"), ("edited", "dog")], "at night": [("edited", "night")]}[to]
     assert [(each.side, each.word) for each in explained.attention] == sides
     assert explained.changed and explained.omitted == ()
+    names = ", ".join(word for _, word in sides)
+    target = edited.target_caption
+    assert repr(explained) == f'Explanation("a cat" -> "{target}", words: {names})'
     assert [each.step for each in explained.snapshots] == [1, 2, 3, 4]
     noise = [each.noise for each in explained.snapshots]
     assert noise == sorted(noise, reverse=True) and 0 < noise[-1] < noise[0] < 1

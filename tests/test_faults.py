@@ -13,7 +13,7 @@ import torch
 
 import zerocon
 from zerocon.editing import edit
-from zerocon.evaluations import count_evaluations
+from zerocon.evaluation_count import count_evaluations
 from zerocon.guidance import Contrastive, CrossAttention
 from zerocon.model.attention import CROSS
 

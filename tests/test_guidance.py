@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from zerocon.activations import Observation, layer_size
 from zerocon.guidance import (
     GUIDANCE,
     Contrastive,
@@ -16,7 +17,6 @@ from zerocon.guidance import (
     sample_positions,
 )
 from zerocon.model.attention import watch
-from zerocon.observation import Observation, layer_size
 
 SAME = ((0, 5, 6, 1),)
 

@@ -140,7 +140,7 @@ def test_a_failed_save_leaves_nothing(
 
 def test_sheet_has_a_cell_for_each_and_room_for_the_words() -> None:
     images = [Image.new("RGB", (60, 40), color) for color in ("red", "lime", "blue")]
-    page = sheet(images, ["one", "two", "a label much too long for so small a picture"], 2)
+    page = sheet(images, ["one", "two", "a label that is too long for a small image"], 2)
     assert page.width == 120
     assert page.height % 2 == 0 and page.height > 80
     assert page.getpixel((30, 20)) == (255, 0, 0)

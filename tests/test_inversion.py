@@ -3,11 +3,11 @@ import tiny
 import torch
 from gaussian import GaussianWorld
 
+from zerocon.activations import Observer
 from zerocon.diffusion import ddim_step
 from zerocon.editing import Plan, edit
-from zerocon.evaluations import count_evaluations
+from zerocon.evaluation_count import count_evaluations
 from zerocon.inversion import DDIM, INVERTERS, FixedPoint, Virtual, autocorrelation, divergence
-from zerocon.observation import Observer
 from zerocon.settings import Settings
 from zerocon.trajectory import Inversion
 

@@ -17,9 +17,9 @@ ROOT = Path(__file__).parent.parent
 # A module imports its own layer and those with lower numbers. A package is named once, for all of
 # its modules; a module with a layer of its own is named beside it.
 LAYERS = {
-    0: "errors tensor_types rng evaluations registry settings diffusion storage",
+    0: "errors tensor_types rng evaluation_count registry settings diffusion storage",
     1: "conditioning image prompt world mini",
-    2: "model observation",
+    2: "model activations",
     3: "inversion trajectory guidance direction sampling",
     4: "editing",
     5: "request cache api",
@@ -31,7 +31,7 @@ LAYER = {name: layer for layer, names in LAYERS.items() for name in names.split(
 
 HEAVY = {"diffusers", "transformers", "tokenizers", "accelerate", "huggingface_hub"}
 HEAVY_USERS = ("model", "training", "bench", "batch.launcher")
-STANDARD_ONLY = ("errors", "registry", "settings", "storage", "evaluations", "image.naming")
+STANDARD_ONLY = ("errors", "registry", "settings", "storage", "evaluation_count", "image.naming")
 WITHOUT_TORCH = ("prompt", "world", "mini")
 IMPORTED_WITHOUT_TORCH = (
     "errors", "registry", "settings", "storage", "image", "prompt", "world", "mini", "cli",

@@ -7,7 +7,7 @@ from conftest import gradient
 
 import zerocon
 from zerocon.errors import MissingError
-from zerocon.evaluations import count_evaluations
+from zerocon.evaluation_count import count_evaluations
 from zerocon.model.loading import find
 from zerocon.model.runtime import pick_device
 

@@ -15,12 +15,12 @@ from diffusers.pipelines.deprecated.stable_diffusion_variants import (
     pipeline_stable_diffusion_pix2pix_zero as released,
 )
 
+from zerocon.activations import observe
 from zerocon.conditioning import Conditioning
 from zerocon.diffusion import ddim_step
 from zerocon.direction import mean_conditioning
 from zerocon.guidance import CrossAttention
 from zerocon.model.attention import CROSS
-from zerocon.observation import observe
 
 CAPTION, SCALE, AMOUNT, STEPS = "a cat", 3.0, 0.5, 6
 SOURCES, TARGETS = ["a cat", "the cat", "one cat"], ["a dog", "the dog", "one dog"]

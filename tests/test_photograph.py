@@ -517,7 +517,7 @@ def test_a_format_is_named_in_any_usual_way(name: str) -> None:
 
 def test_a_photograph_is_shown_in_a_line_and_in_a_notebook() -> None:
     photograph = Photograph.read(encoded(noise("RGBA"), "WEBP", exif=exif(6)))
-    assert repr(photograph) == "<Photograph WEBP RGBA 20x30>"
+    assert repr(photograph) == "Photograph(WEBP, RGBA, 20x30)"
     assert np.array_equal(decoded(photograph._repr_png_()), photograph.image)
 
 

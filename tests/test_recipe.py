@@ -419,6 +419,8 @@ def test_keys_of_a_later_version_are_kept_and_shown(run: Run, names: list[str]) 
     else:
         line = "the recipe has settings that this version of zerocon does not know ("
         assert line in error_line(done) and line in folder
+        args = ["edit", "cat.png", "--to", "dog", "--model", "weights", "--recipe", "cat-dog.png"]
+        assert line in error_line(run(*args, "-o", "other.png"))
 
 
 @pytest.mark.parametrize("ending", [".png", ".jpg"])
@@ -479,7 +481,7 @@ def test_all_settings_and_directions_of_version_0_1_have_a_name_today() -> None:
 
 
 def test_a_recipe_is_shown_in_a_line() -> None:
-    assert repr(RECIPE) == "<Recipe to='dog', mini, seed 0>"
+    assert repr(RECIPE) == "Recipe(to='dog', mini, seed 0)"
 
 
 # hashes of weights

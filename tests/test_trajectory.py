@@ -7,11 +7,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from zerocon.activations import Observer
 from zerocon.errors import FileFormatError
-from zerocon.evaluations import count_evaluations
+from zerocon.evaluation_count import count_evaluations
 from zerocon.inversion import DDIM
 from zerocon.model.attention import CROSS, DECODER_SELF
-from zerocon.observation import Observer
 from zerocon.trajectory import Inversion
 
 

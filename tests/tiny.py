@@ -13,12 +13,12 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from PIL.Image import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from zerocon.activations import Observer
 from zerocon.conditioning import Conditioning
 from zerocon.editing import Plan
 from zerocon.guidance import Guidance
 from zerocon.inversion import DDIM
 from zerocon.model.stable_diffusion import StableDiffusion
-from zerocon.observation import Observer
 from zerocon.settings import Settings
 from zerocon.trajectory import Inversion
 

@@ -24,12 +24,13 @@ from PIL.Image import Image
 from tqdm.auto import tqdm
 
 from zerocon import __version__, editing
+from zerocon.activations import Observer
 from zerocon.cache import Cache, key_of
 from zerocon.conditioning import Conditioning
 from zerocon.direction import Direction
 from zerocon.editing import Plan, Step
 from zerocon.errors import ImageFormatError, MismatchError, OutOfMemoryError, SettingError, classify
-from zerocon.evaluations import Evaluations, count_evaluations
+from zerocon.evaluation_count import Evaluations, count_evaluations
 from zerocon.image.metadata import Provenance
 from zerocon.image.reading import Photograph
 from zerocon.image.saving import save_image
@@ -38,7 +39,6 @@ from zerocon.model import Model, ModelSpec
 from zerocon.model import load as load_model
 from zerocon.model.captioner import caption_image
 from zerocon.model.runtime import MemorySaving
-from zerocon.observation import Observer
 from zerocon.request import EditRequest, edited_conditioning, parse_request
 from zerocon.settings import PRESETS, Settings
 from zerocon.trajectory import Inversion, recompute_observations

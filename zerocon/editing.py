@@ -28,11 +28,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from zerocon.activations import Observation, observe
 from zerocon.conditioning import Conditioning
 from zerocon.diffusion import CLEAN, NoiseLevel, ddim_noise, ddim_step
 from zerocon.guidance import REFERENCE_STEPS, Guidance
 from zerocon.inversion import Inverter
-from zerocon.observation import Observation, observe
 from zerocon.registry import resolve
 from zerocon.sampling import scale_at
 from zerocon.settings import Settings

@@ -23,9 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from zerocon.activations import Observation, layer_size
 from zerocon.conditioning import Ids
 from zerocon.model.attention import CROSS, DECODER_SELF, ENCODER_SELF
-from zerocon.observation import Observation, layer_size
 from zerocon.rng import seeded_generator
 from zerocon.tensor_types import Scalar
 

@@ -18,8 +18,8 @@ from typing import Any, ClassVar, Protocol
 import torch
 import torch.nn.functional as F
 
+from zerocon.activations import Observation, Observer
 from zerocon.diffusion import Schedule, ddim_step
-from zerocon.observation import Observation, Observer
 from zerocon.rng import seeded_generator
 from zerocon.tensor_types import Latents, Scalar
 

@@ -14,9 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
 
+from zerocon.activations import Observation, Observer
 from zerocon.diffusion import Schedule
 from zerocon.errors import FileFormatError, MismatchError
-from zerocon.observation import Observation, Observer
 from zerocon.storage.atomic import writing
 from zerocon.tensor_types import Trajectory, require_finite
 

@@ -278,7 +278,7 @@ def speed(shape: str, steps: int, repeats: int, batch_size: int, **values: Any) 
 
     Measured are an edit, a fast one, one from a cached inversion, and pix2pix-zero, in one process
     on one device and dtype, without captioning. Random weights cost what trained ones do. "Of the
-    device's rate" is relative to a large matrix product; GB are of the whole process on a CPU.
+    peak rate" is relative to a large matrix product; GB are of the whole process on a CPU.
     """
     import zerocon
     from zerocon.bench import speed

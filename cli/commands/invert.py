@@ -62,7 +62,7 @@ def command(image_path: Path, output: Path | None, **values: Any) -> None:
     cache = options.cache(values, lambda warning: render.warn([warning]))
 
     import zerocon
-    from zerocon.evaluations import count_evaluations
+    from zerocon.evaluation_count import count_evaluations
 
     model = options.load_model(values)
     settings = model.settings.overlay({**explicit, "cache_source": False})

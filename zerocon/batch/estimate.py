@@ -14,7 +14,7 @@ from zerocon.batch.executor import inversion_key, shape_of
 from zerocon.batch.job import Job
 from zerocon.diagnostics import cost
 from zerocon.editing import Plan
-from zerocon.evaluations import Evaluations
+from zerocon.evaluation_count import Evaluations
 from zerocon.settings import Settings
 
 LARGEST_BATCH, MEMORY_SHARE = 32, 0.8  # of an automatic batch size; the rest is for the device

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zerocon.batch.job import Job
-from zerocon.evaluations import Evaluations
+from zerocon.evaluation_count import Evaluations
 
 
 @dataclass(frozen=True)

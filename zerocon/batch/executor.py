@@ -24,7 +24,7 @@ from zerocon.errors import (
     ZeroconError,
     classify,
 )
-from zerocon.evaluations import Evaluations, count_evaluations
+from zerocon.evaluation_count import Evaluations, count_evaluations
 from zerocon.image.formats import format_of
 from zerocon.image.metadata import Provenance
 from zerocon.image.reading import Photograph, contents, peek

@@ -16,7 +16,7 @@ import torch
 
 from zerocon.bench.inputs import MethodResult, MethodSettings, SourceBatch, TaskSource
 from zerocon.errors import SettingError
-from zerocon.evaluations import Evaluations
+from zerocon.evaluation_count import Evaluations
 from zerocon.rng import seeded_generator
 
 if TYPE_CHECKING:

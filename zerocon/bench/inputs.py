@@ -13,7 +13,7 @@ from PIL import Image
 
 from zerocon import api
 from zerocon.bench.tasks import Task
-from zerocon.evaluations import count_evaluations
+from zerocon.evaluation_count import count_evaluations
 from zerocon.image.transforms import prepare, unfit
 from zerocon.model.captioner import caption_image
 from zerocon.request import parse_request

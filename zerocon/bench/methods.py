@@ -25,7 +25,7 @@ from zerocon.bench.inputs import (
     TimedInversion,
 )
 from zerocon.errors import MethodError
-from zerocon.evaluations import count_evaluations
+from zerocon.evaluation_count import count_evaluations
 from zerocon.registry import parse
 from zerocon.rng import seeded_generator
 from zerocon.sampling import denoise

@@ -20,13 +20,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from zerocon.activations import Observation, Observer
 from zerocon.conditioning import Conditioning
 from zerocon.diffusion import Schedule
 from zerocon.editing import Plan, edit
-from zerocon.evaluations import Evaluations, count, count_evaluations
+from zerocon.evaluation_count import Evaluations, count, count_evaluations
 from zerocon.image.transforms import shrunk
 from zerocon.model.attention import call_unet, watch
-from zerocon.observation import Observation, Observer
 from zerocon.settings import Settings
 from zerocon.tensor_types import Latents, Scalar
 from zerocon.trajectory import Inversion
@@ -54,6 +54,12 @@ class CostEstimate:
     def peak(self) -> int:
         """Total bytes at the highest point."""
         return self.weights + self.cached + self.working
+
+    def __repr__(self) -> str:
+        return (
+            f"CostEstimate({self.evaluations.total:.1f} U-Net evaluations, "
+            f"{self.operations / 1e12:.3g} TFLOP, {self.peak / 1e9:.2f} GB)"
+        )
 
 
 def estimate_cost(

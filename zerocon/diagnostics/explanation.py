@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from PIL.Image import Image
 from torch import Tensor
 
+from zerocon.activations import Observation, layer_size, observe
 from zerocon.conditioning import Conditioning
 from zerocon.editing import Step
-from zerocon.evaluations import Evaluations, count_evaluations
+from zerocon.evaluation_count import Evaluations, count_evaluations
 from zerocon.guidance import align_tokens
 from zerocon.image.transforms import Prepared
 from zerocon.model.attention import CROSS
-from zerocon.observation import Observation, layer_size, observe
 from zerocon.prompt.vocabulary import grammar, words
 
 if TYPE_CHECKING:
@@ -95,6 +95,10 @@ class Explanation:
     losses: tuple[tuple[str, tuple[float, ...]], ...]
     differences: tuple[float, ...]
     evaluations: Evaluations
+
+    def __repr__(self) -> str:
+        words = ", ".join(dict.fromkeys(each.word for each in self.attention))
+        return f'Explanation("{self.caption}" -> "{self.target_caption}", words: {words})'
 
 
 @torch.no_grad()

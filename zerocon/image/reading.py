@@ -288,7 +288,7 @@ class Photograph:
 
     def __repr__(self) -> str:
         width, height = self.image.size
-        return f"<Photograph {self.kind} {self.mode} {width}x{height}>"
+        return f"Photograph({self.kind}, {self.mode}, {width}x{height})"
 
     def _repr_png_(self) -> bytes:
         """``image`` in a notebook."""

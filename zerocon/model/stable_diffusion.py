@@ -15,7 +15,7 @@ import torch
 from zerocon.conditioning import Conditioning, Ids
 from zerocon.diffusion import NoiseLevel, Schedule
 from zerocon.errors import SettingError
-from zerocon.evaluations import count
+from zerocon.evaluation_count import count
 from zerocon.model import Captioner, ModelSpec, Scorer
 from zerocon.model.attention import LAYERS, call_unet, is_watched
 from zerocon.model.captioner import load_captioner

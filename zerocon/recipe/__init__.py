@@ -200,11 +200,15 @@ class Recipe:
                 "recipes of zerocon 0.1 cannot be replayed: since 0.2 the same settings give other "
                 "pixels"
             )
+        self.require_known_settings()
+
+    def require_known_settings(self) -> None:
+        """Raise ``MismatchError`` if ``settings`` or ``prompt`` have keys of a later version."""
         names = [name for key in sorted(NESTED) for name in self.unknown.get(key, ())]
         if names:
             raise MismatchError(
                 f"the recipe has settings that this version of zerocon does not know "
-                f"({', '.join(names)}); replay it with zerocon {self.versions.get('zerocon')}"
+                f"({', '.join(names)}); use zerocon {self.versions.get('zerocon')}, which wrote it"
             )
 
     def require_source(self, image: Image | Prepared) -> None:
@@ -290,7 +294,7 @@ class Recipe:
 
     def __repr__(self) -> str:
         prompt = ", ".join(f"{name}={text!r}" for name, text in self.prompt.items())
-        return f"<Recipe {prompt or 'without prompt'}, {self.model}, seed {self.settings.seed}>"
+        return f"Recipe({prompt or 'no prompt'}, {self.model}, seed {self.settings.seed})"
 
 
 KEYS = {each.name for each in fields(Recipe)} - {"unknown"} | {"schema"}
