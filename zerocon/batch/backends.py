@@ -85,7 +85,7 @@ def run_on_ray(journal: Journal, run: int, batch_size: int, workers: int) -> Res
         ray: Any = import_module("ray")  # an optional dependency, types included
     except ImportError:
         raise MissingPackageError(
-            'Ray is not installed; install it with: pip install "zerocon[ray]"'
+            'Ray is not installed; install it with: pip install ".[ray]"'
         ) from None
     if not ray.is_initialized():
         with TemporaryDirectory() as empty:
