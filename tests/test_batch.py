@@ -194,7 +194,7 @@ def test_a_manifest_row_overrides_options(run: Run, file: str, text: str) -> Non
         ("image,colour\none.png,red\n", 'a.csv, row 1: no column "colour"; available: image,'),
         (
             "image,to,seed\none.png,dog,x\n",
-            "a.csv, row 1: seed must be a whole number from 0, not 'x'",
+            "a.csv, row 1: seed must be an integer from 0, not 'x'",
         ),
         ("image,to,inverter\none.png,dog,no\n", "a.csv, row 1: "),
         ("image,to\none.png,dog,red\n", "a.csv, row 1 has more cells than columns"),
@@ -224,7 +224,7 @@ def test_captions_are_read_from_sidecars(run: Run) -> None:
         (["-o", "out", "--resume"], "out has no journal to resume from"),
         (["nothing", "-o", "out", "--to", "dog"], "no such file or directory: nothing"),
         (["in/*.gif", "-o", "out", "--to", "dog"], "no file matches the pattern in/*.gif"),
-        (["in", "-o", "out"], "say what should be different"),
+        (["in", "-o", "out"], "the prompt is missing"),
         (
             ["in", "-o", "in", "--to", "dog"],
             "the output directory contains the input in; choose another one with -o",
@@ -240,7 +240,7 @@ def test_captions_are_read_from_sidecars(run: Run) -> None:
             "in/one.png would both be saved as one-dog-0.png; make the names distinct with --name",
         ),
         (["in", "-o", "out", "--to", "dog", "--batch-size", "0"], 'neither "auto" nor a number'),
-        (["in", "-o", "out", "--to", "dog", "--shard", "3/2"], "'3/2' is not of the form I/N"),
+        (["in", "-o", "out", "--to", "dog", "--shard", "3/2"], "'3/2' is not I/N"),
         (["in", "-o", "in/one.png", "--to", "dog"], "is a file"),
     ],
 )

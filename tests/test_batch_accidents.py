@@ -50,7 +50,7 @@ def test_a_failure_of_a_file_whose_name_is_not_utf8_is_recorded(tmp_path):
 def test_a_file_name_that_is_not_utf8_is_valid_json_on_a_strict_stdout():
     @click.command()
     def show():
-        render.tell("jsonl", "", {"input": os.fsdecode(b"caf\xe9 \xe7\x8c\xab.png")})
+        render.print_result("jsonl", "", {"input": os.fsdecode(b"caf\xe9 \xe7\x8c\xab.png")})
 
     line = CliRunner(charset="utf-8").invoke(show).stdout_bytes
     assert "猫".encode() in line
