@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import groupby
 from pathlib import Path
@@ -197,7 +197,8 @@ class BatchExecutor:
     def _executed(
         self, edited: Edit, prepared: PreparedJob, cost: Evaluations, warnings: Sequence[str]
     ) -> ExecutedJob:
-        recipe = Recipe.of(edited, self.model)
+        # computed here, if for several jobs: a replay computes it again, and needs no file
+        recipe = Recipe.of(replace(edited, inversion_source="computed"), self.model)
         provenance = Provenance.at(self.metadata, recipe.to_json)
         losses = (
             provenance.format_warnings(format_of(Path(prepared.job.name)).name)
