@@ -197,7 +197,7 @@ class BatchExecutor:
     def _executed(
         self, edited: Edit, prepared: PreparedJob, cost: Evaluations, warnings: Sequence[str]
     ) -> ExecutedJob:
-        # the executor's own inversion is shared, not one that a user gave
+        # computed here, if for several jobs: a replay computes it again, and needs no file
         recipe = Recipe.of(replace(edited, inversion_source="computed"), self.model)
         provenance = Provenance.at(self.metadata, recipe.to_json)
         losses = (
