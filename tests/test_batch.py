@@ -331,7 +331,7 @@ def test_without_ray_the_error_says_how_to_install_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     done = run("in", "-o", "out", "--to", "dog", "--backend", "ray", code=3)
-    assert 'pip install "zerocon[ray]" [ZC-E052]' in line(done)
+    assert 'pip install ".[ray]" [ZC-E052]' in line(done)
     assert record_of(run("in", "-o", "out", "--to", "dog"))["done"] == 3
 
 
