@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 # A module imports its own layer and those with lower numbers. A package is named once, for all of
-# its modules; a module with a layer of its own is named beside it.
+# its modules; a module with a layer of its own is named too.
 LAYERS = {
     0: "errors tensor_types rng evaluation_count registry settings diffusion storage",
     1: "conditioning image prompt world mini",

@@ -56,7 +56,7 @@ def test_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_no_text_names_a_package_of_an_index() -> None:
-    """The package is on no index: whoever typed its bare name would install a stranger's."""
+    """The package is on no index: its bare name would install another project's package."""
     source = [*(ROOT / "zerocon").rglob("*.py"), *(ROOT / "cli").rglob("*.py")]
     texts = {**PAGES, **{str(path): path.read_text() for path in source}}
     for name, text in texts.items():
