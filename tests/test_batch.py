@@ -339,7 +339,7 @@ def test_other_files_are_not_replaced(run: Run) -> None:
     Path("out").mkdir()
     Path("out/one-dog-0.png").write_text("text")
     assert "1 of the results exist" in line(run("in", "-o", "out", "--to", "dog", code=2))
-    assert results() == {"one-dog-0.png": b"text"}
+    assert results() == {"one-dog-0.png": b"text"} and not Path("out", FOLDER).exists()
 
 
 @pytest.mark.parametrize("link", [None, os.symlink, os.link])
@@ -354,7 +354,7 @@ def test_no_result_replaces_an_input(run: Run, link: Callable[..., None] | None)
     refused = run(*args, "--overwrite", code=2)
     assert "is an input of this run" in line(refused) and line(refused).endswith("[ZC-E031]")
     assert {path: path.read_bytes() for path in Path("in").rglob("*.[pj]*")} == before
-    assert not Path(args[2], FOLDER, "parts").exists()
+    assert not Path(args[2], FOLDER).exists(), "a refused run has no journal"
 
 
 def test_no_result_replaces_a_manifest_or_a_direction(run: Run, model: StableDiffusion) -> None:
@@ -365,7 +365,7 @@ def test_no_result_replaces_a_manifest_or_a_direction(run: Run, model: StableDif
     assert "[ZC-E031]" in line(run(*args, "in/list.csv", code=2))
     args = ("in/one.png", "-o", ".", "--overwrite", "--direction", "one.png", "--name")
     assert "[ZC-E031]" in line(run(*args, "{stem}{suffix}", code=2))
-    assert Path("in/list.csv").read_bytes() == text
+    assert Path("in/list.csv").read_bytes() == text and not Path(FOLDER).exists()
 
 
 def test_a_changed_image_is_a_different_job(run: Run) -> None:

@@ -170,7 +170,8 @@ def open_session(options: BatchOptions, *, dry_run: bool = False) -> Iterator[Ba
     """Check everything that can be checked before time is spent; a dry run writes nothing.
 
     Raises:
-        ValueError: For arguments that cannot be carried out.
+        ValueError: For arguments that cannot be carried out. If the output directory has no journal
+            yet, nothing is written then.
     """
     file = journal_file(options.shard)
     exists = (options.output / FOLDER / file).is_file()
@@ -178,6 +179,10 @@ def open_session(options: BatchOptions, *, dry_run: bool = False) -> Iterator[Ba
         _require_resumable(options, exists)
     jobs = expand(options) if options.has_inputs else []
     jobs = [job for job in jobs if in_shard(job.image, options.shard)]
+    model, planned = None, None
+    if not exists:
+        model = _load(options)
+        planned = _plan(options, model, jobs, None)
     journal = Journal(options.output, file) if exists or not dry_run else None
     try:
         if journal and not dry_run:
@@ -186,8 +191,10 @@ def open_session(options: BatchOptions, *, dry_run: bool = False) -> Iterator[Ba
             number, recorded = journal.last_run() or (0, NONE)
             options = options.resumed(RunParameters.from_json(recorded))
             jobs = [record.job for record in journal.records(number)]
-        model = _load(options)
-        changes, unchanged = _plan(options, model, jobs, journal)
+        model = model or _load(options)
+        if planned is None or (journal and journal.last_run()):  # begun by another process since
+            planned = _plan(options, model, jobs, journal)
+        changes, unchanged = planned
         yield BatchSession(_named(options, model), model, jobs, changes, unchanged, journal)
     finally:
         if journal:
