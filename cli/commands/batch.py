@@ -54,7 +54,7 @@ prompt = cloup.option_group(
         help='Target prompt: "dog", "at night". Repeat for several edits of every image.',
     ),
     click.option(
-        "--from", "from_", metavar="TEXT", help='What it replaces; with --to "" it is removed.'
+        "--from", "from_", metavar="TEXT", help='Content to replace; removed if --to is "".'
     ),
     click.option("--to-caption", metavar="TEXT", help="Target caption of all images."),
     click.option(

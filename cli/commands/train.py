@@ -61,7 +61,7 @@ def command(
     device: str | None,
     workers: int,
 ) -> None:
-    """Train the embedded model NAME on drawn scenes.
+    """Train the embedded model on drawn scenes.
 
     The scenes are drawn first. Every stage resumes where it stopped, also after a crash.
     """
