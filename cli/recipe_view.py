@@ -34,14 +34,15 @@ def page(recipe: Recipe) -> str:
         ("weights", recipe.weights or "unknown: the model was not loaded from files"),
         ("settings", " ".join(f"{k}={json.dumps(v, separators=(',', ':'))}" for k, v in settings)),
         ("computed", _computed(recipe.compute)),
-        ("versions", ", ".join(f"{name} {number}" for name, number in recipe.versions.items())),
+        ("versions", ", ".join(f"{name}\xa0{number}" for name, number in recipe.versions.items())),
         ("unknown", json.dumps(recipe.unknown, sort_keys=True) if recipe.unknown else ""),
         ("schema", f"{recipe.converted_from}, cannot be replayed" if recipe.converted_from else ""),
     ]
     fill = textwrap.TextWrapper(
         WIDTH, subsequent_indent=" " * MARGIN, break_long_words=False, break_on_hyphens=False
     )
-    return "\n".join(fill.fill(f"{name:{MARGIN}}{text}") for name, text in rows if text)
+    lines = (fill.fill(f"{name:{MARGIN}}{text}") for name, text in rows if text)
+    return "\n".join(lines).replace("\xa0", " ")  # no line ends between a name and its version
 
 
 def _computed(compute: Mapping[str, Any]) -> str:
