@@ -208,6 +208,19 @@ def test_a_named_model_is_loaded_once(mini, monkeypatch):
     assert one.image.tobytes() == two.image.tobytes() and inversion.model == mini.name
 
 
+def test_the_default_model_follows_the_environment(monkeypatch):
+    """Also where another default was loaded before: the model that is kept is that of a name."""
+    loaded = {"one": tiny.model(), "two": tiny.model(seed=1)}
+    monkeypatch.setattr(api, "load", loaded.__getitem__)
+    api._named_model.cache_clear()
+    for name in ("one", "two", "one"):
+        monkeypatch.setenv("ZEROCON_MODEL", name)
+        inversion = zerocon.invert(gradient(64, 48), caption="a cat", steps=1)
+        expected = zerocon.invert(gradient(64, 48), loaded[name], caption="a cat", steps=1)
+        assert torch.equal(inversion.latents[-1], expected.latents[-1])
+    api._named_model.cache_clear()
+
+
 def test_preset_and_single_settings_override_those_of_the_model(mini):
     edited = zerocon.edit(FOX, to="dog", model=mini, preset="fast", steps=4, caption="a fox")
     assert edited.settings == mini.settings.overlay(FAST).overlay({"steps": 4})

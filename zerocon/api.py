@@ -500,11 +500,13 @@ def _keys(
 
 def _model(model: Model | str | None) -> Model:
     """A loaded model as it is; one that is named is loaded, and kept until another is named."""
-    return _named_model(model) if model is None or isinstance(model, str) else model
+    if model is not None and not isinstance(model, str):
+        return model
+    return _named_model(ModelSpec.of(model).name)  # of the environment as it is now
 
 
 @lru_cache(maxsize=1)
-def _named_model(name: str | None) -> Model:
+def _named_model(name: str) -> Model:
     return load(name)
 
 
