@@ -68,6 +68,9 @@ class Edit:
         inversion_source: Whether the inversion was "computed", "cached" or "given".
         compute: How the networks computed: device, dtype, tiling, threads and so on.
         photograph: The source's file, where one was read.
+        support: Where the edit acts, inside ``source.crop``; None with ``composite="model"``.
+        mask: The mask that the edit was given.
+        warnings: What is doubtful about the result, one line each.
     """
 
     image: Image
@@ -79,6 +82,9 @@ class Edit:
     inversion_source: str = "computed"
     compute: Mapping[str, Any] = field(default_factory=dict, repr=False)
     photograph: Photograph | None = field(default=None, repr=False)
+    support: Support | None = field(default=None, repr=False)
+    mask: UserMask | None = field(default=None, repr=False)
+    warnings: tuple[str, ...] = ()
 
     @property
     def caption(self) -> str:
@@ -405,6 +411,7 @@ def _edit_batch(
     model: Model,
     inversion: Inversion | None,
     settings: Settings,
+    masks: Sequence[UserMask | None],
     *,
     progress: Progress | bool | None,
     on_step: Callable[[Step], None] | None,
@@ -426,19 +433,28 @@ def _edit_batch(
             inversion = _invert_batch(*work, progress=bar.update, cache=cache)
         elif incomplete:
             inversion = _with_observations(inversion, model, c, plan, bar)
-        for step in bar(editing.edit(model, inversion, c, c_edit, plan)):
+        every = [request.changes for request in requests]
+        shape = inversion.latents[0].shape
+        constraint = latent_lock(images, every, masks, settings, shape, settings.steps)
+        for step in bar(editing.edit(model, inversion, c, c_edit, plan, constraint)):
             if on_step is not None:
                 on_step(step)
     n = len(images)
     share = Evaluations(evaluations.forwards // n, evaluations.backwards // n)
-    pixels, compute = model.decode(step.latents), model.runtime.compute_options()
-    return [
-        Edit(
-            images[i].to_image(pixels[i]), requests[i], inversion.rows(slice(i, i + 1)),
-            share, settings, images[i], inversion_source, compute,
+    native, compute = settings.composite == "native", model.runtime.compute_options()
+    after, before = model.decode(step.latents), model.decode(inversion.latents[0]) if native else None
+    edits = []
+    for i, (image, request) in enumerate(zip(images, requests, strict=True)):
+        source = None if before is None else before[i]
+        finished = finish(image, after[i], source, request.changes, settings, masks[i])
+        edits.append(
+            Edit(
+                finished.image, request, inversion.rows(slice(i, i + 1)), share, settings, image,
+                inversion_source, compute, support=finished.support, mask=masks[i],
+                warnings=finished.warnings,
+            )  # fmt: skip
         )
-        for i in range(n)
-    ]  # fmt: skip
+    return edits
 
 
 def _with_observations(

@@ -163,6 +163,16 @@ class ImageTooLargeError(InputError):
     id = "ZC-E024"
 
 
+class CropError(InputError):
+    """The crop does not lie in the image.
+
+    A crop is given as X,Y,W,H: left, upper, width and height in pixels of the upright image, at
+    least 16 pixels per side. `zerocon edit --dry-run` prints the image's size.
+    """
+
+    id = "ZC-E027"
+
+
 class OutputExistsError(InputError, FileExistsError):
     """The output file exists already.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, NamedTuple
@@ -18,6 +19,10 @@ CHANGES = ("object", "attribute", "added", "place", "time", "style", "caption") 
 DIRECTION_FROM = ("bank", "caption", "mean")
 DIRECTION_POSITIONS = ("all", "changed")
 GUIDANCE_PROMPTS = ("target", "source", "both")
+COMPOSITES = ("native", "model")
+LOCKS = ("off", "latent", "pixel")
+CROPS = ("off", "auto")
+CROP = re.compile(r"(\d+),(\d+),(\d+),(\d+)")  # left, upper, width, height in pixels
 
 # A third of the evaluations: fewer steps, one prediction less in guided steps, and guidance only
 # while the structure of the image forms.
@@ -92,6 +97,11 @@ def _is_limit(value: object) -> bool:
         )
     except ValueError:
         return False
+
+
+def _is_crop(value: object) -> bool:
+    """Whether it is "off", "auto", or a box "X,Y,W,H" in whole pixels."""
+    return isinstance(value, str) and (value in CROPS or CROP.fullmatch(value) is not None)
 
 
 def _one_of(*choices: str) -> Rule:
@@ -210,6 +220,25 @@ class Settings:
         FLAG,
         "Keep the source's activations in memory, or recompute them: same image, less memory.",
         off="recompute-source",
+    )
+    # an enlarged working image replaces every pixel of a photograph
+    composite: str = _setting(
+        "native",
+        _one_of(*COMPOSITES),
+        "Apply the change at the image's own size (native), or enlarge the model's output (model).",
+    )
+    # "latent" keeps more of the background in the latents, and cuts off new shapes
+    lock: str = _setting(
+        "pixel",
+        _one_of(*LOCKS),
+        "Outside the support keep the source's pixels, also its latents in the steps, or neither.",
+    )
+    # measured on no model that was trained on crops
+    crop: str = _setting(
+        "off",
+        Rule(_is_crop, "off, auto or X,Y,W,H in pixels"),
+        "Edit a part at the working size: X,Y,W,H in pixels; auto finds a small support first.",
+        "BOX",
     )
     seed: int = _setting(
         0,

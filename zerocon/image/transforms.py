@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from zerocon.errors import CropError
+from zerocon.settings import CROP
 from zerocon.storage.hashing import image_hash
 
 if TYPE_CHECKING:  # the command line checks an image before it imports torch
@@ -82,8 +84,20 @@ class Prepared:
         return pixels.contiguous()
 
     def to_image(self, pixels: Tensor) -> Image.Image:
-        """Pixels (3, height, width) in -1..1 as an image of the source's size, or the crop's."""
-        return unfit(pixels, self.frame)
+        """Pixels (3, height, width) in -1..1 enlarged to the source's size, inside the crop."""
+        part = unfit(pixels, self.frame)
+        if self.crop is None:
+            return part
+        whole = self.image.convert("RGB")
+        whole.paste(part, self.crop[:2])
+        return whole
+
+    def to_array(self, pixels: Tensor) -> NDArray[np.float32]:
+        """Pixels (3, height, width) in -1..1 without padding: (height, width, 3) in 0..1."""
+        width, height = self.frame.inner
+        inner = pixels.detach()[:, :height, :width].float().cpu().permute(1, 2, 0)
+        values: NDArray[np.float32] = ((inner + 1) / 2).numpy()
+        return values
 
 
 def prepare(image: Image.Image, size: int, multiple: int, crop: Box | None = None) -> Prepared:
@@ -99,6 +113,23 @@ def prepare(image: Image.Image, size: int, multiple: int, crop: Box | None = Non
     inner = shrunk(source, size)
     width, height = (side + -side % multiple for side in inner)
     return Prepared(image, Frame(source, inner), (width, height), crop)
+
+
+def crop_box(text: str, size: Size) -> Box | None:
+    """The box of ``Settings.crop``; None for "off" and for "auto", which needs an edit first.
+
+    Raises:
+        CropError: if it does not lie in an image of ``size``, or is smaller than an image may be.
+    """
+    numbers = CROP.fullmatch(text)
+    if numbers is None:
+        return None
+    left, upper, width, height = map(int, numbers.groups())
+    if min(width, height) < SMALLEST:
+        raise CropError(f"the crop {text} is {width}x{height}; it needs {SMALLEST} pixels per side")
+    if left + width > size[0] or upper + height > size[1]:
+        raise CropError(f"the crop {text} does not lie in the image of {size[0]}x{size[1]} pixels")
+    return left, upper, left + width, upper + height
 
 
 def shrunk(source: Size, size: int) -> Size:
