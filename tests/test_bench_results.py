@@ -1,11 +1,13 @@
 """A results file survives an interrupted run, and never mixes rows of different runs."""
 
+import json
 import re
 from dataclasses import replace
 
 import pytest
 import tiny
 from click.testing import CliRunner
+from PIL import Image
 from test_bench_runner import TrueClassifiers
 
 from zerocon.bench import classifiers, results, runner, tasks
@@ -80,6 +82,8 @@ def test_more_methods_and_scenes_are_added_to_the_same_file(bench, tmp_path):
         (["--methods", "vae", "--shard", "9/8"], "'9/8' is not I/N"),
         (["--sheet", "page.png"], "rows without images"),
         (["--by-kind", "fast"], "--by-kind fast is not one of the --methods"),
+        (["--by-kind", "vae,fast"], "--by-kind fast is not one of the --methods"),
+        (["--render", "256"], "different render_size"),
     ],
 )
 def test_another_run_does_not_change_the_file(bench, tmp_path, arguments, message, monkeypatch):
@@ -115,7 +119,12 @@ def test_a_row_survives_json(model):
     )
     ((row, _),) = run.run(run.work([task]))
     assert results.from_json(results.to_json(row)) == row
-    assert row.recipe == run.recipe("default").hash
+    assert row.native is None and row.recipe == run.recipe("default").hash
+    ((row, _),) = replace(run, render_size=128).run(run.work([task]))
+    assert row.native is not None and results.from_json(results.to_json(row)) == row
+    broken = results.to_json(row).replace("whole_samples", "samples")
+    with pytest.raises(ValueError, match="not a row of zerocon bench"):
+        results.from_json(broken)
 
 
 @pytest.mark.parametrize("text", ["a,b\n1,2\n", "# notes", "{}\n", '{"format": "other"}\n[1]'])
@@ -129,19 +138,18 @@ def test_a_file_of_another_kind_is_not_changed(bench, tmp_path, text):
     assert path.read_text() == text
 
 
-def test_rows_of_version_0_1_are_refused_in_one_line(bench, tmp_path):
+@pytest.mark.parametrize("old", ["zerocon.bench.row/1", "zerocon.bench.row/2"])
+def test_rows_of_older_versions_are_refused_in_one_line(bench, tmp_path, old):
     path = tmp_path / "rows.jsonl"
     bench("--results", path)
-    path.write_text(path.read_text().replace("zerocon.bench.row/2", "zerocon.bench.row/1"))
+    path.write_text(path.read_text().replace("zerocon.bench.row/3", old))
     before = path.read_bytes()
     for result in (
         bench("--results", path),
         CliRunner().invoke(main, ["bench", "table", str(path)]),
     ):
         assert result.exit_code == 2 and result.stderr.count("\n") == 1
-        assert (
-            "rows of zerocon.bench.row/1 cannot be read, only zerocon.bench.row/2" in result.stderr
-        )
+        assert f"rows of {old} cannot be read, only zerocon.bench.row/3" in result.stderr
     assert path.read_bytes() == before
 
 
@@ -177,3 +185,78 @@ def test_a_contact_sheet_shows_one_method(bench, tmp_path):
     page = tmp_path / "page.png"
     assert "select it with --methods" in bench("--sheet", page).stderr
     assert bench("--sheet", page, "--methods", "vae").exit_code == 0 and page.exists()
+
+
+# at a render size, with images of another program
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The exact results of the benchmark's scenes at 256 pixels, as files."""
+    folder = tmp_path / "results=exact"
+    folder.mkdir()
+    for task in tasks.choose("validation", 1, size=256):
+        task.truth.save(folder / f"{task.seed}.png")
+    return folder
+
+
+def test_images_of_a_folder_are_measured_at_their_size(bench, folder, tmp_path):
+    path, method = tmp_path / "rows.jsonl", f"folder:path={folder}"
+    arguments = ["--results", path, "--methods", f"identity,{method}", "--format", "json"]
+    arguments += ["--by-kind", f"identity,{method}"]
+    done = bench("--render", 256, *arguments)
+    assert done.exit_code == 0, done.output
+    compared, *by_kind = json.loads(done.stdout)["tables"]
+    assert [len(table["lines"]) for table in by_kind] == [9, 9]
+    names = ("inside", "outside", "whole", "equal", "old_detail", "true_detail", "evaluations")
+    identity, exact = ({name: line[name]["mean"] for name in names} for line in compared["lines"])
+    assert exact == pytest.approx(
+        {"inside": 99, "outside": 99, "whole": 99, "equal": 1, "old_detail": 0, "true_detail": 1,
+         "evaluations": 0}
+    )  # fmt: skip
+    assert (identity["outside"], identity["equal"]) == (99, 1) and identity["inside"] < 40
+    assert (identity["old_detail"], identity["true_detail"]) == pytest.approx((1, 0))
+    rows = results.read(path)
+    assert {row.settings["path"] for row in rows if row.method == method} == {str(folder)}
+    kinds = {line["edit"]: line for line in by_kind[0]["lines"]}
+    assert kinds["style"]["outside"] is None, "that changes every pixel"
+
+    before = path.read_bytes()
+    assert bench("--render", 256, *arguments).exit_code == 0
+    assert path.read_bytes() == before, "nothing was missing"
+    for other in (["--render", 128], []):
+        refused = bench(*other, *arguments)
+        assert refused.exit_code == 2 and "different render_size" in refused.stderr
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("render", "removed", "message"),
+    [
+        (128, False, "is 256x256, but the scenes are rendered at 128x128"),
+        (256, True, "{seed}.png"),
+    ],
+)
+def test_a_missing_image_or_one_of_another_size_is_one_clear_error(
+    bench, folder, render, removed, message
+):
+    seed = tasks.choose("validation", 1)[0].seed
+    if removed:
+        (folder / f"{seed}.png").unlink()
+    done = bench("--render", render, "--methods", f"folder:path={folder}")
+    assert done.exit_code == 2 and done.stderr.count("\n") == 1
+    assert message.format(seed=seed) in done.stderr
+
+
+def test_a_contact_sheet_of_large_images_is_reduced(bench, tmp_path):
+    page = tmp_path / "page.png"
+    done = bench("--render", 300, "--sheet", page, "--methods", "identity")
+    assert done.exit_code == 0, done.output
+    with Image.open(page) as image:
+        assert image.width == 6 * 256
+
+
+@pytest.mark.parametrize("size", ["64", "4096"])
+def test_a_render_size_out_of_range_is_refused(bench, size):
+    done = bench("--render", size)
+    assert done.exit_code == 2 and "128<=x<=2048" in done.stderr

@@ -12,9 +12,10 @@ import torch
 import zerocon
 from zerocon.bench import methods, runner
 from zerocon.bench import tasks as drawn
-from zerocon.bench.inputs import MethodSettings
+from zerocon.bench.inputs import MethodResult, MethodSettings
 from zerocon.bench.metrics import MAX_PSNR, evaluate
 from zerocon.prompt import rewrite_caption
+from zerocon.registry import split
 from zerocon.settings import FAST, Settings
 from zerocon.world import VALIDATION, caption, render, truth
 
@@ -208,9 +209,9 @@ def test_evaluations_of_an_edit(settings, most, image):
 
 
 def test_methods_are_split_at_commas():
-    text = "default,pix2pix-zero:amount=0.1,guidance_scale=3,pix2pix-zero:amount=0.3,default"
-    names = ("default", "pix2pix-zero:amount=0.1,guidance_scale=3", "pix2pix-zero:amount=0.3")
-    assert methods.split(text) == names
+    text = "default,pix2pix-zero:amount=0.1,guidance_scale=3,folder:path=/a=b/c,default"
+    names = ("default", "pix2pix-zero:amount=0.1,guidance_scale=3", "folder:path=/a=b/c")
+    assert split(text) == names
 
 
 @pytest.mark.parametrize(
@@ -220,6 +221,8 @@ def test_methods_are_split_at_commas():
         ("fast:steps=3", "method fast has no options"),
         ("pix2pix-zero:amout=3", 'method pix2pix-zero has no option "amout"'),
         ("pix2pix-zero:guidance_scale=1", "pix2pix-zero needs a guidance scale above 1"),
+        ("folder", "method folder needs the directory of its images: folder:path=DIR"),
+        ("folder:dir=a", 'method folder has no option "dir"; there are: path'),
     ],
 )
 def test_a_wrong_method_is_refused_before_any_work(name, message, model, tasks):
@@ -242,5 +245,95 @@ def test_shards_are_disjoint_and_complete(model, tasks, of):
 
 def test_a_contact_sheet_shows_source_edit_and_exact_result(model, tasks):
     done = list(compare(model, tasks[0], "vae").values())
-    page = runner.page(tasks[:1], done)
+    page = runner.page(runner.cells(tasks[0], *done[0]))
     assert page.width == 6 * drawn.SIZE and page.height > drawn.SIZE
+    third = (2 * drawn.SIZE, 0, 3 * drawn.SIZE, drawn.SIZE)
+    assert page.crop(third).tobytes() == render(tasks[0].target).tobytes()
+
+
+# at a render size
+
+
+class Exact:
+    """A method that gives the exact result, and a mask of the left half of the image."""
+
+    def recipe(self, settings):
+        return {}
+
+    def __call__(self, batch, settings):
+        return [self.result(source) for source in batch.sources]
+
+    def result(self, source):
+        mask = np.zeros((source.image.height, source.image.width), np.float32)
+        mask[:, : source.image.width // 2] = 0.6
+        return MethodResult(source.task.truth, mask=mask)
+
+
+@pytest.fixture
+def large(model, monkeypatch):
+    """Rows by method of a task of 256 pixels, measured at that size unless ``native`` is False."""
+    monkeypatch.setitem(methods.METHODS, "exact", Exact())
+
+    def measure(task, *names, native=True):
+        task = replace(task, size=256)
+        run = runner.BenchmarkRun(
+            model, TrueClassifiers(task), names, MethodSettings(DEFAULTS), True,
+            render_size=256 if native else None,
+        )  # fmt: skip
+        return {row.method: (row, image) for row, image in run.run(run.work([task]))}
+
+    return measure
+
+
+def test_methods_edit_the_rendered_image_and_give_its_size(large, tasks):
+    results = large(tasks[0], "identity", "vae", "default", "from-scratch", "exact")
+    assert {image.size for _, image in results.values()} == {(256, 256)}
+    source = render(tasks[0].source, 256)
+    assert results["identity"][1].tobytes() == source.tobytes()
+    assert all(row.setup["render_size"] == "256" for row, _ in results.values())
+
+
+def test_with_a_render_size_the_reference_is_the_source(large, tasks):
+    results = large(tasks[0], "identity", "vae")
+    assert results["identity"][0].psnr_outside == MAX_PSNR > results["vae"][0].psnr_outside
+    assert results["identity"][0].native.equal == 1.0 > results["vae"][0].native.equal
+    results = large(tasks[0], "identity", "vae", native=False)
+    assert results["identity"][0].psnr_outside < MAX_PSNR == results["vae"][0].psnr_outside
+    assert {row.native for row, _ in results.values()} == {None}
+    assert not any("render_size" in row.setup for row, _ in results.values())
+
+
+def test_native_measurements_of_the_exact_result(large, tasks):
+    results = large(tasks[0], "exact", "from-scratch", "identity")
+    native = results["exact"][0].native
+    assert native.inside_error == native.outside_error == native.whole_error == 0
+    assert native.inside_samples > 0 and native.whole_samples == 3 * 256**2
+    region = (np.array(render(tasks[0].source, 256)) != render(tasks[0].target, 256)).any(-1)
+    left = np.arange(256)[None] < 128
+    assert native.mask_iou == pytest.approx((region & left).sum() / (region | left).sum())
+    assert results["identity"][0].native.mask_iou is None
+    assert results["from-scratch"][0].native is None, "it ignores the source"
+
+
+def test_a_task_is_rendered_once_for_all_methods_and_then_freed(large, tasks, monkeypatch):
+    sizes = []
+
+    def count(scene, size):
+        sizes.append(size)
+        return render(scene, size)
+
+    monkeypatch.setattr(drawn, "render", count)
+    large(tasks[0], "identity", "vae", "exact")
+    assert sizes == [256, 256], "source and exact result"
+    task = drawn.choose("validation", 1, size=64)[0]
+    image = task.image
+    assert task.image is image and image.size == (64, 64)
+    task.free_images()
+    assert task.image is not image and task.image.tobytes() == image.tobytes()
+
+
+def test_a_contact_sheet_shows_large_images_reduced(large, tasks):
+    task = replace(tasks[0], size=600)
+    (row, _), image = large(tasks[0], "vae")["vae"], render(task.source, 600)
+    assert runner.page(runner.cells(task, row, image)).width == 6 * runner.CELL
+    assert image.size == task.image.size == (600, 600), "the images themselves stay"

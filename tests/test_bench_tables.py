@@ -1,14 +1,15 @@
 """Tables of rows with known means."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from zerocon.bench import results, tables
-
-pytest.importorskip("scipy")
+from zerocon.bench.metrics import MAX_PSNR
+from zerocon.bench.native import NativeMeasurements
 
 
 def row(method, seed, kind, success, preserved, inside=20.0, outside=30.0):
@@ -39,7 +40,7 @@ def rows():
 
 def cell(table, name, column):
     line = next(line for line in table.lines if line.name == name)
-    return line.cells[[c.name for c in tables.COLUMNS].index(column)]
+    return line.cells[[c.name for c in table.columns].index(column)]
 
 
 def test_means_are_means_of_kinds(rows):
@@ -112,7 +113,7 @@ def test_the_same_numbers_in_every_format(rows):
     shown = [tables.compare(rows), tables.differ(rows), tables.by_kind(rows, "other")]
     text, page = tables.as_text(shown), tables.as_markdown(shown)
     record = json.loads(tables.as_json(shown, rows))
-    assert record["schema"] == "zerocon.bench.tables/2" and record["setup"] == {"weights": "w"}
+    assert record["schema"] == "zerocon.bench.tables/3" and record["setup"] == {"weights": "w"}
     assert record["settings"] == {"default": {"of": "default"}, "other": {"of": "other"}}
     assert record["tables"][0]["lines"][0]["success"]["mean"] == 0.625
     assert "| other | 6 | +38 % [" in page and "+38 % [" in text
@@ -133,3 +134,120 @@ def test_the_same_numbers_in_every_format(rows):
 def test_rows_of_different_runs_are_refused(rows, change, message):
     with pytest.raises(ValueError, match=message):
         results.check([*rows, replace(rows[-1], **change)])
+
+
+# of rows with a render size
+
+
+def native(
+    method, seed, kind, *, inside=(100, 10), outside=(0, 10), gram=(4, 0, 1, 2, 0.5), **more
+):
+    measured = NativeMeasurements(
+        *inside, *outside, *inside, 0.5,
+        *(float(value) for value in gram), more.pop("mask_iou", None),
+    )  # fmt: skip
+    plain = row(method, seed, kind, True, True)
+    return replace(plain, native=measured, setup={"weights": "w", "render_size": "256"}, **more)
+
+
+def decibels(error, samples):
+    return 10 * math.log10(255**2 / (error / samples))
+
+
+def test_decibels_are_pooled_over_the_scenes_of_a_kind_and_averaged_over_kinds():
+    rows = [
+        native("m", 1, "color", inside=(1000, 10)),
+        native("m", 2, "color", inside=(1000, 90)),
+        native("m", 3, "time", inside=(50, 50)),
+        native("m", 4, "time", inside=(50, 50)),
+    ]
+    table = tables.compare(rows)
+    mean, low, high = cell(table, "m", "inside")
+    assert mean == pytest.approx((decibels(2000, 100) + decibels(1, 1)) / 2)
+    # a quarter of the resamples has the first color twice, a quarter the second
+    assert low == pytest.approx((decibels(1000, 10) + decibels(1, 1)) / 2)
+    assert high == pytest.approx((decibels(1000, 90) + decibels(1, 1)) / 2)
+    assert cell(table, "m", "whole") == cell(table, "m", "inside")
+    assert cell(table, "m", "outside").mean == MAX_PSNR, "nothing differs"
+
+
+def test_a_kind_without_samples_is_left_out_of_that_mean_only():
+    rows = [
+        native("m", 1, "color", outside=(10, 10)),
+        native("m", 2, "color", outside=(0, 0)),
+        native("m", 3, "style", outside=(0, 0)),
+    ]
+    table = tables.by_kind(rows, "m")
+    assert cell(table, "style", "outside") is None and cell(table, "style", "inside") is not None
+    mean = cell(table, "mean over kinds", "outside")
+    assert mean == (pytest.approx(decibels(1, 1)), None, None)
+
+
+def test_detail_is_the_joint_fit_to_the_pooled_sums():
+    """h(S) and h(T) have norms and a product that let the two scenes' fits differ."""
+
+    def gram(s, t, old, true):  # of vectors s, t and the result old * s + true * t
+        s, t = np.array(s), np.array(t)
+        result = old * s + true * t
+        return s @ s, s @ t, t @ t, s @ result, t @ result
+
+    alone = [native("m", 1, "color", gram=gram([2, 1], [1, 3], 0.25, 0.75))]
+    assert cell(tables.compare(alone), "m", "old_detail").mean == pytest.approx(0.25)
+    assert cell(tables.compare(alone), "m", "true_detail").mean == pytest.approx(0.75)
+    s, t, result = [2, 0, 1, 0], [0, 1, 0, 3], [2, 0, 0, 3]  # both scenes, one after the other
+    rows = [
+        native("m", 1, "color", gram=(4, 0, 1, 4, 0)),
+        native("m", 2, "color", gram=(1, 0, 9, 0, 9)),
+        native("m", 3, "time", gram=(1, 1, 1, 1, 1)),
+    ]
+    (old, true), *_ = np.linalg.lstsq(np.array([s, t]).T, result)
+    table = tables.compare(rows)
+    assert cell(table, "m", "old_detail").mean == pytest.approx(old) == pytest.approx(4 / 5)
+    assert cell(table, "m", "true_detail").mean == pytest.approx(true) == pytest.approx(9 / 10)
+
+
+def test_differences_of_pooled_statistics_are_paired():
+    """Errors that are ten times larger on every scene: 10 dB in every resample."""
+    sizes = {1: (700, 10), 2: (30, 90), 3: (20, 50), 4: (4000, 50)}
+    rows = [
+        native(method, seed, "color" if seed < 3 else "time", inside=(factor * error, samples))
+        for method, factor in (("default", 1), ("other", 10))
+        for seed, (error, samples) in sizes.items()
+    ]
+    rows.append(native("other", 9, "time", inside=(10**6, 10)))
+    table = tables.differ(rows)
+    assert table.lines[0].count == 4, "the scenes of both"
+    assert cell(table, "other", "inside") == pytest.approx((-10, -10, -10))
+    assert cell(table, "other", "old_detail") == pytest.approx((0, 0, 0))
+    _, low, high = cell(tables.compare(rows), "default", "inside")
+    assert high - low > 5
+
+
+def test_a_difference_is_one_of_pooled_statistics_not_a_mean_of_differences():
+    rows = [
+        native("default", 1, "color", inside=(10, 10)),
+        native("default", 2, "color", inside=(990, 10)),
+        native("other", 1, "color", inside=(1000, 10)),
+        native("other", 2, "color", inside=(1000, 10)),
+    ]
+    expected = decibels(2000, 20) - decibels(1000, 20)
+    assert cell(tables.differ(rows), "other", "inside").mean == pytest.approx(expected)
+
+
+def test_columns_of_rows_with_a_render_size():
+    rows = [native("m", seed, "color", mask_iou=seed / 4) for seed in (1, 2)]
+    page = tables.as_markdown([tables.compare(rows)]).splitlines()
+    assert page[2] == (
+        "| method | n | success | preserved | both | inside dB | outside dB | whole dB | "
+        "byte-equal | old detail | true detail | mask IoU | evaluations | seconds |"
+    )
+    assert page[3].count("---") == page[2].count(" | ") + 1
+    assert page[4] == (
+        "| m | 2 | 100 % | 100 % | 100 % | 38.1 | 99.0 | 38.1 | 50.00 % | 0.50 | 0.50 | "
+        "0.38 [0.25, 0.50] | 10.0 | 1.0 |"
+    )
+    line = json.loads(tables.as_json([tables.compare(rows)], rows))["tables"][0]["lines"][0]
+    assert line["equal"]["mean"] == 0.5 and line["mask_iou"]["mean"] == pytest.approx(0.375)
+    assert "psnr_inside" not in line
+    without = [native("m", seed, "color") for seed in (1, 2)]
+    assert cell(tables.compare(without), "m", "mask_iou") is None

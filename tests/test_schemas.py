@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -12,6 +13,8 @@ from click.testing import CliRunner
 from conftest import gradient
 
 import zerocon
+from zerocon.bench import results, tables
+from zerocon.bench.native import NativeMeasurements
 from zerocon.cli import main
 from zerocon.image.metadata import Provenance
 from zerocon.image.saving import save_image
@@ -102,11 +105,21 @@ def test_fields_of_a_folder_are_those_promised(folder, monkeypatch):
             assert PROMISED[record.pop("schema")] == set(record)
 
 
+def test_fields_of_benchmark_rows_and_tables_are_those_promised():
+    fields = {field.name for field in dataclasses.fields(results.ResultRow)}
+    assert PROMISED["zerocon.bench.row/3"] == {"format", *fields}
+    sections = dict(SECTION.findall((ROOT / "docs" / "schemas.md").read_text()))
+    sums = {field.name for field in dataclasses.fields(NativeMeasurements)}
+    assert sums <= set(re.findall(r"`(\w+)`", sections["zerocon.bench.row/3"]))
+    columns = {column.name for column in (*tables.COLUMNS, *tables.NATIVE_COLUMNS)}
+    assert columns <= set(re.findall(r"`(\w+)`", sections["zerocon.bench.tables/3"]))
+
+
 def test_every_schema_in_the_code_is_in_the_docs():
     code = [*(ROOT / "cli").rglob("*.py"), *(ROOT / "zerocon").rglob("*.py")]
     named = {
         name for path in code for name in re.findall(r'"(zerocon\.[\w.-]+/\d)"', path.read_text())
     }
-    kept_in_files = {"zerocon.inversion/3", "zerocon.bench.row/1", "zerocon.bench.row/2"}
-    kept_in_files |= {"zerocon.recipe/1"}
+    kept_in_files = {"zerocon.inversion/3", "zerocon.recipe/1"}
+    kept_in_files |= {f"zerocon.bench.row/{number}" for number in (1, 2)}
     assert named - kept_in_files == set(PROMISED)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from difflib import get_close_matches
@@ -80,6 +81,11 @@ def resolve(family: str, method: object) -> Any:
 @cache
 def _resolve_text(family: str, text: str) -> Any:
     return parse(text, available(family), family)
+
+
+def split(text: str) -> tuple[str, ...]:
+    """The methods in ``a,b:key=value,key=value,c``, without repetitions, in order."""
+    return tuple(dict.fromkeys(re.split(r",(?![^,:]*=)", text)))
 
 
 def parse(text: str, classes: Classes, kind: str = "method") -> Any:

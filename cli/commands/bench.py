@@ -15,7 +15,8 @@ from ..help import group
 from ..progress import progress_bar
 
 if TYPE_CHECKING:
-    from zerocon.bench.results import ResultRow
+    from zerocon.bench.results import ResultRow, ResultsFile
+    from zerocon.bench.runner import BenchmarkRun, Cell, Work
 
 # not "bank", "caption", "mean": one of them is the model's default and the same as "default"
 METHODS = "identity,vae,from-scratch,default,fast,no-guidance,cross-attention,contrastive,"
@@ -45,7 +46,11 @@ tables = options.together(
         help="Format of the tables on stdout.",
     ),
     click.option(
-        "--by-kind", "kinds", metavar="METHOD", help="Also print one method's means by kind."
+        "--by-kind",
+        "by_kind",
+        metavar="NAME,NAME,...",
+        default="",
+        help="Also print these methods' means by kind.",
     ),
 )
 
@@ -56,6 +61,7 @@ tables = options.together(
         "zerocon bench world --per-kind 2 --methods default,fast",
         "zerocon bench world --per-kind 1 --methods default --sheet sheet.png",
         "zerocon bench world --results rows.jsonl --shard 1/4",
+        "zerocon bench world --render 1024 --per-kind 2 --methods default,fast",
     ),
 )
 @cloup.option_group(
@@ -84,6 +90,13 @@ tables = options.together(
         help="Scenes of each kind to skip first, such as those that settings were tuned on.",
     ),
     click.option(
+        "--render",
+        metavar="N",
+        type=click.IntRange(128, 2048),
+        help="Render the scenes at N pixels, and measure edits at that size against the source "
+        "itself. [default: 128 pixels, against the source after the VAE]",
+    ),
+    click.option(
         "--shard",
         type=options.shard,
         default="1/1",
@@ -102,8 +115,9 @@ tables = options.together(
         metavar="NAME,NAME,...",
         default=METHODS,
         show_default=True,
-        help="Methods to compare; also bank, caption, mean (the source of the direction), and a "
-        "baseline with options, such as pix2pix-zero:amount=0.3.",
+        help="Methods to compare; also bank, caption, mean (the source of the direction), a "
+        "baseline with options, such as pix2pix-zero:amount=0.3, and folder:path=DIR for images "
+        "DIR/SEED.png of another program (no comma in DIR).",
     ),
     click.option(
         "--batch-size",
@@ -141,6 +155,10 @@ def world(methods: str, results: Path | None, sheet: Path | None, **values: Any)
     all other classifiers predict the same as for the source after the VAE. PSNR inside the region
     that should change is to the true target, outside it to the source after the VAE. Uses the
     embedded model unless --model names another; settings apply to `default`.
+
+    With --render, methods edit scenes of that size. The classifiers read the result reduced to 128
+    pixels; "preserved" and PSNR outside compare with the source itself. The tables then have more
+    columns, which docs/measurements.md describes.
     """
     explicit, overwrite = options.explicit_settings(values), values["overwrite"]
     if sheet:
@@ -148,44 +166,41 @@ def world(methods: str, results: Path | None, sheet: Path | None, **values: Any)
 
     from zerocon.bench import classifiers, inputs, runner, tasks
     from zerocon.bench import results as result_files
-    from zerocon.bench.methods import split
     from zerocon.image.saving import save_image
 
-    names, kinds, done = split(methods), values["kinds"], []
+    names, by_kind = _split(methods), _split(values["by_kind"])
     if sheet and len(names) > 1:
         raise click.UsageError("a sheet shows one method; select it with --methods")
-    if kinds and kinds not in names:
-        raise click.UsageError(f"--by-kind {kinds} is not one of the --methods")
+    for name in by_kind:
+        if name not in names:
+            raise click.UsageError(f"--by-kind {name} is not one of the --methods")
     model: Any = options.load_model(values | {"model": values["model"] or "mini"})
     setup = inputs.MethodSettings(model.settings, explicit)
+    judges, captions = classifiers.load(), values["true_captions"]
     run = runner.BenchmarkRun(
-        model, classifiers.load(), names, setup, values["true_captions"], values["batch_size"]
+        model, judges, names, setup, captions, values["batch_size"], values["render"]
     )
-    chosen = tasks.choose(*(values[name] for name in ("split", "per_kind", "skip")))
+    chosen = tasks.choose(
+        values["split"], values["per_kind"], values["skip"], values["render"] or tasks.SIZE
+    )
     todo = runner.share(chosen, *values["shard"])
     with result_files.keeping(results, run.check, overwrite=overwrite) as file:
-        work = run.work(todo, file.rows)
-        with progress_bar("Editing", options.is_quiet()) as tick:
-            for edited in run.run(work):
-                file.add(edited[0])
-                done.append(edited)
-                if tick:
-                    tick(len(done), sum(len(left) for _, left in work))
+        cells = _run(run, run.work(todo, file.rows), file, with_cells=sheet is not None)
     if sheet:
-        save_image(runner.page(todo, done), sheet, overwrite=overwrite)
-    _print_tables(run.among(file.rows, todo), values["form"], kinds)
+        save_image(runner.page(cells), sheet, overwrite=overwrite)
+    _print_tables(run.among(file.rows, todo), values["form"], by_kind)
 
 
 @command.subcommand(
     "table",
     examples=(
         "zerocon bench table rows.jsonl",
-        "zerocon bench table rows-*.jsonl --format markdown --by-kind default",
+        "zerocon bench table rows-*.jsonl --format markdown --by-kind default,fast",
     ),
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
 @tables
-def table(files: tuple[Path, ...], form: str, kinds: str | None) -> None:
+def table(files: tuple[Path, ...], form: str, by_kind: str) -> None:
     """Print tables of saved results, of all shards of a run.
 
     FILES are those of `zerocon bench world --results`, of equal weights and settings. No model is
@@ -197,7 +212,7 @@ def table(files: tuple[Path, ...], form: str, kinds: str | None) -> None:
     if not rows:
         raise click.UsageError("the files have no rows")
     results.check(rows)
-    _print_tables(rows, form, kinds)
+    _print_tables(rows, form, _split(by_kind))
 
 
 def _check_sheet(sheet: Path, results: Path | None, overwrite: bool) -> None:
@@ -209,15 +224,37 @@ def _check_sheet(sheet: Path, results: Path | None, overwrite: bool) -> None:
         raise click.UsageError(f"{results} has rows without images; omit --sheet")
 
 
-def _print_tables(rows: Sequence[ResultRow], form: str, kinds: str | None) -> None:
-    """The tables of ``rows``, and that of the method ``kinds`` by kind of edit."""
+def _run(run: BenchmarkRun, work: Work, results: ResultsFile, *, with_cells: bool) -> list[Cell]:
+    """Edit and save each row; with ``with_cells``, returns what a contact sheet shows."""
+    from zerocon.bench import runner
+
+    cells: list[Cell] = []
+    tasks = {task.seed: task for task, _ in work}
+    total = sum(len(methods) for _, methods in work)
+    with progress_bar("Editing", options.is_quiet()) as tick:
+        for done, (row, image) in enumerate(run.run(work), 1):
+            results.add(row)
+            if with_cells:  # before the next edit, which can free the images of the task
+                cells += runner.cells(tasks[row.seed], row, image)
+            if tick:
+                tick(done, total)
+    return cells
+
+
+def _split(text: str) -> tuple[str, ...]:
+    """The names of methods, separated by commas."""
+    from zerocon.registry import split
+
+    return split(text) if text else ()
+
+
+def _print_tables(rows: Sequence[ResultRow], form: str, by_kind: Sequence[str]) -> None:
+    """The tables of ``rows``, and those of the methods ``by_kind`` by kind of edit."""
     from zerocon.bench import tables
 
     every = [tables.compare(rows), tables.differ(rows)]
-    every.append(tables.by_kind(rows, kinds) if kinds else None)
+    every += [tables.by_kind(rows, name) for name in by_kind]
     shown = [table for table in every if table]
-    if not tables.has_intervals():
-        click.echo('Warning: no intervals without scipy: pip install ".[bench]"', err=True)
     if form == "json":
         click.echo(tables.as_json(shown, rows))
     else:

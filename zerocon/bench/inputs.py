@@ -8,10 +8,13 @@ from functools import cached_property
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from zerocon import api
+from zerocon.bench.native import NativeReference
 from zerocon.bench.tasks import Task
 from zerocon.evaluation_count import count_evaluations
 from zerocon.image.transforms import prepare, unfit
@@ -51,6 +54,8 @@ class MethodResult:
             inversion, also if several methods shared that.
         seconds: Time of this image, by the same rules; captioning is not timed.
         uses_source: Whether the method edits the source image, rather than ignoring it.
+        mask: Where the method changed the source, (height, width) of ``image``, 0..1; None if it
+            has no mask.
     """
 
     image: Image.Image
@@ -59,6 +64,7 @@ class MethodResult:
     evaluations: float = 0.0
     seconds: float = 0.0
     uses_source: bool = True
+    mask: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,11 @@ class TaskSource:
     def reconstruction(self) -> Image.Image:
         """The source image after encoding and decoding: the most a method can preserve."""
         return self.decode(self.latents)
+
+    @cached_property
+    def native(self) -> NativeReference:
+        """What results are compared with at the size of the source image."""
+        return NativeReference(self.image, self.task.truth)
 
     @cached_property
     def caption(self) -> str:

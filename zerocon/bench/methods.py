@@ -6,14 +6,15 @@ to ``METHODS`` at the end, and a class where settings are not enough.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+from PIL import Image
 
 from zerocon import api
 from zerocon.bench.baselines import BASELINES
@@ -24,8 +25,9 @@ from zerocon.bench.inputs import (
     TaskSource,
     TimedInversion,
 )
-from zerocon.errors import MethodError
+from zerocon.errors import MethodError, MismatchError
 from zerocon.evaluation_count import count_evaluations
+from zerocon.image.reading import Photograph
 from zerocon.registry import parse
 from zerocon.rng import seeded_generator
 from zerocon.sampling import denoise
@@ -136,9 +138,33 @@ class FromScratch:
         return torch.randn(source.latents.shape, generator=rng).to(source.latents)
 
 
-def split(text: str) -> tuple[str, ...]:
-    """The methods in ``a,b:key=value,key=value,c``, without repetitions, in order."""
-    return tuple(dict.fromkeys(re.split(r",(?![^,:]*=)", text)))
+@dataclass(frozen=True)
+class Folder:
+    """Images that another program made: ``path``/<seed of the scene>.png, in the source's size."""
+
+    path: str = ""
+
+    def recipe(self, settings: MethodSettings) -> dict[str, Any]:
+        if not self.path:
+            raise MethodError("method folder needs the directory of its images: folder:path=DIR")
+        return {"path": self.path}
+
+    def __call__(self, batch: SourceBatch, settings: MethodSettings) -> list[MethodResult]:
+        """Read the images.
+
+        Raises:
+            InputError: One does not exist or is no image.
+            MismatchError: One has another size than its source image.
+        """
+        return [MethodResult(self._read(source)) for source in batch.sources]
+
+    def _read(self, source: TaskSource) -> Image.Image:
+        file = Path(self.path) / f"{source.task.seed}.png"
+        image = Photograph.read(file).image
+        if image.size != source.image.size:
+            sizes = [f"{each.width}x{each.height}" for each in (image, source.image)]
+            raise MismatchError(f"{file} is {sizes[0]}, but the scenes are rendered at {sizes[1]}")
+        return image
 
 
 def pick(text: str) -> Method:
@@ -152,10 +178,10 @@ def pick(text: str) -> Method:
         raise MethodError(f'no method "{name}"; there are: {", ".join(METHODS)}')
     if not options:
         return METHODS[name]
-    if name not in BASELINES:
+    if name not in WITH_OPTIONS:
         raise MethodError(f"method {name} has no options: it uses the settings of the command")
-    baseline: Method = parse(text, BASELINES, "method")
-    return baseline
+    method: Method = parse(text, WITH_OPTIONS, "method")
+    return method
 
 
 def _edit_rows(
@@ -187,6 +213,7 @@ def _edit_rows(
     ]
 
 
+WITH_OPTIONS: Mapping[str, type] = {**BASELINES, "folder": Folder}
 METHODS: Mapping[str, Method] = {
     "identity": Unedited(),
     "vae": Reconstruction(),
@@ -208,5 +235,5 @@ METHODS: Mapping[str, Method] = {
             "direction_positions": "all",
         }
     ),
-    **{name: baseline() for name, baseline in BASELINES.items()},
+    **{name: method() for name, method in WITH_OPTIONS.items()},
 }

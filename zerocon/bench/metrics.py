@@ -23,11 +23,11 @@ class TaskMetrics:
 
     Attributes:
         success: Whether the classifiers of all changed parameters predict the target values.
-        preserved: Whether all other classifiers predict the same as for the reconstruction.
+        preserved: Whether all other classifiers predict the same as for the reference.
         psnr_inside: PSNR in dB to the exact result, in the region that should change; None if
             there is no such region.
-        psnr_outside: PSNR in dB to the reconstruction, outside that region; None if there is no
-            such region.
+        psnr_outside: PSNR in dB to the reference, outside that region; None if there is no such
+            region.
         errors: Every wrong prediction as ``name: predicted, not expected``.
     """
 
@@ -39,25 +39,26 @@ class TaskMetrics:
 
 
 def evaluate(
-    task: Task, result: Image.Image, reconstruction: Image.Image | None, classifiers: Classifiers
+    task: Task, result: Image.Image, reference: Image.Image | None, classifiers: Classifiers
 ) -> TaskMetrics:
     """Metrics of ``result``.
 
     Args:
         task: The task, with its exact result.
         result: An image of the task's size.
-        reconstruction: The source image encoded and decoded; None for a result that was made
-            without the source, of which only the success is measured.
+        reference: What an edit should preserve: the source image, or the source encoded and
+            decoded; None for a result that was made without the source, of which only the success
+            is measured.
         classifiers: Classifiers of the named parameters.
     """
-    images = [result] if reconstruction is None else [result, reconstruction]
+    images = [result] if reference is None else [result, reference]
     predicted, *before = classifiers.read(images)
     target = {name: after for name, (_, after) in task.changed.items()}
     expected = {**before[0], **target} if before else target
     wrong = [name for name in expected if predicted[name] != expected[name]]
     errors = tuple(f"{name}: {predicted[name]}, not {expected[name]}" for name in wrong)
     success = not target.keys() & set(wrong)
-    if reconstruction is None:
+    if reference is None:
         return TaskMetrics(success, None, None, None, errors)
     truth = _array(task.truth)
     region = np.abs(truth - _array(task.image)).max(-1) > 0
@@ -65,7 +66,7 @@ def evaluate(
         success=success,
         preserved=target.keys() >= set(wrong),
         psnr_inside=psnr(_array(result), truth, region),
-        psnr_outside=psnr(_array(result), _array(reconstruction), ~region),
+        psnr_outside=psnr(_array(result), _array(reference), ~region),
         errors=errors,
     )
 

@@ -11,10 +11,11 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TextIO
 
+from zerocon.bench.native import NativeMeasurements
 from zerocon.errors import FileFormatError, MismatchError, MissingFolderError
 
-FORMAT = "zerocon.bench.row/2"
-OLD_FORMATS = ("zerocon.bench.row/1",)
+FORMAT = "zerocon.bench.row/3"
+OLD_FORMATS = ("zerocon.bench.row/1", "zerocon.bench.row/2")
 HEAD = json.dumps({"format": FORMAT})[:-1]  # the beginning of every line
 
 
@@ -41,7 +42,8 @@ class MethodRecord:
 class ResultRow:
     """One edit: method, scene, cost and the fields of ``metrics.TaskMetrics``.
 
-    ``recipe`` is the hash of its ``MethodRecord``.
+    ``recipe`` is the hash of its ``MethodRecord``; ``native`` has the measurements at the render
+    size, None without one and if the method ignores the source.
     """
 
     method: str
@@ -59,11 +61,17 @@ class ResultRow:
     seconds: float
     settings: dict[str, Any]
     setup: dict[str, str]
+    native: NativeMeasurements | None = None
 
     @property
     def both(self) -> bool | None:
         """Edit success and preservation; None if the method ignores the source."""
         return None if self.preserved is None else self.success and self.preserved
+
+    @property
+    def has_render_size(self) -> bool:
+        """Whether the run had ``--render``, so that edits were measured at that size."""
+        return "render_size" in self.setup
 
     @property
     def summary(self) -> str:
@@ -92,13 +100,17 @@ def from_json(line: str) -> ResultRow:
         values = json.loads(line)
     except ValueError:
         values = None
-    names = {field.name for field in fields(ResultRow)}
     version = values.pop("format", None) if isinstance(values, dict) else None
     if version in OLD_FORMATS:
         raise FileFormatError(f"rows of {version} cannot be read, only {FORMAT}; run it again")
-    if version != FORMAT or set(values) != names:
+    if version != FORMAT or not _has_fields(values, ResultRow):
         raise FileFormatError("not a row of zerocon bench")
-    return ResultRow(**{**values, "errors": tuple(values["errors"])})
+    native = values["native"]
+    if native is not None:
+        if not _has_fields(native, NativeMeasurements):
+            raise FileFormatError("not a row of zerocon bench")
+        native = NativeMeasurements(**native)
+    return ResultRow(**{**values, "errors": tuple(values["errors"]), "native": native})
 
 
 def read(path: Path) -> list[ResultRow]:
@@ -184,6 +196,10 @@ def check(rows: Iterable[ResultRow]) -> None:
 def differing(one: dict[str, str], other: dict[str, str]) -> list[str]:
     """The names whose values differ between two setups."""
     return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+
+
+def _has_fields(values: Any, cls: type[ResultRow] | type[NativeMeasurements]) -> bool:
+    return isinstance(values, dict) and set(values) == {field.name for field in fields(cls)}
 
 
 def _complete_lines(path: Path) -> tuple[list[str], int]:

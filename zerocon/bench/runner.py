@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import blake2b
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from PIL import Image
 
 from zerocon import __version__
-from zerocon.bench.inputs import MethodSettings, SourceBatch, TaskSource
+from zerocon.bench.inputs import MethodResult, MethodSettings, SourceBatch, TaskSource
 from zerocon.bench.methods import pick
 from zerocon.bench.metrics import evaluate
+from zerocon.bench.native import NativeMeasurements
 from zerocon.bench.results import MethodRecord, ResultRow, differing, digest
 from zerocon.bench.tasks import Task
 from zerocon.errors import MismatchError
@@ -28,6 +29,15 @@ if TYPE_CHECKING:
 
 Work = list[tuple[Task, list[str]]]
 
+CELL = 256  # pixels: the longest side of an image on the contact sheet
+
+
+class Cell(NamedTuple):
+    """An image of the contact sheet, and the text below it."""
+
+    image: Image.Image
+    label: str
+
 
 @dataclass(frozen=True)
 class BenchmarkRun:
@@ -37,6 +47,8 @@ class BenchmarkRun:
         methods: Names, with options, as ``methods.pick`` reads them.
         true_captions: Use the scenes' true captions instead of the captioner's.
         batch_size: Tasks edited as one batch: faster, and equal up to rounding.
+        render_size: Size of the tasks' images; edits are then measured at that size, against the
+            source. With None they are measured against the source's reconstruction.
     """
 
     model: StableDiffusion
@@ -45,6 +57,7 @@ class BenchmarkRun:
     settings: MethodSettings
     true_captions: bool = False
     batch_size: int = 1
+    render_size: int | None = None
 
     def __post_init__(self) -> None:
         for name in self.methods:  # mistakes are reported before the work
@@ -54,6 +67,7 @@ class BenchmarkRun:
     def setup(self) -> dict[str, str]:
         """What all rows of this run share, for ``MethodRecord``."""
         model = self.model
+        render_size = {} if self.render_size is None else {"render_size": str(self.render_size)}
         return {
             "version": __version__,
             "weights": fingerprint(model.unet, model.vae, model.text_encoder),
@@ -63,6 +77,7 @@ class BenchmarkRun:
             "batch_size": str(self.batch_size),
             "device": model.device.type,
             "dtype": str(model.unet.dtype).removeprefix("torch."),
+            **render_size,
         }
 
     def recipe(self, name: str) -> MethodRecord:
@@ -95,22 +110,29 @@ class BenchmarkRun:
     def run(self, work: Work) -> Iterator[tuple[ResultRow, Image.Image]]:
         """Edit and evaluate; yields row and image as soon as each edit is done.
 
-        Consecutive tasks that need the same methods are edited in batches of ``batch_size``.
+        Consecutive tasks that need the same methods are edited in batches of ``batch_size``. The
+        images of a batch are freed after it.
         """
         for names, group in groupby(work, lambda part: part[1]):
-            sources = [
-                TaskSource(task, self.model, true_captions=self.true_captions) for task, _ in group
-            ]
-            for start in range(0, len(sources), self.batch_size):
-                batch = SourceBatch(sources[start : start + self.batch_size])
+            tasks = [task for task, _ in group]
+            for start in range(0, len(tasks), self.batch_size):
+                part = tasks[start : start + self.batch_size]
+                batch = SourceBatch(
+                    [
+                        TaskSource(task, self.model, true_captions=self.true_captions)
+                        for task in part
+                    ]
+                )
                 for name in names:
                     yield from self._rows(batch, name)
+                for task in part:
+                    task.free_images()
 
     def _rows(self, batch: SourceBatch, name: str) -> Iterator[tuple[ResultRow, Image.Image]]:
         recipe = self.recipe(name)
         for source, result in zip(batch.sources, pick(name)(batch, self.settings), strict=True):
             task = source.task
-            reconstruction = source.reconstruction if result.uses_source else None
+            reference, native = self._compare(source, result)
             row = ResultRow(
                 method=name,
                 recipe=recipe.hash,
@@ -122,9 +144,20 @@ class BenchmarkRun:
                 seconds=round(result.seconds, 3),
                 settings=recipe.settings,
                 setup=recipe.setup,
-                **asdict(evaluate(task, result.image, reconstruction, self.classifiers)),
+                native=native,
+                **asdict(evaluate(task, result.image, reference, self.classifiers)),
             )
             yield row, result.image
+
+    def _compare(
+        self, source: TaskSource, result: MethodResult
+    ) -> tuple[Image.Image | None, NativeMeasurements | None]:
+        """What ``result`` should preserve, and its measurements at the render size."""
+        if not result.uses_source:
+            return None, None
+        if self.render_size is None:
+            return source.reconstruction, None
+        return source.image, source.native.measure(result.image, result.mask)
 
 
 def share(tasks: Sequence[Task], number: int, of: int) -> list[Task]:
@@ -135,13 +168,23 @@ def share(tasks: Sequence[Task], number: int, of: int) -> list[Task]:
     return list(tasks[number - 1 :: of])
 
 
-def page(tasks: Sequence[Task], done: Collection[tuple[ResultRow, Image.Image]]) -> Image.Image:
-    """A contact sheet: source image, edited image and exact result of every task."""
-    images, labels = [], []
-    for task, (row, result) in zip(tasks, done, strict=True):
-        images += [task.image, result, task.truth]
-        labels += [row.caption, row.summary, row.target_caption]
-    return sheet(images, labels, 6)
+def cells(task: Task, row: ResultRow, result: Image.Image) -> list[Cell]:
+    """Source image, edited image and exact result of a task, for ``page``."""
+    images = (task.image, result, task.truth)
+    labels = (row.caption, row.summary, row.target_caption)
+    return [Cell(_reduced(image), label) for image, label in zip(images, labels, strict=True)]
+
+
+def page(shown: Sequence[Cell]) -> Image.Image:
+    """A contact sheet of the ``cells`` of all tasks, two tasks a row."""
+    return sheet([cell.image for cell in shown], [cell.label for cell in shown], 6)
+
+
+def _reduced(image: Image.Image) -> Image.Image:
+    """A copy with at most ``CELL`` pixels a side."""
+    small = image.copy()
+    small.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
+    return small
 
 
 def fingerprint(*networks: torch.nn.Module) -> str:

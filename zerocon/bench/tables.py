@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from zerocon.bench.native import decibels, old_detail, true_detail
 from zerocon.bench.results import ResultRow
 from zerocon.bench.tasks import KINDS
 from zerocon.errors import CommandError
@@ -20,25 +20,71 @@ RESAMPLES = (
 )
 CONFIDENCE = 0.95
 
-Groups = list[np.ndarray]  # values, one array for each kind of edit
+Groups = Sequence[np.ndarray]  # (terms, scenes) or (scenes,), one array for each kind of edit
+Statistic = Callable[..., Any]  # of one number or array for each term
+
+FORMATS = {  # factor, decimal places and sign of a column's unit
+    "share": (100, 0, " %"),
+    "precise share": (100, 2, " %"),
+    "dB": (1, 1, ""),
+    "ratio": (1, 2, ""),
+    "cost": (1, 1, ""),
+}
+
+
+def only(value: Any) -> Any:
+    """The statistic of a plain mean: the mean of the only term."""
+    return value
 
 
 class Column(NamedTuple):
-    """One measurement: a field of ``ResultRow``, its heading and its unit."""
+    """One measurement: the name of its cells, its heading and its unit.
+
+    Attributes:
+        terms: Fields of ``ResultRow.native``; none for the row's field ``name``.
+        statistic: Computed from the mean of each term over the scenes of a kind, so that a ratio is
+            pooled: one of sums, not the mean of ratios.
+    """
 
     name: str
     title: str
-    unit: Literal["share", "dB", "cost"]
+    unit: Literal["share", "precise share", "dB", "ratio", "cost"]
+    terms: tuple[str, ...] = ()
+    statistic: Statistic = only
+
+    def read(self, row: ResultRow) -> tuple[float, ...] | None:
+        """The terms of one scene; None if it has no such measurement."""
+        source, names = (row.native, self.terms) if self.terms else (row, (self.name,))
+        values = [getattr(source, name, None) for name in names]
+        numbers = tuple(float(value) for value in values if value is not None)
+        if len(numbers) < len(values) or np.isnan(self.statistic(*numbers)):
+            return None
+        return numbers
 
 
-COLUMNS = (
+SUCCESS = (
     Column("success", "success", "share"),
     Column("preserved", "preserved", "share"),
     Column("both", "both", "share"),
+)
+COST = (Column("evaluations", "evaluations", "cost"), Column("seconds", "seconds", "cost"))
+COLUMNS = (
+    *SUCCESS,
     Column("psnr_inside", "PSNR inside", "dB"),
     Column("psnr_outside", "PSNR outside", "dB"),
-    Column("evaluations", "evaluations", "cost"),
-    Column("seconds", "seconds", "cost"),
+    *COST,
+)
+DETAIL = ("detail_ss", "detail_st", "detail_tt", "detail_sr", "detail_tr")
+NATIVE_COLUMNS = (  # of rows with a render size
+    *SUCCESS,
+    Column("inside", "inside dB", "dB", ("inside_error", "inside_samples"), decibels),
+    Column("outside", "outside dB", "dB", ("outside_error", "outside_samples"), decibels),
+    Column("whole", "whole dB", "dB", ("whole_error", "whole_samples"), decibels),
+    Column("equal", "byte-equal", "precise share", ("equal",)),
+    Column("old_detail", "old detail", "ratio", DETAIL, old_detail),
+    Column("true_detail", "true detail", "ratio", DETAIL, true_detail),
+    Column("mask_iou", "mask IoU", "ratio", ("mask_iou",)),
+    *COST,
 )
 
 
@@ -65,14 +111,16 @@ class Table:
 
     title: str
     head: str
+    columns: tuple[Column, ...]
     lines: tuple[TableLine, ...]
     signed: bool = False
 
 
 def compare(rows: Sequence[ResultRow]) -> Table:
     """Every method's means over kinds of edits, in the order of the rows."""
-    title = "Means over kinds of edits"
-    return Table(title, "method", tuple(_line(m, part) for m, part in _by_method(rows).items()))
+    title, columns = "Means over kinds of edits", _columns(rows)
+    lines = [_line(method, part, columns) for method, part in _by_method(rows).items()]
+    return Table(title, "method", columns, tuple(lines))
 
 
 def differ(rows: Sequence[ResultRow]) -> Table | None:
@@ -81,11 +129,12 @@ def differ(rows: Sequence[ResultRow]) -> Table | None:
     reference = {row.seed: row for row in methods.pop(REFERENCE, [])}
     if not reference or not methods:
         return None
-    lines = []
+    lines, columns = [], _columns(rows)
     for name, part in methods.items():
         shared = [row for row in part if row.seed in reference]
-        lines.append(_line(name, shared, lambda row: reference[row.seed]))
-    return Table(f"Difference from {REFERENCE}, on the same scenes", "method", tuple(lines), True)
+        lines.append(_line(name, shared, columns, lambda row: reference[row.seed]))
+    title = f"Difference from {REFERENCE}, on the same scenes"
+    return Table(title, "method", columns, tuple(lines), signed=True)
 
 
 def by_kind(rows: Sequence[ResultRow], method: str) -> Table:
@@ -93,41 +142,33 @@ def by_kind(rows: Sequence[ResultRow], method: str) -> Table:
     methods = _by_method(rows)
     if method not in methods:
         raise CommandError(f"there are no rows of {method}; there are: {', '.join(methods)}")
-    part = methods[method]
+    part, columns = methods[method], _columns(rows)
     kinds = [(kind, [row for row in part if row.kind == kind]) for kind in KINDS]
-    lines = [_line(kind, some) for kind, some in kinds if some]
-    return Table(f"{method}, by kind of edit", "edit", (*lines, _line("mean over kinds", part)))
+    lines = [_line(kind, some, columns) for kind, some in kinds if some]
+    lines.append(_line("mean over kinds", part, columns))
+    return Table(f"{method}, by kind of edit", "edit", columns, tuple(lines))
 
 
-def estimate(groups: Groups) -> Estimate | None:
-    """Mean of the groups' means, and its 95 % stratified bootstrap interval.
+def estimate(groups: Groups, statistic: Statistic = only) -> Estimate | None:
+    """Mean over the groups of ``statistic``, and its 95 % stratified bootstrap interval.
 
-    Scenes are resampled within their kind, with a fixed seed. None without any values; no interval
-    if a group has a single value, or without scipy.
+    Scenes are resampled within their kind, with a fixed seed, and the statistic is computed again
+    from the means of the terms. None without any values; no interval if a group has a single value.
     """
-    groups = [group for group in groups if len(group)]
+    groups = [np.atleast_2d(group) for group in groups if group.size]
     if not groups:
         return None
-    mean = float(_mean(*groups))
-    if min(map(len, groups)) < 2 or not has_intervals():
-        return Estimate(mean)
-    from scipy.stats import bootstrap
-
-    interval = bootstrap(
-        groups,
-        _mean,
-        n_resamples=RESAMPLES,
-        vectorized=True,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return Estimate(mean, float(interval.low), float(interval.high))
-
-
-def has_intervals() -> bool:
-    """Whether scipy is installed, which the intervals need."""
-    return find_spec("scipy") is not None
+    mean = np.mean([statistic(*group.mean(-1)) for group in groups])
+    if min(group.shape[-1] for group in groups) < 2:
+        return Estimate(float(mean))
+    rng, means = np.random.default_rng(0), []
+    for group in groups:
+        scenes = group.shape[-1]
+        resampled = group[:, rng.integers(0, scenes, (RESAMPLES, scenes))]
+        means.append(statistic(*resampled.mean(-1)))
+    below = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(np.mean(means, axis=0), [below, 1 - below])
+    return Estimate(float(mean), float(low), float(high))
 
 
 def as_text(tables: Iterable[Table]) -> str:
@@ -149,15 +190,15 @@ def as_markdown(tables: Iterable[Table]) -> str:
     parts = []
     for table in tables:
         head, *lines = [f"| {' | '.join(row)} |" for row in _cells(table)]
-        rule = "|---" * (len(COLUMNS) + 2) + "|"
+        rule = "|---" * (len(table.columns) + 2) + "|"
         parts.append("\n".join([f"{table.title}:", "", head, rule, *lines]))
     return "\n\n".join(parts)
 
 
 def as_json(tables: Iterable[Table], rows: Sequence[ResultRow]) -> str:
-    """Tables in the schema ``zerocon.bench.tables/2``; shares from 0 to 1, PSNR in dB."""
+    """Tables in the schema ``zerocon.bench.tables/3``; shares from 0 to 1, PSNR in dB."""
     record: dict[str, Any] = {
-        "schema": "zerocon.bench.tables/2",
+        "schema": "zerocon.bench.tables/3",
         "setup": rows[0].setup if rows else {},
         "settings": {row.method: row.settings for row in rows},
         "tables": [
@@ -168,8 +209,8 @@ def as_json(tables: Iterable[Table], rows: Sequence[ResultRow]) -> str:
     return json.dumps(record, indent=2, ensure_ascii=False)
 
 
-def _mean(*groups: np.ndarray, axis: int = -1) -> Any:
-    return np.mean([group.mean(axis) for group in groups], axis=0)
+def _columns(rows: Iterable[ResultRow]) -> tuple[Column, ...]:
+    return NATIVE_COLUMNS if any(row.has_render_size for row in rows) else COLUMNS
 
 
 def _by_method(rows: Iterable[ResultRow]) -> dict[str, list[ResultRow]]:
@@ -180,26 +221,53 @@ def _by_method(rows: Iterable[ResultRow]) -> dict[str, list[ResultRow]]:
 
 
 def _line(
-    name: str, rows: Sequence[ResultRow], less: Callable[[ResultRow], ResultRow] | None = None
+    name: str,
+    rows: Sequence[ResultRow],
+    columns: Sequence[Column],
+    less: Callable[[ResultRow], ResultRow] | None = None,
 ) -> TableLine:
     """Estimates of every column; with ``less``, of the difference from the row that it returns."""
     cells = []
-    for column in COLUMNS:
-        groups: dict[str, list[float]] = {}
+    for column in columns:
+        statistic = column.statistic
+        groups: dict[str, list[tuple[float, ...]]] = {}
         for row in rows:
-            values = [getattr(each, column.name) for each in ([row, less(row)] if less else [row])]
-            if None not in values:
-                value = float(values[0]) - sum(map(float, values[1:]))
-                groups.setdefault(row.kind, []).append(value)
-        cells.append(estimate([np.array(group) for group in groups.values()]))
+            terms = column.read(row)
+            if terms is not None and less is not None:
+                others = column.read(less(row))
+                terms = None if others is None else _pair(terms, others, statistic)
+            if terms is not None:
+                groups.setdefault(row.kind, []).append(terms)
+        if less is not None and statistic is not only:
+            statistic = _difference(statistic)
+        cells.append(estimate([np.array(group).T for group in groups.values()], statistic))
     return TableLine(name, len(rows), tuple(cells))
+
+
+def _pair(
+    terms: tuple[float, ...], others: tuple[float, ...], statistic: Statistic
+) -> tuple[float, ...]:
+    """Terms of the difference of one scene's measurements by two methods."""
+    if statistic is only:  # the same as the difference of means, without rounding of shares
+        return (terms[0] - others[0],)
+    return (*terms, *others)
+
+
+def _difference(statistic: Statistic) -> Statistic:
+    """``statistic`` of the first half of the terms minus that of the second half."""
+
+    def difference(*terms: Any) -> Any:
+        half = len(terms) // 2
+        return statistic(*terms[:half]) - statistic(*terms[half:])
+
+    return difference
 
 
 def _cells(table: Table) -> list[list[str]]:
     """The cells of the table as text, the heading first."""
-    rows = [[table.head, "n", *(column.title for column in COLUMNS)]]
+    rows = [[table.head, "n", *(column.title for column in table.columns)]]
     for line in table.lines:
-        cells = zip(line.cells, COLUMNS, strict=True)
+        cells = zip(line.cells, table.columns, strict=True)
         values = [_format(cell, column, table.signed) for cell, column in cells]
         rows.append([line.name, str(line.count), *values])
     return rows
@@ -208,19 +276,18 @@ def _cells(table: Table) -> list[list[str]]:
 def _format(cell: Estimate | None, column: Column, signed: bool) -> str:
     if cell is None:
         return "-"
-    factor, places = (100, 0) if column.unit == "share" else (1, 1)
+    factor, places, unit = FORMATS[column.unit]
     sign = "+" if signed else ""
     mean, *ends = [
         None if value is None else f"{round(factor * value, places) + 0.0:{sign}.{places}f}"
         for value in cell
     ]
-    unit = " %" if column.unit == "share" else ""
     if None in ends or ends == [mean, mean]:
         return f"{mean}{unit}"
     return f"{mean}{unit} [{', '.join(map(str, ends))}]"
 
 
 def _record(table: Table, line: TableLine) -> dict[str, Any]:
-    cells = zip(COLUMNS, line.cells, strict=True)
+    cells = zip(table.columns, line.cells, strict=True)
     values = {column.name: None if cell is None else cell._asdict() for column, cell in cells}
     return {table.head: line.name, "n": line.count, **values}

@@ -13,7 +13,7 @@ from zerocon.world import caption as caption_of
 
 SPLITS = {"validation": VALIDATION, "test": TEST}
 KINDS = ("object", "color", "add", "remove", "place", "time", "style", "two")
-SIZE = 128  # pixels a side of a drawn scene
+SIZE = 128  # pixels a side of a drawn scene, unless another size is given
 
 
 class TaskPrompt(TypedDict, total=False):
@@ -26,22 +26,31 @@ class TaskPrompt(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Task:
-    """One edit of one scene, and the scene that is its exact result."""
+    """One edit of one scene, and the scene that is its exact result.
+
+    Images are rendered with ``size`` pixels a side.
+    """
 
     seed: int
     kind: str
     source: Scene
     target: Scene
+    size: int = SIZE
 
     @cached_property
     def image(self) -> Image.Image:
         """The source image."""
-        return render(self.source, SIZE)
+        return render(self.source, self.size)
 
     @cached_property
     def truth(self) -> Image.Image:
         """The exact result."""
-        return render(self.target, SIZE)
+        return render(self.target, self.size)
+
+    def free_images(self) -> None:
+        """Drop the rendered images; they are rendered again where they are used again."""
+        for name in ("image", "truth"):
+            self.__dict__.pop(name, None)
 
     @property
     def changed(self) -> dict[str, tuple[str, str]]:
@@ -63,17 +72,17 @@ class Task:
         return {"from_": phrase(name, before), "to": phrase(name, after)}
 
 
-def choose(split: str, per_kind: int, skip: int = 0) -> list[Task]:
+def choose(split: str, per_kind: int, skip: int = 0, size: int = SIZE) -> list[Task]:
     """Tasks of a split: ``per_kind`` of every kind of edit, after leaving out the first ``skip``.
 
-    Ordered by kind, then by seed.
+    Ordered by kind, then by seed; images are rendered with ``size`` pixels a side.
     """
     by_kind: dict[str, list[Task]] = {kind: [] for kind in KINDS}
     for seed in SPLITS[split]:
         scene = sample(seed)
         target, kind = edits(scene, 0)
         if len(by_kind[kind]) < skip + per_kind:
-            by_kind[kind].append(Task(seed, kind, scene, target))
+            by_kind[kind].append(Task(seed, kind, scene, target, size))
         if all(len(tasks) == skip + per_kind for tasks in by_kind.values()):
             break
     return [task for kind in KINDS for task in by_kind[kind][skip:]]

@@ -15,7 +15,7 @@ from zerocon.model.hub import cache_folder
 from zerocon.settings import DEFAULT_CAPTIONER, DEFAULT_CLIP, DEFAULT_MODEL, FAST
 
 PACKAGES = ("zerocon", "torch", "diffusers", "transformers", "accelerate", "pillow", "safetensors")
-EXTRAS = {"scipy": "bench", "matplotlib": "plots", "pillow_heif": "heic"}  # module: extra
+EXTRAS = {"matplotlib": "plots", "pillow_heif": "heic"}  # module: extra
 GIGABYTE = 1e9
 
 Status = Literal["ok", "note", "error"]
