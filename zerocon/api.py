@@ -31,14 +31,17 @@ from zerocon.direction import Direction
 from zerocon.editing import Plan, Step
 from zerocon.errors import ImageFormatError, MismatchError, OutOfMemoryError, SettingError, classify
 from zerocon.evaluation_count import Evaluations, count_evaluations
+from zerocon.image.masks import MaskSource, UserMask, read_mask
 from zerocon.image.metadata import Provenance
 from zerocon.image.reading import Photograph
 from zerocon.image.saving import save_image
-from zerocon.image.transforms import Prepared, prepare
+from zerocon.image.support import Support
+from zerocon.image.transforms import Prepared, crop_box, prepare
 from zerocon.model import Model, ModelSpec
 from zerocon.model import load as load_model
 from zerocon.model.captioner import caption_image
 from zerocon.model.runtime import MemorySaving
+from zerocon.native import automatic_crop, finish, latent_lock
 from zerocon.request import EditRequest, edited_conditioning, parse_request
 from zerocon.settings import PRESETS, Settings
 from zerocon.trajectory import Inversion, recompute_observations
@@ -175,7 +178,9 @@ def invert(
     """
     model = _model(model)
     settings = _settings(model, settings, preset, overrides)
-    prepared = prepare(_image(image)[0], model.size, model.multiple)
+    source = _image(image)[0]
+    crop = crop_box(settings.crop, source.size)
+    prepared = prepare(source, model.size, model.multiple, crop)
     caption = caption_image(prepared.image, model) if caption is None else caption
 
     def run(settings: Settings) -> Inversion:
@@ -196,6 +201,7 @@ def edit(
     caption: str | None = None,
     directions: Sequence[tuple[Direction, float]] = (),
     inversion: Inversion | None = None,
+    mask: MaskSource | UserMask | None = None,
     model: Model | str | None = None,
     preset: str | None = None,
     settings: Settings | None = None,
@@ -218,6 +224,8 @@ def edit(
         directions: Ready-made directions with weights, added to that of the prompt; with them the
             prompt may be left out.
         inversion: Of this very image; saves inverting it again.
+        mask: Where the image may change: an image file, a PIL image or an array (height, width) of
+            the image's size or aspect ratio, white where it may; found from the edit by default.
         model: A loaded model or its name, as for ``load``. A model that is named is loaded once and
             kept until another one is named.
         preset: Name of a set of settings, such as "fast".
@@ -225,7 +233,8 @@ def edit(
         on_request: Called with the parsed request, before inversion and denoising.
         progress: Called with (done, total) steps; True shows a progress bar, in notebooks too.
         on_step: Called with the ``Step`` after every denoising step.
-        on_warning: Called with a line if memory runs out and the edit is tried again with less.
+        on_warning: Called with a line for each warning about mask and result, and if memory runs
+            out and the edit is tried again with less.
         cache: Where the image's inversion is looked up, and kept.
         overrides: Single settings, which lie over preset and settings: ``steps=24``.
 
@@ -238,7 +247,10 @@ def edit(
     model = _model(model)
     settings = _settings(model, settings, preset, overrides)
     source, photograph = _image(image)
-    prepared = prepare(source, model.size, model.multiple)
+    prepared = prepare(
+        source, model.size, model.multiple, crop_box(settings.crop, source.size)
+    )
+    user_mask = _user_mask(mask, source)
     if inversion is not None:
         caption, settings = settings_for(inversion, prepared, model, caption, settings)
     request = parse_request(
@@ -248,7 +260,7 @@ def edit(
     if on_request is not None:
         on_request(request)
     (edited,) = edit_batch(
-        [prepared], [request], model=model, inversion=inversion, settings=settings,
+        [prepared], [request], model=model, inversion=inversion, masks=[user_mask], settings=settings,
         progress=progress, on_step=on_step, on_warning=on_warning, cache=cache,
     )  # fmt: skip
     return replace(edited, photograph=photograph)
@@ -276,6 +288,7 @@ def edit_batch(
     *,
     model: Model,
     inversion: Inversion | None = None,
+    masks: Sequence[UserMask | None] | None = None,
     settings: Settings | None = None,
     progress: Progress | bool | None = None,
     on_step: Callable[[Step], None] | None = None,
@@ -286,23 +299,32 @@ def edit_batch(
 
     Sums are rounded differently than for one image, and guidance amplifies the difference: compare
     the measurements in ``docs/batch.md``. ``evaluations`` are each image's own.
-    ``inversion`` has a row for every image; ``on_step`` sees all of them at every step.
+    ``inversion`` has a row for every image, and ``masks`` an entry; ``on_step`` sees all of them at
+    every step. With ``crop="auto"`` an image whose support is small is then edited once more by
+    itself, from its crop.
 
     Raises:
         ValueError: for images with different working sizes.
     """
     settings = settings or model.settings
-    prepared = _prepared(images, model)
+    prepared, masks = _prepared(images, model, settings), masks or [None] * len(images)
     if inversion is not None:
         captions = [request.caption for request in requests]
         _check(inversion, prepared, model, captions)
         inversion, settings = inversion.to(model.device), _with_steps_of(inversion, settings)
 
     def run(settings: Settings) -> list[Edit]:
-        work = (prepared, requests, model, inversion, settings)
-        return _edit_batch(*work, progress=progress, on_step=on_step, cache=cache)
+        shared: dict[str, Any] = {"progress": progress, "on_step": on_step, "cache": cache}
+        edits = _edit_batch(prepared, requests, model, inversion, settings, masks, **shared)
+        if settings.crop != "auto":
+            return edits
+        return [_edit_crop(edit, model, **shared) for edit in edits]
 
-    return run_within_memory(run, model, settings, on_warning)
+    edits = run_within_memory(run, model, settings, on_warning)
+    if on_warning is not None:
+        for warning in dict.fromkeys(line for each in edits for line in each.warnings):
+            on_warning(warning)
+    return edits
 
 
 def invert_batch(
@@ -322,7 +344,8 @@ def invert_batch(
     Raises:
         ValueError: for images with different working sizes.
     """
-    plan, prepared = Plan.of(settings or model.settings), _prepared(images, model)
+    settings = settings or model.settings
+    plan, prepared = Plan.of(settings), _prepared(images, model, settings)
     cached = find_cached(prepared, model, captions, plan=plan, cache=cache)
     if cached is not None:
         return cached
@@ -341,7 +364,7 @@ def find_cached(
     if cache is None:
         return None
     parts = []
-    for key in _keys(_prepared(images, model), model, captions, plan):
+    for key in _keys(_prepared(images, model, plan.settings), model, captions, plan):
         inversion = None if key is None else cache.find(key)
         if inversion is None:
             return None
@@ -457,6 +480,19 @@ def _edit_batch(
     return edits
 
 
+def _edit_crop(edited: Edit, model: Model, **shared: Any) -> Edit:
+    """The same edit from the part of the image that its support asks for, if that is small."""
+    whole = edited.source
+    box = automatic_crop(whole, edited.support)
+    if box is None:
+        return edited
+    part = prepare(whole.image, model.size, model.multiple, box)
+    (second,) = _edit_batch(
+        [part], [edited.request], model, None, edited.settings, [edited.mask], **shared
+    )
+    return replace(second, evaluations=edited.evaluations + second.evaluations)
+
+
 def _with_observations(
     inversion: Inversion, model: Model, c: Conditioning, plan: Plan, bar: _Progress
 ) -> Inversion:
@@ -551,11 +587,22 @@ def _image(image: ImageSource) -> tuple[Image, Photograph | None]:
     return photograph.image, photograph
 
 
-def _prepared(images: Sequence[Image | Prepared], model: Model) -> list[Prepared]:
+def _prepared(
+    images: Sequence[Image | Prepared], model: Model, settings: Settings
+) -> list[Prepared]:
     return [
-        image if isinstance(image, Prepared) else prepare(image, model.size, model.multiple)
+        image
+        if isinstance(image, Prepared)
+        else prepare(image, model.size, model.multiple, crop_box(settings.crop, image.size))
         for image in images
     ]
+
+
+def _user_mask(mask: MaskSource | UserMask | None, image: Image) -> UserMask | None:
+    """The mask at the image's size."""
+    if mask is None or isinstance(mask, UserMask):
+        return mask
+    return read_mask(mask, image.size)
 
 
 def _pixels(images: Sequence[Prepared]) -> torch.Tensor:

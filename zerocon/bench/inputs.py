@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from PIL import Image
 from zerocon import api
 from zerocon.bench.native import NativeReference
 from zerocon.bench.tasks import Task
+from zerocon.editing import Step
 from zerocon.evaluation_count import count_evaluations
 from zerocon.image.transforms import prepare, unfit
 from zerocon.model.captioner import caption_image
@@ -76,6 +77,15 @@ class TimedInversion:
     seconds: float
 
 
+@dataclass(frozen=True)
+class TimedLatents:
+    """Denoised latents of a batch, with the evaluations and seconds per image."""
+
+    latents: Latents
+    evaluations: float
+    seconds: float
+
+
 class TaskSource:
     """The source of one task as every method gets it; each part is computed once, when needed."""
 
@@ -117,7 +127,8 @@ class TaskSource:
                 self.image, self.model, caption=self.caption, settings=settings, **self.task.prompt
             )
         except ValueError as reason:
-            return MethodResult(self.reconstruction, self.caption, f"refused: {reason}")
+            unchanged = self.image if settings.composite == "native" else self.reconstruction
+            return MethodResult(unchanged, self.caption, f"refused: {reason}")
 
 
 class SourceBatch:
@@ -127,6 +138,7 @@ class SourceBatch:
         self.sources = tuple(sources)
         self.model = sources[0].model
         self._inversions: dict[tuple[Any, ...], TimedInversion] = {}
+        self._denoised: dict[tuple[Any, ...], TimedLatents] = {}
 
     @property
     def images(self) -> list[Image.Image]:
@@ -151,3 +163,21 @@ class SourceBatch:
                 inversion, evaluations.total / count, seconds / count
             )
         return self._inversions[key]
+
+    def denoise(
+        self, rows: slice, requests: Sequence[EditRequest], settings: Settings
+    ) -> TimedLatents:
+        """The edited latents of the sources ``rows``, shared by methods that get the same bits."""
+        lock = settings.lock if settings.lock == "latent" else "pixel"
+        settings = replace(settings, composite="model", lock=lock)
+        key = (rows.start, rows.stop, repr(settings), repr(requests))
+        if key not in self._denoised:
+            inversion, steps = self.invert(settings).inversion.rows(rows), list[Step]()
+            start = perf_counter()
+            edits = api.edit_batch(
+                self.images[rows], requests, model=self.model, inversion=inversion,
+                settings=settings, on_step=lambda step: steps.__setitem__(slice(None), [step]),
+            )  # fmt: skip
+            seconds, cost = (perf_counter() - start) / len(edits), edits[0].evaluations.total
+            self._denoised[key] = TimedLatents(steps[0].latents, cost, seconds)
+        return self._denoised[key]

@@ -13,21 +13,26 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
-from zerocon import api
 from zerocon.bench.baselines import BASELINES
 from zerocon.bench.inputs import (
     MethodResult,
     MethodSettings,
     SourceBatch,
     TaskSource,
-    TimedInversion,
 )
 from zerocon.errors import MethodError, MismatchError
 from zerocon.evaluation_count import count_evaluations
+from zerocon.image.compositing import composite
+from zerocon.image.masks import read_mask
 from zerocon.image.reading import Photograph
+from zerocon.image.support import Support
+from zerocon.native import Finished, finish, native_mask
 from zerocon.registry import parse
 from zerocon.rng import seeded_generator
 from zerocon.sampling import denoise
@@ -77,7 +82,8 @@ class Reconstruction:
 class ZeroconMethod:
     """``zerocon.edit`` with a ``preset`` below the user's settings and ``fixed`` ones above them.
 
-    A prompt that the parser refuses leaves the reconstruction unchanged.
+    A prompt that the parser refuses leaves the source unchanged. Methods that differ only in what
+    they make of the decoded latents share the denoising.
     """
 
     preset: Mapping[str, Any] = field(default_factory=dict)
@@ -89,128 +95,30 @@ class ZeroconMethod:
     def __call__(self, batch: SourceBatch, settings: MethodSettings) -> list[MethodResult]:
         resolved = settings.resolve(self.preset, self.fixed)
         parsed = [source.parse_request(resolved) for source in batch.sources]
-        inversion, results = batch.invert(resolved), list[MethodResult]()
+        results = list[MethodResult]()
         for _, part in groupby(enumerate(parsed), lambda each: isinstance(each[1], MethodResult)):
             numbers, items = zip(*part, strict=True)
             refused = [each for each in items if isinstance(each, MethodResult)]
             requests = [each for each in items if not isinstance(each, MethodResult)]
             rows = slice(numbers[0], numbers[-1] + 1)
-            results += refused or _edit_rows(batch, rows, requests, resolved, inversion)
+            results += refused or self._edit_rows(batch, rows, requests, resolved)
         return results
 
+    def finish(
+        self,
+        source: TaskSource,
+        request: EditRequest,
+        after: Tensor,
+        before: Tensor,
+        settings: Settings,
+    ) -> Finished:
+        """The image of a decoded edit, (3, height, width) in -1..1, as an edit makes it."""
+        native = before if settings.composite == "native" else None
+        return finish(source.fitted, after, native, request.changes, settings)
 
-@dataclass(frozen=True)
-class FromScratch:
-    """The true target caption sampled from noise with DDIM (2010.02502): a bound on edit success.
-
-    No edit can show more of the target than the model draws without a source to preserve.
-    """
-
-    def recipe(self, settings: MethodSettings) -> dict[str, Any]:
-        resolved = settings.resolve()
-        return {
-            "steps": resolved.steps,
-            "guidance_scale": resolved.guidance_scale,
-            "seed": resolved.seed,
-        }
-
-    def __call__(self, batch: SourceBatch, settings: MethodSettings) -> list[MethodResult]:
-        resolved, start = settings.resolve(), perf_counter()
-        captions = [caption(source.task.target) for source in batch.sources]
-        noise = torch.cat([self._noise(source, resolved.seed) for source in batch.sources])
-        with count_evaluations() as evaluations:
-            x = denoise(batch.model, captions, noise, resolved.steps, resolved.guidance_scale)
-        images = [source.decode(x[i : i + 1]) for i, source in enumerate(batch.sources)]
-        count, seconds = len(images), perf_counter() - start
-        return [
-            MethodResult(
-                image,
-                target_caption=target_caption,
-                evaluations=evaluations.total / count,
-                seconds=seconds / count,
-                uses_source=False,
-            )
-            for image, target_caption in zip(images, captions, strict=True)
-        ]
-
-    def _noise(self, source: TaskSource, seed: int) -> Latents:
-        rng = seeded_generator(f"{seed}/{source.task.seed}")
-        return torch.randn(source.latents.shape, generator=rng).to(source.latents)
-
-
-@dataclass(frozen=True)
-class Folder:
-    """Images that another program made: ``path``/<seed of the scene>.png, in the source's size."""
-
-    path: str = ""
-
-    def recipe(self, settings: MethodSettings) -> dict[str, Any]:
-        if not self.path:
-            raise MethodError("method folder needs the directory of its images: folder:path=DIR")
-        return {"path": self.path}
-
-    def __call__(self, batch: SourceBatch, settings: MethodSettings) -> list[MethodResult]:
-        """Read the images.
-
-        Raises:
-            InputError: One does not exist or is no image.
-            MismatchError: One has another size than its source image.
-        """
-        return [MethodResult(self._read(source)) for source in batch.sources]
-
-    def _read(self, source: TaskSource) -> Image.Image:
-        file = Path(self.path) / f"{source.task.seed}.png"
-        image = Photograph.read(file).image
-        if image.size != source.image.size:
-            sizes = [f"{each.width}x{each.height}" for each in (image, source.image)]
-            raise MismatchError(f"{file} is {sizes[0]}, but the scenes are rendered at {sizes[1]}")
-        return image
-
-
-def pick(text: str) -> Method:
-    """The method of a name, with the options given after a colon.
-
-    Raises:
-        MethodError: There is no such method, or it has no options.
-    """
-    name, _, options = text.partition(":")
-    if name not in METHODS:
-        raise MethodError(f'no method "{name}"; there are: {", ".join(METHODS)}')
-    if not options:
-        return METHODS[name]
-    if name not in WITH_OPTIONS:
-        raise MethodError(f"method {name} has no options: it uses the settings of the command")
-    method: Method = parse(text, WITH_OPTIONS, "method")
-    return method
-
-
-def _edit_rows(
-    batch: SourceBatch,
-    rows: slice,
-    requests: Sequence[EditRequest],
-    settings: Settings,
-    timed: TimedInversion,
-) -> list[MethodResult]:
-    """Edit the sources ``rows`` of a batch from the batch's inversion."""
-    start = perf_counter()
-    edits = api.edit_batch(
-        batch.images[rows],
-        requests,
-        model=batch.model,
-        inversion=timed.inversion.rows(rows),
-        settings=settings,
-    )
-    seconds = timed.seconds + (perf_counter() - start) / len(edits)
-    return [
-        MethodResult(
-            edit.image,
-            edit.caption,
-            edit.target_caption,
-            evaluations=timed.evaluations + edit.evaluations.total,
-            seconds=seconds,
-        )
-        for edit in edits
-    ]
+    def _mask(source: TaskSource, support: Support) -> NDArray[np.float32]:
+    """Where a result may differ from the source, (height, width) in 0..1."""
+    return np.asarray(native_mask(source.fitted, support), np.float32) / 255
 
 
 WITH_OPTIONS: Mapping[str, type] = {**BASELINES, "folder": Folder}
@@ -220,6 +128,12 @@ METHODS: Mapping[str, Method] = {
     "from-scratch": FromScratch(),
     "default": ZeroconMethod(),
     "fast": ZeroconMethod(preset=FAST),
+    # what is made of the model's output: the rows of --render
+    "enlarged": ZeroconMethod(fixed={"composite": "model"}),
+    "difference": AddedDifference(fixed={"composite": "native"}),
+    "no-lock": ZeroconMethod(fixed={"composite": "native", "lock": "off"}),
+    "latent-lock": ZeroconMethod(fixed={"composite": "native", "lock": "latent"}),
+    "true-mask": TrueMask(fixed={"composite": "native"}),
     "no-guidance": ZeroconMethod(fixed={"guidance": ()}),
     "cross-attention": ZeroconMethod(fixed={"guidance": ("cross-attention",)}),
     "contrastive": ZeroconMethod(fixed={"guidance": ("contrastive",)}),

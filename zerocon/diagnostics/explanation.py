@@ -19,6 +19,7 @@ from zerocon.evaluation_count import Evaluations, count_evaluations
 from zerocon.guidance import align_tokens
 from zerocon.image.transforms import Prepared
 from zerocon.model.attention import CROSS
+from zerocon.native import native_mask
 from zerocon.prompt.vocabulary import grammar, words
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ class Explanation:
         losses: Every guidance with its weighted loss at each step, NaN where it was not applied.
         differences: ``|D| / |x_src|`` after each step.
         evaluations: U-Net evaluations of the explanation, not included in the edit's.
+        support: What the edit may change, in words; None where nothing is kept.
+        mask: The support as an image, mode L, 255 = may change; None likewise.
     """
 
     source: Image
@@ -95,6 +98,8 @@ class Explanation:
     losses: tuple[tuple[str, tuple[float, ...]], ...]
     differences: tuple[float, ...]
     evaluations: Evaluations
+    support: str | None = None
+    mask: Image | None = None
 
     def __repr__(self) -> str:
         words = ", ".join(dict.fromkeys(each.word for each in self.attention))
@@ -134,6 +139,8 @@ def explain(edited: Edit, steps: Sequence[Step], model: Model) -> Explanation:
         losses=losses(steps, edited.settings.guidance),
         differences=tuple(_length(step) for step in steps),
         evaluations=evaluations,
+        support=edited.support and str(edited.support),
+        mask=edited.support and native_mask(edited.source, edited.support),
     )
 
 

@@ -86,17 +86,21 @@ def draw_curve(values: Sequence[float], *, x: str, y: str) -> Image.Image:
 
 
 def _images(part: SubFigure, explanation: Explanation) -> None:
-    axes = part.subplots(1, 3)
+    axes = part.subplots(1, 4 if explanation.mask else 3)
     source, edited = _small(explanation.source), _small(explanation.edited)
     difference = np.abs(np.asarray(edited, float) - np.asarray(source, float)).mean(-1)
     axes[0].imshow(source)
     axes[1].imshow(edited)
     image = axes[2].imshow(difference, cmap=HEAT, vmin=0, vmax=max(1, difference.max()))
     _bar(axes[2], image, "mean of R, G, B (0..255)")
-    titles = f"source: {explanation.caption}", f"edited: {explanation.target_caption}", "difference"
+    titles = [f"source: {explanation.caption}", f"edited: {explanation.target_caption}"]
+    titles.append("difference")
+    if explanation.mask:
+        axes[3].imshow(_small(explanation.mask), cmap="gray", vmin=0, vmax=255)
+        titles.append(f"support: {explanation.support}")
     for ax, title in zip(axes, titles, strict=True):
         ax.set(xticks=[], yticks=[])
-        ax.set_title(textwrap.fill(title, 46))
+        ax.set_title(textwrap.fill(title, 138 // len(titles)))
 
 
 def _attention(part: SubFigure, explanation: Explanation) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # a recipe is read without torch
 
     from zerocon.api import Edit, Progress
     from zerocon.direction import Direction
+    from zerocon.image.masks import UserMask
     from zerocon.model import Model
     from zerocon.request import EditRequest
     from zerocon.trajectory import Inversion
@@ -66,6 +67,7 @@ class Recipe:
         target_caption: Target caption.
         directions: The directions that the edit was given, in order.
         inversion: Hash of the inversion that the edit was given; None if it was computed.
+        mask: Hash of the mask that the edit was given; None if the support was found.
         settings: Settings of the edit.
         versions: Versions of the packages, by name.
         converted_from: Older schema in which the recipe was written; None for this one.
@@ -85,6 +87,7 @@ class Recipe:
     inversion: str | None
     settings: Settings
     versions: Mapping[str, str]
+    mask: str | None = None
     converted_from: str | None = None
     unknown: Mapping[str, Any] = field(default_factory=dict)
 
@@ -110,6 +113,7 @@ class Recipe:
             inversion=_hash(inversion.latents, inversion.eps) if given else None,
             settings=edited.settings,
             versions=package_versions(),
+            mask=edited.mask.hash if edited.mask else None,
         )
 
     @classmethod
@@ -150,8 +154,8 @@ class Recipe:
         names = ("image", "model", "prediction", "caption", "target_caption")
         values: dict[str, Any] = {name: str(record[name]) for name in names}
         values["converted_from"] = record.get("converted_from")
-        for name in ("weights", "inversion"):
-            values[name] = None if record[name] is None else str(record[name])
+        for name in ("weights", "inversion", "mask"):
+            values[name] = None if record.get(name) is None else str(record[name])
         for name in ("prompt", "versions"):
             values[name] = {key: str(value) for key, value in record[name].items()}
         compute = {name: str(record["compute"][name]) for name in ("device", "dtype")}
@@ -232,6 +236,12 @@ class Recipe:
             missing = "the recipe needs the inversion that the edit was given: --inversion FILE"
             raise MismatchError("the inversion is not the recipe's" if given else missing)
 
+    def require_mask(self, mask: UserMask | None) -> None:
+        """Raise ``MismatchError`` if the edit was given another mask, or none."""
+        if (mask.hash if mask else None) != self.mask:
+            missing = "the recipe needs the mask that the edit was given: --mask FILE"
+            raise MismatchError("the mask is not the recipe's" if mask else missing)
+
     def uses(self, file: Direction | Inversion) -> bool:
         """Whether the edit was given this direction or inversion."""
         from zerocon.direction import Direction
@@ -262,6 +272,7 @@ class Recipe:
         *,
         directions: Sequence[Direction] = (),
         inversion: Inversion | None = None,
+        mask: UserMask | None = None,
         on_request: Callable[[EditRequest], None] | None = None,
         progress: Progress | None = None,
     ) -> Edit:
@@ -272,6 +283,7 @@ class Recipe:
             model: Loaded with ``load_options``.
             directions: The directions that the edit was given, in any order.
             inversion: The inversion that the edit was given.
+            mask: The mask that the edit was given.
             on_request: As in ``zerocon.edit``.
             progress: As in ``zerocon.edit``.
 
@@ -283,13 +295,14 @@ class Recipe:
         self.require_replayable()
         self.require_source(image)
         self.require_inversion(inversion)
+        self.require_mask(mask)
         self.require_model(model)
         prompt = self.prompt.get
         return edit(
             image, model=model,
             to=prompt("to"), from_=prompt("from"), to_caption=prompt("to_caption"),
             caption=self.caption, directions=self.weighted(directions), inversion=inversion,
-            settings=self.settings, on_request=on_request, progress=progress,
+            mask=mask, settings=self.settings, on_request=on_request, progress=progress,
         )  # fmt: skip
 
     def __repr__(self) -> str:
