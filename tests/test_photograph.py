@@ -26,7 +26,7 @@ from PIL import Image, ImageOps, JpegImagePlugin
 import zerocon
 from zerocon.cli import main, stdio
 from zerocon.errors import MissingError, OutputFormatError, UnreadableImageError
-from zerocon.image.color import FADE, ColorSpace, off_white, on_white, paletted
+from zerocon.image.color import FADE, ColorSpace, off_white, on_white
 from zerocon.image.formats import FORMATS, NAMED, format_named
 from zerocon.image.reading import Photograph
 
@@ -51,7 +51,7 @@ def decoded(data: bytes) -> Image.Image:
 
 
 def pixels(image: Image.Image) -> np.ndarray[Any, Any]:
-    """Pixel values; palettes as RGBA, since the order of their entries may change."""
+    """Pixel values; palettes as RGBA."""
     return np.asarray(image.convert("RGBA") if image.mode == "P" else image)
 
 
@@ -144,6 +144,58 @@ def test_an_image_is_edited_upright_and_written_in_its_orientation(
         assert image.getexif().get(ORIENTATION, 1) == orientation
     written = ImageOps.exif_transpose(decoded(back)).convert("RGB")
     assert np.abs(np.asarray(written, int) - np.asarray(edited, int)).mean() < 3
+
+
+def stored_place(photograph: Photograph, box: tuple[int, int, int, int]) -> np.ndarray[Any, Any]:
+    """Whether each stored pixel is in a box of the upright image."""
+    numbers = Image.fromarray(np.arange(np.prod(photograph.size), dtype=np.int32).reshape(
+        photograph.size[::-1]
+    ))  # fmt: skip
+    numbers.getexif()[ORIENTATION] = photograph.orientation
+    inside = np.asarray(ImageOps.exif_transpose(numbers).crop(box))
+    return np.isin(np.asarray(numbers), inside)
+
+
+def samples(image: Image.Image) -> tuple[bytes, list[int] | None, dict[str | tuple[int, int], Any]]:
+    """Everything that an image consists of."""
+    return image.tobytes(), image.getpalette(), image.info
+
+
+FILES = [
+    *(("PNG", mode) for mode in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16")),
+    *(("TIFF", mode) for mode in NAMED["TIFF"].modes),
+    *(("JPEG", mode) for mode in ("L", "RGB", "CMYK")),
+    *(("WEBP", mode) for mode in ("RGB", "RGBA")),
+]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("profile", [None, wide()], ids=["plain", "wide"])
+@pytest.mark.parametrize(("kind", "mode"), FILES)
+def test_outside_the_edit_every_stored_sample_is_kept(
+    kind: str, mode: str, profile: bytes | None, orientation: int
+) -> None:
+    options = EXACT.get(kind, {}) | ({"icc_profile": profile} if profile else {})
+    tags = Image.Exif()
+    tags[ORIENTATION] = orientation
+    photograph = Photograph.read(encoded(noise(mode), kind, exif=tags.tobytes(), **options))
+    assert photograph.mode == mode and photograph.orientation == orientation
+    stored, edited = photograph.stored, photograph.image.copy()
+    edited.info["comment"] = "of the edit"
+    info = dict(edited.info)
+    assert samples(photograph.restore(edited)) == samples(stored)
+
+    box = (3, 4, 16, 11)
+    edited.paste(ImageOps.invert(edited.crop(box)), box)
+    edited.putpixel((5, 6), photograph.image.getpixel((5, 6)))
+    back = photograph.restore(edited)
+    assert (back.mode, back.size) == (stored.mode, stored.size)
+    inside = stored_place(photograph, box) & ~stored_place(photograph, (5, 6, 6, 7))
+    before, after = np.asarray(stored), np.asarray(back)
+    assert np.array_equal(before[~inside], after[~inside])
+    assert not np.array_equal(before[inside], after[inside])
+    assert np.array_equal(pixels(stored)[~inside], pixels(back)[~inside])
+    assert edited.info == info
 
 
 SIZES = [(16, 16), (17, 170), (170, 17), (101, 67)]
@@ -315,7 +367,7 @@ def test_an_unusable_profile_is_ignored_with_a_warning() -> None:
     assert (gray.warnings, gray.profile) == ((), wide())
 
 
-# alpha and palettes
+# alpha
 
 
 def test_transparent_images_are_edited_on_white_and_keep_their_alpha() -> None:
@@ -361,14 +413,152 @@ def test_a_transparent_color_becomes_alpha(mode: str, key: Any) -> None:
     assert (alpha[:, :10] == 0).all() and (alpha[:, 10:] == 255).all()
 
 
-def test_a_palette_holds_new_colors_and_every_level_of_alpha() -> None:
-    colors = gradient(300, 200)
-    alpha = np.full((200, 300), 255, np.uint8)
-    alpha[:100], alpha[100:104] = 0, 128
-    image = paletted(colors, Image.fromarray(alpha))
-    values = np.asarray(image.convert("RGBA"), int)
-    assert image.mode == "P" and np.array_equal(values[..., 3], alpha)
-    assert np.abs(values[104:, :, :3] - np.asarray(colors, int)[104:]).mean() < 6
+# palettes
+
+
+def indexed(colors: list[tuple[int, ...]], rows: list[list[int]]) -> Photograph:
+    """A PNG of these RGB or RGBA palette entries; each index covers 16x16 pixels."""
+    image = Image.fromarray(np.kron(rows, np.ones((16, 16))).astype(np.uint8)).convert("P")
+    image.putpalette([value for color in colors for value in color[:3]])
+    alpha = {"transparency": bytes(color[3] for color in colors)} if len(colors[0]) == 4 else {}
+    return Photograph.read(encoded(image, "PNG", **alpha))
+
+
+def restored(photograph: Photograph, *patches: tuple[Any, tuple[int, int]]) -> Image.Image:
+    """``restore`` after painting patches of 16x16 pixels, each a color and its (column, row)."""
+    edited = photograph.image.copy()
+    for color, (column, row) in patches:
+        patch = color if isinstance(color, Image.Image) else Image.new("RGB", (16, 16), color)
+        edited.paste(patch, (16 * column, 16 * row))
+    return photograph.restore(edited)
+
+
+def entries(image: Image.Image) -> list[list[int]]:
+    """A palette's entries, RGB or RGBA."""
+    colors = np.reshape(image.getpalette(), (-1, 3))
+    alpha = image.info.get("transparency")
+    if alpha is None:
+        return colors.tolist()
+    full = alpha.ljust(len(colors), b"\xff")
+    return np.column_stack([colors, np.frombuffer(full, np.uint8)]).tolist()
+
+
+RED, GREEN, BLUE, GRAY, PINK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (99, 99, 99), (255, 99, 255)
+
+
+def test_a_new_color_gets_a_new_entry_and_the_other_pixels_keep_their_index() -> None:
+    # two entries are the same color, and one is unused
+    photograph = indexed([RED, GREEN, RED, BLUE], [[0, 1], [2, 1]])
+    back = restored(photograph, (PINK, (1, 0)))
+    assert np.asarray(back)[::16, ::16].tolist() == [[0, 4], [2, 1]]
+    assert entries(back) == [list(each) for each in (RED, GREEN, RED, BLUE, PINK)]
+
+
+def test_a_color_that_is_in_the_palette_needs_no_entry() -> None:
+    photograph = indexed([RED, GREEN, BLUE], [[0, 1], [0, 1]])
+    back = restored(photograph, (BLUE, (0, 0)), (GREEN, (0, 1)))
+    assert np.asarray(back)[::16, ::16].tolist() == [[2, 1], [1, 1]]
+    assert entries(back) == entries(photograph.stored)
+
+
+def test_in_a_full_palette_entries_without_pixels_are_replaced() -> None:
+    ramp = [(value, value, 0) for value in range(256)]
+    photograph = indexed(ramp, [[value, value + 1] for value in range(254)])  # 255 is unused
+    two = restored(photograph, (PINK, (0, 9)))
+    assert (two.getpixel((0, 9 * 16)), entries(two)[255]) == (255, list(PINK))
+    # with 0 and 254 painted over, they are free too
+    three = restored(photograph, (PINK, (0, 0)), (BLUE, (1, 253)), (GREEN, (0, 5)))
+    assert np.array_equal(three.convert("RGB").getpixel((0, 0)), PINK)
+    assert np.array_equal(three.convert("RGB").getpixel((16, 253 * 16)), BLUE)
+    assert np.array_equal(three.convert("RGB").getpixel((0, 5 * 16)), GREEN)
+    assert entries(three)[1:254] == [list(color) for color in ramp[1:254]]
+    kept = np.ones((254, 2), bool)
+    kept[0, 0] = kept[253, 1] = kept[5, 0] = False
+    before, after = (np.asarray(each)[::16, ::16] for each in (photograph.stored, three))
+    assert np.array_equal(before[kept], after[kept])
+
+
+def test_without_a_free_entry_the_nearest_one_is_taken() -> None:
+    ramp = [(value, value, 0) for value in range(256)]
+    photograph = indexed(ramp, [[value, value] for value in range(256)])
+    back = restored(photograph, ((101, 100, 5), (0, 200)), ((255, 255, 255), (1, 7)))
+    assert back.getpixel((0, 200 * 16)) == 100 and back.getpixel((16, 7 * 16)) == 255
+    assert entries(back) == entries(photograph.stored)
+
+
+def test_more_new_colors_than_free_entries_are_reduced_to_those() -> None:
+    photograph = indexed([RED, GREEN, BLUE], [[0, 1], [2, 1]])
+    many = noise("RGB", 16, 16).point(lambda value: value // 4)  # dark
+    many.putpixel((0, 0), GREEN)
+    back = restored(photograph, (many, (1, 0)))
+    assert len(entries(back)) == 256 and entries(back)[:3] == entries(photograph.stored)
+    assert back.getpixel((16, 0)) == 1
+    difference = np.asarray(back.convert("RGB"), int)[:16, 16:] - np.asarray(many, int)
+    assert 0 < np.abs(difference).mean() < 3
+    whole, ideal = photograph.restore(gradient(32, 32)), gradient(32, 32).quantize(256)
+    errors = [
+        np.abs(np.asarray(each.convert("RGB"), int) - np.asarray(gradient(32, 32))).mean()
+        for each in (whole, ideal)
+    ]
+    assert errors[0] < 1.1 * errors[1]
+
+
+def test_every_level_of_alpha_has_entries_of_its_own() -> None:
+    clear, half, solid = (*RED, 0), (*GREEN, 128), (*GREEN, 255)
+    photograph = indexed([clear, half, solid], [[0, 1], [2, 2]])
+    onto_white = on_white(Image.new("RGB", (16, 16), BLUE), Image.new("L", (16, 16), 128))
+    back = restored(photograph, (PINK, (0, 0)), (onto_white, (1, 0)), (BLUE, (0, 1)))
+    assert back.getpixel((0, 0)) == 0, "transparent pixels have no color to edit"
+    assert np.asarray(back)[::16, ::16].tolist()[1][1] == 2
+    assert entries(back)[:3] == entries(photograph.stored)
+    values = np.asarray(back.convert("RGBA"), int)
+    assert np.abs(values[0, 16] - (*BLUE, 128)).max() <= 1
+    assert values[16, 0].tolist() == [*BLUE, 255]
+    saved = decoded(photograph.encode(onto_white.resize((32, 32)), "PNG"))
+    alpha = np.asarray(saved.convert("RGBA").getchannel("A"))
+    assert alpha[::16, ::16].tolist() == [[0, 128], [255, 255]]
+
+
+def test_a_single_transparent_entry_stays_the_transparent_one() -> None:
+    photograph = indexed([(*RED, 255), (*GREEN, 0), (*RED, 255)], [[0, 1], [2, 2]])
+    assert photograph.stored.info == {"transparency": 1}
+    back = restored(photograph, (PINK, (0, 1)), (PINK, (1, 0)))
+    assert np.asarray(back)[::16, ::16].tolist() == [[0, 1], [3, 2]]
+    assert back.info == {"transparency": 1}
+    saved = decoded(photograph.encode(gradient(32, 32), "PNG")).convert("RGBA")
+    assert np.asarray(saved.getchannel("A"))[::16, ::16].tolist() == [[255, 0], [255, 255]]
+
+
+def test_levels_of_alpha_share_the_free_entries_of_a_large_palette() -> None:
+    colors = [(value, 255 - value, 0, 255 if value % 2 else 128) for value in range(200)]
+    photograph = indexed(colors, [[i, i + 1] for i in range(0, 200, 2)])
+    edited = gradient(32, 1600)
+    back = photograph.restore(edited)
+    before, after = (np.asarray(each.convert("RGBA"), int) for each in (photograph.stored, back))
+    assert np.array_equal(before[..., 3], after[..., 3])
+    rgba = back.convert("RGBA")
+    composite = np.asarray(on_white(rgba.convert("RGB"), rgba.getchannel("A")), int)
+    opaque = before[..., 3] == 255
+    assert np.abs(composite - np.asarray(edited, int))[opaque].mean() < 6
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_any_edit_of_a_palette_keeps_what_it_does_not_change(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    number = int(rng.integers(1, 257))
+    alpha = rng.choice([0, 7, 128, 255], number)
+    colors = [(*rng.integers(0, 256, 3), level) for level in alpha]
+    photograph = indexed(colors, rng.integers(0, number, (5, 7)).tolist())
+    edited = np.array(photograph.image)
+    painted = rng.random(edited.shape[:2]) < rng.random()
+    edited[painted] = rng.integers(0, 256, (painted.sum(), 3))
+    back = photograph.restore(Image.fromarray(edited))
+    before, after = photograph.stored, back
+    same = (edited == np.asarray(photograph.image)).all(-1)
+    assert np.array_equal(np.asarray(before)[same], np.asarray(after)[same])
+    values = [np.asarray(each.convert("RGBA")) for each in (before, after)]
+    assert np.array_equal(values[0][same], values[1][same])
+    assert np.array_equal(values[0][..., 3], values[1][..., 3])
 
 
 def test_one_bit_images_are_thresholded_without_dithering() -> None:

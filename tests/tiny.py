@@ -11,7 +11,14 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from PIL.Image import Image
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import (
+    CLIPSegConfig,
+    CLIPSegForImageSegmentation,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+)
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from zerocon.activations import Observer
 from zerocon.conditioning import Conditioning
@@ -143,6 +150,43 @@ def save(folder: Path, source: StableDiffusion | None = None) -> Path:
     for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
         getattr(source, part).save_pretrained(folder / part)
     (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    return folder
+
+
+def save_segmenter(folder: Path, probability: float | None = None) -> Path:
+    """Write a CLIPSeg of a few thousand random weights; images are resized to 32x32.
+
+    Args:
+        folder: Where.
+        probability: If given, that of every pixel for any image and text.
+    """
+    torch.manual_seed(0)
+    words = tokenizer()
+    layers = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
+    text = {
+        "vocab_size": len(words), "max_position_embeddings": POSITIONS, "num_hidden_layers": 2,
+        "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1,
+    }  # fmt: skip
+    vision = {"image_size": 32, "patch_size": 8, "num_hidden_layers": 3}
+    network = CLIPSegForImageSegmentation(
+        CLIPSegConfig(
+            text_config=layers | text,
+            vision_config=layers | vision,
+            projection_dim=16,
+            extract_layers=[0, 1],
+            reduce_dim=8,
+            decoder_num_attention_heads=2,
+            decoder_intermediate_size=16,
+        )
+    )
+    output = network.decoder.transposed_convolution
+    torch.nn.init.normal_(output.weight)  # its usual initialization gives nearly constant masks
+    if probability is not None:
+        torch.nn.init.zeros_(output.weight)
+        torch.nn.init.constant_(output.bias, math.log(probability / (1 - probability)))
+    network.save_pretrained(folder)
+    words.save_pretrained(folder)
+    ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
     return folder
 
 

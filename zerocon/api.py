@@ -247,9 +247,7 @@ def edit(
     model = _model(model)
     settings = _settings(model, settings, preset, overrides)
     source, photograph = _image(image)
-    prepared = prepare(
-        source, model.size, model.multiple, crop_box(settings.crop, source.size)
-    )
+    prepared = prepare(source, model.size, model.multiple, crop_box(settings.crop, source.size))
     user_mask = _user_mask(mask, source)
     if inversion is not None:
         caption, settings = settings_for(inversion, prepared, model, caption, settings)
@@ -465,15 +463,26 @@ def _edit_batch(
     n = len(images)
     share = Evaluations(evaluations.forwards // n, evaluations.backwards // n)
     native, compute = settings.composite == "native", model.runtime.compute_options()
-    after, before = model.decode(step.latents), model.decode(inversion.latents[0]) if native else None
+    after, before = (
+        model.decode(step.latents),
+        model.decode(inversion.latents[0]) if native else None,
+    )
     edits = []
     for i, (image, request) in enumerate(zip(images, requests, strict=True)):
         source = None if before is None else before[i]
         finished = finish(image, after[i], source, request.changes, settings, masks[i])
         edits.append(
             Edit(
-                finished.image, request, inversion.rows(slice(i, i + 1)), share, settings, image,
-                inversion_source, compute, support=finished.support, mask=masks[i],
+                finished.image,
+                request,
+                inversion.rows(slice(i, i + 1)),
+                share,
+                settings,
+                image,
+                inversion_source,
+                compute,
+                support=finished.support,
+                mask=masks[i],
                 warnings=finished.warnings,
             )  # fmt: skip
         )

@@ -163,6 +163,27 @@ class ImageTooLargeError(InputError):
     id = "ZC-E024"
 
 
+class MaskError(InputError):
+    """The mask cannot be used.
+
+    It has another aspect ratio than the image, is black everywhere, or is an array of the wrong
+    shape or values. White may change, black is kept, gray changes in part. Give a mask of the
+    image's size as it is displayed, that is, after its EXIF orientation is applied.
+    """
+
+    id = "ZC-E025"
+
+
+class MaskTextError(InputError):
+    """The words for a mask name nothing in the image.
+
+    The segmentation model found no pixel that is likely to belong to them. Name one visible thing
+    in other words, without what it does or what it is next to, or give the mask as a file.
+    """
+
+    id = "ZC-E026"
+
+
 class CropError(InputError):
     """The crop does not lie in the image.
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -105,18 +105,155 @@ class ZeroconMethod:
         return results
 
     def finish(
-        self,
-        source: TaskSource,
-        request: EditRequest,
-        after: Tensor,
-        before: Tensor,
-        settings: Settings,
+        self, source: TaskSource, request: EditRequest, pair: Decoded, settings: Settings
     ) -> Finished:
-        """The image of a decoded edit, (3, height, width) in -1..1, as an edit makes it."""
-        native = before if settings.composite == "native" else None
-        return finish(source.fitted, after, native, request.changes, settings)
+        """The image of a decoded edit, as an edit makes it."""
+        before = pair.before if settings.composite == "native" else None
+        return finish(source.fitted, pair.after, before, request.changes, settings)
 
-    def _mask(source: TaskSource, support: Support) -> NDArray[np.float32]:
+    def _edit_rows(
+        self, batch: SourceBatch, rows: slice, requests: Sequence[EditRequest], settings: Settings
+    ) -> list[MethodResult]:
+        """Edit the sources ``rows`` of a batch from the batch's inversion."""
+        inverted, sources = batch.invert(settings), batch.sources[rows]
+        denoised, start = batch.denoise(rows, requests, settings), perf_counter()
+        after = batch.model.decode(denoised.latents)
+        before = batch.model.decode(inverted.inversion.latents[0][rows])
+        finished = [
+            self.finish(source, request, Decoded(*pair), settings)
+            for source, request, *pair in zip(sources, requests, before, after, strict=True)
+        ]
+        seconds = inverted.seconds + denoised.seconds + (perf_counter() - start) / len(finished)
+        return [
+            MethodResult(
+                each.image,
+                request.caption,
+                request.target_caption,
+                evaluations=inverted.evaluations + denoised.evaluations,
+                seconds=seconds,
+                mask=None if each.support is None else _mask(source, each.support),
+            )
+            for each, request, source in zip(finished, requests, sources, strict=True)
+        ]
+
+
+class Decoded(NamedTuple):
+    """Source and edit after decoding, each (3, height, width) in -1..1."""
+
+    before: Tensor
+    after: Tensor
+
+
+@dataclass(frozen=True)
+class AddedDifference(ZeroconMethod):
+    """The enlarged difference added to the source image: no support, all of the old detail."""
+
+    def finish(
+        self, source: TaskSource, request: EditRequest, pair: Decoded, settings: Settings
+    ) -> Finished:
+        a, b = map(source.fitted.to_array, pair)
+        ones = np.ones(a.shape[:2], np.float32)
+        return Finished(composite(source.image, a, b, Image.fromarray(ones), ones))
+
+
+@dataclass(frozen=True)
+class TrueMask(ZeroconMethod):
+    """An edit that is given the region that truly changes as its mask: a bound on the support."""
+
+    def finish(
+        self, source: TaskSource, request: EditRequest, pair: Decoded, settings: Settings
+    ) -> Finished:
+        region = source.native.region
+        mask = read_mask(region, source.image.size) if region.any() else None
+        return finish(source.fitted, pair.after, pair.before, request.changes, settings, mask)
+
+
+@dataclass(frozen=True)
+class FromScratch:
+    """The true target caption sampled from noise with DDIM (2010.02502): a bound on edit success.
+
+    No edit can show more of the target than the model draws without a source to preserve.
+    """
+
+    def recipe(self, settings: MethodSettings) -> dict[str, Any]:
+        resolved = settings.resolve()
+        return {
+            "steps": resolved.steps,
+            "guidance_scale": resolved.guidance_scale,
+            "seed": resolved.seed,
+        }
+
+    def __call__(self, batch: SourceBatch, settings: MethodSettings) -> list[MethodResult]:
+        resolved, start = settings.resolve(), perf_counter()
+        captions = [caption(source.task.target) for source in batch.sources]
+        noise = torch.cat([self._noise(source, resolved.seed) for source in batch.sources])
+        with count_evaluations() as evaluations:
+            x = denoise(batch.model, captions, noise, resolved.steps, resolved.guidance_scale)
+        images = [source.decode(x[i : i + 1]) for i, source in enumerate(batch.sources)]
+        count, seconds = len(images), perf_counter() - start
+        return [
+            MethodResult(
+                image,
+                target_caption=target_caption,
+                evaluations=evaluations.total / count,
+                seconds=seconds / count,
+                uses_source=False,
+            )
+            for image, target_caption in zip(images, captions, strict=True)
+        ]
+
+    def _noise(self, source: TaskSource, seed: int) -> Latents:
+        rng = seeded_generator(f"{seed}/{source.task.seed}")
+        return torch.randn(source.latents.shape, generator=rng).to(source.latents)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Images that another program made: ``path``/<seed of the scene>.png, in the source's size."""
+
+    path: str = ""
+
+    def recipe(self, settings: MethodSettings) -> dict[str, Any]:
+        if not self.path:
+            raise MethodError("method folder needs the directory of its images: folder:path=DIR")
+        return {"path": self.path}
+
+    def __call__(self, batch: SourceBatch, settings: MethodSettings) -> list[MethodResult]:
+        """Read the images.
+
+        Raises:
+            InputError: One does not exist or is no image.
+            MismatchError: One has another size than its source image.
+        """
+        return [MethodResult(self._read(source)) for source in batch.sources]
+
+    def _read(self, source: TaskSource) -> Image.Image:
+        file = Path(self.path) / f"{source.task.seed}.png"
+        image = Photograph.read(file).image
+        if image.size != source.image.size:
+            sizes = [f"{each.width}x{each.height}" for each in (image, source.image)]
+            raise MismatchError(f"{file} is {sizes[0]}, but the scenes are rendered at {sizes[1]}")
+        return image
+
+
+def pick(text: str) -> Method:
+    """The method of a name, with the options given after a colon.
+
+    Raises:
+        MethodError: There is no such method, or it has no options.
+    """
+    name, _, options = text.partition(":")
+    if name not in METHODS:
+        raise MethodError(f'no method "{name}"; there are: {", ".join(METHODS)}')
+    if not options:
+        return METHODS[name]
+    if name not in WITH_OPTIONS:
+        raise MethodError(f"method {name} has no options: it uses the settings of the command")
+    method: Method = parse(text, WITH_OPTIONS, "method")
+    return method
+
+
+def _mask(source: TaskSource, support: Support) -> NDArray[np.float32]:
     """Where a result may differ from the source, (height, width) in 0..1."""
     return np.asarray(native_mask(source.fitted, support), np.float32) / 255
 

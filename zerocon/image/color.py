@@ -1,4 +1,4 @@
-"""Color spaces of image files: to sRGB and back, transparency, palettes."""
+"""Color spaces of image files: to sRGB and back, transparency."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from PIL import Image, ImageCms
 
 MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}  # Pillow's modes of ICC color spaces
 FADE = 32  # levels of change over which the stored value's rounding and gamut are given up
-ENTRIES = 256  # of a palette
 ROWS = 256  # processed at a time, to limit the memory of intermediate arrays
 
 
@@ -94,6 +93,15 @@ def eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
 
 
+def colors_and_alpha(stored: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Colors in mode L, RGB, CMYK or I;16, and alpha if there is one."""
+    if stored.mode == "P":
+        stored = stored.convert("RGBA" if stored.has_transparency_data else "RGB")
+    if stored.mode in ("RGBA", "LA"):
+        return stored.convert(stored.mode[:-1]), stored.getchannel("A")
+    return stored.convert("L") if stored.mode == "1" else stored, None
+
+
 def on_white(colors: Image.Image, alpha: Image.Image) -> Image.Image:
     """RGB ``colors`` composited with their alpha onto white."""
     return Image.composite(colors, Image.new("RGB", colors.size, "white"), alpha)
@@ -113,41 +121,6 @@ def off_white(edited: Image.Image, colors: Image.Image, alpha: Image.Image) -> I
         change = np.divide(change, share, out=np.zeros_like(change), where=share > 0)
         result[rows] = (before[rows] + change).round().clip(0, 255)
     return Image.fromarray(result)
-
-
-def paletted(colors: Image.Image, alpha: Image.Image | None) -> Image.Image:
-    """RGB ``colors`` and their alpha in mode P: exact if there are at most 256 combinations.
-
-    Each level of alpha has palette entries of its own, so alpha is always exact.
-    """
-    pixels = np.asarray(colors)
-    opacity = np.full(pixels.shape[:2], 255, np.uint8) if alpha is None else np.asarray(alpha)
-    levels = {
-        level: Image.fromarray(pixels[opacity == level][None]) for level in np.unique(opacity)
-    }
-    counts = {
-        level: len(row.getcolors(ENTRIES) or range(ENTRIES + 1)) for level, row in levels.items()
-    }
-    exact, area = sum(counts.values()) <= ENTRIES, opacity.size
-    indices, entries, transparency = np.empty_like(opacity), b"", b""
-    for number, level in enumerate(sorted(levels, key=counts.__getitem__)):
-        # levels of few colors get just those; the others share the rest by area, at least one each
-        free = ENTRIES - len(transparency) - (len(levels) - number)
-        share = counts[level] if exact else 1 + free * levels[level].width // area
-        count = min(counts[level], share)
-        coded = levels[level].quantize(count, Image.Quantize.MEDIANCUT)
-        indices[opacity == level] = np.asarray(coded)[0] + len(transparency)
-        palette = bytes(coded.getpalette() or [])[: 3 * count]
-        entries, transparency = (
-            entries + palette,
-            transparency + bytes([level]) * (len(palette) // 3),
-        )
-        area -= levels[level].width
-    result = Image.fromarray(indices).convert("P")
-    result.putpalette(entries)
-    if alpha is not None:
-        result.info["transparency"] = transparency
-    return result
 
 
 def _row_slices(rows: int) -> list[slice]:

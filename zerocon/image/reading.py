@@ -25,8 +25,9 @@ from zerocon.errors import (
     OutputFormatError,
     UnreadableImageError,
 )
-from zerocon.image.color import ColorSpace, eight_bits, off_white, on_white, paletted
+from zerocon.image.color import ColorSpace, colors_and_alpha, eight_bits, off_white, on_white
 from zerocon.image.formats import ALPHA, GRAY, NAMED, Format, format_named, format_of
+from zerocon.image.indexed import recolored
 from zerocon.image.metadata import Provenance, recipe_of
 from zerocon.image.saving import check_output
 from zerocon.image.transforms import SMALLEST
@@ -146,12 +147,12 @@ class Photograph:
         kind = {"MPO": "JPEG"}.get(image.format or "", image.format or "")
         encoding = _encoding(image, data)
         profile, dpi = image.info.get("icc_profile") or None, _dpi(image)
-        stored = _kept(image)
+        stored = stored_pixels(image)
         if kind in TURNED:
             stored = _turned(stored, STORED.get(orientation))
         if deep and stored.mode != "I;16":
             problems.append("16 bits per channel are reduced to 8")
-        colors, _ = _layers(stored)
+        colors, _ = colors_and_alpha(stored)
         try:
             ColorSpace(profile, colors.mode)
         except ValueError as error:
@@ -174,11 +175,16 @@ class Photograph:
         """(width, height) of ``stored``; ``image`` may be turned by 90 degrees."""
         return self.stored.size
 
+    def turn_upright(self, image: Image.Image) -> Image.Image:
+        """An image of ``stored``'s size, turned as ``image`` is."""
+        return _turned(image, UPRIGHT.get(self.orientation))
+
     def restore(self, edited: Image.Image, format: Format | None = None) -> Image.Image:
         """``edited`` in the mode, orientation, color space and alpha of ``stored``.
 
-        ``restore(image)`` equals ``stored`` exactly. If ``format`` cannot hold the mode, the result
-        is sRGB in the nearest mode that it can hold.
+        Where ``edited`` equals ``image`` the result equals ``stored`` exactly, palette indices
+        included. If ``format`` cannot hold the mode, the result is sRGB in the nearest mode that it
+        can hold.
 
         Raises:
             ValueError: ``edited`` has another size than ``image``.
@@ -186,11 +192,25 @@ class Photograph:
         if edited.size != self.image.size:
             raise ValueError(f"the edited image is {edited.size}, not {self.image.size}")
         mode = self.mode if format is None else format.mode(self.mode)
-        turned = _turned(edited.convert("RGB"), STORED.get(self.orientation))
-        turned.info.clear()
-        if mode != self.mode and mode not in ALPHA:
-            return turned.convert(mode)
-        colors, alpha = _layers(self.stored)
+        rgb = edited if edited.mode == "RGB" else edited.convert("RGB")
+        turned = _turned(rgb, STORED.get(self.orientation))
+        if mode == self.mode or mode in ALPHA:
+            result = self._in_mode(mode, turned)
+        else:
+            result = turned if mode == "RGB" else turned.convert(mode)
+        result = result.copy() if result is edited else result
+        if mode not in ("P", "PA"):
+            result.info.clear()  # of ``edited``
+        return result
+
+    def _in_mode(self, mode: str, turned: Image.Image) -> Image.Image:
+        """``turned``, RGB in sRGB, in the color space and with the alpha of ``stored``.
+
+        Args:
+            mode: That of ``stored``, or one with alpha.
+            turned: Of ``stored``'s size; returned itself if it needs no change.
+        """
+        colors, alpha = colors_and_alpha(self.stored)
         space = ColorSpace(self.profile, colors.mode)
         under = turned
         if alpha is not None:
@@ -198,7 +218,7 @@ class Photograph:
         if mode == self.mode:
             under = space.carry(colors, under)
         if mode in ("P", "PA"):
-            return paletted(under, alpha)
+            return recolored(self.stored, under)
         if mode == "1":  # thresholded: dithering would add dots to drawings and scans
             return under.point(lambda value: 255 * (value > 127), "1")
         if alpha is not None:
@@ -329,6 +349,27 @@ def contents(path: Path) -> bytes:
         raise UnreadableImageError(f"cannot read {path}: {error.strerror}") from error
 
 
+def stored_pixels(image: Image.Image) -> Image.Image:
+    """The pixels in one of ``MODES``; transparency becomes alpha, except in palettes.
+
+    Raises:
+        ImageFormatError: The mode is none of those, and has no equivalent among them.
+    """
+    if image.mode.startswith("I;16") and "transparency" not in image.info:
+        return Image.fromarray(np.asarray(image).astype(np.uint16))
+    if image.mode not in MODES or image.mode == "I;16":
+        raise ImageFormatError(
+            f"its mode {image.mode} is not supported; convert it to one of {', '.join(MODES)}"
+        )
+    if "transparency" in image.info and image.mode != "P":
+        # one transparent color, which an edit could produce too
+        image = image.convert("RGBA" if image.mode == "RGB" else "LA")
+    image = image.copy()
+    for key in image.info.keys() - {"transparency"}:
+        del image.info[key]
+    return image
+
+
 def _contents(source: Source, name: str) -> tuple[bytes, str]:
     """The bytes of an image, and its name in errors."""
     if isinstance(source, bytes):
@@ -416,34 +457,8 @@ def _dpi(image: Image.Image) -> tuple[float, float] | None:
     return (x, y) if all(math.isfinite(each) and 1 < each < 65536 for each in (x, y)) else None
 
 
-def _kept(image: Image.Image) -> Image.Image:
-    """The pixels in one of ``MODES``; transparency becomes alpha, except in palettes."""
-    if image.mode.startswith("I;16") and "transparency" not in image.info:
-        return Image.fromarray(np.asarray(image).astype(np.uint16))
-    if image.mode not in MODES or image.mode == "I;16":
-        raise ImageFormatError(
-            f"its mode {image.mode} is not supported; convert it to one of {', '.join(MODES)}"
-        )
-    if image.mode == "P":
-        return image.copy()
-    if "transparency" in image.info:  # one transparent color, which an edit could produce too
-        image = image.convert("RGBA" if image.mode == "RGB" else "LA")
-    image = image.copy()
-    image.info.clear()
-    return image
-
-
-def _layers(stored: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Colors in mode L, RGB, CMYK or I;16, and alpha if there is one."""
-    if stored.mode == "P":
-        stored = stored.convert("RGBA" if stored.has_transparency_data else "RGB")
-    if stored.mode in ("RGBA", "LA"):
-        return stored.convert(stored.mode[:-1]), stored.getchannel("A")
-    return stored.convert("L") if stored.mode == "1" else stored, None
-
-
 def _to_srgb(stored: Image.Image, profile: bytes | None) -> Image.Image:
-    colors, alpha = _layers(stored)
+    colors, alpha = colors_and_alpha(stored)
     srgb = ColorSpace(profile, colors.mode).to_srgb(eight_bits(colors))
     return srgb if alpha is None else on_white(srgb, alpha)
 

@@ -22,7 +22,11 @@ from zerocon.model.loading import (
     variant,
 )
 
-USES = {"blip": "captioner", "clip": "clip"}  # by model type of transformers
+USES = {
+    "blip": "captioner",
+    "clip": "clip",
+    "clipseg": "segmenter",
+}  # by model type of transformers
 LFS_POINTER = b"version https://git-lfs"
 
 
@@ -32,7 +36,7 @@ class CachedModel:
 
     Attributes:
         name: Hub id.
-        use: "diffusion", "captioner" or "clip".
+        use: "diffusion", "captioner", "clip" or "segmenter".
         folder: Of the snapshot.
         size: Bytes on disk.
     """
@@ -111,7 +115,7 @@ def verify(name: str) -> list[Path]:
 
 
 def _find_any(name: str) -> Path:
-    """The path of a diffusion model, captioner or CLIP."""
+    """The path of a diffusion model, captioner, CLIP or segmenter."""
     try:
         return find(name)
     except MissingError:

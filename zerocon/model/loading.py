@@ -88,7 +88,7 @@ def find(name: str) -> Path:
 
 
 def find_part(name: str) -> Path:
-    """The directory of a captioner or CLIP model: local, or in the hub's cache."""
+    """The directory of a captioner, CLIP or segmentation model: local, or in the hub's cache."""
     path = Path(name).expanduser()
     return path if path.is_dir() else _find_cached(name, "config.json", "")
 
@@ -178,6 +178,13 @@ def variant(part: Path, name: str) -> str | None:
     return VARIANT if not full and (part / half).exists() else None
 
 
+def refuse_pickles(folder: Path) -> None:
+    """Raise ``PickleRefusedError`` if the only weights in a network's directory are pickles."""
+    pickles = sorted(folder.glob("*.bin"))
+    if pickles and not any(folder.glob("*.safetensors")):
+        raise PickleRefusedError(_pickle_message(pickles[0]))
+
+
 def files_to_download(files: Collection[str]) -> list[str]:
     """The files of a repository that are needed: no pickles, no weights twice.
 
@@ -201,9 +208,7 @@ def _require_parts(folder: Path, name: str) -> None:
             f"{name} is not complete: the tokenizer has no {' or '.join(VOCABULARIES)}"
         )
     for part in NETWORKS:
-        pickles = sorted((folder / part).glob("*.bin"))
-        if pickles and not any((folder / part).glob("*.safetensors")):
-            raise PickleRefusedError(_pickle_message(pickles[0]))
+        refuse_pickles(folder / part)
 
 
 def _stem(file: str) -> str:

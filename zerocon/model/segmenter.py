@@ -1,0 +1,128 @@
+"""Masks from words, with CLIPSeg."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from zerocon.errors import MaskTextError, MissingError, ModelNotFoundError, UnsupportedModelError
+from zerocon.model.loading import disable_progress_bars, find_part, model_errors, refuse_pickles
+from zerocon.tensor_types import require_finite
+
+DEFAULT_SEGMENTER = "CIDAS/clipseg-rd64-refined"  # the refined weights of its authors
+THRESHOLD = 0.3  # probability from which a pixel belongs to the words
+SOFTNESS = 0.1  # the mask rises from 0 to 255 between THRESHOLD - SOFTNESS and THRESHOLD + SOFTNESS
+
+
+class Segmenter:
+    """CLIPSeg (arXiv 2112.10003): the probability of each pixel to belong to words.
+
+    Tested on transformers' class with small random weights. It has not been run with the full-size
+    weights, so that ``THRESHOLD`` and ``SOFTNESS`` are not measured.
+    """
+
+    def __init__(
+        self, network: Any, tokenizer: Any, images: Any, device: torch.device | str
+    ) -> None:
+        self.network = network.to(device).eval().requires_grad_(False)
+        self.tokenizer, self.images, self.device = tokenizer, images, device
+        self._lock = Lock()  # tokenizers keep state
+
+    @classmethod
+    def load(
+        cls,
+        name: str | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> Segmenter:
+        """CLIPSeg from a directory or the Hub's cache; nothing is downloaded.
+
+        Args:
+            name: Directory or Hub id; default: ``DEFAULT_SEGMENTER``.
+            device: Where it computes.
+            dtype: Of the network; probabilities are float32.
+
+        Raises:
+            ModelNotFoundError: It is not on this machine, or not complete.
+            PickleRefusedError: Its weights are a pickle.
+            UnsupportedModelError: It is another model, or damaged.
+        """
+        from transformers import AutoTokenizer, CLIPSegForImageSegmentation
+        from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+        disable_progress_bars()
+        try:
+            folder = find_part(name or DEFAULT_SEGMENTER)
+        except MissingError as error:
+            raise ModelNotFoundError(f"{error}, or give a mask: --mask FILE") from None
+        refuse_pickles(folder)
+        with model_errors(str(folder)):
+            _require_clipseg(folder)
+            return cls(
+                CLIPSegForImageSegmentation.from_pretrained(
+                    folder, dtype=dtype, use_safetensors=True
+                ),
+                AutoTokenizer.from_pretrained(folder),
+                ViTImageProcessorPil.from_pretrained(folder),
+                device,
+            )
+
+    def mask(self, image: Image.Image, text: str) -> Image.Image:
+        """Where ``text`` is in an image: mode L, of the image's size, 255 where it surely is.
+
+        The threshold is soft: the mask rises linearly from 0 at a probability of ``THRESHOLD -
+        SOFTNESS`` to 255 at ``THRESHOLD + SOFTNESS``, so that its edge has no steps.
+
+        Args:
+            image: RGB, any size.
+            text: A thing in the image: "the hat".
+
+        Raises:
+            MaskTextError: There are no words, or no pixel's probability reaches ``THRESHOLD``.
+        """
+        words = " ".join(text.split())
+        if not words:
+            raise MaskTextError('no words for the mask; name what may change, as in "the hat"')
+        values = self.probabilities(image, words)
+        if (highest := float(values.max())) < THRESHOLD:
+            thing = re.sub(r"^(?:the|an?) (?=.)", "", words, flags=re.IGNORECASE)
+            raise MaskTextError(
+                f"no {thing} was found in the image (highest probability {highest:.2f}); "
+                "give --mask FILE, or other words"
+            )
+        share = ((values - (THRESHOLD - SOFTNESS)) / (2 * SOFTNESS)).clip(0, 1)
+        return Image.fromarray((255 * share).round().astype(np.uint8))
+
+    @torch.no_grad()
+    def probabilities(self, image: Image.Image, text: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Probability of each pixel to belong to ``text``, (height, width), 0..1.
+
+        The network is given a square of its own size, without regard to the aspect ratio, and its
+        output is scaled back with bilinear interpolation.
+        """
+        with self._lock:
+            tokens = self.tokenizer([text], truncation=True, return_tensors="pt").to(self.device)
+        pixels = self.images(image.convert("RGB"), return_tensors="pt").pixel_values
+        logits = self.network(
+            input_ids=tokens.input_ids,
+            attention_mask=tokens.attention_mask,
+            pixel_values=pixels.to(self.device, self.network.dtype),
+        ).logits
+        values = logits.float().sigmoid().cpu().reshape(logits.shape[-2:])
+        require_finite(values, "the mask's probabilities")
+        scaled = Image.fromarray(values.numpy()).resize(image.size, Image.Resampling.BILINEAR)
+        return np.array(scaled)
+
+
+def _require_clipseg(folder: Path) -> None:
+    """Raise ``UnsupportedModelError`` for another model: transformers would add random weights."""
+    kind = json.loads((folder / "config.json").read_text("utf-8")).get("model_type")
+    if kind != "clipseg":
+        raise UnsupportedModelError(f"{folder} is a model of type {kind}; a mask needs clipseg")
