@@ -19,11 +19,15 @@ from . import options, render, stdio
 from .help import ExpertOption
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from zerocon import Edit, Model, Recipe
     from zerocon.diagnostics.step_images import StepImages
     from zerocon.editing import Step
     from zerocon.image.formats import Format
+    from zerocon.image.masks import UserMask
     from zerocon.image.reading import Photograph
+    from zerocon.image.support import Support
 
 
 metadata = options.together(
@@ -63,6 +67,12 @@ output_options = cloup.option_group(
         help="Also save a sheet of attention maps and losses.",
     ),
     click.option(
+        "--save-mask",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Also save where the image may have changed: white on black.",
+    ),
+    click.option(
         "--steps-dir",
         cls=ExpertOption,
         metavar="DIR",
@@ -71,6 +81,13 @@ output_options = cloup.option_group(
     ),
     metadata,
 )
+
+
+def _saved_mask(edited: Edit, support: Support) -> Image:
+    """A given mask as it was, so that a replay can be given it; else the support that was found."""
+    from zerocon.native import native_mask
+
+    return edited.mask.image if edited.mask else native_mask(edited.source, support)
 
 
 @dataclass
@@ -82,6 +99,7 @@ class EditOutputs:
     output: Path
     compare: Path | None
     explain: Path | None
+    save_mask: Path | None
     steps_dir: Path | None
     overwrite: bool
     metadata: str
@@ -95,7 +113,7 @@ class EditOutputs:
         cls, image_path: Path, photograph: Photograph, prompt: str, values: Mapping[str, Any]
     ) -> EditOutputs:
         """The files that the options name; raises if one of them cannot be written."""
-        names = ("compare", "explain", "steps_dir", "overwrite", "metadata")
+        names = ("compare", "explain", "save_mask", "steps_dir", "overwrite", "metadata")
         output = values["output"] or output_name(stdio.require_name(image_path), prompt)
         if output == stdio.PIPE and (form := values["form"]).startswith("json"):
             raise click.UsageError(
@@ -131,6 +149,7 @@ class EditOutputs:
 
         output = None if self.output == stdio.PIPE else self.output
         files = {"-o": output, "--compare": self.compare, "--explain": self.explain}
+        files["--save-mask"] = self.save_mask
         outputs = {option: path for option, path in files.items() if path}
         for path in outputs.values():
             check_output(path, overwrite=self.overwrite, inputs=self.inputs)
@@ -198,8 +217,16 @@ class EditOutputs:
         if self.compare:
             labels = render.labels(edited.request)
             save(sheet([self.photograph.image, edited.image], labels, 2), self.compare)
-        facts = {"warnings": [*self.warnings, *edited.request.warnings]}
+        if self.save_mask and edited.support:
+            save(_saved_mask(edited, edited.support), self.save_mask)
+        facts: dict[str, Any] = {"warnings": [*self.warnings, *edited.request.warnings]}
+        facts |= render.region(edited)
         return facts | (self._write_explanation(edited, model, save) if self.explain else {})
+
+    def check_mask(self, mask: UserMask | None) -> None:
+        """Print the warnings about a given mask; raise if there will be none to save."""
+        for warning in mask.warnings if mask else ():
+            self.warn(warning)
 
     def _write_explanation(
         self, edited: Edit, model: Model, save: Callable[..., None]

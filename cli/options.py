@@ -18,6 +18,7 @@ from zerocon.settings import (
     DEFAULT_CAPTIONER,
     DEFAULT_CLIP,
     DEFAULT_MODEL,
+    DEFAULT_SEGMENTER,
     FAST,
     PRESETS,
     Settings,
@@ -28,7 +29,10 @@ from . import config_file
 from .help import ExpertOption
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from zerocon import Cache, Model, Recipe
+    from zerocon.image.masks import UserMask
 
 VERBOSE = "zerocon.verbose"  # in the context's meta, where the group finds it after an error
 QUIET = "zerocon.quiet"
@@ -187,6 +191,22 @@ def load_recipe_model(values: Mapping[str, Any], recipe: Recipe) -> Model:
     return model
 
 
+def user_mask(values: Mapping[str, Any], image: Image) -> UserMask | None:
+    """The mask that the options give for an image; None where the edit finds its support."""
+    from zerocon.image.masks import read_mask
+
+    if values["mask"] and values["mask_text"]:
+        raise click.UsageError("--mask and --mask-text both say what may change; give one of them")
+    if values["mask"]:
+        return read_mask(values["mask"], image.size)
+    if not values["mask_text"]:
+        return None
+    from zerocon.model.segmenter import Segmenter
+
+    segmenter = Segmenter.load(values["segmenter"], device=values["device"] or "cpu")
+    return read_mask(segmenter.mask(image, values["mask_text"]), image.size)
+
+
 def cache(values: Mapping[str, Any], warn: Callable[[str], None]) -> Cache | None:
     """The cache of inversions, or None with ``--no-cache``."""
     import zerocon
@@ -196,7 +216,7 @@ def cache(values: Mapping[str, Any], warn: Callable[[str], None]) -> Cache | Non
 
 def input_files(values: Mapping[str, Any], *others: Path | None) -> tuple[Path, ...]:
     """Every file that the options make the command read, and ``others``: none may be written."""
-    files = [values.get(name) for name in ("inversion", "recipe", "manifest", "model")]
+    files = [values.get(name) for name in ("inversion", "mask", "recipe", "manifest", "model")]
     directions = [
         each[0] if isinstance(each, tuple) else each for each in values.get("directions", ())
     ]
@@ -250,7 +270,10 @@ TYPES: Mapping[Any, Any] = {  # of a setting: what its option's value is read wi
     METHODS: str,
 }
 METAVARS: Mapping[Any, str] = {int: "N", float: "X", float | None: "X"}
-USUAL = ("strength", "steps", "seed", "guidance_scale", "guidance")  # listed by --help
+USUAL = (  # listed by --help
+    "strength", "steps", "seed", "guidance_scale", "guidance", "lock", "crop", "composite",
+)  # fmt: skip
+REGION = ("lock", "crop", "composite")  # that decide which pixels change
 NAMES = tuple(field.name for field in fields(Settings))
 PER_JOB = ("strength", "seed")  # that a batch takes several values of
 
@@ -434,8 +457,44 @@ recipe = click.option(
     help="Take the settings, but not the prompt, from an image that zerocon edited.",
 )
 
-common_method = cloup.option_group(
-    "Method", fast, *(settings[name] for name in settings if name not in PER_JOB), preset, recipe
+_method = [name for name in settings if name not in REGION]
+
+mask = click.option(
+    "--mask",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Image that is white where the edit may change pixels. [default: found by the edit]",
 )
 
-method = cloup.option_group("Method", fast, *settings.values(), preset, recipe)
+mask_text = (
+    click.option(
+        "--mask-text",
+        metavar="TEXT",
+        help='What the edit may change, such as "the hat"; found by a segmentation model.',
+    ),
+    click.option(
+        "--segmenter",
+        cls=ExpertOption,
+        metavar="NAME",
+        help=f"Segmentation model (CLIPSeg) for --mask-text. [default: {DEFAULT_SEGMENTER}]",
+    ),
+)
+
+region = tuple(settings[name] for name in REGION)
+
+common_method = together(
+    cloup.option_group(
+        "Method", fast, *(settings[name] for name in _method if name not in PER_JOB), preset, recipe
+    ),
+    cloup.option_group("Region", *mask_text, *region),
+)
+
+method = together(
+    cloup.option_group("Method", fast, *(settings[name] for name in _method), preset, recipe),
+    cloup.option_group("Region", *region),
+)
+
+method_with_mask = together(
+    cloup.option_group("Method", fast, *(settings[name] for name in _method), preset, recipe),
+    cloup.option_group("Region", mask, *mask_text, *region),
+)

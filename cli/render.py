@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 if TYPE_CHECKING:
-    from zerocon import EditRequest, Settings
+    from zerocon import Edit, EditRequest, Settings
     from zerocon.diagnostics.cost import CostEstimate
     from zerocon.evaluation_count import Evaluations
     from zerocon.image.compare import ImageComparison
+    from zerocon.image.transforms import Box
 
 
 def print_request(quiet: bool, request: EditRequest) -> None:
@@ -22,6 +23,31 @@ def print_request(quiet: bool, request: EditRequest) -> None:
     if not quiet:
         click.echo(describe_request(request), err=True)
     warn(request.warnings)
+
+
+def print_support(quiet: bool, edited: Edit) -> None:
+    """Which part of the image was edited, and why, on one line."""
+    if quiet or edited.support is None:
+        return
+    crop = edited.source.crop
+    part = "" if crop is None else f" of the crop {box_text(crop)}"
+    click.echo(f"Support: {edited.support}{part}; other pixels are the source's own", err=True)
+
+
+def box_text(box: Box) -> str:
+    """A box as `--crop` takes it: ``X,Y,W,H``."""
+    left, upper, right, lower = box
+    return f"{left},{upper},{right - left},{lower - upper}"
+
+
+def region(edited: Edit) -> dict[str, Any]:
+    """Support and crop of an edit, as fields of the schema ``zerocon.edit/1``."""
+    support, crop = edited.support, edited.source.crop
+    facts: dict[str, Any] | None = None
+    if support is not None:
+        facts = {"extent": support.extent, "reason": support.reason}
+        facts["share"] = round(support.share, 4)
+    return {"support": facts, "crop": None if crop is None else box_text(crop)}
 
 
 def warn(warnings: Iterable[str]) -> None:

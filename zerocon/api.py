@@ -258,8 +258,8 @@ def edit(
     if on_request is not None:
         on_request(request)
     (edited,) = edit_batch(
-        [prepared], [request], model=model, inversion=inversion, masks=[user_mask], settings=settings,
-        progress=progress, on_step=on_step, on_warning=on_warning, cache=cache,
+        [prepared], [request], model=model, inversion=inversion, masks=[user_mask],
+        settings=settings, progress=progress, on_step=on_step, on_warning=on_warning, cache=cache,
     )  # fmt: skip
     return replace(edited, photograph=photograph)
 
@@ -484,7 +484,7 @@ def _edit_batch(
                 support=finished.support,
                 mask=masks[i],
                 warnings=finished.warnings,
-            )  # fmt: skip
+            )
         )
     return edits
 

@@ -14,6 +14,7 @@ from zerocon.errors import SettingError
 DEFAULT_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"  # the family of the papers
 DEFAULT_CAPTIONER = "Salesforce/blip-image-captioning-base"  # the method captions with BLIP
 DEFAULT_CLIP = "openai/clip-vit-large-patch14"  # its text encoder is Stable Diffusion 1's own
+DEFAULT_SEGMENTER = "CIDAS/clipseg-rd64-refined"  # the authors' better one of CLIPSeg
 CHANGES = ("object", "attribute", "added", "place", "time", "style", "caption")  # kinds of change
 
 DIRECTION_FROM = ("bank", "caption", "mean")

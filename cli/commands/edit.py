@@ -49,7 +49,7 @@ class EditCommand(HelpCommand):
 @options.image_path
 @options.prompt
 @edit_outputs.output_options
-@options.method
+@options.method_with_mask
 @options.model_with_reuse
 @options.output_format
 @options.verbosity
@@ -69,6 +69,8 @@ def command(image_path: Path, **values: Any) -> None:
     settings, cache = options.explicit_settings(values), options.cache(values, outputs.warn)
     inversion = zerocon.Inversion.load(values["inversion"]) if values["inversion"] else None
     render.warn(outputs.warnings)
+    mask = options.user_mask(values, photograph.image)
+    outputs.check_mask(mask)
     model = options.load_model(values)
     request = prompt | {"directions": directions, "inversion": inversion, "cache": cache}
     request["settings"] = model.settings.overlay(settings)
@@ -77,12 +79,14 @@ def command(image_path: Path, **values: Any) -> None:
             photograph.image, model, image_path, outputs.output, values, **request
         )
     outputs.begin(model)
+    request["mask"] = mask
     with progress_bar("Editing", options.is_quiet()) as tick:
         request["on_request"] = partial(render.print_request, options.is_quiet())
         request |= {"progress": tick, "on_step": outputs.on_step, "on_warning": outputs.warn}
         edited = zerocon.edit(photograph.image, model=model, **request)
     recipe = partial(zerocon.Recipe.of, edited, model)
     facts = outputs.write(edited, model, recipe)
+    render.print_support(options.is_quiet(), edited)
     about = (edited.request, edited.settings, model.name, edited.evaluations)
     record = render.record(*about, edited.inversion_source, image_path, outputs.output, values)
     if outputs.output != stdio.PIPE:

@@ -52,6 +52,7 @@ FILE = click.Path(path_type=Path)
     click.option(
         "--inversion", metavar="FILE", type=FILE, help="Inversion file that the edit was given."
     ),
+    click.option("--mask", metavar="FILE", type=FILE, help="Mask that the edit was given."),
 )
 @cloup.option_group(
     "Output",
@@ -71,6 +72,7 @@ def command(file: Path, source: Path, **values: Any) -> int:
         return _replay_folder(file, source, values)
     import zerocon
     from zerocon.image.compare import ImageComparison
+    from zerocon.image.masks import read_mask
     from zerocon.image.metadata import Provenance
     from zerocon.image.saving import check_output
 
@@ -86,10 +88,12 @@ def command(file: Path, source: Path, **values: Any) -> int:
     recipe.weighted(directions)
     inversion = zerocon.Inversion.load(values["inversion"]) if values["inversion"] else None
     recipe.require_inversion(inversion)
+    mask = read_mask(values["mask"], photograph.image.size) if values["mask"] else None
+    recipe.require_mask(mask)
     model = options.load_recipe_model(values, recipe)
     with progress_bar("Replaying", quiet) as tick:
         edited = recipe.repeat(
-            photograph.image, model, directions=directions, inversion=inversion,
+            photograph.image, model, directions=directions, inversion=inversion, mask=mask,
             on_request=partial(render.print_request, quiet), progress=tick,
         )  # fmt: skip
     comparison = ImageComparison.of_replay(file, source, edited.image)
@@ -105,8 +109,11 @@ def _replay_folder(path: Path, source: Path, values: Mapping[str, Any]) -> int:
     """Replay all images below ``path`` and print each result as it comes; the exit status."""
     from zerocon.recipe.replay import RecipeFolder, find_sources, repeat
 
-    if values["output"]:
-        raise click.UsageError(f"-o saves the replay of one image, and {path} is a directory")
+    for option, name in (("-o", "output"), ("--mask", "mask")):
+        if values[name]:
+            raise click.UsageError(
+                f"{option} is for the replay of one image; {path} is a directory"
+            )
     folder, form = RecipeFolder.of(path), values["form"]
     if not folder.files:
         raise FileFormatError(f"no image in {path} has a zerocon recipe")

@@ -255,7 +255,7 @@ def pick(text: str) -> Method:
 
 def _mask(source: TaskSource, support: Support) -> NDArray[np.float32]:
     """Where a result may differ from the source, (height, width) in 0..1."""
-    return np.asarray(native_mask(source.fitted, support), np.float32) / 255
+    return np.asarray(native_mask(source.fitted, support), np.float32) / np.float32(255)
 
 
 WITH_OPTIONS: Mapping[str, type] = {**BASELINES, "folder": Folder}

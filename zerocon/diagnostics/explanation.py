@@ -139,8 +139,8 @@ def explain(edited: Edit, steps: Sequence[Step], model: Model) -> Explanation:
         losses=losses(steps, edited.settings.guidance),
         differences=tuple(_length(step) for step in steps),
         evaluations=evaluations,
-        support=edited.support and str(edited.support),
-        mask=edited.support and native_mask(edited.source, edited.support),
+        support=None if edited.support is None else str(edited.support),
+        mask=None if edited.support is None else native_mask(edited.source, edited.support),
     )
 
 

@@ -97,8 +97,8 @@ def _blend(
 def enlarged_rows(mask: Image.Image, size: tuple[int, int], rows: tuple[int, int]) -> Array:
     """Rows ``first..end`` of a mask enlarged to ``size`` (width, height): (rows, width) in 0..1."""
     part = np.array(_enlarged(mask, size, rows, (0, size[0]), Image.Resampling.BILINEAR))
-    share = part.astype(np.float32) / (255 if mask.mode == "L" else 1)
-    share = share.clip(0, 1)
+    share: Array = part.astype(np.float32) / np.float32(255 if mask.mode == "L" else 1)
+    np.clip(share, 0, 1, out=share)
     share[share < LEAST] = 0
     return share
 

@@ -41,7 +41,7 @@ WINDOW = 1.5  # sigma in pixels of working size: a window is about seven pixels 
 NOISE = 1e-3  # variance of a window without structure, of values in 0..1
 SAME = 0.06  # difference in 0..1 up to which detail is kept whatever the correlation
 LARGEST_GAIN = 1.2  # of contrast
-STRICT = 5  # pixels: where shapes are replaced, the gate is the least of a neighborhood this wide
+STRICT = 7  # pixels: where shapes are replaced, the gate is the least of a neighborhood this wide
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class SupportRule:
         grow: Radius by which the result is grown, for the soft edges of new shapes.
         full: Where the difference is smaller, the mask is proportionally less than 1: what an edit
             hardly changed is changed still less.
+        blur: Sigma of the mask's soft edge.
     """
 
     extent: Extent
@@ -74,19 +75,48 @@ class SupportRule:
     smoothing: float = 1.0
     core: float = 0.4
     peak: float = 0.4
-    share: float = 0.1
+    share: float = 0.3
     link: float = 4
     close: float = 6
     grow: float = 2
-    full: float = 0.8
-    blur: float = 1.5
+    full: float = 0.3
+    blur: float = 1.0
 
 
 RULES: dict[str, SupportRule] = {
-    "object": SupportRule("local", "strict", "only the replaced object"),
-    "attribute": SupportRule("local", "kept", "only the object that has the attribute"),
-    "added": SupportRule("local", "strict", "only where something is added"),
-    "removed": SupportRule("local", "strict", "only what is removed"),
+    "object": SupportRule(
+        "local", "strict", "only the replaced object", smoothing=1.5, core=0.2, grow=3
+    ),
+    "attribute": SupportRule(
+        "local",
+        "kept",
+        "only the object that has the attribute",
+        core=0.3,
+        peak=0.8,
+        link=2,
+        link=0,
+        close=3,
+        grow=1,
+    ),
+    "added": SupportRule(
+        "local",
+        "strict",
+        "only where something is added",
+        smoothing=2.0,
+        peak=1.0,
+        close=3,
+        grow=1,
+    ),
+    "removed": SupportRule(
+        "local",
+        "strict",
+        "only what is removed",
+        core=0.5,
+        peak=0.6,
+        share=0.5,
+        link=2,
+        close=3,
+    ),
     "place": SupportRule("background", "kept", "all but the subject", smoothing=1.5, blur=0.7),
     "time": SupportRule("all", "kept", "time and weather change the whole image"),
     "style": SupportRule("all", "replaced", "a style changes the whole image"),
@@ -133,10 +163,11 @@ def find_support(before: Array, after: Array, changes: Sequence[Change]) -> Supp
         after: The decoded edit, like ``before``.
         changes: What changes between the captions; without any, all that differs.
     """
-    rules = rules_for({kind_of(change) for change in changes})
+    kinds = {kind_of(change) for change in changes}
+    rules = rules_for(kinds)
     masks = [_mask(after - before, rule) for rule in rules]
     mask = Image.fromarray(np.maximum.reduce(masks))
-    detail = detail_gate(before, after, _detail(rules))
+    detail = detail_gate(before, after, _detail(kinds))
     return Support(mask, detail, rules[0].extent, "; ".join(rule.reason for rule in rules))
 
 
@@ -144,8 +175,7 @@ def given_support(
     mask: Image.Image, before: Array, after: Array, changes: Sequence[Change]
 ) -> Support:
     """The support that a user gave as ``mask``, mode L, white where the image may change."""
-    rules = rules_for({kind_of(change) for change in changes})
-    gate = detail_gate(before, after, _detail(rules))
+    gate = detail_gate(before, after, _detail({kind_of(change) for change in changes}))
     return Support(mask, gate, "given", "the given mask")
 
 
@@ -156,28 +186,25 @@ def grown_mask(difference: Array, rule: SupportRule) -> Array:
     """
     from scipy import ndimage
 
-    size = np.sqrt(np.square(difference).sum(-1))
+    size: Array = np.sqrt(np.square(difference).sum(-1))
     median = float(np.median(size))
     relative = (size - median) / max(float(np.percentile(size, 98)) - median, FLOOR)
     found = ndimage.binary_fill_holes(relative > rule.core / 2)
     soft = ndimage.gaussian_filter(_grown(found, 1).astype(np.float32), 0.7)
-    result: Array = soft.clip(0, 1)
-    return result
+    return np.asarray(soft.clip(0, 1), np.float32)
 
 
 def rules_for(kinds: Collection[str]) -> list[SupportRule]:
     """The rules whose masks together are the support of changes of these kinds.
 
-    A kind that changes the whole image makes the others superfluous for the mask, but not for the
-    detail; a background and an object together are whatever changed.
+    A kind that changes the whole image is enough; a background together with an object is whatever
+    changed.
     """
     rules = [RULES[kind] for kind in RULES if kind in kinds] or [RULES["caption"]]
     whole = [rule for rule in rules if rule.extent == "all"]
-    if whole:
-        return whole + [rule for rule in rules if rule.detail == "strict" and rule not in whole]
-    if len(rules) > 1 and any(rule.extent != "local" for rule in rules):
+    if len(rules) > 1 and not whole and any(rule.extent != "local" for rule in rules):
         return [RULES["caption"]]
-    return rules
+    return whole or rules
 
 
 def detail_gate(before: Array, after: Array, detail: Detail) -> Array:
@@ -207,9 +234,9 @@ def detail_gate(before: Array, after: Array, detail: Detail) -> Array:
     return ndimage.gaussian_filter(gate, 0.7).astype(np.float32)
 
 
-def _detail(rules: Sequence[SupportRule]) -> Detail:
-    """The least that several changes leave of the detail."""
-    details = {rule.detail for rule in rules}
+def _detail(kinds: Collection[str]) -> Detail:
+    """The least that changes of these kinds leave of the detail."""
+    details = {RULES[kind].detail for kind in kinds or {"caption"}}
     return "replaced" if "replaced" in details else "strict" if "strict" in details else "kept"
 
 

@@ -14,9 +14,9 @@ from PIL import Image
 
 from zerocon.errors import MaskTextError, MissingError, ModelNotFoundError, UnsupportedModelError
 from zerocon.model.loading import disable_progress_bars, find_part, model_errors, refuse_pickles
+from zerocon.settings import DEFAULT_SEGMENTER
 from zerocon.tensor_types import require_finite
 
-DEFAULT_SEGMENTER = "CIDAS/clipseg-rd64-refined"  # the refined weights of its authors
 THRESHOLD = 0.3  # probability from which a pixel belongs to the words
 SOFTNESS = 0.1  # the mask rises from 0 to 255 between THRESHOLD - SOFTNESS and THRESHOLD + SOFTNESS
 
