@@ -85,7 +85,7 @@ output_options = cloup.option_group(
 
 def _saved_mask(edited: Edit, support: Support) -> Image:
     """A given mask as it was, so that a replay can be given it; else the support that was found."""
-    from zerocon.native import native_mask
+    from zerocon.finishing import native_mask
 
     return edited.mask.image if edited.mask else native_mask(edited.source, support)
 

@@ -41,7 +41,7 @@ from zerocon.model import Model, ModelSpec
 from zerocon.model import load as load_model
 from zerocon.model.captioner import caption_image
 from zerocon.model.runtime import MemorySaving
-from zerocon.native import automatic_crop, finish, latent_lock
+from zerocon.finishing import automatic_crop, finish, latent_lock
 from zerocon.request import EditRequest, edited_conditioning, parse_request
 from zerocon.settings import PRESETS, Settings
 from zerocon.trajectory import Inversion, recompute_observations

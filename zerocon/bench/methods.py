@@ -32,7 +32,7 @@ from zerocon.image.compositing import composite
 from zerocon.image.masks import read_mask
 from zerocon.image.reading import Photograph
 from zerocon.image.support import Support
-from zerocon.native import Finished, finish, native_mask
+from zerocon.finishing import Finished, finish, native_mask
 from zerocon.registry import parse
 from zerocon.rng import seeded_generator
 from zerocon.sampling import denoise

@@ -19,7 +19,7 @@ from zerocon.evaluation_count import Evaluations, count_evaluations
 from zerocon.guidance import align_tokens
 from zerocon.image.transforms import Prepared
 from zerocon.model.attention import CROSS
-from zerocon.native import native_mask
+from zerocon.finishing import native_mask
 from zerocon.prompt.vocabulary import grammar, words
 
 if TYPE_CHECKING:

@@ -88,40 +88,22 @@ RULES: dict[str, SupportRule] = {
         "local", "strict", "only the replaced object", smoothing=1.5, core=0.2, grow=3
     ),
     "attribute": SupportRule(
-        "local",
-        "kept",
-        "only the object that has the attribute",
-        core=0.3,
-        peak=0.8,
-        link=2,
-        link=0,
-        close=3,
-        grow=1,
+        "local", "kept", "only the object that has the attribute",
+        core=0.3, peak=0.8, share=0.4, link=0, close=3, grow=1,
     ),
     "added": SupportRule(
-        "local",
-        "strict",
-        "only where something is added",
-        smoothing=2.0,
-        peak=1.0,
-        close=3,
-        grow=1,
+        "local", "strict", "only where something is added",
+        smoothing=2.0, core=0.35, peak=1.0, close=3, grow=1,
     ),
     "removed": SupportRule(
-        "local",
-        "strict",
-        "only what is removed",
-        core=0.5,
-        peak=0.6,
-        share=0.5,
-        link=2,
-        close=3,
+        "local", "strict", "only what is removed",
+        core=0.5, peak=0.6, share=0.5, link=2, close=3,
     ),
     "place": SupportRule("background", "kept", "all but the subject", smoothing=1.5, blur=0.7),
     "time": SupportRule("all", "kept", "time and weather change the whole image"),
     "style": SupportRule("all", "replaced", "a style changes the whole image"),
     "caption": SupportRule("changed", "strict", "all that the edit changed", smoothing=1.5),
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
