@@ -68,6 +68,7 @@ output_options = cloup.option_group(
     ),
     click.option(
         "--save-mask",
+        cls=ExpertOption,
         metavar="FILE",
         type=click.Path(path_type=Path),
         help="Also save where the image may have changed: white on black.",

@@ -270,9 +270,7 @@ TYPES: Mapping[Any, Any] = {  # of a setting: what its option's value is read wi
     METHODS: str,
 }
 METAVARS: Mapping[Any, str] = {int: "N", float: "X", float | None: "X"}
-USUAL = (  # listed by --help
-    "strength", "steps", "seed", "guidance_scale", "guidance", "lock", "crop", "composite",
-)  # fmt: skip
+USUAL = ("strength", "steps", "seed", "guidance_scale", "guidance")  # listed by --help
 REGION = ("lock", "crop", "composite")  # that decide which pixels change
 NAMES = tuple(field.name for field in fields(Settings))
 PER_JOB = ("strength", "seed")  # that a batch takes several values of
@@ -348,6 +346,7 @@ dry_run = click.option(
 
 inversion = click.option(
     "--inversion",
+    cls=ExpertOption,
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False),
     help="Inversion of `zerocon invert` to start from.",
@@ -363,6 +362,7 @@ device = click.option(
 
 dtype = click.option(
     "--dtype",
+    cls=ExpertOption,
     metavar="NAME",
     help="float32, float16, bfloat16. [default: float16 on GPUs, else float32]",
 )
@@ -408,6 +408,7 @@ performance = (
     dtype,
     click.option(
         "--offload",
+        cls=ExpertOption,
         is_flag=True,
         help="Keep networks in CPU memory until they run.",
     ),
@@ -463,14 +464,14 @@ mask = click.option(
     "--mask",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Image that is white where the edit may change pixels. [default: found by the edit]",
+    help="Mask image: white where pixels may change.",
 )
 
 mask_text = (
     click.option(
         "--mask-text",
         metavar="TEXT",
-        help='What the edit may change, such as "the hat"; found by a segmentation model.',
+        help='What may change, in words: "the hat".',
     ),
     click.option(
         "--segmenter",

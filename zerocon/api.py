@@ -31,6 +31,7 @@ from zerocon.direction import Direction
 from zerocon.editing import Plan, Step
 from zerocon.errors import ImageFormatError, MismatchError, OutOfMemoryError, SettingError, classify
 from zerocon.evaluation_count import Evaluations, count_evaluations
+from zerocon.finishing import Finished, automatic_crop, finish, latent_lock
 from zerocon.image.masks import MaskSource, UserMask, read_mask
 from zerocon.image.metadata import Provenance
 from zerocon.image.reading import Photograph
@@ -41,9 +42,9 @@ from zerocon.model import Model, ModelSpec
 from zerocon.model import load as load_model
 from zerocon.model.captioner import caption_image
 from zerocon.model.runtime import MemorySaving
-from zerocon.finishing import automatic_crop, finish, latent_lock
 from zerocon.request import EditRequest, edited_conditioning, parse_request
 from zerocon.settings import PRESETS, Settings
+from zerocon.tensor_types import Latents
 from zerocon.trajectory import Inversion, recompute_observations
 
 ImageSource = Path | str | bytes | BinaryIO | Image | np.ndarray | Photograph
@@ -462,31 +463,37 @@ def _edit_batch(
                 on_step(step)
     n = len(images)
     share = Evaluations(evaluations.forwards // n, evaluations.backwards // n)
-    native, compute = settings.composite == "native", model.runtime.compute_options()
-    after, before = (
-        model.decode(step.latents),
-        model.decode(inversion.latents[0]) if native else None,
-    )
-    edits = []
-    for i, (image, request) in enumerate(zip(images, requests, strict=True)):
-        source = None if before is None else before[i]
-        finished = finish(image, after[i], source, request.changes, settings, masks[i])
-        edits.append(
-            Edit(
-                finished.image,
-                request,
-                inversion.rows(slice(i, i + 1)),
-                share,
-                settings,
-                image,
-                inversion_source,
-                compute,
-                support=finished.support,
-                mask=masks[i],
-                warnings=finished.warnings,
-            )
+    compute = model.runtime.compute_options()
+    finished = _finish_batch(images, requests, model, inversion, step.latents, settings, masks)
+    return [
+        Edit(
+            each.image, requests[i], inversion.rows(slice(i, i + 1)), share, settings, images[i],
+            inversion_source, compute, None, each.support, masks[i], each.warnings,
         )
-    return edits
+        for i, each in enumerate(finished)
+    ]  # fmt: skip
+
+
+def _finish_batch(
+    images: Sequence[Prepared],
+    requests: Sequence[EditRequest],
+    model: Model,
+    inversion: Inversion,
+    latents: Latents,
+    settings: Settings,
+    masks: Sequence[UserMask | None],
+) -> list[Finished]:
+    """Decode the edited latents and, for native results, the source's; composite them."""
+    after, before = model.decode(latents), None
+    if settings.composite == "native":
+        before = model.decode(inversion.latents[0])
+    return [
+        finish(
+            images[i], after[i], None if before is None else before[i],
+            requests[i].changes, settings, masks[i],
+        )
+        for i in range(len(images))
+    ]  # fmt: skip
 
 
 def _edit_crop(edited: Edit, model: Model, **shared: Any) -> Edit:

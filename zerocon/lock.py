@@ -20,7 +20,7 @@ from zerocon.activations import Observation
 from zerocon.image.support import SupportRule, grown_mask, rules_for
 from zerocon.tensor_types import Latents
 
-FIRST, LAST = 0.3, 0.8  # shares of the steps in which a support that was found is locked
+FIRST, LAST = 0.3, 0.8  # shares of the steps in which an estimated support is locked
 
 
 @dataclass
@@ -31,20 +31,20 @@ class LatentLock:
         steps: Number of denoising steps.
         kinds: Every image's kinds of change, keys of ``zerocon.image.support.RULES``.
         masks: Every image's mask (rows, columns) of the latents in 0..1 where one is given: it
-            holds in all steps; None to find the support, which holds from 30 % to 80 % of them.
+            holds in all steps; None to estimate the support, which holds from 30 % to 80 % of them.
     """
 
     steps: int
     kinds: Sequence[frozenset[str]]
     masks: Sequence[Tensor | None]
-    found: dict[int, Tensor] = field(default_factory=dict, repr=False)
+    estimated: dict[int, Tensor] = field(default_factory=dict, repr=False)
 
     def __call__(
         self, source: Observation, edited: Observation, difference: Latents, level: int
     ) -> Latents:
         """``M D``; see ``zerocon.editing.Constraint``."""
         if level == self.steps - 1:  # a first step, perhaps of another try with less memory
-            self.found = {}
+            self.estimated = {}
         progress = 1 - level / self.steps
         rows = [self._mask(i, row, progress) * row for i, row in enumerate(difference)]
         return torch.stack(rows)
@@ -56,9 +56,9 @@ class LatentLock:
             return given.to(difference)
         if not FIRST <= progress <= LAST:
             return difference.new_ones(())
-        if i not in self.found:
-            self.found[i] = self._find(difference, rules_for(self.kinds[i]))
-        return self.found[i]
+        if i not in self.estimated:
+            self.estimated[i] = self._find(difference, rules_for(self.kinds[i]))
+        return self.estimated[i]
 
     def _find(self, difference: Tensor, rules: Sequence[SupportRule]) -> Tensor:
         """The support of a change in the latents: ones where it is not local."""

@@ -28,11 +28,11 @@ from zerocon.bench.inputs import (
 )
 from zerocon.errors import MethodError, MismatchError
 from zerocon.evaluation_count import count_evaluations
+from zerocon.finishing import Finished, finish, native_mask
 from zerocon.image.compositing import composite
 from zerocon.image.masks import read_mask
 from zerocon.image.reading import Photograph
 from zerocon.image.support import Support
-from zerocon.finishing import Finished, finish, native_mask
 from zerocon.registry import parse
 from zerocon.rng import seeded_generator
 from zerocon.sampling import denoise

@@ -16,10 +16,10 @@ from zerocon.activations import Observation, layer_size, observe
 from zerocon.conditioning import Conditioning
 from zerocon.editing import Step
 from zerocon.evaluation_count import Evaluations, count_evaluations
+from zerocon.finishing import native_mask
 from zerocon.guidance import align_tokens
 from zerocon.image.transforms import Prepared
 from zerocon.model.attention import CROSS
-from zerocon.finishing import native_mask
 from zerocon.prompt.vocabulary import grammar, words
 
 if TYPE_CHECKING:

@@ -46,7 +46,7 @@ STRICT = 7  # pixels: where shapes are replaced, the gate is the least of a neig
 
 @dataclass(frozen=True)
 class SupportRule:
-    """How the support of one kind of change is found.
+    """How the support of one kind of change is determined.
 
     The difference is smoothed, its median subtracted, and divided by its 98th percentile; all
     thresholds are in that unit. Lengths are in pixels of a working image of 128 pixels a side.
@@ -113,7 +113,7 @@ class Support:
     Attributes:
         mask: Mode F in 0..1 at working size without padding, or a given mask, mode L at its own.
         detail: The gate of the source's detail, (height, width), see ``compositing``.
-        extent: How it was found: see ``SupportRule``; "given" for a mask of the user.
+        extent: How it was determined: see ``SupportRule``; "given" for a mask of the user.
         reason: Why, in a few words.
     """
 
@@ -171,8 +171,8 @@ def grown_mask(difference: Array, rule: SupportRule) -> Array:
     size: Array = np.sqrt(np.square(difference).sum(-1))
     median = float(np.median(size))
     relative = (size - median) / max(float(np.percentile(size, 98)) - median, FLOOR)
-    found = ndimage.binary_fill_holes(relative > rule.core / 2)
-    soft = ndimage.gaussian_filter(_grown(found, 1).astype(np.float32), 0.7)
+    region = ndimage.binary_fill_holes(relative > rule.core / 2)
+    soft = ndimage.gaussian_filter(_grown(region, 1).astype(np.float32), 0.7)
     return np.asarray(soft.clip(0, 1), np.float32)
 
 
@@ -232,18 +232,18 @@ def _mask(difference: Array, rule: SupportRule) -> Array:
     unit = np.sqrt(height * width) / SIDE
     size = np.abs(_smooth(difference, rule.smoothing * unit)).max(-1)
     if rule.extent != "local":
-        found = size > CHANGED
+        region = size > CHANGED
         if rule.extent == "background":
-            found = ~_large(~found, HOLES)
-            found = _large(found, ISLANDS)
+            region = ~_large(~region, HOLES)
+            region = _large(region, ISLANDS)
         weight = np.ones_like(size)
     else:
         median = float(np.median(size))
         scale = max(float(np.percentile(size, 98)) - median, FLOOR)
         relative = (size - median) / scale
-        found = _object(relative, rule, unit)
+        region = _object(relative, rule, unit)
         weight = ndimage.maximum_filter((relative / rule.full).clip(0, 1), 3)
-    soft = ndimage.gaussian_filter(found.astype(np.float32), rule.blur * unit)
+    soft = ndimage.gaussian_filter(region.astype(np.float32), rule.blur * unit)
     result: Array = (soft * weight).clip(0, 1).astype(np.float32)
     return result
 
@@ -260,12 +260,12 @@ def _object(relative: Array, rule: SupportRule, unit: float) -> Mask:
     totals = ndimage.sum(relative * core, labels, numbers)
     totals = np.where(ndimage.maximum(relative, labels, numbers) > rule.peak, totals, 0)
     chosen = np.flatnonzero((totals > 0) & (totals >= rule.share * totals.max())) + 1
-    found = core & np.isin(labels, chosen)
+    region = core & np.isin(labels, chosen)
     if radius := round(rule.close * unit):
-        padded = _grown(np.pad(found, radius + 1), radius)
+        padded = _grown(np.pad(region, radius + 1), radius)
         inner = (slice(radius + 1, -radius - 1),) * 2
-        found = (ndimage.distance_transform_edt(padded) > radius)[inner]
-    return _grown(ndimage.binary_fill_holes(found), rule.grow * unit)
+        region = (ndimage.distance_transform_edt(padded) > radius)[inner]
+    return _grown(ndimage.binary_fill_holes(region), rule.grow * unit)
 
 
 def _grown(mask: Mask, radius: float) -> Mask:
