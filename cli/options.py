@@ -490,10 +490,7 @@ common_method = together(
     cloup.option_group("Region", *mask_text, *region),
 )
 
-method = together(
-    cloup.option_group("Method", fast, *(settings[name] for name in _method), preset, recipe),
-    cloup.option_group("Region", *region),
-)
+method = cloup.option_group("Method", fast, *settings.values(), preset, recipe)
 
 method_with_mask = together(
     cloup.option_group("Method", fast, *(settings[name] for name in _method), preset, recipe),

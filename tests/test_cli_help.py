@@ -81,7 +81,7 @@ def test_help_of_edit_is_grouped_and_short(width: int) -> None:
     assert len(text.splitlines()) <= LINES
     headings = re.findall(r"^(\w+):$", text, re.MULTILINE)
     assert headings == [
-        "Prompt", "Output", "Method", "Model", "Performance", "General", "Examples",
+        "Prompt", "Output", "Method", "Region", "Model", "Performance", "General", "Examples",
     ]  # fmt: skip
     assert re.search(r"^Prompt:\n  --to ", text, re.MULTILINE), "the most used option comes first"
 

@@ -455,9 +455,7 @@ def _edit_batch(
             inversion = _invert_batch(*work, progress=bar.update, cache=cache)
         elif incomplete:
             inversion = _with_observations(inversion, model, c, plan, bar)
-        every = [request.changes for request in requests]
-        shape = inversion.latents[0].shape
-        constraint = latent_lock(images, every, masks, settings, shape, settings.steps)
+        constraint = latent_lock(images, requests, masks, settings, inversion.latents[0].shape)
         for step in bar(editing.edit(model, inversion, c, c_edit, plan, constraint)):
             if on_step is not None:
                 on_step(step)
@@ -484,16 +482,13 @@ def _finish_batch(
     masks: Sequence[UserMask | None],
 ) -> list[Finished]:
     """Decode the edited latents and, for native results, the source's; composite them."""
-    after, before = model.decode(latents), None
-    if settings.composite == "native":
-        before = model.decode(inversion.latents[0])
+    after = model.decode(latents)
+    native = settings.composite == "native"
+    before = model.decode(inversion.latents[0]) if native else [None] * len(images)
     return [
-        finish(
-            images[i], after[i], None if before is None else before[i],
-            requests[i].changes, settings, masks[i],
-        )
+        finish(images[i], after[i], before[i], requests[i].changes, settings, masks[i])
         for i in range(len(images))
-    ]  # fmt: skip
+    ]
 
 
 def _edit_crop(edited: Edit, model: Model, **shared: Any) -> Edit:

@@ -21,6 +21,7 @@ from zerocon.settings import Settings
 if TYPE_CHECKING:
     from zerocon.image.masks import UserMask
     from zerocon.prompt import Change
+    from zerocon.request import EditRequest
 
 CONTEXT = 0.25  # of its sides, added around a support on each side before it is cropped
 SMALL = 1 / 3  # of the image's sides: larger boxes are not worth a second edit
@@ -79,11 +80,10 @@ def finish(
 
 def latent_lock(
     images: Sequence[Prepared],
-    changes: Sequence[Sequence[Change]],
+    requests: Sequence[EditRequest],
     masks: Sequence[UserMask | None],
     settings: Settings,
     shape: torch.Size,
-    steps: int,
 ) -> Constraint:
     """The constraint of ``settings.lock`` for a batch of latents of ``shape``."""
     if settings.lock != "latent":
@@ -92,8 +92,8 @@ def latent_lock(
         None if mask is None else _latent_mask(mask, image, shape)
         for mask, image in zip(masks, images, strict=True)
     ]
-    kinds = [frozenset(map(kind_of, some)) for some in changes]
-    return LatentLock(steps, kinds, given)
+    kinds = [frozenset(map(kind_of, request.changes)) for request in requests]
+    return LatentLock(settings.steps, kinds, given)
 
 
 def automatic_crop(image: Prepared, support: Support | None) -> Box | None:

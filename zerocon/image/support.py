@@ -164,7 +164,7 @@ def given_support(
 def grown_mask(difference: Array, rule: SupportRule) -> Array:
     """The support of a difference between latents, (rows, columns, channels): soft, and wide.
 
-    A latent stands for eight pixels a side, so that radii below that are rounded to one.
+    A latent is eight pixels wide, so that no radius is below one.
     """
     from scipy import ndimage
 
@@ -213,7 +213,7 @@ def detail_gate(before: Array, after: Array, detail: Detail) -> Array:
     gate = np.maximum(gain * correlation, same)
     if detail == "strict":
         gate = ndimage.minimum_filter(gate, STRICT)
-    return ndimage.gaussian_filter(gate, 0.7).astype(np.float32)
+    return np.asarray(ndimage.gaussian_filter(gate, 0.7), np.float32)
 
 
 def _detail(kinds: Collection[str]) -> Detail:
