@@ -459,13 +459,11 @@ def _edit_batch(
         for step in bar(editing.edit(model, inversion, c, c_edit, plan, constraint)):
             if on_step is not None:
                 on_step(step)
-    n = len(images)
-    share = Evaluations(evaluations.forwards // n, evaluations.backwards // n)
-    compute = model.runtime.compute_options()
+    cost, compute = evaluations.per_image(len(images)), model.runtime.compute_options()
     finished = _finish_batch(images, requests, model, inversion, step.latents, settings, masks)
     return [
         Edit(
-            each.image, requests[i], inversion.rows(slice(i, i + 1)), share, settings, images[i],
+            each.image, requests[i], inversion.rows(slice(i, i + 1)), cost, settings, images[i],
             inversion_source, compute, None, each.support, masks[i], each.warnings,
         )
         for i, each in enumerate(finished)

@@ -23,6 +23,10 @@ class Evaluations:
         """The sum of both."""
         return Evaluations(self.forwards + other.forwards, self.backwards + other.backwards)
 
+    def per_image(self, images: int) -> Evaluations:
+        """The share of one of so many images."""
+        return Evaluations(self.forwards // images, self.backwards // images)
+
     @property
     def total(self) -> float:
         """Forward passes, plus backward passes at their cost in forward passes."""
