@@ -440,8 +440,7 @@ def _edit_batch(
     cache: Cache | None,
 ) -> list[Edit]:
     captions = [request.caption for request in requests]
-    changes = [{change.category for change in request.changes} for request in requests]
-    plan, c = Plan.of(settings, changes), model.embed(captions)
+    plan, c = Plan.of(settings, [request.kinds for request in requests]), model.embed(captions)
     c_edit = edited_conditioning(model, requests, c, settings)
     inversion_source = "given"
     if inversion is None:

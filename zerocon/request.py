@@ -67,6 +67,11 @@ class EditRequest:
         """What changes between the captions."""
         return self.rewrite.changes
 
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The categories of the changes."""
+        return frozenset(change.category for change in self.changes)
+
 
 def parse_request(
     image: Image,
