@@ -34,20 +34,23 @@ def print_edit_plan(
     from zerocon.image.transforms import prepare
 
     source = "given"
+    prepared = prepare(image, model.working_size.with_size(settings.size))
     if inversion is not None:
-        prepared = prepare(image, model.size, model.multiple)
         caption, settings = api.settings_for(inversion, prepared, model, caption, settings)
     parsed = request.parse_request(image, model, caption=caption, settings=settings, **prompt)
     render.print_request(options.is_quiet(), parsed)
     if inversion is None:
         captions = [parsed.rewrite.caption]
         plan = Plan.of(settings)
-        inversion = api.find_cached([image], model, captions, plan=plan, cache=cache)
+        inversion = api.find_cached([prepared], model, captions, plan=plan, cache=cache)
         source = "computed" if inversion is None else "cached"
     layers = inversion.layer_patterns if inversion else ()
     inverted = inversion is not None
-    cost = estimate_cost(model, settings, image.size, inverted=inverted, watched=layers)
+    frame = prepared.frame
+    cost = estimate_cost(model, settings, frame.source, inverted=inverted, watched=layers)
     facts = (parsed, settings, model.name, cost.evaluations, source)
     record = render.record(*facts, image_path, output, values)
     record |= {"dry_run": True, "operations": cost.operations, "bytes": render.memory(cost)}
-    render.print_result(values["form"], f"{output}: {render.plan(cost)}", record)
+    record |= {"working_size": frame.inner, "reduction": round(frame.reduction, 2)}
+    line = f"{output}: {render.plan(cost)}; {render.working_size(frame)}"
+    render.print_result(values["form"], line, record)

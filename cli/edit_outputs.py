@@ -19,7 +19,7 @@ from . import options, render, stdio
 from .help import ExpertOption
 
 if TYPE_CHECKING:
-    from zerocon import Edit, Model, Recipe
+    from zerocon import Edit, Model, Recipe, Settings
     from zerocon.diagnostics.step_images import StepImages
     from zerocon.editing import Step
     from zerocon.image.formats import Format
@@ -147,8 +147,8 @@ class EditOutputs:
         if self.explain:
             plots.require()
 
-    def begin(self, model: Model) -> None:
-        """Prepare for the steps of an edit with ``model``."""
+    def begin(self, model: Model, settings: Settings) -> None:
+        """Prepare for the steps of an edit with ``model`` and ``settings``."""
         if self.metadata == "full":
             model.fingerprint()  # raises for unreadable files before the edit, not after it
         if self.steps_dir:
@@ -156,7 +156,8 @@ class EditOutputs:
             from zerocon.image.metadata import Provenance
             from zerocon.image.transforms import prepare
 
-            frame = prepare(self.photograph.image, model.size, model.multiple).frame
+            size = model.working_size.with_size(settings.size)
+            frame = prepare(self.photograph.image, size).frame
             # the mark alone: the recipe is complete only when the edit is
             marking = Provenance() if self.metadata != "none" else None
             self.step_images = StepImages(

@@ -75,7 +75,7 @@ def test_an_edit_is_repeatable_has_the_stated_cost_and_changes_the_image(
     # 51 for the inversion, 30 guided steps of 50, two predictions per step
     assert (first.evaluations.forwards, first.evaluations.backwards) == (51 + 30 + 100, 30)
     assert "cat" in first.target_caption
-    working = prepare(fox, model.size, model.multiple)
+    working = prepare(fox, model.working_size)
     reconstruction = unfit(model.decode(model.encode(working.pixels))[0], working.frame)
     changed = np.abs(np.asarray(first.image, int) - np.asarray(reconstruction, int)).mean()
     assert 0.5 < changed < 64

@@ -51,6 +51,8 @@ OPTIONAL = {
     "dry_run",
     "operations",
     "bytes",
+    "working_size",
+    "reduction",
     "warnings",
     "output",
     "file",

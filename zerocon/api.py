@@ -169,7 +169,7 @@ def invert(
     """
     model = _model(model)
     settings = _settings(model, settings, preset, overrides)
-    prepared = prepare(_image(image)[0], model.size, model.multiple)
+    prepared = prepare(_image(image)[0], model.working_size.with_size(settings.size))
     caption = caption_image(prepared.image, model) if caption is None else caption
 
     def run(settings: Settings) -> Inversion:
@@ -225,14 +225,15 @@ def edit(
 
     Raises:
         PromptError: for a prompt that is empty, has no effect, or does not fit the caption.
-        MismatchError: for an inversion of another image, or a direction of another text encoder.
+        MismatchError: for an inversion of another image or working size, or a direction of another
+            text encoder.
         MissingError: if a caption must be generated and there is no captioner.
         SettingError: for an unknown setting or preset, or a bad value.
     """
     model = _model(model)
     settings = _settings(model, settings, preset, overrides)
     source, photograph = _image(image)
-    prepared = prepare(source, model.size, model.multiple)
+    prepared = prepare(source, model.working_size.with_size(settings.size))
     if inversion is not None:
         caption, settings = settings_for(inversion, prepared, model, caption, settings)
     request = parse_request(
@@ -286,7 +287,7 @@ def edit_batch(
         ValueError: for images with different working sizes.
     """
     settings = settings or model.settings
-    prepared = _prepared(images, model)
+    prepared = _prepared(images, model, settings)
     if inversion is not None:
         captions = [request.caption for request in requests]
         _check(inversion, prepared, model, captions)
@@ -316,7 +317,8 @@ def invert_batch(
     Raises:
         ValueError: for images with different working sizes.
     """
-    plan, prepared = Plan.of(settings or model.settings), _prepared(images, model)
+    plan = Plan.of(settings or model.settings)
+    prepared = _prepared(images, model, plan.settings)
     cached = find_cached(prepared, model, captions, plan=plan, cache=cache)
     if cached is not None:
         return cached
@@ -335,7 +337,7 @@ def find_cached(
     if cache is None:
         return None
     parts = []
-    for key in _keys(_prepared(images, model), model, captions, plan):
+    for key in _keys(_prepared(images, model, plan.settings), model, captions, plan):
         inversion = None if key is None else cache.find(key)
         if inversion is None:
             return None
@@ -352,7 +354,7 @@ def find_cached(
 
 def reconstruct(image: Image, model: Model) -> Image:
     """The image after encoding and decoding alone: the most that an edit can preserve."""
-    prepared = prepare(image, model.size, model.multiple)
+    (prepared,) = _prepared([image], model, model.settings)
     return prepared.to_image(model.decode(model.encode(prepared.pixels))[0])
 
 
@@ -471,7 +473,7 @@ def _invert_batch(
         levels,
         schedule=schedule,
         captions=tuple(captions),
-        images=tuple(image.hash for image in images),
+        images=tuple(image.key for image in images),
         model=model.name,
         recipe={
             "encoder": c.encoder,
@@ -493,7 +495,7 @@ def _keys(
 ) -> list[str | None]:
     """Cache keys of the images' inversions in this batch."""
     return [
-        key_of(model, plan, image.hash, caption, batch_size=len(images))
+        key_of(model, plan, image.key, caption, batch_size=len(images))
         for image, caption in zip(images, captions, strict=True)
     ]
 
@@ -535,10 +537,12 @@ def _image(image: ImageSource) -> tuple[Image, Photograph | None]:
     return photograph.image, photograph
 
 
-def _prepared(images: Sequence[Image | Prepared], model: Model) -> list[Prepared]:
+def _prepared(
+    images: Sequence[Image | Prepared], model: Model, settings: Settings
+) -> list[Prepared]:
+    working_size = model.working_size.with_size(settings.size)
     return [
-        image if isinstance(image, Prepared) else prepare(image, model.size, model.multiple)
-        for image in images
+        image if isinstance(image, Prepared) else prepare(image, working_size) for image in images
     ]
 
 
@@ -558,8 +562,7 @@ def _with_steps_of(inversion: Inversion, settings: Settings) -> Settings:
 def _check(
     inversion: Inversion, images: Sequence[Prepared], model: Model, captions: Sequence[str] | None
 ) -> None:
-    if inversion.images != tuple(image.hash for image in images):
-        raise MismatchError("the inversion does not match the image; invert the image first")
+    inversion.require_images(images, model.vae_scale_factor)
     if inversion.recipe.get("encoder") != model.embed([""]).encoder:
         raise MismatchError(f"the inversion was made with {inversion.model}, not with {model.name}")
     if captions is not None and tuple(captions) != inversion.captions:

@@ -76,7 +76,7 @@ def command(image_path: Path, **values: Any) -> None:
         return print_edit_plan(
             photograph.image, model, image_path, outputs.output, values, **request
         )
-    outputs.begin(model)
+    outputs.begin(model, request["settings"])
     with progress_bar("Editing", options.is_quiet()) as tick:
         request["on_request"] = partial(render.print_request, options.is_quiet())
         request |= {"progress": tick, "on_step": outputs.on_step, "on_warning": outputs.warn}
