@@ -151,7 +151,10 @@ def test_composite_model_enlarges_the_models_output(model, drawing):
 
 def test_without_a_lock_the_whole_image_may_change(model, drawing):
     edited = edit(model, drawing, lock="off")
-    assert (edited.support.share, edited.support.reason) == (1.0, "the lock is off")
+    assert (edited.support.share, edited.support.reason) == (
+        1.0,
+        "the whole image, as the lock is off",
+    )
 
 
 def test_unet_evaluations_do_not_depend_on_the_composite(model, drawing):
@@ -410,7 +413,7 @@ def test_an_estimated_support_is_locked_between_the_first_and_the_last_steps():
     free = [torch.equal(lock(None, None, D, level), D) for level in range(9, -1, -1)]
     assert free == [True] * 2 + [False] * 6 + [True] * 2
     held = lock(None, None, D, 5)
-    assert torch.equal(held[..., 4:8, 4:8], D[..., 4:8, 4:8])
+    assert held[..., 5:7, 5:7].min() > 0.95
     assert held[..., 12:, 12:].abs().max() == 0
     assert 0 < float(held[0, 0, 3, 5]) <= 0.01, "it is grown and soft"
 

@@ -28,7 +28,6 @@ from zerocon.evaluation_count import Evaluations, count_evaluations
 from zerocon.image.formats import format_of
 from zerocon.image.metadata import Provenance
 from zerocon.image.reading import Photograph, contents, peek
-from zerocon.image.transforms import shrunk
 from zerocon.model import Model
 from zerocon.model.captioner import caption_images
 from zerocon.recipe import Recipe
@@ -167,7 +166,7 @@ class BatchExecutor:
 
     def _group(self, prepared: PreparedJob) -> tuple[object, ...]:
         """Return what is equal for jobs that can be edited in one batch."""
-        return (*shape(prepared.image.size, self.model), repr(prepared.settings))
+        return (*shape(prepared.image.size, self.model, prepared.settings), repr(prepared.settings))
 
     def _edit(self, batch: Sequence[PreparedJob]) -> list[ExecutedJob | Exception]:
         """Edit a batch; if it fails, its jobs one by one, so that only the faulty ones fail."""
@@ -260,21 +259,19 @@ def inversion_key(settings: Settings) -> tuple[object, ...]:
         settings.seed,
         settings.cache_source,
         settings.guidance,
+        settings.size,
     )
 
 
-def shape_of(image: Path, model: Model) -> str:
+def shape_of(image: Path, model: Model, settings: Settings) -> str:
     """Return "WIDTHxHEIGHT" of a file's image in the model; "" if its header is unreadable."""
     size = peek(image)
-    return "" if size is None else "{}x{}".format(*shape(size, model))
+    return "" if size is None else "{}x{}".format(*shape(size, model, settings))
 
 
-def shape(size: tuple[int, int], model: Model) -> tuple[int, int]:
+def shape(size: tuple[int, int], model: Model, settings: Settings) -> tuple[int, int]:
     """Return width and height in the model of an image of this size, in pixels."""
-    width, height = (
-        -(-side // model.multiple) * model.multiple for side in shrunk(size, model.size)
-    )
-    return width, height
+    return model.working_size.with_size(settings.size).padded(size)
 
 
 def _single(error: Exception) -> Exception:
