@@ -553,7 +553,7 @@ def _keys(
 ) -> list[str | None]:
     """Cache keys of the images' inversions in this batch."""
     return [
-        key_of(model, plan, image.hash, caption, batch_size=len(images))
+        key_of(model, plan, image.key, caption, batch_size=len(images))
         for image, caption in zip(images, captions, strict=True)
     ]
 

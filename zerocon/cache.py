@@ -214,12 +214,12 @@ class Cache:
 
 
 def key_of(
-    model: Model, plan: Plan, image_hash: str, caption: str, *, batch_size: int = 1
+    model: Model, plan: Plan, image_key: str, caption: str, *, batch_size: int = 1
 ) -> str | None:
     """The hash of everything that an inversion depends on; None for a model without a fingerprint.
 
     Rounding is part of it: a batch differs from single images, recorded layers from fused ones, and
-    one number of threads from another.
+    one number of threads from another. ``image_key`` is ``Prepared.key``, with the working size.
     """
     weights = model.fingerprint()
     if weights is None:
@@ -233,12 +233,11 @@ def key_of(
         "weights": weights,
         "prediction": model.prediction,
         "compute": model.runtime.compute_options(),
-        "size": (model.size, model.multiple),  # with the image's hash: its working size
         "schedule": asdict(model.schedule(settings.steps)),
         "inverter": repr(plan.inverter),
         "seed": settings.seed if getattr(plan.inverter, "stochastic", True) else None,
         "layer_patterns": sorted(plan.cached_layers),
-        "image": image_hash,
+        "image": image_key,
         "caption": caption,
         "batch_size": batch_size,
     }

@@ -76,7 +76,9 @@ def repeat(model: Model, folder: Path, edits: int) -> Iterator[SoakSample]:
         part = jobs[number * size : (number + 1) * size]
         journal = Journal(folder / "out")
         run = journal.begin({})
-        planned = ((each, each.hash({}), shape_of(each.image, model)) for each in part)
+        planned = (
+            (each, each.hash({}), shape_of(each.image, model, model.settings)) for each in part
+        )
         journal.add(run, commit.plan(journal.record, folder / "out", planned)[0])
         executor = BatchExecutor(model, cache=cache if number % 2 else None)
         for result in Worker(journal, run, executor)():

@@ -18,7 +18,7 @@ from zerocon.evaluation_count import Evaluations
 from zerocon.settings import Settings
 
 LARGEST_BATCH, MEMORY_SHARE = 32, 0.8  # of an automatic batch size; the rest is for the device
-SMALLEST = "16x16"  # size of an image whose header is unreadable
+SMALLEST = "16x16"  # size of an image that cannot be edited: not readable, or not with the crop
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class BatchEstimate:
 
     Args:
         images: Number of images.
-        evaluations: U-Net evaluations.
+        evaluations: U-Net evaluations; with ``crop="auto"`` those of the whole images alone.
         seconds: The evaluations times one that was timed at each size on this machine; without
             captioning, reading and writing.
         peak: Largest memory in bytes.
@@ -64,7 +64,7 @@ def estimate_cost(model: Any, jobs: Sequence[Job]) -> BatchEstimate:
         inverted.add(inversion)
         total.forwards += each.forwards
         total.backwards += each.backwards
-        width, height = map(int, (shape_of(job.image, model) or SMALLEST).split("x"))
+        width, height = map(int, (shape_of(job.image, model, settings) or SMALLEST).split("x"))
         seconds += each.total * seconds_each(width, height)
         largest = max(largest, (width, height), key=lambda size: size[0] * size[1])
     peak = max((cost.estimate_cost(model, kind, largest).peak for kind in kinds), default=0)

@@ -38,8 +38,8 @@ class Prepared:
     """An image with everything that a model's working size decides about it, computed once.
 
     Made by ``prepare``, and passed on in place of the image: encoding, decoding, cache keys and
-    recipes read the same hash, geometry and tensor. ``hash`` and ``pixels`` are computed on first
-    use and then kept.
+    recipes read the same hash, geometry and tensor. ``hash``, ``key`` and ``pixels`` are computed
+    on first use and then kept.
 
     Attributes:
         image: The source image, at its own size.
@@ -58,6 +58,15 @@ class Prepared:
     def hash(self) -> str:
         """Hash of all of ``image``'s pixels, its size and mode; see ``image_hash``."""
         return image_hash(self.image)
+
+    @cached_property
+    def key(self) -> str:
+        """The image at working size: ``hash``, crop, and size before and after padding.
+
+        Two crops or sizes of one image have two keys.
+        """
+        box = self.crop or (0, 0, *self.image.size)
+        return "{} {},{},{},{} {}x{} {}x{}".format(self.hash, *box, *self.frame.inner, *self.size)
 
     @property
     def padding(self) -> Size:
