@@ -529,12 +529,23 @@ def test_jobs_with_equal_inversions_have_equal_keys() -> None:
     assert inversion_key(replace(base, composite="model", lock="off")) == inversion_key(base)
 
 
-def test_a_plan_costs_what_the_run_costs_with_crops(run: Run, model: StableDiffusion) -> None:
+def test_a_plan_costs_what_the_run_costs_with_crops(
+    run: Run, model: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed: list[tuple[int, int]] = []
+
+    def take_a_second(_: object, size: tuple[int, int]) -> float:
+        timed.append(size)
+        return 1.0
+
+    monkeypatch.setattr("zerocon.batch.estimate.time_evaluation", take_a_second)
     crops = ("off", "0,0,64,64", "0,0,64,64", "32,0,32,64")
     rows = [f'{name}.png,"{crop}",{name}-{i}.png' for name in "ab" for i, crop in enumerate(crops)]
     _, file = write_manifest("\n".join(["image,crop,name", *rows]))
     options = {"manifest": file, "output": "out", "to": "dog", "model": model, "steps": 2}
     plan = batch.plan(**options, cache=False)
+    assert sorted(timed) == [(32, 64), (64, 48), (64, 64)]
+    assert plan.estimate.seconds == pytest.approx(plan.estimate.evaluations.total)
     summary = batch.run(**options, cache=False)
     assert summary.evaluations == pytest.approx(plan.estimate.evaluations.total)
 
