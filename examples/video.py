@@ -5,7 +5,8 @@
     ffmpeg -f image2pipe -framerate 12 -c:v ppm -i - -pix_fmt yuv420p out.mp4
 
 Frames are edited independently, so the video flickers. All use the caption of the first frame, so
-that the edit direction is the same.
+that the edit direction is the same. Pixels outside the edit's support stay those of the frame;
+--mask gives one support for all frames.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import zerocon
 parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
 parser.add_argument("--to", required=True)
 parser.add_argument("--caption", help="source caption of all frames [default: the first frame's]")
+parser.add_argument("--mask", help="image, white where frames may change [default: found in each]")
 parser.add_argument("--model")
 parser.add_argument("--steps", type=int)
 args = parser.parse_args()
@@ -33,8 +35,11 @@ def frames(stream):
 
 model, caption = zerocon.load(args.model), args.caption
 settings = model.settings.overlay({"steps": args.steps} if args.steps else {})
+mask = Image.open(args.mask) if args.mask else None
 for frame in frames(sys.stdin.buffer):
-    edited = zerocon.edit(frame, to=args.to, caption=caption, model=model, settings=settings)
+    edited = zerocon.edit(
+        frame, to=args.to, caption=caption, mask=mask, model=model, settings=settings
+    )
     caption = edited.caption
     sys.stdout.buffer.write(b"P6\n%d %d\n255\n" % frame.size + edited.image.tobytes())
     sys.stdout.buffer.flush()

@@ -205,7 +205,8 @@ def test_values_that_are_not_finite_fail_one_image_only(
     decode, calls = model.vae.decode, iter(range(100))
 
     def broken(latents: torch.Tensor, **more: object) -> object:
-        return decode(latents * float("nan") if next(calls) == 1 else latents, **more)
+        # two calls for each image: the edit and the source
+        return decode(latents * float("nan") if next(calls) == 2 else latents, **more)
 
     monkeypatch.setattr(model.vae, "decode", broken)
     summary = batch.run("in", **arguments)

@@ -163,6 +163,27 @@ def test_a_video_as_frames_through_a_pipe(place: Path, monkeypatch: pytest.Monke
     assert sizes == [SIZE, (64, 80)]
 
 
+def test_a_video_with_a_mask(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = Image.new("L", SIZE)
+    mask.paste(255, (0, 0, 48, 72))
+    mask.save("mask.png")
+    frames = io.BytesIO()
+    sources = [Image.open("images/small.png").convert("RGB"), Image.new("RGB", SIZE, "orange")]
+    for source in sources:
+        source.save(frames, "PPM")
+    out = io.TextIOWrapper(io.BytesIO())
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(frames.getvalue())))
+    monkeypatch.setattr(sys, "stdout", out)
+    assert run(f"{frame(VIDEO[0])} --mask mask.png", monkeypatch) == 0
+    monkeypatch.undo()
+    data = out.buffer.getvalue()  # type: ignore[attr-defined]
+    for source, part in zip(sources, (data[: len(data) // 2], data[len(data) // 2 :]), strict=True):
+        edited = Image.open(io.BytesIO(part))
+        right = (48, 0, *SIZE)
+        assert edited.crop(right).tobytes() == source.crop(right).tobytes()
+        assert edited.tobytes() != source.tobytes()
+
+
 def test_one_frame_through_the_command_line(place: Path) -> None:
     frame = io.BytesIO()
     Image.open("images/small.png").save(frame, "PPM")

@@ -28,7 +28,7 @@ from zerocon.cli import main, stdio
 from zerocon.errors import MissingError, OutputFormatError, UnreadableImageError
 from zerocon.image.color import FADE, ColorSpace, off_white, on_white
 from zerocon.image.formats import FORMATS, NAMED, format_named
-from zerocon.image.reading import Photograph
+from zerocon.image.reading import Photograph, peek
 
 ORIENTATION, MAKE, GPS, EXPOSURE = 0x0112, 0x010F, 0x8825, 0x829A
 EXACT: dict[str, dict[str, Any]] = {
@@ -144,6 +144,17 @@ def test_an_image_is_edited_upright_and_written_in_its_orientation(
         assert image.getexif().get(ORIENTATION, 1) == orientation
     written = ImageOps.exif_transpose(decoded(back)).convert("RGB")
     assert np.abs(np.asarray(written, int) - np.asarray(edited, int)).mean() < 3
+
+
+@pytest.mark.parametrize("orientation", [*range(1, 9), 99])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "AVIF"])
+def test_the_header_tells_the_size_of_the_upright_image(
+    tmp_path: Path, kind: str, orientation: int
+) -> None:
+    path = tmp_path / "cat"
+    path.write_bytes(encoded(gradient(96, 64), kind, exif=exif(orientation)))
+    assert peek(path) == Photograph.read(path).image.size
+    assert sorted(peek(path) or ()) == [64, 96]
 
 
 def stored_place(photograph: Photograph, box: tuple[int, int, int, int]) -> np.ndarray[Any, Any]:

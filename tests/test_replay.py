@@ -207,10 +207,38 @@ def test_directions_and_inversions_are_given_to_the_edits_that_used_them(
     assert "no image in edits was edited with hen.safetensors" in done.stderr
 
 
+def test_masked_results_of_a_batch_are_replayed_one_by_one_with_their_mask(
+    run: Run, loaded: list[str]
+) -> None:
+    mask = Image.new("L", (96, 64))
+    mask.paste(255, (0, 0, 50, 64))
+    mask.save("mask.png")
+    mask.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save("other.png")
+    Path("list.csv").write_text(
+        "image,to,mask,name\nsources/cat.png,dog,mask.png,masked.png\n"
+        "sources/cat.png,dog,,found.png\n"
+    )
+    brief = ("--steps", 1, "--guidance", "none", "--model", "tiny")
+    made = run("batch", "--manifest", "list.csv", "-o", "made", *brief)
+    assert made.exit_code == 0, made.output
+    files = "made/sources/masked.png", "made/sources/found.png"
+    replay = ("replay", files[0], "--source", "sources/cat.png")
+    done = run(*replay, "--mask", "mask.png")
+    assert (done.exit_code, done.stdout) == (0, "identical, byte for byte\n"), done.output
+    assert "the mask is not the recipe's" in run(*replay, "--mask", "other.png").stderr
+    assert "the recipe needs the mask that the edit was given" in run(*replay).stderr
+    folder = run("replay", "made", "--source", "sources")
+    assert folder.exit_code == 1
+    lines = dict(line.split(": ", 1) for line in folder.stdout.splitlines()[:-1])
+    assert lines[files[0]].startswith("the recipe needs the mask that the edit was given")
+    assert lines[files[1]] == "identical, byte for byte"
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["edits", "--source", "sources", "-o", "new.png"], "-o saves the replay of one image"),
+        (["edits", "--source", "sources", "-o", "new.png"], "-o is for the replay of one image"),
+        (["edits", "--source", "sources", "--mask", "m.png"], "--mask is for the replay of one"),
         (["sources", "--source", "edits"], "no image in sources has a zerocon recipe"),
         (["edits", "--source", "nowhere"], "there is no file nowhere"),
         (["edits/a.png", "--source", "sources"], "sources is a directory, not an image"),

@@ -13,7 +13,8 @@ from typing import Any
 import click
 import cloup
 
-from zerocon.batch.parameters import ALL, AUTO, BACKENDS, BatchOptions
+from zerocon.batch.manifest import COLUMNS
+from zerocon.batch.parameters import ALL, AUTO, BACKENDS, SHARED, BatchOptions
 from zerocon.image import naming
 from zerocon.model.spec import LOAD_OPTIONS
 from zerocon.settings import Settings
@@ -100,8 +101,8 @@ inputs = cloup.option_group(
         "--manifest",
         type=click.Path(path_type=Path, dir_okay=False),
         metavar="FILE",
-        help="Read edits from a .csv, .jsonl or .toml file with columns image, to, from, "
-        "to_caption, caption, seed, strength, name and any setting; the rest is as for all.",
+        help=f"Read edits from a .csv, .jsonl or .toml file with columns {', '.join(COLUMNS)} and "
+        "any setting; the rest is as for all.",
     ),
 )
 
@@ -228,7 +229,7 @@ def batch_arguments(images: tuple[str, ...], values: Mapping[str, Any]) -> dict[
     """Arguments of ``zerocon.batch.run`` from the options' values."""
     names = {each.name for each in fields(BatchOptions)}
     arguments = {name: value for name, value in values.items() if name in names}
-    arguments |= {name: values[name] for name in ("keep_gps", "metadata", *LOAD_OPTIONS)}
+    arguments |= {name: values.get(name) for name in (*SHARED, *LOAD_OPTIONS)}
     arguments |= {"to": values["tos"], "strength": values["strengths"], "seed": values["seeds"]}
     arguments |= {"images": images, "settings": options.explicit_settings(values), "preset": None}
     arguments |= {"cache": not values["no_cache"], "inputs": options.input_files(values)}
@@ -237,8 +238,7 @@ def batch_arguments(images: tuple[str, ...], values: Mapping[str, Any]) -> dict[
         arguments |= {"images": (*images, *listed), "files_from": None}
     if not (arguments["images"] or values["files_from"] or values["manifest"]):
         # a resumed run keeps its parameters, except those on the command line
-        shared = {"model": "model", "metadata": "metadata", "keep_gps": "keep_gps"}
-        shared |= {"cache": "no_cache", **{name: name for name in LOAD_OPTIONS}}
+        shared = {name: name for name in ("model", *SHARED, *LOAD_OPTIONS)} | {"cache": "no_cache"}
         for argument, option in shared.items():
             if not options.on_command_line(option):
                 arguments[argument] = None

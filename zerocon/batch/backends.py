@@ -75,8 +75,9 @@ def run_on_ray(journal: Journal, run: int, batch_size: int, workers: int) -> Res
     """Work in actors of the Ray cluster that is running, or of a new one on this machine.
 
     ``workers`` 0 is one actor per GPU of the cluster, or else per CPU core. Journal, images and
-    results stay here: actors receive the content of an image and return that of the result, so
-    that nothing but Ray is shared. An actor that dies is started again and its call repeated.
+    results stay here: actors receive the content of an image and return that of the result. Only
+    files of directions and masks must be where actors can read them. An actor that dies is started
+    again and its call repeated.
 
     Raises:
         MissingPackageError: If Ray is not installed.
@@ -177,4 +178,6 @@ def _executor(
     model: Model, parameters: RunParameters, on_warning: Callable[[str], None] | None = None
 ) -> BatchExecutor:
     cache = Cache(on_warning=on_warning) if parameters.cache else None
-    return BatchExecutor(model, metadata=parameters.metadata, cache=cache)
+    return BatchExecutor(
+        model, metadata=parameters.metadata, cache=cache, segmenter=parameters.segmenter
+    )

@@ -88,7 +88,7 @@ def plan(
 
     Raises:
         OutputExistsError: For files that are of no such job, unless ``overwrite``.
-        OutputIsInputError: For a result that is an image, a direction or one of ``inputs``.
+        OutputIsInputError: For a result that is an image, a direction, a mask or one of ``inputs``.
     """
     jobs = list(jobs)
     require_no_inputs(output, [job for job, _, _ in jobs], inputs)
@@ -119,6 +119,7 @@ def require_no_inputs(output: Path, jobs: Sequence[Job], inputs: Iterable[Path])
     """
     directions = {file for job in jobs for file, _ in job.directions}
     files = {*inputs, *map(Path, directions), *(job.image for job in jobs)}
+    files |= {job.mask for job in jobs if job.mask}
     read = {number for file in files if (number := _file_number(file))}
     for job in jobs:
         path = output / job.name

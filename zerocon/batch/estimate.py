@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -15,9 +16,10 @@ from zerocon.batch.executor import inversion_key, shape
 from zerocon.batch.job import Job
 from zerocon.diagnostics import cost
 from zerocon.editing import Plan
+from zerocon.errors import CropError
 from zerocon.evaluation_count import Evaluations
 from zerocon.image.reading import peek
-from zerocon.image.transforms import Size
+from zerocon.image.transforms import Size, crop_box
 from zerocon.settings import Settings
 
 LARGEST_BATCH, MEMORY_SHARE = 32, 0.8  # of an automatic batch size; the rest is for the device
@@ -30,7 +32,7 @@ class BatchEstimate:
 
     Args:
         images: Number of images.
-        evaluations: U-Net evaluations.
+        evaluations: U-Net evaluations; with ``crop="auto"`` those of the whole images alone.
         seconds: The evaluations times one that was timed at each size on this machine; without
             captioning, reading and writing.
         peak: Largest memory in bytes.
@@ -66,8 +68,8 @@ def estimate_cost(model: Any, jobs: Sequence[Job]) -> BatchEstimate:
         inverted.add(inversion)
         total.forwards += each.forwards
         total.backwards += each.backwards
-        size = peek(job.image) or UNREADABLE
-        seconds += each.total * seconds_each(*shape(size, model, settings))
+        size = _source_size(job.image, settings)
+        seconds += each.total * seconds_each(*_working_size(size, model, settings))
         largest[kind] = max(largest.get(kind, size), size, key=lambda s: _pixels(s, model, kind))
     peaks = (cost.estimate_cost(model, kind, size).peak for kind, size in largest.items())
     peak = max(peaks, default=0)
@@ -79,7 +81,11 @@ def fitting_batch_size(model: Any, jobs: Iterable[Job]) -> int:
     if model.device.type != "cuda":
         return 1
     settings, size = max(
-        ((model.settings.overlay(job.settings), peek(job.image) or UNREADABLE) for job in jobs),
+        (
+            (settings, _source_size(job.image, settings))
+            for job in jobs
+            for settings in [model.settings.overlay(job.settings)]
+        ),
         key=lambda each: _pixels(each[1], model, each[0]),
         default=(model.settings, UNREADABLE),
     )
@@ -89,9 +95,24 @@ def fitting_batch_size(model: Any, jobs: Iterable[Job]) -> int:
     return max(1, min(LARGEST_BATCH, fitting))
 
 
+def _source_size(image: Path, settings: Settings) -> Size:
+    """Size of the part of an image file that is edited; ``UNREADABLE`` if it cannot be."""
+    size = peek(image) or UNREADABLE
+    try:
+        box = crop_box(settings.crop, size)
+    except CropError:
+        return UNREADABLE
+    return size if box is None else (box[2] - box[0], box[3] - box[1])
+
+
+def _working_size(size: Size, model: Any, settings: Settings) -> Size:
+    """Size in the model of such a part."""
+    return shape(size, model, replace(settings, crop="off"))
+
+
 def _pixels(size: Size, model: Any, settings: Settings) -> int:
-    """Pixels of an image of this size in the model."""
-    return prod(shape(size, model, settings))
+    """Pixels of such a part in the model."""
+    return prod(_working_size(size, model, settings))
 
 
 @torch.no_grad()

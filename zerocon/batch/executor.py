@@ -17,6 +17,7 @@ from zerocon.batch.job import Job
 from zerocon.cache import Cache
 from zerocon.direction import Direction
 from zerocon.errors import (
+    CropError,
     DeviceNotFoundError,
     ModelNotFoundError,
     NoSpaceError,
@@ -26,13 +27,16 @@ from zerocon.errors import (
 )
 from zerocon.evaluation_count import Evaluations, count_evaluations
 from zerocon.image.formats import format_of
+from zerocon.image.masks import UserMask, read_mask
 from zerocon.image.metadata import Provenance
 from zerocon.image.reading import Photograph, contents, peek
+from zerocon.image.transforms import Size, crop_box
 from zerocon.model import Model
 from zerocon.model.captioner import caption_images
+from zerocon.model.segmenter import Segmenter
 from zerocon.recipe import Recipe
 from zerocon.request import EditRequest, parse_request
-from zerocon.settings import Settings
+from zerocon.settings import CROP, Settings
 from zerocon.trajectory import Inversion
 
 Key = tuple[object, ...]  # identifies an inversion
@@ -87,13 +91,15 @@ class ExecutedJob:
 
 @dataclass(frozen=True)
 class PreparedJob:
-    """A job with its image, its settings and its parsed request."""
+    """A job with its image, its settings, its parsed request, and the image's size in the model."""
 
     job: Job
     source: SourceImage
     image: Image
+    mask: UserMask | None
     settings: Settings
     request: EditRequest
+    shape: Size
     warnings: tuple[str, ...]
 
 
@@ -106,10 +112,21 @@ class BatchExecutor:
         model: The model.
         metadata: What the results' metadata contain: "full", "minimal" or "none".
         cache: Cache of inversions; None: no cache.
+        segmenter: Name of the segmentation model, loaded for the first job with a text for a mask;
+            None: the default one.
     """
 
-    def __init__(self, model: Model, *, metadata: str = "full", cache: Cache | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        metadata: str = "full",
+        cache: Cache | None = None,
+        segmenter: str | None = None,
+    ) -> None:
         self.model, self.metadata, self.cache = model, metadata, cache
+        self.segmenter_name = segmenter
+        self.segmenter: Segmenter | None = None  # until a job needs it
         self.inversions: dict[Key, Inversion] = {}  # of the images of the last call
 
     def __call__(self, jobs: Sequence[tuple[Job, SourceImage]]) -> list[ExecutedJob | Exception]:
@@ -119,10 +136,13 @@ class BatchExecutor:
             For every job its result, or the error that concerns it alone.
 
         Raises:
-            Exception: An error that would concern every job (``COMMON``).
+            Exception: An error that would concern every job (``COMMON``), or every job with a text
+                for a mask.
         """
         results: dict[int, ExecutedJob | Exception] = {}
         prepared: dict[int, PreparedJob] = {}
+        if self.segmenter is None and any(job.mask_text for job, _ in jobs):
+            self.segmenter = Segmenter.load(self.segmenter_name, self.model.device)
         captions = self._captions(jobs)
         for index, (job, source) in enumerate(jobs):
             try:
@@ -152,6 +172,7 @@ class BatchExecutor:
         if isinstance(source.photograph, Exception):
             raise source.photograph
         photograph, settings = source.photograph, self.model.settings.overlay(job.settings)
+        size, mask = shape(photograph.image.size, self.model, settings), self._mask(job, photograph)
         losses = photograph.format_warnings(format_of(Path(job.name)))
         prompt = {"caption": captions.get(source.file_hash), **job.prompt}
         request = parse_request(
@@ -161,12 +182,20 @@ class BatchExecutor:
             settings=settings,
             **prompt,
         )
-        warnings = photograph.warnings + losses + request.warnings
-        return PreparedJob(job, source, photograph.image, settings, request, warnings)
+        warnings = photograph.warnings + losses + request.warnings + (mask.warnings if mask else ())
+        return PreparedJob(job, source, photograph.image, mask, settings, request, size, warnings)
+
+    def _mask(self, job: Job, photograph: Photograph) -> UserMask | None:
+        """The mask that the job gives; None where the edit finds its support."""
+        image = photograph.image
+        if job.mask_text:
+            assert self.segmenter is not None
+            return read_mask(self.segmenter.mask(image, job.mask_text), image.size)
+        return read_mask(job.mask, image.size) if job.mask else None
 
     def _group(self, prepared: PreparedJob) -> tuple[object, ...]:
         """Return what is equal for jobs that can be edited in one batch."""
-        return (*shape(prepared.image.size, self.model, prepared.settings), repr(prepared.settings))
+        return (*prepared.shape, repr(prepared.settings))
 
     def _edit(self, batch: Sequence[PreparedJob]) -> list[ExecutedJob | Exception]:
         """Edit a batch; if it fails, its jobs one by one, so that only the faulty ones fail."""
@@ -185,11 +214,15 @@ class BatchExecutor:
             [prepared.request for prepared in batch],
             model=self.model,
             inversion=inversion,
+            masks=[prepared.mask for prepared in batch],
             settings=batch[0].settings,
             on_warning=warnings.append,
+            cache=self.cache,
         )
+        each = {line for edited in edits for line in edited.warnings}  # these are reported too
+        shared = [line for line in warnings if line not in each]
         return [
-            self._executed(edited, prepared, cost, warnings)
+            self._executed(edited, prepared, cost, shared)
             for edited, prepared, cost in zip(edits, batch, costs, strict=True)
         ]
 
@@ -211,7 +244,7 @@ class BatchExecutor:
             edited.target_caption,
             edited.evaluations + cost,
             provenance,
-            (*prepared.warnings, *warnings, *losses),
+            (*prepared.warnings, *warnings, *edited.warnings, *losses),
         )
 
     def _invert(self, batch: Sequence[PreparedJob]) -> tuple[Inversion, list[Evaluations]]:
@@ -253,6 +286,7 @@ class BatchExecutor:
 
 def inversion_key(settings: Settings) -> tuple[object, ...]:
     """Return the settings that an inversion and its cached activations depend on."""
+    crop = settings.crop if CROP.fullmatch(settings.crop) else None  # "auto": of the whole image
     return (
         settings.steps,
         settings.inverter,
@@ -260,18 +294,31 @@ def inversion_key(settings: Settings) -> tuple[object, ...]:
         settings.cache_source,
         settings.guidance,
         settings.size,
+        crop,
     )
 
 
 def shape_of(image: Path, model: Model, settings: Settings) -> str:
-    """Return "WIDTHxHEIGHT" of a file's image in the model; "" if its header is unreadable."""
+    """Return "WIDTHxHEIGHT" of a file's image in the model; "" if it cannot be edited.
+
+    That is, if its header is unreadable, or the crop does not lie in it.
+    """
     size = peek(image)
-    return "" if size is None else "{}x{}".format(*shape(size, model, settings))
+    try:
+        return "" if size is None else "{}x{}".format(*shape(size, model, settings))
+    except CropError:
+        return ""
 
 
-def shape(size: tuple[int, int], model: Model, settings: Settings) -> tuple[int, int]:
-    """Return width and height in the model of an image of this size, in pixels."""
-    return model.working_size.with_size(settings.size).padded(size)
+def shape(size: Size, model: Model, settings: Settings) -> Size:
+    """Return width and height in the model of an image of this size, or of its crop, in pixels.
+
+    Raises:
+        CropError: If the crop does not lie in the image.
+    """
+    left, upper, right, lower = crop_box(settings.crop, size) or (0, 0, *size)
+    working_size = model.working_size.with_size(settings.size)
+    return working_size.padded((right - left, lower - upper))
 
 
 def _single(error: Exception) -> Exception:

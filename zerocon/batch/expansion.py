@@ -30,6 +30,8 @@ class JobTemplate:
     prompt: Mapping[str, str]
     settings: Mapping[str, Any]
     name: str
+    mask: Path | None = None
+    mask_text: str | None = None
 
 
 def expand(options: BatchOptions) -> list[Job]:
@@ -96,7 +98,10 @@ def _product(
         numbers = {name: number for name, number in numbers.items() if number is not None}
         merged = {**settings, **numbers, **template.settings}
         name = _result_name(template, prompt, merged, optional=bool(options.directions))
-        yield Job(template.image.absolute(), name, prompt, merged, options.directions)
+        yield Job(
+            template.image.absolute(), name, prompt, merged, options.directions,
+            template.mask and template.mask.absolute(), template.mask_text or None,
+        )  # fmt: skip
 
 
 def _result_name(
@@ -125,7 +130,9 @@ def _from_names(options: BatchOptions) -> Iterator[JobTemplate]:
     for image in discovery.find_images(names, output=options.output):
         caption = image.caption() if options.sidecars else None
         prompt = {**_shared_prompt(options), **({} if caption is None else {"caption": caption})}
-        yield JobTemplate(image.file, image.relative, prompt, {}, options.name)
+        yield JobTemplate(
+            image.file, image.relative, prompt, {}, options.name, mask_text=options.mask_text
+        )
 
 
 def _from_manifest(options: BatchOptions) -> Iterator[JobTemplate]:
@@ -139,8 +146,9 @@ def _from_manifest(options: BatchOptions) -> Iterator[JobTemplate]:
             settings = check_settings(row.settings)
         except ValueError as error:
             raise FileFormatError(f"{row.location}: {error}") from None
-        relative = _relative(row.image, options.manifest.parent)
-        yield JobTemplate(row.image, relative, prompt, settings, row.name or options.name)
+        relative, name = _relative(row.image, options.manifest.parent), row.name or options.name
+        text = options.mask_text if row.mask is None and row.mask_text is None else row.mask_text
+        yield JobTemplate(row.image, relative, prompt, settings, name, row.mask, text)
 
 
 def _relative(image: Path, folder: Path) -> PurePosixPath:

@@ -26,6 +26,11 @@ class Job:
         prompt: Arguments of ``zerocon.edit`` by name (``PROMPT_FIELDS``); absent ones are not set.
         settings: Settings that differ from the model's own.
         directions: Files of edit directions, each with its weight.
+        mask: File of a mask: white where the image may change.
+        mask_text: What may change, in words, instead of ``mask``.
+
+    Raises:
+        CommandError: For both a mask and a text.
     """
 
     image: Path
@@ -33,22 +38,32 @@ class Job:
     prompt: Mapping[str, str]
     settings: Mapping[str, Any] = field(default_factory=dict)
     directions: tuple[tuple[str, float], ...] = ()
+    mask: Path | None = None
+    mask_text: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.mask and self.mask_text:
+            raise CommandError(f"the job {self.name} has a mask and a mask_text; give one of them")
 
     def to_json(self) -> str:
         """Return one line of ASCII JSON; equal jobs give equal lines."""
         fields = asdict(self) | {"image": str(self.image), "name": str(self.name)}
+        fields["mask"] = self.mask and str(self.mask)
         return json.dumps(fields, sort_keys=True)  # ASCII: a file name may be invalid UTF-8
 
     @classmethod
     def from_json(cls, line: str) -> Job:
-        """Parse what ``to_json`` returned."""
+        """Parse what ``to_json`` returned, also before there were masks."""
         fields = json.loads(line)
+        mask = fields.get("mask")
         return cls(
             Path(fields["image"]),
             PurePosixPath(fields["name"]),
             fields["prompt"],
             fields["settings"],
             tuple((file, weight) for file, weight in fields["directions"]),
+            None if mask is None else Path(mask),
+            fields.get("mask_text"),
         )
 
     def hash(self, shared: Mapping[str, Any]) -> str:
@@ -64,10 +79,20 @@ class Job:
             "prompt": dict(self.prompt),
             "settings": dict(self.settings),
             "directions": [(file_hash(Path(file)), weight) for file, weight in self.directions],
+            "mask": self.mask and _content(self.mask),
+            "mask_text": self.mask_text,
             "suffix": self.name.suffix.lower(),
             "shared": dict(shared),
         }
         return blake2b(json.dumps(fields, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _content(file: Path) -> str:
+    """Hash of a file's bytes; "" if it cannot be read, for which the job will give the reason."""
+    try:
+        return file_hash(file)
+    except OSError:
+        return ""
 
 
 def require_distinct(jobs: Iterable[Job]) -> None:

@@ -14,8 +14,8 @@ from typing import Any, get_type_hints
 from zerocon.errors import FileFormatError
 from zerocon.settings import Settings
 
-COLUMNS = ("image", "to", "from", "to_caption", "caption", "seed", "strength", "name")
 PROMPT_COLUMNS = {"to": "to", "from": "from_", "to_caption": "to_caption", "caption": "caption"}
+COLUMNS = ("image", *PROMPT_COLUMNS, "mask", "mask_text", "seed", "strength", "name")
 INTEGERS = {name for name, kind in get_type_hints(Settings).items() if kind in (int, int | None)}
 TRUE, FALSE = {"1", "true", "t", "yes", "y", "on"}, {"0", "false", "f", "no", "n", "off"}
 
@@ -30,6 +30,8 @@ class ManifestRow:
         name: Template of the result's name, if the row has one.
         prompt: Arguments of ``zerocon.edit``, by name.
         settings: Settings, by name; text is converted to their types.
+        mask: File of a mask, if the row has one.
+        mask_text: What may change, in words, if the row has it.
     """
 
     location: str
@@ -37,13 +39,15 @@ class ManifestRow:
     name: str | None
     prompt: Mapping[str, str]
     settings: Mapping[str, Any]
+    mask: Path | None = None
+    mask_text: str | None = None
 
 
 def read_manifest(file: Path) -> list[ManifestRow]:
     """Read a manifest; its suffix is ``.csv``, ``.jsonl`` or ``.toml``.
 
     In CSV the first line names the columns and empty cells set nothing; in TOML every edit is a
-    table, ``[[edits]]``. Relative image paths are relative to the manifest.
+    table, ``[[edits]]``. Relative paths of images and masks are relative to the manifest.
 
     Raises:
         FileFormatError: For a file in none of these formats, or an invalid row, with its number.
@@ -86,14 +90,19 @@ def _row(file: Path, number: int, cells: dict[str, Any]) -> ManifestRow:
     if not isinstance(image, str) or not image:
         raise FileFormatError(f"{location} has no image")
     prompt = {field: cells.pop(key) for key, field in PROMPT_COLUMNS.items() if key in cells}
-    texts = {**prompt, **({} if name is None else {"name": name})}
+    mask, mask_text = cells.pop("mask", None), cells.pop("mask_text", None)
+    others = {"name": name, "mask": mask, "mask_text": mask_text}
+    texts = {**prompt, **{key: text for key, text in others.items() if text is not None}}
     if wrong := [key for key, text in texts.items() if not isinstance(text, str)]:
         raise FileFormatError(f"{location}: {wrong[0]} must be text")
+    if mask and mask_text:
+        raise FileFormatError(f"{location} has a mask and a mask_text; give one of them")
     try:
         settings = dict(_settings(cells))
     except ValueError as error:
         raise FileFormatError(f"{location}: {error}") from None
-    return ManifestRow(location, file.parent / image, name, prompt, settings)
+    mask = file.parent / mask if mask else None
+    return ManifestRow(location, file.parent / image, name, prompt, settings, mask, mask_text)
 
 
 def _settings(cells: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -33,6 +33,7 @@ from zerocon.batch.parameters import ALL, AUTO, BatchOptions, RunParameters
 from zerocon.batch.worker import JobResult
 from zerocon.errors import CommandError, DeviceNotFoundError
 from zerocon.model import Model
+from zerocon.settings import DEFAULT_SEGMENTER
 
 OnEvent = Callable[[BatchEvent], object]
 WORKER_COMMAND = ("zerocon.cli", "batch")  # started with --join by ``devices``
@@ -274,10 +275,11 @@ def _described(
     shared |= {"captioner": load.get("captioner"), "clip": load.get("clip")}
     shared |= {"weights": model.fingerprint() or model.name, "prediction": model.prediction}
     shared |= {"working_size": asdict(model.working_size)}
+    segmenter = {"segmenter": parameters.segmenter or DEFAULT_SEGMENTER}
     for job in jobs:
         settings = model.settings.overlay(job.settings)
-        hashed = job.hash({**shared, **asdict(settings)})
-        yield job, hashed, shape_of(job.image, model, settings)
+        facts = {**shared, **asdict(settings), **(segmenter if job.mask_text else {})}
+        yield job, job.hash(facts), shape_of(job.image, model, settings)
 
 
 def _batch_size(options: BatchOptions, model: Model, jobs: Sequence[Job]) -> int:

@@ -52,6 +52,7 @@ UPRIGHT = {  # by EXIF orientation: turns the stored pixels upright
     8: Transpose.ROTATE_90,
 }
 STORED = UPRIGHT | {6: Transpose.ROTATE_90, 8: Transpose.ROTATE_270}
+SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange width and height
 TURNED = {"TIFF", "HEIF"}  # Pillow's decoders turn them upright
 
 # TIFF tags about the layout of its bytes, and copies of metadata that is handled elsewhere.
@@ -317,14 +318,14 @@ class Photograph:
 
 
 def peek(path: Path) -> tuple[int, int] | None:
-    """(width, height) from the header of an image file; None if it is not an image."""
+    """(width, height) of the upright image, from a file's header; None if it is not an image."""
     try:
         if not path.is_file():  # opening a pipe would block
             return None
         with WARNINGS, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=READ) as image:
-                return image.size
+                return image.size[::-1] if _is_sideways(image) else image.size
     except Exception:  # any decoder error; ``read`` reports it
         return None
 
@@ -419,6 +420,17 @@ def _exif(image: Image.Image, keep_gps: bool) -> tuple[int, bytes]:
     if orientation != 1:
         exif[ExifTags.Base.Orientation] = orientation
     return orientation, exif.tobytes() if exif else b""
+
+
+def _is_sideways(image: ImageFile.ImageFile) -> bool:
+    """Whether width and height of an opened file are exchanged when it is turned upright."""
+    if image.format in TURNED:
+        return False
+    try:  # of the base class, since that of PNG decodes the image
+        orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
+    except Exception:  # damaged EXIF, as in ``Photograph.read``
+        return False
+    return orientation in SIDEWAYS
 
 
 def _tags(exif: bytes) -> Image.Exif:

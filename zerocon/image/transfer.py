@@ -10,8 +10,8 @@ applied to the source image itself, they carry the edit to its pixels and keep i
 
 ``A, B`` is the least-squares fit of ``b`` by ``a`` in a window (the guided filter, arXiv
 1505.00996, with the source as its guide), fitted to the difference ``b - a``, so that without a
-change ``K`` is the identity. ``W`` falls from 1 to 0 as the fit fails: where shapes were replaced, ``b`` itself is
-used, with the part ``G`` of the source's detail ``S - a`` that still belongs to it.
+change ``K`` is the identity. ``W`` falls from 1 to 0 as the fit fails: where shapes were replaced,
+``b`` itself is used, with the part ``G`` of the source's detail ``S - a`` that still belongs to it.
 """
 
 from __future__ import annotations
