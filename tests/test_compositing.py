@@ -268,19 +268,20 @@ def test_an_expected_support_is_known_before_the_edit():
 
 def test_a_change_of_colors_is_carried_to_every_detail():
     """The edit is blurred; the colors of the source, exact. The result has both."""
-    size, small = (512, 512), (128, 128)
+    small = (128, 128)
     rng = np.random.default_rng(0)
     blocks = rng.integers(0, 2, (16, 16)).repeat(32, 0).repeat(32, 1).astype(bool)
     before = np.where(blocks[..., None], (30, 60, 200), (220, 215, 210)).astype(np.uint8)
     after = np.where(blocks[..., None], (200, 40, 30), (220, 215, 210)).astype(np.uint8)
-    a, b = (working(Image.fromarray(each), small) for each in (before, after))
-    blurred = np.stack([gaussian_filter(b[..., c], 1.5) for c in range(3)], -1)
-    result = composite(
-        Image.fromarray(before), find_transfer(a, blurred, "kept"), mask_of(ones(small))
+    a, b = (
+        gaussian_filter(working(Image.fromarray(each), small), (1.5, 1.5, 0))
+        for each in (before, after)
     )
-    enlarged = composite(Image.fromarray(before), replaced(blurred), mask_of(ones(small)))
+    source, every = Image.fromarray(before), mask_of(ones(small))
+    result = composite(source, find_transfer(a, b, "kept"), every)
+    enlarged = composite(source, replaced(b), every)
     errors = [np.abs(np.asarray(each, float) - after).mean() for each in (result, enlarged)]
-    assert errors[0] < 0.5 * errors[1]
+    assert errors[0] < 0.2 * errors[1]
 
 
 def test_detail_is_kept_where_nothing_changed_and_dropped_where_the_structure_did():
@@ -293,7 +294,7 @@ def test_detail_is_kept_where_nothing_changed_and_dropped_where_the_structure_di
     assert detail_gate(a, b, "strict")[:, 74:].mean() < gate[:, 74:].mean()
     gain = find_transfer(a, b, "strict").gain
     assert np.abs(gain[:, :50] - np.eye(3)).max() < 0.01
-    assert np.abs(gain[:, 80:120]).mean() < 0.3
+    assert np.abs(gain[:, 80:120] - np.eye(3)).mean() > 0.2
 
 
 @pytest.mark.parametrize("detail", ["kept", "strict", "replaced"])

@@ -61,16 +61,16 @@ def find_transfer(before: Array, after: Array, detail: Detail) -> Transfer:
             one gate for the whole image, which is 1 only without a change, and no fit.
     """
     gate = detail_gate(before, after, detail)[..., None]
-    own = after - gate * before
+    replacement = after - gate * before
     identity = np.eye(3, dtype=np.float32)
     if detail == "replaced":
-        return Transfer(gate[..., None] * identity, own)
+        return Transfer(gate[..., None] * identity, replacement)
     gain, offset = _fit(before, after - before)
     fitted = np.einsum("hwij,hwj->hwi", gain, before) + offset
     error = _smooth(np.square(after - fitted), ERROR_WINDOW).mean(-1)
     weight = np.exp(-error / FIT_ERROR[detail] ** 2)[..., None]
     mixed = weight[..., None] * gain + ((1 - weight) * gate)[..., None] * identity
-    return Transfer(mixed, weight * offset + (1 - weight) * own)
+    return Transfer(mixed, weight * offset + (1 - weight) * replacement)
 
 
 def detail_gate(before: Array, after: Array, detail: Detail) -> Array:
