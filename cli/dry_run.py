@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from zerocon import Cache, EditRequest, Inversion, Model, Settings
     from zerocon.image.masks import UserMask
+    from zerocon.image.transforms import Prepared
 
 
 def print_edit_plan(
@@ -52,24 +53,31 @@ def print_edit_plan(
     facts = (parsed, settings, model.name, cost.evaluations, source)
     record = render.record(*facts, image_path, output, values)
     record |= {"dry_run": True, "operations": cost.operations, "bytes": render.memory(cost)}
-    record |= {"working_size": frame.inner, "reduction": round(frame.reduction, 2)}
-    record |= {"crop": prepared.crop and render.box_text(prepared.crop)}
-    line = f"{output}: {render.plan(cost)}; {render.working_size(frame)}"
-    region, words = _region(parsed, settings, mask)
-    if settings.crop == "auto":
-        again = estimate_cost(model, settings, frame.source).evaluations
-        region["crop_evaluations"] = render.cost(again)
-        words += f"; {again.total:.1f} more evaluations if a crop is edited"
-    render.print_result(values["form"], line + words, record | region)
+    region, words = _region(model, prepared, parsed, settings, mask)
+    line = f"{output}: {render.plan(cost)}; {render.working_size(frame)}{words}"
+    render.print_result(values["form"], line, record | region)
 
 
 def _region(
-    parsed: EditRequest, settings: Settings, mask: UserMask | None
+    model: Model,
+    image: Prepared,
+    parsed: EditRequest,
+    settings: Settings,
+    mask: UserMask | None,
 ) -> tuple[dict[str, Any], str]:
-    """Which part of the image an edit will change, as JSON fields and in words."""
+    """Scale and part of the image that an edit will change, as JSON fields and in words."""
+    from zerocon.diagnostics.cost import estimate_cost
     from zerocon.image.support import expected_support
 
-    if settings.composite == "model":
-        return {"support": None}, ""
-    extent, reason = expected_support(parsed.changes, settings.lock, given=mask is not None)
-    return {"support": {"extent": extent, "reason": reason, "share": None}}, f"; changes {reason}"
+    frame, words = image.frame, ""
+    facts: dict[str, Any] = {"working_size": frame.inner, "reduction": round(frame.reduction, 2)}
+    facts |= {"crop": image.crop and render.box_text(image.crop), "support": None}
+    if settings.composite == "native":
+        extent, reason = expected_support(parsed.changes, settings.lock, given=mask is not None)
+        facts["support"] = {"extent": extent, "reason": reason, "share": None}
+        words = f"; changes {reason}"
+    if settings.crop == "auto":
+        again = estimate_cost(model, settings, frame.source).evaluations
+        facts["crop_evaluations"] = render.cost(again)
+        words += f"; {again.total:.1f} more evaluations if a crop is edited"
+    return facts, words
