@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from zerocon import Cache, Inversion, Model, Settings
+    from zerocon.image.masks import UserMask
 
 
 def print_edit_plan(
@@ -25,29 +26,42 @@ def print_edit_plan(
     settings: Settings,
     caption: str | None,
     cache: Cache | None,
+    mask: UserMask | None,
     **prompt: Any,
 ) -> None:
     """Print the parsed prompt and the estimated cost of an edit; nothing is inverted or written."""
     from zerocon import api, request
     from zerocon.diagnostics.cost import estimate_cost
     from zerocon.editing import Plan
-    from zerocon.image.transforms import prepare
+    from zerocon.image.support import expected_support
 
     source = "given"
+    prepared = api.prepared_for(image, model, settings)
     if inversion is not None:
-        prepared = prepare(image, model.size, model.multiple)
         caption, settings = api.settings_for(inversion, prepared, model, caption, settings)
     parsed = request.parse_request(image, model, caption=caption, settings=settings, **prompt)
     render.print_request(options.is_quiet(), parsed)
     if inversion is None:
         captions = [parsed.rewrite.caption]
         plan = Plan.of(settings)
-        inversion = api.find_cached([image], model, captions, plan=plan, cache=cache)
+        inversion = api.find_cached([prepared], model, captions, plan=plan, cache=cache)
         source = "computed" if inversion is None else "cached"
     layers = inversion.layer_patterns if inversion else ()
     inverted = inversion is not None
-    cost = estimate_cost(model, settings, image.size, inverted=inverted, watched=layers)
+    frame = prepared.frame
+    cost = estimate_cost(model, settings, frame.source, inverted=inverted, watched=layers)
     facts = (parsed, settings, model.name, cost.evaluations, source)
     record = render.record(*facts, image_path, output, values)
     record |= {"dry_run": True, "operations": cost.operations, "bytes": render.memory(cost)}
-    render.print_result(values["form"], f"{output}: {render.plan(cost)}", record)
+    record |= {"working_size": frame.inner, "reduction": round(frame.reduction, 2)}
+    record |= {"crop": prepared.crop and render.box_text(prepared.crop), "support": None}
+    line = f"{output}: {render.plan(cost)}; {render.working_size(frame)}"
+    if settings.composite == "native":
+        extent, reason = expected_support(parsed.changes, settings.lock, given=bool(mask))
+        record |= {"support": {"extent": extent, "reason": reason, "share": None}}
+        line += f"; changes {reason}"
+    if settings.crop == "auto":
+        again = estimate_cost(model, settings, frame.source).evaluations
+        record |= {"crop_evaluations": render.cost(again)}
+        line += f"; {again.total:.1f} more evaluations if a crop is edited"
+    render.print_result(values["form"], line, record)

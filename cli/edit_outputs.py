@@ -21,7 +21,7 @@ from .help import ExpertOption
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from zerocon import Edit, Model, Recipe
+    from zerocon import Edit, Model, Recipe, Settings
     from zerocon.diagnostics.step_images import StepImages
     from zerocon.editing import Step
     from zerocon.image.formats import Format
@@ -167,16 +167,16 @@ class EditOutputs:
         if self.explain:
             plots.require()
 
-    def begin(self, model: Model) -> None:
-        """Prepare for the steps of an edit with ``model``."""
+    def begin(self, model: Model, settings: Settings) -> None:
+        """Prepare for the steps of an edit with ``model`` and ``settings``."""
         if self.metadata == "full":
             model.fingerprint()  # raises for unreadable files before the edit, not after it
         if self.steps_dir:
+            from zerocon.api import prepared_for
             from zerocon.diagnostics.step_images import StepImages
             from zerocon.image.metadata import Provenance
-            from zerocon.image.transforms import prepare
 
-            frame = prepare(self.photograph.image, model.size, model.multiple).frame
+            frame = prepared_for(self.photograph.image, model, settings).frame
             # the mark alone: the recipe is complete only when the edit is
             marking = Provenance() if self.metadata != "none" else None
             self.step_images = StepImages(

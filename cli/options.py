@@ -232,18 +232,18 @@ def _store_quiet(ctx: click.Context, _: click.Parameter, value: bool | str) -> b
     return value
 
 
-def _text(value: Any) -> str:
-    """A default as it is typed on the command line; methods as a list."""
+def _text(value: Any, unset: str) -> str:
+    """A default as it is typed on the command line; methods as a list; ``unset`` for None."""
     if isinstance(value, tuple):
         return (" and " if isinstance(value[0], str) else "..").join(map(str, value))
-    return "none" if value is None else str(value)
+    return unset if value is None else str(value)
 
 
 def _setting(name: str) -> Callable[[F], F]:
     """The option of a field of ``Settings``, from the field's type, rule, help and default."""
     field, hint = Settings.__dataclass_fields__[name], get_type_hints(Settings)[name]
     option, flag = option_of(field), name.replace("_", "-")
-    default = _text(field.default)
+    default = _text(field.default, option.unset)
     if hint is bool:
         default = f"--{flag}" if field.default else f"--{option.off}"
     return click.option(
@@ -261,6 +261,7 @@ METHODS = tuple[str, ...]
 TYPES: Mapping[Any, Any] = {  # of a setting: what its option's value is read with
     bool: bool,
     int: int,
+    int | None: int,
     float: float,
     float | None: float,
     float | tuple[float, float]: number_or_range,
@@ -269,7 +270,7 @@ TYPES: Mapping[Any, Any] = {  # of a setting: what its option's value is read wi
     str: str,
     METHODS: str,
 }
-METAVARS: Mapping[Any, str] = {int: "N", float: "X", float | None: "X"}
+METAVARS: Mapping[Any, str] = {int: "N", int | None: "N", float: "X", float | None: "X"}
 USUAL = ("strength", "steps", "seed", "guidance_scale", "guidance")  # listed by --help
 REGION = ("lock", "crop", "composite")  # that decide which pixels change
 NAMES = tuple(field.name for field in fields(Settings))

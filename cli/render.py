@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from zerocon.diagnostics.cost import CostEstimate
     from zerocon.evaluation_count import Evaluations
     from zerocon.image.compare import ImageComparison
-    from zerocon.image.transforms import Box
+    from zerocon.image.transforms import Box, Frame
 
 
 def print_request(quiet: bool, request: EditRequest) -> None:
@@ -164,6 +164,15 @@ def plan(estimate: CostEstimate) -> str:
         f"{estimate.evaluations.total:.1f} U-Net evaluations, {estimate.operations / 1e12:.3g} "
         f"TFLOP, {peak} GB peak memory ({weights} weights, {cached} cached activations)"
     )
+
+
+def working_size(frame: Frame) -> str:
+    """``at 626x352 pixels, reduced 6.4 times``"""
+    reduction, change = frame.reduction, "not scaled"
+    if frame.inner != frame.source:
+        times = max(reduction, 1 / reduction)
+        change = f"{'reduced' if reduction > 1 else 'enlarged'} {times:.1f} times"
+    return "at {}x{} pixels, {}".format(*frame.inner, change)
 
 
 def memory(estimate: CostEstimate) -> dict[str, int]:

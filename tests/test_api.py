@@ -60,7 +60,7 @@ def test_the_same_prompt_gives_the_same_image(model, image):
 def test_strength_zero_returns_the_image_encoded_and_decoded(model, image):
     settings = replace(model.settings, strength=0.0, cache_source=False)
     same = zerocon.edit(image, model=model, to="dog", settings=settings).image
-    prepared = prepare(image, model.size, model.multiple)
+    prepared = prepare(image, model.working_size)
     again = unfit(model.decode(model.encode(prepared.pixels))[0], prepared.frame)
     assert np.array_equal(np.asarray(same), np.asarray(again))
 

@@ -31,7 +31,7 @@ from zerocon.evaluation_count import Evaluations
 from zerocon.guidance import GUIDANCE
 from zerocon.image import naming
 from zerocon.image.reading import Photograph
-from zerocon.image.transforms import prepare
+from zerocon.image.transforms import WorkingSize, prepare
 from zerocon.inversion import INVERTERS
 from zerocon.prompt import CaptionRewrite, Change
 from zerocon.request import EditRequest
@@ -78,7 +78,7 @@ class Library:
         turned = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
         settings = arguments["settings"]
         kept = arguments["inversion"] or self.inversion(settings.steps)
-        prepared = prepare(image, 64, 8)
+        prepared = prepare(image, WorkingSize(64, 8, "longest"))
         return Edit(turned, self.understood, kept, Evaluations(20, 7), settings, prepared)
 
     def invert(self, image: Image.Image, model: Any, **arguments: Any) -> Inversion:
@@ -434,6 +434,7 @@ def test_json_result_of_an_edit(run: Run, library: Library, image_file: Path) ->
             "polyak_step": False,
             "source_correction": True,
             "cache_source": True,
+            "size": None,
             "seed": 0,
         },
         "seed": 0,

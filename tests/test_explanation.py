@@ -19,7 +19,9 @@ from zerocon.diagnostics import explanation, plots
 from zerocon.diagnostics.explanation import Attention, Explanation, Snapshot
 from zerocon.editing import Step
 from zerocon.evaluation_count import Evaluations
-from zerocon.image.transforms import prepare
+from zerocon.image.transforms import WorkingSize, prepare
+
+SIZE = WorkingSize(64, 16, "longest")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,7 @@ def test_snapshots_are_spread_over_the_steps(steps, numbers):
 
 
 def test_a_map_is_resized_to_the_image_without_its_padding():
-    working = prepare(gradient(100, 50), 64, 16)  # 64x32, nothing padded
+    working = prepare(gradient(100, 50), SIZE)  # 64x32, nothing padded
     assert tuple(working.pixels.shape[-2:]) == (32, 64)
     heat = torch.zeros(4, 8)
     heat[3, 1] = 1.0  # of 8x8 pixels: rows 24..31, columns 8..15
@@ -73,7 +75,7 @@ def test_a_map_is_resized_to_the_image_without_its_padding():
     assert divmod(int(resized.argmax()), 64)[1] in range(8, 16)
     assert resized[:16].max() == 0 and resized[:, 24:].max() == 0
 
-    tall = prepare(gradient(50, 80), 64, 16)  # 40x64, padded to 48
+    tall = prepare(gradient(50, 80), SIZE)  # 40x64, padded to 48
     assert (tall.frame.inner, tuple(tall.pixels.shape[-2:])) == ((40, 64), (64, 48))
     heat = torch.zeros(8, 6)
     heat[:, 5] = 1.0  # on the padding alone
@@ -139,7 +141,7 @@ def test_the_explanation_of_an_edit(model, to):
     noise = [each.noise for each in explained.snapshots]
     assert noise == sorted(noise, reverse=True) and 0 < noise[-1] < noise[0] < 1
     for heat in (heat for each in explained.attention for heat in each.maps):
-        assert tuple(heat.shape) == (36, 64)  # the working size of 90x51, without padding
+        assert tuple(heat.shape) == (48, 85)  # the working size of 90x51, without padding
         assert 0 < heat.min() and heat.max() < 1
     assert [name for name, _ in explained.losses] == list(edited.settings.guidance)
     assert len(explained.differences) == 4 and explained.differences[0] > 0

@@ -12,27 +12,85 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from zerocon.image import contact_sheet, transforms
+from zerocon.image import SizeRule, contact_sheet, transforms
 from zerocon.image.contact_sheet import sheet
 from zerocon.image.reading import Photograph
 from zerocon.image.saving import check_output, save_image
-from zerocon.image.transforms import Prepared, prepare
+from zerocon.image.transforms import Prepared, Size, WorkingSize, prepare
+
+SMALL = WorkingSize(64, 16, "longest")
 
 sides = st.integers(1, 90)
 
 
-@settings(deadline=None, max_examples=60)
-@given(sides, sides, st.sampled_from([16, 64, 100, 128]), st.sampled_from([8, 16, 64]))
-def test_padding_reaches_the_multiple_and_the_source_size_comes_back(
-    width: int, height: int, size: int, multiple: int
+SIZES = [  # source, scaled by area to 512 pixels, scaled by the longest side to 128 pixels
+    ((512, 512), (512, 512), (128, 128)),
+    ((3000, 3000), (512, 512), (128, 128)),
+    ((8000, 6000), (591, 443), (128, 96)),
+    ((6000, 8000), (443, 591), (96, 128)),
+    ((4000, 2250), (683, 384), (128, 72)),
+    ((2250, 4000), (384, 683), (72, 128)),
+    ((900, 400), (768, 341), (128, 57)),  # 9:4, the longest that is scaled by its area
+    ((3000, 1000), (768, 256), (128, 43)),
+    ((1000, 3000), (256, 768), (43, 128)),
+    ((4000, 400), (768, 77), (128, 13)),
+    ((400, 4000), (77, 768), (13, 128)),
+    ((16, 16), (512, 512), (128, 128)),
+    ((3, 1), (768, 256), (128, 43)),
+    ((1, 2000), (1, 768), (1, 128)),
+]
+
+
+@pytest.mark.parametrize(("source", "by_area", "by_longest"), SIZES)
+def test_working_sizes_by_both_rules(source: Size, by_area: Size, by_longest: Size) -> None:
+    area, longest = WorkingSize(512, 64, "area"), WorkingSize(128, 16, "longest")
+    assert (area.scaled(source), longest.scaled(source)) == (by_area, by_longest)
+    for working, scaled in ((area, by_area), (longest, by_longest)):
+        padded = working.padded(source)
+        assert all(side % working.multiple == 0 for side in padded)
+        assert all(
+            0 <= more - side < working.multiple for more, side in zip(padded, scaled, strict=True)
+        )
+    prepared = prepare(Image.new("L", source), area)
+    assert (prepared.frame.inner, prepared.size) == (by_area, area.padded(source))
+    assert longest.with_size(512) == WorkingSize(512, 16, "longest")
+    assert longest.with_size(None) == longest
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.integers(16, 9000), st.integers(16, 9000), st.sampled_from([64, 512, 768, 2048]))
+def test_the_area_is_that_of_the_size_unless_the_longest_side_is_limited(
+    width: int, height: int, size: int
 ) -> None:
-    prepared = prepare(gradient(width, height), size, multiple)
+    scaled = WorkingSize(size, 64, "area").scaled((width, height))
+    if max(width, height) > 2.25 * min(width, height):
+        assert max(scaled) == 1.5 * size
+    else:
+        assert scaled[0] * scaled[1] == pytest.approx(size**2, rel=0.03)
+        assert max(scaled) <= 1.5 * size
+    exact = max(scaled) * min(width, height) / max(width, height)
+    assert abs(min(scaled) - max(1, exact)) <= 1  # both sides are rounded
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    sides,
+    sides,
+    st.sampled_from([16, 64, 100, 128]),
+    st.sampled_from([8, 16, 64]),
+    st.sampled_from(["area", "longest"]),
+)
+def test_padding_reaches_the_multiple_and_the_source_size_comes_back(
+    width: int, height: int, size: int, multiple: int, rule: SizeRule
+) -> None:
+    prepared = prepare(gradient(width, height), WorkingSize(size, multiple, rule))
     pixels, inner = prepared.pixels, prepared.frame.inner
     assert pixels.shape == (1, 3, *reversed(prepared.size))
     assert pixels.dtype == torch.float32
     assert -1 <= pixels.min() and pixels.max() <= 1
-    assert max(inner) == size
-    assert min(inner) == max(1, round(min(width, height) * size / max(width, height)))
+    if rule == "longest":
+        assert max(inner) == size
+        assert min(inner) == max(1, round(min(width, height) * size / max(width, height)))
     for padded, side in zip(reversed(pixels.shape[2:]), inner, strict=True):
         assert padded % multiple == 0 and side <= padded < side + multiple
     assert prepared.to_image(pixels[0]).size == (width, height)
@@ -40,33 +98,48 @@ def test_padding_reaches_the_multiple_and_the_source_size_comes_back(
 
 def test_an_image_of_the_working_size_comes_back_exactly() -> None:
     source = gradient(128, 96)
-    prepared = prepare(source, 128, 64)
+    prepared = prepare(source, WorkingSize(128, 64, "longest"))
     assert np.array_equal(prepared.to_image(prepared.pixels[0]), source)
 
 
 def test_padding_reflects_the_image() -> None:
-    pixels = prepare(gradient(128, 100), 128, 64).pixels[0]
+    pixels = prepare(gradient(128, 100), WorkingSize(128, 64, "longest")).pixels[0]
     assert torch.equal(pixels[:, 100:128], pixels[:, 71:99].flip(1))
 
 
 def test_padding_beyond_the_reflection_repeats_the_last_row() -> None:
-    pixels = prepare(gradient(300, 30), 128, 64).pixels[0]  # 128x13
+    pixels = prepare(gradient(300, 30), WorkingSize(128, 64, "longest")).pixels[0]  # 128x13
     assert torch.equal(pixels[:, 13:25], pixels[:, :12].flip(1))
     assert (pixels[:, 25:] == pixels[:, 24:25]).all()
 
 
 def test_pixels_out_of_range_are_clamped() -> None:
-    prepared = prepare(gradient(64, 64), 64, 64)
+    prepared = prepare(gradient(64, 64), WorkingSize(64, 64, "longest"))
     clamped = prepared.to_image(prepared.pixels[0].sign() * 7)
     assert np.array_equal(np.unique(clamped), np.array([0, 255]))
 
 
 def test_a_crop_is_prepared_like_an_image_of_its_own() -> None:
     image, box = gradient(90, 70), (10, 20, 74, 52)
-    crop, alone = prepare(image, 64, 16, box), prepare(image.crop(box), 64, 16)
+    crop, alone = prepare(image, SMALL, box), prepare(image.crop(box), SMALL)
     assert torch.equal(crop.pixels, alone.pixels)
     assert (crop.frame, crop.size) == (alone.frame, alone.size)
-    assert crop.hash == prepare(image, 64, 16).hash != alone.hash  # identity of the whole image
+    assert crop.hash == prepare(image, SMALL).hash != alone.hash  # identity of the whole image
+
+
+def test_keys_differ_where_the_image_at_working_size_does() -> None:
+    image = gradient(90, 70)
+    working = [
+        prepare(image, SMALL),
+        prepare(image, SMALL, (0, 0, 90, 60)),
+        prepare(image, SMALL, (0, 10, 90, 70)),  # as large, another part
+        prepare(image, SMALL.with_size(63)),  # padded to the same size
+        prepare(image, WorkingSize(64, 16, "area")),
+        prepare(image, WorkingSize(64, 100, "longest")),
+        prepare(gradient(90, 69), SMALL),
+    ]
+    assert len({each.key for each in working}) == len(working)
+    assert prepare(image.copy(), SMALL, (0, 0, 90, 70)).key == working[0].key, "all of the image"
 
 
 def test_an_image_is_hashed_and_resized_at_most_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +151,7 @@ def test_an_image_is_hashed_and_resized_at_most_once(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(
         Image.Image, "resize", lambda *args: calls.append("resize") or resized(*args)
     )
-    prepared: Prepared = prepare(gradient(60, 50), 64, 16)
+    prepared: Prepared = prepare(gradient(60, 50), SMALL)
     assert calls == []
     for _ in range(2):
         assert prepared.hash and prepared.pixels.shape == (1, 3, 64, 64)

@@ -120,7 +120,7 @@ def test_checkpointing_keeps_fewer_tensors():
 
 def test_tiles_of_a_trained_model_resemble_the_whole():
     model = zerocon.load("mini", device="cpu")
-    x = model.encode(prepare(gradient(128, 96), model.size, model.multiple).pixels)
+    x = model.encode(prepare(gradient(128, 96), model.working_size).pixels)
     whole = model.decode(x)
     model.runtime.tile()
     again, tiled = model.encode(whole.clamp(-1, 1)), model.decode(x)

@@ -58,13 +58,13 @@ def test_the_captioner_names_the_fox_and_clip_agrees(model: StableDiffusion, fox
 def test_a_zero_direction_gives_the_reconstruction(
     model: StableDiffusion, fox: Image.Image, cache_source: bool
 ) -> None:
-    """Both guidances on, fifty steps: equal bits, or within 1e-4 in latents."""
+    """Both guidances on, fifty steps: equal bits, or within 3e-4 in latents."""
     settings = replace(model.settings, cache_source=cache_source)
     inversion = zerocon.invert(fox, model, settings=settings)
     c = model.embed(inversion.captions)
     *_, last = edit(model, inversion, c, c, Plan.of(settings))
     difference = float((last.latents - inversion.latents[0]).abs().max())
-    assert difference <= (1e-4 if cache_source else 0.0)
+    assert difference <= (3e-4 if cache_source else 0.0)
 
 
 def test_an_edit_is_repeatable_has_the_stated_cost_and_changes_the_image(
@@ -75,7 +75,7 @@ def test_an_edit_is_repeatable_has_the_stated_cost_and_changes_the_image(
     # 51 for the inversion, 30 guided steps of 50, two predictions per step
     assert (first.evaluations.forwards, first.evaluations.backwards) == (51 + 30 + 100, 30)
     assert "cat" in first.target_caption
-    working = prepare(fox, model.size, model.multiple)
+    working = prepare(fox, model.working_size)
     reconstruction = unfit(model.decode(model.encode(working.pixels))[0], working.frame)
     changed = np.abs(np.asarray(first.image, int) - np.asarray(reconstruction, int)).mean()
     assert 0.5 < changed < 64

@@ -54,6 +54,8 @@ OPTIONAL = {
     "dry_run",
     "operations",
     "bytes",
+    "working_size",
+    "reduction",
     "warnings",
     "output",
     "file",

@@ -54,6 +54,8 @@ def test_overlay_replaces_the_given_settings_only() -> None:
         ({"source_correction": "no"}, "source_correction must be true or false"),
         ({"polyak_step": 1}, "polyak_step must be true or false"),
         ({"cache_source": 1}, "cache_source must be true or false"),
+        ({"size": 63}, "size must be an integer from 64 to 2048, not 63"),
+        ({"size": 128.0}, "size must be"),
         ({"seed": -1}, "seed must be"),
         ({"seed": None}, "seed must be"),
     ],

@@ -110,7 +110,7 @@ def test_two_models_edit_at_the_same_time() -> None:
 def test_on_step_may_use_the_model_of_the_edit(model: StableDiffusion, tmp_path: Path):
     from zerocon.image.transforms import prepare
 
-    frame = prepare(gradient(64, 64), model.size, model.multiple).frame
+    frame = prepare(gradient(64, 64), model.working_size).frame
     step_images = StepImages(tmp_path / "steps", model, frame)
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(

@@ -15,6 +15,7 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
+from zerocon import load as load_model
 from zerocon import world
 from zerocon.bench import classifiers
 from zerocon.cli.commands.train import command
@@ -345,6 +346,7 @@ def test_diffusers_loads_the_export(work: Workspace, exported: Path) -> None:
     assert torch.allclose(pipeline.text_encoder(ids)[0], text_encoder(ids)[0], atol=2e-2)
     assert unet.load(work).config.cross_attention_dim == 16
     assert not list(exported.parent.glob("*.new"))
+    assert load_model(str(exported), device="cpu").working_size.rule == "longest"
     for file in exported.rglob("*.json"):
         assert str(work.folder) not in file.read_text()
 

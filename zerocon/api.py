@@ -179,9 +179,7 @@ def invert(
     """
     model = _model(model)
     settings = _settings(model, settings, preset, overrides)
-    source = _image(image)[0]
-    crop = crop_box(settings.crop, source.size)
-    prepared = prepare(source, model.size, model.multiple, crop)
+    prepared = prepared_for(_image(image)[0], model, settings)
     caption = caption_image(prepared.image, model) if caption is None else caption
 
     def run(settings: Settings) -> Inversion:
@@ -241,15 +239,15 @@ def edit(
 
     Raises:
         PromptError: for a prompt that is empty, has no effect, or does not fit the caption.
-        MismatchError: for an inversion of another image, or a direction of another text encoder.
+        MismatchError: for an inversion of another image or working size, or a direction of another
+            text encoder.
         MissingError: if a caption must be generated and there is no captioner.
         SettingError: for an unknown setting or preset, or a bad value.
     """
     model = _model(model)
     settings = _settings(model, settings, preset, overrides)
     source, photograph = _image(image)
-    prepared = prepare(source, model.size, model.multiple, crop_box(settings.crop, source.size))
-    user_mask = _user_mask(mask, source)
+    prepared, user_mask = prepared_for(source, model, settings), _user_mask(mask, source)
     if inversion is not None:
         caption, settings = settings_for(inversion, prepared, model, caption, settings)
     request = parse_request(
@@ -343,8 +341,8 @@ def invert_batch(
     Raises:
         ValueError: for images with different working sizes.
     """
-    settings = settings or model.settings
-    plan, prepared = Plan.of(settings), _prepared(images, model, settings)
+    plan = Plan.of(settings or model.settings)
+    prepared = _prepared(images, model, plan.settings)
     cached = find_cached(prepared, model, captions, plan=plan, cache=cache)
     if cached is not None:
         return cached
@@ -380,7 +378,7 @@ def find_cached(
 
 def reconstruct(image: Image, model: Model) -> Image:
     """The image after encoding and decoding alone: the most that an edit can preserve."""
-    prepared = prepare(image, model.size, model.multiple)
+    prepared = prepared_for(image, model)
     return prepared.to_image(model.decode(model.encode(prepared.pixels))[0])
 
 
@@ -494,7 +492,7 @@ def _edit_crop(edited: Edit, model: Model, **shared: Any) -> Edit:
     box = automatic_crop(whole, edited.support)
     if box is None:
         return edited
-    part = prepare(whole.image, model.size, model.multiple, box)
+    part = prepare(whole.image, model.working_size.with_size(edited.settings.size), box)
     (second,) = _edit_batch(
         [part], [edited.request], model, None, edited.settings, [edited.mask], **shared
     )
@@ -531,7 +529,7 @@ def _invert_batch(
         levels,
         schedule=schedule,
         captions=tuple(captions),
-        images=tuple(image.hash for image in images),
+        images=tuple(image.key for image in images),
         model=model.name,
         recipe={
             "encoder": c.encoder,
@@ -595,13 +593,18 @@ def _image(image: ImageSource) -> tuple[Image, Photograph | None]:
     return photograph.image, photograph
 
 
+def prepared_for(image: Image, model: Model, settings: Settings | None = None) -> Prepared:
+    """The image at the model's working size: the crop, if ``settings`` name one, or all of it."""
+    settings = settings or model.settings
+    working_size = model.working_size.with_size(settings.size)
+    return prepare(image, working_size, crop_box(settings.crop, image.size))
+
+
 def _prepared(
     images: Sequence[Image | Prepared], model: Model, settings: Settings
 ) -> list[Prepared]:
     return [
-        image
-        if isinstance(image, Prepared)
-        else prepare(image, model.size, model.multiple, crop_box(settings.crop, image.size))
+        image if isinstance(image, Prepared) else prepared_for(image, model, settings)
         for image in images
     ]
 
@@ -629,8 +632,7 @@ def _with_steps_of(inversion: Inversion, settings: Settings) -> Settings:
 def _check(
     inversion: Inversion, images: Sequence[Prepared], model: Model, captions: Sequence[str] | None
 ) -> None:
-    if inversion.images != tuple(image.hash for image in images):
-        raise MismatchError("the inversion does not match the image; invert the image first")
+    inversion.require_images(images, model.vae_scale_factor)
     if inversion.recipe.get("encoder") != model.embed([""]).encoder:
         raise MismatchError(f"the inversion was made with {inversion.model}, not with {model.name}")
     if captions is not None and tuple(captions) != inversion.captions:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from zerocon.editing import Constraint, unconstrained
 from zerocon.image.compositing import Array, composite, enlarged_mask
-from zerocon.image.support import Support, find_support, given_support, kind_of
+from zerocon.image.support import UNLOCKED, Support, find_support, given_support, kind_of
 from zerocon.image.transforms import Box, Prepared
 from zerocon.lock import LatentLock
 from zerocon.settings import Settings
@@ -69,7 +69,7 @@ def finish(
         support = find_support(a, b, changes)
         if settings.lock == "off":
             whole = Image.new("F", support.mask.size, 1.0)
-            support = replace(support, mask=whole, extent="all", reason="the lock is off")
+            support = replace(support, mask=whole, extent="all", reason=UNLOCKED)
     if image.crop is not None and mask is None:
         support = replace(support, mask=_faded(support.mask, image))
     result = composite(image.image, a, b, support.mask, support.detail, image.crop)

@@ -139,8 +139,10 @@ def edited_conditioning(
             if request.changes:
                 shared = align_tokens(c.ids[i][:-1], target_ids[i][:-1])
                 step.tokens[i, [position for position, _ in shared]] = 0.0
-    # the sentence bank's direction belongs to no position: the tokens stay the source caption's
-    ids = c.ids if settings.direction_from == "bank" else target_ids
+    # the sentence bank's direction belongs to no position, and one of strength 0 to nothing: the
+    # tokens stay the source caption's
+    own = settings.direction_from == "bank" or settings.strength == 0
+    ids = c.ids if own else target_ids
     return replace(c + step, ids=ids)
 
 

@@ -30,6 +30,10 @@ CROP = re.compile(r"(\d+),(\d+),(\d+),(\d+)")  # left, upper, width, height in p
 FAST: Mapping[str, Any] = {"steps": 24, "reuse_prediction": True, "guidance_range": (0.0, 0.55)}
 PRESETS: Mapping[str, Mapping[str, Any]] = {"fast": FAST}
 
+# Below 64 pixels Stable Diffusion's deepest layer has a single position; 2048 is 16 times the area
+# that it was trained on, where content repeats and self-attention takes 256 times as long.
+SMALLEST_SIZE, LARGEST_SIZE = 64, 2048
+
 
 class Rule(NamedTuple):
     """What values a setting takes: a predicate, and the end of the sentence "NAME must be ..."."""
@@ -46,6 +50,7 @@ class Option(NamedTuple):
     help: str
     metavar: str = ""
     off: str = ""  # of a flag: the name of its negative option
+    unset: str = ""  # what None means
 
 
 def _is_int(value: object) -> bool:
@@ -58,6 +63,12 @@ def _is_count(value: object) -> bool:
 
 def _is_seed(value: object) -> bool:
     return isinstance(value, int) and _is_int(value) and value >= 0
+
+
+def _is_size(value: object) -> bool:
+    return value is None or (
+        isinstance(value, int) and _is_int(value) and SMALLEST_SIZE <= value <= LARGEST_SIZE
+    )
 
 
 def _is_factor(value: object) -> bool:
@@ -113,8 +124,10 @@ FLAG = Rule(lambda value: isinstance(value, bool), "true or false")
 NUMBER = Rule(_is_number, "a number")
 
 
-def _setting(default: Any, rule: Rule, help: str, metavar: str = "", off: str = "") -> Any:
-    return field(default=default, metadata={"option": Option(rule, help, metavar, off)})
+def _setting(
+    default: Any, rule: Rule, help: str, metavar: str = "", off: str = "", unset: str = "none"
+) -> Any:
+    return field(default=default, metadata={"option": Option(rule, help, metavar, off, unset)})
 
 
 @dataclass(frozen=True)
@@ -240,6 +253,13 @@ class Settings:
         Rule(_is_crop, "off, auto or X,Y,W,H in pixels"),
         "Edit a part at the working size: X,Y,W,H in pixels; auto finds a small support first.",
         "BOX",
+    )
+    # as trained; a larger size preserves more of the source, but content may repeat
+    size: int | None = _setting(
+        None,
+        Rule(_is_size, f"an integer from {SMALLEST_SIZE} to {LARGEST_SIZE}"),
+        "Working size in pixels: square root of the area; for mini the longest side.",
+        unset="size of its training images",
     )
     seed: int = _setting(
         0,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,6 +19,9 @@ from zerocon.diffusion import Schedule
 from zerocon.errors import FileFormatError, MismatchError
 from zerocon.storage.atomic import writing
 from zerocon.tensor_types import Trajectory, require_finite
+
+if TYPE_CHECKING:
+    from zerocon.image.transforms import Prepared
 
 FORMAT = "zerocon.inversion/3"
 
@@ -32,7 +35,8 @@ class Inversion:
         eps: Predicted noise at each level, in the shape of ``latents``.
         schedule: The noise levels.
         captions: Caption under which each image was inverted.
-        images: Hash of each image's pixels.
+        images: Key of each image at working size, ``Prepared.key``; of files that were written
+            without one, the hash of its pixels.
         model: Name of the model.
         recipe: What else decides the trajectory: text encoder, inverter, seed, version.
         observations: One per level, with the activations of the layers in ``layer_patterns``;
@@ -139,6 +143,28 @@ class Inversion:
             observations=levels,
             layer_patterns=layer_patterns,
         )
+
+    def require_images(self, images: Sequence[Prepared], vae_scale_factor: int) -> None:
+        """Raise ``MismatchError`` unless it is the inversion of ``images`` at their working size.
+
+        Files with hashes in place of keys were written before there were crops, and the latents
+        tell the size.
+        """
+        hashes = tuple(key.partition(" ")[0] for key in self.images)
+        if hashes != tuple(image.hash for image in images):
+            raise MismatchError("the inversion does not match the image; invert the image first")
+        height, width = (side * vae_scale_factor for side in self.latents.shape[-2:])
+        for key, image in zip(self.images, images, strict=True):
+            if image.size != (width, height):
+                raise MismatchError(
+                    f"the inversion was made at {width}x{height} pixels, the edit works at "
+                    f"{image.size[0]}x{image.size[1]}; invert the image again, or edit at the size "
+                    "of the inversion"
+                )
+            if key != image.key and (key != image.hash or image.crop is not None):
+                raise MismatchError(
+                    "the inversion was made with another size or crop; invert the image again"
+                )
 
     def to(self, device: torch.device) -> Inversion:
         """The same trajectories on another device."""

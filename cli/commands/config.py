@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from zerocon.settings import DEFAULT_MODEL, Settings
+from zerocon.settings import DEFAULT_MODEL
 
 from .. import config_file, options, render
 from ..config_file import KEYS
 from ..help import group
 
-MODEL_SETTINGS = "zerocon.json"  # a model's own settings, in its directory
+if TYPE_CHECKING:
+    from zerocon.model.defaults import ModelDefaults
 
 
 @group(
@@ -70,14 +71,13 @@ def effective(ctx: click.Context) -> dict[str, tuple[Any, str]]:
         origins = {name: config_file.origin(inner, option) for name, option in configured.items()}
         explicit = options.explicit_settings(inner.params)
         preset = inner.params["preset"] or "fast"
-        file = _model_settings(inner.params["model"] or DEFAULT_MODEL)
-    of_model = json.loads(file.read_text()) if file else {}
-    final = asdict(Settings().overlay(of_model).overlay(explicit))
+        of_model = _model_defaults(inner.params["model"] or DEFAULT_MODEL)
+    final = asdict(of_model.settings.overlay(explicit))
     result: dict[str, tuple[Any, str]] = {}
     for name, option in configured.items():
         key = config_file.key(option)
         if name in final:
-            default = str(file) if name in of_model else "default"
+            default = str(of_model.file) if name in of_model.values else "default"
             source = origins[name] or f"preset {preset}"
             result[key] = (final[name], source if name in explicit else default)
             continue
@@ -87,9 +87,9 @@ def effective(ctx: click.Context) -> dict[str, tuple[Any, str]]:
     return {name: result[name] for name in KEYS}
 
 
-def _model_settings(model: str) -> Path | None:
-    """The settings file of a model that is mini or a directory; None if there is none."""
+def _model_defaults(model: str) -> ModelDefaults:
+    """The defaults of a model that is mini or a directory; zerocon's own for others."""
     from zerocon import mini
+    from zerocon.model.defaults import ModelDefaults
 
-    file = (mini.path() if model == "mini" else Path(model).expanduser()) / MODEL_SETTINGS
-    return file if file.is_file() else None
+    return ModelDefaults.read(mini.path() if model == "mini" else Path(model).expanduser())

@@ -73,13 +73,13 @@ def command(image_path: Path, **values: Any) -> None:
     outputs.check_mask(mask)
     model = options.load_model(values)
     request = prompt | {"directions": directions, "inversion": inversion, "cache": cache}
+    request["mask"] = mask
     request["settings"] = model.settings.overlay(settings)
     if values["dry_run"]:
         return print_edit_plan(
             photograph.image, model, image_path, outputs.output, values, **request
         )
-    outputs.begin(model)
-    request["mask"] = mask
+    outputs.begin(model, request["settings"])
     with progress_bar("Editing", options.is_quiet()) as tick:
         request["on_request"] = partial(render.print_request, options.is_quiet())
         request |= {"progress": tick, "on_step": outputs.on_step, "on_warning": outputs.warn}

@@ -38,7 +38,7 @@ EXTENSION = ".safetensors"
 @cloup.option_group(
     "Inversion",
     options.caption,
-    *(options.settings[name] for name in ("steps", "seed", "inverter")),
+    *(options.settings[name] for name in ("steps", "seed", "inverter", "size")),
     options.no_cache,
 )
 @options.model

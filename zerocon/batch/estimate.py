@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import prod
 from time import perf_counter
 from typing import Any
 
 import torch
 
-from zerocon.batch.executor import inversion_key, shape_of
+from zerocon.batch.executor import edited_size, inversion_key, shape
 from zerocon.batch.job import Job
 from zerocon.diagnostics import cost
 from zerocon.editing import Plan
 from zerocon.evaluation_count import Evaluations
+from zerocon.image.transforms import Size
 from zerocon.settings import Settings
 
 LARGEST_BATCH, MEMORY_SHARE = 32, 0.8  # of an automatic batch size; the rest is for the device
-SMALLEST = "16x16"  # size of an image that cannot be edited: not readable, or not with the crop
+UNREADABLE = (16, 16)  # for the size of an image that is not readable, or not with the crop
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,8 @@ class BatchEstimate:
 
 def estimate_cost(model: Any, jobs: Sequence[Job]) -> BatchEstimate:
     """Estimate the cost of ``jobs`` on ``model``; times one evaluation per size."""
-    total, seconds, largest = Evaluations(), 0.0, (1, 1)
-    kinds, inverted = set[Settings](), set[tuple[object, ...]]()
+    total, seconds, inverted = Evaluations(), 0.0, set[tuple[object, ...]]()
+    largest: dict[Settings, Size] = {}  # source image by settings
 
     @lru_cache
     def evaluations(settings: Settings, inverted: bool) -> Evaluations:
@@ -56,29 +58,44 @@ def estimate_cost(model: Any, jobs: Sequence[Job]) -> BatchEstimate:
         return time_evaluation(model, (width, height))
 
     for job in jobs:
-        settings = model.settings.overlay(job.settings)
+        settings, size = _settings_and_size(model, job)
         inversion = (job.image, job.prompt.get("caption"), *inversion_key(settings))
         kind = replace(settings, seed=model.settings.seed)  # the seed does not change the cost
-        kinds.add(kind)
         each = evaluations(kind, inversion in inverted)
         inverted.add(inversion)
         total.forwards += each.forwards
         total.backwards += each.backwards
-        width, height = map(int, (shape_of(job.image, model, settings) or SMALLEST).split("x"))
-        seconds += each.total * seconds_each(width, height)
-        largest = max(largest, (width, height), key=lambda size: size[0] * size[1])
-    peak = max((cost.estimate_cost(model, kind, largest).peak for kind in kinds), default=0)
+        seconds += each.total * seconds_each(*shape(size, model, settings))
+        largest[kind] = max(largest.get(kind, size), size, key=lambda s: _pixels(s, model, kind))
+    peaks = (cost.estimate_cost(model, kind, size).peak for kind, size in largest.items())
+    peak = max(peaks, default=0)
     return BatchEstimate(len({job.image for job in jobs}), total, seconds, peak)
 
 
-def fitting_batch_size(model: Any) -> int:
-    """Return how many images of the model's size fit into GPU memory together; 1 on a CPU."""
+def fitting_batch_size(model: Any, jobs: Iterable[Job]) -> int:
+    """Return how many of the largest images of ``jobs`` fit into GPU memory; 1 on a CPU."""
     if model.device.type != "cuda":
         return 1
-    each = cost.estimate_cost(model, model.settings, (model.size, model.size))
+    settings, size = max(
+        (_settings_and_size(model, job) for job in jobs),
+        key=lambda each: _pixels(each[1], model, each[0]),
+        default=(model.settings, UNREADABLE),
+    )
+    each = cost.estimate_cost(model, replace(model.settings, size=settings.size), size)
     free, _ = torch.cuda.mem_get_info(model.device)
     fitting = int(MEMORY_SHARE * free) // (each.cached + each.working)
     return max(1, min(LARGEST_BATCH, fitting))
+
+
+def _settings_and_size(model: Any, job: Job) -> tuple[Settings, Size]:
+    """Settings of a job, and size of the image or crop that it edits."""
+    settings = model.settings.overlay(job.settings)
+    return settings, edited_size(job.image, settings) or UNREADABLE
+
+
+def _pixels(size: Size, model: Any, settings: Settings) -> int:
+    """Pixels of an image of this size in the model."""
+    return prod(shape(size, model, settings))
 
 
 @torch.no_grad()

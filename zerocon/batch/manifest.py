@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from zerocon.errors import FileFormatError
 from zerocon.settings import Settings
 
 PROMPT_COLUMNS = {"to": "to", "from": "from_", "to_caption": "to_caption", "caption": "caption"}
 COLUMNS = ("image", *PROMPT_COLUMNS, "mask", "mask_text", "seed", "strength", "name")
+INTEGERS = {name for name, kind in get_type_hints(Settings).items() if kind in (int, int | None)}
 TRUE, FALSE = {"1", "true", "t", "yes", "y", "on"}, {"0", "false", "f", "no", "n", "off"}
 
 
@@ -78,7 +79,7 @@ def parse_setting(name: str, text: str) -> Any:
         if ".." in text:
             first, _, last = text.partition("..")
             return float(first), float(last)
-        return int(text) if isinstance(default, int) else float(text)
+        return int(text) if name in INTEGERS else float(text)
     except ValueError:
         return text
 

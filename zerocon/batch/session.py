@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -101,12 +101,12 @@ class BatchSession:
         assert journal is not None
         if options.backend == "ray":
             workers = options.devices if isinstance(options.devices, int) else 0
-            size = _batch_size(options, self.model)
+            size = _batch_size(options, self.model, self.jobs)
             return backends.run_on_ray(journal, number, size, workers)
         if options.devices is not None:
             count = _gpus() if options.devices == ALL else int(options.devices)
             return backends.run_processes(journal, number, _join_command(options, number), count)
-        size = _batch_size(options, self.model)
+        size = _batch_size(options, self.model, self.jobs)
         return backends.run_local(journal, number, self.model, size, on_warning)
 
 
@@ -208,7 +208,7 @@ def join_run(options: BatchOptions, run: int) -> None:
     try:
         parameters = RunParameters.from_json(journal.parameters(run))
         model = _load(replace(options, model=None, parameters=parameters))
-        size = _batch_size(options, model)
+        size = _batch_size(options, model, [record.job for record in journal.records(run)])
         with closing(backends.run_local(journal, run, model, size)) as results:
             for _ in results:
                 pass
@@ -274,6 +274,7 @@ def _described(
     shared = {"metadata": parameters.metadata, "keep_gps": parameters.keep_gps}
     shared |= {"captioner": load.get("captioner"), "clip": load.get("clip")}
     shared |= {"weights": model.fingerprint() or model.name, "prediction": model.prediction}
+    shared |= {"working_size": asdict(model.working_size)}
     segmenter = {"segmenter": parameters.segmenter or DEFAULT_SEGMENTER}
     for job in jobs:
         settings = model.settings.overlay(job.settings)
@@ -281,9 +282,9 @@ def _described(
         yield job, job.hash(facts), shape_of(job.image, model, settings)
 
 
-def _batch_size(options: BatchOptions, model: Model) -> int:
+def _batch_size(options: BatchOptions, model: Model, jobs: Sequence[Job]) -> int:
     size = options.batch_size
-    return size if isinstance(size, int) else fitting_batch_size(model)
+    return size if isinstance(size, int) else fitting_batch_size(model, jobs)
 
 
 def _join_command(options: BatchOptions, number: int) -> list[str]:

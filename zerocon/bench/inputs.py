@@ -92,7 +92,8 @@ class TaskSource:
     def __init__(self, task: Task, model: StableDiffusion, *, true_captions: bool = False) -> None:
         self.task, self.model, self.true_captions = task, model, true_captions
         self.image = task.image
-        self.fitted = prepare(self.image, model.size, model.multiple)
+        size = model.working_size.with_size(model.settings.size)
+        self.fitted = prepare(self.image, size)
 
     @cached_property
     def latents(self) -> Latents:
@@ -150,7 +151,7 @@ class SourceBatch:
 
         The guidance decides which layers are observed, and observing a layer changes the rounding.
         """
-        names = ("steps", "inverter", "seed", "cache_source", "guidance")
+        names = ("steps", "inverter", "seed", "cache_source", "guidance", "size")
         key = tuple(getattr(settings, name) for name in names)
         if key not in self._inversions:
             captions, start = [source.caption for source in self.sources], perf_counter()

@@ -25,7 +25,7 @@ from zerocon.conditioning import Conditioning
 from zerocon.diffusion import Schedule
 from zerocon.editing import Plan, edit
 from zerocon.evaluation_count import Evaluations, count, count_evaluations
-from zerocon.image.transforms import shrunk
+from zerocon.image.transforms import WorkingSize
 from zerocon.model.attention import call_unet, watch
 from zerocon.settings import Settings
 from zerocon.tensor_types import Latents, Scalar
@@ -82,7 +82,7 @@ def estimate_cost(
     plan, networks = Plan.of(settings), (model.unet, model.vae, model.text_encoder)
     schedule = model.schedule(settings.steps)
     spent = evaluations(schedule, settings, inverted=inverted, watched=watched)
-    height, width, shape = _sizes(model, size)
+    height, width, shape = _sizes(model, model.working_size.with_size(settings.size), size)
     with FakeTensorMode():
         unet, vae = map(_fake, networks[:2])
         network = _Network(unet, model, shape)
@@ -105,7 +105,8 @@ def estimate_cost(
 def operations(model: Any, size: tuple[int, int]) -> float:
     """Floating-point operations of one U-Net evaluation on an image of ``size`` (width, height)."""
     with FakeTensorMode():
-        return _Network(_fake(model.unet), model, _sizes(model, size)[2]).operations()
+        shape = _sizes(model, model.working_size, size)[2]
+        return _Network(_fake(model.unet), model, shape).operations()
 
 
 def evaluations(
@@ -210,12 +211,14 @@ class _Network:
         return highest(step)
 
 
-def _sizes(model: Any, size: tuple[int, int]) -> tuple[int, int, tuple[int, int, int]]:
+def _sizes(
+    model: Any, working_size: WorkingSize, size: tuple[int, int]
+) -> tuple[int, int, tuple[int, int, int]]:
     """Height and width of the padded image, and the shape of its latents."""
-    width, height = (-(-side // model.multiple) for side in shrunk(size, model.size))
-    cell = 2 ** (len(model.unet.config.block_out_channels) - 1)  # latents per ``multiple``
-    shape = (int(model.unet.config.in_channels), height * cell, width * cell)
-    return height * model.multiple, width * model.multiple, shape
+    width, height = working_size.padded(size)
+    factor = model.vae_scale_factor
+    shape = (int(model.unet.config.in_channels), height // factor, width // factor)
+    return height, width, shape
 
 
 def _fake(network: Any) -> Any:

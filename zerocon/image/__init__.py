@@ -1,3 +1,6 @@
 """Image files: reading, color, formats, metadata, resizing for a model, saving."""
 
+from typing import Literal, TypeAlias
+
 METADATA_LEVELS = ("full", "minimal", "none")  # what a result contains, see metadata.Provenance.at
+SizeRule: TypeAlias = Literal["area", "longest"]  # what the size is of, see transforms.WorkingSize

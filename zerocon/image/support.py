@@ -29,6 +29,8 @@ Mask: TypeAlias = NDArray[np.bool_]
 Extent = Literal["local", "background", "changed", "all", "given"]
 Detail = Literal["kept", "strict", "replaced"]
 
+GIVEN, UNLOCKED = "the given mask", "the whole image, as the lock is off"  # reasons
+
 SIDE = 128  # lengths in ``SupportRule`` are in pixels of a working image of this side
 # Smallest normalization of the difference, in 0..1: below it all differences count as small, so
 # that rounding errors never become a support.
@@ -56,7 +58,7 @@ class SupportRule:
             parts; "changed" takes whatever differs; "all" is the whole image.
         detail: What the gate does: "kept" where windows of source and edit correlate, "strict" only
             where their neighborhoods do too, "replaced" for a style that repaints everything.
-        reason: Why, as the end of a sentence.
+        reason: What it is, in a few words.
         smoothing: Sigma of the smoothing.
         core: Above it a pixel belongs to the support, if its part does.
         peak: A part must reach it somewhere.
@@ -100,9 +102,9 @@ RULES: dict[str, SupportRule] = {
         core=0.5, peak=0.6, share=0.5, link=2, close=3,
     ),
     "place": SupportRule("background", "kept", "all but the subject", smoothing=1.5, blur=0.7),
-    "time": SupportRule("all", "kept", "time and weather change the whole image"),
-    "style": SupportRule("all", "replaced", "a style changes the whole image"),
-    "caption": SupportRule("changed", "strict", "all that the edit changed", smoothing=1.5),
+    "time": SupportRule("all", "kept", "the whole image, for a time or weather"),
+    "style": SupportRule("all", "replaced", "the whole image, for a style"),
+    "caption": SupportRule("changed", "strict", "all that the edit changes", smoothing=1.5),
 }  # fmt: skip
 
 
@@ -153,12 +155,24 @@ def find_support(before: Array, after: Array, changes: Sequence[Change]) -> Supp
     return Support(mask, detail, rules[0].extent, "; ".join(rule.reason for rule in rules))
 
 
+def expected_support(
+    changes: Sequence[Change], lock: str, *, given: bool = False
+) -> tuple[Extent, str]:
+    """Extent and reason of the support that an edit with these changes will have."""
+    if given:
+        return "given", GIVEN
+    if lock == "off":
+        return "all", UNLOCKED
+    rules = rules_for({kind_of(change) for change in changes})
+    return rules[0].extent, "; ".join(rule.reason for rule in rules)
+
+
 def given_support(
     mask: Image.Image, before: Array, after: Array, changes: Sequence[Change]
 ) -> Support:
     """The support that a user gave as ``mask``, mode L, white where the image may change."""
     gate = detail_gate(before, after, _detail({kind_of(change) for change in changes}))
-    return Support(mask, gate, "given", "the given mask")
+    return Support(mask, gate, "given", GIVEN)
 
 
 def grown_mask(difference: Array, rule: SupportRule) -> Array:

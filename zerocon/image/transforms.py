@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from math import sqrt
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zerocon.errors import CropError
+from zerocon.image import SizeRule
 from zerocon.settings import CROP
 from zerocon.storage.hashing import image_hash
 
@@ -21,8 +23,45 @@ if TYPE_CHECKING:  # the command line checks an image before it imports torch
 
 SMALLEST = 16  # pixels per side; below, the latents are too small for the U-Net's levels
 
+# Of images scaled by area, in multiples of the size (768 pixels for 512): a panorama would become
+# several times as long as the images that a model was trained on, and its content would repeat.
+LONGEST_SIDE = 1.5
+
 Size: TypeAlias = tuple[int, int]  # (width, height)
 Box: TypeAlias = tuple[int, int, int, int]  # (left, upper, right, lower), as Pillow has it
+
+
+@dataclass(frozen=True)
+class WorkingSize:
+    """How images are scaled and padded for a model.
+
+    Attributes:
+        size: In pixels.
+        multiple: Both sides are padded, on the right and at the bottom, to a multiple of it.
+        rule: What ``size`` is: "area", the square root of the area, with a longest side of at most
+            ``LONGEST_SIDE`` times ``size``; or "longest", the longest side.
+    """
+
+    size: int
+    multiple: int
+    rule: SizeRule
+
+    def with_size(self, size: int | None) -> WorkingSize:
+        """The same with another ``size``; None changes nothing."""
+        return self if size is None else replace(self, size=size)
+
+    def scaled(self, source: Size) -> Size:
+        """Size of an image after scaling, enlargement included; at least one pixel a side."""
+        scale = self.size / max(source)
+        if self.rule == "area":
+            scale = min(self.size / sqrt(source[0] * source[1]), LONGEST_SIDE * scale)
+        width, height = (max(1, round(side * scale)) for side in source)
+        return width, height
+
+    def padded(self, source: Size) -> Size:
+        """Size of an image after scaling and padding."""
+        width, height = (side + -side % self.multiple for side in self.scaled(source))
+        return width, height
 
 
 @dataclass(frozen=True)
@@ -31,6 +70,11 @@ class Frame:
 
     source: Size
     inner: Size  # after scaling, before padding
+
+    @property
+    def reduction(self) -> float:
+        """Longest side of the source over that of the scaled image; below 1 if it is enlarged."""
+        return max(self.source) / max(self.inner)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,19 +153,17 @@ class Prepared:
         return values
 
 
-def prepare(image: Image.Image, size: int, multiple: int, crop: Box | None = None) -> Prepared:
+def prepare(image: Image.Image, working_size: WorkingSize, crop: Box | None = None) -> Prepared:
     """Decide how a model is given ``image``; cheap, nothing is resized or hashed yet.
 
     Args:
         image: Any size and mode.
-        size: The longest side is scaled to it; the aspect ratio stays.
-        multiple: Both sides are padded, on the right and at the bottom, to a multiple of it.
+        working_size: The model's, with the ``size`` of the settings.
         crop: Use only this part of the image, (left, upper, right, lower).
     """
     source = image.size if crop is None else (crop[2] - crop[0], crop[3] - crop[1])
-    inner = shrunk(source, size)
-    width, height = (side + -side % multiple for side in inner)
-    return Prepared(image, Frame(source, inner), (width, height), crop)
+    frame = Frame(source, working_size.scaled(source))
+    return Prepared(image, frame, working_size.padded(source), crop)
 
 
 def crop_box(text: str, size: Size) -> Box | None:
@@ -139,13 +181,6 @@ def crop_box(text: str, size: Size) -> Box | None:
     if left + width > size[0] or upper + height > size[1]:
         raise CropError(f"the crop {text} does not lie in the image of {size[0]}x{size[1]} pixels")
     return left, upper, left + width, upper + height
-
-
-def shrunk(source: Size, size: int) -> Size:
-    """Size of an image after scaling its longest side to ``size``; at least one pixel a side."""
-    scale = size / max(source)
-    width, height = (max(1, round(side * scale)) for side in source)
-    return width, height
 
 
 def unfit(pixels: Tensor, frame: Frame) -> Image.Image:

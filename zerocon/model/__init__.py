@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from zerocon.conditioning import Conditioning
     from zerocon.diffusion import Schedule
+    from zerocon.image.transforms import WorkingSize
     from zerocon.model.runtime import Runtime
     from zerocon.settings import Settings
     from zerocon.tensor_types import Latents, Pixels
@@ -33,14 +34,22 @@ class Denoiser(Protocol):
     Attributes:
         unet: The U-Net whose layers an ``Observer`` records; call ``eps``, not this.
         prediction: What the U-Net was trained to predict; ``eps`` always returns noise.
-        size: Side in pixels of the images it was trained on.
-        multiple: Both sides of an image must be divisible by this number of pixels.
+        working_size: How images are scaled for it, to the size of those it was trained on.
+        vae_scale_factor: Pixels per latent along a side.
     """
 
     unet: Any
     prediction: str
-    size: int
-    multiple: int
+    working_size: WorkingSize
+    vae_scale_factor: int
+
+    @property
+    def size(self) -> int:
+        """``working_size.size``"""
+
+    @property
+    def multiple(self) -> int:
+        """``working_size.multiple``: both sides of an image must be divisible by it."""
 
     def encode(self, pixels: Pixels) -> Latents:
         """Latents of images, (batch, channels, rows, columns)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property, wraps
@@ -16,14 +15,17 @@ from zerocon.conditioning import Conditioning, Ids
 from zerocon.diffusion import NoiseLevel, Schedule
 from zerocon.errors import SettingError
 from zerocon.evaluation_count import count
+from zerocon.image import SizeRule
+from zerocon.image.transforms import WorkingSize
 from zerocon.model import Captioner, ModelSpec, Scorer
 from zerocon.model.attention import LAYERS, call_unet, is_watched
 from zerocon.model.captioner import load_captioner
 from zerocon.model.checkpoint import read_checkpoint
 from zerocon.model.clip import load_scorer
+from zerocon.model.defaults import ModelDefaults
 from zerocon.model.families import require_networks
 from zerocon.model.fingerprint import weights_hash
-from zerocon.model.loading import model_errors, read_folder
+from zerocon.model.loading import read_folder
 from zerocon.model.runtime import Runtime, pick_device, pick_dtype
 from zerocon.settings import Settings
 from zerocon.tensor_types import Latents, Pixels, require_finite
@@ -44,13 +46,14 @@ def load(path: Path, spec: ModelSpec) -> StableDiffusion:
     Raises:
         The errors of ``zerocon.model.load``.
     """
-    device = pick_device(spec.device)
+    device, defaults = pick_device(spec.device), ModelDefaults.read(path)
     read, parent = (read_checkpoint, path.parent) if path.is_file() else (read_folder, path)
     model = StableDiffusion(
         spec.name,
         **read(path, spec.name, pick_dtype(spec.dtype, device), spec.prediction),
         device=device,
-        settings=_default_settings(path),
+        settings=defaults.settings,
+        size_rule=defaults.size_rule,
         path=path,
         captioner=lambda: load_captioner(parent, spec.captioner, device),
         scorer=lambda: load_scorer(parent, spec.clip, device),
@@ -95,6 +98,7 @@ class StableDiffusion:
         captioner: Callable[[], Captioner],
         scorer: Callable[[], Scorer | None],
         settings: Settings | None = None,
+        size_rule: SizeRule = ModelDefaults.size_rule,
         path: Path | None = None,
     ) -> None:
         """Move the networks to ``device``.
@@ -105,6 +109,8 @@ class StableDiffusion:
             scheduler: diffusers' ``DDIMScheduler``, which holds the noise schedule.
             captioner: Called when captions are first needed.
             scorer: Called when similarities are first needed.
+            settings: Default settings of an edit.
+            size_rule: What the sample size of ``unet`` is, see ``WorkingSize``.
             path: Of the weights; None if there are no files.
 
         Raises:
@@ -116,12 +122,25 @@ class StableDiffusion:
         self._path, self._load_captioner, self._load_scorer = path, captioner, scorer
         require_networks(name, unet, vae, scheduler)
         self.prediction: str = scheduler.config.prediction_type
-        factor = 2 ** (len(vae.config.block_out_channels) - 1)
-        self.size: int = unet.config.sample_size * factor
-        self.multiple: int = factor * 2 ** (len(unet.config.block_out_channels) - 1)
+        self.vae_scale_factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.working_size = WorkingSize(
+            size=unet.config.sample_size * self.vae_scale_factor,
+            multiple=self.vae_scale_factor * 2 ** (len(unet.config.block_out_channels) - 1),
+            rule=size_rule,
+        )
         self.runtime = Runtime(
             device, unet=unet, vae=vae, text_encoders=(text_encoder,), tile=self.size // 2
         )
+
+    @property
+    def size(self) -> int:
+        """``working_size.size``"""
+        return self.working_size.size
+
+    @property
+    def multiple(self) -> int:
+        """``working_size.multiple``"""
+        return self.working_size.multiple
 
     @property
     def device(self) -> torch.device:
@@ -256,12 +275,3 @@ class StableDiffusion:
 def _unpadded(row: list[int], end: int) -> Ids:
     """Token ids up to and including the end token."""
     return tuple(row[: row.index(end) + 1]) if end in row else tuple(row)
-
-
-def _default_settings(path: Path) -> Settings:
-    """The defaults with those from ``zerocon.json`` of the model's directory over them."""
-    file = path / "zerocon.json"
-    if not file.is_file():
-        return Settings()
-    with model_errors(str(file)):
-        return Settings().overlay(json.loads(file.read_text()))

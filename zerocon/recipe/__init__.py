@@ -347,8 +347,9 @@ def _hash(*tensors: Tensor) -> str:
 
 
 def _facts(recipe: Recipe) -> dict[str, Any]:
-    """All fields in one mapping; no two parts of a recipe share a name."""
+    """All fields in one mapping; of the parts' names only ``size`` is also a setting's."""
     record = recipe.record()
+    record["working size"] = record.pop("size")
     parts = [record.pop(name) for name in ("versions", "compute", "settings", "prompt")]
     return {**record, **parts[0], **parts[1], **parts[2], **parts[3]}
 

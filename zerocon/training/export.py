@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 28e6  # of all files, since they are part of a package
 MAX_FILE_BYTES = 15e6
+DEFAULTS = {"size_rule": "longest"}  # until settings are tuned; the training images are squares
 PRESERVED = ("zerocon.json", "README.md")  # written by hand or by the evaluation
 
 
@@ -42,7 +43,7 @@ class ExportStage:
             _save_captioner(work, new / "captioner")
         else:
             work.say("export: no captioner trained yet")
-        (new / "zerocon.json").write_text("{}\n")
+        (new / "zerocon.json").write_text(json.dumps(DEFAULTS) + "\n")
         for name in PRESERVED:
             if (folder / name).exists():
                 shutil.copy(folder / name, new / name)
