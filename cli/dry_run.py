@@ -11,7 +11,7 @@ from . import options, render
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from zerocon import Cache, Inversion, Model, Settings
+    from zerocon import Cache, EditRequest, Inversion, Model, Settings
     from zerocon.image.masks import UserMask
 
 
@@ -33,7 +33,6 @@ def print_edit_plan(
     from zerocon import api, request
     from zerocon.diagnostics.cost import estimate_cost
     from zerocon.editing import Plan
-    from zerocon.image.support import expected_support
 
     source = "given"
     prepared = api.prepared_for(image, model, settings)
@@ -54,14 +53,23 @@ def print_edit_plan(
     record = render.record(*facts, image_path, output, values)
     record |= {"dry_run": True, "operations": cost.operations, "bytes": render.memory(cost)}
     record |= {"working_size": frame.inner, "reduction": round(frame.reduction, 2)}
-    record |= {"crop": prepared.crop and render.box_text(prepared.crop), "support": None}
+    record |= {"crop": prepared.crop and render.box_text(prepared.crop)}
     line = f"{output}: {render.plan(cost)}; {render.working_size(frame)}"
-    if settings.composite == "native":
-        extent, reason = expected_support(parsed.changes, settings.lock, given=bool(mask))
-        record |= {"support": {"extent": extent, "reason": reason, "share": None}}
-        line += f"; changes {reason}"
+    region, words = _region(parsed, settings, mask)
     if settings.crop == "auto":
         again = estimate_cost(model, settings, frame.source).evaluations
-        record |= {"crop_evaluations": render.cost(again)}
-        line += f"; {again.total:.1f} more evaluations if a crop is edited"
-    render.print_result(values["form"], line, record)
+        region["crop_evaluations"] = render.cost(again)
+        words += f"; {again.total:.1f} more evaluations if a crop is edited"
+    render.print_result(values["form"], line + words, record | region)
+
+
+def _region(
+    parsed: EditRequest, settings: Settings, mask: UserMask | None
+) -> tuple[dict[str, Any], str]:
+    """Which part of the image an edit will change, as JSON fields and in words."""
+    from zerocon.image.support import expected_support
+
+    if settings.composite == "model":
+        return {"support": None}, ""
+    extent, reason = expected_support(parsed.changes, settings.lock, given=mask is not None)
+    return {"support": {"extent": extent, "reason": reason, "share": None}}, f"; changes {reason}"

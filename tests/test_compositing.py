@@ -7,16 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from zerocon.image.compositing import LEAST, ROWS, composite, enlarged_mask
 from zerocon.image.support import (
     RULES,
-    detail_gate,
+    detail_of,
+    expected_support,
     find_support,
-    given_support,
     kind_of,
     rules_for,
 )
+from zerocon.image.transfer import Transfer, detail_gate, find_transfer
 from zerocon.prompt import Change
 
 
@@ -47,18 +49,31 @@ SIZES = [
 ]
 
 
+def replaced(b):
+    """The transfer that puts ``b`` in place of the source."""
+    return Transfer(np.zeros((*b.shape, 3), np.float32), b)
+
+
+def added(difference):
+    """The transfer that adds ``difference`` to the source."""
+    identity = np.broadcast_to(np.eye(3, dtype=np.float32), (*difference.shape, 3))
+    return Transfer(identity, difference)
+
+
+@pytest.mark.parametrize("detail", ["kept", "strict", "replaced"])
 @pytest.mark.parametrize(("size", "small"), SIZES)
-def test_an_edit_that_changes_nothing_returns_the_source(size, small):
+def test_an_edit_that_changes_nothing_returns_the_source(size, small, detail):
     source, a = noise(size), working(noise(size), small)
-    assert composite(source, a, a, mask_of(ones(small)), ones(small)).tobytes() == source.tobytes()
+    same = find_transfer(a, a.copy(), detail)
+    assert composite(source, same, mask_of(ones(small))).tobytes() == source.tobytes()
 
 
 @pytest.mark.parametrize(("size", "small"), SIZES)
 def test_samples_outside_the_mask_are_the_sources_own(size, small):
-    source, a, b = noise(size), working(noise(size), small), working(noise(size, 1), small)
+    source, b = noise(size), working(noise(size, 1), small)
     left = ones(small)
     left[:, small[0] // 2 :] = 0
-    result = np.asarray(composite(source, a, b, mask_of(left), 0 * ones(small)))
+    result = np.asarray(composite(source, replaced(b), mask_of(left)))
     mask = np.asarray(enlarged_mask(mask_of(left), size))
     before = np.asarray(source)
     assert 0.3 < (mask == 0).mean() < 0.7
@@ -66,11 +81,9 @@ def test_samples_outside_the_mask_are_the_sources_own(size, small):
     assert (result[mask == 255] != before[mask == 255]).mean() > 0.9
 
 
-def test_without_detail_the_edit_is_enlarged_and_with_all_of_it_the_difference_is_added():
+def test_a_gain_of_zero_enlarges_the_offset():
     size, small = (256, 192), (64, 48)
     source, b = noise(size), working(noise(size, 1), small)
-    a = working(source, small)
-    every = mask_of(ones(small))
     enlarged = np.stack(
         [
             np.asarray(Image.fromarray(b[..., c]).resize(size, Image.Resampling.LANCZOS))
@@ -78,22 +91,34 @@ def test_without_detail_the_edit_is_enlarged_and_with_all_of_it_the_difference_i
         ],
         -1,
     )
-    result = np.asarray(composite(source, a, b, every, 0 * ones(small)), np.float32)
+    result = np.asarray(composite(source, replaced(b), mask_of(ones(small))), np.float32)
     assert np.abs(result - 255 * enlarged.clip(0, 1)).max() <= 0.51
-    lighter = a + np.float32(20 / 255)
-    quiet = Image.fromarray((np.asarray(source) // 2 + 40).astype(np.uint8))
-    a = working(quiet, small)
-    result = composite(quiet, a, a + np.float32(20 / 255), every, ones(small))
-    assert lighter.shape == a.shape
-    assert np.abs(np.asarray(result, int) - np.asarray(quiet, int) - 20).max() <= 1
+
+
+def test_the_identity_adds_the_offset_and_a_matrix_mixes_the_channels():
+    size, small = (256, 192), (64, 48)
+    quiet = Image.fromarray((np.asarray(noise(size)) // 2 + 40).astype(np.uint8))
+    every = mask_of(ones(small))
+    lighter = composite(quiet, added(np.full((48, 64, 3), 20 / 255, np.float32)), every)
+    assert np.abs(np.asarray(lighter, int) - np.asarray(quiet, int) - 20).max() <= 1
+    swap = np.broadcast_to(np.eye(3, dtype=np.float32)[[2, 1, 0]], (48, 64, 3, 3))
+    swapped = composite(quiet, Transfer(swap, np.zeros((48, 64, 3), np.float32)), every)
+    assert np.array_equal(np.asarray(swapped), np.asarray(quiet)[..., ::-1])
+
+
+def test_half_a_mask_is_half_an_edit():
+    source = Image.new("RGB", (40, 40), (100, 100, 100))
+    b = np.full((10, 10, 3), 200 / 255, np.float32)
+    half = composite(source, replaced(b), mask_of(0.5 * ones((10, 10))))
+    assert half.getpixel((20, 20)) == (150, 150, 150)
 
 
 def test_strips_have_no_seams():
     size, small = (64, 4 * ROWS + 7), (16, 135)
     source = Image.new("RGB", size, (90, 120, 150))
-    y = np.linspace(0, 1, small[1], dtype=np.float32)[:, None, None]
-    a = np.zeros((small[1], small[0], 3), np.float32)
-    result = composite(source, a, a + 0.5 * y, mask_of(ones(small)), 0 * ones(small))
+    ramp = np.linspace(0, 0.5, small[1], dtype=np.float32)[:, None, None]
+    ramp = np.broadcast_to(ramp, (small[1], small[0], 3))
+    result = composite(source, replaced(ramp), mask_of(ones(small)))
     column = np.asarray(result)[:, 30, 0].astype(int)
     assert np.diff(column).min() >= 0
     assert np.diff(column).max() <= 2
@@ -103,24 +128,23 @@ def test_strips_have_no_seams():
 @settings(max_examples=25, deadline=None)
 def test_a_crop_changes_only_its_box(box):
     left, upper, width, height = box
-    size = (120, 120)
     right, lower = min(left + width, 120), min(upper + height, 120)
-    source, small = noise(size), (32, 32)
-    a, b = working(noise(size), small), working(noise(size, 1), small)
-    part = composite(source, a, b, mask_of(ones(small)), ones(small), (left, upper, right, lower))
+    source, small = noise((120, 120)), (32, 32)
+    b = working(noise((120, 120), 1), small)
+    part = composite(source, replaced(b), mask_of(ones(small)), (left, upper, right, lower))
     changed = (np.asarray(part) != np.asarray(source)).any(-1)
+    assert changed[upper:lower, left:right].mean() > 0.9
     changed[upper:lower, left:right] = False
     assert not changed.any()
 
 
 def test_a_given_mask_is_applied_as_it_is():
     size, small = (160, 120), (32, 24)
-    source, a, b = noise(size), working(noise(size), small), working(noise(size, 1), small)
+    source, b = noise(size), working(noise(size, 1), small)
     values = np.zeros((120, 160), np.uint8)
     values[30:60, 40:90] = 255
     mask = Image.fromarray(values)
-    result = np.asarray(composite(source, a, b, mask, 0 * ones(small)))
-    changed = (result != np.asarray(source)).any(-1)
+    changed = (np.asarray(composite(source, replaced(b), mask)) != np.asarray(source)).any(-1)
     assert not changed[values == 0].any()
     assert changed[values == 255].mean() > 0.95
     assert enlarged_mask(mask, size).tobytes() == mask.tobytes()
@@ -232,7 +256,32 @@ def test_the_mask_of_a_larger_image_has_the_same_shape():
     assert ((small > 0.5) == (big > 0.5)).mean() > 0.97
 
 
-# the gate of the detail
+def test_an_expected_support_is_known_before_the_edit():
+    assert expected_support([Change("time", "day", "night")], "pixel")[0] == "all"
+    assert expected_support(LOCAL[:1], "pixel") == ("local", "only the replaced object")
+    assert expected_support(LOCAL[:1], "off")[0] == "all"
+    assert expected_support(LOCAL[:1], "off", given=True)[0] == "given"
+
+
+# the transfer
+
+
+def test_a_change_of_colors_is_carried_to_every_detail():
+    """The edit is blurred; the colors of the source, exact. The result has both."""
+    small = (128, 128)
+    rng = np.random.default_rng(0)
+    blocks = rng.integers(0, 2, (16, 16)).repeat(32, 0).repeat(32, 1).astype(bool)
+    before = np.where(blocks[..., None], (30, 60, 200), (220, 215, 210)).astype(np.uint8)
+    after = np.where(blocks[..., None], (200, 40, 30), (220, 215, 210)).astype(np.uint8)
+    a, b = (
+        gaussian_filter(working(Image.fromarray(each), small), (1.5, 1.5, 0))
+        for each in (before, after)
+    )
+    source, every = Image.fromarray(before), mask_of(ones(small))
+    result = composite(source, find_transfer(a, b, "kept"), every)
+    enlarged = composite(source, replaced(b), every)
+    errors = [np.abs(np.asarray(each, float) - after).mean() for each in (result, enlarged)]
+    assert errors[0] < 0.2 * errors[1]
 
 
 def test_detail_is_kept_where_nothing_changed_and_dropped_where_the_structure_did():
@@ -243,29 +292,32 @@ def test_detail_is_kept_where_nothing_changed_and_dropped_where_the_structure_di
     assert gate[:, :50].min() > 0.99
     assert np.median(gate[:, 74:]) < 0.5
     assert detail_gate(a, b, "strict")[:, 74:].mean() < gate[:, 74:].mean()
-
-
-def test_detail_follows_a_change_of_contrast():
-    a = scene()
-    gate = detail_gate(a, 0.3 + 0.5 * a, "kept")
-    strong = np.asarray(a).std((0, 1)).mean() > 0.05
-    assert strong
-    assert 0.4 < np.median(gate) < 1.0
+    gain = find_transfer(a, b, "strict").gain
+    assert np.abs(gain[:, :50] - np.eye(3)).max() < 0.01
+    assert np.abs(gain[:, 80:120] - np.eye(3)).mean() > 0.2
 
 
 @pytest.mark.parametrize("detail", ["kept", "strict", "replaced"])
-def test_equal_images_keep_all_detail(detail):
-    assert detail_gate(scene(), scene(), detail) == pytest.approx(1, abs=1e-5)
+def test_equal_images_give_the_identity(detail):
+    transfer = find_transfer(scene(), scene(), detail)
+    assert np.abs(transfer.gain - np.eye(3)).max() < 1e-5
+    assert np.abs(transfer.offset).max() < 1e-5
+
+
+@pytest.mark.parametrize("detail", ["kept", "strict", "replaced"])
+@pytest.mark.parametrize("size", [1e-4, 1e-3])
+def test_the_transfer_is_continuous_in_the_difference(detail, size):
+    a = scene()
+    d = np.random.default_rng(1).standard_normal(a.shape).astype(np.float32)
+    transfer = find_transfer(a, a + np.float32(size) * d, detail)
+    result = np.einsum("hwij,hwj->hwi", transfer.gain, a) + transfer.offset
+    assert np.abs(result - a).max() < 6 * size
 
 
 def test_a_style_keeps_no_detail():
-    assert detail_gate(scene(), scene(3), "replaced").max() < 0.01
-
-
-def test_a_given_mask_is_the_support():
-    a = scene()
-    mask = Image.new("L", (256, 256), 255)
-    support = given_support(mask, a, changed_box(a)[0], LOCAL[:1])
-    assert (support.extent, support.share, str(support)) == (
-        "given", 1.0, "100 % of the image (the given mask)",
-    )  # fmt: skip
+    transfer = find_transfer(scene(), scene(3), "replaced")
+    assert np.abs(transfer.gain).max() < 0.01
+    assert transfer.offset == pytest.approx(scene(3), abs=0.01)
+    assert detail_of([Change("style", "", "watercolor"), LOCAL[1]]) == "replaced"
+    assert detail_of(LOCAL[:2]) == "strict"
+    assert detail_of(LOCAL[1:2]) == "kept"

@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from zerocon.editing import Constraint, unconstrained
-from zerocon.image.compositing import Array, composite, enlarged_mask
-from zerocon.image.support import UNLOCKED, Support, find_support, given_support, kind_of
+from zerocon.image.compositing import composite, enlarged_mask
+from zerocon.image.support import GIVEN, UNLOCKED, Support, detail_of, find_support, kind_of
+from zerocon.image.transfer import Array, find_transfer
 from zerocon.image.transforms import Box, Prepared
 from zerocon.lock import LatentLock
 from zerocon.settings import Settings
@@ -63,7 +64,7 @@ def finish(
     warnings: tuple[str, ...] = ()
     if mask is not None:
         part = mask.image if image.crop is None else mask.image.crop(image.crop)
-        support = given_support(part, a, b, changes)
+        support = Support(part, "given", GIVEN)
         warnings = _doubts(part, a, b)
     else:
         support = find_support(a, b, changes)
@@ -72,7 +73,8 @@ def finish(
             support = replace(support, mask=whole, extent="all", reason=UNLOCKED)
     if image.crop is not None and mask is None:
         support = replace(support, mask=_faded(support.mask, image))
-    result = composite(image.image, a, b, support.mask, support.detail, image.crop)
+    transfer = find_transfer(a, b, detail_of(changes))
+    result = composite(image.image, transfer, support.mask, image.crop)
     if not np.asarray(support.mask).any():
         warnings += ("the edit changed nothing that can be seen: the result is the source image",)
     return Finished(result, support, warnings)

@@ -141,8 +141,8 @@ def edited_conditioning(
                 step.tokens[i, [position for position, _ in shared]] = 0.0
     # the sentence bank's direction belongs to no position, and one of strength 0 to nothing: the
     # tokens stay the source caption's
-    own = settings.direction_from == "bank" or settings.strength == 0
-    ids = c.ids if own else target_ids
+    keep = settings.direction_from == "bank" or settings.strength == 0
+    ids = c.ids if keep else target_ids
     return replace(c + step, ids=ids)
 
 

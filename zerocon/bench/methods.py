@@ -33,6 +33,7 @@ from zerocon.image.compositing import composite
 from zerocon.image.masks import read_mask
 from zerocon.image.reading import Photograph
 from zerocon.image.support import Support
+from zerocon.image.transfer import Transfer
 from zerocon.registry import parse
 from zerocon.rng import seeded_generator
 from zerocon.sampling import denoise
@@ -152,8 +153,9 @@ class AddedDifference(ZeroconMethod):
         self, source: TaskSource, request: EditRequest, pair: Decoded, settings: Settings
     ) -> Finished:
         a, b = map(source.fitted.to_array, pair)
-        ones = np.ones(a.shape[:2], np.float32)
-        return Finished(composite(source.image, a, b, Image.fromarray(ones), ones))
+        every = Image.new("L", source.fitted.frame.inner, 255)
+        identity = np.broadcast_to(np.eye(3, dtype=np.float32), (*a.shape, 3))
+        return Finished(composite(source.image, Transfer(identity, b - a), every))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""The support of an edit: where it acts, and where the source's detail still belongs to it.
+"""The support of an edit: where it acts.
 
-Both follow from what the edit really changed, the difference between the decoded edit and the
+It follows from what the edit really changed, the difference between the decoded edit and the
 decoded source at working size. Of the signals that an edit gives away for nothing (the difference
 of the predictions under the two captions, as in DiffEdit, arXiv 2210.11427; cross-attention of the
 changed words; the latent difference) it alone is as good as the best for every kind of change.
@@ -20,14 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from zerocon.image.compositing import Array
+from zerocon.image.transfer import Array, Detail
 
 if TYPE_CHECKING:
     from zerocon.prompt import Change
 
 Mask: TypeAlias = NDArray[np.bool_]
 Extent = Literal["local", "background", "changed", "all", "given"]
-Detail = Literal["kept", "strict", "replaced"]
 
 GIVEN, UNLOCKED = "the given mask", "the whole image, as the lock is off"  # reasons
 
@@ -37,13 +36,6 @@ SIDE = 128  # lengths in ``SupportRule`` are in pixels of a working image of thi
 FLOOR = 0.03
 CHANGED = 0.05  # difference in 0..1 that counts as changed where no object is looked for
 HOLES, ISLANDS = 0.012, 0.004  # shares of the image: smaller parts of a background are filled
-
-# The detail gate.
-WINDOW = 1.5  # sigma in pixels of working size: a window is about seven pixels wide
-NOISE = 1e-3  # variance of a window without structure, of values in 0..1
-SAME = 0.06  # difference in 0..1 up to which detail is kept whatever the correlation
-LARGEST_GAIN = 1.2  # of contrast
-STRICT = 7  # pixels: where shapes are replaced, the gate is the least of a neighborhood this wide
 
 
 @dataclass(frozen=True)
@@ -56,8 +48,7 @@ class SupportRule:
     Attributes:
         extent: "local" looks for the changed object; "background" takes all but large unchanged
             parts; "changed" takes whatever differs; "all" is the whole image.
-        detail: What the gate does: "kept" where windows of source and edit correlate, "strict" only
-            where their neighborhoods do too, "replaced" for a style that repaints everything.
+        detail: What happens to the source's detail inside the support, see ``transfer``.
         reason: What it is, in a few words.
         smoothing: Sigma of the smoothing.
         core: Above it a pixel belongs to the support, if its part does.
@@ -114,13 +105,11 @@ class Support:
 
     Attributes:
         mask: Mode F in 0..1 at working size without padding, or a given mask, mode L at its own.
-        detail: The gate of the source's detail, (height, width), see ``compositing``.
         extent: How it was determined: see ``SupportRule``; "given" for a mask of the user.
         reason: Why, in a few words.
     """
 
     mask: Image.Image
-    detail: Array
     extent: Extent
     reason: str
 
@@ -147,12 +136,10 @@ def find_support(before: Array, after: Array, changes: Sequence[Change]) -> Supp
         after: The decoded edit, like ``before``.
         changes: What changes between the captions; without any, all that differs.
     """
-    kinds = {kind_of(change) for change in changes}
-    rules = rules_for(kinds)
+    rules = rules_for({kind_of(change) for change in changes})
     masks = [_mask(after - before, rule) for rule in rules]
     mask = Image.fromarray(np.maximum.reduce(masks))
-    detail = detail_gate(before, after, _detail(kinds))
-    return Support(mask, detail, rules[0].extent, "; ".join(rule.reason for rule in rules))
+    return Support(mask, rules[0].extent, "; ".join(rule.reason for rule in rules))
 
 
 def expected_support(
@@ -165,14 +152,6 @@ def expected_support(
         return "all", UNLOCKED
     rules = rules_for({kind_of(change) for change in changes})
     return rules[0].extent, "; ".join(rule.reason for rule in rules)
-
-
-def given_support(
-    mask: Image.Image, before: Array, after: Array, changes: Sequence[Change]
-) -> Support:
-    """The support that a user gave as ``mask``, mode L, white where the image may change."""
-    gate = detail_gate(before, after, _detail({kind_of(change) for change in changes}))
-    return Support(mask, gate, "given", GIVEN)
 
 
 def grown_mask(difference: Array, rule: SupportRule) -> Array:
@@ -203,36 +182,10 @@ def rules_for(kinds: Collection[str]) -> list[SupportRule]:
     return whole or rules
 
 
-def detail_gate(before: Array, after: Array, detail: Detail) -> Array:
-    """``G``: how much of the source's detail the edited image keeps, (height, width) in 0..1.2.
-
-    In windows of both images: the gain of a regression of the edit on the source times their
-    correlation, which is 1 where the structure is unchanged, 0 where another took its place, and
-    between where its contrast changed. Where the images are equal it is 1 whatever the window
-    holds. For a style that repaints the image, one number for all of it: 1 only without a change.
-    """
-    from scipy import ndimage
-
-    change = _smooth(after - before, 1.0)
-    same = np.exp(-np.square(np.abs(change).max(-1) / SAME))
-    if detail == "replaced":
-        most = float(np.percentile(np.abs(change).max(-1), 98))
-        return np.full(same.shape, np.exp(-((most / SAME) ** 2)), np.float32)
-    mean_before, mean_after = _smooth(before, WINDOW), _smooth(after, WINDOW)
-    covariance = (_smooth(before * after, WINDOW) - mean_before * mean_after).sum(-1)
-    variance = (_smooth(before * before, WINDOW) - mean_before**2).sum(-1).clip(0)
-    other = (_smooth(after * after, WINDOW) - mean_after**2).sum(-1).clip(0)
-    correlation = covariance / np.sqrt(variance * other + 1e-12)
-    gain = ((covariance + NOISE) / (variance + NOISE)).clip(0, LARGEST_GAIN)
-    gate = np.maximum(gain * correlation, same)
-    if detail == "strict":
-        gate = ndimage.minimum_filter(gate, STRICT)
-    return np.asarray(ndimage.gaussian_filter(gate, 0.7), np.float32)
-
-
-def _detail(kinds: Collection[str]) -> Detail:
-    """The least that changes of these kinds leave of the detail."""
-    details = {RULES[kind].detail for kind in kinds or {"caption"}}
+def detail_of(changes: Sequence[Change]) -> Detail:
+    """The least that these changes leave of the source's detail."""
+    kinds = {kind_of(change) for change in changes} or {"caption"}
+    details = {RULES[kind].detail for kind in kinds}
     return "replaced" if "replaced" in details else "strict" if "strict" in details else "kept"
 
 
