@@ -18,7 +18,14 @@ from PIL import Image
 
 import zerocon
 from zerocon import batch
-from zerocon.batch.executor import BatchExecutor, SourceImage, inversion_key, shape, shape_of
+from zerocon.batch.executor import (
+    BatchExecutor,
+    SourceImage,
+    cropped,
+    inversion_key,
+    shape,
+    shape_of,
+)
 from zerocon.batch.expansion import expand
 from zerocon.batch.job import Job
 from zerocon.batch.journal import FILE, FOLDER, Journal
@@ -485,11 +492,11 @@ def test_an_automatic_crop_is_found_for_every_image_of_a_batch(run: Run) -> None
 @pytest.mark.parametrize(
     ("crop", "size", "expected"),
     [
-        ("off", (96, 64), (64, 48)),
-        ("auto", (96, 64), (64, 48)),
+        ("off", (96, 64), (80, 64)),
+        ("auto", (96, 64), (80, 64)),
         ("0,0,64,64", (96, 64), (64, 64)),
-        ("32,0,32,64", (96, 64), (32, 64)),
-        ("32,0,64,16", (96, 64), (64, 16)),
+        ("32,0,32,64", (96, 64), (48, 96)),
+        ("32,0,64,16", (96, 64), (96, 32)),
         ("33,0,64,64", (96, 64), None),
         ("0,0,15,64", (96, 64), None),
     ],
@@ -507,9 +514,9 @@ def test_the_shape_of_a_job_is_that_of_its_crop(
     assert shape_of(tmp_path / "a.png", model, settings) == text
     if expected is None:
         with pytest.raises(CropError):
-            shape(size, model, settings)
+            cropped(size, settings)
     else:
-        assert shape(size, model, settings) == expected
+        assert shape(cropped(size, settings), model, settings) == expected
 
 
 def test_a_crop_is_one_of_the_upright_image(tmp_path: Path, model: StableDiffusion) -> None:
@@ -544,7 +551,7 @@ def test_a_plan_costs_what_the_run_costs_with_crops(
     _, file = write_manifest("\n".join(["image,crop,name", *rows]))
     options = {"manifest": file, "output": "out", "to": "dog", "model": model, "steps": 2}
     plan = batch.plan(**options, cache=False)
-    assert sorted(timed) == [(32, 64), (64, 48), (64, 64)]
+    assert sorted(timed) == [(48, 96), (64, 64), (80, 64)]
     assert plan.estimate.seconds == pytest.approx(plan.estimate.evaluations.total)
     summary = batch.run(**options, cache=False)
     assert summary.evaluations == pytest.approx(plan.estimate.evaluations.total)

@@ -6,24 +6,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import torch
 
-from zerocon.batch.executor import inversion_key, shape
+from zerocon.batch.executor import edited_size, inversion_key, shape
 from zerocon.batch.job import Job
 from zerocon.diagnostics import cost
 from zerocon.editing import Plan
-from zerocon.errors import CropError
 from zerocon.evaluation_count import Evaluations
-from zerocon.image.reading import peek
-from zerocon.image.transforms import Size, crop_box
+from zerocon.image.transforms import Size
 from zerocon.settings import Settings
 
 LARGEST_BATCH, MEMORY_SHARE = 32, 0.8  # of an automatic batch size; the rest is for the device
-UNREADABLE = (16, 16)  # for the size of an image whose header is unreadable
+UNREADABLE = (16, 16)  # for the size of an image that is not readable, or not with the crop
 
 
 @dataclass(frozen=True)
@@ -61,15 +58,14 @@ def estimate_cost(model: Any, jobs: Sequence[Job]) -> BatchEstimate:
         return time_evaluation(model, (width, height))
 
     for job in jobs:
-        settings = model.settings.overlay(job.settings)
+        settings, size = _settings_and_size(model, job)
         inversion = (job.image, job.prompt.get("caption"), *inversion_key(settings))
         kind = replace(settings, seed=model.settings.seed)  # the seed does not change the cost
         each = evaluations(kind, inversion in inverted)
         inverted.add(inversion)
         total.forwards += each.forwards
         total.backwards += each.backwards
-        size = _source_size(job.image, settings)
-        seconds += each.total * seconds_each(*_working_size(size, model, settings))
+        seconds += each.total * seconds_each(*shape(size, model, settings))
         largest[kind] = max(largest.get(kind, size), size, key=lambda s: _pixels(s, model, kind))
     peaks = (cost.estimate_cost(model, kind, size).peak for kind, size in largest.items())
     peak = max(peaks, default=0)
@@ -81,11 +77,7 @@ def fitting_batch_size(model: Any, jobs: Iterable[Job]) -> int:
     if model.device.type != "cuda":
         return 1
     settings, size = max(
-        (
-            (settings, _source_size(job.image, settings))
-            for job in jobs
-            for settings in [model.settings.overlay(job.settings)]
-        ),
+        (_settings_and_size(model, job) for job in jobs),
         key=lambda each: _pixels(each[1], model, each[0]),
         default=(model.settings, UNREADABLE),
     )
@@ -95,24 +87,15 @@ def fitting_batch_size(model: Any, jobs: Iterable[Job]) -> int:
     return max(1, min(LARGEST_BATCH, fitting))
 
 
-def _source_size(image: Path, settings: Settings) -> Size:
-    """Size of the part of an image file that is edited; ``UNREADABLE`` if it cannot be."""
-    size = peek(image) or UNREADABLE
-    try:
-        box = crop_box(settings.crop, size)
-    except CropError:
-        return UNREADABLE
-    return size if box is None else (box[2] - box[0], box[3] - box[1])
-
-
-def _working_size(size: Size, model: Any, settings: Settings) -> Size:
-    """Size in the model of such a part."""
-    return shape(size, model, replace(settings, crop="off"))
+def _settings_and_size(model: Any, job: Job) -> tuple[Settings, Size]:
+    """Settings of a job, and size of the image or crop that it edits."""
+    settings = model.settings.overlay(job.settings)
+    return settings, edited_size(job.image, settings) or UNREADABLE
 
 
 def _pixels(size: Size, model: Any, settings: Settings) -> int:
-    """Pixels of such a part in the model."""
-    return prod(_working_size(size, model, settings))
+    """Pixels of an image of this size in the model."""
+    return prod(shape(size, model, settings))
 
 
 @torch.no_grad()

@@ -172,7 +172,8 @@ class BatchExecutor:
         if isinstance(source.photograph, Exception):
             raise source.photograph
         photograph, settings = source.photograph, self.model.settings.overlay(job.settings)
-        size, mask = shape(photograph.image.size, self.model, settings), self._mask(job, photograph)
+        size = shape(cropped(photograph.image.size, settings), self.model, settings)
+        mask = self._mask(job, photograph)
         losses = photograph.format_warnings(format_of(Path(job.name)))
         prompt = {"caption": captions.get(source.file_hash), **job.prompt}
         request = parse_request(
@@ -299,26 +300,36 @@ def inversion_key(settings: Settings) -> tuple[object, ...]:
 
 
 def shape_of(image: Path, model: Model, settings: Settings) -> str:
-    """Return "WIDTHxHEIGHT" of a file's image in the model; "" if it cannot be edited.
+    """Return "WIDTHxHEIGHT" of a file's image, or of its crop, in the model.
 
-    That is, if its header is unreadable, or the crop does not lie in it.
+    It is "" if the header is unreadable, or if the crop does not lie in the image.
     """
+    size = edited_size(image, settings)
+    return "" if size is None else "{}x{}".format(*shape(size, model, settings))
+
+
+def edited_size(image: Path, settings: Settings) -> Size | None:
+    """Return width and height of a file's image, or of its crop; None where there is neither."""
     size = peek(image)
     try:
-        return "" if size is None else "{}x{}".format(*shape(size, model, settings))
+        return None if size is None else cropped(size, settings)
     except CropError:
-        return ""
+        return None
 
 
-def shape(size: Size, model: Model, settings: Settings) -> Size:
-    """Return width and height in the model of an image of this size, or of its crop, in pixels.
+def cropped(size: Size, settings: Settings) -> Size:
+    """Return width and height of an image of this size, or of its crop.
 
     Raises:
         CropError: If the crop does not lie in the image.
     """
     left, upper, right, lower = crop_box(settings.crop, size) or (0, 0, *size)
-    working_size = model.working_size.with_size(settings.size)
-    return working_size.padded((right - left, lower - upper))
+    return right - left, lower - upper
+
+
+def shape(size: Size, model: Model, settings: Settings) -> Size:
+    """Return width and height in the model of an image or crop of this size, in pixels."""
+    return model.working_size.with_size(settings.size).padded(size)
 
 
 def _single(error: Exception) -> Exception:
