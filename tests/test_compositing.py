@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from zerocon.image.compositing import LEAST, ROWS, composite, enlarged_mask
+from zerocon.image.compositing import LEAST, ROWS, Mask, Matte, composite
 from zerocon.image.support import (
     RULES,
     detail_of,
@@ -18,7 +18,7 @@ from zerocon.image.support import (
     kind_of,
     rules_for,
 )
-from zerocon.image.transfer import Transfer, detail_gate, find_transfer
+from zerocon.image.transfer import Transfer, detail_gate, find_transfer, linear_fit
 from zerocon.prompt import Change
 
 
@@ -34,7 +34,7 @@ def working(image, size):
 
 
 def mask_of(values):
-    return Image.fromarray(np.asarray(values, np.float32))
+    return Mask(Image.fromarray(np.asarray(values, np.float32)))
 
 
 def ones(size):
@@ -74,7 +74,7 @@ def test_samples_outside_the_mask_are_the_sources_own(size, small):
     left = ones(small)
     left[:, small[0] // 2 :] = 0
     result = np.asarray(composite(source, replaced(b), mask_of(left)))
-    mask = np.asarray(enlarged_mask(mask_of(left), size))
+    mask = np.asarray(mask_of(left).enlarged(source))
     before = np.asarray(source)
     assert 0.3 < (mask == 0).mean() < 0.7
     assert (result[mask == 0] == before[mask == 0]).all()
@@ -144,15 +144,40 @@ def test_a_given_mask_is_applied_as_it_is():
     values = np.zeros((120, 160), np.uint8)
     values[30:60, 40:90] = 255
     mask = Image.fromarray(values)
-    changed = (np.asarray(composite(source, replaced(b), mask)) != np.asarray(source)).any(-1)
+    result = composite(source, replaced(b), Mask(mask))
+    changed = (np.asarray(result) != np.asarray(source)).any(-1)
     assert not changed[values == 0].any()
     assert changed[values == 255].mean() > 0.95
-    assert enlarged_mask(mask, size).tobytes() == mask.tobytes()
+    assert Mask(mask).enlarged(source).tobytes() == mask.tobytes()
 
 
 def test_faint_values_of_a_mask_are_zero():
-    mask = enlarged_mask(mask_of(np.full((4, 4), 0.9 * LEAST)), (40, 40))
+    mask = mask_of(np.full((4, 4), 0.9 * LEAST)).enlarged(noise((40, 40)))
     assert mask.getextrema() == (0, 0)
+
+
+def test_a_matte_ends_at_the_outline_of_the_source():
+    """A disc in the source, and a mask that is too large by four pixels of working size."""
+    y, x = np.mgrid[:512, :512]
+    disc = np.hypot(x - 256, y - 256) < 120
+    source = Image.fromarray(np.where(disc[..., None], 200, 60).astype(np.uint8).repeat(3, -1))
+    a = working(source, (128, 128))
+    y, x = np.mgrid[:128, :128]
+    large = gaussian_filter((np.hypot(x - 64, y - 64) < 34).astype(np.float32), 1)
+    gain, offset = linear_fit(a, large[..., None], 6.0, 1e-3)
+    plain, sharp = (
+        Mask(Image.fromarray(large)),
+        Mask(Image.fromarray(large), Matte(gain[..., 0, :], offset[..., 0])),
+    )
+    wrong = [((np.asarray(each.enlarged(source)) > 127) != disc).mean() for each in (plain, sharp)]
+    assert wrong[1] < 0.25 * wrong[0]
+
+
+def test_a_faded_mask_is_zero_at_its_end():
+    fade = np.ones((16, 16), np.float32) * (np.arange(16, dtype=np.float32) / 8).clip(0, 1)
+    mask = Mask(Image.new("F", (16, 16), 1.0), fade=Image.fromarray(fade))
+    values = np.asarray(mask.enlarged(noise((160, 80))))
+    assert values[:, 0].max() <= 3 and (values[:, 100:] == 255).all()
 
 
 # the support
@@ -187,7 +212,7 @@ def test_a_local_change_is_located(change):
     a = scene()
     b, region = changed_box(a)
     support = find_support(a, b, [change])
-    mask = np.asarray(support.mask)
+    mask = np.asarray(support.mask.image)
     inside, overlap = mask > 0.5, (mask > 0.5) & region
     assert overlap.sum() / (inside | region).sum() > 0.75
     assert (mask[:30] == 0).all(), "far from the change the source stays"
@@ -204,14 +229,14 @@ def test_a_removed_object_is_not_an_added_one():
 def test_rounding_errors_are_no_support(change, size):
     a = scene()
     b = a + np.float32(size) * np.random.default_rng(0).standard_normal(a.shape).astype(np.float32)
-    assert not np.asarray(find_support(a, b, [change]).mask).any()
+    assert not np.asarray(find_support(a, b, [change]).mask.image).any()
 
 
 def test_small_far_changes_are_left_out_of_a_local_support():
     a = scene()
     b, _ = changed_box(a)
     b[5:9, 110:114] += 0.4
-    mask = np.asarray(find_support(a, b, [LOCAL[0]]).mask)
+    mask = np.asarray(find_support(a, b, [LOCAL[0]]).mask.image)
     assert not mask[:20, 100:].any()
 
 
@@ -219,7 +244,7 @@ def test_small_far_changes_are_left_out_of_a_local_support():
 def test_whole_image_changes_have_the_whole_image_as_support(category):
     a = scene()
     support = find_support(a, changed_box(a)[0], [Change(category, "day", "night")])
-    assert np.asarray(support.mask).min() == 1
+    assert np.asarray(support.mask.image).min() == 1
     assert (support.extent, support.share) == ("all", 1.0)
 
 
@@ -228,7 +253,7 @@ def test_the_subject_stays_when_the_place_changes():
     b = scene(1)
     b[40:90, 40:90] = a[40:90, 40:90]
     b[60:62, 60:62] += 0.5  # a speck on the subject is part of it no more than of the background
-    mask = np.asarray(find_support(a, b, [Change("place", "a beach", "a forest")]).mask)
+    mask = np.asarray(find_support(a, b, [Change("place", "a beach", "a forest")]).mask.image)
     assert (mask[48:82, 48:82] == 0).all()
     assert mask[:30].min() > 0.9
 
@@ -250,7 +275,9 @@ def test_the_mask_of_a_larger_image_has_the_same_shape():
         for x in (a, b)
     ]
     small, big = (
-        np.asarray(find_support(*pair, [LOCAL[0]]).mask.resize((128, 128), Image.Resampling.BOX))
+        np.asarray(
+            find_support(*pair, [LOCAL[0]]).mask.image.resize((128, 128), Image.Resampling.BOX)
+        )
         for pair in ((a, b), large)
     )
     assert ((small > 0.5) == (big > 0.5)).mean() > 0.97

@@ -18,6 +18,7 @@ import zerocon
 from zerocon.cli import main
 from zerocon.errors import CropError, MaskError
 from zerocon.finishing import automatic_crop
+from zerocon.image.compositing import Mask
 from zerocon.image.reading import Photograph
 from zerocon.image.support import Support
 from zerocon.image.transforms import Prepared, crop_box
@@ -358,7 +359,7 @@ def small_support(prepared: Prepared, box: tuple[int, int, int, int]) -> Support
     """A support whose mask is ``box`` of the working image."""
     values = np.zeros(prepared.frame.inner[::-1], np.float32)
     values[box[1] : box[3], box[0] : box[2]] = 1
-    return Support(Image.fromarray(values), "local", "a box")
+    return Support(Mask(Image.fromarray(values)), "local", "a box")
 
 
 def test_a_small_support_in_a_large_image_is_worth_a_crop(model):
@@ -375,7 +376,7 @@ def test_a_small_support_in_a_large_image_is_worth_a_crop(model):
     small = prepared_for(gradient(380, 380), model)
     assert automatic_crop(small, small_support(small, (40, 30, 60, 50))) is None, "too small"
     assert automatic_crop(large, None) is None
-    empty = Support(Image.new("F", (128, 96)), "local", "")
+    empty = Support(Mask(Image.new("F", (128, 96))), "local", "")
     assert automatic_crop(large, empty) is None
 
 

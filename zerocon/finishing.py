@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from zerocon.editing import Constraint, unconstrained
-from zerocon.image.compositing import composite, enlarged_mask
+from zerocon.image.compositing import Mask, composite
 from zerocon.image.support import GIVEN, UNLOCKED, Support, detail_of, find_support, kind_of
 from zerocon.image.transfer import Array, find_transfer
 from zerocon.image.transforms import Box, Prepared
@@ -64,18 +64,18 @@ def finish(
     warnings: tuple[str, ...] = ()
     if mask is not None:
         part = mask.image if image.crop is None else mask.image.crop(image.crop)
-        support = Support(part, "given", GIVEN)
+        support = Support(Mask(part), "given", GIVEN)
         warnings = _doubts(part, a, b)
     else:
         support = find_support(a, b, changes)
         if settings.lock == "off":
-            whole = Image.new("F", support.mask.size, 1.0)
-            support = replace(support, mask=whole, extent="all", reason=UNLOCKED)
+            whole = Image.new("F", image.frame.inner, 1.0)
+            support = replace(support, mask=Mask(whole), extent="all", reason=UNLOCKED)
     if image.crop is not None and mask is None:
-        support = replace(support, mask=_faded(support.mask, image))
+        support = replace(support, mask=replace(support.mask, fade=_fade(image)))
     transfer = find_transfer(a, b, detail_of(changes))
     result = composite(image.image, transfer, support.mask, image.crop)
-    if not np.asarray(support.mask).any():
+    if not np.asarray(support.mask.image).any():
         warnings += ("the edit changed nothing that can be seen: the result is the source image",)
     return Finished(result, support, warnings)
 
@@ -122,12 +122,7 @@ def automatic_crop(image: Prepared, support: Support | None) -> Box | None:
 
 def native_mask(image: Prepared, support: Support) -> Image.Image:
     """The support in the size of the source image: mode L, 255 = replaced, 0 = the source."""
-    if image.crop is None:
-        return enlarged_mask(support.mask, image.image.size)
-    left, upper, right, lower = image.crop
-    whole = Image.new("L", image.image.size)
-    whole.paste(enlarged_mask(support.mask, (right - left, lower - upper)), (left, upper))
-    return whole
+    return support.mask.enlarged(image.image, image.crop)
 
 
 def _widened(start: int, end: int, side: int, least: int) -> tuple[int, int]:
@@ -137,20 +132,24 @@ def _widened(start: int, end: int, side: int, least: int) -> tuple[int, int]:
     return first, first + length
 
 
-def _faded(mask: Image.Image, image: Prepared) -> Image.Image:
-    """A crop's mask that falls to zero at those of its borders that are inside the image."""
+def _fade(image: Prepared) -> Image.Image:
+    """Falls to zero at those borders of a crop that are inside the image; mode F in 0..1."""
     assert image.crop is not None
     left, upper, right, lower = image.crop
     width, height = image.image.size
-    values = np.array(mask)
-    ends = ((left > 0, right < width), (upper > 0, lower < height))
-    for axis, (first, last) in zip((1, 0), ends, strict=True):
-        length = values.shape[axis]
-        ramp = np.arange(length, dtype=np.float32) / max(1.0, FADE * length)
-        fade = np.minimum(ramp if first else 1, ramp[::-1] if last else 1)
-        fade = np.broadcast_to(np.clip(fade, 0, 1), length)
-        values *= fade if axis == 1 else fade[:, None]
-    return Image.fromarray(values.astype(np.float32))
+    ends = ((upper > 0, lower < height), (left > 0, right < width))
+    ramps = [
+        _ramp(length, *inside)
+        for length, inside in zip(reversed(image.frame.inner), ends, strict=True)
+    ]
+    return Image.fromarray(np.minimum(ramps[0][:, None], ramps[1]))
+
+
+def _ramp(length: int, first: bool, last: bool) -> Array:
+    """Ones that fall to zero at the ends that are named."""
+    ramp = (np.arange(length, dtype=np.float32) / max(1.0, FADE * length)).clip(0, 1)
+    ones = np.ones(length, np.float32)
+    return np.minimum(ramp if first else ones, ramp[::-1] if last else ones)
 
 
 def _latent_mask(mask: UserMask, image: Prepared, shape: torch.Size) -> Tensor:

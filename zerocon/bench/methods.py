@@ -29,7 +29,7 @@ from zerocon.bench.inputs import (
 from zerocon.errors import MethodError, MismatchError
 from zerocon.evaluation_count import count_evaluations
 from zerocon.finishing import Finished, finish, native_mask
-from zerocon.image.compositing import composite
+from zerocon.image.compositing import Mask, composite
 from zerocon.image.masks import read_mask
 from zerocon.image.reading import Photograph
 from zerocon.image.support import Support
@@ -153,7 +153,7 @@ class AddedDifference(ZeroconMethod):
         self, source: TaskSource, request: EditRequest, pair: Decoded, settings: Settings
     ) -> Finished:
         a, b = map(source.fitted.to_array, pair)
-        every = Image.new("L", source.fitted.frame.inner, 255)
+        every = Mask(Image.new("L", source.fitted.frame.inner, 255))
         identity = np.broadcast_to(np.eye(3, dtype=np.float32), (*a.shape, 3))
         return Finished(composite(source.image, Transfer(identity, b - a), every))
 

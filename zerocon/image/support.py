@@ -20,12 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from zerocon.image.transfer import Array, Detail
+from zerocon.image.compositing import Mask, Matte
+from zerocon.image.transfer import Array, Detail, linear_fit
 
 if TYPE_CHECKING:
     from zerocon.prompt import Change
 
-Mask: TypeAlias = NDArray[np.bool_]
+Region: TypeAlias = NDArray[np.bool_]
 Extent = Literal["local", "background", "changed", "all", "given"]
 
 GIVEN, UNLOCKED = "the given mask", "the whole image, as the lock is off"  # reasons
@@ -36,6 +37,8 @@ SIDE = 128  # lengths in ``SupportRule`` are in pixels of a working image of thi
 FLOOR = 0.03
 CHANGED = 0.05  # difference in 0..1 that counts as changed where no object is looked for
 HOLES, ISLANDS = 0.012, 0.004  # shares of the image: smaller parts of a background are filled
+MATTE_WINDOW = 6.0  # sigma in pixels of working size: it finds an outline up to so far away
+MATTE_NOISE = 1e-3  # variance of colors, in 0..1, that do not count as an outline
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class SupportRule:
         full: Where the difference is smaller, the mask is proportionally less than 1: what an edit
             hardly changed is changed still less.
         blur: Sigma of the mask's soft edge.
+        outline: Whether the mask ends at the outline that the object has in the source.
     """
 
     extent: Extent
@@ -74,6 +78,7 @@ class SupportRule:
     grow: float = 2
     full: float = 0.3
     blur: float = 1.0
+    outline: bool = False
 
 
 RULES: dict[str, SupportRule] = {
@@ -82,7 +87,7 @@ RULES: dict[str, SupportRule] = {
     ),
     "attribute": SupportRule(
         "local", "kept", "only the object that has the attribute",
-        core=0.3, peak=0.8, share=0.4, link=0, close=3, grow=1,
+        core=0.3, peak=0.8, share=0.4, link=0, close=3, grow=1, outline=True,
     ),
     "added": SupportRule(
         "local", "strict", "only where something is added",
@@ -90,9 +95,11 @@ RULES: dict[str, SupportRule] = {
     ),
     "removed": SupportRule(
         "local", "strict", "only what is removed",
-        core=0.5, peak=0.6, share=0.5, link=2, close=3,
+        core=0.5, peak=0.6, share=0.5, link=2, close=3, outline=True,
     ),
-    "place": SupportRule("background", "kept", "all but the subject", smoothing=1.5, blur=0.7),
+    "place": SupportRule(
+        "background", "kept", "all but the subject", smoothing=1.5, blur=0.7, outline=True
+    ),
     "time": SupportRule("all", "kept", "the whole image, for a time or weather"),
     "style": SupportRule("all", "replaced", "the whole image, for a style"),
     "caption": SupportRule("changed", "strict", "all that the edit changes", smoothing=1.5),
@@ -104,20 +111,20 @@ class Support:
     """Where an edit acts.
 
     Attributes:
-        mask: Mode F in 0..1 at working size without padding, or a given mask, mode L at its own.
+        mask: At working size without padding, or a given one at its own size.
         extent: How it was determined: see ``SupportRule``; "given" for a mask of the user.
         reason: Why, in a few words.
     """
 
-    mask: Image.Image
+    mask: Mask
     extent: Extent
     reason: str
 
     @property
     def share(self) -> float:
         """Share of the image that may change, 0..1."""
-        values = np.asarray(self.mask)
-        return float(values.mean()) / (255 if self.mask.mode == "L" else 1)
+        image = self.mask.image
+        return float(np.asarray(image).mean()) / (255 if image.mode == "L" else 1)
 
     def __str__(self) -> str:
         return f"{100 * self.share:.0f} % of the image ({self.reason})"
@@ -138,7 +145,9 @@ def find_support(before: Array, after: Array, changes: Sequence[Change]) -> Supp
     """
     rules = rules_for({kind_of(change) for change in changes})
     masks = [_mask(after - before, rule) for rule in rules]
-    mask = Image.fromarray(np.maximum.reduce(masks))
+    values = np.maximum.reduce(masks)
+    matte = _matte(before, values) if all(rule.outline for rule in rules) else None
+    mask = Mask(Image.fromarray(values), matte)
     return Support(mask, rules[0].extent, "; ".join(rule.reason for rule in rules))
 
 
@@ -215,7 +224,13 @@ def _mask(difference: Array, rule: SupportRule) -> Array:
     return result
 
 
-def _object(relative: Array, rule: SupportRule, unit: float) -> Mask:
+def _matte(guide: Array, mask: Array) -> Matte:
+    """The mask as a linear function of the guide's colors in every window: a guided filter."""
+    gain, offset = linear_fit(guide, mask[..., None], MATTE_WINDOW, MATTE_NOISE)
+    return Matte(gain[..., 0, :], offset[..., 0])
+
+
+def _object(relative: Array, rule: SupportRule, unit: float) -> Region:
     """The parts of the image that changed most, joined, filled and grown."""
     from scipy import ndimage
 
@@ -235,17 +250,17 @@ def _object(relative: Array, rule: SupportRule, unit: float) -> Mask:
     return _grown(ndimage.binary_fill_holes(region), rule.grow * unit)
 
 
-def _grown(mask: Mask, radius: float) -> Mask:
+def _grown(mask: Region, radius: float) -> Region:
     """The mask and all pixels at most ``radius`` away from it."""
     from scipy import ndimage
 
     if not mask.any():
         return mask
-    grown: Mask = ndimage.distance_transform_edt(~mask) <= radius + 0.3
+    grown: Region = ndimage.distance_transform_edt(~mask) <= radius + 0.3
     return grown
 
 
-def _large(mask: Mask, share: float) -> Mask:
+def _large(mask: Region, share: float) -> Region:
     """The connected parts that have at least this share of the image."""
     from scipy import ndimage
 

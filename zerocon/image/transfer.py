@@ -103,18 +103,33 @@ def detail_gate(before: Array, after: Array, detail: Detail) -> Array:
 
 
 def _fit(before: Array, change: Array) -> tuple[Array, Array]:
-    """``A, B``: ``A a + B`` is nearest to ``a + change`` in every window, averaged over windows."""
-    means = _smooth(before, FIT_WINDOW), _smooth(change, FIT_WINDOW)
+    """``A, B``: ``A a + B`` is nearest to ``a + change`` in every window."""
+    slope, offset = linear_fit(before, change, FIT_WINDOW, FIT_NOISE)
+    return np.eye(3, dtype=np.float32) + slope, offset
+
+
+def linear_fit(guide: Array, values: Array, window: float, noise: float) -> tuple[Array, Array]:
+    """Least-squares fit of ``values`` by a linear function of ``guide``, averaged over windows.
+
+    Args:
+        guide: (height, width, 3).
+        values: (height, width, n).
+        window: Sigma of the Gaussian windows, in pixels.
+        noise: Variance that is added to the guide's, so that it is not fitted to noise.
+
+    Returns:
+        Slopes (height, width, n, 3) and offsets (height, width, n).
+    """
+    means = _smooth(guide, window), _smooth(values, window)
     squares, products = (
-        _smooth(before[..., :, None] * each[..., None, :], FIT_WINDOW)
+        _smooth(guide[..., :, None] * each[..., None, :], window)
         - means[0][..., :, None] * mean[..., None, :]
-        for each, mean in zip((before, change), (means[0], means[1]), strict=True)
+        for each, mean in zip((guide, values), means, strict=True)
     )
-    identity = np.eye(3, dtype=np.float32)
-    solved = np.linalg.solve(squares + FIT_NOISE * identity, products)  # input, then output
+    solved = np.linalg.solve(squares + noise * np.eye(3, dtype=np.float32), products)
     slope = np.swapaxes(solved, -1, -2)
     offset = means[1] - np.einsum("hwij,hwj->hwi", slope, means[0])
-    return identity + _smooth(slope, FIT_WINDOW), _smooth(offset, FIT_WINDOW)
+    return _smooth(slope, window), _smooth(offset, window)
 
 
 def _smooth(values: Array, sigma: float) -> Array:
