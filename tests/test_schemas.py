@@ -56,6 +56,7 @@ OPTIONAL = {
     "bytes",
     "working_size",
     "reduction",
+    "crop_evaluations",
     "warnings",
     "output",
     "file",
