@@ -26,6 +26,7 @@ from zerocon.image.transforms import Box, Size
 
 ROWS = 128  # of the result computed at a time, to limit the memory of intermediate arrays
 STEEPNESS = 1.5  # of a matte's edge, which the fit makes too soft
+WITHIN = 3.0  # times the mask, up to 1, limits the matte: it falls to zero where the mask does
 LEAST = 0.01  # smaller values of the enlarged mask are zero, so that it is zero somewhere
 
 
@@ -71,7 +72,7 @@ class Mask:
 
     Attributes:
         image: ``M``, of any size: mode F in 0..1, or mode L in 0..255.
-        matte: The values where ``up(M)`` is not zero; None for ``up(M)`` itself.
+        matte: The values inside ``up(M)``; None for ``up(M)`` itself.
         fade: What the values are multiplied with, mode F in 0..1; None for nothing.
     """
 
@@ -100,7 +101,7 @@ class Mask:
             place = window.box(corner)
             colors = np.array(source.crop(place).convert("RGB"), np.float32)
             colors /= 255
-            share = np.where(share > 0, self.matte.values(colors, window), 0)
+            share = self.matte.values(colors, window) * (WITHIN * share).clip(0, 1)
         if self.fade is not None:
             share = share * _enlarged(self.fade, window, Image.Resampling.BILINEAR)
         share[share < LEAST] = 0
