@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from zerocon.diagnostics.step_images import StepImages
     from zerocon.editing import Step
     from zerocon.image.formats import Format
-    from zerocon.image.masks import UserMask
     from zerocon.image.reading import Photograph
     from zerocon.image.support import Support
 
@@ -223,11 +222,6 @@ class EditOutputs:
         facts: dict[str, Any] = {"warnings": [*self.warnings, *edited.request.warnings]}
         facts |= render.region(edited)
         return facts | (self._write_explanation(edited, model, save) if self.explain else {})
-
-    def check_mask(self, mask: UserMask | None) -> None:
-        """Print the warnings about a given mask; raise if there will be none to save."""
-        for warning in mask.warnings if mask else ():
-            self.warn(warning)
 
     def _write_explanation(
         self, edited: Edit, model: Model, save: Callable[..., None]

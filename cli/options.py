@@ -201,9 +201,10 @@ def user_mask(values: Mapping[str, Any], image: Image) -> UserMask | None:
         return read_mask(values["mask"], image.size)
     if not values["mask_text"]:
         return None
+    from zerocon.model.runtime import pick_device
     from zerocon.model.segmenter import Segmenter
 
-    segmenter = Segmenter.load(values["segmenter"], device=values["device"] or "cpu")
+    segmenter = Segmenter.load(values["segmenter"], device=pick_device(values["device"]))
     return read_mask(segmenter.mask(image, values["mask_text"]), image.size)
 
 

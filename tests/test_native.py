@@ -259,6 +259,15 @@ def test_two_kinds_of_masks_exclude_each_other(tmp_path):
     assert result.exit_code == 2 and "give one of them" in result.stderr
 
 
+def test_a_mask_without_an_effect_is_refused(model, drawing, tmp_path):
+    with pytest.raises(zerocon.errors.SettingError, match="a mask needs"):
+        edit(model, drawing, mask=np.ones((512, 512), bool), composite="model")
+    gradient(64, 64).save(tmp_path / "cat.png")
+    args = ("--composite", "model", "--save-mask", tmp_path / "mask.png")
+    result = run("edit", tmp_path / "cat.png", "--to", "dog", *args, *BRIEF)
+    assert result.exit_code == 2 and "omit --save-mask" in result.stderr
+
+
 def test_words_for_a_mask_need_a_segmentation_model(tmp_path):
     gradient(64, 64).save(tmp_path / "cat.png")
     result = run("edit", tmp_path / "cat.png", "--to", "dog", "--mask-text", "the hat", *BRIEF)

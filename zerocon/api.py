@@ -305,6 +305,8 @@ def edit_batch(
     """
     settings = settings or model.settings
     prepared, masks = _prepared(images, model, settings), masks or [None] * len(images)
+    if any(masks) and settings.composite == "model" and settings.lock != "latent":
+        raise SettingError('a mask needs composite="native" or lock="latent"')
     if inversion is not None:
         captions = [request.caption for request in requests]
         _check(inversion, prepared, model, captions)

@@ -67,10 +67,13 @@ def command(image_path: Path, **values: Any) -> None:
     if values["inversion"] and inversion_steps:
         raise click.UsageError("--steps and --inverter are those of the --inversion; omit them")
     settings, cache = options.explicit_settings(values), options.cache(values, outputs.warn)
+    if values["save_mask"] and settings.get("composite") == "model":
+        raise click.UsageError("--composite model has no support to save; omit --save-mask")
     inversion = zerocon.Inversion.load(values["inversion"]) if values["inversion"] else None
     render.warn(outputs.warnings)
     mask = options.user_mask(values, photograph.image)
-    outputs.check_mask(mask)
+    for warning in mask.warnings if mask else ():
+        outputs.warn(warning)
     model = options.load_model(values)
     request = prompt | {"directions": directions, "inversion": inversion, "cache": cache}
     request["mask"] = mask

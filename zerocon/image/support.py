@@ -83,7 +83,7 @@ class SupportRule:
 
 RULES: dict[str, SupportRule] = {
     "object": SupportRule(
-        "local", "strict", "only the replaced object", smoothing=1.5, core=0.2, grow=3
+        "local", "strict", "only the replaced object", smoothing=1.5, core=0.2, share=0.1, grow=3
     ),
     "attribute": SupportRule(
         "local", "kept", "only the object that has the attribute",
@@ -98,7 +98,7 @@ RULES: dict[str, SupportRule] = {
         core=0.5, peak=0.6, share=0.5, link=2, close=3, outline=True,
     ),
     "place": SupportRule(
-        "background", "kept", "all but the subject", smoothing=1.5, blur=0.7, outline=True
+        "background", "strict", "all but the subject", smoothing=1.5, blur=0.7, outline=True
     ),
     "time": SupportRule("all", "kept", "the whole image, for a time or weather"),
     "style": SupportRule("all", "replaced", "the whole image, for a style"),
