@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +163,38 @@ def test_without_a_lock_the_whole_image_may_change(model, drawing):
 def test_unet_evaluations_do_not_depend_on_the_composite(model, drawing):
     native, enlarged = (edit(model, drawing, composite=each) for each in ("native", "model"))
     assert native.evaluations == enlarged.evaluations
+
+
+MEASURE = """
+import numpy as np
+from PIL import Image
+from zerocon.finishing import finish
+from zerocon.image.transforms import WorkingSize, prepare
+from zerocon.prompt import Change
+from zerocon.settings import Settings
+
+def peak():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+colors = np.random.default_rng(0).integers(0, 255, (75, 100, 3), np.uint8)
+prepared = prepare(Image.fromarray(colors).resize((4000, 3000)), WorkingSize(512, 64, "area"))
+before = prepared.pixels[0]
+change, settings = Change("time", "day", "night"), Settings()
+finish(prepare(Image.new("RGB", (64, 64)), WorkingSize(64, 64, "area")),
+       before[:, :64, :64], before[:, :64, :64], [change], settings)  # imports are not counted
+open("/proc/self/clear_refs", "w").write("5")
+start = peak()
+finish(prepared, -before, before, [change], settings)
+print((peak() - start) / (4000 * 3000 * 3))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the high-water mark from /proc")
+def test_a_12_megapixel_result_takes_at_most_8_times_its_bytes():
+    done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert 0 < float(done.stdout) <= 8
 
 
 # masks

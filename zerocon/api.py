@@ -248,6 +248,9 @@ def edit(
     settings = _settings(model, settings, preset, overrides)
     source, photograph = _image(image)
     prepared, user_mask = prepared_for(source, model, settings), _user_mask(mask, source)
+    if user_mask is not mask and user_mask is not None and on_warning is not None:
+        for warning in user_mask.warnings:
+            on_warning(warning)
     if inversion is not None:
         caption, settings = settings_for(inversion, prepared, model, caption, settings)
     request = parse_request(
