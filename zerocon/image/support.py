@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zerocon.image.compositing import Mask, Matte
-from zerocon.image.transfer import Array, Detail, linear_fit
+from zerocon.image.transfer import Array, Detail, linear_fit, smooth
 
 if TYPE_CHECKING:
     from zerocon.prompt import Change
@@ -206,7 +206,7 @@ def _mask(difference: Array, rule: SupportRule) -> Array:
     if rule.extent == "all":
         return np.ones((height, width), np.float32)
     unit = np.sqrt(height * width) / SIDE
-    size = np.abs(_smooth(difference, rule.smoothing * unit)).max(-1)
+    size = np.abs(smooth(difference, rule.smoothing * unit)).max(-1)
     if rule.extent != "local":
         region = size > CHANGED
         if rule.extent == "background":
@@ -267,11 +267,3 @@ def _large(mask: Region, share: float) -> Region:
     labels, count = ndimage.label(mask)
     sizes = ndimage.sum(mask, labels, np.arange(1, count + 1))
     return np.isin(labels, np.flatnonzero(sizes >= share * mask.size) + 1)
-
-
-def _smooth(values: Array, sigma: float) -> Array:
-    """Gaussian smoothing of every channel of (height, width, channels)."""
-    from scipy import ndimage
-
-    result: Array = ndimage.gaussian_filter(values, (sigma, sigma, 0))
-    return result

@@ -67,7 +67,7 @@ def find_transfer(before: Array, after: Array, detail: Detail) -> Transfer:
         return Transfer(gate[..., None] * identity, replacement)
     gain, offset = _fit(before, after - before)
     fitted = np.einsum("hwij,hwj->hwi", gain, before) + offset
-    error = _smooth(np.square(after - fitted), ERROR_WINDOW).mean(-1)
+    error = smooth(np.square(after - fitted), ERROR_WINDOW).mean(-1)
     weight = np.exp(-error / FIT_ERROR[detail] ** 2)[..., None]
     mixed = weight[..., None] * gain + ((1 - weight) * gate)[..., None] * identity
     return Transfer(mixed, weight * offset + (1 - weight) * replacement)
@@ -83,15 +83,15 @@ def detail_gate(before: Array, after: Array, detail: Detail) -> Array:
     """
     from scipy import ndimage
 
-    change = np.abs(_smooth(after - before, 1.0)).max(-1)
+    change = np.abs(smooth(after - before, 1.0)).max(-1)
     same = np.exp(-np.square(change / SAME))
     if detail == "replaced":
         most = float(np.percentile(change, 98))
         return np.full(same.shape, np.exp(-((most / SAME) ** 2)), np.float32)
-    means = _smooth(before, GATE_WINDOW), _smooth(after, GATE_WINDOW)
-    covariance = (_smooth(before * after, GATE_WINDOW) - means[0] * means[1]).sum(-1)
+    means = smooth(before, GATE_WINDOW), smooth(after, GATE_WINDOW)
+    covariance = (smooth(before * after, GATE_WINDOW) - means[0] * means[1]).sum(-1)
     variances = [
-        (_smooth(each * each, GATE_WINDOW) - mean * mean).sum(-1).clip(0)
+        (smooth(each * each, GATE_WINDOW) - mean * mean).sum(-1).clip(0)
         for each, mean in zip((before, after), means, strict=True)
     ]
     correlation = covariance / np.sqrt(variances[0] * variances[1] + 1e-12)
@@ -120,19 +120,19 @@ def linear_fit(guide: Array, values: Array, window: float, noise: float) -> tupl
     Returns:
         Slopes (height, width, n, 3) and offsets (height, width, n).
     """
-    means = _smooth(guide, window), _smooth(values, window)
+    means = smooth(guide, window), smooth(values, window)
     squares, products = (
-        _smooth(guide[..., :, None] * each[..., None, :], window)
+        smooth(guide[..., :, None] * each[..., None, :], window)
         - means[0][..., :, None] * mean[..., None, :]
         for each, mean in zip((guide, values), means, strict=True)
     )
     solved = np.linalg.solve(squares + noise * np.eye(3, dtype=np.float32), products)
     slope = np.swapaxes(solved, -1, -2)
     offset = means[1] - np.einsum("hwij,hwj->hwi", slope, means[0])
-    return _smooth(slope, window), _smooth(offset, window)
+    return smooth(slope, window), smooth(offset, window)
 
 
-def _smooth(values: Array, sigma: float) -> Array:
+def smooth(values: Array, sigma: float) -> Array:
     """Gaussian smoothing of every channel of (height, width, ...)."""
     from scipy import ndimage
 
