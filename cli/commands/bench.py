@@ -175,7 +175,9 @@ def world(methods: str, results: Path | None, sheet: Path | None, **values: Any)
         if name not in names:
             raise click.UsageError(f"--by-kind {name} is not one of the --methods")
     model: Any = options.load_model(values | {"model": values["model"] or "mini"})
-    setup = inputs.MethodSettings(model.settings, explicit)
+    # at the model's size the method is measured, with --render the images that users get
+    composite = {} if values["render"] else {"composite": "model"}
+    setup = inputs.MethodSettings(model.settings, composite | explicit)
     judges, captions = classifiers.load(), values["true_captions"]
     run = runner.BenchmarkRun(
         model, judges, names, setup, captions, values["batch_size"], values["render"]
