@@ -167,7 +167,7 @@ def test_a_matte_ends_at_the_outline_of_the_source():
     gain, offset = linear_fit(a, large[..., None], 6.0, 1e-3)
     plain, sharp = (
         Mask(Image.fromarray(large)),
-        Mask(Image.fromarray(large), Matte(gain[..., 0, :], offset[..., 0])),
+        Mask(Image.fromarray(large), Matte(gain[..., 0, :], offset[..., 0], 0 * large)),
     )
     wrong = [((np.asarray(each.enlarged(source)) > 127) != disc).mean() for each in (plain, sharp)]
     assert wrong[1] < 0.25 * wrong[0]

@@ -52,10 +52,12 @@ class Matte:
     Attributes:
         gain: (height, width, 3).
         offset: (height, width).
+        core: (height, width) in 0..1, where the mask is 1 whatever the colors: far inside.
     """
 
     gain: Array
     offset: Array
+    core: Array
 
     def values(self, colors: Array, window: Window) -> Array:
         """The mask for ``colors``, (rows, columns, 3) in 0..1, of a window: (rows, columns)."""
@@ -63,7 +65,9 @@ class Matte:
         for c in range(3):
             gain = _enlarged(_plane(self.gain[..., c]), window, Image.Resampling.BILINEAR)
             total += gain * colors[..., c]
-        return np.asarray(((total - 0.5) * STEEPNESS + 0.5).clip(0, 1), np.float32)
+        values = ((total - 0.5) * STEEPNESS + 0.5).clip(0, 1)
+        core = _enlarged(_plane(self.core), window, Image.Resampling.BILINEAR)
+        return np.asarray(np.maximum(values, core), np.float32)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ FLOOR = 0.03
 CHANGED = 0.05  # difference in 0..1 that counts as changed where no object is looked for
 HOLES, ISLANDS = 0.012, 0.004  # shares of the image: smaller parts of a background are filled
 MATTE_WINDOW = 6.0  # sigma in pixels of working size: it finds an outline up to so far away
+MATTE_BAND = 3.0  # pixels of 128 inside the mask's edge in which its outline is looked for
 MATTE_NOISE = 1e-3  # variance of colors, in 0..1, that do not count as an outline
 
 
@@ -226,8 +227,13 @@ def _mask(difference: Array, rule: SupportRule) -> Array:
 
 def _matte(guide: Array, mask: Array) -> Matte:
     """The mask as a linear function of the guide's colors in every window: a guided filter."""
+    from scipy import ndimage
+
     gain, offset = linear_fit(guide, mask[..., None], MATTE_WINDOW, MATTE_NOISE)
-    return Matte(gain[..., 0, :], offset[..., 0])
+    unit = np.sqrt(mask.size) / SIDE
+    inside = ndimage.distance_transform_edt(np.pad(mask > 0.5, 1, mode="edge"))[1:-1, 1:-1]
+    core = ((inside / unit - MATTE_BAND) / 2).clip(0, 1) * mask
+    return Matte(gain[..., 0, :], offset[..., 0], np.asarray(core, np.float32))
 
 
 def _object(relative: Array, rule: SupportRule, unit: float) -> Region:

@@ -28,7 +28,7 @@ Detail = Literal["kept", "strict", "replaced"]
 # All windows are Gaussian; their sigma is in pixels of working size, values are in 0..1.
 FIT_WINDOW = 3.0  # wide enough for both sides of an edge that the autoencoder blurred
 FIT_NOISE = 1e-4  # variance below which a window has no color to fit; larger is smoother
-FIT_ERROR = {"kept": 0.2, "strict": 0.04}  # error at which W is 1 / e
+FIT_ERROR = {"kept": 0.1, "strict": 0.025}  # error at which W is 1 / e
 ERROR_WINDOW = 1.5
 GATE_WINDOW = 1.5
 GATE_NOISE = 1e-3  # variance of a window without structure
