@@ -57,8 +57,11 @@ def test_the_same_prompt_gives_the_same_image(model, image):
     assert other.tobytes() != one.tobytes()
 
 
-def test_strength_zero_returns_the_image_encoded_and_decoded(model, image):
+def test_strength_zero_returns_the_image_or_with_composite_model_its_reconstruction(model, image):
     settings = replace(model.settings, strength=0.0, cache_source=False)
+    same = zerocon.edit(image, model=model, to="dog", settings=settings).image
+    assert same.tobytes() == image.tobytes()
+    settings = replace(settings, composite="model")
     same = zerocon.edit(image, model=model, to="dog", settings=settings).image
     prepared = prepare(image, model.working_size)
     again = unfit(model.decode(model.encode(prepared.pixels))[0], prepared.frame)
@@ -480,6 +483,7 @@ def test_one_edit_resolves_methods_and_image_once(counts, metadata, tmp_path, mo
     assert counts["parses"] == dict.fromkeys(methods, 1)
     with PIL.Image.open(FOX) as fox:
         assert counts["hashes"] == {fox.size: 1}
-    downscales = {name: n for name, n in counts["resizes"].items() if name != "transforms.unfit"}
-    assert downscales == {"transforms.pixels": 1}
-    assert counts["resizes"]["transforms.unfit"] == 1
+    enlargements = counts["resizes"].pop("compositing._enlarged")
+    assert counts["resizes"] == {"transforms.pixels": 1}
+    # mask, nine gains and three offsets, each once: the image has fewer rows than a strip
+    assert enlargements == 1 + 9 + 3
