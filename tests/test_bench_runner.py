@@ -163,7 +163,8 @@ def test_a_refused_prompt_counts_as_an_unchanged_image(model, tasks, monkeypatch
         raise ValueError("nothing to do")
 
     monkeypatch.setattr("zerocon.prompt.rewrite_caption", refuse)
-    for row, _ in compare(model, tasks[0], "default", "pix2pix-zero").values():
+    methods = ("default", "pix2pix-zero")
+    for row, _ in compare(model, tasks[0], *methods, composite="model").values():
         assert not row.success and row.preserved and row.evaluations == 0
         assert row.psnr_outside == MAX_PSNR
         assert row.target_caption == "refused: nothing to do"

@@ -434,6 +434,9 @@ def test_json_result_of_an_edit(run: Run, library: Library, image_file: Path) ->
             "polyak_step": False,
             "source_correction": True,
             "cache_source": True,
+            "composite": "native",
+            "lock": "pixel",
+            "crop": "off",
             "size": None,
             "seed": 0,
         },
@@ -441,6 +444,8 @@ def test_json_result_of_an_edit(run: Run, library: Library, image_file: Path) ->
         "inversion": "computed",
         "evaluations": {"forwards": 20, "backwards": 7, "total": 28.05},
         "warnings": ["doubtful"],
+        "support": None,
+        "crop": None,
     }
 
 
@@ -704,6 +709,7 @@ def test_a_removal_without_guidance_as_jpeg(run: Run, image_file: Path) -> None:
 @pytest.mark.usefixtures("tiny_model")
 def test_the_last_step_image_is_the_edited_image(run: Run, image_file: Path) -> None:
     ask = ["edit", image_file, "--to", "dog", "--steps", "3", "--steps-dir", "way"]
+    ask += ["--composite", "model"]  # steps are enlarged, not composited
     assert run(*ask).exit_code == 0
     assert sorted(names(Path("way"))) == ["step-001.png", "step-002.png", "step-003.png"]
     shown = [np.asarray(Photograph.read(path).image, int) for path in sorted(Path("way").iterdir())]

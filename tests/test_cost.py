@@ -155,13 +155,14 @@ def test_a_dry_run_prints_the_estimate_and_writes_nothing(tmp_path, monkeypatch,
     args = ["edit", "cat.png", "--to", "dog", "--steps", "6"]
     dry = CliRunner().invoke(main, [*args, "--dry-run"])
     assert dry.exit_code == 0 and dry.stdout.startswith("cat-dog.png: 31.9 U-Net evaluations, ")
-    assert dry.stdout.endswith("; at 55x74 pixels, enlarged 1.2 times\n")
+    assert "; at 55x74 pixels, enlarged 1.2 times; changes " in dry.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["cat.png"]
     dry = json.loads(CliRunner().invoke(main, [*args, "-n", "--format", "json"]).stdout)
     done = json.loads(CliRunner().invoke(main, [*args, "--format", "json"]).stdout)
     assert dry.pop("dry_run") is True and dry.pop("operations") > 0
     assert set(dry.pop("bytes")) == {"weights", "cached", "working", "peak"}
     assert (dry.pop("working_size"), dry.pop("reduction")) == ([55, 74], 0.86)
+    assert dry.pop("support") == {**done["support"], "share": None}
     assert dry == {name: done[name] for name in dry}
 
 

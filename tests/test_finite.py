@@ -53,7 +53,7 @@ def test_one_image_of_a_batch_fails_and_the_others_are_edited(
     def broken(latents: torch.Tensor, **more: object) -> object:
         nonlocal count
         count += 1
-        return decode(latents * float("nan") if count == 2 else latents, **more)
+        return decode(latents * float("nan") if count == 3 else latents, **more)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(model.vae, "decode", broken)
