@@ -229,7 +229,8 @@ def test_sentences_of_a_file(tmp_path):
 
 
 def test_an_edit_with_a_direction_is_the_edit_by_its_words(model, image):
-    settings = replace(model.settings, direction_from="bank")
+    """But for the support, which is all that the edit changes: a direction has no kind."""
+    settings = replace(model.settings, direction_from="bank", composite="model")
     edit = partial(zerocon.edit, image, model=model, settings=settings)
     by_words = edit(to="dog")
     kept = Direction.of_words(model, "cat", "dog")
