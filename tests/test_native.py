@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from click.testing import CliRunner, Result
 from conftest import gradient
@@ -307,6 +308,17 @@ def test_words_for_a_mask_need_a_segmentation_model(tmp_path):
     result = run("edit", tmp_path / "cat.png", "--to", "dog", "--mask-text", "the hat", *BRIEF)
     assert result.exit_code == 3
     assert "clipseg" in result.stderr and len(result.stderr.strip().splitlines()) == 1
+
+
+def test_words_for_a_mask_are_found_by_the_segmentation_model(tmp_path):
+    tiny.save_segmenter(tmp_path / "segmenter", probability=0.9)  # everywhere
+    source, output, saved = (tmp_path / name for name in ("bus.png", "truck.png", "mask.png"))
+    render(SCENE, 128).save(source)
+    words = ("--mask-text", "the bus", "--segmenter", tmp_path / "segmenter", "--save-mask", saved)
+    result = run("edit", source, *PROMPT, *words, "-o", output, *BRIEF)
+    assert result.exit_code == 0, result.output
+    assert "the given mask" in result.stderr
+    assert Image.open(saved).convert("L").getextrema() == (255, 255)
 
 
 def test_arrays_that_are_no_masks_are_refused(model, drawing):
