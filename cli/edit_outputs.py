@@ -218,7 +218,9 @@ class EditOutputs:
             labels = render.labels(edited.request)
             save(sheet([self.photograph.image, edited.image], labels, 2), self.compare)
         if self.save_mask and edited.support:
-            save(_saved_mask(edited, edited.support), self.save_mask)
+            # without mark and recipe, by which a replay would take it for an edited image
+            mask = _saved_mask(edited, edited.support)
+            save_image(mask, self.save_mask, overwrite=self.overwrite)
         facts: dict[str, Any] = {"warnings": [*self.warnings, *edited.request.warnings]}
         facts |= render.region(edited)
         return facts | (self._write_explanation(edited, model, save) if self.explain else {})

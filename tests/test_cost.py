@@ -117,12 +117,12 @@ def test_cached_memory_is_that_of_an_inversion(model):
     "changes", [{}, {"cache_source": False}, {"guidance": ()}, {"guidance_prompt": "both"}]
 )
 def test_estimated_memory_is_close_to_that_of_an_edit(model, changes):
-    """Within 16 percent: the tensors of the real losses are not in the estimate."""
-    settings, image = Settings(steps=6).overlay(changes), gradient(48, 64)
+    """Within 15 percent: the tensors of the real losses are not in the estimate."""
+    settings, image = Settings(steps=6).overlay(changes), gradient(64, 64)
     arguments = {"model": model, "to": "dog", "caption": "a cat", "settings": settings}
     taken = highest(lambda: zerocon.edit(image, **arguments))
     estimate = estimate_cost(model, settings, image.size)
-    assert 0.84 < (estimate.cached + estimate.working) / taken < 1.05
+    assert 0.85 < (estimate.cached + estimate.working) / taken < 1.05
 
 
 @pytest.mark.parametrize("size", [None, 96])

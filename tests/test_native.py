@@ -126,6 +126,13 @@ def test_strength_zero_returns_every_sample_of_48_megapixels(model):
 def test_a_whole_image_edit_of_strength_zero_returns_every_sample(model, drawing, to):
     edited = edit(model, drawing, from_=None, to=to, strength=0.0)
     assert edited.image.tobytes() == drawing.tobytes()
+    assert "changed nothing" in edited.warnings[0]
+
+
+def test_nothing_changed_is_said_with_a_mask_too(model, drawing):
+    edited = edit(model, drawing, strength=0.0, mask=np.ones((512, 512), bool))
+    assert edited.image.tobytes() == drawing.tobytes()
+    assert "changed nothing" in edited.warnings[0]
 
 
 def test_an_edit_changes_its_support_and_nothing_else(model, drawing):
@@ -340,6 +347,7 @@ def test_a_masked_edit_is_saved_with_its_support_and_replayed(tmp_path):
     record = json.loads(result.stdout)
     assert record["support"] == {"extent": "given", "reason": "the given mask", "share": 0.4669}
     assert Image.open(saved).convert("L").tobytes() == Image.open(mask).tobytes()
+    assert Photograph.read(saved).recipe is None, "a mask is no edited image"
     assert zerocon.Recipe.read(output).mask is not None
     again = run("replay", output, "--source", source, "--mask", saved)
     assert (again.exit_code, again.stdout) == (0, "identical, byte for byte\n")
@@ -408,6 +416,12 @@ def test_a_crop_is_part_of_the_recipe(tmp_path):
     assert run("replay", output, "--source", source).stdout == "identical, byte for byte\n"
     outside = run("edit", source, *PROMPT, "--crop", "200,200,200,200", *BRIEF)
     assert outside.exit_code == 2 and "ZC-E027" in outside.stderr
+
+
+def test_an_automatic_crop_takes_no_inversion(model, drawing):
+    inversion = zerocon.invert(drawing, model, caption="a bus", steps=2)
+    with pytest.raises(zerocon.errors.SettingError, match="omit one"):
+        edit(model, drawing, caption=None, inversion=inversion, crop="auto")
 
 
 def small_support(prepared: Prepared, box: tuple[int, int, int, int]) -> Support:

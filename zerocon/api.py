@@ -277,7 +277,10 @@ def settings_for(
 
     Raises:
         MismatchError: if it does not match the image, model or caption.
+        SettingError: with ``crop="auto"``, which edits a part that it is not the inversion of.
     """
+    if settings.crop == "auto":
+        raise SettingError('crop="auto" edits a crop, of which there is no inversion: omit one')
     _check(inversion, [image], model, None if caption is None else [caption])
     return inversion.captions[0], _with_steps_of(inversion, settings)
 

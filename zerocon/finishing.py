@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageChops
 from torch import Tensor
 
 from zerocon.editing import Constraint, unconstrained
@@ -75,7 +75,7 @@ def finish(
         support = replace(support, mask=replace(support.mask, fade=_fade(image)))
     transfer = find_transfer(a, b, detail_of(changes))
     result = composite(image.image, transfer, support.mask, image.crop)
-    if not np.asarray(support.mask.image).any():
+    if ImageChops.difference(result, image.image.convert("RGB")).getbbox() is None:
         warnings += ("the edit changed nothing that can be seen: the result is the source image",)
     return Finished(result, support, warnings)
 
