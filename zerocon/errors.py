@@ -59,6 +59,7 @@ class ZeroconError(Exception):
 
     id: ClassVar[str] = "ZC-E001"
     code: ClassVar[ExitCode] = ExitCode.USAGE
+    hints: tuple[str, ...] = ()  # what would be right, one phrase each; part of the message too
 
 
 class InputError(ZeroconError, ValueError):
@@ -249,15 +250,38 @@ class NoSpaceError(ZeroconError):
 
 
 class PromptError(InputError):
-    """The prompt is empty, has no effect, or does not fit the image.
+    """The prompt is empty, or does not fit the image.
 
-    No prompt, one that names nothing, a change to what the caption already contains, or the removal
-    of something that the caption does not mention. Name an object, a place or a style:
-    ``--to "dog"``; remove with ``--to "" --from "a hat"``. ``zerocon caption`` prints the generated
-    source caption, ``--caption`` replaces it, and ``--to-caption`` gives the whole target caption.
+    No prompt, one that names nothing, or the removal of something that the caption does not
+    mention. Name an object, a place or a style: ``--to "dog"``; remove with ``--to "" --from "a
+    hat"``. ``zerocon caption`` prints the generated source caption, ``--caption`` replaces it, and
+    ``--to-caption`` gives the whole target caption.
     """
 
     id = "ZC-E040"
+
+
+class UnclearPromptError(PromptError):
+    """The prompt is not understood.
+
+    It is not English, contains a word that is in no word list, or can be read in several ways; the
+    message names the reason and prompts that would work. ``--from`` says what is replaced, and
+    ``--to-caption`` gives the whole target caption; both accept any words.
+    """
+
+    id = "ZC-E041"
+
+
+class NothingToChangeError(PromptError):
+    """The image is already as the prompt describes it.
+
+    The source caption contains everything that the prompt asks for. Nothing was written; with
+    ``--copy-unchanged`` the source image is copied to the output. If the caption is wrong, replace
+    it with ``--caption``.
+    """
+
+    id = "ZC-E042"
+    code = ExitCode.OK
 
 
 class ModelNotFoundError(MissingError):

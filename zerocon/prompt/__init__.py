@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 
-from zerocon.errors import PromptError
+from zerocon.errors import NothingToChangeError, PromptError
 from zerocon.prompt import removal, rewrite
 from zerocon.prompt.parser import PromptPart, joined_start, parse, phrase_start, subject
 from zerocon.prompt.splice import CaptionEdit
@@ -102,7 +102,9 @@ def rewrite_caption(
     else:
         raise PromptError("to is empty: give from_, the words to remove")
     if not changes:
-        raise PromptError(f"nothing would change: the caption already contains {to.strip()!r}")
+        raise NothingToChangeError(
+            f"nothing would change: the caption already contains {to.strip()!r}"
+        )
     return CaptionRewrite(caption, target, tuple(changes), tuple(dict.fromkeys(warnings)))
 
 
@@ -159,7 +161,7 @@ def _between(caption: str, target: str) -> tuple[str, tuple[Change, ...]]:
     """
     before, after = _content(caption), _content(target)
     if [w for w, _ in before] == [w for w, _ in after]:
-        raise PromptError("nothing would change: the captions are equal up to articles")
+        raise NothingToChangeError("nothing would change: the captions are equal up to articles")
     if not before or not after:
         return target, (Change("caption", caption, target),)
     matcher = SequenceMatcher(None, [w for w, _ in before], [w for w, _ in after], autojunk=False)
