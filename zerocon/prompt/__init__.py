@@ -1,42 +1,28 @@
 """From a source caption and a prompt (``--to dog``) to the target caption and its changes.
 
-``rewrite_caption`` finds the words of the source caption that the prompt replaces, using the word
-lists of ``zerocon.prompt.vocabulary``. The image is only used, through CLIP's similarity, where the
-caption has no related words.
+``rewrite_caption`` cleans both (``cleaning``), reads the prompt's instructions (``instructions``)
+and phrases (``parser``), and puts them into the caption one by one (``rewrite``). What would not
+give an English sentence is refused (``checks``). The image is only used, through CLIP's similarity,
+where the caption has no related words. Nothing here imports torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from difflib import SequenceMatcher
 
 from zerocon.errors import NothingToChangeError, PromptError
-from zerocon.prompt import removal, rewrite
-from zerocon.prompt.parser import PromptPart, joined_start, parse, phrase_start, subject
+from zerocon.prompt import cleaning, removal, rewrite
+from zerocon.prompt.change import Change
+from zerocon.prompt.checks import check_language, refusal
+from zerocon.prompt.difference import changes_between
+from zerocon.prompt.instructions import Step, read_clause, split_clauses
+from zerocon.prompt.parser import parse
 from zerocon.prompt.splice import CaptionEdit
-from zerocon.prompt.vocabulary import CATEGORIES, grammar, starts, words
+from zerocon.prompt.vocabulary import words
+from zerocon.prompt.word_files import grammar
 
-
-@dataclass(frozen=True)
-class Change:
-    """One change between two captions.
-
-    Attributes:
-        category: object, attribute, added, place, time or style; "caption" if source and target
-            are whole captions.
-        source: The words that are replaced; "" if the target is added.
-        target: The new words; "" if the source is removed.
-        noun: The noun that the change belongs to ("cat"), "" if unknown.
-    """
-
-    category: str
-    source: str
-    target: str
-    noun: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.source or '(nothing)'} -> {self.target or '(nothing)'} ({self.category})"
+__all__ = ["CaptionRewrite", "Change", "degenerate", "keep_caption", "rewrite_caption"]
 
 
 @dataclass(frozen=True)
@@ -64,174 +50,100 @@ def rewrite_caption(
     """Rewrite a source caption as a prompt describes.
 
     Args:
-        caption: Source caption.
-        to: What the edited image shows ("dog", "at night", "a dog wearing a hat"), or "" to remove
-            ``from_``.
-        from_: The words that are replaced; by default words related to ``to``, or the subject.
+        caption: Source caption; artifacts of BLIP's tokenizer are removed from it.
+        to: What the edited image shows ("dog", "at night") or what to do ("turn the cat into a
+            dog"), or "" to remove ``from_``.
+        from_: The words that are replaced; by default those that ``to`` names, words related to
+            it, or the subject.
         to_caption: The whole target caption, instead of ``to`` and ``from_``.
         similarity: CLIP's cosine of the image to each sentence, or None; called if the caption has
             no related words.
 
     Raises:
-        PromptError: There is no prompt, it names nothing, or nothing would change.
+        PromptError: There is no prompt, it names nothing, or removes what is not there.
+        UnclearPromptError: The prompt is not understood.
+        NothingToChangeError: The caption says already what the prompt asks for.
     """
     if to is not None and to_caption is not None:
         raise PromptError("to and to_caption exclude each other: give one of them")
     unchanged = keep_caption(caption)
-    caption, warnings = unchanged.caption, list(unchanged.warnings)
+    caption, warnings = unchanged.caption, unchanged.warnings
     if to_caption is not None:
         if from_ is not None:
             raise PromptError("to_caption is the whole target caption: leave out from_")
         if not to_caption.strip():
             raise PromptError("to_caption is empty; describe the edited image")
-        return CaptionRewrite(
-            caption, *_between(caption, " ".join(to_caption.split())), tuple(warnings)
-        )
+        target = " ".join(to_caption.split())
+        return CaptionRewrite(caption, target, changes_between(caption, target), warnings)
     if to is None:
         raise PromptError("the prompt is missing: give to (a phrase) or to_caption (a sentence)")
-    for phrase in (to, from_ or ""):
-        if phrase.strip() and not parse(phrase):
-            hint = "give an object, a place, a style ..."
-            raise PromptError(f"{phrase.strip()!r} names nothing; {hint}")
-    if to.strip():
-        target, changes = _rewrite(caption, parse(to), from_, similarity, warnings)
-    elif from_ and from_.strip():
-        removed = removal.remove(caption, from_)
-        target, changes = removed.caption, [_change(removed)]
-        warnings += removed.warnings
-    else:
-        raise PromptError("to is empty: give from_, the words to remove")
+    edits, notes = _edits(caption, to, from_, similarity)
+    changes = tuple(change for edit in edits if (change := _change(edit)).source != change.target)
     if not changes:
         raise NothingToChangeError(
             f"nothing would change: the caption already contains {to.strip()!r}"
         )
-    return CaptionRewrite(caption, target, tuple(changes), tuple(dict.fromkeys(warnings)))
+    warnings += (*notes, *(warning for edit in edits for warning in edit.warnings))
+    return CaptionRewrite(caption, edits[-1].caption, changes, tuple(dict.fromkeys(warnings)))
 
 
 def keep_caption(caption: str) -> CaptionRewrite:
     """A rewrite without changes, with a warning if the caption is degenerate."""
-    caption = " ".join(caption.split())
     flaw = degenerate(caption)
     warnings = (
         (f"the caption is useless ({flaw}); give a better one with --caption",) if flaw else ()
     )
+    caption = cleaning.clean_caption(caption)
     return CaptionRewrite(caption, caption, (), warnings)
 
 
-def _rewrite(
-    caption: str,
-    parts: Sequence[PromptPart],
-    source: str | None,
-    similarity: rewrite.Similarity | None,
-    warnings: list[str],
-) -> tuple[str, list[Change]]:
-    """The caption after one part after the other, and the changes."""
-    changes = []
-    replacing = _part_for(parts, source) if source and source.strip() else -1
-    for i, part in enumerate(parts):
-        if part.removed:
-            step = removal.remove(caption, part.text)
-        else:
-            step = rewrite.replace(caption, part, source if i == replacing else None, similarity)
-        caption = step.caption
-        warnings += step.warnings
-        if (change := _change(step)).source != change.target:
-            changes.append(change)
-    return caption, changes
+def _edits(
+    caption: str, to: str, from_: str | None, similarity: rewrite.Similarity | None
+) -> tuple[list[CaptionEdit], tuple[str, ...]]:
+    """The edits of a caption that a prompt asks for, and notes on the prompt."""
+    source = from_.strip() if from_ else ""
+    if source and not parse(source):
+        raise PromptError(f"{source!r} names nothing; {_NAMES}")
+    if not to.strip():
+        if not source:
+            raise PromptError("to is empty: give from_, the words to remove")
+        return [removal.remove(caption, source)], ()
+    text, notes = cleaning.clean_prompt(to)
+    clauses, more = cleaning.without_quality_tags(split_clauses(text))
+    if not clauses or not any(parse(clause) for clause in clauses):
+        if text and clauses != split_clauses(text):
+            raise refusal(to.strip(), "it names nothing that can be seen", words(caption))
+        raise PromptError(f"{to.strip()!r} names nothing; {_NAMES}")
+    context = rewrite.Context(similarity, _proper_words(clauses))
+    if source:
+        phrase = " ".join(clauses)
+        return rewrite.replace_source(caption, parse(phrase), source, context), (*notes, *more)
+    edits = []
+    for step in _steps(clauses, caption):
+        edits += rewrite.apply(caption, step, context)
+        caption = edits[-1].caption
+    return edits, (*notes, *more)
 
 
-def _part_for(parts: Sequence[PromptPart], source: str | None) -> int:
-    """Index of the part that replaces the source: the first of its category, else 0."""
-    kinds = [e.category for p in parse(source or "") for e in p.options] or ["object"]
-    for i, part in enumerate(parts):
-        if any(e.category in kinds for e in part.options) or part.category in kinds:
-            return i
-    return 0
+_NAMES = "give an object, a place, a style ..."
+
+
+def _steps(clauses: Sequence[str], caption: str) -> Iterator[Step]:
+    """The steps of a prompt, clause by clause."""
+    for clause in clauses:
+        check_language(clause, words(caption))
+        yield from read_clause(clause) or (Step("put", clause, clause=clause),)
+
+
+def _proper_words(clauses: Sequence[str]) -> frozenset[str]:
+    """Words that are written as names: with a capital letter, but not first and not all capitals."""
+    tokens = [word for clause in clauses for word in clause.split()[1:]]
+    names = (word for word in tokens if word[:1].isupper() and not word.isupper())
+    return frozenset(words(" ".join(names)))
 
 
 def _change(step: CaptionEdit) -> Change:
     return Change(step.category, step.source, step.target, step.noun)
-
-
-def _between(caption: str, target: str) -> tuple[str, tuple[Change, ...]]:
-    """The target caption, and the changes to it by the words that differ.
-
-    If a difference is not one phrase for another of its category, or there are more than four, the
-    result is one change of the category "caption".
-    """
-    before, after = _content(caption), _content(target)
-    if [w for w, _ in before] == [w for w, _ in after]:
-        raise NothingToChangeError("nothing would change: the captions are equal up to articles")
-    if not before or not after:
-        return target, (Change("caption", caption, target),)
-    matcher = SequenceMatcher(None, [w for w, _ in before], [w for w, _ in after], autojunk=False)
-    differences = [op for op in matcher.get_opcodes() if op[0] != "equal"]
-    changes: list[Change] = []
-    for _, i, j, k, m in differences:
-        difference = _difference(caption, target, before[i:j], after[k:m])
-        if not difference or len(differences) > 4:
-            return target, (Change("caption", caption, target),)
-        changes += difference
-    return target, tuple(changes)
-
-
-def _content(caption: str) -> list[tuple[str, int]]:
-    """Words of a caption without articles, each with its index."""
-    return [(w, i) for i, w in enumerate(words(caption)) if w not in ("a", "an", "the", "")]
-
-
-def _difference(
-    caption: str, target_caption: str, before: list[tuple[str, int]], after: list[tuple[str, int]]
-) -> list[Change]:
-    """The changes at one place where two captions differ; empty if they are unclear."""
-    source, target = _span(caption, before), _span(target_caption, after)
-    text = words(caption) if before else words(target_caption)
-    start, end = subject(text)
-    noun = " ".join(text[start:end])
-    old, new = parse(source), parse(target)
-    if len(old) > 1 or len(new) > 1:
-        return _paired(old, new, noun)
-    possible = [{p.category, *(e.category for e in p.options)} for p in (*old, *new)]
-    category = next((c for c in CATEGORIES if all(c in some for some in possible)), "")
-    if category == "object" and not (source and target):
-        category = "added"
-    elif category == "object":
-        noun = ""
-    elif category == "attribute":
-        last = (before or after)[-1][1] + 1
-        noun = text[last] if last < len(text) else noun
-    clear = category and source != target
-    return [Change(category, source, target, noun)] if clear else []
-
-
-def _paired(old: Sequence[PromptPart], new: Sequence[PromptPart], noun: str) -> list[Change]:
-    """Changes between two groups of parts by category; empty if one has a category twice."""
-    before, after = ({p.category: p.phrase for p in parts} for parts in (old, new))
-    if (
-        len(before) < len(old)
-        or len(after) < len(new)
-        or ("object" in before) != ("object" in after)
-    ):
-        return []
-    pairs = ((c, before.get(c, ""), after.get(c, "")) for c in CATEGORIES)
-    return [Change(c, s, t, "" if c == "object" else noun) for c, s, t in pairs if s != t]
-
-
-def _span(text: str, part: list[tuple[str, int]]) -> str:
-    """The phrase of a difference in the text: without a last "of", with a place's preposition."""
-    if not part:
-        return ""
-    tokens = words(text)
-    start, end = part[0][1], part[-1][1] + 1
-    if tokens[end - 1] == "of":
-        end -= 1
-    category = next((p.category for p in parse(" ".join(tokens[start:end]))), "")
-    if category == "style" and start:
-        start -= tokens[start - 1] in ("a", "an")
-    if category in ("place", "time") and not starts(tokens[start:], grammar("prepositions")):
-        first = joined_start(tokens, phrase_start(tokens, start))
-        start = start if first is None else first
-    return " ".join(tokens[start:end])
 
 
 def degenerate(caption: str) -> str | None:

@@ -1,21 +1,30 @@
-"""Parsing: the parts of a prompt, and the subject, nouns and styles of a caption."""
+"""The parts of a bare phrase: "a dog wearing a hat at night" -> an object, an added thing, a time.
+
+``RULES`` are tried in order for every piece of a phrase; the first one that applies says what the
+piece is. A rule is a function with an example.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from zerocon.prompt import vocabulary
+from zerocon.prompt.inflection import is_adjective, is_participle
 from zerocon.prompt.vocabulary import (
-    Mention,
     VocabularyEntry,
     bare,
-    grammar,
-    is_boundary,
+    is_function_word,
+    is_verb_at,
     lookup,
     starts,
     words,
 )
+from zerocon.prompt.word_files import grammar
+
+# What a name means that is in several lists: "orange" is a color, "an orange" a fruit.
+_PLAIN = ("attribute", "style", "time", "place", "added", "object", "action")
+_WITH_ARTICLE = ("style", "added", "object", "place", "time", "attribute", "action")
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,7 @@ class PromptPart:
         options: Entries of the head in the word lists, likeliest first; empty if it is unknown.
         joining: Joining word in the prompt ("wearing"), else "".
         removed: Whether the part is to be removed ("without a hat").
+        article: Whether it was given with "a", "an", "some" or "the".
     """
 
     category: str
@@ -37,6 +47,7 @@ class PromptPart:
     options: tuple[VocabularyEntry, ...] = ()
     joining: str = ""
     removed: bool = False
+    article: bool = False
 
     @property
     def modifiers(self) -> str:
@@ -48,58 +59,124 @@ class PromptPart:
         """The part as it is written in a caption: "wearing a red hat"."""
         return f"{self.joining} {vocabulary.determined(self.text)}" if self.joining else self.text
 
+    @property
+    def number(self) -> str:
+        """Its leading number word: "two", else ""."""
+        first = self.text.split(" ", 1)[0]
+        return first if first in grammar("numbers") or first.isdigit() else ""
+
     def with_entry(self, entry: VocabularyEntry) -> PromptPart:
         """The same part with this meaning of its head."""
-        return PromptPart(
-            entry.category, self.text, self.head, (entry,), self.joining, self.removed
-        )
+        return replace(self, category=entry.category, options=(entry,))
+
+
+@dataclass(frozen=True)
+class PhraseRule:
+    """One form of a piece of a phrase; ``parse`` returns None for other forms."""
+
+    name: str
+    example: str
+    parse: Callable[[list[str]], PromptPart | None]
 
 
 def parse(text: str) -> tuple[PromptPart, ...]:
-    """The parts of a prompt: "a dog on the beach" -> an object and a place.
+    """The parts of a phrase: "a dog on the beach" -> an object and a place.
 
-    Words of the lists have their category. Other phrases are classified by form: with a leading
-    preposition they are a place, after "wearing" or "with" an added thing, after "made of" an
-    attribute, with a last word like "painting" a style, otherwise an object.
+    Words of the lists have their category. Other phrases are classified by form, by ``RULES``.
     """
     tokens = words(text)
     if not tokens:
         return ()
-    plain = bare(tokens)
-    if whole := _whole(tokens):
+    if whole := _listed(tokens):
         return (whole,)
+    plain = bare(tokens)
     for end in range(len(plain) - 1, 0, -1):
-        if plain[end] == "of" and (part := _whole(plain[:end])) and part.category == "style":
+        if plain[end] == "of" and (part := _listed(plain[:end])) and part.category == "style":
             return part, *parse(" ".join(plain[end + 1 :]))
-    if tokens[-1] in grammar("style words"):
-        unknown = " ".join(tokens if starts(tokens, grammar("prepositions")) else plain)
-        return (PromptPart("style", _style(unknown), unknown),)
-    if tokens[:4] == ["in", "the", "style", "of"]:
-        return (PromptPart("style", " ".join(tokens), " ".join(tokens)),)
-    return tuple(part for chunk in _chunks(tokens) if (part := _part(chunk)))
+    if whole := _style(tokens):
+        return (whole,)
+    return tuple(part for chunk in split_phrase(tokens) if (part := parse_chunk(chunk)))
 
 
-def _whole(tokens: Sequence[str]) -> PromptPart | None:
-    """A part for a phrase that is in the word lists as a whole."""
+def parse_chunk(chunk: list[str]) -> PromptPart | None:
+    """The part of one chunk of a phrase, None if it names nothing."""
+    part = next((part for rule in RULES if (part := rule.parse(chunk))), None)
+    given = bool(chunk) and chunk[0] in grammar("determiners")
+    return replace(part, article=given) if part else None
+
+
+def split_phrase(tokens: Sequence[str]) -> list[list[str]]:
+    """Words split before joining words, prepositions and verbs: "dog", "on the beach"."""
+    chunks: list[list[str]] = [[]]
+    i = 0
+    while i < len(tokens):
+        length = starts(tokens[i:], grammar("joining", "prepositions"))
+        kept = chunks[-1][:1] == ["made"] and tokens[i] in ("of", "from", "out")
+        kept = kept or tokens[i] == "of" or _belongs(chunks[-1], tokens, i)
+        if (length and not kept) or tokens[i] == "made" or (i and is_verb_at(tokens, i)):
+            chunks.append([])
+        length = max(length, 1)
+        chunks[-1] += tokens[i : i + length]
+        i += length
+    chunks = [piece for chunk in chunks for piece in _at_conjunctions(chunk)]
+    return [chunk for chunk in chunks if chunk]
+
+
+def _belongs(chunk: Sequence[str], tokens: Sequence[str], i: int) -> bool:
+    """Whether a preposition continues a listed name or a state: "lying down", "covered in snow"."""
+    if not chunk:
+        return False
+    for start in range(len(chunk)):
+        for end in range(i + 1, min(len(tokens), i + 4) + 1):
+            if lookup([*chunk[start:], *tokens[i:end]]):
+                return True
+    return chunk[-1].endswith(("ed", "ten")) and len(chunk) == 1
+
+
+def _at_conjunctions(chunk: list[str]) -> list[list[str]]:
+    """A chunk split at "and" between things of different kinds: "a dog and a hat".
+
+    Things of one family stay together ("a dog and a cat", "red and blue").
+    """
+    links = ("and", "but", "", "&", "also", "then", "that", "who", "which", "is", "are")
+    while chunk and chunk[-1] in links:
+        chunk = chunk[:-1]
+    while chunk and chunk[0] in links:
+        chunk = chunk[1:]
+    for i, word in enumerate(chunk):
+        if word in ("and", "&") and not _one_kind(chunk[:i], chunk[i + 1 :]):
+            return [chunk[:i], *_at_conjunctions(chunk[i + 1 :])]
+    return [chunk]
+
+
+def _one_kind(before: list[str], after: list[str]) -> bool:
+    """Whether two phrases joined by "and" are one thing: their heads are of one family."""
+    skipped = starts(before, grammar("joining", "prepositions"))
+    left, right = (parse_chunk(each) for each in (before[skipped:], after))
+    if not (left and right and left.options and right.options):
+        return bool(left and right and left.category == right.category == "attribute")
+    return any(a.is_related(b) for a in left.options for b in right.options)
+
+
+def _listed(tokens: list[str]) -> PromptPart | None:
+    """A phrase that is in the word lists as a whole."""
     plain = bare(tokens)
     matches = lookup(tokens) or lookup(plain) or lookup(_without_style_words(plain))
-    if not matches and starts(tokens, grammar("prepositions")):
+    prefixed = starts(tokens, grammar("prepositions"))
+    if not matches and prefixed:
         matches = tuple(e for e in lookup(vocabulary.core(tokens)) if e.category == "place")
     if not matches:
         return None
-    # "an orange" is a fruit, "orange" a color
-    order = ["attribute", "style", "time", "place", "added", "object"]
-    if len(plain) < len(tokens) and not starts(tokens, grammar("prepositions")):
-        order = ["style", "added", "object", "place", "time", "attribute"]
+    order = _WITH_ARTICLE if len(plain) < len(tokens) and not prefixed else _PLAIN
     options = tuple(sorted(matches, key=lambda e: order.index(e.category)))
     first = options[0]
     if first.category in ("attribute", "style"):
         return PromptPart(first.category, first.name, first.name, options)
     if first.category in ("place", "time"):
-        prefixed = starts(tokens, grammar("prepositions"))
         name = " ".join(tokens) if prefixed else first.name
         return PromptPart(first.category, name, name, options)
-    return PromptPart(first.category, " ".join(plain), " ".join(plain), options)
+    text = " ".join(plain)
+    return PromptPart(first.category, text, text, options)
 
 
 def _without_style_words(plain: Sequence[str]) -> list[str]:
@@ -115,132 +192,183 @@ def _without_style_words(plain: Sequence[str]) -> list[str]:
     return text if any(e.category == "style" for e in lookup(text)) else []
 
 
-def _style(phrase: str) -> str:
+def _style(tokens: list[str]) -> PromptPart | None:
     """A style of unknown words: "klimt style" -> "in klimt style", "painting" -> "a painting"."""
+    plain = bare(tokens)
+    if tokens[:4] == ["in", "the", "style", "of"]:
+        text = " ".join(tokens)
+        return PromptPart("style", text, text)
+    if tokens[-1] not in grammar("style words"):
+        return None
+    if tokens[0] in ("as", "like"):
+        tokens = plain = bare(tokens[1:])
+    phrase = " ".join(tokens if starts(tokens, grammar("prepositions")) else plain)
+    text = phrase
     if phrase.endswith("style") and not phrase.startswith("in "):
-        return f"in {phrase}"
-    return phrase if phrase.startswith("in ") else vocabulary.determined(phrase)
+        text = f"in {phrase}"
+    elif not phrase.startswith("in "):
+        text = vocabulary.determined(phrase)
+    return PromptPart("style", text, phrase)
 
 
-def _chunks(tokens: Sequence[str]) -> list[list[str]]:
-    """Words split before joining words and prepositions: "dog", "on the beach", "at night"."""
-    chunks: list[list[str]] = [[]]
-    i = 0
-    while i < len(tokens):
-        length = starts(tokens[i:], grammar("joining", "prepositions"))
-        material = chunks[-1][:1] == ["made"] and tokens[i] in ("of", "from", "out")
-        if (length and tokens[i] != "of" and not material) or tokens[i] == "made":
-            chunks.append([])
-        length = max(length, 1)
-        chunks[-1] += tokens[i : i + length]
-        i += length
-    links = ("and", "but", "")
-    for chunk in chunks:
-        while chunk and chunk[-1] in links:
-            chunk.pop()
-        while chunk and chunk[0] in links:
-            chunk.pop(0)
-    return [chunk for chunk in chunks if chunk]
+def _removal(chunk: list[str]) -> PromptPart | None:
+    if chunk[0] not in ("without", "no"):
+        return None
+    text = " ".join(bare(chunk[1:]))
+    return PromptPart("added", text, text, lookup(words(text)), removed=True) if text else None
 
 
-def _part(chunk: list[str]) -> PromptPart | None:
-    """The part of one chunk; None if it names nothing."""
-    if chunk[0] == "made":
-        return _whole(chunk) or PromptPart("attribute", " ".join(chunk), " ".join(chunk))
-    joined = starts(chunk, grammar("joining", "prepositions"))
-    joining, body = " ".join(chunk[:joined]), bare(chunk[joined:])
-    text = " ".join(body)
-    if joining == "without" or chunk[0] == "no":
-        text = " ".join(body[chunk[0] == "no" :])
-        return PromptPart("added", text, text, lookup(words(text)), removed=True)
-    if joining not in grammar("joining") and (whole := _whole(chunk)):
-        return whole
-    heads = [(i, matches) for i in range(len(body)) if (matches := lookup(body[i:]))]
-    named = [(i, e) for i, matches in heads for e in matches if e.category in ("object", "added")]
-    options = tuple(e for i, e in named if i == named[0][0]) if named else ()
-    options = tuple(sorted(options, key=lambda e: e.category != "added"))
-    head = " ".join(body[named[0][0] :]) if named else (body[-1] if body else "")
-    worn = any(e.joining == "wearing" for e in options)
-    if (joining and joining in grammar("joining")) or (joining == "in" and worn):
-        return PromptPart("added", text, head, options, joining) if body else None
-    if joining:
-        return PromptPart("place", " ".join(chunk), " ".join(chunk))
-    if named:
-        return PromptPart(options[0].category, text, head, options)
-    if heads and (place := next((e for e in heads[0][1] if e.category == "place"), None)):
-        full, tail = place.name.split(), body[heads[0][0] :]
-        name = " ".join([*full[: len(full) - len(tail)], *body])
-        return PromptPart("place", name, name, (place,))
-    properties = [lookup([w]) for w in body]
-    last = tuple(e for e in properties[-1] if e.category == "attribute") if body else ()
-    loose = grammar("attribute words")
-    endings = tuple(grammar("attribute endings"))
-    if all(w in loose or p for w, p in zip(body, properties, strict=True)) and last:
-        return PromptPart("attribute", text, text, last)
-    if body and body[-1].endswith(endings):
+def _material(chunk: list[str]) -> PromptPart | None:
+    text = " ".join(chunk)
+    return PromptPart("attribute", text, text) if chunk[0] == "made" and len(chunk) > 2 else None
+
+
+def _state(chunk: list[str]) -> PromptPart | None:
+    """A past participle with what it needs: "covered in snow"."""
+    text = " ".join(chunk)
+    follows = len(chunk) > 1 and chunk[1] in grammar("prepositions")
+    if chunk[0].endswith(("ed", "ten")) and follows and not lookup(chunk[:1]):
         return PromptPart("attribute", text, text)
-    return PromptPart("object", text, head) if body else None
-
-
-def subject(caption: Sequence[str]) -> tuple[int, int]:
-    """Start and end of the main noun in the words of a caption; (0, 0) if there is none.
-
-    "there is a cat that is sitting on a couch" -> (3, 4), "cat".
-    """
-    i = 0
-    while i < len(caption):
-        opening = starts(caption[i:], grammar("openings", "noise", "determiners", "numbers"))
-        named = style_at(caption, i)
-        if named and caption[named.end : named.end + 1] == ["of"]:
-            opening = max(opening, named.end + 1 - i)
-        if not opening:
-            break
-        i += opening
-    end = i + 1
-    while end < len(caption) and not is_boundary(caption, end):
-        end += 1
-    if i >= len(caption) or starts(caption[i:], grammar("prepositions", "joining")):
-        return (0, 0)
-    things = [m for m in nouns(caption) if i <= m.start and m.end <= end]
-    return (things[-1].start, things[-1].end) if things else (end - 1, end)
-
-
-def nouns(caption: Sequence[str]) -> list[Mention]:
-    """Mentions of objects and added things, except those used as attributes ("an orange cat")."""
-    result = []
-    for mention in vocabulary.mentions(caption):
-        things = tuple(e for e in mention.entries if e.category in ("object", "added"))
-        qualifies = mention.of("attribute") and not (
-            mention.end == len(caption) or is_boundary(caption, mention.end)
-        )
-        if things and not qualifies:
-            result.append(Mention(mention.start, mention.end, things))
-    return result
-
-
-def style_at(caption: Sequence[str], start: int) -> Mention | None:
-    """The style that is named from this word on, the longest name first."""
-    for end in range(min(len(caption), start + 6), start, -1):
-        matches = tuple(e for e in lookup(caption[start:end]) if e.category == "style")
-        if matches:
-            return Mention(start, end, matches)
+    first = lookup(chunk[:1])
+    if chunk[0].endswith("ed") and follows and any(e.category == "attribute" for e in first):
+        return PromptPart("attribute", text, text)
     return None
 
 
-def phrase_start(caption: Sequence[str], noun: int) -> int:
-    """Start of the noun phrase of the noun at this word, without its article."""
-    start = noun
-    stop = grammar("determiners", "numbers", "noise")
-    while start and not is_boundary(caption, start - 1) and caption[start - 1] not in stop:
-        start -= 1
-    return start
+def _action(chunk: list[str]) -> PromptPart | None:
+    """What somebody does: "standing", "reading a book"."""
+    length = starts(chunk, _actions())
+    if not length and is_verb_at(chunk, 0) and chunk[0] not in grammar("joining"):
+        length = 1
+    if not length:
+        return None
+    rest = chunk[length:]
+    if rest and not length == len(chunk) and not is_function_word(rest[0]) and not _thing(rest):
+        return None
+    if rest and not is_function_word(rest[0]) and len(rest) == 1 and not is_participle(chunk[0]):
+        return None
+    head = " ".join(chunk[:length])
+    return PromptPart("action", " ".join(chunk), head, tuple(_only(lookup(chunk[:length]), "action")))
 
 
-def joined_start(caption: Sequence[str], start: int) -> int | None:
-    """Start of the preposition or joining word before a noun phrase, None if it has none."""
-    while start and caption[start - 1] in grammar("determiners", "numbers"):
-        start -= 1
-    for length in range(min(4, start), 0, -1):
-        if " ".join(caption[start - length : start]) in grammar("joining", "prepositions"):
-            return start - length
+def _actions() -> frozenset[str]:
+    return frozenset(
+        form
+        for e in vocabulary.entries("action")
+        for form in (e.name, *e.aliases)
+        if form not in grammar("joining")
+    )
+
+
+def _only(entries: Sequence[VocabularyEntry], *categories: str) -> list[VocabularyEntry]:
+    return [e for e in entries if e.category in categories]
+
+
+def _heads(body: Sequence[str]) -> list[tuple[int, tuple[VocabularyEntry, ...]]]:
+    """Starts of names at the end of a phrase, the longest first, with their entries."""
+    return [(i, matches) for i in range(len(body)) if (matches := lookup(body[i:]))]
+
+
+def _joined(chunk: list[str]) -> PromptPart | None:
+    """A thing with the word that attaches it: "wearing a tutu", "in a red dress"."""
+    length = starts(chunk, grammar("joining", "prepositions"))
+    joining, body = " ".join(chunk[:length]), bare(chunk[length:])
+    if not joining or not body:
+        return None
+    head, options = _noun(body)
+    worn = joining == "in" and any(e.joining == "wearing" for e in options)
+    if joining in grammar("joining") or worn:
+        return PromptPart("added", " ".join(body), head, options, joining)
     return None
+
+
+def _place(chunk: list[str]) -> PromptPart | None:
+    text = " ".join(chunk)
+    length = starts(chunk, grammar("prepositions"))
+    return PromptPart("place", text, text) if 0 < length < len(chunk) else None
+
+
+def _noun(body: Sequence[str]) -> tuple[str, tuple[VocabularyEntry, ...]]:
+    """The noun of a phrase and its entries as a thing, the longest name first."""
+    for i, matches in _heads(body):
+        if things := _only(matches, "object", "added"):
+            things.sort(key=lambda e: e.category != "added")
+            return " ".join(body[i:]), tuple(things)
+    return (body[-1] if body else ""), ()
+
+
+def _thing(chunk: list[str]) -> PromptPart | None:
+    """A noun of the lists with modifiers: "a small red car"."""
+    body = bare(chunk)
+    of = body.index("of") if "of" in body else 0
+    head, options = _noun(body[:of] if of else body)
+    if of and not options:
+        head, options = _noun(body)
+    if not options:
+        return None
+    text = " ".join(body)
+    return PromptPart(options[0].category, text, head if text.endswith(head) else text, options)
+
+
+def _listed_place(chunk: list[str]) -> PromptPart | None:
+    """A place of the lists with modifiers and without preposition: "tropical beach"."""
+    body = bare(chunk)
+    for i, matches in _heads(body):
+        if places := _only(matches, "place"):
+            full, tail = places[0].name.split(), body[i:]
+            name = " ".join([*full[: len(full) - len(tail)], *body])
+            return PromptPart("place", name, name, (places[0],))
+    return None
+
+
+def _backdrop(chunk: list[str]) -> PromptPart | None:
+    """A plain background: "white background" -> "on a white background"."""
+    body = bare(chunk)
+    if body[-1:] not in (["background"], ["backdrop"]) or len(body) < 2:
+        return None
+    kinds = {e.family for e in lookup(body[:-1]) if e.category == "attribute"}
+    lead = "on" if kinds & {"colors", "materials", "patterns"} else "with"
+    text = f"{lead} {vocabulary.determined(' '.join(body))}"
+    return PromptPart("place", text, text)
+
+
+def _property(chunk: list[str]) -> PromptPart | None:
+    """Words that are properties by the lists, the dictionary or their ending: "very old"."""
+    body = [word for word in bare(chunk) if word not in ("and", "&")]
+    text = " ".join(bare(chunk))
+    listed = _only(lookup(body), "attribute") or _only(lookup(body[-1:]), "attribute")
+    fillers = grammar("attribute words")
+    if body and all(w in fillers or is_property_word(w) for w in body) and body[-1] not in fillers:
+        return PromptPart("attribute", text, text, tuple(listed))
+    if body and all(w in fillers or is_property_word(w) for w in body[:-1]):
+        if listed or body[-1].endswith(tuple(grammar("attribute endings"))):
+            return PromptPart("attribute", text, text, tuple(listed))
+    return None
+
+
+def is_property_word(word: str) -> bool:
+    """Whether a word is a property: in the list, or an adjective that is no other listed word."""
+    listed = {e.category for e in lookup([word])}
+    return "attribute" in listed or (not listed & {"object", "added"} and is_adjective(word))
+
+
+def _unknown(chunk: list[str]) -> PromptPart | None:
+    body = bare(chunk)
+    return PromptPart("object", " ".join(body), body[-1]) if body else None
+
+
+RULES = (
+    PhraseRule("removal", "without a hat", _removal),
+    PhraseRule("listed", "at night", lambda chunk: _listed(chunk) or _style(chunk)),
+    PhraseRule("material", "made of jam", _material),
+    PhraseRule("state", "covered in snow", _state),
+    PhraseRule("added thing", "wearing a tutu", _joined),
+    PhraseRule("place", "on a skateboard", _place),
+    PhraseRule("action", "reading a book", _action),
+    PhraseRule("thing", "a small red car", _thing),
+    PhraseRule("place without preposition", "tropical beach", _listed_place),
+    PhraseRule("background", "white background", _backdrop),
+    PhraseRule("property", "very old", _property),
+    PhraseRule("unknown thing", "a gizmo", _unknown),
+)
+

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from zerocon.errors import PromptError
-from zerocon.prompt import vocabulary
-from zerocon.prompt.parser import joined_start, parse, phrase_start, style_at, subject
-from zerocon.prompt.splice import CaptionEdit, covers, cut, locate, put, subject_words
-from zerocon.prompt.vocabulary import grammar, starts, words
+from zerocon.prompt.caption import (
+    covers,
+    joined_start,
+    locate_noun,
+    phrase_start,
+    style_at,
+    subject,
+    subject_words,
+)
+from zerocon.prompt.parser import parse
+from zerocon.prompt.splice import CaptionEdit, cut, put
+from zerocon.prompt.vocabulary import is_boundary, starts, words
+from zerocon.prompt.word_files import grammar
 
 
 def remove(caption: str, source: str) -> CaptionEdit:
@@ -16,10 +25,11 @@ def remove(caption: str, source: str) -> CaptionEdit:
         PromptError: The caption does not mention it, or consists of nothing else.
     """
     text = words(caption)
-    span = locate(text, source)
+    span = locate_noun(text, source)
     if span is None:
         raise PromptError(
-            f"cannot remove {source!r}: the caption does not mention it; give --caption"
+            f"cannot remove {source!r}: the caption does not mention it (\"{caption}\"); give "
+            "--caption"
         )
     start, end = span
     if (style := style_at(text, start)) and text[style.end : style.end + 1] == ["of"]:
@@ -78,7 +88,7 @@ def _remove_subject(caption: str, start: int, end: int) -> CaptionEdit:
     rest = end
     skipped = grammar("joining", "prepositions", "conjunctions", "verbs")
     while rest < len(text):
-        step = starts(text[rest:], skipped) or int(vocabulary.is_boundary(text, rest))
+        step = starts(text[rest:], skipped) or int(is_boundary(text, rest))
         if not step or text[rest] in grammar("determiners"):
             break
         rest += step

@@ -6,22 +6,47 @@ part is inserted where its category belongs in a sentence.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from zerocon.prompt import vocabulary
-from zerocon.prompt.parser import PromptPart, joined_start, nouns, phrase_start, subject
-from zerocon.prompt.splice import (
-    CaptionEdit,
+from zerocon.prompt.caption import (
+    BEINGS,
+    Span,
+    being,
     covers,
-    cut,
-    insert,
+    families,
+    joined_start,
+    list_end,
+    nouns,
+    opening_end,
     phrase_end,
-    put,
+    phrase_start,
     same,
+    subject,
     subject_words,
-    tail_start,
+    verb,
 )
-from zerocon.prompt.vocabulary import Mention, bare, determined, grammar, lookup, starts, words
+from zerocon.prompt.inflection import is_plural, plural, singular
+from zerocon.prompt.parser import PromptPart
+from zerocon.prompt.splice import CaptionEdit, agree, cut, insert, put, tail_start
+from zerocon.prompt.vocabulary import (
+    Mention,
+    bare,
+    determined,
+    is_function_word,
+    lookup,
+    starts,
+    words,
+)
+from zerocon.prompt.word_files import grammar
+
+_ONE = frozenset(("a", "an", "one", "1"))
+# Order of properties before a noun; those of no listed family come first, unlisted words last.
+_ORDER = {"sizes": 1, "ages": 2, "shapes": 3, "coats": 3, "patterns": 3, "colors": 4, "materials": 5}
+_UNLISTED = 6
+_SETS = frozenset(("group", "couple", "pair", "bunch", "herd", "flock", "pile", "row", "set", "lot"))
+_ALONG = frozenset(("down", "up", "across", "along", "through"))
 
 
 def put_object(caption: str, part: PromptPart, mention: Mention | None) -> CaptionEdit:
@@ -30,102 +55,215 @@ def put_object(caption: str, part: PromptPart, mention: Mention | None) -> Capti
     start, end = (mention.start, mention.end) if mention else subject(text)
     if start == end:
         return CaptionEdit(f"{caption} {determined(part.text)}".strip(), "object", "", part.text)
+    if same(text[start:end], part.head) or part.head == " ".join(text[start:end]):
+        return _describe(caption, part, (start, end))
+    if part.number:
+        return _put_number(caption, part, (start, end))
     first = phrase_start(text, start)
-    if same(text[start:end], part.head):
-        if not part.modifiers or part.modifiers in " ".join(text[first:start]):
-            return CaptionEdit(caption, "object", part.text, part.text)
-        attribute = PromptPart(
-            "attribute", part.modifiers, part.modifiers, lookup(words(part.modifiers))
-        )
-        return put_attribute(caption, attribute, None, (start, end))
     kinds = {e.family for w in part.modifiers.split() for e in lookup([w])}
     for i in range(first, start):
         if any(e.category == "attribute" and e.family in kinds for e in lookup([text[i]])):
             start = i
             break
-    many = vocabulary.is_plural(text[start:end]) and not vocabulary.article(part.text) == ""
-    phrase = vocabulary.plural(part.text) if many else part.text
-    was = " ".join([*text[start : end - 1], vocabulary.singular(text[end - 1])])
+    many = is_plural(text[start:end]) and vocabulary.article(part.text) != "" and not part.article
+    phrase = plural(part.text) if many else part.text
+    was = " ".join([*text[start : end - 1], singular(vocabulary.possessor(text[end - 1]))])
     source = was if many else " ".join(text[start:end])
-    return CaptionEdit(put(caption, start, end, phrase), "object", source, part.text)
+    target = agree(caption, put(caption, start, end, phrase), end)
+    return CaptionEdit(target, "object", source, part.text)
+
+
+def _describe(caption: str, part: PromptPart, noun: Span) -> CaptionEdit:
+    """Give a noun of the caption the number and the modifiers that the prompt names it with."""
+    text = words(caption)
+    first = phrase_start(text, noun[0])
+    before = " ".join(text[first : noun[0]])
+    if part.number and not _has_number(text, noun, part.number):
+        return _put_number(caption, part, noun)
+    if not part.number and part.text == part.head and _becomes_plural(text, noun, part):
+        return _put_number(caption, part, noun)
+    modifiers = part.modifiers.removeprefix(part.number).strip()
+    if not modifiers or modifiers in before:
+        return CaptionEdit(caption, "object", part.text, part.text)
+    step = None
+    for phrase in _properties(modifiers.split()):
+        attribute = PromptPart("attribute", phrase, phrase, lookup(phrase.split()))
+        span = step and _shifted(caption, step.caption, noun)
+        again = put_attribute(step.caption if step else caption, attribute, None, span or noun)
+        if step and step.source:
+            again = replace(again, source=f"{step.source} {again.source}".strip())
+        target = f"{step.target} {again.target}" if step else again.target
+        step = replace(again, target=target)
+    assert step is not None
+    return step
+
+
+def _becomes_plural(text: Sequence[str], noun: Span, part: PromptPart) -> bool:
+    named = part.text.split()
+    return is_plural(named) and not is_plural(text[: noun[1]])
+
+
+def _shifted(before: str, after: str, noun: Span) -> Span:
+    """Where a noun is after words were put in front of it."""
+    shift = len(after.split()) - len(before.split())
+    return noun[0] + shift, noun[1] + shift
+
+
+def _properties(modifiers: list[str]) -> list[str]:
+    """Properties one by one, the last first, each the longest listed name."""
+    result: list[str] = []
+    start = 0
+    while start < len(modifiers):
+        end = next(
+            (e for e in range(len(modifiers), start + 1, -1) if lookup(modifiers[start:e])),
+            start + 1,
+        )
+        if modifiers[start:end] == ["and"] and result and end < len(modifiers):
+            result[-1] += f" and {modifiers[end]}"
+            end += 1
+        elif modifiers[start] in grammar("attribute words") and end < len(modifiers):
+            result.append(" ".join(modifiers[start:]))
+            break
+        else:
+            result.append(" ".join(modifiers[start:end]))
+        start = end
+    return result
+
+
+def _has_number(text: Sequence[str], noun: Span, number: str) -> bool:
+    first = phrase_start(text, noun[0])
+    before = text[first - 1] if first else ""
+    return before == number or (before in _ONE and number in _ONE)
+
+
+def _put_number(caption: str, part: PromptPart, noun: Span) -> CaptionEdit:
+    """Replace a noun, and its article or number, by a number of things: "two cats"."""
+    text = words(caption)
+    start = first = phrase_start(text, noun[0])
+    while start and text[start - 1] in grammar("determiners", "numbers"):
+        start -= 1
+    if start >= 3 and text[start - 1] == "of" and text[start - 2] in _SETS:
+        start -= 2 + (text[start - 3] in grammar("determiners"))
+    kept = [w for w in text[first : noun[0]] if not _replaced_by(w, part)]
+    one = part.number in _ONE
+    name = " ".join([*part.modifiers.removeprefix(part.number).split(), *kept])
+    head = part.head if one or not part.number else plural(part.head)
+    phrase = " ".join(filter(None, (part.number, name, head)))
+    tokens = caption.split()
+    mark = tokens[noun[1] - 1][-1:] if tokens[noun[1] - 1][-1:] in ",.;" else ""
+    target = " ".join([*tokens[:start], phrase + mark, *tokens[noun[1] :]])
+    source = " ".join(text[noun[0] : noun[1]])
+    shown = phrase if same(text[noun[0] : noun[1]], part.head) else part.text
+    return CaptionEdit(agree(caption, target, noun[1]), "object", source, shown)
+
+
+def _replaced_by(word: str, part: PromptPart) -> bool:
+    """Whether a word before the old noun gives way to the new modifiers, being of their family."""
+    kinds = {e.family for w in part.modifiers.split() for e in lookup([w])}
+    return any(e.family in kinds for e in lookup([word]) if e.category == "attribute")
 
 
 def put_attribute(
-    caption: str, part: PromptPart, mention: Mention | None, noun: tuple[int, int] | None = None
+    caption: str, part: PromptPart, mention: Mention | None, noun: Span | None = None
 ) -> CaptionEdit:
     """Replace the attribute mentioned, or give one to ``noun``, by default the subject."""
     text = words(caption)
     if mention:
-        named = next((m for m in nouns(text) if m.start >= mention.end), None)
-        following = text[mention.end : mention.end + 1]
-        noun_words = " ".join(text[named.start : named.end]) if named else " ".join(following)
-        source = " ".join(text[mention.start : mention.end])
-        return CaptionEdit(
-            put(caption, mention.start, mention.end, part.text),
-            "attribute",
-            source,
-            part.text,
-            noun_words,
-        )
+        return _exchange(caption, (mention.start, mention.end), part.text)
     start, end = noun or subject(text)
     if start == end:
         return CaptionEdit(f"{caption} {part.text}".strip(), "attribute", "", part.text)
     first = phrase_start(text, start)
-    entry = part.options[0] if part.options else None
-    for i in range(first, start):
-        if entry and any(e.is_related(entry) for e in lookup([text[i]])):
-            source = text[i]
-            return CaptionEdit(
-                put(caption, i, i + 1, part.text),
-                "attribute",
-                source,
-                part.text,
-                " ".join(text[start:end]),
-            )
+    for named in vocabulary.mentions(text[:start]):
+        related = any(a.is_related(b) for a in named.entries for b in part.options)
+        if named.start >= first and related:
+            return _exchange(caption, (named.start, named.end), part.text)
     noun_words = " ".join(text[start:end])
-    phrase = vocabulary.attributed(part.text, " ".join(caption.split()[start:end]))
-    return CaptionEdit(put(caption, start, end, phrase), "attribute", "", part.text, noun_words)
+    if part.text in " ".join(text[first:start]).split():
+        return CaptionEdit(caption, "attribute", part.text, part.text, noun_words)
+    tokens = part.text.split()
+    if tokens[0] == "made" or (len(tokens) > 1 and is_function_word(tokens[1])):
+        target = insert(caption, end, part.text)
+        return CaptionEdit(target, "attribute", "", part.text, noun_words)
+    at = _place_of(text, first, start, part)
+    target = put(caption, at, end, " ".join([part.text, *caption.split()[at:end]]))
+    return CaptionEdit(target, "attribute", "", part.text, noun_words)
+
+
+def _place_of(text: Sequence[str], first: int, start: int, part: PromptPart) -> int:
+    """Where a property belongs among those before a noun: size, age, shape, color, material."""
+    rank = min((_ORDER.get(e.family, 0) for e in part.options), default=0)
+    for i in range(first, start):
+        listed = [e for e in lookup([text[i]]) if e.category == "attribute"]
+        other = max((_ORDER.get(e.family, 0) for e in listed), default=_UNLISTED)
+        if other > rank:
+            return i
+    return start
+
+
+def _exchange(caption: str, span: Span, value: str) -> CaptionEdit:
+    """Replace one property of a noun by another."""
+    text = words(caption)
+    named = next((m for m in nouns(text) if m.start >= span[1]), None)
+    following = text[span[1] : span[1] + 1]
+    noun_words = " ".join(text[named.start : named.end]) if named else " ".join(following)
+    source = " ".join(text[span[0] : span[1]])
+    return CaptionEdit(put(caption, *span, value), "attribute", source, value, noun_words)
 
 
 def put_added(
-    caption: str, part: PromptPart, mention: Mention | None, noun: tuple[int, int] | None = None
+    caption: str, part: PromptPart, mention: Mention | None, noun: Span | None = None
 ) -> CaptionEdit:
-    """Replace the thing mentioned, or add one to ``noun``, by default the subject."""
+    """Replace the thing mentioned, or add one to ``noun``, by default to its natural owner."""
     text = words(caption)
-    owner = noun or subject(text)
-    noun_words = " ".join(text[owner[0] : owner[1]])
     joining = part.joining or (part.options[0].joining if part.options else "") or "with"
-    phrase = f"{joining} {determined(part.text)}"
+    owner = noun or (being(text) if joining in ("wearing", "holding", "carrying") else subject(text))
     if mention and not covers(owner, mention.start, mention.end):
-        start = phrase_start(text, mention.start)
-        first = joined_start(text, start)
-        if same(text[start : mention.end], part.text):
-            return CaptionEdit(caption, "added", part.text, part.text)
-        if first is None:
-            return put_object(caption, part, mention)
-        kept = " ".join(
-            text[first : first + starts(text[first:], grammar("joining", "prepositions"))]
-        )
-        phrase = f"{part.joining or kept} {determined(part.text)}"
-        replaced = " ".join(text[first : mention.end])
-        return CaptionEdit(
-            put(caption, first, mention.end, phrase), "added", replaced, phrase, subject_words(text)
-        )
+        return _exchange_added(caption, part, mention)
     if mention:
         return put_object(caption, part, mention)
-    end = owner[1]
-    if joining in ("wearing", "with") and text[end : end + 1] == [joining]:
+    if noun is None and joining == "next to" and families(text, owner) & {"tableware", "places"}:
+        joining = "with"
+    phrase = f"{joining} {determined(part.text)}"
+    noun_words = " ".join(text[owner[0] : owner[1]])
+    at = owner[1]
+    if _is_depicted_face(text, owner):
+        noun_words = vocabulary.possessor(text[owner[0] - 1])
+    while text[at : at + 1] == ["of"]:  # "a plate of food with a beer"
+        at = phrase_end(text, at + 1)
+    if joining in ("wearing", "with", "holding") and text[at : at + 1] == [joining]:
+        at = list_end(text, at + 1)
         extra = f"and {determined(part.text)}"
-        at = phrase_end(text, end + 1)
         return CaptionEdit(insert(caption, at, extra), "added", "", phrase, noun_words)
-    if joining in ("holding", "carrying", "with") and text[end : end + 1] == ["wearing"]:
+    if joining in ("holding", "carrying", "with") and text[at : at + 1] == ["wearing"]:
         # not "a frog with a rabbit wearing a crown", where the rabbit would wear it
-        at = phrase_end(text, end + 1)
-        while text[at : at + 1] == ["and"]:
-            at = phrase_end(text, at + 1)
+        at = list_end(text, at + 1)
         return CaptionEdit(insert(caption, at, phrase), "added", "", phrase, noun_words)
-    at = end if joining in ("wearing", "holding", "carrying", "with", "in") else tail_start(text)
+    if joining not in ("wearing", "holding", "carrying", "with", "in"):
+        at = max(tail_start(text), owner[1])
     return CaptionEdit(insert(caption, at, phrase), "added", "", phrase, noun_words)
+
+
+def _is_depicted_face(text: Sequence[str], owner: Span) -> bool:
+    return owner[0] > 0 and text[owner[0] - 1].endswith("'s")
+
+
+def _exchange_added(caption: str, part: PromptPart, mention: Mention) -> CaptionEdit:
+    """Replace an added thing by another one, with the word that attaches it."""
+    text = words(caption)
+    start = phrase_start(text, mention.start)
+    first = joined_start(text, start)
+    if same(text[start : mention.end], part.text):
+        return CaptionEdit(caption, "added", part.text, part.text)
+    if first is None or same(text[mention.start : mention.end], part.head):
+        return put_object(caption, part, mention)
+    length = starts(text[first:], grammar("joining", "prepositions"))
+    kept = " ".join(text[first : first + length])
+    phrase = f"{part.joining or kept} {determined(part.text)}"
+    replaced = " ".join(text[first : mention.end])
+    return CaptionEdit(
+        put(caption, first, mention.end, phrase), "added", replaced, phrase, subject_words(text)
+    )
 
 
 def put_place(caption: str, part: PromptPart, mention: Mention | None) -> CaptionEdit:
@@ -133,23 +271,19 @@ def put_place(caption: str, part: PromptPart, mention: Mention | None) -> Captio
     text = words(caption)
     noun_words = subject_words(text)
     if mention is None:
-        lead = part.text.split()[0]
-        end = subject(text)[1]
-        if not part.options and lead in text[end:]:
-            start = text.index(lead, end)
-            stop = phrase_end(text, start + starts(text[start:], grammar("prepositions")))
-            replaced = " ".join(text[start:stop])
-            return CaptionEdit(
-                put(caption, start, stop, part.text), "place", replaced, part.text, noun_words
-            )
-        at = tail_start(text, places=False)
+        span = _same_preposition(text, part) or _background(text, part)
+        if span:
+            replaced = " ".join(text[span[0] : span[1]])
+            target = put(caption, *span, part.text)
+            return CaptionEdit(target, "place", replaced, part.text, noun_words)
+        at = max(tail_start(text, places=False), subject(text)[1])
         return CaptionEdit(insert(caption, at, part.text), "place", "", part.text, noun_words)
     start, end = mention.start, mention.end
     if not starts(text[start:], grammar("prepositions")):
         start = phrase_start(text, start)
         first = joined_start(text, start)
-        families = {e.family for e in (*mention.entries, *part.options) if e.category == "place"}
-        if first is None and len(families) > 1:
+        kinds = {e.family for e in (*mention.entries, *part.options) if e.category == "place"}
+        if first is None and len(kinds) > 1:
             # a street can be in the snow, so it stays; a beach cannot be in the desert
             return put_place(caption, part, None)
         if first is None:
@@ -161,6 +295,27 @@ def put_place(caption: str, part: PromptPart, mention: Mention | None) -> Captio
     return CaptionEdit(
         put(caption, start, end, part.text), "place", replaced, part.text, noun_words
     )
+
+
+def _same_preposition(text: Sequence[str], part: PromptPart) -> Span | None:
+    """The phrase after the same preposition as that of an unlisted place."""
+    lead = part.text.split()[0]
+    end = subject(text)[1]
+    if part.options or lead not in text[end:] or lead in ("with", "of"):
+        return None
+    start = text.index(lead, end)
+    if text[start - 1 : start] == ["on"] or starts(text[start:], grammar("prepositions")) == 0:
+        return None
+    return start, phrase_end(text, start + starts(text[start:], grammar("prepositions")))
+
+
+def _background(text: Sequence[str], part: PromptPart) -> Span | None:
+    """The background that a caption names ("with a blurry background"), for another one."""
+    if part.text.split()[-1] not in ("background", "backdrop") or "background" not in text:
+        return None
+    noun = text.index("background")
+    start = joined_start(text, phrase_start(text, noun))
+    return None if start is None else (start, noun + 1)
 
 
 def put_time(caption: str, part: PromptPart, mention: Mention | None) -> CaptionEdit:
@@ -191,13 +346,54 @@ def put_style(caption: str, part: PromptPart, mention: Mention | None) -> Captio
         )
     tokens = caption.split()
     skip = starts(text, frozenset(("there is", "there are", "this is")))
-    noise = starts(text[skip:], grammar("noise"))
-    scene = " ".join(tokens[skip + noise :])
-    if noise and bare(text[skip + noise :]):
-        scene = determined(scene)
+    scene = " ".join(tokens[skip:])
     return CaptionEdit(
         vocabulary.styled(part.text, scene).strip(), "style", "", part.text, noun_words
     )
+
+
+def put_action(
+    caption: str, part: PromptPart, mention: Mention | None, noun: Span | None = None
+) -> CaptionEdit:
+    """Replace what the subject, or ``noun``, does; without a verb it is put after the noun."""
+    text = words(caption)
+    owner = noun or being(text)
+    noun_words = " ".join(text[owner[0] : owner[1]])
+    if any(e.family == "face" for e in part.options) and part.text == part.head and owner[1]:
+        attribute = PromptPart("attribute", part.text, part.text)
+        step = put_attribute(caption, attribute, None, owner)
+        return replace(step, category="action", noun=noun_words)
+    start, end = verb(text, after=owner[1])
+    if start == end:
+        at = _after_attached(text, owner[1])
+        return CaptionEdit(insert(caption, at, part.text), "action", "", part.text, noun_words)
+    if part.text == " ".join(text[start : start + len(part.text.split())]):
+        return CaptionEdit(caption, "action", part.text, part.text, noun_words)
+    rest = part.text.removeprefix(part.head).split()
+    stop = end
+    if end < len(text) and (not is_function_word(text[end]) or text[end] in grammar("determiners")):
+        stop = phrase_end(text, end)  # the old verb's object
+    elif rest and rest[0] in grammar("prepositions"):
+        stop = phrase_end(text, end + max(1, starts(text[end:], grammar("prepositions"))))
+    target = put(caption, start, stop, part.text)
+    if not rest and text[stop : stop + 1] and text[stop] in _ALONG and not _moves(part):
+        at = start + len(part.text.split())
+        target = put(target, at, at + 1, "on")
+    return CaptionEdit(target, "action", " ".join(text[start:stop]), part.text, noun_words)
+
+
+def _moves(part: PromptPart) -> bool:
+    return any(e.family == "motion" for e in part.options)
+
+
+def _after_attached(text: Sequence[str], at: int) -> int:
+    """After what a noun wears, holds or is in: "a man in a suit and tie"."""
+    while at < len(text) and (text[at] in ("in", "with", "wearing", "holding")):
+        things = lookup(bare(text[at + 1 : phrase_end(text, at + 1)])[-1:])
+        if text[at] == "in" and not any(e.joining == "wearing" for e in things):
+            break
+        at = list_end(text, at + 1)
+    return at
 
 
 METHODS: dict[str, Callable[[str, PromptPart, Mention | None], CaptionEdit]] = {
@@ -207,4 +403,6 @@ METHODS: dict[str, Callable[[str, PromptPart, Mention | None], CaptionEdit]] = {
     "place": put_place,
     "time": put_time,
     "style": put_style,
+    "action": put_action,
 }
+__all__ = ["BEINGS", "METHODS", "opening_end", "put_added", "put_attribute", "put_object"]

@@ -1,119 +1,404 @@
-"""Finding the words of a caption that one part of a prompt replaces."""
+"""Finding the words of a caption that one part of a prompt replaces, and replacing them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-from zerocon.prompt import vocabulary
-from zerocon.prompt.parser import (
-    PromptPart,
+from zerocon.prompt import removal, vocabulary
+from zerocon.prompt.caption import (
+    Span,
+    families,
     joined_start,
+    locate,
+    locate_noun,
     nouns,
-    parse,
     phrase_start,
     style_at,
     subject,
 )
-from zerocon.prompt.replace import METHODS, put_added, put_attribute, put_object
-from zerocon.prompt.splice import CaptionEdit, locate
-from zerocon.prompt.vocabulary import Mention, VocabularyEntry, bare, words
+from zerocon.prompt.checks import check_part, refusal
+from zerocon.prompt.instructions import Step
+from zerocon.prompt.parser import PromptPart, parse
+from zerocon.prompt.replace import METHODS, put_action, put_added, put_attribute, put_object
+from zerocon.prompt.splice import CaptionEdit
+from zerocon.prompt.vocabulary import (
+    Mention,
+    VocabularyEntry,
+    bare,
+    determined,
+    is_boundary,
+    lookup,
+    starts,
+    words,
+)
+from zerocon.prompt.word_files import grammar, sections
 
 # CLIP's cosine of the image to each sentence; None without CLIP
 Similarity = Callable[[Sequence[str]], Sequence[float] | None]
 _MARGIN = 0.02  # cosines of paraphrases differ by less; a caption is contradicted above it
 _CANDIDATES = 40  # sentences that are scored: the commonest words of a family
 
+# Families of single things that can take each other's place as the subject of an image. Other
+# subjects (a room, a plate of food) keep theirs: what is unrelated is added to them.
+SOLID = frozenset(
+    ("animals", "people", "fantasy beings", "vehicles", "buildings", "plants", "toys and sport")
+)
+# In a room these join others of their family instead of replacing one.
+GATHERED = frozenset(("furniture", "electronics", "plants", "animals", "people"))
 
-def replace(
-    caption: str, part: PromptPart, source: str | None, similarity: Similarity | None
-) -> CaptionEdit:
-    """Put a part into a caption, in place of ``source`` or of related words.
 
-    ``similarity`` is used if the caption has no related words: they may be missing from it.
+@dataclass(frozen=True)
+class Context:
+    """What is known beside the caption while the parts of a prompt are put into it."""
+
+    similarity: Similarity | None
+    proper: frozenset[str]  # words of the prompt with a capital letter
+
+
+def apply(caption: str, step: Step, context: Context) -> list[CaptionEdit]:
+    """The edits of a caption that a step asks for, one after the other.
+
+    Raises:
+        UnclearPromptError: The step is not understood, or is for something that the caption does
+            not mention.
+    """
+    if step.kind == "refuse":
+        raise refusal(step.clause, step.phrase, words(caption))
+    if step.kind == "remove":
+        return [removal.remove(caption, step.phrase)]
+    if step.kind == "place":
+        return _surround(caption, step, context)
+    if step.kind == "add":
+        return _add(caption, step, context)
+    if step.source:
+        return _replace_source(caption, step, context)
+    return put_parts(caption, parse(step.phrase), context)
+
+
+def put_parts(
+    caption: str, parts: Sequence[PromptPart], context: Context, owner: str = ""
+) -> list[CaptionEdit]:
+    """Put the parts of a phrase into a caption; those that follow a noun belong to it."""
+    edits: list[CaptionEdit] = []
+    for part in _with_owners(parts, words(caption)):
+        if part.removed:
+            step = removal.remove(caption, part.text)
+        else:
+            given = bool(part.joining) or part.category not in ("object",)
+            check_part(part, words(caption), context.proper, role_given=given and _is_safe(part))
+            step = _put_owned(caption, part, owner) or put_part(caption, part, context)
+        caption = step.caption
+        edits.append(step)
+        if part.category in ("object", "added") and not part.joining:
+            owner = part.head
+    return edits
+
+
+def _is_safe(part: PromptPart) -> bool:
+    """Whether a part's unknown words do no harm: never, but for styles."""
+    return part.category == "style"
+
+
+def _with_owners(parts: Sequence[PromptPart], text: Sequence[str]) -> list[PromptPart]:
+    """Parts without places that name a noun of the caption: "a hat on the cat" is the cat's."""
+    result: list[PromptPart] = []
+    for part in parts:
+        core = vocabulary.core(words(part.text))
+        owned = part.category == "place" and not part.options and result
+        if owned and result[-1].category == "added" and locate(text, " ".join(core)):
+            continue
+        result.append(part)
+    return result
+
+
+def _put_owned(caption: str, part: PromptPart, owner: str) -> CaptionEdit | None:
+    """Put a part that describes a noun of the prompt: "a woman riding a zebra"."""
+    span = locate(words(caption), owner) if owner else None
+    if span is None:
+        return None
+    if part.category == "attribute":
+        return put_attribute(caption, part, None, span)
+    if part.category == "action":
+        return put_action(caption, part, None, span)
+    if part.category == "added" and part.joining:
+        text = words(caption)
+        around = (_related(text, entry, around=True) for entry in part.options)
+        mention = next((m for m in around if m and m.start >= span[1]), None)
+        return put_added(caption, part, mention, span)
+    return None
+
+
+def _surround(caption: str, step: Step, context: Context) -> list[CaptionEdit]:
+    """Put new surroundings into a caption."""
+    parts = parse(step.phrase)
+    first = parts[0] if parts else None
+    if first and first.category in ("place", "time", "style"):
+        return put_parts(caption, parts, context)
+    phrase = step.phrase
+    tokens = bare(words(phrase))
+    kinds = {e.family for w in tokens for e in lookup([w])}
+    if first and first.category == "attribute" and kinds & {"colors", "patterns", "materials"}:
+        lead, phrase = "on", f"{determined(first.text)} background"
+    elif first and first.category == "attribute":
+        lead, phrase = "with", f"{determined(first.text)} background"
+    else:
+        lead = "in" if tokens[-1:] and tokens[-1] in grammar("enclosures") else "in front of"
+        phrase = determined(phrase) if first and not first.article else phrase
+    text = f"{lead} {phrase}"
+    place = PromptPart("place", text, text)
+    check_part(place, words(caption), context.proper, role_given=False)
+    return [METHODS["place"](caption, place, _place_mention(words(caption)))]
+
+
+def _place_mention(text: Sequence[str]) -> Mention | None:
+    place = next(iter(vocabulary.entries("place")))
+    return _related(text, place)
+
+
+def _add(caption: str, step: Step, context: Context) -> list[CaptionEdit]:
+    """Add a thing, to its owner where the prompt names one."""
+    parts = list(parse(step.phrase))
+    text = words(caption)
+    span = locate_noun(text, step.source) if step.source else None
+    warning = f"the caption does not mention {step.source!r}"
+    edits = []
+    for part in parts:
+        given = part.category in ("object", "added", "action")
+        check_part(part, words(caption), context.proper, role_given=given and _is_noun_word(part))
+        if part.category in ("object", "added", "attribute") and not part.removed:
+            joining = part.joining or _joining(part, words(caption), span)
+            part = replace(part, category="added", joining=joining)
+            edit = put_added(caption, part, None, span)
+        else:
+            edit = put_part(caption, part, context)
+        if step.source and span is None:
+            edit = replace(edit, warnings=(*edit.warnings, warning))
+        caption = edit.caption
+        edits.append(edit)
+    if not edits:
+        raise refusal(step.clause, "it does not say what is added", text)
+    return edits
+
+
+def _is_noun_word(part: PromptPart) -> bool:
+    from zerocon.prompt.inflection import lemmas
+
+    return bool(part.options) or "NOUN" in lemmas(part.head)
+
+
+def _joining(part: PromptPart, text: Sequence[str], span: Span | None) -> str:
+    """The word that attaches a thing to the subject or to its owner."""
+    named = next((e.joining for e in part.options if e.joining), "")
+    if named:
+        return named
+    return "with"
+
+
+def _replace_source(caption: str, step: Step, context: Context) -> list[CaptionEdit]:
+    """Put a phrase in place of what an instruction names."""
+    text = words(caption)
+    source = _generic(text, step.source) or step.source
+    parts = parse(step.phrase)
+    if not parts:
+        raise refusal(step.clause, f"{step.phrase!r} names nothing", text)
+    if not _mentions(text, source):
+        reason = f"the caption does not mention {' '.join(bare(words(step.source)))!r}"
+        raise refusal(step.clause, f"{reason}; if the image shows it, give --caption", text)
+    return replace_source(caption, parts, source, context)
+
+
+def _mentions(text: Sequence[str], source: str) -> bool:
+    if locate_noun(text, source):
+        return True
+    return any(
+        _related(text, e, other=False)
+        for e in lookup(vocabulary.core(words(source)))
+        if e.category in ("place", "time", "style")
+    )
+
+
+def _generic(text: Sequence[str], source: str) -> str:
+    """The noun of a caption that a general word stands for: "the animal" -> "cat", "" for none."""
+    word = " ".join(bare(words(source)))
+    for line in sections("grammar.txt")["general words"]:
+        family, _, names = (part.strip() for part in line.partition("="))
+        if word not in [name.strip() for name in names.split(",")] or locate(text, word):
+            continue
+        if family == "subject":
+            return " ".join(text[slice(*subject(text))])
+        for mention in nouns(text):
+            if any(e.family == family for e in mention.entries):
+                return " ".join(text[mention.start : mention.end])
+    return ""
+
+
+def replace_source(
+    caption: str, parts: Sequence[PromptPart], source: str, context: Context
+) -> list[CaptionEdit]:
+    """Put the parts of a phrase into a caption, one of them in place of ``source``."""
+    edits = []
+    index = _part_for(parts, source)
+    warning = ""
+    for i, part in enumerate(parts):
+        if i == index:
+            check_part(part, words(caption), context.proper, role_given=True)
+            if part.category == "object" and not part.options:
+                warning = f"{part.text!r} is not in the word lists: taken as an object"
+            edit = replace_named(caption, part, source)
+            if warning:
+                edit = replace(edit, warnings=(*edit.warnings, warning))
+            edits.append(edit)
+        else:
+            owner = parts[index].head if i > index else ""
+            edits += put_parts(caption, [part], context, owner)
+        caption = edits[-1].caption
+    return edits
+
+
+def _part_for(parts: Sequence[PromptPart], source: str) -> int:
+    """Index of the part that replaces the source: the first of its category, else 0."""
+    kinds = [e.category for p in parse(source) for e in p.options] or ["object"]
+    for i, part in enumerate(parts):
+        if any(e.category in kinds for e in part.options) or part.category in kinds:
+            return i
+    return 0
+
+
+def put_part(caption: str, part: PromptPart, context: Context) -> CaptionEdit:
+    """Put a part into a caption: in place of the noun it names, of related words, or of the subject.
+
+    CLIP's similarity is used if the caption has no related words: they may be missing from it.
     """
     text = words(caption)
-    if source is not None:
-        return _replace_named(caption, part, source)
+    if named := _named_noun(text, part):
+        return put_object(caption, _as_object(part), named)
     if part.joining:
         around = (_related(text, entry, around=True) for entry in part.options)
         return put_added(caption, part, next((m for m in around if m), None))
     for entry in part.options:
-        if mention := _related(text, entry):
+        if (mention := _related(text, entry)) and not _is_gathered(text, entry, mention):
             return METHODS[entry.category](caption, part.with_entry(entry), mention)
     if part.options:
         part = part.with_entry(part.options[0])
     if part.category == "object":
-        return _replace_subject(caption, part, similarity)
+        return _put_unrelated(caption, part, context.similarity)
     step = METHODS[part.category](caption, part, None)
-    if part.category == "added" or step.source or step.source == step.target:
+    if part.category in ("added", "action") or step.source or step.source == step.target:
         return step
-    if (
-        part.options
-        and part.category != "style"
-        and (missing := _missing(caption, part, similarity))
-    ):
-        return _with_missing(step, missing)
+    if part.options and part.category != "style":
+        if missing := _missing(caption, part, context.similarity):
+            return _with_missing(step, missing)
     return step
+
+
+def _named_noun(text: Sequence[str], part: PromptPart) -> Mention | None:
+    """The noun of a caption that a part names itself: "a red bench", "on a red bench"."""
+    if part.category in ("object", "added") and not (part.joining and part.options):
+        span = locate(text, part.head)
+    elif part.category == "place" and not part.options:
+        core = vocabulary.core(words(part.text))
+        span = locate(text, core[-1]) if core else None
+        if span and not _same_lead(text, span, part):
+            span = None
+    else:
+        return None
+    if span is None or (part.joining and joined_start(text, phrase_start(text, span[0])) is None):
+        return None
+    return Mention(*span, lookup(text[slice(*span)]))
+
+
+def _same_lead(text: Sequence[str], span: Span, part: PromptPart) -> bool:
+    start = joined_start(text, phrase_start(text, span[0]))
+    return start is not None and text[start] == part.text.split()[0]
+
+
+def _as_object(part: PromptPart) -> PromptPart:
+    """A part as the noun phrase it contains: "on a red bench" -> "red bench"."""
+    if part.category == "place":
+        core = vocabulary.core(words(part.text))
+        return PromptPart("object", " ".join(core), core[-1], lookup(core[-1:]))
+    return part
+
+
+def _is_gathered(text: Sequence[str], entry: VocabularyEntry, mention: Mention) -> bool:
+    """Whether a thing joins another of its family in a room: a bathtub does not replace a sink."""
+    main = subject(text)
+    same_thing = entry in mention.entries
+    scene = "places" in families(text, main)
+    return scene and entry.family in GATHERED and mention.start > main[0] and not same_thing
 
 
 def _with_missing(step: CaptionEdit, missing: str) -> CaptionEdit:
     """The same edit of a source that the caption does not mention."""
     warning = f"the caption does not mention {missing!r}, which the image seems to show"
-    return CaptionEdit(step.caption, step.category, missing, step.target, step.noun, (warning,))
+    return replace(step, source=missing, warnings=(warning,))
 
 
-def _replace_named(caption: str, part: PromptPart, source: str) -> CaptionEdit:
+def replace_named(caption: str, part: PromptPart, source: str) -> CaptionEdit:
     """Put a part into a caption in place of ``source``, given by the user."""
     text = words(caption)
-    span = locate(text, source)
+    span = locate(text, source) or locate_noun(text, source)
     meaning = parse(source)[0]
     category = next((e.category for e in part.options if e.category == meaning.category), None)
     if category:
         part = part.with_entry(next(e for e in part.options if e.category == category))
-    if part.category != meaning.category:
-        if span and meaning.category in ("object", "added") and part.category == "attribute":
-            return put_attribute(caption, part, None, span)
-        if span and meaning.category in ("object", "added") and part.joining:
-            return put_added(caption, part, None, span)
+    if part.category != meaning.category and span:
+        if meaning.category in ("object", "added"):
+            if part.category == "attribute":
+                return put_attribute(caption, part, None, span)
+            if part.category == "action":
+                return put_action(caption, part, None, span)
+            if part.joining:
+                return put_added(caption, part, None, span)
     if span is None:
-        related = [m for e in meaning.options if (m := _related(text, e, other=False))]
-        category = part.category if part.category != "added" or related else "object"
-        step = METHODS[category](caption, part, related[0] if related else None)
-        warning = f"the caption does not mention {source!r}"
-        name = " ".join(bare(words(source)))
-        return CaptionEdit(step.caption, step.category, name, step.target, step.noun, (warning,))
+        return _replace_absent(caption, part, source, meaning)
     if part.category == "style" and (whole := style_at(text, span[0])):
         span = whole.start, max(span[1], whole.end)  # "a watercolor" of "a watercolor painting"
     mention = Mention(*span, meaning.options)
-    if part.category in ("place", "time", "style", "attribute") or (
-        meaning.category == "added" or part.joining
-    ):
+    if part.category in ("place", "time", "style") or meaning.category == "added" or part.joining:
         return METHODS[part.category](caption, part, mention)
+    if part.category == "attribute" and meaning.category == "attribute":
+        return put_attribute(caption, part, mention)
     return put_object(caption, part, mention)
 
 
-def _replace_subject(caption: str, part: PromptPart, similarity: Similarity | None) -> CaptionEdit:
-    """Put an object into a caption in place of its subject, with a warning if unrelated."""
+def _replace_absent(
+    caption: str, part: PromptPart, source: str, meaning: PromptPart
+) -> CaptionEdit:
+    """Replace a source that the caption has another name for, or does not mention."""
     text = words(caption)
-    start, end = subject(text)
-    name = " ".join(text[start:end])
+    related = [m for e in meaning.options if (m := _related(text, e, other=False))]
+    category = part.category if part.category != "added" or related else "object"
+    step = METHODS[category](caption, part, related[0] if related else None)
+    name = " ".join(bare(words(source)))
+    warning = f"the caption does not mention {source!r}"
+    return replace(step, source=name, warnings=(warning,))
+
+
+def _put_unrelated(
+    caption: str, part: PromptPart, similarity: Similarity | None
+) -> CaptionEdit:
+    """Put an object into a caption that names nothing of its family, with a warning."""
+    text = words(caption)
+    span = subject(text)
+    name, kinds = " ".join(text[slice(*span)]), families(text, span)
     if not part.options:
         step = put_object(caption, part, None)
         warning = f"{part.text!r} is not in the word lists: taken as an object"
-        return CaptionEdit(
-            step.caption, step.category, step.source, step.target, step.noun, (warning,)
-        )
-    step = put_object(caption, part, None)
-    missing = _missing(caption, part, similarity)
-    if step.source == step.target or not (missing or name):
-        return step
-    if missing:
-        return _with_missing(step, missing)
-    if step.category == "attribute":
-        return step
+        return replace(step, warnings=(warning,))
+    if missing := _missing(caption, part, similarity):
+        return _with_missing(put_object(caption, part, None), missing)
     family = part.options[0].family
+    if kinds and not (kinds & SOLID and family in SOLID):
+        step = put_added(caption, part, None)
+        warning = f"the caption names none of the {family}: {part.text!r} is added"
+        return replace(step, warnings=(warning,) if "places" not in kinds else ())
+    step = put_object(caption, part, None)
+    if step.source == step.target or not name or step.category == "attribute":
+        return step
     warning = f"the caption names none of the {family}: {part.text!r} replaces {name!r}"
-    return CaptionEdit(step.caption, step.category, step.source, step.target, step.noun, (warning,))
+    return replace(step, warnings=(warning,))
 
 
 def _related(
@@ -128,12 +413,14 @@ def _related(
     elif entry.category == "style":
         candidates = [m for i in range(min(len(text), 4)) if (m := style_at(text, i))]
         candidates = [m for m in candidates if text[m.end : m.end + 1] == ["of"]]
+    elif entry.category == "action":
+        return None
     else:
         candidates = vocabulary.mentions(text)
     related = [m for m in candidates if any(e.is_related(entry) for e in m.entries)]
     if entry.category == "place":
         # not the place in "a city bus", which is an attribute
-        related = [m for m in related if m.end == len(text) or vocabulary.is_boundary(text, m.end)]
+        related = [m for m in related if m.end == len(text) or is_boundary(text, m.end)]
     if entry.category == "attribute" and other:
         # "made of wood" can mean the cat although its bench is wooden already
         related = [m for m in related if entry not in m.entries and _qualifies(text, m)]
@@ -152,7 +439,7 @@ def _related(
 
 def _qualifies(text: Sequence[str], mention: Mention) -> bool:
     """Whether a mention is used as an attribute: "a rock wall", not "a rock"."""
-    if mention.end < len(text) and not vocabulary.is_boundary(text, mention.end):
+    if mention.end < len(text) and not is_boundary(text, mention.end):
         return True
     return mention.start > 0 and text[mention.start - 1] in ("is", "are", "was", "were", "and")
 
@@ -174,3 +461,6 @@ def _missing(caption: str, part: PromptPart, similarity: Similarity | None) -> s
         return ""
     best, name = max(zip(cosines, ["", *captions], strict=True), key=lambda pair: pair[0])
     return name if best > cosines[0] + _MARGIN else ""
+
+
+__all__ = ["Context", "Similarity", "apply", "put_part", "put_parts", "replace_source", "starts"]

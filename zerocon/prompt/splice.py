@@ -1,4 +1,4 @@
-"""Editing captions word by word: replace, cut, insert, with articles corrected."""
+"""Editing captions word by word: replace, cut, insert, with articles and numbers corrected."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zerocon.prompt import vocabulary
-from zerocon.prompt.parser import joined_start, phrase_start, subject
-from zerocon.prompt.vocabulary import bare, grammar, starts, words
+from zerocon.prompt.caption import joined_start, phrase_start
+from zerocon.prompt.inflection import is_plural
+from zerocon.prompt.vocabulary import is_boundary, starts, words
+from zerocon.prompt.word_files import grammar
+
+_MARKS = (".", ",", ";", "!", "?")
+_AGREEING = {"is": "are", "are": "is", "was": "were", "were": "was", "has": "have", "have": "has"}
 
 
 @dataclass(frozen=True)
@@ -24,17 +29,22 @@ class CaptionEdit:
 
 def put(caption: str, start: int, end: int, phrase: str) -> str:
     """A caption with ``phrase`` in place of words ``start`` to ``end``, its article corrected."""
-    tokens = caption.split()
+    tokens, text = caption.split(), words(caption)
     last = tokens[end - 1]
-    mark = last[-1] if last[-1:] in (".", ",", ";", "!", "?") else ""
-    text = phrase
-    if start and tokens[start - 1].lower() in ("a", "an"):
-        start -= 1
-        rest = " ".join([phrase, *tokens[end:]])
-        text = f"{vocabulary.article(rest)} {phrase}".strip()
-    if tokens[start][:1].isupper() and start == 0:
-        text = text[:1].upper() + text[1:]
-    return " ".join([*tokens[:start], text + mark, *tokens[end:]])
+    mark = last[-1] if last[-1:] in _MARKS else ""
+    if vocabulary.possessor(text[end - 1]) != text[end - 1] and not phrase.endswith("'s"):
+        phrase += "'s"
+    first = start
+    while first and not is_boundary(text, first - 1) and text[first - 1] not in grammar("numbers"):
+        first -= 1
+    result = [*tokens[:start], phrase + mark, *tokens[end:]]
+    if first and text[first - 1] in ("a", "an"):
+        article = vocabulary.article(" ".join(result[first:]))
+        capital = tokens[first - 1][:1].isupper()
+        result[first - 1] = article.capitalize() if capital else article
+    elif start == 0 and tokens[0][:1].isupper():
+        result[0] = result[0][:1].upper() + result[0][1:]
+    return " ".join(word for word in result if word)
 
 
 def cut(caption: str, start: int, end: int) -> str:
@@ -57,6 +67,25 @@ def insert(caption: str, at: int, phrase: str) -> str:
     return " ".join([*tokens[:at], phrase, *tokens[at:]]).strip()
 
 
+def agree(before: str, after: str, noun_end: int) -> str:
+    """``after`` with "there is" and "that is" in the number of its subject.
+
+    ``noun_end`` is where the changed noun ends in ``before``; nothing is done if its number is the
+    same in both captions.
+    """
+    old, tokens = words(before), after.split()
+    shift = len(tokens) - len(old)
+    end = noun_end + shift
+    if not 0 < end <= len(tokens) or is_plural(old[:noun_end]) == is_plural(words(after)[:end]):
+        return after
+    text = words(after)
+    places = [1] if text[:1] == ["there"] else []
+    places += [i for i in range(end, min(end + 2, len(text))) if text[i] in _AGREEING]
+    for i in places:
+        tokens[i] = _AGREEING.get(text[i], tokens[i])
+    return " ".join(tokens)
+
+
 def tail_start(text: Sequence[str], places: bool = True) -> int:
     """Start of the time, and with ``places`` also of the place, at the end of a caption."""
     at = len(text)
@@ -70,43 +99,3 @@ def tail_start(text: Sequence[str], places: bool = True) -> int:
             break
         at = start
     return at
-
-
-def phrase_end(text: Sequence[str], start: int) -> int:
-    """End of the noun phrase that starts at a word."""
-    while start < len(text) and text[start] in grammar("determiners", "numbers"):
-        start += 1
-    end = start + 1
-    while end < len(text) and not vocabulary.is_boundary(text, end):
-        end += 1
-    return min(end, len(text))
-
-
-def same(text: Sequence[str], other: str) -> bool:
-    """Whether two phrases are equal, up to the number of the last word."""
-    left, right = list(text), other.split()
-    if not left or len(left) != len(right) or left[:-1] != right[:-1]:
-        return False
-    return vocabulary.singular(left[-1]) == vocabulary.singular(right[-1])
-
-
-def locate(text: Sequence[str], source: str) -> tuple[int, int] | None:
-    """Start and end of ``source`` in a caption, up to articles and plurals; None if absent."""
-    phrase = bare(words(source))
-    for lead in (phrase, phrase[starts(phrase, grammar("joining", "prepositions")) :]):
-        lead = bare(lead)
-        for start in range(len(text) - len(lead) + 1) if lead else ():
-            if same(text[start : start + len(lead)], " ".join(lead)):
-                return start, start + len(lead)
-    return None
-
-
-def subject_words(text: Sequence[str]) -> str:
-    """The main noun of a caption, "" if there is none."""
-    start, end = subject(text)
-    return " ".join(text[start:end])
-
-
-def covers(span: tuple[int, int], start: int, end: int) -> bool:
-    """Whether ``start`` to ``end`` contains a span that is not empty."""
-    return start <= span[0] < span[1] <= end

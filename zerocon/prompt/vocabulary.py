@@ -6,9 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 
-CATEGORIES = ("object", "attribute", "added", "place", "time", "style")
+from zerocon.prompt.inflection import is_participle, is_plural, singular
+from zerocon.prompt.word_files import grammar, sections
+
+CATEGORIES = ("object", "attribute", "added", "place", "time", "style", "action")
 _LONGEST = 6  # words of the longest name
 
 
@@ -31,10 +33,15 @@ class VocabularyEntry:
     joining: str = ""
 
     def is_related(self, other: VocabularyEntry) -> bool:
-        """Whether one can replace the other: same family, or both places, or both styles."""
+        """Whether one can replace the other: same family, or both places, or both styles.
+
+        A view ("from above") is listed with the styles, but joins a style.
+        """
         if self.category != other.category:
             return False
-        return self.category in ("place", "style") or self.family == other.family
+        if self.category == "style":
+            return (self.family == "views") == (other.family == "views")
+        return self.category in ("place", "action") or self.family == other.family
 
 
 @dataclass(frozen=True)
@@ -48,27 +55,6 @@ class Mention:
     def of(self, category: str) -> VocabularyEntry | None:
         """The first entry of this category."""
         return next((e for e in self.entries if e.category == category), None)
-
-
-@cache
-def sections(path: str) -> dict[str, tuple[str, ...]]:
-    """Lines of a file of ``zerocon.prompts`` by their [heading]; "" before the first one."""
-    result: dict[str, list[str]] = {"": []}
-    heading = ""
-    for line in files("zerocon.prompts").joinpath(path).read_text("utf-8").splitlines():
-        line = line.strip()
-        if line.startswith("[") and line.endswith("]"):
-            heading = line[1:-1]
-            result.setdefault(heading, [])
-        elif line and not line.startswith("#"):
-            result[heading].append(line)
-    return {heading: tuple(lines) for heading, lines in result.items()}
-
-
-@cache
-def grammar(*headings: str) -> frozenset[str]:
-    """Words under these headings of ``grammar.txt``."""
-    return frozenset(word for h in headings for word in sections("grammar.txt")[h])
 
 
 @cache
@@ -130,15 +116,30 @@ def _index() -> dict[str, tuple[VocabularyEntry, ...]]:
     return {key: tuple(index[key]) for key in index}
 
 
-def lookup(text: Sequence[str]) -> tuple[VocabularyEntry, ...]:
-    """Entries with exactly these words as a name; objects and added things also in the plural."""
-    if not text:
-        return ()
-    exact = _index().get(" ".join(text), ())
-    if exact or not is_plural(text):
+@cache
+def _lookup(phrase: str) -> tuple[VocabularyEntry, ...]:
+    if exact := _index().get(phrase, ()):
         return exact
-    single = _index().get(" ".join([*text[:-1], singular(text[-1])]), ())
-    return tuple(e for e in single if e.category in ("object", "added"))
+    *front, last = phrase.split()
+    owner = possessor(last)
+    single = singular(owner)
+    if single == last:
+        return ()
+    named = _index().get(" ".join([*front, single]), ())
+    return tuple(e for e in named if e.category in ("object", "added"))
+
+
+def lookup(text: Sequence[str]) -> tuple[VocabularyEntry, ...]:
+    """Entries with exactly these words as a name.
+
+    Objects and added things are also named in the plural, and as possessors: "cats", "cat's".
+    """
+    return _lookup(" ".join(text)) if text else ()
+
+
+def possessor(word: str) -> str:
+    """A word without its possessive ending: "cat's" -> "cat"."""
+    return re.sub(r"(?<=.)'s?$", "", word)
 
 
 def mentions(text: Sequence[str]) -> list[Mention]:
@@ -152,50 +153,6 @@ def mentions(text: Sequence[str]) -> list[Mention]:
                 break
         start += 1
     return result
-
-
-@cache
-def _irregular() -> dict[str, str]:
-    """Singular by irregular plural."""
-    lines = (line.partition(" = ") for line in sections("grammar.txt")["irregular"])
-    return {many: one for many, _, one in lines}
-
-
-def is_plural(phrase: Sequence[str]) -> bool:
-    """Whether the last word of a noun phrase is a plural."""
-    if not phrase:
-        return False
-    last = phrase[-1]
-    if last in grammar("singular"):
-        return False
-    if _irregular().get(last, last) != last:
-        return True
-    return len(last) > 3 and last.endswith("s") and not last.endswith(("ss", "us", "is", "'s"))
-
-
-def singular(word: str) -> str:
-    """The singular of a noun; a singular is returned as it is."""
-    if word in _irregular() or not is_plural([word]):
-        return _irregular().get(word, word)
-    if word.endswith("ies"):
-        return word[:-3] + "y"
-    if word.endswith(("ches", "shes", "xes", "sses", "zes")):
-        return word[:-2]
-    return word[:-1]
-
-
-def plural(phrase: str) -> str:
-    """A noun phrase in the plural: "polar bear" -> "polar bears"."""
-    *front, last = phrase.split()
-    if is_plural([last]) or last in grammar("uncountable"):
-        return phrase
-    many = next((m for m, one in _irregular().items() if one == last), None)
-    if many is None:
-        if last.endswith("y") and last[-2:-1] not in tuple("aeiou"):
-            many = last[:-1] + "ies"
-        else:
-            many = last + ("es" if last.endswith(("s", "x", "ch", "sh", "z")) else "s")
-    return " ".join([*front, many])
 
 
 def article(phrase: str) -> str:
@@ -222,14 +179,35 @@ def is_boundary(text: Sequence[str], i: int) -> bool:
     word = text[i]
     if word in grammar("prepositions", "joining", "conjunctions", "verbs", "determiners"):
         return True
-    if starts(text[i:], grammar("joining", "prepositions")):
-        return True
-    if not (word.endswith("ing") or (word.endswith("ed") and len(word) > 4)):
+    return bool(starts(text[i:], grammar("joining", "prepositions"))) or is_verb_at(text, i)
+
+
+def is_verb_at(text: Sequence[str], i: int) -> bool:
+    """Whether word ``i`` is a participle that follows its noun.
+
+    "a cat sleeping on a bed", "a car parked in a street", but not "a sleeping cat", "parked cars".
+    """
+    word = text[i]
+    ends = i + 1 == len(text) or is_function_word(text[i + 1])
+    listed = {e.category for e in (*lookup([word]), *lookup(text[i : i + 2]))}
+    if word.endswith("ing"):
+        if listed & {"object", "added", "place", "time", "style"} or not (
+            "action" in listed or is_participle(word)
+        ):
+            return False
+        after_noun = i > 0 and any(
+            e.category in ("object", "added") for e in lookup([text[i - 1]])
+        )
+        return ends or after_noun
+    if not (word.endswith("ed") and len(word) > 4):
         return False
-    matches = lookup([word]) or lookup(text[i : i + 2])
-    # "a sleeping cat", but "a cat sleeping on a bed"
-    ends = i + 1 == len(text) or text[i + 1] in grammar("prepositions", "determiners")
-    return not matches or (i > 0 and ends and all(e.category == "attribute" for e in matches))
+    return ends and (not listed or (i > 0 and listed == {"attribute"}))
+
+
+def is_function_word(word: str) -> bool:
+    """Whether a word is an article, a number, a preposition, a conjunction or the like."""
+    kinds = ("prepositions", "joining", "conjunctions", "determiners", "numbers", "pronouns")
+    return word in grammar(*kinds)
 
 
 def attributed(value: str, noun: str) -> str:
