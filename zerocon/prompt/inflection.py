@@ -43,7 +43,7 @@ def plural_word(word: str) -> str:
     if word in _preferred():
         return _preferred()[word]
     forms = getInflection(word, tag="NNS") if "NOUN" in lemmas(word) else ()
-    if forms:
+    if forms and (forms[0] != word or word.endswith("s")):
         return str(forms[0])
     if word.endswith("y") and word[-2:-1] not in tuple("aeiou"):
         return word[:-1] + "ies"
@@ -53,14 +53,18 @@ def plural_word(word: str) -> str:
 @cache
 def is_plural_word(word: str) -> bool:
     """Whether a noun is in the plural."""
-    if word in _preferred_singular() or word in grammar("plural only"):
+    if _preferred_singular().get(word, word) != word or word in grammar("plural only"):
         return True
     if word in _preferred() or word in grammar("uncountable"):
         return False
     nouns = lemmas(word).get("NOUN", ())
-    if nouns:
-        return word not in nouns
-    return len(word) > 3 and word.endswith("s") and not word.endswith(_PLURAL_ENDINGS)
+    if nouns and word not in nouns:
+        return True
+    if len(word) < 4 or not word.endswith("s"):
+        return False
+    # the dictionary has some plurals as words of their own: games, letters
+    known = "NOUN" in lemmas(word[:-1])
+    return known if nouns else known or not word.endswith(_PLURAL_ENDINGS)
 
 
 @cache
@@ -70,11 +74,13 @@ def singular(word: str) -> str:
         return _preferred_singular().get(word, word)
     if word in grammar("plural only"):
         return word
-    if nouns := lemmas(word).get("NOUN", ()):
+    nouns = lemmas(word).get("NOUN", ())
+    if nouns and word not in nouns:
         return nouns[0]
-    if word.endswith("ies"):
-        return word[:-3] + "y"
-    return word[:-2] if word.endswith(("ches", "shes", "xes", "sses", "zes")) else word[:-1]
+    # a word that the dictionary lacks: "hoodies" -> "hoodie", "tarbosauruses" -> "tarbosaurus"
+    hissing = word.endswith(("ches", "shes", "xes", "sses", "zes"))
+    hissing |= word.endswith("uses") and not word.endswith("houses")
+    return word[:-2] if hissing else word[:-1]
 
 
 def is_plural(phrase: Sequence[str]) -> bool:
