@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import pytest
 
 from zerocon.prompt import CaptionRewrite, Change, degenerate, rewrite_caption
-from zerocon.prompt.vocabulary import determined, plural, singular
+from zerocon.prompt.inflection import plural, singular
+from zerocon.prompt.vocabulary import determined
 
 BENCH = "a cat sitting on a wooden bench"
 DRAWN = "a picture of a red fox wearing a hat next to a ball in the snow at night"
@@ -24,7 +25,6 @@ TABLE = f"""
 {BENCH} | polar bear | a polar bear sitting on a wooden bench | cat -> polar bear (object)
 {BENCH} | sofa | a cat sitting on a wooden sofa | bench -> sofa (object)
 {BENCH} | car | a car sitting on a wooden bench | cat -> car (object)
-{BENCH} | gizmo | a gizmo sitting on a wooden bench | cat -> gizmo (object)
 {BENCH} | a red hat | a cat wearing a red hat sitting on a wooden bench \
 | + wearing a red hat (added)
 {BENCH} | wearing a tutu | a cat wearing a tutu sitting on a wooden bench | + wearing a tutu (added)
@@ -74,10 +74,8 @@ a red fox at night | on the beach | a red fox on the beach at night | + on the b
 | + with a bow tie (added)
 {COUCH} | oil painting | an oil painting of a cat that is sitting on a couch \
 | + an oil painting (style)
-arafed cat lying in a bed | tiger | arafed tiger lying in a bed | cat -> tiger (object)
-arafed image of a cat in a kitchen | mosaic | a mosaic of a cat in a kitchen \
+an image of a cat in a kitchen | mosaic | a mosaic of a cat in a kitchen \
 | an image -> a mosaic (style)
-arafed cat lying in a bed | cartoon | a cartoon of a cat lying in a bed | + a cartoon (style)
 two cats on a couch | dog | two dogs on a couch | cat -> dog (object)
 a group of elephants in a field | a wolf | a group of wolves in a field | elephant -> wolf (object)
 a group of people on a street | robots | a group of robots on a street | people -> robots (object)
@@ -272,7 +270,7 @@ def test_a_small_difference_does_not_contradict_the_caption() -> None:
 @pytest.mark.parametrize(
     ("to", "source", "warning"),
     [
-        ("gizmo", None, "'gizmo' is not in the word lists: taken as an object"),
+        ("gizmo", "cat", "'gizmo' is not in the word lists: taken as an object"),
         ("dog", "kitten", "the caption does not mention 'kitten'"),
         ("car", None, "the caption names none of the vehicles: 'car' replaces 'cat'"),
     ],

@@ -79,7 +79,10 @@ PARTS = {
     "MORE": r"(?:to |onto |on to |on top of |on |for |in |inside |around |over |with |upon )",
 }  # fmt: skip
 
-CHANGE = r"(?:turn|change|make|transform|convert|morph|alter|switch|modify|paint|repaint|dye|colou?r|recolou?r|render|draw|redraw)"
+CHANGE = (
+    r"(?:(?:turn|change|make|transform|convert|morph|alter|switch|modify|repaint|recolou?r|redraw)"
+    r"|(?:paint|dye|colou?r|render|draw)(?= (?:the|his|her|its|their|it|this|that|him|them) ))"
+)
 SWAP = r"(?:replace|swap|swap out|exchange|substitute|trade|switch|switch out|change|change out)"
 ADD = r"(?:add|put|place|insert|include|attach|stick|throw in|draw)"
 REMOVE = (
@@ -113,9 +116,9 @@ RULES = (
     InstructionRule(
         "geometry",
         r"(?:zoom|rotate|flip|resize|enlarge|shrink|straighten|align|tilt|upscale|stretch|reverse|undo)\b.*|"
-        r"(?:crop|mirror|scale|pan|center|centre|move|shift|turn)(?: (?:it|this|the|him|her|image|photo|picture|"
-        r"in|out|left|right|up|down|around|upside)\b.*(?<!to)(?: (?:left|right|up|down|away|closer|around|over))?)?"
-        r"(?! (?:in|on|at|in ?to|to)\b)",
+        r"(?:crop|mirror|scale|cent(?:er|re)) (?:it|this|in|out|{PHOTO}|{THE}.+)|"
+        r"(?:turn|move|shift|pan|bring|push|pull)(?: {IT}| {PHOTO}| {THE}.+?)? (?:left|right|up|down|around|over|away|"
+        r"closer|forwards?|backwards?|back|sideways|upside down|to the (?:left|right|top|bottom|cent(?:er|re)|side))\b.*",
         "rotate the bench",
         "an edit in place cannot move, turn, crop or scale",
     ),
@@ -175,18 +178,24 @@ RULES = (
     InstructionRule("wear", r"(?:let|have|make|dress|give|get|put) (?P<owner>{IT}|{THE}[\w' ]+?) (?:wear(?:ing)?|in|into) (?P<thing>(?:an? |some |the )?.+)", "dress the cat in a coat"),
     InstructionRule("hold", r"(?:let|have|make|give) (?P<owner>{IT}|{THE}[\w' ]+?) (?P<holding>hold(?:ing)?|carry(?:ing)?) (?P<thing>.+)", "let the cat hold a flower"),
     InstructionRule("give", r"give (?P<thing>{A}.+?) to (?P<owner>.+)|give (?P<owner2>{IT}|{THE}[\w']+(?: \w+)?) (?P<thing2>{A}.+)|give (?P<owner3>{IT}|{THE}[\w']+) (?P<thing3>.+)", "give the cat a hat"),
-    InstructionRule("put on", rf"{ADD} (?:{{IT}} on|on) (?P<thing>.+)|{ADD} (?P<thing2>.+?) {{MORE}}(?P<owner2>(?:{{THE}}).+|{{IT}}|{{PHOTO}})", "put a hat on the cat"),
     InstructionRule("add next to", rf"{ADD} (?P<next>.+?) (?:next to|beside|near|by|close to|along with|along|together with|behind|in front of|above|below|under|under it) (?:{{IT}}|(?:{{THE}}).+)", "add a dog next to the cat"),
+    InstructionRule("put on", rf"{ADD} (?:{{IT}} on|on) (?P<thing>.+)|{ADD} (?P<thing2>.+?) {{MORE}}(?P<owner2>(?:{{THE}}).+|{{IT}}|{{PHOTO}})", "put a hat on the cat"),
     InstructionRule("add", rf"{ADD} (?:in |also )?(?P<thing>.+)", "add a hat"),
     # removals
+    InstructionRule(
+        "remove the background", rf"{REMOVE} {{SETTING}}", "remove the background",
+        "a background can be replaced, not removed",
+    ),
     InstructionRule(
         "remove", rf"{REMOVE} (?P<gone>.+?)(?: (?:away|off|out|please|completely|entirely|from .+|in .+|on .+))?", "remove the bench"
     ),
     # predicates
     InstructionRule("statement", r"(?:(?:i (?:want|need|wish|would like|'d like)|let|have|make) )?(?P<old>{THE}.+?) (?:(?:should|must|could|can|will|shall|would|needs to|has to|to) (?:now )?(?:be(?:come)?|turn|look|have been)(?: in(?:to)?| like)?|is|are|was|were|gets|becomes|turns)(?: now)? (?P<new>.+)", "the cat is black"),
     InstructionRule("statement", r"(?:(?:i (?:want|need|wish|would like|'d like)|let|have|make) )?(?:{IT}|he|she|they|i want)(?: (?:to|should|must|could|will))?(?: be(?:come)?|'s|'re| is| are| look like| look)(?: now)? (?P<new>.+)", "it should be a dog"),
+    InstructionRule("make his X Y", rf"(?:{CHANGE}|let|have) (?P<rest>(?:his|her|its|their) .+)", "make her dress blue"),
     InstructionRule("make it", rf"(?:{CHANGE}|let|have) (?:{{IT}}|{{PHOTO}})(?: all)?(?: (?:look|appear|seem|become|be|turn|get|feel))?(?: like| into| more)? (?P<new>.+)", "make it snowy"),
     InstructionRule("make X Y", rf"(?:{CHANGE}|let|have|get) (?P<rest>.+)", "make the cat blue"),
+    InstructionRule("X to Y", r"(?P<old>[\w' -]+?) (?:in)?to (?P<new>[\w' -]+)", "cat to dog"),
     # what is left of an instruction without its second half
     InstructionRule(
         "incomplete", rf"(?:{CHANGE}|{SWAP}|{ADD}|{REMOVE}|move|set|let|give|dress|get|want|i want|please)\b.*", "change the cat",
@@ -234,10 +243,11 @@ def read_clause(clause: str) -> tuple[Step, ...] | None:
 def _steps(rule: InstructionRule, match: re.Match[str], clause: str) -> Iterator[Step]:
     """What a match of a rule means; nothing if its words do not fit after all."""
     groups = {name.rstrip("2345"): text for name, text in match.groupdict().items() if text}
-    if rule.name == "X -> Y" and not (groups["old"].strip() and groups["new"].strip()):
+    if rule.name == "X to Y" and not all(_is_listed(groups[end]) for end in ("old", "new")):
         return
     if "rest" in groups:
-        if not (halves := split_predicate(groups["rest"])):
+        halves = split_predicate(groups["rest"], owned=rule.name == "make his X Y")
+        if not halves:
             return
         groups = {"old": halves[0], "new": halves[1]}
     if "gone" in groups:
@@ -268,6 +278,10 @@ def _replacements(old: str, new: str, match: re.Match[str], clause: str) -> Iter
     yield Step("put", _predicate(new), _noun(old), clause)
 
 
+def _is_listed(text: str) -> bool:
+    return bool(lookup(bare(text.split())))
+
+
 def _noun(text: str) -> str:
     """What is replaced, "" for a pronoun."""
     return "" if _is_pronoun(text) else text
@@ -281,6 +295,8 @@ def _predicate(text: str) -> str:
     """What something becomes, as a phrase: "smile" -> "smiling", "to be red" -> "red"."""
     text = re.sub(r"^(?:to )?(?:be|become|look|appear|seem|being|turn)(?: like)? ", "", text)
     first, _, rest = text.partition(" ")
+    if any(e.category == "time" for e in lookup([participle(first)])):
+        return participle(first)  # "make it snow"
     if lookup(text.split()) or lookup(bare(text.split())) or is_function_word(first):
         return text
     if _is_verb(first) and not lookup([first]):
@@ -292,22 +308,28 @@ def _is_verb(word: str) -> bool:
     return "VERB" in lemmas(word) and word in lemmas(word)["VERB"] and not is_adjective(word)
 
 
-def split_predicate(text: str) -> tuple[str, str] | None:
+def split_predicate(text: str, *, owned: bool = False) -> tuple[str, str] | None:
     """What changes and what it becomes, of "make X Y": "the cat blue" -> "the cat", "blue".
 
-    The first half is the longest that ends in a noun and leaves a property, an action, a state or
-    a noun with an article.
+    The first half is the shortest that leaves a property, an action or a noun with an article; if
+    it is ``owned`` ("her dress"), it must be a noun of the lists.
     """
     tokens = text.split()
     for i in range(len(tokens) - 1, 0, -1):
-        if tokens[i] in ("a", "an") and i > 0:
+        if tokens[i] in ("a", "an") and not owned:
             return " ".join(tokens[:i]), " ".join(tokens[i:])
     start = 1 if tokens[0] in grammar("determiners") else 0
     for i in range(start + 1, len(tokens)):
         rest = tokens[i:]
+        if owned and not any(_is_thing(tokens[j:i]) for j in range(start, i)):
+            continue
         if _is_property(rest) and not _is_property(tokens[start:i]):
             return " ".join(tokens[:i]), _predicate(" ".join(rest))
     return None
+
+
+def _is_thing(tokens: list[str]) -> bool:
+    return any(e.category in ("object", "added") for e in lookup(tokens))
 
 
 def _is_property(tokens: list[str]) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from zerocon.prompt import vocabulary
-from zerocon.prompt.inflection import is_adjective, is_participle
+from zerocon.prompt.inflection import is_adjective, is_participle, is_plural, lemmas
 from zerocon.prompt.vocabulary import (
     VocabularyEntry,
     bare,
@@ -23,7 +23,7 @@ from zerocon.prompt.vocabulary import (
 from zerocon.prompt.word_files import grammar
 
 # What a name means that is in several lists: "orange" is a color, "an orange" a fruit.
-_PLAIN = ("attribute", "style", "time", "place", "added", "object", "action")
+_PLAIN = ("action", "attribute", "style", "time", "place", "added", "object")
 _WITH_ARTICLE = ("style", "added", "object", "place", "time", "attribute", "action")
 
 
@@ -38,7 +38,8 @@ class PromptPart:
         options: Entries of the head in the word lists, likeliest first; empty if it is unknown.
         joining: Joining word in the prompt ("wearing"), else "".
         removed: Whether the part is to be removed ("without a hat").
-        article: Whether it was given with "a", "an", "some" or "the".
+        determiner: The word before it: "a", "the", "some"; "" for none.
+        plain: A listed place or time as it was given, without its article: "castle".
     """
 
     category: str
@@ -47,7 +48,8 @@ class PromptPart:
     options: tuple[VocabularyEntry, ...] = ()
     joining: str = ""
     removed: bool = False
-    article: bool = False
+    determiner: str = ""
+    plain: str = ""
 
     @property
     def modifiers(self) -> str:
@@ -57,7 +59,19 @@ class PromptPart:
     @property
     def phrase(self) -> str:
         """The part as it is written in a caption: "wearing a red hat"."""
-        return f"{self.joining} {vocabulary.determined(self.text)}" if self.joining else self.text
+        return f"{self.joining} {self.determined}" if self.joining else self.text
+
+    @property
+    def determined(self) -> str:
+        """``text`` with an indefinite article where it needs one, or was given one: "a beer"."""
+        if self.determiner in ("a", "an") and not vocabulary.article(self.text):
+            return self.text if is_plural(self.text.split()) else f"{self.determiner} {self.text}"
+        return vocabulary.determined(self.text)
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it names several things: "dog and a cat"."""
+        return " and " in self.text
 
     @property
     def number(self) -> str:
@@ -67,6 +81,10 @@ class PromptPart:
 
     def with_entry(self, entry: VocabularyEntry) -> PromptPart:
         """The same part with this meaning of its head."""
+        if self.plain and entry.category in ("object", "added"):
+            return replace(
+                self, category=entry.category, text=self.plain, head=self.plain, options=(entry,)
+            )
         return replace(self, category=entry.category, options=(entry,))
 
 
@@ -88,7 +106,8 @@ def parse(text: str) -> tuple[PromptPart, ...]:
     if not tokens:
         return ()
     if whole := _listed(tokens):
-        return (whole,)
+        given = tokens[0] if tokens[0] in grammar("determiners") else ""
+        return (replace(whole, determiner=given),)
     plain = bare(tokens)
     for end in range(len(plain) - 1, 0, -1):
         if plain[end] == "of" and (part := _listed(plain[:end])) and part.category == "style":
@@ -101,8 +120,9 @@ def parse(text: str) -> tuple[PromptPart, ...]:
 def parse_chunk(chunk: list[str]) -> PromptPart | None:
     """The part of one chunk of a phrase, None if it names nothing."""
     part = next((part for rule in RULES if (part := rule.parse(chunk))), None)
-    given = bool(chunk) and chunk[0] in grammar("determiners")
-    return replace(part, article=given) if part else None
+    skipped = starts(chunk, grammar("joining", "prepositions"))
+    first = chunk[skipped] if skipped < len(chunk) else ""
+    return replace(part, determiner=first) if part and first in grammar("determiners") else part
 
 
 def split_phrase(tokens: Sequence[str]) -> list[list[str]]:
@@ -171,10 +191,11 @@ def _listed(tokens: list[str]) -> PromptPart | None:
     options = tuple(sorted(matches, key=lambda e: order.index(e.category)))
     first = options[0]
     if first.category in ("attribute", "style"):
-        return PromptPart(first.category, first.name, first.name, options)
+        name = " ".join(plain) if first.family == "colors" else first.name
+        return PromptPart(first.category, name, name, options)
     if first.category in ("place", "time"):
         name = " ".join(tokens) if prefixed else first.name
-        return PromptPart(first.category, name, name, options)
+        return PromptPart(first.category, name, name, options, plain=" ".join(plain))
     text = " ".join(plain)
     return PromptPart(first.category, text, text, options)
 
@@ -337,6 +358,8 @@ def _property(chunk: list[str]) -> PromptPart | None:
     body = [word for word in bare(chunk) if word not in ("and", "&")]
     text = " ".join(bare(chunk))
     listed = _only(lookup(body), "attribute") or _only(lookup(body[-1:]), "attribute")
+    for base in lemmas(body[-1]).get("ADJ", ()) if body else ():
+        listed = listed or _only(lookup([base]), "attribute")  # "older" is of the family of "old"
     fillers = grammar("attribute words")
     if body and all(w in fillers or is_property_word(w) for w in body) and body[-1] not in fillers:
         return PromptPart("attribute", text, text, tuple(listed))
@@ -354,7 +377,9 @@ def is_property_word(word: str) -> bool:
 
 def _unknown(chunk: list[str]) -> PromptPart | None:
     body = bare(chunk)
-    return PromptPart("object", " ".join(body), body[-1]) if body else None
+    if all(is_function_word(word) for word in body):
+        return None
+    return PromptPart("object", " ".join(body), body[-1])
 
 
 RULES = (

@@ -7,6 +7,7 @@ from zerocon.prompt.caption import (
     covers,
     joined_start,
     locate_noun,
+    phrase_end,
     phrase_start,
     style_at,
     subject,
@@ -14,7 +15,7 @@ from zerocon.prompt.caption import (
 )
 from zerocon.prompt.parser import parse
 from zerocon.prompt.splice import CaptionEdit, cut, put
-from zerocon.prompt.vocabulary import is_boundary, starts, words
+from zerocon.prompt.vocabulary import is_boundary, lookup, starts, words
 from zerocon.prompt.word_files import grammar
 
 
@@ -70,6 +71,7 @@ def _remove_object(caption: str, start: int, end: int) -> CaptionEdit:
     """Remove another noun than the main one, with what joins it to the rest of the caption."""
     text = words(caption)
     joined = joined_start(text, start)
+    end = _attached_end(text, end) if joined is not None and text[joined] != "of" else end
     article = start - (start > 0 and text[start - 1] in grammar("determiners", "numbers"))
     if text[end : end + 1] == ["and"]:
         return _cut(caption, start, end, "added", first=article, rest=end + 1)
@@ -80,6 +82,19 @@ def _remove_object(caption: str, start: int, end: int) -> CaptionEdit:
     if article and text[article - 1].endswith("ing"):
         return _cut(caption, article - 1, end, "added")
     return _cut(caption, start, end, "added", first=article)
+
+
+def _attached_end(text: list[str], end: int) -> int:
+    """End of what says where a removed thing is: "a ball in its mouth", "a dog in the basket"."""
+    length = starts(text[end:], frozenset(("in", "on", "inside", "around", "over")))
+    owned = text[end + 1 : end + 2]
+    if not length or not (owned and owned[0] in ("its", "his", "her", "their", "the")):
+        return end
+    stop = phrase_end(text, end + 1)
+    listed = {e.category for e in lookup(text[end:stop])} | {
+        e.category for e in lookup(text[end + 2 : stop])
+    }
+    return end if listed & {"place", "time"} else stop
 
 
 def _remove_subject(caption: str, start: int, end: int) -> CaptionEdit:

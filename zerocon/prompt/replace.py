@@ -16,6 +16,7 @@ from zerocon.prompt.caption import (
     being,
     covers,
     families,
+    head_of,
     joined_start,
     list_end,
     nouns,
@@ -45,6 +46,7 @@ _ONE = frozenset(("a", "an", "one", "1"))
 # Order of properties before a noun; those of no listed family come first, unlisted words last.
 _ORDER = {"sizes": 1, "ages": 2, "shapes": 3, "coats": 3, "patterns": 3, "colors": 4, "materials": 5}
 _UNLISTED = 6
+WEARERS = BEINGS | {"toys and sport"}
 _SETS = frozenset(("group", "couple", "pair", "bunch", "herd", "flock", "pile", "row", "set", "lot"))
 _ALONG = frozenset(("down", "up", "across", "along", "through"))
 
@@ -54,8 +56,8 @@ def put_object(caption: str, part: PromptPart, mention: Mention | None) -> Capti
     text = words(caption)
     start, end = (mention.start, mention.end) if mention else subject(text)
     if start == end:
-        return CaptionEdit(f"{caption} {determined(part.text)}".strip(), "object", "", part.text)
-    if same(text[start:end], part.head) or part.head == " ".join(text[start:end]):
+        return CaptionEdit(f"{caption} {part.determined}".strip(), "object", "", part.text)
+    if same(text[start:end], part.head) and not part.is_list:
         return _describe(caption, part, (start, end))
     if part.number:
         return _put_number(caption, part, (start, end))
@@ -65,7 +67,7 @@ def put_object(caption: str, part: PromptPart, mention: Mention | None) -> Capti
         if any(e.category == "attribute" and e.family in kinds for e in lookup([text[i]])):
             start = i
             break
-    many = is_plural(text[start:end]) and vocabulary.article(part.text) != "" and not part.article
+    many = is_plural(text[start:end]) and vocabulary.article(part.text) != ""
     phrase = plural(part.text) if many else part.text
     was = " ".join([*text[start : end - 1], singular(vocabulary.possessor(text[end - 1]))])
     source = was if many else " ".join(text[start:end])
@@ -145,16 +147,40 @@ def _put_number(caption: str, part: PromptPart, noun: Span) -> CaptionEdit:
     if start >= 3 and text[start - 1] == "of" and text[start - 2] in _SETS:
         start -= 2 + (text[start - 3] in grammar("determiners"))
     kept = [w for w in text[first : noun[0]] if not _replaced_by(w, part)]
+    end = _coordinated_end(text, noun)
+    start = _coordinated_start(text, noun, start)
     one = part.number in _ONE
     name = " ".join([*part.modifiers.removeprefix(part.number).split(), *kept])
     head = part.head if one or not part.number else plural(part.head)
     phrase = " ".join(filter(None, (part.number, name, head)))
     tokens = caption.split()
-    mark = tokens[noun[1] - 1][-1:] if tokens[noun[1] - 1][-1:] in ",.;" else ""
-    target = " ".join([*tokens[:start], phrase + mark, *tokens[noun[1] :]])
-    source = " ".join(text[noun[0] : noun[1]])
+    mark = tokens[end - 1][-1:] if tokens[end - 1][-1:] in ",.;" else ""
+    target = " ".join([*tokens[:start], phrase + mark, *tokens[end:]])
+    source = " ".join(text[noun[0] : end])
     shown = phrase if same(text[noun[0] : noun[1]], part.head) else part.text
-    return CaptionEdit(agree(caption, target, noun[1]), "object", source, shown)
+    return CaptionEdit(agree(caption, target, end), "object", source, shown)
+
+
+def _coordinated_end(text: Sequence[str], noun: Span) -> int:
+    """End of "a man and a woman" for its first noun: a number of people replaces both."""
+    if text[noun[1] : noun[1] + 1] != ["and"]:
+        return noun[1]
+    end = phrase_end(text, noun[1] + 1)
+    other = head_of(text, noun[1] + 1, end)
+    return end if families(text, other) & families(text, noun) else noun[1]
+
+
+def _coordinated_start(text: Sequence[str], noun: Span, start: int) -> int:
+    """Start of "a man and a woman" for its second noun."""
+    if start < 2 or text[start - 1] != "and":
+        return start
+    first = phrase_start(text, start - 2)
+    other = head_of(text, first, start - 1)
+    if not families(text, other) & families(text, noun):
+        return start
+    while first and text[first - 1] in grammar("determiners", "numbers"):
+        first -= 1
+    return first
 
 
 def _replaced_by(word: str, part: PromptPart) -> bool:
@@ -182,7 +208,7 @@ def put_attribute(
     if part.text in " ".join(text[first:start]).split():
         return CaptionEdit(caption, "attribute", part.text, part.text, noun_words)
     tokens = part.text.split()
-    if tokens[0] == "made" or (len(tokens) > 1 and is_function_word(tokens[1])):
+    if tokens[0] == "made" or starts(tokens[1:], grammar("prepositions")):
         target = insert(caption, end, part.text)
         return CaptionEdit(target, "attribute", "", part.text, noun_words)
     at = _place_of(text, first, start, part)
@@ -222,18 +248,22 @@ def put_added(
         return _exchange_added(caption, part, mention)
     if mention:
         return put_object(caption, part, mention)
+    if joining in ("wearing", "holding", "carrying") and not part.joining:
+        kinds = families(text, owner)
+        joining = joining if not kinds or kinds & WEARERS else "with"
     if noun is None and joining == "next to" and families(text, owner) & {"tableware", "places"}:
         joining = "with"
-    phrase = f"{joining} {determined(part.text)}"
+    phrase = f"{joining} {part.determined}"
     noun_words = " ".join(text[owner[0] : owner[1]])
     at = owner[1]
-    if _is_depicted_face(text, owner):
-        noun_words = vocabulary.possessor(text[owner[0] - 1])
+    if text[at - 1 : at] and vocabulary.possessor(text[at - 1]) != text[at - 1]:
+        noun_words = vocabulary.possessor(noun_words)
+        at = phrase_end(text, at - 1)  # the hat of "a cat's face"
     while text[at : at + 1] == ["of"]:  # "a plate of food with a beer"
         at = phrase_end(text, at + 1)
     if joining in ("wearing", "with", "holding") and text[at : at + 1] == [joining]:
         at = list_end(text, at + 1)
-        extra = f"and {determined(part.text)}"
+        extra = f"and {part.determined}"
         return CaptionEdit(insert(caption, at, extra), "added", "", phrase, noun_words)
     if joining in ("holding", "carrying", "with") and text[at : at + 1] == ["wearing"]:
         # not "a frog with a rabbit wearing a crown", where the rabbit would wear it
@@ -242,10 +272,6 @@ def put_added(
     if joining not in ("wearing", "holding", "carrying", "with", "in"):
         at = max(tail_start(text), owner[1])
     return CaptionEdit(insert(caption, at, phrase), "added", "", phrase, noun_words)
-
-
-def _is_depicted_face(text: Sequence[str], owner: Span) -> bool:
-    return owner[0] > 0 and text[owner[0] - 1].endswith("'s")
 
 
 def _exchange_added(caption: str, part: PromptPart, mention: Mention) -> CaptionEdit:
@@ -259,7 +285,7 @@ def _exchange_added(caption: str, part: PromptPart, mention: Mention) -> Caption
         return put_object(caption, part, mention)
     length = starts(text[first:], grammar("joining", "prepositions"))
     kept = " ".join(text[first : first + length])
-    phrase = f"{part.joining or kept} {determined(part.text)}"
+    phrase = f"{part.joining or kept} {part.determined}"
     replaced = " ".join(text[first : mention.end])
     return CaptionEdit(
         put(caption, first, mention.end, phrase), "added", replaced, phrase, subject_words(text)
@@ -282,6 +308,8 @@ def put_place(caption: str, part: PromptPart, mention: Mention | None) -> Captio
     if not starts(text[start:], grammar("prepositions")):
         start = phrase_start(text, start)
         first = joined_start(text, start)
+        if first is not None and text[first] == "of":
+            first = None
         kinds = {e.family for e in (*mention.entries, *part.options) if e.category == "place"}
         if first is None and len(kinds) > 1:
             # a street can be in the snow, so it stays; a beach cannot be in the desert
@@ -299,14 +327,19 @@ def put_place(caption: str, part: PromptPart, mention: Mention | None) -> Captio
 
 def _same_preposition(text: Sequence[str], part: PromptPart) -> Span | None:
     """The phrase after the same preposition as that of an unlisted place."""
-    lead = part.text.split()[0]
-    end = subject(text)[1]
-    if part.options or lead not in text[end:] or lead in ("with", "of"):
+    tokens = part.text.split()
+    lead = tokens[: starts(tokens, grammar("prepositions"))]
+    usual = len(lead) == 1 and any(part.text == e.name for e in part.options)
+    if usual or lead in (["with"], ["of"], []):
         return None
-    start = text.index(lead, end)
-    if text[start - 1 : start] == ["on"] or starts(text[start:], grammar("prepositions")) == 0:
-        return None
-    return start, phrase_end(text, start + starts(text[start:], grammar("prepositions")))
+    for start in range(max(subject(text)[1], 1), len(text)):
+        length = starts(text[start:], grammar("prepositions"))
+        if length and text[start : start + len(lead)] == lead:
+            end = phrase_end(text, start + length)
+            while text[end : end + 1] == ["of"]:
+                end = phrase_end(text, end + 1)
+            return start, end
+    return None
 
 
 def _background(text: Sequence[str], part: PromptPart) -> Span | None:
@@ -359,7 +392,9 @@ def put_action(
     text = words(caption)
     owner = noun or being(text)
     noun_words = " ".join(text[owner[0] : owner[1]])
-    if any(e.family == "face" for e in part.options) and part.text == part.head and owner[1]:
+    kinds = families(text, owner)
+    inert = kinds and not kinds & (WEARERS | {"vehicles"})
+    if owner[1] and part.text == part.head and (inert or _is_expression(part)):
         attribute = PromptPart("attribute", part.text, part.text)
         step = put_attribute(caption, attribute, None, owner)
         return replace(step, category="action", noun=noun_words)
@@ -380,6 +415,10 @@ def put_action(
         at = start + len(part.text.split())
         target = put(target, at, at + 1, "on")
     return CaptionEdit(target, "action", " ".join(text[start:stop]), part.text, noun_words)
+
+
+def _is_expression(part: PromptPart) -> bool:
+    return any(e.family == "face" for e in part.options)
 
 
 def _moves(part: PromptPart) -> bool:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from zerocon.prompt import removal, vocabulary
 from zerocon.prompt.caption import (
     Span,
+    being,
+    covers,
     families,
     joined_start,
     locate,
@@ -166,7 +168,9 @@ def _add(caption: str, step: Step, context: Context) -> list[CaptionEdit]:
     for part in parts:
         given = part.category in ("object", "added", "action")
         check_part(part, words(caption), context.proper, role_given=given and _is_noun_word(part))
-        if part.category in ("object", "added", "attribute") and not part.removed:
+        if entry := _weather(part):
+            edit = put_part(caption, part.with_entry(entry), context)
+        elif part.category in ("object", "added", "attribute") and not part.removed:
             joining = part.joining or _joining(part, words(caption), span)
             part = replace(part, category="added", joining=joining)
             edit = put_added(caption, part, None, span)
@@ -179,6 +183,11 @@ def _add(caption: str, step: Step, context: Context) -> list[CaptionEdit]:
     if not edits:
         raise refusal(step.clause, "it does not say what is added", text)
     return edits
+
+
+def _weather(part: PromptPart) -> VocabularyEntry | None:
+    """The time or weather that a part can mean: "add a rainbow", "add snow"."""
+    return next((e for e in part.options if e.category == "time"), None)
 
 
 def _is_noun_word(part: PromptPart) -> bool:
@@ -203,9 +212,27 @@ def _replace_source(caption: str, step: Step, context: Context) -> list[CaptionE
     if not parts:
         raise refusal(step.clause, f"{step.phrase!r} names nothing", text)
     if not _mentions(text, source):
+        if owned := _put_body_part(caption, source, parts):
+            return [owned]
         reason = f"the caption does not mention {' '.join(bare(words(step.source)))!r}"
         raise refusal(step.clause, f"{reason}; if the image shows it, give --caption", text)
     return replace_source(caption, parts, source, context)
+
+
+def _put_body_part(
+    caption: str, source: str, parts: Sequence[PromptPart]
+) -> CaptionEdit | None:
+    """Describe something that the subject surely has: "change the woman's hair to red"."""
+    text, tokens = words(caption), bare(words(source))
+    listed = [e for e in lookup(tokens[-1:]) if e.category == "added"]
+    if len(parts) != 1 or parts[0].category != "attribute" or not listed:
+        return None
+    if not any(e.family in ("body parts", "faces", "hair") for e in listed):
+        return None
+    owner = locate(text, vocabulary.possessor(" ".join(tokens[:-1]))) if tokens[:-1] else None
+    name = f"{parts[0].text} {tokens[-1]}"
+    part = PromptPart("added", name, tokens[-1], tuple(listed), "with")
+    return put_added(caption, part, None, owner or being(text))
 
 
 def _mentions(text: Sequence[str], source: str) -> bool:
@@ -276,9 +303,12 @@ def put_part(caption: str, part: PromptPart, context: Context) -> CaptionEdit:
     if part.joining:
         around = (_related(text, entry, around=True) for entry in part.options)
         return put_added(caption, part, next((m for m in around if m), None))
-    for entry in part.options:
-        if (mention := _related(text, entry)) and not _is_gathered(text, entry, mention):
-            return METHODS[entry.category](caption, part.with_entry(entry), mention)
+    related = [(e, m) for e in part.options if (m := _related(text, e))]
+    related = [(e, m) for e, m in related if not _is_gathered(text, e, m)]
+    main = subject(text)
+    related.sort(key=lambda pair: not covers(main, pair[1].start, pair[1].end))
+    for entry, mention in related[:1]:
+        return METHODS[entry.category](caption, part.with_entry(entry), mention)
     if part.options:
         part = part.with_entry(part.options[0])
     if part.category == "object":
@@ -323,10 +353,12 @@ def _as_object(part: PromptPart) -> PromptPart:
 
 def _is_gathered(text: Sequence[str], entry: VocabularyEntry, mention: Mention) -> bool:
     """Whether a thing joins another of its family in a room: a bathtub does not replace a sink."""
+    if entry in mention.entries or entry.category not in ("object", "added"):
+        return False
     main = subject(text)
-    same_thing = entry in mention.entries
     scene = "places" in families(text, main)
-    return scene and entry.family in GATHERED and mention.start > main[0] and not same_thing
+    joins = scene and entry.family in GATHERED and mention.start > main[0]
+    return joins or entry.family.startswith("parts of")
 
 
 def _with_missing(step: CaptionEdit, missing: str) -> CaptionEdit:
@@ -343,6 +375,8 @@ def replace_named(caption: str, part: PromptPart, source: str) -> CaptionEdit:
     category = next((e.category for e in part.options if e.category == meaning.category), None)
     if category:
         part = part.with_entry(next(e for e in part.options if e.category == category))
+    if span and (ground := _as_ground(text, span, part)):
+        return put_object(caption, ground, Mention(*span, ()))
     if part.category != meaning.category and span:
         if meaning.category in ("object", "added"):
             if part.category == "attribute":
@@ -361,6 +395,16 @@ def replace_named(caption: str, part: PromptPart, source: str) -> CaptionEdit:
     if part.category == "attribute" and meaning.category == "attribute":
         return put_attribute(caption, part, mention)
     return put_object(caption, part, mention)
+
+
+def _as_ground(text: Sequence[str], span: Span, part: PromptPart) -> PromptPart | None:
+    """A part as what something stands on: "turn the grass into sand"."""
+    word = part.plain or part.text
+    if not any(e.category == "place" for e in lookup(text[slice(*span)])):
+        return None
+    if word.split()[-1] not in grammar("uncountable") or part.category in ("object", "added"):
+        return None
+    return PromptPart("object", word, word)
 
 
 def _replace_absent(
@@ -390,6 +434,11 @@ def _put_unrelated(
     if missing := _missing(caption, part, similarity):
         return _with_missing(put_object(caption, part, None), missing)
     family = part.options[0].family
+    if family.startswith("parts of"):
+        return put_added(caption, part, None)
+    if part.head in grammar("surfaces") and kinds & {"tableware", "food", "drinks", "electronics"}:
+        phrase = f"on {part.determined}"
+        return METHODS["place"](caption, PromptPart("place", phrase, phrase), None)
     if kinds and not (kinds & SOLID and family in SOLID):
         step = put_added(caption, part, None)
         warning = f"the caption names none of the {family}: {part.text!r} is added"
@@ -421,6 +470,7 @@ def _related(
     if entry.category == "place":
         # not the place in "a city bus", which is an attribute
         related = [m for m in related if m.end == len(text) or is_boundary(text, m.end)]
+        related = [m for m in related if not _leans(text, m)]
     if entry.category == "attribute" and other:
         # "made of wood" can mean the cat although its bench is wooden already
         related = [m for m in related if entry not in m.entries and _qualifies(text, m)]
@@ -435,6 +485,12 @@ def _related(
         ]
         of_subject = []
     return next(iter(of_subject or related), None)
+
+
+def _leans(text: Sequence[str], mention: Mention) -> bool:
+    """Whether a place is what the subject touches: "leaning against a brick wall"."""
+    start = joined_start(text, phrase_start(text, mention.start))
+    return "against" in (text[mention.start], text[start] if start is not None else "")
 
 
 def _qualifies(text: Sequence[str], mention: Mention) -> bool:

@@ -120,13 +120,16 @@ def _index() -> dict[str, tuple[VocabularyEntry, ...]]:
 def _lookup(phrase: str) -> tuple[VocabularyEntry, ...]:
     if exact := _index().get(phrase, ()):
         return exact
-    *front, last = phrase.split()
-    owner = possessor(last)
-    single = singular(owner)
-    if single == last:
+    if not phrase:
         return ()
-    named = _index().get(" ".join([*front, single]), ())
-    return tuple(e for e in named if e.category in ("object", "added"))
+    *front, last = phrase.split()
+    word = possessor(last)
+    for single in (singular(word), word[:-1], word[:-2], f"{word[:-3]}y"):
+        named = _index().get(" ".join([*front, single]), ())
+        things = tuple(e for e in named if e.category in ("object", "added"))
+        if things and single != last and (single == word or is_plural([word])):
+            return things
+    return ()
 
 
 def lookup(text: Sequence[str]) -> tuple[VocabularyEntry, ...]:
