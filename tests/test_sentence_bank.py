@@ -31,6 +31,8 @@ CHANGES = [
     Change("place", "", "underwater", "igloo"),
     Change("time", "", "at night", "street"),
     Change("time", "in winter", "in summer"),
+    Change("action", "sitting", "standing", "cat"),
+    Change("action", "", "reading a book", "woman"),
     Change("style", "", "a pencil sketch", "fox"),
     Change("style", "a picture", "in the style of klimt"),
     Change("caption", "a cat on a bench", "an owl at night"),

@@ -15,7 +15,8 @@ DEFAULT_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"  # the family of t
 DEFAULT_CAPTIONER = "Salesforce/blip-image-captioning-base"  # the method captions with BLIP
 DEFAULT_CLIP = "openai/clip-vit-large-patch14"  # its text encoder is Stable Diffusion 1's own
 DEFAULT_SEGMENTER = "CIDAS/clipseg-rd64-refined"  # the authors' better one of CLIPSeg
-CHANGES = ("object", "attribute", "added", "place", "time", "style", "caption")  # kinds of change
+# Kinds of change.
+CHANGES = ("object", "attribute", "added", "place", "time", "style", "action", "caption")
 
 DIRECTION_FROM = ("bank", "caption", "mean")
 DIRECTION_POSITIONS = ("all", "changed")

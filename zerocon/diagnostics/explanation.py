@@ -20,7 +20,8 @@ from zerocon.finishing import native_mask
 from zerocon.guidance import align_tokens
 from zerocon.image.transforms import Prepared
 from zerocon.model.attention import CROSS
-from zerocon.prompt.vocabulary import grammar, words
+from zerocon.prompt.vocabulary import words
+from zerocon.prompt.word_files import grammar
 
 if TYPE_CHECKING:
     from zerocon.api import Edit

@@ -86,6 +86,9 @@ RULES: dict[str, SupportRule] = {
     "object": SupportRule(
         "local", "strict", "only the replaced object", smoothing=1.5, core=0.2, share=0.1, grow=3
     ),
+    "action": SupportRule(
+        "local", "strict", "only what moves", smoothing=1.5, core=0.2, share=0.1, grow=3
+    ),
     "attribute": SupportRule(
         "local", "kept", "only the object that has the attribute",
         core=0.3, peak=0.8, share=0.4, link=0, close=3, grow=1, outline=True,

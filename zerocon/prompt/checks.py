@@ -91,8 +91,8 @@ def _unknown(part: PromptPart, caption: Sequence[str], proper: frozenset[str]) -
     for i, word in enumerate(tokens):
         if _is_known(word, caption) or word in proper:
             continue
-        before_noun = part.category == "place" and i + 1 < len(tokens) and _is_known(
-            tokens[-1], caption
+        before_noun = (
+            part.category == "place" and i + 1 < len(tokens) and _is_known(tokens[-1], caption)
         )
         if not before_noun:
             return word
@@ -120,8 +120,12 @@ def listed_words() -> frozenset[str]:
         for e in vocabulary.entries(category)
         for form in (e.name, *e.aliases)
     )
-    rules = (line for heading, lines in sections("grammar.txt").items() for line in lines
-             if heading not in ("garbage", "foreign", "irregular"))
+    rules = (
+        line
+        for heading, lines in sections("grammar.txt").items()
+        for line in lines
+        if heading not in ("garbage", "foreign", "irregular")
+    )
     return frozenset(word for text in (*names, *rules) for word in text.split())
 
 

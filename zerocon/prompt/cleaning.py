@@ -36,7 +36,9 @@ class CleaningRule:
 PROMPT_RULES = (
     CleaningRule("tags", r"<[^<>]*>", " ", "<lora:film:0.8> dog"),
     CleaningRule("parameters", r"(?<!\S)--\w+(?:[ =][\d.:]+)?", " ", "dog --ar 16:9"),
-    CleaningRule("weights", r"([^\s():,\[\]{}]):\s*-?\d+(?:\.\d+)?(?=\s*[)\]}])", r"\1", "(dog:1.3)"),
+    CleaningRule(
+        "weights", r"([^\s():,\[\]{}]):\s*-?\d+(?:\.\d+)?(?=\s*[)\]}])", r"\1", "(dog:1.3)"
+    ),
     CleaningRule("brackets", r"[()\[\]{}]+", " ", "[dog]"),
     CleaningRule("escapes", r"\\+", " ", r"dog \(animal\)"),
     CleaningRule(
@@ -45,20 +47,25 @@ PROMPT_RULES = (
         " ",
         "dog \U0001f436",
     ),
-    CleaningRule("quotes", "[\"\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a`]+", " ", '"dog"', noted=False),
+    CleaningRule(
+        "quotes", '["\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a`]+', " ", '"dog"', noted=False
+    ),
     CleaningRule("quotes", "[\u2018\u2019\u00b4]", "'", "the cat\u2019s hat", noted=False),
     CleaningRule("quotes", r"(?<!\w)'|(?<!s)'(?!\w)", " ", "'dog'", noted=False),
     CleaningRule("marks", r"[!?.\u2026]+(?=\s|$)", " ", "dog!!!", noted=False),
+    CleaningRule("abbreviations", r"(?<!\w)w/ ?(?!o)", "with ", "cat w/ hat", noted=False),
+    CleaningRule("abbreviations", r"(?<!\w)w/o(?!\w)", "without", "cat w/o hat", noted=False),
     CleaningRule("spaces", r"\s+([,;])", r"\1", "dog , beach", noted=False),
-)  # fmt: skip
+)
 POLITE = CleaningRule(
     "politeness",
-    r"^(?:(?:hi|hello|hey|ok|okay|so|now|just|then|also|and|please|pls|kindly)\b[, ]*"
+    r"^(?:(?:hi|hello|hey|ok|okay|so|now|just|then|also|and|but|please|pls|kindly)\b[, ]*"
     r"|(?:can|could|would|will) (?:you|u|we) (?:please )?"
     r"|(?:i|we) (?:want|need|wish|would like|'d like|would love)(?: you)? to (?:see |have )?"
     r"|i'd (?:like|love) (?:you )?to (?:see |have )?"
     r"|(?:i|we) (?:want|need|would like|would love) (?=an? |some )|i'd like (?=an? |some )"
-    r"|let's |let us |try to |edit (?:it|this|the (?:image|photo|picture)) (?:so that|to) )"
+    r"|let's |let us |try to "
+    r"|edit (?:it|this|the (?:image|photo|picture)) (?:so that|to) )"
     r"|(?:,? (?:please|pls|thanks|thank you|now))+$",
     "",
     "can you add a hat please",
@@ -69,8 +76,10 @@ CAPTION_RULES = (
     CleaningRule("apostrophe", r"(?<=s) ['\u2019](?=\s|$)", "'", "two dogs ' heads"),
     CleaningRule("hyphen", r"(?<=\w)\s*-\s+(?=\w)|(?<=\w)\s+-(?=\w)", "-", "a close - up of a cat"),
     CleaningRule("marks", r"\s+(?=[,.;!?])", "", "a cat , asleep"),
-    CleaningRule("doubled", r"\b(\w[\w' ]*?)(?: \1)+(?![\w'-])", r"\1", "a cat cat sitting sitting"),
-)  # fmt: skip
+    CleaningRule(
+        "doubled", r"\b(\w[\w' ]*?)(?: \1)+(?![\w'-])", r"\1", "a cat cat sitting sitting"
+    ),
+)
 
 
 def clean_prompt(text: str) -> tuple[str, tuple[str, ...]]:
@@ -91,10 +100,9 @@ def clean_prompt(text: str) -> tuple[str, tuple[str, ...]]:
 
 def without_quality_tags(clauses: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
     """Clauses of a prompt without those that only praise it ("masterpiece"), and a note."""
-    kept, dropped = [], []
-    for clause in clauses:
-        tag = clause.lower().strip()
-        (dropped if tag in grammar("quality tags") else kept).append(clause)
+    tags = grammar("quality tags")
+    dropped = [clause for clause in clauses if clause.lower() in tags]
+    kept = [clause for clause in clauses if clause.lower() not in tags]
     note = f"{', '.join(map(repr, dropped))} names nothing visible: left out"
     return kept, (note,) if dropped else ()
 

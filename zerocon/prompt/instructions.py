@@ -1,29 +1,28 @@
 """From a prompt in everyday words to steps: what is put in, what it replaces, what is removed.
 
 ``RULES`` is the grammar of instructions: they are tried in order, and the first one that matches a
-clause of the prompt says what the clause means. A rule is a pattern whose groups have these names:
+clause of the prompt says what the clause means. The groups of a form have these names:
 
     new     what is put in; ``old`` is what it replaces or describes, by default found by meaning
-    thing   what is added, to ``owner`` if there is one
+    thing   what is added, to ``owner`` if there is one; ``wearing`` and ``holding`` say how
+    next    what is added next to the subject
     gone    what is removed
     place   the new surroundings
-    rest    words after "make X": split into ``old`` and ``new`` by ``split_predicate``
-    refused nothing: such a clause is refused, for the rule's ``reason``
+    rest    the words after "make": split into ``old`` and ``new`` by ``split_predicate``
 
 A clause that no rule matches is a bare phrase ("a dog on the beach"), parsed by
-``zerocon.prompt.parser``. To add a rule, add a line with an example; the page "What to type" and
-the tests use the example too.
+``zerocon.prompt.parser``. To add a rule, add an entry with an example, which the tests use.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 from zerocon.prompt.inflection import is_adjective, lemmas, participle
-from zerocon.prompt.vocabulary import bare, is_function_word, lookup
+from zerocon.prompt.vocabulary import bare, is_function_word, lookup, words
 from zerocon.prompt.word_files import grammar
 
 
@@ -50,170 +49,303 @@ class InstructionRule:
 
     Attributes:
         name: Name in the documentation.
-        pattern: Regular expression of the whole clause, in lower case; ``{NAME}`` is a part below.
         example: A prompt of this form, for the caption "a cat sitting on a wooden bench".
+        forms: Regular expressions of whole clauses in lower case; ``{NAME}`` is one of ``PARTS``.
         reason: Why a clause of this form is refused, if it is.
     """
 
     name: str
-    pattern: str
     example: str
+    forms: tuple[str, ...]
     reason: str = ""
 
     def match(self, clause: str) -> re.Match[str] | None:
         """The match of a whole clause, None if it has another form."""
-        return _compile(self.pattern).fullmatch(clause)
+        matches = (_compile(form).fullmatch(clause) for form in self.forms)
+        return next((match for match in matches if match), None)
 
 
-# Parts of patterns.
+# Parts of the forms below, by the name that stands in braces.
 PARTS = {
-    "PHOTO": r"(?:the |this |that |my |whole |entire |full )*(?:image|picture|photo|photograph|pic|scene|it all)",
     "IT": r"(?:it|this|that|them|everything|everyone|him|her|all)",
+    "PHOTO": (
+        r"(?:the |this |that |my |whole |entire |full )*"
+        r"(?:image|picture|photo|photograph|pic|scene|it all)"
+    ),
     "THE": r"(?:the|his|her|its|their|my|your|this|that|these|those|one|both|all|each) ",
     "A": r"(?:an?|some|two|three|four|five|more|another|several) ",
-    "TO": r"(?:in ?to|to|to be|into being|as|become|to look like|look like)",
-    "WITH": r"(?:with|for|by|to|into|against)",
-    "SETTING": r"(?:the |its |his |her )?(?:background|backdrop|setting|scene|scenery|location|place|surroundings?|environment|landscape behind)",
-    "WHEN": r"(?:the |its )?(?:season|weather|time(?: of (?:the )?day)?|lighting|light|sky|mood|style|art ?style|look|atmosphere|medium)",
-    "COLOR": r"colou?rs?",
-    "MORE": r"(?:to |onto |on to |on top of |on |for |in |inside |around |over |with |upon )",
-}  # fmt: skip
-
-CHANGE = (
-    r"(?:(?:turn|change|make|transform|convert|morph|alter|switch|modify|repaint|recolou?r|redraw)"
-    r"|(?:paint|dye|colou?r|render|draw)(?= (?:the|his|her|its|their|it|this|that|him|them) ))"
-)
-SWAP = r"(?:replace|swap|swap out|exchange|substitute|trade|switch|switch out|change|change out)"
-ADD = r"(?:add|put|place|insert|include|attach|stick|throw in|draw)"
-REMOVE = (
-    r"(?:(?:remove|delete|erase|get rid of|take away|take off|take out|eliminate|omit|edit out|"
-    r"crop out|cut out|without|minus|no more|not any|no)"
-    r"|(?:take|clear|drop|hide|cut|lose|wipe|strip|exclude)(?= (?:the|his|her|its|their|all|any|that|this) ))"
-)
+    "INTO": r"(?:in ?to|to|to be|into being|as|become|to look like|look like)",
+    "FOR": r"(?:with|for|by|to|into|against)",
+    "ONTO": r"(?:to|onto|on to|on top of|on|for|in|inside|around|over|with|upon)",
+    "BESIDE": (
+        r"(?:next to|beside|near|by|close to|along with|along|together with|behind|in front of|"
+        r"above|below|under)"
+    ),
+    "SETTING": (
+        r"(?:the |its |his |her )?(?:background|bg|backdrop|setting|scene|scenery|location|place|"
+        r"surroundings?|environment)"
+    ),
+    "WHEN": (
+        r"(?:the |its )?(?:season|weather|time(?: of (?:the )?day)?|lighting|light|sky|mood|style|"
+        r"art ?style|look|atmosphere|medium)"
+    ),
+    "BE": r"(?:be|become|turn|look|turn into|look like)",
+    "SHALL": r"(?:should|must|could|can|will|shall|would|needs to|has to|to)",
+    "CHANGE": (
+        r"(?:(?:turn|change|make|transform|convert|morph|alter|switch|modify|repaint|recolou?r|"
+        r"redraw)|(?:paint|dye|colou?r|render|draw)"
+        r"(?= (?:the|his|her|its|their|it|this|that|him|them) ))"
+    ),
+    "SWAP": r"(?:replace|swap|swap out|exchange|substitute|trade|switch|switch out|change|change out)",
+    "ADD": r"(?:add|put|place|insert|include|attach|stick|throw in|draw)",
+    "REMOVE": (
+        r"(?:(?:remove|delete|erase|get rid of|take away|take off|take out|eliminate|omit|"
+        r"edit out|crop out|cut out|without|w/o|minus|no more|not any|no)"
+        r"|(?:take|clear|drop|hide|cut|lose|wipe|strip|exclude)"
+        r"(?= (?:the|his|her|its|their|all|any|that|this) ))"
+    ),
+    "MOVE": r"(?:set|put|place|move|bring|take|have|show|send)",
+    "WANT": r"(?:(?:i (?:want|need|wish|would like|'d like)|let|have|make) )?",
+}
 
 RULES = (
-    # nothing to do
+    # Refused
     InstructionRule(
         "no change",
-        r"(?:nothing|none|same|the same|unchanged|original|as (?:it )?is|as before|no (?:edits?|changes?|thanks?)|"
-        r"do nothing|nothing (?:at all|else|to change)|(?:keep|leave)\b.*|stay.*|don'?t|no|yes|ok|"
-        r"(?:exactly |just )?(?:the )?same(?: as .*| image| picture| photo| thing)?)",
         "keep it the same",
+        (
+            r"(?:nothing|none|same|the same|unchanged|original|ok|yes|no|don'?t)",
+            r"(?:as (?:it )?is|as before|no (?:edits?|changes?|thanks?)|do nothing)",
+            r"nothing (?:at all|else|to change)|(?:keep|leave|stay)\b.*",
+            r"(?:exactly |just )?(?:the )?same(?: as .*| image| picture| photo| thing)?",
+        ),
         "it asks for no change",
     ),
     InstructionRule(
         "prohibition",
-        r"(?:do not|don'?t|dont|never|avoid)\b.*",
         "don't change the bench",
+        (r"(?:do not|don'?t|dont|never|avoid)\b.*",),
         "it says what not to do; say what the edited image shows",
     ),
     InstructionRule(
         "question",
-        r"(?:what|why|who|whose|where|how|which|when|is|are|does|do|did|was|were|should|am)\b.*",
         "what is this",
+        (r"(?:what|why|who|whose|where|how|which|when|is|are|does|do|did|was|were|should|am)\b.*",),
         "it is a question; say what the edited image shows",
     ),
     InstructionRule(
         "geometry",
-        r"(?:zoom|rotate|flip|resize|enlarge|shrink|straighten|align|tilt|upscale|stretch|reverse|undo)\b.*|"
-        r"(?:crop|mirror|scale|cent(?:er|re)) (?:it|this|in|out|{PHOTO}|{THE}.+)|"
-        r"(?:turn|move|shift|pan|bring|push|pull)(?: {IT}| {PHOTO}| {THE}.+?)? (?:left|right|up|down|around|over|away|"
-        r"closer|forwards?|backwards?|back|sideways|upside down|to the (?:left|right|top|bottom|cent(?:er|re)|side))\b.*",
         "rotate the bench",
+        (
+            r"(?:zoom|rotate|flip|resize|enlarge|shrink|straighten|align|tilt|upscale|stretch|"
+            r"reverse|undo)\b.*",
+            r"(?:crop|mirror|scale|cent(?:er|re)) (?:it|this|in|out|{PHOTO}|{THE}.+)",
+            r"(?:turn|move|shift|pan|bring|push|pull)(?: {IT}| {PHOTO}| {THE}.+?)? "
+            r"(?:left|right|up|down|around|over|away|closer|forwards?|backwards?|back|sideways|"
+            r"upside down|to the (?:left|right|top|bottom|cent(?:er|re)|side))\b.*",
+        ),
         "an edit in place cannot move, turn, crop or scale",
     ),
     InstructionRule(
         "quality",
-        r"(?:fix|improve|enhance|correct|restore|retouch|refine|repair|clean up|sharpen|denoise|beautify|"
-        r"optimi[sz]e|surprise|help|edit|do|try|upgrade|adjust|tweak)\b.*|"
-        r"(?:make|change|turn) (?:{IT}|{PHOTO}) (?:look )?(?:much |way |a lot |a bit |even )?"
-        r"(?:better|nicer|good|great|cool|cooler|different|best|right|perfect|worse|pop|interesting|"
-        r"more interesting|awesome|amazing|fun|something else)|"
-        r"(?:better|nicer|cooler|different|more|less|something|anything|something (?:else|different|new)|whatever|random)|"
-        r"(?:more|better|higher|best) (?:quality|resolution|details?)",
         "make it better",
+        (
+            r"(?:fix|improve|enhance|correct|restore|retouch|refine|repair|clean up|sharpen|"
+            r"denoise|beautify|optimi[sz]e|surprise|help|edit|do|try|upgrade|adjust|tweak)\b.*",
+            r"(?:make|change|turn) (?:{IT}|{PHOTO}) (?:look )?(?:much |way |a lot |a bit |even )?"
+            r"(?:better|nicer|good|great|cool|cooler|different|best|right|perfect|worse|pop|"
+            r"interesting|more interesting|awesome|amazing|fun|something else)",
+            r"(?:better|nicer|cooler|different|more|less|something|anything|whatever|random)",
+            r"something (?:else|different|new)",
+            r"(?:more|better|higher|best) (?:quality|resolution|details?)",
+        ),
         "it names nothing that can be seen",
     ),
-    # contrasts
+    # One thing in place of another
     InstructionRule(
-        "instead of",
-        r"(?:(?:have|use|with|show|be|make it|put|i want) )?(?P<new>.+?),? (?:instead of|rather than|in place of|in lieu of|and no(?:t| longer)|no longer) (?P<old>.+)",
+        "Y instead of X",
         "a dog instead of a cat",
+        (
+            r"(?:(?:have|use|with|show|be|make it|put) )?(?P<new>.+?),? (?:instead of|rather than|"
+            r"in place of|in lieu of|and no(?:t| longer)|no longer) (?P<old>.+)",
+            r"(?:instead of|rather than|in place of) (?P<old>.+?)"
+            r"(?:,| have| use| show| put) (?P<new>.+)",
+        ),
+    ),
+    InstructionRule("not X but Y", "not a cat but a dog", (r"not (?P<old>.+?),? but (?P<new>.+)",)),
+    InstructionRule(
+        "Y, not X", "a dog, not a cat", (r"(?P<new>.+?),? (?:and |but )?not (?P<old>.+)",)
     ),
     InstructionRule(
-        "instead of", r"(?:instead of|rather than|in place of) (?P<old>.+?)(?:,| have| use| show| put) (?P<new>.+)", "instead of a cat, a dog"
+        "X -> Y",
+        "cat -> dog",
+        (
+            r"(?P<old>\S.*?) ?(?:-+>|=+>|→|⇒|>+|:=|=) ?(?P<new>\S.*)",
+            r"(?P<old>.+?) (?:becomes?|turns? into|turned into|turning into|changes? (?:in)?to) "
+            r"(?P<new>.+)",
+        ),
     ),
-    InstructionRule("not X but Y", r"not (?P<old>.+?),? but (?P<new>.+)", "not a cat but a dog"),
-    InstructionRule("Y, not X", r"(?P<new>.+?),? (?:and |but )?not (?P<old>.+)", "a dog, not a cat"),
-    InstructionRule("X -> Y", r"(?P<old>.+?) ?(?:-+>|=+>|→|⇒|>+|becomes?|turns? into|turned into|turning into|changes? (?:in)?to|goes to|:=|=) ?(?P<new>.+)", "cat -> dog"),
-    # surroundings, weather, style
+    # Surroundings, weather, style
     InstructionRule(
         "background",
-        rf"{CHANGE} {{SETTING}} (?:{{TO}} )?(?P<place>.+)|{SWAP} {{SETTING}} {{WITH}} (?P<place2>.+)|"
-        r"(?:set|put|place|move|bring|take|have|show|send) (?:{IT}|{PHOTO}|{SETTING}|{THE}\w+) (?P<place3>(?:in|on|at|to|into|onto|inside|under|near|by|over|against) (?!it\b|him\b|her\b).+)|"
-        r"(?:with )?(?:an? |the )?(?P<place4>[\w' ]+?) (?:as (?:the |a )?(?:background|backdrop)|in the background)|"
-        r"(?:the )?(?:background|backdrop|setting|location|scene)(?::| is| should be| =| to)? (?P<place5>.+)",
         "change the background to a beach",
+        (
+            r"{CHANGE} {SETTING} (?:{INTO} )?(?P<place>.+)",
+            r"{SWAP} {SETTING} {FOR} (?P<place>.+)",
+            r"{MOVE} (?:{IT}|{PHOTO}|{SETTING}|{THE}\w+) (?P<place>(?:in|on|at|to|into|onto|inside|"
+            r"under|near|by|over|against) (?!it\b|him\b|her\b).+)",
+            r"(?:with )?(?:an? |the )?(?P<place>[\w' ]+?) (?:as (?:the |a )?(?:background|backdrop)|"
+            r"in the background)",
+            r"{SETTING}(?::| is| should be| =| to)? (?P<place>.+)",
+        ),
     ),
     InstructionRule(
-        "weather, time, style",
-        rf"(?:{CHANGE}|{SWAP}|set) {{WHEN}} (?:{{TO}}|{{WITH}}) (?P<new>.+)|(?:season|weather|time|lighting|sky|style): ?(?P<new2>.+)",
+        "weather, time or style",
         "change the weather to rain",
+        (
+            r"(?:{CHANGE}|{SWAP}|set) {WHEN} (?:{INTO}|{FOR}) (?P<new>.+)",
+            r"{WHEN}: ?(?P<new>.+)",
+        ),
     ),
     InstructionRule(
         "the whole image",
-        rf"(?:{CHANGE}|see|show|imagine|have|create) (?:{{PHOTO}}|{{IT}})(?: (?:look|appear|seem|feel))? (?:{{TO}}|like|in|with) (?P<new>.+)|(?:{CHANGE}) (?:in ?to|to) (?P<new2>.+)",
         "turn it into a watercolor",
+        (
+            r"(?:{CHANGE}|see|show|imagine|have|create) (?:{PHOTO}|{IT})"
+            r"(?: (?:look|appear|seem|feel))? (?:{INTO}|like|in|with) (?P<new>.+)",
+            r"{CHANGE} (?:in ?to|to) (?P<new>.+)",
+        ),
     ),
-    # replacements
+    # Replacements
     InstructionRule(
-        "color of",
-        rf"(?:{CHANGE}|set) (?:{{THE}})?{{COLOR}} of (?P<old>.+?) (?:{{TO}}|with) (?P<new>.+)|"
-        rf"(?:{CHANGE}|set) (?P<old2>.+?)(?:'s)? {{COLOR}} (?:{{TO}}|with) (?P<new2>.+)",
+        "color of X",
         "change the color of the bench to red",
+        (
+            r"(?:{CHANGE}|set) (?:{THE})?colou?rs? of (?P<old>.+?) (?:{INTO}|with) (?P<new>.+)",
+            r"(?:{CHANGE}|set) (?P<old>.+?)(?:'s)? colou?rs? (?:{INTO}|with) (?P<new>.+)",
+        ),
     ),
-    InstructionRule("replace", rf"{SWAP} (?P<old>.+?) {{WITH}} (?P<new>.+)", "replace the cat with a dog"),
-    InstructionRule("turn into", rf"{CHANGE} (?P<old>.+?)(?: look| appear)? (?:{{TO}}|like) (?P<new>.+)", "turn the cat into a dog"),
-    # additions
-    InstructionRule("wear", r"(?:let|have|make|dress|give|get|put) (?P<owner>{IT}|{THE}[\w' ]+?) (?:wear(?:ing)?|in|into) (?P<thing>(?:an? |some |the )?.+)", "dress the cat in a coat"),
-    InstructionRule("hold", r"(?:let|have|make|give) (?P<owner>{IT}|{THE}[\w' ]+?) (?P<holding>hold(?:ing)?|carry(?:ing)?) (?P<thing>.+)", "let the cat hold a flower"),
-    InstructionRule("give", r"give (?P<thing>{A}.+?) to (?P<owner>.+)|give (?P<owner2>{IT}|{THE}[\w']+(?: \w+)?) (?P<thing2>{A}.+)|give (?P<owner3>{IT}|{THE}[\w']+) (?P<thing3>.+)", "give the cat a hat"),
-    InstructionRule("add next to", rf"{ADD} (?P<next>.+?) (?:next to|beside|near|by|close to|along with|along|together with|behind|in front of|above|below|under|under it) (?:{{IT}}|(?:{{THE}}).+)", "add a dog next to the cat"),
-    InstructionRule("put on", rf"{ADD} (?:{{IT}} on|on) (?P<thing>.+)|{ADD} (?P<thing2>.+?) {{MORE}}(?P<owner2>(?:{{THE}}).+|{{IT}}|{{PHOTO}})", "put a hat on the cat"),
-    InstructionRule("add", rf"{ADD} (?:in |also )?(?P<thing>.+)", "add a hat"),
-    # removals
     InstructionRule(
-        "remove the background", rf"{REMOVE} {{SETTING}}", "remove the background",
+        "replace X with Y",
+        "replace the cat with a dog",
+        (r"{SWAP} (?P<old>.+?) {FOR} (?P<new>.+)",),
+    ),
+    InstructionRule(
+        "turn X into Y",
+        "turn the cat into a dog",
+        (r"{CHANGE} (?P<old>.+?)(?: look| appear)? (?:{INTO}|like) (?P<new>.+)",),
+    ),
+    # Additions
+    InstructionRule(
+        "dress X in Y",
+        "dress the cat in a coat",
+        (
+            r"(?:let|have|make|dress|give|get|put) (?P<owner>{IT}|{THE}[\w' ]+?) "
+            r"(?P<wearing>wear(?:ing)?|in|into) (?P<thing>(?:an? |some |the )?.+)",
+        ),
+    ),
+    InstructionRule(
+        "let X hold Y",
+        "let the cat hold a flower",
+        (
+            r"(?:let|have|make|give) (?P<owner>{IT}|{THE}[\w' ]+?) "
+            r"(?P<holding>hold(?:ing)?|carry(?:ing)?) (?P<thing>.+)",
+        ),
+    ),
+    InstructionRule(
+        "give X Y",
+        "give the cat a hat",
+        (
+            r"give (?P<thing>{A}.+?) to (?P<owner>.+)",
+            r"give (?P<owner>{IT}|{THE}[\w']+(?: \w+)?) (?P<thing>{A}.+)",
+            r"give (?P<owner>{IT}|{THE}[\w']+) (?P<thing>.+)",
+        ),
+    ),
+    InstructionRule(
+        "add Y next to X",
+        "add a dog next to the cat",
+        (r"{ADD} (?P<next>.+?) {BESIDE} (?:{IT}|(?:{THE}).+)",),
+    ),
+    InstructionRule(
+        "put Y on X",
+        "put a hat on the cat",
+        (
+            r"{ADD} (?:{IT} on|on) (?P<thing>.+)",
+            r"{ADD} (?P<thing>.+?) {ONTO} (?P<owner>(?:{THE}).+|{IT}|{PHOTO})",
+        ),
+    ),
+    InstructionRule(
+        "add Y",
+        "add a hat",
+        (
+            r"{ADD} (?:in |also )?(?P<thing>.+)",
+            r"(?:have|need|show|give) (?P<thing>{A}.+)",
+            r"there (?:is|are|should be|must be) (?P<thing>.+)",
+        ),
+    ),
+    # Removals
+    InstructionRule(
+        "remove the background",
+        "remove the background",
+        (r"{REMOVE} {SETTING}",),
         "a background can be replaced, not removed",
     ),
     InstructionRule(
-        "remove", rf"{REMOVE} (?P<gone>.+?)(?: (?:away|off|out|please|completely|entirely|from .+|in .+|on .+))?", "remove the bench"
+        "remove X",
+        "remove the bench",
+        (
+            r"{REMOVE} (?P<gone>.+?)"
+            r"(?: (?:away|off|out|please|completely|entirely|from .+|in .+|on .+))?",
+        ),
     ),
-    # predicates
-    InstructionRule("statement", r"(?:(?:i (?:want|need|wish|would like|'d like)|let|have|make) )?(?P<old>{THE}.+?) (?:(?:should|must|could|can|will|shall|would|needs to|has to|to) (?:now )?(?:be(?:come)?|turn|look|have been)(?: in(?:to)?| like)?|is|are|was|were|gets|becomes|turns)(?: now)? (?P<new>.+)", "the cat is black"),
-    InstructionRule("statement", r"(?:(?:i (?:want|need|wish|would like|'d like)|let|have|make) )?(?:{IT}|he|she|they|i want)(?: (?:to|should|must|could|will))?(?: be(?:come)?|'s|'re| is| are| look like| look)(?: now)? (?P<new>.+)", "it should be a dog"),
-    InstructionRule("make his X Y", rf"(?:{CHANGE}|let|have) (?P<rest>(?:his|her|its|their) .+)", "make her dress blue"),
-    InstructionRule("make it", rf"(?:{CHANGE}|let|have) (?:{{IT}}|{{PHOTO}})(?: all)?(?: (?:look|appear|seem|become|be|turn|get|feel))?(?: like| into| more)? (?P<new>.+)", "make it snowy"),
-    InstructionRule("make X Y", rf"(?:{CHANGE}|let|have|get) (?P<rest>.+)", "make the cat blue"),
-    InstructionRule("X to Y", r"(?P<old>[\w' -]+?) (?:in)?to (?P<new>[\w' -]+)", "cat to dog"),
-    # what is left of an instruction without its second half
+    # Statements
     InstructionRule(
-        "incomplete", rf"(?:{CHANGE}|{SWAP}|{ADD}|{REMOVE}|move|set|let|give|dress|get|want|i want|please)\b.*", "change the cat",
+        "X is Y",
+        "the cat is black",
+        (
+            r"{WANT}(?P<old>{THE}.+?) {SHALL} (?:now )?{BE}(?: in(?:to)?| like)? (?P<new>.+)",
+            r"(?P<old>{THE}.+?) (?:is|are|was|were|gets|becomes|turns)(?: now)? (?P<new>.+)",
+            r"{WANT}(?:{IT}|he|she|they)(?: {SHALL})? {BE} (?P<new>.+)",
+            r"(?:it|he|she|they|this)(?:'s|'re| is| are)(?: now)? (?P<new>.+)",
+        ),
+    ),
+    InstructionRule(
+        "make his X Y",
+        "make his bench blue",
+        (r"(?:{CHANGE}|let|have) (?P<rest>(?:his|her|its|their) .+)",),
+    ),
+    InstructionRule(
+        "make it Y",
+        "make it snowy",
+        (
+            r"(?:{CHANGE}|let|have) (?:{IT}|{PHOTO})(?: all)?"
+            r"(?: (?:look|appear|seem|become|be|turn|get|feel))?(?: like| into| more)? (?P<new>.+)",
+        ),
+    ),
+    InstructionRule("make X Y", "make the cat blue", (r"(?:{CHANGE}|let|have|get) (?P<rest>.+)",)),
+    InstructionRule("X to Y", "cat to dog", (r"(?P<old>[\w' -]+?) (?:in)?to (?P<new>[\w' -]+)",)),
+    # What is left: an instruction without its second half
+    InstructionRule(
+        "incomplete",
+        "change the cat",
+        (r"(?:{CHANGE}|{SWAP}|{ADD}|{REMOVE}|move|set|let|give|dress|get|want|i want|please)\b.*",),
         "it does not say what the result shows",
     ),
-)  # fmt: skip
+)
 
 
 @cache
-def _compile(pattern: str) -> re.Pattern[str]:
+def _compile(form: str) -> re.Pattern[str]:
     for name, part in PARTS.items():
-        pattern = pattern.replace("{" + name + "}", part)
-    return re.compile(pattern)
+        form = form.replace("{" + name + "}", part)
+    return re.compile(form)
 
 
+# Words that start another instruction after "and".
 VERBS = (
-    r"(?:please )?(?:turn|change|make|transform|convert|replace|swap|exchange|add|put|place|insert|give|"
-    r"remove|delete|erase|get rid of|take|let|dress|paint|colou?r|set|draw|the \w+ (?:is|are|should))"
+    r"(?:please )?(?:turn|change|make|transform|convert|replace|swap|exchange|add|put|place|insert|"
+    r"give|remove|delete|erase|get rid of|take|let|dress|paint|colou?r|set|draw|"
+    r"the \w+ (?:is|are|should))"
 )
 
 
@@ -230,6 +362,8 @@ def split_clauses(text: str) -> list[str]:
 def read_clause(clause: str) -> tuple[Step, ...] | None:
     """The steps of an instruction; None for a bare phrase."""
     text = clause.lower()
+    if lookup(bare(words(text))):  # "stretch limousine", "clear sky"
+        return None
     for rule in RULES:
         if not (match := rule.match(text)):
             continue
@@ -242,7 +376,7 @@ def read_clause(clause: str) -> tuple[Step, ...] | None:
 
 def _steps(rule: InstructionRule, match: re.Match[str], clause: str) -> Iterator[Step]:
     """What a match of a rule means; nothing if its words do not fit after all."""
-    groups = {name.rstrip("2345"): text for name, text in match.groupdict().items() if text}
+    groups = {name: text for name, text in match.groupdict().items() if text}
     if rule.name == "X to Y" and not all(_is_listed(groups[end]) for end in ("old", "new")):
         return
     if "rest" in groups:
@@ -259,7 +393,7 @@ def _steps(rule: InstructionRule, match: re.Match[str], clause: str) -> Iterator
         yield Step("add", f"next to {groups['next']}", clause=clause)
     elif "thing" in groups:
         owner = "" if _is_pronoun(groups.get("owner", "")) else groups.get("owner", "")
-        lead = {"wear": "wearing ", "hold": "holding "}.get(rule.name, "")
+        lead = next((f"{each} " for each in ("wearing", "holding") if each in groups), "")
         yield Step("add", lead + groups["thing"], owner, clause)
     else:
         yield from _replacements(groups.get("old", ""), groups["new"], match, clause)
@@ -348,8 +482,3 @@ def _is_property(tokens: list[str]) -> bool:
 def _is_simple_property(word: str) -> bool:
     listed = {e.category for e in lookup([word])}
     return "attribute" in listed or (not listed and is_adjective(word))
-
-
-def with_clause(step: Step, clause: str) -> Step:
-    """The same step with other words of the prompt."""
-    return replace(step, clause=clause)

@@ -269,7 +269,9 @@ def _action(chunk: list[str]) -> PromptPart | None:
     if rest and not is_function_word(rest[0]) and len(rest) == 1 and not is_participle(chunk[0]):
         return None
     head = " ".join(chunk[:length])
-    return PromptPart("action", " ".join(chunk), head, tuple(_only(lookup(chunk[:length]), "action")))
+    return PromptPart(
+        "action", " ".join(chunk), head, tuple(_only(lookup(chunk[:length]), "action"))
+    )
 
 
 def _actions() -> frozenset[str]:
@@ -396,4 +398,3 @@ RULES = (
     PhraseRule("property", "very old", _property),
     PhraseRule("unknown thing", "a gizmo", _unknown),
 )
-

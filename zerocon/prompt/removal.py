@@ -29,7 +29,7 @@ def remove(caption: str, source: str) -> CaptionEdit:
     span = locate_noun(text, source)
     if span is None:
         raise PromptError(
-            f"cannot remove {source!r}: the caption does not mention it (\"{caption}\"); give "
+            f'cannot remove {source!r}: the caption does not mention it ("{caption}"); give '
             "--caption"
         )
     start, end = span

@@ -34,7 +34,6 @@ from zerocon.prompt.splice import CaptionEdit, agree, cut, insert, put, tail_sta
 from zerocon.prompt.vocabulary import (
     Mention,
     bare,
-    determined,
     is_function_word,
     lookup,
     starts,
@@ -44,10 +43,20 @@ from zerocon.prompt.word_files import grammar
 
 _ONE = frozenset(("a", "an", "one", "1"))
 # Order of properties before a noun; those of no listed family come first, unlisted words last.
-_ORDER = {"sizes": 1, "ages": 2, "shapes": 3, "coats": 3, "patterns": 3, "colors": 4, "materials": 5}
+_ORDER = {
+    "sizes": 1,
+    "ages": 2,
+    "shapes": 3,
+    "coats": 3,
+    "patterns": 3,
+    "colors": 4,
+    "materials": 5,
+}
 _UNLISTED = 6
 WEARERS = BEINGS | {"toys and sport"}
-_SETS = frozenset(("group", "couple", "pair", "bunch", "herd", "flock", "pile", "row", "set", "lot"))
+_SETS = frozenset(
+    ("group", "couple", "pair", "bunch", "herd", "flock", "pile", "row", "set", "lot")
+)
 _ALONG = frozenset(("down", "up", "across", "along", "through"))
 
 
@@ -87,17 +96,14 @@ def _describe(caption: str, part: PromptPart, noun: Span) -> CaptionEdit:
     modifiers = part.modifiers.removeprefix(part.number).strip()
     if not modifiers or modifiers in before:
         return CaptionEdit(caption, "object", part.text, part.text)
-    step = None
+    steps: list[CaptionEdit] = []
     for phrase in _properties(modifiers.split()):
         attribute = PromptPart("attribute", phrase, phrase, lookup(phrase.split()))
-        span = step and _shifted(caption, step.caption, noun)
-        again = put_attribute(step.caption if step else caption, attribute, None, span or noun)
-        if step and step.source:
-            again = replace(again, source=f"{step.source} {again.source}".strip())
-        target = f"{step.target} {again.target}" if step else again.target
-        step = replace(again, target=target)
-    assert step is not None
-    return step
+        current = steps[-1].caption if steps else caption
+        steps.append(put_attribute(current, attribute, None, _shifted(caption, current, noun)))
+    source = " ".join(step.source for step in steps if step.source)
+    target = " ".join(step.target for step in steps)
+    return replace(steps[-1], source=source, target=target)
 
 
 def _becomes_plural(text: Sequence[str], noun: Span, part: PromptPart) -> bool:
@@ -243,7 +249,9 @@ def put_added(
     """Replace the thing mentioned, or add one to ``noun``, by default to its natural owner."""
     text = words(caption)
     joining = part.joining or (part.options[0].joining if part.options else "") or "with"
-    owner = noun or (being(text) if joining in ("wearing", "holding", "carrying") else subject(text))
+    owner = noun or (
+        being(text) if joining in ("wearing", "holding", "carrying") else subject(text)
+    )
     if mention and not covers(owner, mention.start, mention.end):
         return _exchange_added(caption, part, mention)
     if mention:

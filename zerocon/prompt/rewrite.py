@@ -146,7 +146,7 @@ def _surround(caption: str, step: Step, context: Context) -> list[CaptionEdit]:
         lead, phrase = "with", f"{determined(first.text)} background"
     else:
         lead = "in" if tokens[-1:] and tokens[-1] in grammar("enclosures") else "in front of"
-        phrase = determined(phrase) if first and not first.article else phrase
+        phrase = determined(phrase) if first and not first.determiner else phrase
     text = f"{lead} {phrase}"
     place = PromptPart("place", text, text)
     check_part(place, words(caption), context.proper, role_given=False)
@@ -219,9 +219,7 @@ def _replace_source(caption: str, step: Step, context: Context) -> list[CaptionE
     return replace_source(caption, parts, source, context)
 
 
-def _put_body_part(
-    caption: str, source: str, parts: Sequence[PromptPart]
-) -> CaptionEdit | None:
+def _put_body_part(caption: str, source: str, parts: Sequence[PromptPart]) -> CaptionEdit | None:
     """Describe something that the subject surely has: "change the woman's hair to red"."""
     text, tokens = words(caption), bare(words(source))
     listed = [e for e in lookup(tokens[-1:]) if e.category == "added"]
@@ -293,7 +291,7 @@ def _part_for(parts: Sequence[PromptPart], source: str) -> int:
 
 
 def put_part(caption: str, part: PromptPart, context: Context) -> CaptionEdit:
-    """Put a part into a caption: in place of the noun it names, of related words, or of the subject.
+    """Put a part into a caption, in place of the noun it names, related words, or the subject.
 
     CLIP's similarity is used if the caption has no related words: they may be missing from it.
     """
@@ -420,9 +418,7 @@ def _replace_absent(
     return replace(step, source=name, warnings=(warning,))
 
 
-def _put_unrelated(
-    caption: str, part: PromptPart, similarity: Similarity | None
-) -> CaptionEdit:
+def _put_unrelated(caption: str, part: PromptPart, similarity: Similarity | None) -> CaptionEdit:
     """Put an object into a caption that names nothing of its family, with a warning."""
     text = words(caption)
     span = subject(text)

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zerocon.errors import FileFormatError, PromptError
-from zerocon.prompt import Change, vocabulary
+from zerocon.prompt import vocabulary
+from zerocon.prompt.change import Change
 from zerocon.prompt.parser import parse
+from zerocon.prompt.word_files import grammar, sections
 
 
 def pairs(change: Change, limit: int = 72) -> tuple[list[str], list[str]]:
@@ -62,7 +64,7 @@ def about(phrase: str, limit: int = 72) -> list[str]:
     category, text = ("caption", phrase) if len(parts) != 1 else (parts[0].category, parts[0].text)
     if category not in ("object", "caption"):
         return pairs(Change(category, text, ""), limit)[0]
-    templates = vocabulary.sections(f"templates/{category}.txt")[""]
+    templates = sections(f"templates/{category}.txt")[""]
     return list(dict.fromkeys(_fill(template, text) for template in templates))[:limit]
 
 
@@ -85,15 +87,15 @@ def read(path: Path | str) -> list[str]:
 
 def _sentences(change: Change) -> Iterator[tuple[str, str]]:
     """Pairs from all templates, then again with the next nouns; may repeat sentences."""
-    templates = vocabulary.sections(f"templates/{change.category}.txt")[""]
+    templates = sections(f"templates/{change.category}.txt")[""]
     if change.category == "object" and not (change.source and change.target):
-        templates = vocabulary.sections("templates/added.txt")[""]
+        templates = sections("templates/added.txt")[""]
     if change.category in ("object", "caption") and change.source and change.target:
         for template in templates:
             yield _fill(template, change.source), _fill(template, change.target)
         return
     nouns = _nouns(change)
-    plain = vocabulary.sections("templates/nouns.txt")["plain styles"]
+    plain = sections("templates/nouns.txt")["plain styles"]
     for turn in range(len(nouns)):
         for i, template in enumerate(templates):
             # the caption's noun in every second sentence of the first turn, then all nouns in turn
@@ -109,6 +111,8 @@ def _sentence(category: str, template: str, value: str, noun: str, default: str)
     """One template with ``value`` ("" for a sentence without it) said of ``noun``."""
     if category == "attribute":
         return _fill(template, vocabulary.attributed(value, noun) if value else noun)
+    if category == "action":
+        return _fill(template, f"{noun} {value}".strip())
     if category in ("added", "object"):
         return _fill(template, f"{noun} {vocabulary.joined(value)}" if value else noun)
     if category == "style":
@@ -123,7 +127,7 @@ def _fill(template: str, value: str, noun: str = "") -> str:
         phrase = re.compile(rf"\ban? ((?:[\w-]+ )?){re.escape(placeholder)}")
         if match := phrase.search(template):
             count, _, rest = filler.partition(" ")
-            if count in vocabulary.grammar("numbers"):
+            if count in grammar("numbers"):
                 text = f"{count} {match[1]}{rest}"
             else:
                 text = vocabulary.determined(match[1] + filler)
@@ -134,7 +138,7 @@ def _fill(template: str, value: str, noun: str = "") -> str:
 
 def _nouns(change: Change) -> list[str]:
     """Nouns for the sentences of a change: the caption's, then related ones, then general ones."""
-    bank = vocabulary.sections("templates/nouns.txt")
+    bank = sections("templates/nouns.txt")
     general = bank.get(change.category, bank["any"])
     noun = [change.noun] if change.noun else []
     related = [

@@ -198,9 +198,7 @@ def is_verb_at(text: Sequence[str], i: int) -> bool:
             "action" in listed or is_participle(word)
         ):
             return False
-        after_noun = i > 0 and any(
-            e.category in ("object", "added") for e in lookup([text[i - 1]])
-        )
+        after_noun = i > 0 and any(e.category in ("object", "added") for e in lookup([text[i - 1]]))
         return ends or after_noun
     if not (word.endswith("ed") and len(word) > 4):
         return False

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zerocon.prompt import vocabulary
+from zerocon.prompt import word_files
 
 if TYPE_CHECKING:
     from zerocon.training.workspace import Workspace
@@ -23,7 +23,7 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]")
 @cache
 def frames() -> tuple[str, ...]:
     """Templates such as "a photo of {}", which add no fact about a scene."""
-    return vocabulary.sections("templates/caption.txt")[""]
+    return word_files.sections("templates/caption.txt")[""]
 
 
 def framed(sentence: str, rng: np.random.Generator, share: float = 0.3) -> str:
@@ -75,7 +75,7 @@ def ids(tokenizer: Any, sentences: list[str]) -> Any:
 def _common_text() -> Iterator[str]:
     """Text besides the captions, so that common words are not split into letters."""
     for name in ("object", "caption", "place", "time", "style", "added", "attribute"):
-        yield from vocabulary.sections(f"templates/{name}.txt")[""]
+        yield from word_files.sections(f"templates/{name}.txt")[""]
 
 
 def _pieces(corpus: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
