@@ -16,7 +16,7 @@ from zerocon.prompt import cleaning, removal, rewrite
 from zerocon.prompt.change import Change
 from zerocon.prompt.checks import check_language, refusal
 from zerocon.prompt.difference import changes_between
-from zerocon.prompt.instructions import Step, read_clause, split_clauses
+from zerocon.prompt.instructions import Instruction, read_clause, split_clauses
 from zerocon.prompt.parser import parse
 from zerocon.prompt.splice import CaptionEdit
 from zerocon.prompt.vocabulary import words
@@ -128,15 +128,15 @@ def _edits(
 _NAMES = "give an object, a place, a style ..."
 
 
-def _steps(clauses: Sequence[str], caption: str) -> Iterator[Step]:
+def _steps(clauses: Sequence[str], caption: str) -> Iterator[Instruction]:
     """The steps of a prompt, clause by clause."""
     for clause in clauses:
         check_language(clause, words(caption))
-        yield from read_clause(clause) or (Step("put", clause, clause=clause),)
+        yield from read_clause(clause) or (Instruction("put", clause, clause=clause),)
 
 
 def _proper_words(clauses: Sequence[str]) -> frozenset[str]:
-    """Words that are written as names: with a capital letter, but not first and not all capitals."""
+    """Words that are written as names: with a capital letter, not first, not in all capitals."""
     tokens = [word for clause in clauses for word in clause.split()[1:]]
     names = (word for word in tokens if word[:1].isupper() and not word.isupper())
     return frozenset(words(" ".join(names)))

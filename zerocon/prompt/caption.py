@@ -23,7 +23,7 @@ from zerocon.prompt.word_files import grammar
 
 Span = tuple[int, int]
 NOWHERE: Span = (0, 0)
-# what can stand in for each other as the subject of a photograph
+# What can be the subject of a photograph in place of another.
 ACTORS = frozenset(("animals", "people", "vehicles", "fantasy beings"))
 BEINGS = frozenset(("animals", "people", "fantasy beings"))
 
@@ -55,7 +55,7 @@ def opening_end(text: Sequence[str]) -> int:
 
 
 def _depiction_length(text: Sequence[str], i: int) -> int:
-    """Words of "old photo of", "screenshot of" or "t-shirt with a picture of", 0 for none."""
+    """Words of "old photo of", "screenshot of", 0 for none."""
     if (style := style_at(text, i)) and text[style.end : style.end + 1] == ["of"]:
         return style.end + 1 - i
     for j in range(i + 1, min(i + 4, len(text))):

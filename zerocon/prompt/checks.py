@@ -24,7 +24,7 @@ _FOREIGN = re.compile(r"[^\W\d_a-zA-Z\u00c0-\u024f]")  # letters of other script
 def check_part(
     part: PromptPart, caption: Sequence[str], proper: frozenset[str], *, role_given: bool
 ) -> None:
-    """Check that a part can stand in a caption.
+    """Check that a part can be used in a caption.
 
     Args:
         part: A part of a prompt.
@@ -69,9 +69,10 @@ def _objection(
     part: PromptPart, caption: Sequence[str], proper: frozenset[str], role_given: bool
 ) -> str | None:
     tokens = part.text.split()
-    barred = next((w for w in tokens if w in grammar("barred")), None)
+    named = part.head.split() if part.options else ()
+    barred = next((w for w in tokens if w in grammar("barred") and w not in named), None)
     if barred:
-        return f"{barred!r} cannot stand in a caption; say what the edited image shows"
+        return f"{barred!r} describes no image; say what the edited image shows"
     if part.category != "style" and (word := _unknown(part, caption, proper)):
         if not role_given:
             return f"{word!r} is not an English word that zerocon knows"

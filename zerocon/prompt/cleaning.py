@@ -51,7 +51,7 @@ PROMPT_RULES = (
         "quotes", '["\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a`]+', " ", '"dog"', noted=False
     ),
     CleaningRule("quotes", "[\u2018\u2019\u00b4]", "'", "the cat\u2019s hat", noted=False),
-    CleaningRule("quotes", r"(?<!\w)'|(?<!s)'(?!\w)", " ", "'dog'", noted=False),
+    CleaningRule("quotes", r"(?<!\w)'|(?<!s)'(?![\w-])", " ", "'dog'", noted=False),
     CleaningRule("marks", r"[!?.\u2026]+(?=\s|$)", " ", "dog!!!", noted=False),
     CleaningRule("abbreviations", r"(?<!\w)w/ ?(?!o)", "with ", "cat w/ hat", noted=False),
     CleaningRule("abbreviations", r"(?<!\w)w/o(?!\w)", "without", "cat w/o hat", noted=False),
@@ -123,7 +123,7 @@ def clean_caption(caption: str) -> str:
 
 
 def _without_garbage(text: str) -> str:
-    """A caption without BLIP's invented words, which stand where an article belongs.
+    """A caption without BLIP's invented words, which come in place of an article.
 
     A garbage word that is itself the only noun ("araffe standing in a field") stays.
     """

@@ -63,8 +63,8 @@ def is_plural_word(word: str) -> bool:
     if len(word) < 4 or not word.endswith("s"):
         return False
     # the dictionary has some plurals as words of their own: games, letters
-    known = "NOUN" in lemmas(word[:-1])
-    return known if nouns else known or not word.endswith(_PLURAL_ENDINGS)
+    has_singular = "NOUN" in lemmas(word[:-1])
+    return has_singular if nouns else has_singular or not word.endswith(_PLURAL_ENDINGS)
 
 
 @cache

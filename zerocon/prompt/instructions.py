@@ -1,4 +1,4 @@
-"""From a prompt in everyday words to steps: what is put in, what it replaces, what is removed.
+"""From a prompt in everyday words to instructions: what is put in, what it replaces, what is removed.
 
 ``RULES`` is the grammar of instructions: they are tried in order, and the first one that matches a
 clause of the prompt says what the clause means. The groups of a form have these names:
@@ -27,7 +27,7 @@ from zerocon.prompt.word_files import grammar
 
 
 @dataclass(frozen=True)
-class Step:
+class Instruction:
     """One change that a prompt asks for.
 
     Attributes:
@@ -65,7 +65,7 @@ class InstructionRule:
         return next((match for match in matches if match), None)
 
 
-# Parts of the forms below, by the name that stands in braces.
+# Parts of the forms below, by the name in braces.
 PARTS = {
     "IT": r"(?:it|this|that|them|everything|everyone|him|her|all)",
     "PHOTO": (
@@ -96,7 +96,9 @@ PARTS = {
         r"redraw)|(?:paint|dye|colou?r|render|draw)"
         r"(?= (?:the|his|her|its|their|it|this|that|him|them) ))"
     ),
-    "SWAP": r"(?:replace|swap|swap out|exchange|substitute|trade|switch|switch out|change|change out)",
+    "SWAP": (
+        r"(?:replace|swap|swap out|exchange|substitute|trade|switch|switch out|change|change out)"
+    ),
     "ADD": r"(?:add|put|place|insert|include|attach|stick|throw in|draw)",
     "REMOVE": (
         r"(?:(?:remove|delete|erase|get rid of|take away|take off|take out|eliminate|omit|"
@@ -192,8 +194,8 @@ RULES = (
         (
             r"{CHANGE} {SETTING} (?:{INTO} )?(?P<place>.+)",
             r"{SWAP} {SETTING} {FOR} (?P<place>.+)",
-            r"{MOVE} (?:{IT}|{PHOTO}|{SETTING}|{THE}\w+) (?P<place>(?:in|on|at|to|into|onto|inside|"
-            r"under|near|by|over|against) (?!it\b|him\b|her\b).+)",
+            r"{MOVE} (?:{IT}|{PHOTO}|{SETTING}|{THE}\w+) (?P<place>(?:in|on|at|to|into|onto|"
+            r"inside|under|near|by|over|against) (?!it\b|him\b|her\b).+)",
             r"(?:with )?(?:an? |the )?(?P<place>[\w' ]+?) (?:as (?:the |a )?(?:background|backdrop)|"
             r"in the background)",
             r"{SETTING}(?::| is| should be| =| to)? (?P<place>.+)",
@@ -359,8 +361,8 @@ def split_clauses(text: str) -> list[str]:
     return [part.replace("\0", ", ").strip() for part in parts if part and part.strip()]
 
 
-def read_clause(clause: str) -> tuple[Step, ...] | None:
-    """The steps of an instruction; None for a bare phrase."""
+def read_clause(clause: str) -> tuple[Instruction, ...] | None:
+    """What a clause asks for; None for a bare phrase."""
     text = clause.lower()
     if lookup(bare(words(text))):  # "stretch limousine", "clear sky"
         return None
@@ -368,13 +370,13 @@ def read_clause(clause: str) -> tuple[Step, ...] | None:
         if not (match := rule.match(text)):
             continue
         if rule.reason:
-            return (Step("refuse", rule.reason, clause=clause),)
-        if steps := tuple(_steps(rule, match, clause)):
-            return steps
+            return (Instruction("refuse", rule.reason, clause=clause),)
+        if instructions := tuple(_instructions(rule, match, clause)):
+            return instructions
     return None
 
 
-def _steps(rule: InstructionRule, match: re.Match[str], clause: str) -> Iterator[Step]:
+def _instructions(rule: InstructionRule, match: re.Match[str], clause: str) -> Iterator[Instruction]:
     """What a match of a rule means; nothing if its words do not fit after all."""
     groups = {name: text for name, text in match.groupdict().items() if text}
     if rule.name == "X to Y" and not all(_is_listed(groups[end]) for end in ("old", "new")):
@@ -386,30 +388,30 @@ def _steps(rule: InstructionRule, match: re.Match[str], clause: str) -> Iterator
         groups = {"old": halves[0], "new": halves[1]}
     if "gone" in groups:
         for gone in re.split(r"\s*,\s*|\s+(?:and|or|&)\s+", groups["gone"]):
-            yield Step("remove", gone, clause=clause)
+            yield Instruction("remove", gone, clause=clause)
     elif "place" in groups:
-        yield Step("place", groups["place"], clause=clause)
+        yield Instruction("place", groups["place"], clause=clause)
     elif "next" in groups:
-        yield Step("add", f"next to {groups['next']}", clause=clause)
+        yield Instruction("add", f"next to {groups['next']}", clause=clause)
     elif "thing" in groups:
         owner = "" if _is_pronoun(groups.get("owner", "")) else groups.get("owner", "")
         lead = next((f"{each} " for each in ("wearing", "holding") if each in groups), "")
-        yield Step("add", lead + groups["thing"], owner, clause)
+        yield Instruction("add", lead + groups["thing"], owner, clause)
     else:
         yield from _replacements(groups.get("old", ""), groups["new"], match, clause)
 
 
-def _replacements(old: str, new: str, match: re.Match[str], clause: str) -> Iterator[Step]:
+def _replacements(old: str, new: str, match: re.Match[str], clause: str) -> Iterator[Instruction]:
     """A replacement, and those that follow in the same sentence.
 
     "replace the woman with a man and the bench with a chair" says the verb once.
     """
     link = re.compile(r"(.+?) and (.+?) (with|for|by|into|to) (.+)").fullmatch(new)
     if link and old and re.search(rf" {link[3]} ", match.group()[: match.start("new")] + " "):
-        yield Step("put", _predicate(link[1]), _noun(old), clause)
+        yield Instruction("put", _predicate(link[1]), _noun(old), clause)
         yield from _replacements(link[2], link[4], match, clause)
         return
-    yield Step("put", _predicate(new), _noun(old), clause)
+    yield Instruction("put", _predicate(new), _noun(old), clause)
 
 
 def _is_listed(text: str) -> bool:

@@ -257,7 +257,7 @@ def _state(chunk: list[str]) -> PromptPart | None:
 
 
 def _action(chunk: list[str]) -> PromptPart | None:
-    """What somebody does: "standing", "reading a book"."""
+    """What the subject does: "running", "reading a book"."""
     length = starts(chunk, _actions())
     if not length and is_verb_at(chunk, 0) and chunk[0] not in grammar("joining"):
         length = 1

@@ -20,7 +20,7 @@ from zerocon.prompt.caption import (
     subject,
 )
 from zerocon.prompt.checks import check_part, refusal
-from zerocon.prompt.instructions import Step
+from zerocon.prompt.instructions import Instruction
 from zerocon.prompt.parser import PromptPart, parse
 from zerocon.prompt.replace import METHODS, put_action, put_added, put_attribute, put_object
 from zerocon.prompt.splice import CaptionEdit
@@ -52,13 +52,13 @@ GATHERED = frozenset(("furniture", "electronics", "plants", "animals", "people")
 
 @dataclass(frozen=True)
 class Context:
-    """What is known beside the caption while the parts of a prompt are put into it."""
+    """What is used besides the caption while the parts of a prompt are put into it."""
 
     similarity: Similarity | None
     proper: frozenset[str]  # words of the prompt with a capital letter
 
 
-def apply(caption: str, step: Step, context: Context) -> list[CaptionEdit]:
+def apply(caption: str, step: Instruction, context: Context) -> list[CaptionEdit]:
     """The edits of a caption that a step asks for, one after the other.
 
     Raises:
@@ -131,7 +131,7 @@ def _put_owned(caption: str, part: PromptPart, owner: str) -> CaptionEdit | None
     return None
 
 
-def _surround(caption: str, step: Step, context: Context) -> list[CaptionEdit]:
+def _surround(caption: str, step: Instruction, context: Context) -> list[CaptionEdit]:
     """Put new surroundings into a caption."""
     parts = parse(step.phrase)
     first = parts[0] if parts else None
@@ -158,7 +158,7 @@ def _place_mention(text: Sequence[str]) -> Mention | None:
     return _related(text, place)
 
 
-def _add(caption: str, step: Step, context: Context) -> list[CaptionEdit]:
+def _add(caption: str, step: Instruction, context: Context) -> list[CaptionEdit]:
     """Add a thing, to its owner where the prompt names one."""
     parts = list(parse(step.phrase))
     text = words(caption)
@@ -204,7 +204,7 @@ def _joining(part: PromptPart, text: Sequence[str], span: Span | None) -> str:
     return "with"
 
 
-def _replace_source(caption: str, step: Step, context: Context) -> list[CaptionEdit]:
+def _replace_source(caption: str, step: Instruction, context: Context) -> list[CaptionEdit]:
     """Put a phrase in place of what an instruction names."""
     text = words(caption)
     source = _generic(text, step.source) or step.source
@@ -396,7 +396,7 @@ def replace_named(caption: str, part: PromptPart, source: str) -> CaptionEdit:
 
 
 def _as_ground(text: Sequence[str], span: Span, part: PromptPart) -> PromptPart | None:
-    """A part as what something stands on: "turn the grass into sand"."""
+    """A part as the ground under something: "turn the grass into sand"."""
     word = part.plain or part.text
     if not any(e.category == "place" for e in lookup(text[slice(*span)])):
         return None
