@@ -354,6 +354,7 @@ def test_a_rewrite_is_summarized_in_one_line() -> None:
         ("bus", "a bus"), ("cactus", "a cactus"), ("two dogs", "two dogs"), ("people", "people"),
         ("the dog", "the dog"), ("cats on a mat", "cats on a mat"), ("glass", "a glass"),
         ("uniform with buttons", "a uniform with buttons"), ("bow tie", "a bow tie"),
+        ("hourglass", "an hourglass"), ("triceratops", "a triceratops"), ("bacon", "bacon"),
     ],
 )  # fmt: skip
 def test_articles(phrase: str, expected: str) -> None:
@@ -365,7 +366,8 @@ def test_articles(phrase: str, expected: str) -> None:
     [
         ("cat", "cats"), ("fox", "foxes"), ("bus", "buses"), ("pony", "ponies"), ("man", "men"),
         ("wolf", "wolves"), ("sheep", "sheep"), ("horse", "horses"), ("donkey", "donkeys"),
-        ("vase", "vases"), ("church", "churches"), ("mouse", "mice"),
+        ("vase", "vases"), ("church", "churches"), ("mouse", "mice"), ("elf", "elves"),
+        ("collie", "collies"), ("shelf", "shelves"), ("policewoman", "policewomen"),
     ],
 )  # fmt: skip
 def test_plurals(one: str, many: str) -> None:

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from zerocon.prompt import Change, rewrite_caption
+from zerocon.prompt.parser import parse
 from zerocon.prompt.sentence_bank import pairs
 from zerocon.prompt.vocabulary import CATEGORIES, VocabularyEntry, determined, entries
 
@@ -106,9 +107,26 @@ def test_invalid_changes(change: Change, message: str) -> None:
 ALL = [entry for category in CATEGORIES for entry in entries(category)]
 
 
-def test_the_lists_have_hundreds_of_entries_and_none_twice_in_a_family() -> None:
-    assert len(ALL) > 600
-    assert len({(e.category, e.family, e.name) for e in ALL}) == len(ALL)
+def test_the_lists_have_thousands_of_entries_and_none_twice_in_a_family() -> None:
+    assert len(ALL) > 5000
+    names = [(e.category, e.family, name) for e in ALL for name in (e.name, *e.aliases)]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("phrase", "category", "family"),
+    [
+        ("capybara", "object", "animals"), ("fire truck", "object", "vehicles"),
+        ("fries", "object", "food"), ("chimney", "object", "parts of buildings"),
+        ("hoodie", "added", "clothes"), ("tattoo", "added", "faces"),
+        ("rustic", "attribute", "looks"), ("bright", "attribute", "light"),
+        ("at the airport", "place", "built"), ("in a hallway", "place", "indoors"),
+        ("by candlelight", "time", "light"), ("caravaggio style", "style", "in the manner of"),
+    ],
+)  # fmt: skip
+def test_words_of_edits_of_photographs_are_listed(phrase: str, category: str, family: str) -> None:
+    entry = parse(phrase)[0].options[0]
+    assert (entry.category, entry.family) == (category, family)
 
 
 @pytest.mark.parametrize("category", CATEGORIES)

@@ -150,7 +150,8 @@ def mentions(text: Sequence[str]) -> list[Mention]:
     result, start = [], 0
     while start < len(text):
         for end in range(min(len(text), start + _LONGEST), start, -1):
-            if named := lookup(text[start:end]):
+            named = tuple(e for e in lookup(text[start:end]) if e.category != "action")
+            if named:  # "riding a bike" names a bike
                 result.append(Mention(start, end, named))
                 start = end - 1
                 break
@@ -222,7 +223,7 @@ def styled(style: str, scene: str) -> str:
     """A scene in a style: "a mosaic of a cat", "a cat in the style of a child"."""
     if not style:
         return scene
-    if style.split()[0] in grammar("prepositions"):
+    if style.split()[0] in grammar("prepositions", "view verbs"):
         return f"{scene} {style}"
     return f"{style} of {scene}"
 
