@@ -123,7 +123,8 @@ def list_end(text: Sequence[str], start: int) -> int:
     end = phrase_end(text, start)
     while end < len(text) and text[end] in ("and", "&"):
         end = phrase_end(text, end + 1)
-    return end
+    distant = " ".join(text[end : end + 3]) in grammar("distances")
+    return end + 3 if distant else end
 
 
 def joined_start(text: Sequence[str], start: int) -> int | None:

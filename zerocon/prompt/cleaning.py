@@ -55,6 +55,18 @@ PROMPT_RULES = (
     CleaningRule("marks", r"[!?.\u2026]+(?=\s|$)", " ", "dog!!!", noted=False),
     CleaningRule("abbreviations", r"(?<!\w)w/ ?(?!o)", "with ", "cat w/ hat", noted=False),
     CleaningRule("abbreviations", r"(?<!\w)w/o(?!\w)", "without", "cat w/o hat", noted=False),
+    CleaningRule(
+        "colons", r"^(add|remove|replace|change|put|make)\s*:", r"\1", "add: a hat", noted=False
+    ),
+    CleaningRule(
+        "pronouns",
+        r" (?:(?:painted|printed|drawn|written|standing|sitting) )?"
+        r"(?:on top of|next to|in front of|on|in|inside|around|above|over|behind|under|near|"
+        r"beside|to) (?:it|him|them|her)(?= and |\s*[,;]|$)",
+        "",
+        "a plate with a cake on it",
+        noted=False,
+    ),
     CleaningRule("spaces", r"\s+([,;])", r"\1", "dog , beach", noted=False),
 )
 POLITE = CleaningRule(
@@ -64,6 +76,10 @@ POLITE = CleaningRule(
     r"|(?:i|we) (?:want|need|wish|would like|'d like|would love)(?: you)? to (?:see |have )?"
     r"|i'd (?:like|love) (?:you )?to (?:see |have )?"
     r"|(?:i|we) (?:want|need|would like|would love) (?=an? |some )|i'd like (?=an? |some )"
+    r"|(?:the )?same (?:photo|image|picture|thing|\w+),? but (?:with |it's |it is )?"
+    r"|keep (?:everything|all|it all|the rest)(?: else)?(?: the same| as is)?,? "
+    r"(?:but|and|just|only) "
+    r"|(?:only|just|maybe|simply) |(?:both|all)(?: of them)? (?=wearing|with|holding|in )"
     r"|let's |let us |try to "
     r"|edit (?:it|this|the (?:image|photo|picture)) (?:so that|to) )"
     r"|(?:,? (?:please|pls|thanks|thank you|now))+$",
@@ -84,7 +100,7 @@ CAPTION_RULES = (
 
 def clean_prompt(text: str) -> tuple[str, tuple[str, ...]]:
     """A prompt without the syntax of other tools, and a note for each kind that was removed."""
-    notes = []
+    text, notes = clean_caption(text), []
     for rule in PROMPT_RULES:
         cleaned = re.sub(rule.pattern, rule.replacement, text, flags=re.IGNORECASE)
         if cleaned != text and rule.noted:

@@ -35,12 +35,14 @@ class Instruction:
         phrase: What is put in, added, removed; the reason, if refused.
         source: What ``phrase`` replaces, describes or belongs to; "" if it is to be found.
         clause: The words of the prompt, for messages.
+        onto: Of a thing that is added, where: "on the bed".
     """
 
     kind: str
     phrase: str
     source: str = ""
     clause: str = ""
+    onto: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ PARTS = {
         r"(?= (?:the|his|her|its|their|all|any|that|this) ))"
     ),
     "MOVE": r"(?:set|put|place|move|bring|take|have|show|send)",
-    "WANT": r"(?:(?:i (?:want|need|wish|would like|'d like)|let|have|make) )?",
+    "WANT": r"(?:(?:i (?:want|need|wish|would like)|i'd like|let|have|make) )?",
 }
 
 RULES = (
@@ -132,7 +134,7 @@ RULES = (
     InstructionRule(
         "question",
         "what is this",
-        (r"(?:what|why|who|whose|where|how|which|when|is|are|does|do|did|was|were|should|am)\b.*",),
+        (r"(?:what|why|who|whose|where|how|which|when|is|are|does|do|did|was|were|am)\b.*",),
         "it is a question; say what the edited image shows",
     ),
     InstructionRule(
@@ -172,6 +174,7 @@ RULES = (
             r"in place of|in lieu of|and no(?:t| longer)|no longer) (?P<old>.+)",
             r"(?:instead of|rather than|in place of) (?P<old>.+?)"
             r"(?:,| have| use| show| put) (?P<new>.+)",
+            r"(?:instead of|rather than|in place of) (?P<old>(?:{THE})?[\w'-]+) (?P<new>{A}.+)",
         ),
     ),
     InstructionRule("not X but Y", "not a cat but a dog", (r"not (?P<old>.+?),? but (?P<new>.+)",)),
@@ -198,7 +201,8 @@ RULES = (
             r"inside|under|near|by|over|against) (?!it\b|him\b|her\b).+)",
             r"(?:with )?(?:an? |the )?(?P<place>[\w' ]+?) (?:as (?:the |a )?(?:background|backdrop)|"
             r"in the background)",
-            r"{SETTING}(?::| is| should be| =| to)? (?P<place>.+)",
+            r"{SETTING}(?::| is| should be| =| to) (?P<place>.+)",
+            r"{CHANGE} {SETTING} colou?rs? (?:{INTO}|with) (?P<place>.+)",
         ),
     ),
     InstructionRule(
@@ -273,7 +277,7 @@ RULES = (
         "put a hat on the cat",
         (
             r"{ADD} (?:{IT} on|on) (?P<thing>.+)",
-            r"{ADD} (?P<thing>.+?) {ONTO} (?P<owner>(?:{THE}).+|{IT}|{PHOTO})",
+            r"{ADD} (?P<thing>.+?) (?P<onto>{ONTO}) (?P<owner>(?:{THE}).+|{IT}|{PHOTO})",
         ),
     ),
     InstructionRule(
@@ -282,7 +286,9 @@ RULES = (
         (
             r"{ADD} (?:in |also )?(?P<thing>.+)",
             r"(?:have|need|show|give) (?P<thing>{A}.+)",
-            r"there (?:is|are|should be|must be) (?P<thing>.+)",
+            r"there (?:is|are|should be|must be) (?P<thing>.+?)(?: too| as well| also)?",
+            r"(?:also|plus|and also|as well as) (?P<thing>{A}.+)",
+            r"(?P<thing>{A}.+) (?:too|as well|also)",
         ),
     ),
     # Removals
@@ -305,7 +311,10 @@ RULES = (
         "X is Y",
         "the cat is black",
         (
-            r"{WANT}(?P<old>{THE}.+?) {SHALL} (?:now )?{BE}(?: in(?:to)?| like)? (?P<new>.+)",
+            r"{WANT}(?P<old>(?!an? |it |he |she |they |there )[\w' -]+?) {SHALL} (?:now )?{BE}"
+            r"(?: in(?:to)?| like)? (?P<new>.+)",
+            r"(?:let|make|have) (?P<old>{THE}.+?) be(?:come)? (?P<new>.+)",
+            r"{SHALL} (?:now )?be (?P<new>.+)",
             r"(?P<old>{THE}.+?) (?:is|are|was|were|gets|becomes|turns)(?: now)? (?P<new>.+)",
             r"{WANT}(?:{IT}|he|she|they)(?: {SHALL})? {BE} (?P<new>.+)",
             r"(?:it|he|she|they|this)(?:'s|'re| is| are)(?: now)? (?P<new>.+)",
@@ -353,6 +362,7 @@ VERBS = (
 
 def split_clauses(text: str) -> list[str]:
     """Clauses of a prompt: at semicolons, commas, and "and" before another instruction."""
+    text = re.sub(r"^not ([^,;]+), (?!but )", r"not \1 but ", text)
     text = re.sub(r", (?=(?:and |but )?(?:not|instead of|rather than) )", " ", text)
     text = re.sub(r"\b(instead of|rather than|in place of) ([^,;]+), ", r"\1 \2\0", text)
     parts = re.split(
@@ -396,7 +406,8 @@ def _instructions(rule: InstructionRule, match: re.Match[str], clause: str) -> I
     elif "thing" in groups:
         owner = "" if _is_pronoun(groups.get("owner", "")) else groups.get("owner", "")
         lead = next((f"{each} " for each in ("wearing", "holding") if each in groups), "")
-        yield Instruction("add", lead + groups["thing"], owner, clause)
+        onto = f"{groups['onto']} {owner}" if owner and groups.get("onto") else ""
+        yield Instruction("add", lead + groups["thing"], owner, clause, onto)
     else:
         yield from _replacements(groups.get("old", ""), groups["new"], match, clause)
 

@@ -75,9 +75,11 @@ class PromptPart:
 
     @property
     def number(self) -> str:
-        """Its leading number word: "two", else ""."""
-        first = self.text.split(" ", 1)[0]
-        return first if first in grammar("numbers") or first.isdigit() else ""
+        """Its leading number or quantity: "two", "herd of"; else ""."""
+        tokens = self.text.split()
+        if length := starts(tokens, grammar("quantities")):
+            return " ".join(tokens[:length])
+        return tokens[0] if tokens[0] in grammar("numbers") or tokens[0].isdigit() else ""
 
     def with_entry(self, entry: VocabularyEntry) -> PromptPart:
         """The same part with this meaning of its head."""
@@ -133,6 +135,8 @@ def split_phrase(tokens: Sequence[str]) -> list[list[str]]:
         length = starts(tokens[i:], grammar("joining", "prepositions"))
         kept = chunks[-1][:1] == ["made"] and tokens[i] in ("of", "from", "out")
         kept = kept or tokens[i] == "of" or _belongs(chunks[-1], tokens, i)
+        kept = kept or (chunks[-1][:1] in (["from"], ["seen"]) and i == 1)
+        kept = kept or _directs(chunks[-1], tokens, i)
         if (length and not kept) or tokens[i] == "made" or (i and is_verb_at(tokens, i)):
             chunks.append([])
         length = max(length, 1)
@@ -140,6 +144,13 @@ def split_phrase(tokens: Sequence[str]) -> list[list[str]]:
         i += length
     chunks = [piece for chunk in chunks for piece in _at_conjunctions(chunk)]
     return [chunk for chunk in chunks if chunk]
+
+
+def _directs(chunk: Sequence[str], tokens: Sequence[str], i: int) -> bool:
+    """Whether a preposition says where a movement goes: "jumping over a fence"."""
+    moving = len(chunk) == 1 and is_verb_at([*chunk, "the"], 0)
+    in_air = list(tokens[i : i + 3]) == ["in", "the", "air"]
+    return moving and (tokens[i] in grammar("directions") or in_air)
 
 
 def _belongs(chunk: Sequence[str], tokens: Sequence[str], i: int) -> bool:
@@ -190,14 +201,29 @@ def _listed(tokens: list[str]) -> PromptPart | None:
     order = _WITH_ARTICLE if len(plain) < len(tokens) and not prefixed else _PLAIN
     options = tuple(sorted(matches, key=lambda e: order.index(e.category)))
     first = options[0]
-    if first.category in ("attribute", "style"):
-        name = " ".join(plain) if first.family == "colors" else first.name
-        return PromptPart(first.category, name, name, options)
-    if first.category in ("place", "time"):
-        name = " ".join(tokens) if prefixed else first.name
+    if first.category in ("attribute", "style", "place", "time"):
+        name = " ".join(tokens) if prefixed else form_of(first, " ".join(plain))
         return PromptPart(first.category, name, name, options, plain=" ".join(plain))
     text = " ".join(plain)
     return PromptPart(first.category, text, text, options)
+
+
+def form_of(entry: VocabularyEntry, plain: str) -> str:
+    """How a listed word is written in a caption: "dusk" -> "at dusk", "wood" -> "wooden".
+
+    The user's own word is kept where a form of it is listed, or it is one that needs no other.
+    """
+    for form in (entry.name, *entry.aliases):
+        prefixed = form != plain and entry.category in ("place", "time", "style")
+        if prefixed and " ".join(vocabulary.core(form.split())) == plain:
+            return form
+    if entry.category == "attribute":
+        made = plain.startswith("made ") or entry.family == "materials"
+        spelling = entry.family == "colors" and " " not in plain
+        return entry.name if made and not entry.name.startswith("knit") or spelling else plain
+    if entry.category == "style" and plain.split()[-1] in grammar("style words"):
+        return vocabulary.determined(plain)
+    return entry.name
 
 
 def _without_style_words(plain: Sequence[str]) -> list[str]:
@@ -323,7 +349,8 @@ def _noun(body: Sequence[str]) -> tuple[str, tuple[VocabularyEntry, ...]]:
 def _thing(chunk: list[str]) -> PromptPart | None:
     """A noun of the lists with modifiers: "a small red car"."""
     body = bare(chunk)
-    of = body.index("of") if "of" in body else 0
+    counted = starts(body, grammar("quantities"))
+    of = body.index("of", counted) if "of" in body[counted:] else 0
     head, options = _noun(body[:of] if of else body)
     if of and not options:
         head, options = _noun(body)
@@ -334,14 +361,43 @@ def _thing(chunk: list[str]) -> PromptPart | None:
 
 
 def _listed_place(chunk: list[str]) -> PromptPart | None:
-    """A place of the lists with modifiers and without preposition: "tropical beach"."""
+    """A place or time of the lists with modifiers and without preposition: "tropical beach"."""
     body = bare(chunk)
     for i, matches in _heads(body):
-        if places := _only(matches, "place"):
-            full, tail = places[0].name.split(), body[i:]
-            name = " ".join([*full[: len(full) - len(tail)], *body])
-            return PromptPart("place", name, name, (places[0],))
+        for entry in _only(matches, "place", "time"):
+            form = form_of(entry, " ".join(body[i:])).split()
+            if form[-len(body[i:]) :] == body[i:] and all(map(is_property_word, body[:i])):
+                name = " ".join([*form[: len(form) - len(body[i:])], *body])
+                return PromptPart(entry.category, name, name, (entry,), plain=" ".join(body))
     return None
+
+
+def _weather(chunk: list[str]) -> PromptPart | None:
+    """A time with a word like "weather": "stormy weather", "a foggy day", "night time"."""
+    body = bare(chunk)
+    if len(body) < 2 or body[-1] not in grammar("time words"):
+        return None
+    times = _only(lookup(body[:-1]), "time")
+    name = form_of(times[0], " ".join(body[:-1])) if times else ""
+    return PromptPart("time", name, name, tuple(times[:1])) if times else None
+
+
+def _view(chunk: list[str]) -> PromptPart | None:
+    """Where an image is taken from: "from behind", "seen through a window", "drone shot"."""
+    body = bare(chunk)
+    text = " ".join(chunk)
+    if chunk[0] in grammar("view verbs") and len(chunk) > 2:
+        return PromptPart("style", text, text, _views())
+    if chunk[0] == "from" and len(chunk) > 1:
+        return PromptPart("style", text, text, _views())
+    if len(body) > 1 and body[-1] in grammar("view nouns"):
+        text = vocabulary.determined(" ".join(body))
+        return PromptPart("style", text, text, _views())
+    return None
+
+
+def _views() -> tuple[VocabularyEntry, ...]:
+    return tuple(e for e in vocabulary.entries("style") if e.family == "views")[:1]
 
 
 def _backdrop(chunk: list[str]) -> PromptPart | None:
@@ -387,6 +443,8 @@ def _unknown(chunk: list[str]) -> PromptPart | None:
 RULES = (
     PhraseRule("removal", "without a hat", _removal),
     PhraseRule("listed", "at night", lambda chunk: _listed(chunk) or _style(chunk)),
+    PhraseRule("view", "seen through a window", _view),
+    PhraseRule("weather", "stormy weather", _weather),
     PhraseRule("material", "made of jam", _material),
     PhraseRule("state", "covered in snow", _state),
     PhraseRule("added thing", "wearing a tutu", _joined),

@@ -86,15 +86,18 @@ def _remove_object(caption: str, start: int, end: int) -> CaptionEdit:
 
 def _attached_end(text: list[str], end: int) -> int:
     """End of what says where a removed thing is: "a ball in its mouth", "a dog in the basket"."""
-    length = starts(text[end:], frozenset(("in", "on", "inside", "around", "over")))
-    owned = text[end + 1 : end + 2]
-    if not length or not (owned and owned[0] in ("its", "his", "her", "their", "the")):
+    after = frozenset(("in", "on", "inside", "around", "over", "on top of", "above"))
+    owned = end + starts(text[end:], after)
+    if owned == end or text[owned : owned + 1] in ([], ["a"], ["an"]):
         return end
-    stop = phrase_end(text, end + 1)
-    listed = {e.category for e in lookup(text[end:stop])} | {
-        e.category for e in lookup(text[end + 2 : stop])
-    }
-    return end if listed & {"place", "time"} else stop
+    if text[owned] in ("it", "them", "him"):
+        return owned + 1
+    if text[owned] not in ("its", "his", "her", "their", "the"):
+        return end
+    stop = phrase_end(text, owned)
+    places = lookup(text[end:stop]) + lookup(text[owned + 1 : stop])
+    kept = any(e.category in ("place", "time") for e in places)
+    return end if kept and text[stop - 1] not in ("background", "foreground") else stop
 
 
 def _remove_subject(caption: str, start: int, end: int) -> CaptionEdit:

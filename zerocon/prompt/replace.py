@@ -29,7 +29,7 @@ from zerocon.prompt.caption import (
     verb,
 )
 from zerocon.prompt.inflection import is_plural, plural, singular
-from zerocon.prompt.parser import PromptPart
+from zerocon.prompt.parser import PromptPart, is_property_word
 from zerocon.prompt.splice import CaptionEdit, agree, cut, insert, put, tail_start
 from zerocon.prompt.vocabulary import (
     Mention,
@@ -41,7 +41,7 @@ from zerocon.prompt.vocabulary import (
 )
 from zerocon.prompt.word_files import grammar
 
-_ONE = frozenset(("a", "an", "one", "1"))
+_ONE = frozenset(("a", "an", "one", "1", "single"))
 # Order of properties before a noun; those of no listed family come first, unlisted words last.
 _ORDER = {
     "sizes": 1,
@@ -54,9 +54,6 @@ _ORDER = {
 }
 _UNLISTED = 6
 WEARERS = BEINGS | {"toys and sport"}
-_SETS = frozenset(
-    ("group", "couple", "pair", "bunch", "herd", "flock", "pile", "row", "set", "lot")
-)
 _ALONG = frozenset(("down", "up", "across", "along", "through"))
 
 
@@ -89,6 +86,8 @@ def _describe(caption: str, part: PromptPart, noun: Span) -> CaptionEdit:
     text = words(caption)
     first = phrase_start(text, noun[0])
     before = " ".join(text[first : noun[0]])
+    if " of " in part.text.removeprefix(part.number):
+        return _put_contents(caption, part, noun)
     if part.number and not _has_number(text, noun, part.number):
         return _put_number(caption, part, noun)
     if not part.number and part.text == part.head and _becomes_plural(text, noun, part):
@@ -104,6 +103,25 @@ def _describe(caption: str, part: PromptPart, noun: Span) -> CaptionEdit:
     source = " ".join(step.source for step in steps if step.source)
     target = " ".join(step.target for step in steps)
     return replace(steps[-1], source=source, target=target)
+
+
+def _put_contents(caption: str, part: PromptPart, noun: Span) -> CaptionEdit:
+    """Replace what something holds: "two glasses of milk" for "two glasses of wine"."""
+    text = words(caption)
+    contents = part.text.rpartition(" of ")[2]
+    phrase, end = part.text, noun[1]
+    if text[end : end + 1] == ["of"]:
+        end = phrase_end(text, end + 1)
+    first = phrase_start(text, noun[0])
+    numbered = part.number and first and text[first - 1] in grammar("numbers", "determiners")
+    start = first - 1 if numbered else noun[0]
+    if not part.number:
+        phrase = f"{' '.join(text[noun[0] : noun[1]])} of {contents}"
+    source = " ".join(text[start:end])
+    if source == phrase:
+        return CaptionEdit(caption, "object", phrase, phrase)
+    target = put(caption, start, end, phrase)
+    return CaptionEdit(agree(caption, target, noun[1]), "object", source, phrase)
 
 
 def _becomes_plural(text: Sequence[str], noun: Span, part: PromptPart) -> bool:
@@ -150,7 +168,7 @@ def _put_number(caption: str, part: PromptPart, noun: Span) -> CaptionEdit:
     start = first = phrase_start(text, noun[0])
     while start and text[start - 1] in grammar("determiners", "numbers"):
         start -= 1
-    if start >= 3 and text[start - 1] == "of" and text[start - 2] in _SETS:
+    if start >= 3 and text[start - 1] == "of" and text[start - 2] in grammar("sets"):
         start -= 2 + (text[start - 3] in grammar("determiners"))
     kept = [w for w in text[first : noun[0]] if not _replaced_by(w, part)]
     end = _coordinated_end(text, noun)
@@ -158,7 +176,9 @@ def _put_number(caption: str, part: PromptPart, noun: Span) -> CaptionEdit:
     one = part.number in _ONE
     name = " ".join([*part.modifiers.removeprefix(part.number).split(), *kept])
     head = part.head if one or not part.number else plural(part.head)
-    phrase = " ".join(filter(None, (part.number, name, head)))
+    few = part.number.split()[:1]
+    count = f"a {part.number}" if few and few[0] in grammar("sets") else part.number
+    phrase = " ".join(filter(None, (count, name, head)))
     tokens = caption.split()
     mark = tokens[end - 1][-1:] if tokens[end - 1][-1:] in ",.;" else ""
     target = " ".join([*tokens[:start], phrase + mark, *tokens[end:]])
@@ -173,6 +193,8 @@ def _coordinated_end(text: Sequence[str], noun: Span) -> int:
         return noun[1]
     end = phrase_end(text, noun[1] + 1)
     other = head_of(text, noun[1] + 1, end)
+    if not families(text, noun) & BEINGS:
+        return noun[1]
     return end if families(text, other) & families(text, noun) else noun[1]
 
 
@@ -182,7 +204,7 @@ def _coordinated_start(text: Sequence[str], noun: Span, start: int) -> int:
         return start
     first = phrase_start(text, start - 2)
     other = head_of(text, first, start - 1)
-    if not families(text, other) & families(text, noun):
+    if not families(text, other) & families(text, noun) & BEINGS:
         return start
     while first and text[first - 1] in grammar("determiners", "numbers"):
         first -= 1
@@ -224,7 +246,8 @@ def put_attribute(
 
 def _place_of(text: Sequence[str], first: int, start: int, part: PromptPart) -> int:
     """Where a property belongs among those before a noun: size, age, shape, color, material."""
-    rank = min((_ORDER.get(e.family, 0) for e in part.options), default=0)
+    noun = not part.options and not is_property_word(part.text.split()[-1])
+    rank = min((_ORDER.get(e.family, 0) for e in part.options), default=_UNLISTED if noun else 0)
     for i in range(first, start):
         listed = [e for e in lookup([text[i]]) if e.category == "attribute"]
         other = max((_ORDER.get(e.family, 0) for e in listed), default=_UNLISTED)
@@ -263,7 +286,7 @@ def put_added(
         joining = "with"
     phrase = f"{joining} {part.determined}"
     noun_words = " ".join(text[owner[0] : owner[1]])
-    at = owner[1]
+    at = max(owner[1], phrase_end(text, owner[0])) if owner[1] else 0
     if text[at - 1 : at] and vocabulary.possessor(text[at - 1]) != text[at - 1]:
         noun_words = vocabulary.possessor(noun_words)
         at = phrase_end(text, at - 1)  # the hat of "a cat's face"
@@ -291,6 +314,8 @@ def _exchange_added(caption: str, part: PromptPart, mention: Mention) -> Caption
         return CaptionEdit(caption, "added", part.text, part.text)
     if first is None or same(text[mention.start : mention.end], part.head):
         return put_object(caption, part, mention)
+    if part.joining and text[first] not in grammar("joining"):
+        return put_added(caption, part, None)
     length = starts(text[first:], grammar("joining", "prepositions"))
     kept = " ".join(text[first : first + length])
     phrase = f"{part.joining or kept} {part.determined}"
@@ -402,16 +427,20 @@ def put_action(
     noun_words = " ".join(text[owner[0] : owner[1]])
     kinds = families(text, owner)
     inert = kinds and not kinds & (WEARERS | {"vehicles"})
-    if owner[1] and part.text == part.head and (inert or _is_expression(part)):
+    start, end = verb(text, after=owner[1])
+    poses = start == end or any(e.family == "posture" for e in lookup(text[start:end]))
+    if owner[1] and part.text == part.head and (inert or (poses and _is_expression(part))):
         attribute = PromptPart("attribute", part.text, part.text)
         step = put_attribute(caption, attribute, None, owner)
         return replace(step, category="action", noun=noun_words)
-    start, end = verb(text, after=owner[1])
     if start == end:
         at = _after_attached(text, owner[1])
         return CaptionEdit(insert(caption, at, part.text), "action", "", part.text, noun_words)
     if part.text == " ".join(text[start : start + len(part.text.split())]):
         return CaptionEdit(caption, "action", part.text, part.text, noun_words)
+    if text[start] in grammar("gazes"):
+        target = insert(caption, start, f"{part.text} while")
+        return CaptionEdit(target, "action", "", part.text, noun_words)
     rest = part.text.removeprefix(part.head).split()
     stop = end
     if end < len(text) and (not is_function_word(text[end]) or text[end] in grammar("determiners")):

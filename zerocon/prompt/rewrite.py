@@ -22,7 +22,7 @@ from zerocon.prompt.caption import (
 from zerocon.prompt.checks import check_part, refusal
 from zerocon.prompt.instructions import Instruction
 from zerocon.prompt.parser import PromptPart, parse
-from zerocon.prompt.replace import METHODS, put_action, put_added, put_attribute, put_object
+from zerocon.prompt.replace import METHODS, WEARERS, put_action, put_added, put_attribute, put_object
 from zerocon.prompt.splice import CaptionEdit
 from zerocon.prompt.vocabulary import (
     Mention,
@@ -46,6 +46,7 @@ _CANDIDATES = 40  # sentences that are scored: the commonest words of a family
 SOLID = frozenset(
     ("animals", "people", "fantasy beings", "vehicles", "buildings", "plants", "toys and sport")
 )
+SNOW = "in the snow"  # a place and a weather
 # In a room these join others of their family instead of replacing one.
 GATHERED = frozenset(("furniture", "electronics", "plants", "animals", "people"))
 
@@ -163,20 +164,26 @@ def _add(caption: str, step: Instruction, context: Context) -> list[CaptionEdit]
     parts = list(parse(step.phrase))
     text = words(caption)
     span = locate_noun(text, step.source) if step.source else None
+    onto = step.onto if _is_new_location(text, span) else ""
+    span = None if onto else span
     warning = f"the caption does not mention {step.source!r}"
     edits = []
     for part in parts:
         given = part.category in ("object", "added", "action")
         check_part(part, words(caption), context.proper, role_given=given and _is_noun_word(part))
-        if entry := _weather(part):
+        if part.number and locate(words(caption), part.head):
+            edit = put_part(caption, part, context)
+        elif entry := _weather(part):
             edit = put_part(caption, part.with_entry(entry), context)
         elif part.category in ("object", "added", "attribute") and not part.removed:
             joining = part.joining or _joining(part, words(caption), span)
+            if onto:
+                part, joining = replace(part, text=f"{part.text} {onto}"), "with"
             part = replace(part, category="added", joining=joining)
             edit = put_added(caption, part, None, span)
         else:
             edit = put_part(caption, part, context)
-        if step.source and span is None:
+        if step.source and span is None and not onto:
             edit = replace(edit, warnings=(*edit.warnings, warning))
         caption = edit.caption
         edits.append(edit)
@@ -187,7 +194,16 @@ def _add(caption: str, step: Instruction, context: Context) -> list[CaptionEdit]
 
 def _weather(part: PromptPart) -> VocabularyEntry | None:
     """The time or weather that a part can mean: "add a rainbow", "add snow"."""
-    return next((e for e in part.options if e.category == "time"), None)
+    return next((e for e in part.options if e.category == "time" or e.name == SNOW), None)
+
+
+def _is_new_location(text: Sequence[str], span: Span | None) -> bool:
+    """Whether the place of an added thing is no wearer: "a cat on the bed", "birds in the sky"."""
+    if span is None:
+        return True
+    start = joined_start(text, phrase_start(text, span[0]))
+    listed = start is not None and text[start] in ("with", "and")
+    return listed and not families(text, span) & WEARERS
 
 
 def _is_noun_word(part: PromptPart) -> bool:
@@ -198,10 +214,11 @@ def _is_noun_word(part: PromptPart) -> bool:
 
 def _joining(part: PromptPart, text: Sequence[str], span: Span | None) -> str:
     """The word that attaches a thing to the subject or to its owner."""
-    named = next((e.joining for e in part.options if e.joining), "")
-    if named:
-        return named
-    return "with"
+    named = next((e.joining for e in part.options if e.joining), "with")
+    owner = span or being(text)
+    kinds = families(text, owner)
+    worn = named in ("wearing", "holding", "carrying")
+    return "with" if worn and kinds and not kinds & WEARERS else named
 
 
 def _replace_source(caption: str, step: Instruction, context: Context) -> list[CaptionEdit]:
@@ -212,6 +229,8 @@ def _replace_source(caption: str, step: Instruction, context: Context) -> list[C
     if not parts:
         raise refusal(step.clause, f"{step.phrase!r} names nothing", text)
     if not _mentions(text, source):
+        if {p.category for p in (*parse(source), *parts)} <= {"time", "place"}:
+            return put_parts(caption, parts, context)  # "turn day into night"
         if owned := _put_body_part(caption, source, parts):
             return [owned]
         reason = f"the caption does not mention {' '.join(bare(words(step.source)))!r}"
@@ -307,6 +326,8 @@ def put_part(caption: str, part: PromptPart, context: Context) -> CaptionEdit:
     related.sort(key=lambda pair: not covers(main, pair[1].start, pair[1].end))
     for entry, mention in related[:1]:
         return METHODS[entry.category](caption, part.with_entry(entry), mention)
+    if weather := _falling(text, part):
+        return METHODS["time"](caption, part, weather)
     if part.options:
         part = part.with_entry(part.options[0])
     if part.category == "object":
@@ -318,6 +339,16 @@ def put_part(caption: str, part: PromptPart, context: Context) -> CaptionEdit:
         if missing := _missing(caption, part, context.similarity):
             return _with_missing(step, missing)
     return step
+
+
+def _falling(text: Sequence[str], part: PromptPart) -> Mention | None:
+    """The rain in which a caption is, for a prompt with snow."""
+    snow = part.category == "place" and any(e.name == SNOW for e in part.options)
+    return next((m for m in vocabulary.mentions(text) if _is_rain(m)), None) if snow else None
+
+
+def _is_rain(mention: Mention) -> bool:
+    return any(e.category == "time" and e.family == "weather" for e in mention.entries)
 
 
 def _named_noun(text: Sequence[str], part: PromptPart) -> Mention | None:
@@ -462,6 +493,9 @@ def _related(
         return None
     else:
         candidates = vocabulary.mentions(text)
+    if entry.category == "time":  # not the subject of "a sunset over the ocean"
+        main = subject(text)
+        candidates = [m for m in candidates if not covers(main, m.start, m.end)]
     related = [m for m in candidates if any(e.is_related(entry) for e in m.entries)]
     if entry.category == "place":
         # not the place in "a city bus", which is an attribute
