@@ -15,7 +15,7 @@ from zerocon.errors import NothingToChangeError, PromptError
 from zerocon.prompt import cleaning, removal, rewrite
 from zerocon.prompt.change import Change
 from zerocon.prompt.checks import check_language, refusal
-from zerocon.prompt.difference import changes_between
+from zerocon.prompt.difference import changes_between, is_caption
 from zerocon.prompt.instructions import Instruction, read_clause, split_clauses
 from zerocon.prompt.parser import parse
 from zerocon.prompt.splice import CaptionEdit
@@ -115,6 +115,9 @@ def _edits(
             raise refusal(to.strip(), "it names nothing that can be seen", words(caption))
         raise PromptError(f"{to.strip()!r} names nothing; {_NAMES}")
     context = rewrite.Context(similarity, _proper_words(clauses))
+    whole = cleaning.clean_caption(to)
+    if not source and is_caption(whole, caption):
+        return _whole(caption, whole), ()
     if source:
         phrase = " ".join(clauses)
         return rewrite.replace_source(caption, parse(phrase), source, context), (*notes, *more)
@@ -123,6 +126,12 @@ def _edits(
         edits += rewrite.apply(caption, step, context)
         caption = edits[-1].caption
     return edits, (*notes, *more)
+
+
+def _whole(caption: str, target: str) -> list[CaptionEdit]:
+    """The edits to a prompt that is a target caption: the source caption with other words."""
+    changes = changes_between(caption, target)
+    return [CaptionEdit(target, c.category, c.source, c.target, c.noun) for c in changes]
 
 
 _NAMES = "give an object, a place, a style ..."

@@ -143,7 +143,8 @@ def verb(text: Sequence[str], after: int = 0) -> Span:
     "a cat that is lying down on a bed" -> "lying down".
     """
     for i in range(max(after, 1), len(text)):
-        if text[i] in grammar("joining") or not text[i].endswith("ing"):
+        listed = any(e.category == "action" for e in lookup([text[i]]))
+        if text[i] in grammar("joining") or not (text[i].endswith("ing") or listed):
             continue
         if is_verb_at(text, i) or (is_participle(text[i]) and text[i - 1] in ("is", "are")):
             longest = max(

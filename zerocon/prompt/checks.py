@@ -101,6 +101,8 @@ def _unknown(part: PromptPart, caption: Sequence[str], proper: frozenset[str]) -
 
 
 def _is_known(word: str, caption: Sequence[str]) -> bool:
+    if word in listed_words():
+        return True
     word = vocabulary.possessor(word)
     return (
         not word

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from zerocon.prompt.vocabulary import determined, is_boundary, words
+from zerocon.prompt.vocabulary import determined, is_boundary, lookup, words
 from zerocon.prompt.word_files import grammar
 
 
@@ -71,7 +71,8 @@ PROMPT_RULES = (
 )
 POLITE = CleaningRule(
     "politeness",
-    r"^(?:(?:hi|hello|hey|ok|okay|so|now|just|then|also|and|but|please|pls|kindly)\b[, ]*"
+    r"^(?:(?:hi|hello|hey|ok|okay|so|now|just|then|please|pls|kindly)\b[, ]*"
+    r"|(?:also|and|but) (?!an? |some |two |three )"
     r"|(?:can|could|would|will) (?:you|u|we) (?:please )?"
     r"|(?:i|we) (?:want|need|wish|would like|'d like|would love)(?: you)? to (?:see |have )?"
     r"|i'd (?:like|love) (?:you )?to (?:see |have )?"
@@ -80,6 +81,7 @@ POLITE = CleaningRule(
     r"|keep (?:everything|all|it all|the rest)(?: else)?(?: the same| as is)?,? "
     r"(?:but|and|just|only) "
     r"|(?:only|just|maybe|simply) |(?:both|all)(?: of them)? (?=wearing|with|holding|in )"
+    r"|this(?: one)?,? but (?:with |it's |it is )?"
     r"|let's |let us |try to "
     r"|edit (?:it|this|the (?:image|photo|picture)) (?:so that|to) )"
     r"|(?:,? (?:please|pls|thanks|thank you|now))+$",
@@ -93,14 +95,14 @@ CAPTION_RULES = (
     CleaningRule("hyphen", r"(?<=\w)\s*-\s+(?=\w)|(?<=\w)\s+-(?=\w)", "-", "a close - up of a cat"),
     CleaningRule("marks", r"\s+(?=[,.;!?])", "", "a cat , asleep"),
     CleaningRule(
-        "doubled", r"\b(\w[\w' ]*?)(?: \1)+(?![\w'-])", r"\1", "a cat cat sitting sitting"
+        "doubled", r"\b(?!chow )(\w[\w' ]*?)(?: \1)+(?![\w'-])", r"\1", "a cat cat sitting sitting"
     ),
 )
 
 
 def clean_prompt(text: str) -> tuple[str, tuple[str, ...]]:
     """A prompt without the syntax of other tools, and a note for each kind that was removed."""
-    text, notes = clean_caption(text), []
+    text, notes = _rejoined(text), []
     for rule in PROMPT_RULES:
         cleaned = re.sub(rule.pattern, rule.replacement, text, flags=re.IGNORECASE)
         if cleaned != text and rule.noted:
@@ -117,10 +119,18 @@ def clean_prompt(text: str) -> tuple[str, tuple[str, ...]]:
 def without_quality_tags(clauses: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
     """Clauses of a prompt without those that only praise it ("masterpiece"), and a note."""
     tags = grammar("quality tags")
-    dropped = [clause for clause in clauses if clause.lower() in tags]
-    kept = [clause for clause in clauses if clause.lower() not in tags]
+    listed = [len(clauses) == 1 and bool(lookup(words(clause))) for clause in clauses]
+    praise = [c.lower() in tags and not known for c, known in zip(clauses, listed, strict=True)]
+    dropped = [clause for clause, drop in zip(clauses, praise, strict=True) if drop]
+    kept = [clause for clause, drop in zip(clauses, praise, strict=True) if not drop]
     note = f"{', '.join(map(repr, dropped))} names nothing visible: left out"
     return kept, (note,) if dropped else ()
+
+
+def _rejoined(text: str) -> str:
+    for rule in CAPTION_RULES[:-1]:
+        text = re.sub(rule.pattern, rule.replacement, text, flags=re.IGNORECASE)
+    return text
 
 
 def clean_caption(caption: str) -> str:

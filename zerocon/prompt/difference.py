@@ -13,6 +13,19 @@ from zerocon.prompt.vocabulary import CATEGORIES, starts, words
 from zerocon.prompt.word_files import grammar
 
 
+def is_caption(text: str, caption: str) -> bool:
+    """Whether a prompt is the source caption with some words replaced, not a phrase or a command.
+
+    It is about as long, and most of its words are the caption's in their order.
+    """
+    before, after = words(caption), words(text)
+    if len(before) < 5 or len(after) < len(before) - 1:
+        return False
+    matcher = SequenceMatcher(None, before, after, autojunk=False)
+    opening = {before[0], after[0]} <= {"a", "an", "the", "there", "two", "three", before[0]}
+    return opening and matcher.ratio() >= 0.65
+
+
 def changes_between(caption: str, target: str) -> tuple[Change, ...]:
     """The changes from a caption to another one, by the words that differ.
 

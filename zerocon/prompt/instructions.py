@@ -195,6 +195,7 @@ RULES = (
         "background",
         "change the background to a beach",
         (
+            r"{CHANGE} {SETTING} colou?rs? (?:{INTO}|with) (?P<place>.+)",
             r"{CHANGE} {SETTING} (?:{INTO} )?(?P<place>.+)",
             r"{SWAP} {SETTING} {FOR} (?P<place>.+)",
             r"{MOVE} (?:{IT}|{PHOTO}|{SETTING}|{THE}\w+) (?P<place>(?:in|on|at|to|into|onto|"
@@ -202,7 +203,6 @@ RULES = (
             r"(?:with )?(?:an? |the )?(?P<place>[\w' ]+?) (?:as (?:the |a )?(?:background|backdrop)|"
             r"in the background)",
             r"{SETTING}(?::| is| should be| =| to) (?P<place>.+)",
-            r"{CHANGE} {SETTING} colou?rs? (?:{INTO}|with) (?P<place>.+)",
         ),
     ),
     InstructionRule(
@@ -302,6 +302,7 @@ RULES = (
         "remove X",
         "remove the bench",
         (
+            r"i (?:do not|don'?t) (?:want|need|like) (?P<gone>.+)",
             r"{REMOVE} (?P<gone>.+?)"
             r"(?: (?:away|off|out|please|completely|entirely|from .+|in .+|on .+))?",
         ),
@@ -311,7 +312,7 @@ RULES = (
         "X is Y",
         "the cat is black",
         (
-            r"{WANT}(?P<old>(?!an? |it |he |she |they |there )[\w' -]+?) {SHALL} (?:now )?{BE}"
+            r"{WANT}(?P<old>(?!an? |it |he |she |they |there |i )[\w' -]+?) {SHALL} (?:now )?{BE}"
             r"(?: in(?:to)?| like)? (?P<new>.+)",
             r"(?:let|make|have) (?P<old>{THE}.+?) be(?:come)? (?P<new>.+)",
             r"{SHALL} (?:now )?be (?P<new>.+)",
@@ -422,6 +423,9 @@ def _replacements(old: str, new: str, match: re.Match[str], clause: str) -> Iter
         yield Instruction("put", _predicate(link[1]), _noun(old), clause)
         yield from _replacements(link[2], link[4], match, clause)
         return
+    falls = participle(new)
+    if not _noun(old) and any(e.category == "time" for e in lookup([falls])):
+        new = falls  # "make it snow"
     yield Instruction("put", _predicate(new), _noun(old), clause)
 
 
@@ -442,8 +446,6 @@ def _predicate(text: str) -> str:
     """What something becomes, as a phrase: "smile" -> "smiling", "to be red" -> "red"."""
     text = re.sub(r"^(?:to )?(?:be|become|look|appear|seem|being|turn)(?: like)? ", "", text)
     first, _, rest = text.partition(" ")
-    if any(e.category == "time" for e in lookup([participle(first)])):
-        return participle(first)  # "make it snow"
     if lookup(text.split()) or lookup(bare(text.split())) or is_function_word(first):
         return text
     if _is_verb(first) and not lookup([first]):

@@ -54,7 +54,7 @@ class PromptPart:
     @property
     def modifiers(self) -> str:
         """``text`` without ``head``: "red"."""
-        return self.text.removesuffix(self.head).strip()
+        return self.text.partition(self.head)[0].strip() if self.head in self.text else ""
 
     @property
     def phrase(self) -> str:
@@ -64,6 +64,8 @@ class PromptPart:
     @property
     def determined(self) -> str:
         """``text`` with an indefinite article where it needs one, or was given one: "a beer"."""
+        if self.number and self.number.split()[0] in grammar("sets"):
+            return f"a {self.text}"
         if self.determiner in ("a", "an") and not vocabulary.article(self.text):
             return self.text if is_plural(self.text.split()) else f"{self.determiner} {self.text}"
         return vocabulary.determined(self.text)
@@ -202,7 +204,10 @@ def _listed(tokens: list[str]) -> PromptPart | None:
     options = tuple(sorted(matches, key=lambda e: order.index(e.category)))
     first = options[0]
     if first.category in ("attribute", "style", "place", "time"):
-        name = " ".join(tokens) if prefixed else form_of(first, " ".join(plain))
+        likened = tokens[0] in ("as", "like") or first.category == "style"
+        word = " ".join(_without_style_words(plain) or plain if likened else plain)
+        own = prefixed and not (likened and lookup(bare(word.split())))
+        name = " ".join(tokens) if own else form_of(first, word)
         return PromptPart(first.category, name, name, options, plain=" ".join(plain))
     text = " ".join(plain)
     return PromptPart(first.category, text, text, options)
@@ -213,14 +218,17 @@ def form_of(entry: VocabularyEntry, plain: str) -> str:
 
     The user's own word is kept where a form of it is listed, or it is one that needs no other.
     """
+    if entry.name.endswith(plain):
+        return entry.name
     for form in (entry.name, *entry.aliases):
         prefixed = form != plain and entry.category in ("place", "time", "style")
         if prefixed and " ".join(vocabulary.core(form.split())) == plain:
             return form
     if entry.category == "attribute":
-        made = plain.startswith("made ") or entry.family == "materials"
-        spelling = entry.family == "colors" and " " not in plain
-        return entry.name if made and not entry.name.startswith("knit") or spelling else plain
+        made = plain.startswith("made ") and entry.name[:3] == plain.split()[-1][:3]
+        noun = entry.family == "materials" and len(plain.split()) == 1 and not is_adjective(plain)
+        gray = entry.family == "colors" and " " not in plain
+        return entry.name if made or noun or gray else plain
     if entry.category == "style" and plain.split()[-1] in grammar("style words"):
         return vocabulary.determined(plain)
     return entry.name
@@ -357,7 +365,7 @@ def _thing(chunk: list[str]) -> PromptPart | None:
     if not options:
         return None
     text = " ".join(body)
-    return PromptPart(options[0].category, text, head if text.endswith(head) else text, options)
+    return PromptPart(options[0].category, text, head, options)
 
 
 def _listed_place(chunk: list[str]) -> PromptPart | None:
@@ -435,6 +443,10 @@ def is_property_word(word: str) -> bool:
 
 def _unknown(chunk: list[str]) -> PromptPart | None:
     body = bare(chunk)
+    if not body:
+        return None
+    if game := _only(lookup(["playing", *body]), "action"):
+        return PromptPart("action", game[0].name, game[0].name, tuple(game))
     if all(is_function_word(word) for word in body):
         return None
     return PromptPart("object", " ".join(body), body[-1])

@@ -37,7 +37,9 @@ def remove(caption: str, source: str) -> CaptionEdit:
         start -= bool(start and text[start - 1] in ("a", "an"))
         return _cut(caption, start, style.end, "style", rest=style.end + 1)
     category = parse(source)[0].category
-    if category in ("place", "time"):
+    lead = joined_start(text, phrase_start(text, start))
+    attached = lead is not None and text[lead] in grammar("joining")
+    if category in ("place", "time") and not attached:
         return _remove_place(caption, start, end, category)
     if category == "attribute" and end < len(text):
         rest = put(caption, start, end + 1, caption.split()[end])

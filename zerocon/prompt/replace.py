@@ -109,7 +109,7 @@ def _put_contents(caption: str, part: PromptPart, noun: Span) -> CaptionEdit:
     """Replace what something holds: "two glasses of milk" for "two glasses of wine"."""
     text = words(caption)
     contents = part.text.rpartition(" of ")[2]
-    phrase, end = part.text, noun[1]
+    phrase, end = part.determined if part.number else part.text, noun[1]
     if text[end : end + 1] == ["of"]:
         end = phrase_end(text, end + 1)
     first = phrase_start(text, noun[0])
@@ -246,8 +246,9 @@ def put_attribute(
 
 def _place_of(text: Sequence[str], first: int, start: int, part: PromptPart) -> int:
     """Where a property belongs among those before a noun: size, age, shape, color, material."""
-    noun = not part.options and not is_property_word(part.text.split()[-1])
-    rank = min((_ORDER.get(e.family, 0) for e in part.options), default=_UNLISTED if noun else 0)
+    noun = not is_property_word(part.text.split()[-1])
+    kinds = [e.family for e in part.options if e.category == "attribute"]
+    rank = min((_ORDER.get(kind, 0) for kind in kinds), default=_UNLISTED if noun else 0)
     for i in range(first, start):
         listed = [e for e in lookup([text[i]]) if e.category == "attribute"]
         other = max((_ORDER.get(e.family, 0) for e in listed), default=_UNLISTED)
@@ -292,6 +293,12 @@ def put_added(
         at = phrase_end(text, at - 1)  # the hat of "a cat's face"
     while text[at : at + 1] == ["of"]:  # "a plate of food with a beer"
         at = phrase_end(text, at + 1)
+    if part.options and any(e.family == "land and sky" for e in part.options):
+        at = tail_start(text, places=False)
+        return CaptionEdit(insert(caption, at, phrase), "added", "", phrase, noun_words)
+    if noun is None and joining == "next to" and (span := _next_to(text, at)):
+        extra = f"and {part.determined}"
+        return CaptionEdit(insert(caption, span[1], extra), "added", "", phrase, noun_words)
     if joining in ("wearing", "with", "holding") and text[at : at + 1] == [joining]:
         at = list_end(text, at + 1)
         extra = f"and {part.determined}"
@@ -303,6 +310,14 @@ def put_added(
     if joining not in ("wearing", "holding", "carrying", "with", "in"):
         at = max(tail_start(text), owner[1])
     return CaptionEdit(insert(caption, at, phrase), "added", "", phrase, noun_words)
+
+
+def _next_to(text: Sequence[str], at: int) -> Span | None:
+    """What the subject is next to already, if anything."""
+    for i in range(at, len(text) - 2):
+        if text[i : i + 2] == ["next", "to"] and text[i + 2] in grammar("determiners"):
+            return i, list_end(text, i + 2)
+    return None
 
 
 def _exchange_added(caption: str, part: PromptPart, mention: Mention) -> CaptionEdit:
@@ -352,10 +367,12 @@ def put_place(caption: str, part: PromptPart, mention: Mention | None) -> Captio
             replaced = " ".join(text[start:end])
             return CaptionEdit(put(caption, start, end, name), "place", replaced, name)
         start = first
+    target = part.text
+    lead = " ".join(text[start : start + starts(text[start:], grammar("prepositions"))])
+    if lead in ("in the middle of", "at the edge of") and part.options:
+        target = f"{lead} {' '.join(part.text.split()[1:])}"
     replaced = " ".join(text[start:end])
-    return CaptionEdit(
-        put(caption, start, end, part.text), "place", replaced, part.text, noun_words
-    )
+    return CaptionEdit(put(caption, start, end, target), "place", replaced, target, noun_words)
 
 
 def _same_preposition(text: Sequence[str], part: PromptPart) -> Span | None:
@@ -410,12 +427,11 @@ def put_style(caption: str, part: PromptPart, mention: Mention | None) -> Captio
         return CaptionEdit(
             vocabulary.styled(part.text, rest), "style", replaced, part.text, noun_words
         )
-    tokens = caption.split()
+    target = vocabulary.styled(part.text, caption)
     skip = starts(text, frozenset(("there is", "there are", "this is")))
-    scene = " ".join(tokens[skip:])
-    return CaptionEdit(
-        vocabulary.styled(part.text, scene).strip(), "style", "", part.text, noun_words
-    )
+    if skip and target.endswith(caption):
+        target = vocabulary.styled(part.text, " ".join(caption.split()[skip:]))
+    return CaptionEdit(target.strip(), "style", "", part.text, noun_words)
 
 
 def put_action(
@@ -455,7 +471,7 @@ def put_action(
 
 
 def _is_expression(part: PromptPart) -> bool:
-    return any(e.family == "face" for e in part.options)
+    return part.text in grammar("expressions")
 
 
 def _moves(part: PromptPart) -> bool:

@@ -23,7 +23,7 @@ from zerocon.prompt.checks import check_part, refusal
 from zerocon.prompt.instructions import Instruction
 from zerocon.prompt.parser import PromptPart, parse
 from zerocon.prompt.replace import METHODS, WEARERS, put_action, put_added, put_attribute, put_object
-from zerocon.prompt.splice import CaptionEdit
+from zerocon.prompt.splice import CaptionEdit, insert, tail_start
 from zerocon.prompt.vocabulary import (
     Mention,
     VocabularyEntry,
@@ -84,6 +84,8 @@ def put_parts(
 ) -> list[CaptionEdit]:
     """Put the parts of a phrase into a caption; those that follow a noun belong to it."""
     edits: list[CaptionEdit] = []
+    if merged := _lying(parts):
+        parts = [merged]
     for part in _with_owners(parts, words(caption)):
         if part.removed:
             step = removal.remove(caption, part.text)
@@ -96,6 +98,19 @@ def put_parts(
         if part.category in ("object", "added") and not part.joining:
             owner = part.head
     return edits
+
+
+def _lying(parts: Sequence[PromptPart]) -> PromptPart | None:
+    """A weather that covers something, as a thing: "snow on the ground"."""
+    if len(parts) != 2 or parts[1].category != "place" or parts[1].options:
+        return None
+    first, second = parts
+    if first.category not in ("place", "time") or not first.plain or first.text == first.plain:
+        return None
+    if starts(first.plain.split(), grammar("prepositions")):
+        return None
+    text = f"{first.plain} {second.text}"
+    return PromptPart("added", text, first.plain, first.options, "with")
 
 
 def _is_safe(part: PromptPart) -> bool:
@@ -162,6 +177,8 @@ def _place_mention(text: Sequence[str]) -> Mention | None:
 def _add(caption: str, step: Instruction, context: Context) -> list[CaptionEdit]:
     """Add a thing, to its owner where the prompt names one."""
     parts = list(parse(step.phrase))
+    if parts and parts[0].category == "action":
+        parts = list(parse(f"with {step.phrase}"))  # "racing stripes"
     text = words(caption)
     span = locate_noun(text, step.source) if step.source else None
     onto = step.onto if _is_new_location(text, span) else ""
@@ -177,10 +194,11 @@ def _add(caption: str, step: Instruction, context: Context) -> list[CaptionEdit]
             edit = put_part(caption, part.with_entry(entry), context)
         elif part.category in ("object", "added", "attribute") and not part.removed:
             joining = part.joining or _joining(part, words(caption), span)
+            part = replace(part, category="added", joining="with" if onto else joining)
             if onto:
-                part, joining = replace(part, text=f"{part.text} {onto}"), "with"
-            part = replace(part, category="added", joining=joining)
-            edit = put_added(caption, part, None, span)
+                edit = _add_there(caption, part, onto)
+            else:
+                edit = put_added(caption, part, None, span)
         else:
             edit = put_part(caption, part, context)
         if step.source and span is None and not onto:
@@ -190,6 +208,16 @@ def _add(caption: str, step: Instruction, context: Context) -> list[CaptionEdit]
     if not edits:
         raise refusal(step.clause, "it does not say what is added", text)
     return edits
+
+
+def _add_there(caption: str, part: PromptPart, onto: str) -> CaptionEdit:
+    """Add a thing with its own place: "with a cat on the bed"."""
+    text = words(caption)
+    part = replace(part, text=f"{part.text} {onto}")
+    if onto.split()[1] in ("its", "his", "her", "their") or "with" in text:
+        return put_added(caption, part, None)
+    at = tail_start(text, places=False)
+    return CaptionEdit(insert(caption, at, part.phrase), "added", "", part.phrase)
 
 
 def _weather(part: PromptPart) -> VocabularyEntry | None:
@@ -322,6 +350,7 @@ def put_part(caption: str, part: PromptPart, context: Context) -> CaptionEdit:
         return put_added(caption, part, next((m for m in around if m), None))
     related = [(e, m) for e in part.options if (m := _related(text, e))]
     related = [(e, m) for e, m in related if not _is_gathered(text, e, m)]
+    related = [(e, m) for e, m in related if e.category != "added" or text[m.end :][:1] != ["of"]]
     main = subject(text)
     related.sort(key=lambda pair: not covers(main, pair[1].start, pair[1].end))
     for entry, mention in related[:1]:
@@ -406,6 +435,9 @@ def replace_named(caption: str, part: PromptPart, source: str) -> CaptionEdit:
         part = part.with_entry(next(e for e in part.options if e.category == category))
     if span and (ground := _as_ground(text, span, part)):
         return put_object(caption, ground, Mention(*span, ()))
+    if part.category == "attribute":  # "turn the chair into gold"
+        made = tuple(e for e in lookup(["made", "of", *part.text.split()]))
+        part = replace(part, options=(*made, *part.options))
     if part.category != meaning.category and span:
         if meaning.category in ("object", "added"):
             if part.category == "attribute":

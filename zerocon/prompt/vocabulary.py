@@ -203,7 +203,7 @@ def is_verb_at(text: Sequence[str], i: int) -> bool:
         return ends or after_noun
     if not (word.endswith("ed") and len(word) > 4):
         return False
-    return ends and (not listed or (i > 0 and listed == {"attribute"}))
+    return ends and (not listed or (i > 0 and listed <= {"attribute", "action"}))
 
 
 def is_function_word(word: str) -> bool:
