@@ -38,7 +38,11 @@ EXCEPTIONS = (  # path, words, reason
     ("zerocon/world/*", r"eyes?|beside|standing", "parts, positions and poses of drawn things"),
     ("zerocon/world/captions.py", "picture", "a caption of the training data"),
     ("zerocon/recipe/version1.py", "picture|looks", "keys of recipes that zerocon 0.1 wrote"),
-    ("zerocon/prompt/*", r"wish|pictures?|look|looks|beside|standing|chance", "words of prompts and captions"),
+    (
+        "zerocon/prompt/*",
+        r"wish|pictures?|look|looks|beside|standing|chance",
+        "words of prompts and captions",
+    ),
     ("zerocon/training/caption_fragments.py", "beside", "a position that captions name"),
 )
 

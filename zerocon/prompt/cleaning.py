@@ -120,7 +120,7 @@ def without_quality_tags(clauses: Sequence[str]) -> tuple[list[str], tuple[str, 
     """Clauses of a prompt without those that only praise it ("masterpiece"), and a note."""
     tags = grammar("quality tags")
     listed = [len(clauses) == 1 and bool(lookup(words(clause))) for clause in clauses]
-    praise = [c.lower() in tags and not known for c, known in zip(clauses, listed, strict=True)]
+    praise = [c.lower() in tags and not keep for c, keep in zip(clauses, listed, strict=True)]
     dropped = [clause for clause, drop in zip(clauses, praise, strict=True) if drop]
     kept = [clause for clause, drop in zip(clauses, praise, strict=True) if not drop]
     note = f"{', '.join(map(repr, dropped))} names nothing visible: left out"

@@ -1,4 +1,4 @@
-"""From a prompt in everyday words to instructions: what is put in, what it replaces, what is removed.
+"""From a prompt in everyday words to instructions: what is put in, replaced, added or removed.
 
 ``RULES`` is the grammar of instructions: they are tried in order, and the first one that matches a
 clause of the prompt says what the clause means. The groups of a form have these names:
@@ -200,8 +200,8 @@ RULES = (
             r"{SWAP} {SETTING} {FOR} (?P<place>.+)",
             r"{MOVE} (?:{IT}|{PHOTO}|{SETTING}|{THE}\w+) (?P<place>(?:in|on|at|to|into|onto|"
             r"inside|under|near|by|over|against) (?!it\b|him\b|her\b).+)",
-            r"(?:with )?(?:an? |the )?(?P<place>[\w' ]+?) (?:as (?:the |a )?(?:background|backdrop)|"
-            r"in the background)",
+            r"(?:with )?(?:an? |the )?(?P<place>[\w' ]+?) (?:as (?:the |a )?(?:background|"
+            r"backdrop)|in the background)",
             r"{SETTING}(?::| is| should be| =| to) (?P<place>.+)",
         ),
     ),
@@ -387,7 +387,9 @@ def read_clause(clause: str) -> tuple[Instruction, ...] | None:
     return None
 
 
-def _instructions(rule: InstructionRule, match: re.Match[str], clause: str) -> Iterator[Instruction]:
+def _instructions(
+    rule: InstructionRule, match: re.Match[str], clause: str
+) -> Iterator[Instruction]:
     """What a match of a rule means; nothing if its words do not fit after all."""
     groups = {name: text for name, text in match.groupdict().items() if text}
     if rule.name == "X to Y" and not all(_is_listed(groups[end]) for end in ("old", "new")):

@@ -206,8 +206,8 @@ def _listed(tokens: list[str]) -> PromptPart | None:
     if first.category in ("attribute", "style", "place", "time"):
         likened = tokens[0] in ("as", "like") or first.category == "style"
         word = " ".join(_without_style_words(plain) or plain if likened else plain)
-        own = prefixed and not (likened and lookup(bare(word.split())))
-        name = " ".join(tokens) if own else form_of(first, word)
+        keeps = prefixed and not (likened and lookup(bare(word.split())))
+        name = " ".join(tokens) if keeps else form_of(first, word)
         return PromptPart(first.category, name, name, options, plain=" ".join(plain))
     text = " ".join(plain)
     return PromptPart(first.category, text, text, options)
@@ -225,10 +225,10 @@ def form_of(entry: VocabularyEntry, plain: str) -> str:
         if prefixed and " ".join(vocabulary.core(form.split())) == plain:
             return form
     if entry.category == "attribute":
-        made = plain.startswith("made ") and entry.name[:3] == plain.split()[-1][:3]
+        made_of = plain.startswith("made ") and entry.name[:3] == plain.split()[-1][:3]
         noun = entry.family == "materials" and len(plain.split()) == 1 and not is_adjective(plain)
         gray = entry.family == "colors" and " " not in plain
-        return entry.name if made or noun or gray else plain
+        return entry.name if made_of or noun or gray else plain
     if entry.category == "style" and plain.split()[-1] in grammar("style words"):
         return vocabulary.determined(plain)
     return entry.name

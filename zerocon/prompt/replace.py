@@ -273,43 +273,45 @@ def put_added(
     """Replace the thing mentioned, or add one to ``noun``, by default to its natural owner."""
     text = words(caption)
     joining = part.joining or (part.options[0].joining if part.options else "") or "with"
-    owner = noun or (
-        being(text) if joining in ("wearing", "holding", "carrying") else subject(text)
-    )
-    if mention and not covers(owner, mention.start, mention.end):
-        return _exchange_added(caption, part, mention)
+    bodily = joining in ("wearing", "holding", "carrying")
+    owner = noun or (being(text) if bodily else subject(text))
     if mention:
-        return put_object(caption, part, mention)
-    if joining in ("wearing", "holding", "carrying") and not part.joining:
-        kinds = families(text, owner)
-        joining = joining if not kinds or kinds & WEARERS else "with"
-    if noun is None and joining == "next to" and families(text, owner) & {"tableware", "places"}:
+        apart = not covers(owner, mention.start, mention.end)
+        return (_exchange_added if apart else put_object)(caption, part, mention)
+    kinds = families(text, owner)
+    if bodily and not part.joining and kinds and not kinds & WEARERS:
         joining = "with"
+    if noun is None and joining == "next to" and kinds & {"tableware", "places"}:
+        joining = "with"
+    at, prefix = _place_of_added(text, replace(part, joining=joining), owner, noun)
     phrase = f"{joining} {part.determined}"
-    noun_words = " ".join(text[owner[0] : owner[1]])
+    noun_words = vocabulary.possessor(" ".join(text[owner[0] : owner[1]]))
+    target = insert(caption, at, f"{prefix or joining} {part.determined}")
+    return CaptionEdit(target, "added", "", phrase, noun_words)
+
+
+def _place_of_added(
+    text: Sequence[str], part: PromptPart, owner: Span, noun: Span | None
+) -> tuple[int, str]:
+    """Where an added thing is inserted, and "and" if it joins another one there."""
+    joining = part.joining
     at = max(owner[1], phrase_end(text, owner[0])) if owner[1] else 0
-    if text[at - 1 : at] and vocabulary.possessor(text[at - 1]) != text[at - 1]:
-        noun_words = vocabulary.possessor(noun_words)
+    if at and vocabulary.possessor(text[at - 1]) != text[at - 1]:
         at = phrase_end(text, at - 1)  # the hat of "a cat's face"
     while text[at : at + 1] == ["of"]:  # "a plate of food with a beer"
         at = phrase_end(text, at + 1)
-    if part.options and any(e.family == "land and sky" for e in part.options):
-        at = tail_start(text, places=False)
-        return CaptionEdit(insert(caption, at, phrase), "added", "", phrase, noun_words)
+    if any(e.family == "land and sky" for e in part.options):
+        return tail_start(text, places=False), ""
     if noun is None and joining == "next to" and (span := _next_to(text, at)):
-        extra = f"and {part.determined}"
-        return CaptionEdit(insert(caption, span[1], extra), "added", "", phrase, noun_words)
+        return span[1], "and"
     if joining in ("wearing", "with", "holding") and text[at : at + 1] == [joining]:
-        at = list_end(text, at + 1)
-        extra = f"and {part.determined}"
-        return CaptionEdit(insert(caption, at, extra), "added", "", phrase, noun_words)
+        return list_end(text, at + 1), "and"
     if joining in ("holding", "carrying", "with") and text[at : at + 1] == ["wearing"]:
         # not "a frog with a rabbit wearing a crown", where the rabbit would wear it
-        at = list_end(text, at + 1)
-        return CaptionEdit(insert(caption, at, phrase), "added", "", phrase, noun_words)
+        return list_end(text, at + 1), ""
     if joining not in ("wearing", "holding", "carrying", "with", "in"):
         at = max(tail_start(text), owner[1])
-    return CaptionEdit(insert(caption, at, phrase), "added", "", phrase, noun_words)
+    return at, ""
 
 
 def _next_to(text: Sequence[str], at: int) -> Span | None:

@@ -22,7 +22,14 @@ from zerocon.prompt.caption import (
 from zerocon.prompt.checks import check_part, refusal
 from zerocon.prompt.instructions import Instruction
 from zerocon.prompt.parser import PromptPart, parse
-from zerocon.prompt.replace import METHODS, WEARERS, put_action, put_added, put_attribute, put_object
+from zerocon.prompt.replace import (
+    METHODS,
+    WEARERS,
+    put_action,
+    put_added,
+    put_attribute,
+    put_object,
+)
 from zerocon.prompt.splice import CaptionEdit, insert, tail_start
 from zerocon.prompt.vocabulary import (
     Mention,
@@ -291,7 +298,7 @@ def _mentions(text: Sequence[str], source: str) -> bool:
 
 
 def _generic(text: Sequence[str], source: str) -> str:
-    """The noun of a caption that a general word stands for: "the animal" -> "cat", "" for none."""
+    """The noun of a caption that a general word means: "the animal" -> "cat", "" for none."""
     word = " ".join(bare(words(source)))
     for line in sections("grammar.txt")["general words"]:
         family, _, names = (part.strip() for part in line.partition("="))
@@ -436,8 +443,8 @@ def replace_named(caption: str, part: PromptPart, source: str) -> CaptionEdit:
     if span and (ground := _as_ground(text, span, part)):
         return put_object(caption, ground, Mention(*span, ()))
     if part.category == "attribute":  # "turn the chair into gold"
-        made = tuple(e for e in lookup(["made", "of", *part.text.split()]))
-        part = replace(part, options=(*made, *part.options))
+        material = lookup(["made", "of", *part.text.split()])
+        part = replace(part, options=(*material, *part.options))
     if part.category != meaning.category and span:
         if meaning.category in ("object", "added"):
             if part.category == "attribute":
