@@ -118,11 +118,18 @@ def phrase_end(text: Sequence[str], start: int) -> int:
     return min(end, len(text))
 
 
+def contents_end(text: Sequence[str], end: int) -> int:
+    """End of "a cup of pens" for the end of its first noun."""
+    while text[end : end + 1] == ["of"]:
+        end = phrase_end(text, end + 1)
+    return end
+
+
 def list_end(text: Sequence[str], start: int) -> int:
     """End of the noun phrases joined by "and" or commas from a word on."""
-    end = phrase_end(text, start)
+    end = contents_end(text, phrase_end(text, start))
     while end < len(text) and text[end] in ("and", "&"):
-        end = phrase_end(text, end + 1)
+        end = contents_end(text, phrase_end(text, end + 1))
     distant = " ".join(text[end : end + 3]) in grammar("distances")
     return end + 3 if distant else end
 

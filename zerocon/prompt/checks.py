@@ -69,7 +69,13 @@ def _objection(
     part: PromptPart, caption: Sequence[str], proper: frozenset[str], role_given: bool
 ) -> str | None:
     tokens = part.text.split()
-    named = part.head.split() if part.options else ()
+    named = part.head.split() if part.options else []
+    if part.category == "added":  # "with a flag on it"
+        stop = next(
+            (i for i, w in enumerate(tokens) if w in grammar("prepositions", "joining")),
+            len(tokens),
+        )
+        named += tokens[stop + 1 :]
     barred = next((w for w in tokens if w in grammar("barred") and w not in named), None)
     if barred:
         return f"{barred!r} describes no image; say what the edited image shows"

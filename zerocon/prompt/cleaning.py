@@ -58,15 +58,6 @@ PROMPT_RULES = (
     CleaningRule(
         "colons", r"^(add|remove|replace|change|put|make)\s*:", r"\1", "add: a hat", noted=False
     ),
-    CleaningRule(
-        "pronouns",
-        r" (?:(?:painted|printed|drawn|written|standing|sitting) )?"
-        r"(?:on top of|next to|in front of|on|in|inside|around|above|over|behind|under|near|"
-        r"beside|to) (?:it|him|them|her)(?= and |\s*[,;]|$)",
-        "",
-        "a plate with a cake on it",
-        noted=False,
-    ),
     CleaningRule("spaces", r"\s+([,;])", r"\1", "dog , beach", noted=False),
 )
 POLITE = CleaningRule(
@@ -76,7 +67,9 @@ POLITE = CleaningRule(
     r"|(?:can|could|would|will) (?:you|u|we) (?:please )?"
     r"|(?:i|we) (?:want|need|wish|would like|'d like|would love)(?: you)? to (?:see |have )?"
     r"|i'd (?:like|love) (?:you )?to (?:see |have )?"
-    r"|(?:i|we) (?:want|need|would like|would love) (?=an? |some )|i'd like (?=an? |some )"
+    r"|(?:i|we) (?:want|need|would like|would love) (?=(?:an? |some )(?!.* (?:on|in|to) the ))"
+    r"|i'd like (?=(?:an? |some )(?!.* (?:on|in|to) the ))"
+    r"|(?:everyone|everybody|they|he|she|all) (?:is |are )?(?=\w+ing\b)"
     r"|(?:the )?same (?:photo|image|picture|thing|\w+),? but (?:with |it's |it is )?"
     r"|keep (?:everything|all|it all|the rest)(?: else)?(?: the same| as is)?,? "
     r"(?:but|and|just|only) "

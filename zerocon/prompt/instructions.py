@@ -31,11 +31,11 @@ class Instruction:
     """One change that a prompt asks for.
 
     Attributes:
-        kind: put, add, remove, place, or refuse.
+        kind: put, add, fill, remove, place, or refuse.
         phrase: What is put in, added, removed; the reason, if refused.
         source: What ``phrase`` replaces, describes or belongs to; "" if it is to be found.
         clause: The words of the prompt, for messages.
-        onto: Of a thing that is added, where: "on the bed".
+        onto: Of a thing that is added, where: "on the bed", "filled with".
     """
 
     kind: str
@@ -79,10 +79,7 @@ PARTS = {
     "INTO": r"(?:in ?to|to|to be|into being|as|become|to look like|look like)",
     "FOR": r"(?:with|for|by|to|into|against)",
     "ONTO": r"(?:to|onto|on to|on top of|on|for|in|inside|around|over|with|upon)",
-    "BESIDE": (
-        r"(?:next to|beside|near|by|close to|along with|along|together with|behind|in front of|"
-        r"above|below|under)"
-    ),
+    "BESIDE": (r"(?:next to|beside|near|by|close to|along with|along|together with)"),
     "SETTING": (
         r"(?:the |its |his |her )?(?:background|bg|backdrop|setting|scene|scenery|location|place|"
         r"surroundings?|environment)"
@@ -175,6 +172,7 @@ RULES = (
             r"(?:instead of|rather than|in place of) (?P<old>.+?)"
             r"(?:,| have| use| show| put) (?P<new>.+)",
             r"(?:instead of|rather than|in place of) (?P<old>(?:{THE})?[\w'-]+) (?P<new>{A}.+)",
+            r"(?P<new>.+) instead",
         ),
     ),
     InstructionRule("not X but Y", "not a cat but a dog", (r"not (?P<old>.+?),? but (?P<new>.+)",)),
@@ -200,8 +198,7 @@ RULES = (
             r"{SWAP} {SETTING} {FOR} (?P<place>.+)",
             r"{MOVE} (?:{IT}|{PHOTO}|{SETTING}|{THE}\w+) (?P<place>(?:in|on|at|to|into|onto|"
             r"inside|under|near|by|over|against) (?!it\b|him\b|her\b).+)",
-            r"(?:with )?(?:an? |the )?(?P<place>[\w' ]+?) (?:as (?:the |a )?(?:background|"
-            r"backdrop)|in the background)",
+            r"(?:with )?(?:an? |the )?(?P<place>[\w' ]+?) as (?:the |a )?(?:background|backdrop)",
             r"{SETTING}(?::| is| should be| =| to) (?P<place>.+)",
         ),
     ),
@@ -209,7 +206,7 @@ RULES = (
         "weather, time or style",
         "change the weather to rain",
         (
-            r"(?:{CHANGE}|{SWAP}|set) {WHEN} (?:{INTO}|{FOR}) (?P<new>.+)",
+            r"(?:{CHANGE}|{SWAP}|set) {WHEN} (?:(?:{INTO}|{FOR}) )?(?P<new>.+)",
             r"{WHEN}: ?(?P<new>.+)",
         ),
     ),
@@ -230,6 +227,24 @@ RULES = (
             r"(?:{CHANGE}|set) (?:{THE})?colou?rs? of (?P<old>.+?) (?:{INTO}|with) (?P<new>.+)",
             r"(?:{CHANGE}|set) (?P<old>.+?)(?:'s)? colou?rs? (?:{INTO}|with) (?P<new>.+)",
         ),
+    ),
+    InstructionRule(
+        "X made of Y",
+        "make the bench out of gold",
+        (
+            r"(?:{CHANGE} )?(?P<old>{THE}.+?)(?: (?:is|are|should be))? "
+            r"(?:made of|made out of|made from|out of) (?P<made>[\w' ]+)",
+        ),
+    ),
+    InstructionRule(
+        "X in a color",
+        "the bench in dark blue",
+        (r"(?P<old>{THE}[\w' -]+?) in (?P<property>[\w' -]+)",),
+    ),
+    InstructionRule(
+        "fill X with Y",
+        "cover the bench with flowers",
+        (r"(?P<filled>fill|cover|decorate) (?P<owner>{IT}|(?:{THE})?.+?) with (?P<thing>.+)",),
     ),
     InstructionRule(
         "replace X with Y",
@@ -270,7 +285,21 @@ RULES = (
     InstructionRule(
         "add Y next to X",
         "add a dog next to the cat",
-        (r"{ADD} (?P<next>.+?) {BESIDE} (?:{IT}|(?:{THE}).+)",),
+        (
+            r"{ADD} (?P<next>.+?) {BESIDE} (?:{IT}|(?:{THE}).+)",
+            r"{ADD} (?P<thing>.+ (?:behind|in front of|above|below|under) (?:{IT}|(?:{THE}).+))",
+        ),
+    ),
+    InstructionRule(
+        "X has Y",
+        "the cat has a hat",
+        (
+            r"(?P<owner>{THE}[\w' -]+?|it|he|she|they|{IT}) (?:has|have|wears?) (?P<thing>.+)",
+            r"(?P<owner>{THE}[\w' -]+?|it|he|she|they|{IT}) (?:is |are )?"
+            r"(?P<wearing>wearing) (?P<thing>.+)",
+            r"(?P<owner>{THE}[\w' -]+?|it|he|she|they|{IT}) (?:is |are )?"
+            r"(?P<holding>holding|holds?|carrying|carries) (?P<thing>.+)",
+        ),
     ),
     InstructionRule(
         "put Y on X",
@@ -285,6 +314,8 @@ RULES = (
         "add a hat",
         (
             r"{ADD} (?:in |also )?(?P<thing>.+)",
+            r"(?:i|we) (?:want|need|would like) (?P<thing>{A}.+)",
+            r"i'd like (?P<thing>{A}.+)",
             r"(?:have|need|show|give) (?P<thing>{A}.+)",
             r"there (?:is|are|should be|must be) (?P<thing>.+?)(?: too| as well| also)?",
             r"(?:also|plus|and also|as well as) (?P<thing>{A}.+)",
@@ -318,6 +349,8 @@ RULES = (
             r"{SHALL} (?:now )?be (?P<new>.+)",
             r"(?P<old>{THE}.+?) (?:is|are|was|were|gets|becomes|turns)(?: now)? (?P<new>.+)",
             r"{WANT}(?:{IT}|he|she|they)(?: {SHALL})? {BE} (?P<new>.+)",
+            r"(?:(?P<old>{THE}[\w' -]+?)|it|he|she|they) (?:looks?|seems?|appears?|feels?)"
+            r"(?: like)? (?P<new>.+)",
             r"(?:it|he|she|they|this)(?:'s|'re| is| are)(?: now)? (?P<new>.+)",
         ),
     ),
@@ -335,7 +368,9 @@ RULES = (
         ),
     ),
     InstructionRule("make X Y", "make the cat blue", (r"(?:{CHANGE}|let|have|get) (?P<rest>.+)",)),
-    InstructionRule("X to Y", "cat to dog", (r"(?P<old>[\w' -]+?) (?:in)?to (?P<new>[\w' -]+)",)),
+    InstructionRule(
+        "X to Y", "cat to dog", (r"(?:from )?(?P<old>[\w' -]+?) (?:in)?to (?P<new>[\w' -]+)",)
+    ),
     # What is left: an instruction without its second half
     InstructionRule(
         "incomplete",
@@ -365,7 +400,7 @@ def split_clauses(text: str) -> list[str]:
     """Clauses of a prompt: at semicolons, commas, and "and" before another instruction."""
     text = re.sub(r"^not ([^,;]+), (?!but )", r"not \1 but ", text)
     text = re.sub(r", (?=(?:and |but )?(?:not|instead of|rather than) )", " ", text)
-    text = re.sub(r"\b(instead of|rather than|in place of) ([^,;]+), ", r"\1 \2\0", text)
+    text = re.sub(r"^(instead of|rather than|in place of) ([^,;]+), ", r"\1 \2\0", text)
     parts = re.split(
         rf"\s*[;\n]\s*|\s*,\s*(?:and |then )*|\s+(?:and then|and|then|&|\+)\s+(?={VERBS}\b)", text
     )
@@ -394,6 +429,15 @@ def _instructions(
     groups = {name: text for name, text in match.groupdict().items() if text}
     if rule.name == "X to Y" and not all(_is_listed(groups[end]) for end in ("old", "new")):
         return
+    if "made" in groups:
+        groups["new"] = f"made of {groups['made']}"
+    if "property" in groups:
+        if not _is_property(bare(words(groups["property"]))):
+            return
+        groups["new"] = groups["property"]
+    if rule.name in ("Y instead of X", "Y, not X"):
+        inner = re.sub(r"^(?:give|use|put|have|show) (?:{IT} |the \w+ )?", "", groups["new"])
+        groups["new"] = re.sub(r"^(?:the )?\w+ (?:should be|is|are) ", "", inner)
     if "rest" in groups:
         halves = split_predicate(groups["rest"], owned=rule.name == "make his X Y")
         if not halves:
@@ -408,8 +452,14 @@ def _instructions(
         yield Instruction("add", f"next to {groups['next']}", clause=clause)
     elif "thing" in groups:
         owner = "" if _is_pronoun(groups.get("owner", "")) else groups.get("owner", "")
+        if verb := groups.get("filled"):
+            past = {"fill": "filled with", "cover": "covered with"}.get(verb, "decorated with")
+            yield Instruction("fill", groups["thing"], owner, clause, past)
+            return
         lead = next((f"{each} " for each in ("wearing", "holding") if each in groups), "")
-        onto = f"{groups['onto']} {owner}" if owner and groups.get("onto") else ""
+        where, whom = groups.get("onto", ""), groups.get("owner", "")
+        kept = where and (owner or where in ("around", "over", "above", "behind"))
+        onto = f"{where} {whom}" if kept else ""
         yield Instruction("add", lead + groups["thing"], owner, clause, onto)
     else:
         yield from _replacements(groups.get("old", ""), groups["new"], match, clause)
@@ -476,6 +526,9 @@ def split_predicate(text: str, *, owned: bool = False) -> tuple[str, str] | None
             continue
         if _is_property(rest) and not _is_property(tokens[start:i]):
             return " ".join(tokens[:i]), _predicate(" ".join(rest))
+    for i in range(start + 1, len(tokens)):
+        if _is_thing(tokens[start:i]) and _is_thing(tokens[i:]):  # "the beer orange juice"
+            return " ".join(tokens[:i]), " ".join(tokens[i:])
     return None
 
 

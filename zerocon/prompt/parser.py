@@ -64,6 +64,8 @@ class PromptPart:
     @property
     def determined(self) -> str:
         """``text`` with an indefinite article where it needs one, or was given one: "a beer"."""
+        if self.text in grammar("pronouns"):
+            return self.text
         if self.number and self.number.split()[0] in grammar("sets"):
             return f"a {self.text}"
         if self.determiner in ("a", "an") and not vocabulary.article(self.text):
@@ -177,6 +179,8 @@ def _at_conjunctions(chunk: list[str]) -> list[list[str]]:
     while chunk and chunk[0] in links:
         chunk = chunk[1:]
     for i, word in enumerate(chunk):
+        if word in ("and", "&") and all(map(is_property_word, bare(chunk[:i]))):
+            continue  # "a black and white cow"
         if word in ("and", "&") and not _one_kind(chunk[:i], chunk[i + 1 :]):
             return [chunk[:i], *_at_conjunctions(chunk[i + 1 :])]
     return [chunk]
@@ -342,7 +346,9 @@ def _joined(chunk: list[str]) -> PromptPart | None:
 def _place(chunk: list[str]) -> PromptPart | None:
     text = " ".join(chunk)
     length = starts(chunk, grammar("prepositions"))
-    return PromptPart("place", text, text) if 0 < length < len(chunk) else None
+    core = bare(chunk[length:])
+    named = any(not is_function_word(word) or word in grammar("pronouns") for word in core)
+    return PromptPart("place", text, text) if length and named else None
 
 
 def _noun(body: Sequence[str]) -> tuple[str, tuple[VocabularyEntry, ...]]:
@@ -381,13 +387,25 @@ def _listed_place(chunk: list[str]) -> PromptPart | None:
 
 
 def _weather(chunk: list[str]) -> PromptPart | None:
-    """A time with a word like "weather": "stormy weather", "a foggy day", "night time"."""
+    """A time with a word like "weather": "stormy weather", "a foggy day", "very windy"."""
     body = bare(chunk)
+    if body and body[0] in grammar("attribute words") and _only(lookup(body[1:]), "time"):
+        body = [*body, "day"]
     if len(body) < 2 or body[-1] not in grammar("time words"):
         return None
-    times = _only(lookup(body[:-1]), "time")
-    name = form_of(times[0], " ".join(body[:-1])) if times else ""
-    return PromptPart("time", name, name, tuple(times[:1])) if times else None
+    fillers = [word for word in body[:-1] if word in grammar("attribute words")]
+    word = " ".join(body[len(fillers) : -1])
+    times = _only(lookup(word.split()), "time")
+    if not times:
+        return None
+    forms = (times[0].name, *times[0].aliases)
+    name = next((form for form in forms if form.endswith(f"{word} {body[-1]}")), "")
+    name = name or form_of(times[0], word)
+    if body[-1] == "sky":
+        name = f"under {vocabulary.determined(' '.join(body))}"
+    if fillers and word in name:
+        name = name.replace(word, " ".join([*fillers, word]))
+    return PromptPart("time", name, name, tuple(times[:1]))
 
 
 def _view(chunk: list[str]) -> PromptPart | None:
@@ -438,7 +456,12 @@ def _property(chunk: list[str]) -> PromptPart | None:
 def is_property_word(word: str) -> bool:
     """Whether a word is a property: in the list, or an adjective that is no other listed word."""
     listed = {e.category for e in lookup([word])}
-    return "attribute" in listed or (not listed & {"object", "added"} and is_adjective(word))
+    if "attribute" in listed:
+        return True
+    eaten = (
+        word.endswith(("ed", "en")) and "VERB" in lemmas(word) and word not in lemmas(word)["VERB"]
+    )
+    return not listed & {"object", "added"} and (is_adjective(word) or eaten)
 
 
 def _unknown(chunk: list[str]) -> PromptPart | None:

@@ -66,6 +66,7 @@ def _remove_place(caption: str, start: int, end: int, category: str) -> CaptionE
     named = joined_start(text, phrase_start(text, start))
     if named is not None and not starts(text[start:], grammar("prepositions")):
         start = named
+    start -= start > 0 and text[start - 1] in ("covered", "filled", "topped", "surrounded")
     return _cut(caption, start, end, category)
 
 
@@ -78,6 +79,7 @@ def _remove_object(caption: str, start: int, end: int) -> CaptionEdit:
     if text[end : end + 1] == ["and"]:
         return _cut(caption, start, end, "added", first=article, rest=end + 1)
     if joined is not None:
+        joined -= joined > 0 and text[joined - 1].endswith("ed") and is_boundary(text, joined - 1)
         return _cut(caption, joined, end, "added")
     if article and text[article - 1] == "and":
         return _cut(caption, start, end, "added", first=article - 1)

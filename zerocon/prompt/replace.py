@@ -14,6 +14,7 @@ from zerocon.prompt.caption import (
     BEINGS,
     Span,
     being,
+    contents_end,
     covers,
     families,
     head_of,
@@ -29,12 +30,11 @@ from zerocon.prompt.caption import (
     verb,
 )
 from zerocon.prompt.inflection import is_plural, plural, singular
-from zerocon.prompt.parser import PromptPart, is_property_word
+from zerocon.prompt.parser import PromptPart, is_property_word, parse_chunk
 from zerocon.prompt.splice import CaptionEdit, agree, cut, insert, put, tail_start
 from zerocon.prompt.vocabulary import (
     Mention,
     bare,
-    is_function_word,
     lookup,
     starts,
     words,
@@ -67,6 +67,8 @@ def put_object(caption: str, part: PromptPart, mention: Mention | None) -> Capti
         return _describe(caption, part, (start, end))
     if part.number:
         return _put_number(caption, part, (start, end))
+    if " of " in part.text and text[end : end + 1] == ["of"]:
+        end = contents_end(text, end)
     first = phrase_start(text, start)
     kinds = {e.family for w in part.modifiers.split() for e in lookup([w])}
     for i in range(first, start):
@@ -97,12 +99,20 @@ def _describe(caption: str, part: PromptPart, noun: Span) -> CaptionEdit:
         return CaptionEdit(caption, "object", part.text, part.text)
     steps: list[CaptionEdit] = []
     for phrase in _properties(modifiers.split()):
-        attribute = PromptPart("attribute", phrase, phrase, lookup(phrase.split()))
+        attribute = _attribute(phrase)
         current = steps[-1].caption if steps else caption
         steps.append(put_attribute(current, attribute, None, _shifted(caption, current, noun)))
     source = " ".join(step.source for step in steps if step.source)
     target = " ".join(step.target for step in steps)
     return replace(steps[-1], source=source, target=target)
+
+
+def _attribute(phrase: str) -> PromptPart:
+    """A property with its entries, also those of the material it can be: "silver"."""
+    part = parse_chunk(phrase.split())
+    options = part.options if part and part.category == "attribute" else lookup(phrase.split())
+    material = lookup(["made", "of", *phrase.split()])
+    return PromptPart("attribute", phrase, phrase, (*options, *material))
 
 
 def _put_contents(caption: str, part: PromptPart, noun: Span) -> CaptionEdit:
@@ -228,10 +238,10 @@ def put_attribute(
     if start == end:
         return CaptionEdit(f"{caption} {part.text}".strip(), "attribute", "", part.text)
     first = phrase_start(text, start)
-    for named in vocabulary.mentions(text[:start]):
-        related = any(a.is_related(b) for a in named.entries for b in part.options)
-        if named.start >= first and related:
-            return _exchange(caption, (named.start, named.end), part.text)
+    if named := _related_property(text, first, (start, end), part):
+        if any(b in named.entries for b in part.options):
+            return CaptionEdit(caption, "attribute", part.text, part.text)
+        return _exchange(caption, (named.start, named.end), part.text)
     noun_words = " ".join(text[start:end])
     if part.text in " ".join(text[first:start]).split():
         return CaptionEdit(caption, "attribute", part.text, part.text, noun_words)
@@ -242,6 +252,19 @@ def put_attribute(
     at = _place_of(text, first, start, part)
     target = put(caption, at, end, " ".join([part.text, *caption.split()[at:end]]))
     return CaptionEdit(target, "attribute", "", part.text, noun_words)
+
+
+def _related_property(
+    text: Sequence[str], first: int, noun: Span, part: PromptPart
+) -> Mention | None:
+    """The property before a noun that a property replaces; also in a name ("wooden spoon")."""
+    for i in range(first, noun[1] - 1):
+        for j in range(min(noun[1] - 1, i + 3), i, -1):
+            entries = (*lookup(text[i:j]), *lookup(["made", "of", *text[i:j]]))
+            kinds = [e for e in entries if i < noun[0] or e.family in ("colors", "materials")]
+            if any(a.is_related(b) for a in kinds for b in part.options):
+                return Mention(i, j, entries)
+    return None
 
 
 def _place_of(text: Sequence[str], first: int, start: int, part: PromptPart) -> int:
@@ -278,6 +301,13 @@ def put_added(
     if mention:
         apart = not covers(owner, mention.start, mention.end)
         return (_exchange_added if apart else put_object)(caption, part, mention)
+    if part.text.endswith(" in the background") and "background" in text:
+        end = text.index("background") + 1
+        start = joined_start(text, phrase_start(text, end - 4))
+        if start is not None and text[end - 3 : end - 1] == ["in", "the"]:
+            replaced = " ".join(text[start:end])
+            target = put(caption, start, end, part.phrase)
+            return CaptionEdit(target, "added", replaced, part.phrase)
     kinds = families(text, owner)
     if bodily and not part.joining and kinds and not kinds & WEARERS:
         joining = "with"
@@ -298,14 +328,15 @@ def _place_of_added(
     at = max(owner[1], phrase_end(text, owner[0])) if owner[1] else 0
     if at and vocabulary.possessor(text[at - 1]) != text[at - 1]:
         at = phrase_end(text, at - 1)  # the hat of "a cat's face"
-    while text[at : at + 1] == ["of"]:  # "a plate of food with a beer"
-        at = phrase_end(text, at + 1)
+    at = contents_end(text, at)  # "a plate of food with a beer"
     if any(e.family == "land and sky" for e in part.options):
         return tail_start(text, places=False), ""
     if noun is None and joining == "next to" and (span := _next_to(text, at)):
         return span[1], "and"
     if joining in ("wearing", "with", "holding") and text[at : at + 1] == [joining]:
         return list_end(text, at + 1), "and"
+    if length := starts(text[at:], grammar("contents")):  # "filled with strawberries and cream"
+        return list_end(text, at + length), "and"
     if joining in ("holding", "carrying", "with") and text[at : at + 1] == ["wearing"]:
         # not "a frog with a rabbit wearing a crown", where the rabbit would wear it
         return list_end(text, at + 1), ""
@@ -371,8 +402,9 @@ def put_place(caption: str, part: PromptPart, mention: Mention | None) -> Captio
         start = first
     target = part.text
     lead = " ".join(text[start : start + starts(text[start:], grammar("prepositions"))])
-    if lead in ("in the middle of", "at the edge of") and part.options:
-        target = f"{lead} {' '.join(part.text.split()[1:])}"
+    if lead in grammar("kept prepositions") and part.plain and part.plain != part.text:
+        article = "the" if " the " in part.text else vocabulary.article(part.plain)
+        target = f"{lead} {article} {part.plain}".replace("  ", " ")
     replaced = " ".join(text[start:end])
     return CaptionEdit(put(caption, start, end, target), "place", replaced, target, noun_words)
 
@@ -461,7 +493,8 @@ def put_action(
         return CaptionEdit(target, "action", "", part.text, noun_words)
     rest = part.text.removeprefix(part.head).split()
     stop = end
-    if end < len(text) and (not is_function_word(text[end]) or text[end] in grammar("determiners")):
+    bare_object = end < len(text) and not starts(text[end:], grammar("prepositions", "joining"))
+    if bare_object and text[end] not in grammar("conjunctions", "numbers"):
         stop = phrase_end(text, end)  # the old verb's object
     elif rest and rest[0] in grammar("prepositions"):
         stop = phrase_end(text, end + max(1, starts(text[end:], grammar("prepositions"))))

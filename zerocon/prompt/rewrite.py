@@ -7,19 +7,24 @@ from dataclasses import dataclass, replace
 
 from zerocon.prompt import removal, vocabulary
 from zerocon.prompt.caption import (
+    NOWHERE,
     Span,
     being,
     covers,
     families,
     joined_start,
+    list_end,
     locate,
     locate_noun,
     nouns,
+    phrase_end,
     phrase_start,
     style_at,
     subject,
+    verb,
 )
 from zerocon.prompt.checks import check_part, refusal
+from zerocon.prompt.inflection import lemmas, participle
 from zerocon.prompt.instructions import Instruction
 from zerocon.prompt.parser import PromptPart, parse
 from zerocon.prompt.replace import (
@@ -30,7 +35,7 @@ from zerocon.prompt.replace import (
     put_attribute,
     put_object,
 )
-from zerocon.prompt.splice import CaptionEdit, insert, tail_start
+from zerocon.prompt.splice import CaptionEdit, insert, put, tail_start
 from zerocon.prompt.vocabulary import (
     Mention,
     VocabularyEntry,
@@ -81,6 +86,8 @@ def apply(caption: str, step: Instruction, context: Context) -> list[CaptionEdit
         return _surround(caption, step, context)
     if step.kind == "add":
         return _add(caption, step, context)
+    if step.kind == "fill":
+        return [_fill(caption, step, context)]
     if step.source:
         return _replace_source(caption, step, context)
     return put_parts(caption, parse(step.phrase), context)
@@ -93,7 +100,7 @@ def put_parts(
     edits: list[CaptionEdit] = []
     if merged := _lying(parts):
         parts = [merged]
-    for part in _with_owners(parts, words(caption)):
+    for part in _merged(parts, words(caption)):
         if part.removed:
             step = removal.remove(caption, part.text)
         else:
@@ -109,9 +116,11 @@ def put_parts(
 
 def _lying(parts: Sequence[PromptPart]) -> PromptPart | None:
     """A weather that covers something, as a thing: "snow on the ground"."""
-    if len(parts) != 2 or parts[1].category != "place" or parts[1].options:
+    if len(parts) != 2 or parts[1].category != "place":
         return None
     first, second = parts
+    if second.options and second.text != "in the sky":
+        return None
     if first.category not in ("place", "time") or not first.plain or first.text == first.plain:
         return None
     if starts(first.plain.split(), grammar("prepositions")):
@@ -125,16 +134,51 @@ def _is_safe(part: PromptPart) -> bool:
     return part.category == "style"
 
 
-def _with_owners(parts: Sequence[PromptPart], text: Sequence[str]) -> list[PromptPart]:
-    """Parts without places that name a noun of the caption: "a hat on the cat" is the cat's."""
+def _merged(
+    parts: Sequence[PromptPart], text: Sequence[str], *, adding: bool = False
+) -> list[PromptPart]:
+    """Parts with what follows them in one phrase.
+
+    "a fish in its mouth", "a bell around its neck" and "smoke coming from the chimney" are one
+    added thing; "on a cliff by the sea" is one place. "on the cat" only says whose hat it is.
+    """
     result: list[PromptPart] = []
     for part in parts:
-        core = vocabulary.core(words(part.text))
-        owned = part.category == "place" and not part.options and result
-        if owned and result[-1].category == "added" and locate(text, " ".join(core)):
-            continue
-        result.append(part)
+        last = result[-1] if result else None
+        thing = last is not None and (adding or last.joining) and not last.removed
+        if last and adding and part.joining == "next to" and locate(text, part.head):
+            result[-1] = replace(last, joining="next to")
+        elif last and thing and last.category != "place" and _goes_with(part, last):
+            owner = locate(text, " ".join(vocabulary.core(words(part.text))))
+            wearer = owner is not None and families(text, owner) & WEARERS
+            if not (wearer and last.category == "added" and part.category == "place"):
+                result[-1] = replace(last, text=f"{last.text} {part.phrase}")
+        elif (
+            last
+            and last.category == part.category == "place"
+            and (not last.options or part.text.split()[0] in ("by", "near", "overlooking"))
+        ):
+            result[-1] = replace(last, text=f"{last.text} {part.text}")
+        elif last and _is_pose(last, text) and part.category == "place":
+            result[-1] = replace(last, text=f"{last.text} {part.text}")
+        else:
+            result.append(part)
     return result
+
+
+def _is_pose(part: PromptPart, text: Sequence[str]) -> bool:
+    """Whether a part is a posture and the caption has no verb: "lying on the sand"."""
+    posture = part.category == "action" and any(e.family == "posture" for e in part.options)
+    return posture and verb(text) == NOWHERE
+
+
+def _goes_with(part: PromptPart, thing: PromptPart) -> bool:
+    """Whether a part says where an added thing is or what it does."""
+    pronoun = part.text.split()[-1] in grammar("pronouns")
+    if part.category == "action" or pronoun:
+        return True
+    sky = part.text == "in the sky" and any(e.family == "land and sky" for e in thing.options)
+    return part.category == "place" and (sky or not part.options)
 
 
 def _put_owned(caption: str, part: PromptPart, owner: str) -> CaptionEdit | None:
@@ -156,11 +200,13 @@ def _put_owned(caption: str, part: PromptPart, owner: str) -> CaptionEdit | None
 
 def _surround(caption: str, step: Instruction, context: Context) -> list[CaptionEdit]:
     """Put new surroundings into a caption."""
-    parts = parse(step.phrase)
+    first_word, _, rest = step.phrase.partition(" ")
+    phrase = rest if first_word in ("to", "into", "onto", "like") else step.phrase
+    step = replace(step, phrase=phrase)
+    parts = parse(phrase)
     first = parts[0] if parts else None
     if first and first.category in ("place", "time", "style"):
         return put_parts(caption, parts, context)
-    phrase = step.phrase
     tokens = bare(words(phrase))
     kinds = {e.family for w in tokens for e in lookup([w])}
     if first and first.category == "attribute" and kinds & {"colors", "patterns", "materials"}:
@@ -188,11 +234,11 @@ def _add(caption: str, step: Instruction, context: Context) -> list[CaptionEdit]
         parts = list(parse(f"with {step.phrase}"))  # "racing stripes"
     text = words(caption)
     span = locate_noun(text, step.source) if step.source else None
-    onto = step.onto if _is_new_location(text, span) else ""
+    onto = step.onto if _is_new_location(text, span, step.onto) else ""
     span = None if onto else span
     warning = f"the caption does not mention {step.source!r}"
     edits = []
-    for part in parts:
+    for part in _merged(parts, text, adding=True):
         given = part.category in ("object", "added", "action")
         check_part(part, words(caption), context.proper, role_given=given and _is_noun_word(part))
         if part.number and locate(words(caption), part.head):
@@ -217,6 +263,27 @@ def _add(caption: str, step: Instruction, context: Context) -> list[CaptionEdit]
     return edits
 
 
+def _fill(caption: str, step: Instruction, context: Context) -> CaptionEdit:
+    """Put contents in place of those that a caption names, or after what holds them."""
+    text = words(caption)
+    span = locate_noun(text, step.source) if step.source else subject(text)
+    parts = parse(f"with {step.phrase}")
+    if span is None or len(parts) != 1:
+        raise refusal(step.clause, f"the caption does not mention {step.source!r}", text)
+    check_part(parts[0], text, context.proper, role_given=False)
+    phrase = f"{step.onto} {parts[0].determined}"
+    end = max(span[1], phrase_end(text, span[0]))
+    length = starts(text[end:], grammar("contents"))
+    noun = " ".join(text[slice(*span)])
+    if not length and text[end : end + 1] == ["of"]:
+        length, phrase = 1, f"of {parts[0].determined}"
+    if not length:
+        return CaptionEdit(insert(caption, end, phrase), "added", "", phrase, noun)
+    stop = list_end(text, end + length)
+    source = " ".join(text[end:stop])
+    return CaptionEdit(put(caption, end, stop, phrase), "added", source, phrase, noun)
+
+
 def _add_there(caption: str, part: PromptPart, onto: str) -> CaptionEdit:
     """Add a thing with its own place: "with a cat on the bed"."""
     text = words(caption)
@@ -232,9 +299,12 @@ def _weather(part: PromptPart) -> VocabularyEntry | None:
     return next((e for e in part.options if e.category == "time" or e.name == SNOW), None)
 
 
-def _is_new_location(text: Sequence[str], span: Span | None) -> bool:
+def _is_new_location(text: Sequence[str], span: Span | None, onto: str) -> bool:
     """Whether the place of an added thing is no wearer: "a cat on the bed", "birds in the sky"."""
     if span is None:
+        return True
+    attached = onto.split()[:1] in (["to"], ["for"], ["with"], ["onto"], [])
+    if span == subject(text) and not attached and not families(text, span) & WEARERS:
         return True
     start = joined_start(text, phrase_start(text, span[0]))
     listed = start is not None and text[start] in ("with", "and")
@@ -242,8 +312,6 @@ def _is_new_location(text: Sequence[str], span: Span | None) -> bool:
 
 
 def _is_noun_word(part: PromptPart) -> bool:
-    from zerocon.prompt.inflection import lemmas
-
     return bool(part.options) or "NOUN" in lemmas(part.head)
 
 
@@ -263,6 +331,13 @@ def _replace_source(caption: str, step: Instruction, context: Context) -> list[C
     parts = parse(step.phrase)
     if not parts:
         raise refusal(step.clause, f"{step.phrase!r} names nothing", text)
+    doing = participle(" ".join(bare(words(source))))
+    if parse(source) and parse(source)[0].category == "attribute" and locate(text, parts[0].head):
+        return put_parts(caption, parts, context)  # "blue door instead of red"
+    if doing in text and participle(step.phrase):
+        return put_parts(caption, parse(participle(step.phrase)), context)
+    if source in grammar("numbers"):
+        return put_parts(caption, parts, context)
     if not _mentions(text, source):
         if {p.category for p in (*parse(source), *parts)} <= {"time", "place"}:
             return put_parts(caption, parts, context)  # "turn day into night"
@@ -305,6 +380,8 @@ def _generic(text: Sequence[str], source: str) -> str:
         if word not in [name.strip() for name in names.split(",")] or locate(text, word):
             continue
         if family == "subject":
+            return " ".join(text[slice(*subject(text))])
+        if family == "places" and "places" in families(text, subject(text)):
             return " ".join(text[slice(*subject(text))])
         for mention in nouns(text):
             if any(e.family == family for e in mention.entries):
@@ -355,9 +432,11 @@ def put_part(caption: str, part: PromptPart, context: Context) -> CaptionEdit:
     if part.joining:
         around = (_related(text, entry, around=True) for entry in part.options)
         return put_added(caption, part, next((m for m in around if m), None))
-    related = [(e, m) for e in part.options if (m := _related(text, e))]
+    options = [e for e in part.options if part.category != "action" or e.category == "action"]
+    related = [(e, m) for e in options if (m := _related(text, e))]
     related = [(e, m) for e, m in related if not _is_gathered(text, e, m)]
     related = [(e, m) for e, m in related if e.category != "added" or text[m.end :][:1] != ["of"]]
+    related = [(e, m) for e, m in related if not _joins_view(part, m)]
     main = subject(text)
     related.sort(key=lambda pair: not covers(main, pair[1].start, pair[1].end))
     for entry, mention in related[:1]:
@@ -377,9 +456,15 @@ def put_part(caption: str, part: PromptPart, context: Context) -> CaptionEdit:
     return step
 
 
+def _joins_view(part: PromptPart, mention: Mention) -> bool:
+    """Whether a view joins another one: "a close up of a cat seen from behind"."""
+    view = part.category == "style" and any(e.family == "views" for e in mention.entries)
+    return view and part.text.split()[0] not in ("a", "an")
+
+
 def _falling(text: Sequence[str], part: PromptPart) -> Mention | None:
     """The rain in which a caption is, for a prompt with snow."""
-    snow = part.category == "place" and any(e.name == SNOW for e in part.options)
+    snow = part.category == "place" and any(e.name == SNOW for e in part.options[:1])
     return next((m for m in vocabulary.mentions(text) if _is_rain(m)), None) if snow else None
 
 
@@ -445,10 +530,10 @@ def replace_named(caption: str, part: PromptPart, source: str) -> CaptionEdit:
     if part.category == "attribute":  # "turn the chair into gold"
         material = lookup(["made", "of", *part.text.split()])
         part = replace(part, options=(*material, *part.options))
+    if part.category == "attribute" != meaning.category and span:
+        return put_attribute(caption, part, None, span)
     if part.category != meaning.category and span:
         if meaning.category in ("object", "added"):
-            if part.category == "attribute":
-                return put_attribute(caption, part, None, span)
             if part.category == "action":
                 return put_action(caption, part, None, span)
             if part.joining:
@@ -537,6 +622,10 @@ def _related(
         candidates = [m for m in candidates if not covers(main, m.start, m.end)]
     related = [m for m in candidates if any(e.is_related(entry) for e in m.entries)]
     if entry.category == "place":
+        main = subject(text)
+        related = [m for m in related if not (covers(main, m.start, m.end) and _is_thing(m))]
+        if entry.name == SNOW:
+            related = [m for m in related if any(e.family == "nature" for e in m.entries)]
         # not the place in "a city bus", which is an attribute
         related = [m for m in related if m.end == len(text) or is_boundary(text, m.end)]
         related = [m for m in related if not _leans(text, m)]
@@ -560,6 +649,10 @@ def _leans(text: Sequence[str], mention: Mention) -> bool:
     """Whether a place is what the subject touches: "leaning against a brick wall"."""
     start = joined_start(text, phrase_start(text, mention.start))
     return "against" in (text[mention.start], text[start] if start is not None else "")
+
+
+def _is_thing(mention: Mention) -> bool:
+    return any(e.category == "object" for e in mention.entries)
 
 
 def _qualifies(text: Sequence[str], mention: Mention) -> bool:
