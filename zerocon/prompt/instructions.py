@@ -426,43 +426,52 @@ def _instructions(
     rule: InstructionRule, match: re.Match[str], clause: str
 ) -> Iterator[Instruction]:
     """What a match of a rule means; nothing if its words do not fit after all."""
-    groups = {name: text for name, text in match.groupdict().items() if text}
-    if rule.name == "X to Y" and not all(_is_listed(groups[end]) for end in ("old", "new")):
+    if not (groups := _fitting_groups(rule, match)):
         return
-    if "made" in groups:
-        groups["new"] = f"made of {groups['made']}"
-    if "property" in groups:
-        if not _is_property(bare(words(groups["property"]))):
-            return
-        groups["new"] = groups["property"]
-    if rule.name in ("Y instead of X", "Y, not X"):
-        inner = re.sub(r"^(?:give|use|put|have|show) (?:{IT} |the \w+ )?", "", groups["new"])
-        groups["new"] = re.sub(r"^(?:the )?\w+ (?:should be|is|are) ", "", inner)
-    if "rest" in groups:
-        halves = split_predicate(groups["rest"], owned=rule.name == "make his X Y")
-        if not halves:
-            return
-        groups = {"old": halves[0], "new": halves[1]}
-    if "gone" in groups:
-        for gone in re.split(r"\s*,\s*|\s+(?:and|or|&)\s+", groups["gone"]):
-            yield Instruction("remove", gone, clause=clause)
-    elif "place" in groups:
-        yield Instruction("place", groups["place"], clause=clause)
-    elif "next" in groups:
-        yield Instruction("add", f"next to {groups['next']}", clause=clause)
+    if gone := groups.get("gone"):
+        for each in re.split(r"\s*,\s*|\s+(?:and|or|&)\s+", gone):
+            yield Instruction("remove", each, clause=clause)
+    elif place := groups.get("place"):
+        yield Instruction("place", place, clause=clause)
+    elif neighbor := groups.get("next"):
+        yield Instruction("add", f"next to {neighbor}", clause=clause)
     elif "thing" in groups:
-        owner = "" if _is_pronoun(groups.get("owner", "")) else groups.get("owner", "")
-        if verb := groups.get("filled"):
-            past = {"fill": "filled with", "cover": "covered with"}.get(verb, "decorated with")
-            yield Instruction("fill", groups["thing"], owner, clause, past)
-            return
-        lead = next((f"{each} " for each in ("wearing", "holding") if each in groups), "")
-        where, whom = groups.get("onto", ""), groups.get("owner", "")
-        kept = where and (owner or where in ("around", "over", "above", "behind"))
-        onto = f"{where} {whom}" if kept else ""
-        yield Instruction("add", lead + groups["thing"], owner, clause, onto)
+        yield _addition(groups, clause)
     else:
         yield from _replacements(groups.get("old", ""), groups["new"], match, clause)
+
+
+def _fitting_groups(rule: InstructionRule, match: re.Match[str]) -> dict[str, str]:
+    """The groups of a match, with ``old`` and ``new`` where others give them; empty if unfit."""
+    groups = {name: text for name, text in match.groupdict().items() if text}
+    if rule.name == "X to Y" and not all(_is_listed(groups[end]) for end in ("old", "new")):
+        return {}
+    if material := groups.get("made"):
+        groups["new"] = f"made of {material}"
+    if value := groups.get("property"):
+        return groups | {"new": value} if _is_property(bare(words(value))) else {}
+    if rest := groups.get("rest"):
+        halves = split_predicate(rest, owned=rule.name == "make his X Y")
+        return {"old": halves[0], "new": halves[1]} if halves else {}
+    if rule.name in ("Y instead of X", "Y, not X"):  # "the bench should be red, not blue"
+        inner = re.sub(
+            r"^(?:give|use|put|have|show) (?:it |him |her |them |the \w+ )?", "", groups["new"]
+        )
+        groups["new"] = re.sub(r"^(?:the )?\w+ (?:should be|is|are) ", "", inner)
+    return groups
+
+
+def _addition(groups: dict[str, str], clause: str) -> Instruction:
+    """The instruction to add, or to fill with, a thing."""
+    whom, where = groups.get("owner", ""), groups.get("onto", "")
+    owner = "" if _is_pronoun(whom) else whom
+    if verb := groups.get("filled"):
+        past = {"fill": "filled with", "cover": "covered with"}.get(verb, "decorated with")
+        return Instruction("fill", groups["thing"], owner, clause, past)
+    lead = next((f"{each} " for each in ("wearing", "holding") if each in groups), "")
+    kept = where and (owner or where in ("around", "over", "above", "behind"))
+    onto = f"{where} {whom}" if kept else ""
+    return Instruction("add", lead + groups["thing"], owner, clause, onto)
 
 
 def _replacements(old: str, new: str, match: re.Match[str], clause: str) -> Iterator[Instruction]:

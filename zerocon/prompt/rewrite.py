@@ -432,14 +432,8 @@ def put_part(caption: str, part: PromptPart, context: Context) -> CaptionEdit:
     if part.joining:
         around = (_related(text, entry, around=True) for entry in part.options)
         return put_added(caption, part, next((m for m in around if m), None))
-    options = [e for e in part.options if part.category != "action" or e.category == "action"]
-    related = [(e, m) for e in options if (m := _related(text, e))]
-    related = [(e, m) for e, m in related if not _is_gathered(text, e, m)]
-    related = [(e, m) for e, m in related if e.category != "added" or text[m.end :][:1] != ["of"]]
-    related = [(e, m) for e, m in related if not _joins_view(part, m)]
-    main = subject(text)
-    related.sort(key=lambda pair: not covers(main, pair[1].start, pair[1].end))
-    for entry, mention in related[:1]:
+    if kin := _kin(text, part):
+        entry, mention = kin
         return METHODS[entry.category](caption, part.with_entry(entry), mention)
     if weather := _falling(text, part):
         return METHODS["time"](caption, part, weather)
@@ -454,6 +448,18 @@ def put_part(caption: str, part: PromptPart, context: Context) -> CaptionEdit:
         if missing := _missing(caption, part, context.similarity):
             return _with_missing(step, missing)
     return step
+
+
+def _kin(text: Sequence[str], part: PromptPart) -> tuple[VocabularyEntry, Mention] | None:
+    """The words of a caption that are related to a part, the subject first."""
+    options = [e for e in part.options if part.category != "action" or e.category == "action"]
+    related = [(e, m) for e in options if (m := _related(text, e))]
+    related = [(e, m) for e, m in related if not _is_gathered(text, e, m)]
+    related = [(e, m) for e, m in related if e.category != "added" or text[m.end :][:1] != ["of"]]
+    related = [(e, m) for e, m in related if not _joins_view(part, m)]
+    main = subject(text)
+    related.sort(key=lambda pair: not covers(main, pair[1].start, pair[1].end))
+    return related[0] if related else None
 
 
 def _joins_view(part: PromptPart, mention: Mention) -> bool:
@@ -522,32 +528,35 @@ def replace_named(caption: str, part: PromptPart, source: str) -> CaptionEdit:
     text = words(caption)
     span = locate(text, source) or locate_noun(text, source)
     meaning = parse(source)[0]
-    category = next((e.category for e in part.options if e.category == meaning.category), None)
-    if category:
-        part = part.with_entry(next(e for e in part.options if e.category == category))
-    if span and (ground := _as_ground(text, span, part)):
-        return put_object(caption, ground, Mention(*span, ()))
-    if part.category == "attribute":  # "turn the chair into gold"
-        material = lookup(["made", "of", *part.text.split()])
-        part = replace(part, options=(*material, *part.options))
-    if part.category == "attribute" != meaning.category and span:
-        return put_attribute(caption, part, None, span)
-    if part.category != meaning.category and span:
-        if meaning.category in ("object", "added"):
-            if part.category == "action":
-                return put_action(caption, part, None, span)
-            if part.joining:
-                return put_added(caption, part, None, span)
+    alike = [e for e in part.options if e.category == meaning.category]
+    part = part.with_entry(alike[0]) if alike else part
     if span is None:
         return _replace_absent(caption, part, source, meaning)
+    if ground := _as_ground(text, span, part):
+        return put_object(caption, ground, Mention(*span, ()))
+    if part.category != meaning.category and (described := _describe(caption, part, span, meaning)):
+        return described
     if part.category == "style" and (whole := style_at(text, span[0])):
         span = whole.start, max(span[1], whole.end)  # "a watercolor" of "a watercolor painting"
     mention = Mention(*span, meaning.options)
-    if part.category in ("place", "time", "style") or meaning.category == "added" or part.joining:
+    replaced = part.category in ("place", "time", "style") or part.joining
+    if replaced or meaning.category in ("added", "attribute"):
         return METHODS[part.category](caption, part, mention)
-    if part.category == "attribute" and meaning.category == "attribute":
-        return put_attribute(caption, part, mention)
     return put_object(caption, part, mention)
+
+
+def _describe(
+    caption: str, part: PromptPart, span: Span, meaning: PromptPart
+) -> CaptionEdit | None:
+    """Put a property, an action or an added thing to a noun of the caption."""
+    if part.category == "attribute":  # also a material: "turn the chair into gold"
+        material = lookup(["made", "of", *part.text.split()])
+        return put_attribute(caption, replace(part, options=(*material, *part.options)), None, span)
+    if meaning.category not in ("object", "added"):
+        return None
+    if part.category == "action":
+        return put_action(caption, part, None, span)
+    return put_added(caption, part, None, span) if part.joining else None
 
 
 def _as_ground(text: Sequence[str], span: Span, part: PromptPart) -> PromptPart | None:
