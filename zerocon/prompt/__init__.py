@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-from zerocon.errors import NothingToChangeError, PromptError
+from zerocon.errors import NothingToChangeError, PromptError, UnclearPromptError
 from zerocon.prompt import cleaning, removal, rewrite
 from zerocon.prompt.change import Change
-from zerocon.prompt.checks import check_language, refusal
+from zerocon.prompt.checks import check_language, refusal, with_suggestions
 from zerocon.prompt.difference import changes_between, is_caption
 from zerocon.prompt.instructions import Instruction, read_clause, split_clauses
 from zerocon.prompt.parser import parse
@@ -77,7 +78,10 @@ def rewrite_caption(
         return CaptionRewrite(caption, target, changes_between(caption, target), warnings)
     if to is None:
         raise PromptError("the prompt is missing: give to (a phrase) or to_caption (a sentence)")
-    edits, notes = _edits(caption, to, from_, similarity)
+    try:
+        edits, notes = _edits(caption, to, from_, similarity)
+    except UnclearPromptError as error:
+        raise with_suggestions(error, to, caption, partial(_works, caption)) from None
     changes = tuple(change for edit in edits if (change := _change(edit)).source != change.target)
     if not changes:
         raise NothingToChangeError(
@@ -112,7 +116,7 @@ def _edits(
     clauses, more = cleaning.without_quality_tags(split_clauses(text))
     if not clauses or not any(parse(clause) for clause in clauses):
         if text and clauses != split_clauses(text):
-            raise refusal(to.strip(), "it names nothing that can be seen", words(caption))
+            raise refusal(to.strip(), "it names nothing that can be seen")
         raise PromptError(f"{to.strip()!r} names nothing; {_NAMES}")
     context = rewrite.Context(similarity, _proper_words(clauses))
     whole = cleaning.clean_caption(to)
@@ -132,6 +136,14 @@ def _whole(caption: str, target: str) -> list[CaptionEdit]:
     """The edits to a prompt that is a target caption: the source caption with other words."""
     changes = changes_between(caption, target)
     return [CaptionEdit(target, c.category, c.source, c.target, c.noun) for c in changes]
+
+
+def _works(caption: str, to: str) -> bool:
+    """Whether a prompt is understood."""
+    try:
+        return bool(_edits(caption, to, None, None)[0])
+    except PromptError:
+        return False
 
 
 _NAMES = "give an object, a place, a style ..."

@@ -1,14 +1,15 @@
 """What is refused: parts of a prompt that would make a target caption that is not English.
 
-A refusal says why, shows the caption, and offers prompts that would work.
+A refusal says why, shows the caption, and offers prompts that work.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from functools import cache
+from itertools import islice
 
 from zerocon.errors import UnclearPromptError
 from zerocon.prompt import vocabulary
@@ -37,32 +38,34 @@ def check_part(
         UnclearPromptError: It cannot.
     """
     if reason := _objection(part, caption, proper, role_given):
-        raise refusal(part.phrase, reason, caption)
+        raise refusal(part.phrase, reason)
 
 
 def check_language(text: str, caption: Sequence[str]) -> None:
     """Refuse text that is not English by its letters or its commonest words."""
     if _FOREIGN.search(text):
-        raise refusal(text, "only English is understood", caption)
+        raise refusal(text, "only English is understood")
     tokens = [w for w in words(text) if w]
     foreign = [w for w in tokens if w in grammar("foreign") and w not in caption]
     if foreign and (len(foreign) > 1 or any(not _is_known(w, caption) for w in tokens)):
-        raise refusal(text, f"{foreign[0]!r} is not English; only English is understood", caption)
+        raise refusal(text, f"{foreign[0]!r} is not English; only English is understood")
 
 
-def refusal(
-    text: str, reason: str, caption: Sequence[str], hints: Sequence[str] | None = None
+def refusal(text: str, reason: str) -> UnclearPromptError:
+    """The error for words that are not understood."""
+    return UnclearPromptError(f"{text!r} is not understood: {reason}")
+
+
+def with_suggestions(
+    error: UnclearPromptError, text: str, caption: str, works: Callable[[str], bool]
 ) -> UnclearPromptError:
-    """The error for words that are not understood, with prompts that are."""
-    if hints is None:
-        hints = suggestions(text, caption)
+    """The same error with the caption, and with up to three prompts that work for it."""
+    candidates = dict.fromkeys(_suggestions(text, words(caption)))
+    hints = tuple(islice((hint for hint in candidates if works(hint)), 3))
     shown = " or ".join(f'--to "{hint}"' for hint in hints)
-    error = UnclearPromptError(
-        f'cannot edit "{" ".join(caption)}" to {text!r}: {reason}'
-        + (f"; try {shown}" if shown else "")
-    )
-    error.hints = tuple(hints)
-    return error
+    result = UnclearPromptError(f'{error} (caption: "{caption}"); try {shown}')
+    result.hints = hints
+    return result
 
 
 def _objection(
@@ -156,12 +159,8 @@ def _verb_before(part: PromptPart) -> str | None:
     return None
 
 
-def suggestions(text: str, caption: Sequence[str]) -> tuple[str, ...]:
-    """Up to three prompts near a text that was not understood, for a caption."""
-    return tuple(dict.fromkeys(_suggestions(text, caption)))[:3]
-
-
 def _suggestions(text: str, caption: Sequence[str]) -> Iterator[str]:
+    """Prompts near a text that was not understood, then others for the caption."""
     start, end = subject(caption)
     name = " ".join(caption[start:end])
     tokens = [w for w in words(text) if w]
@@ -174,12 +173,11 @@ def _suggestions(text: str, caption: Sequence[str]) -> Iterator[str]:
             phrase = determined(" ".join(noun))
             yield f"turn the {name} into {phrase}"
             yield f"add {phrase}"
-    if not name:
-        yield from ("at night", "in the snow", "oil painting")
-    elif families(caption, (start, end)) & BEINGS:
-        yield from (f"turn the {name} into a robot", f"make the {name} blue", "at night")
-    else:
-        yield from (f"make the {name} blue", "at night", "oil painting")
+    if name and families(caption, (start, end)) & BEINGS:
+        yield f"turn the {name} into a robot"
+    if name:
+        yield f"make the {name} blue"
+    yield from ("at night", "in the snow", "oil painting", "pencil sketch")
 
 
 def _is_noun(word: str, caption: Sequence[str]) -> bool:

@@ -408,18 +408,22 @@ def split_clauses(text: str) -> list[str]:
 
 
 def read_clause(clause: str) -> tuple[Instruction, ...] | None:
-    """What a clause asks for; None for a bare phrase."""
+    """The instructions of a clause; None for a bare phrase."""
+    return next((instructions for _, instructions in matches(clause)), None)
+
+
+def matches(clause: str) -> Iterator[tuple[InstructionRule, tuple[Instruction, ...]]]:
+    """The rules that a clause fits, in order, each with what it means by them."""
     text = clause.lower()
     if lookup(bare(words(text))):  # "stretch limousine", "clear sky"
-        return None
+        return
     for rule in RULES:
         if not (match := rule.match(text)):
             continue
         if rule.reason:
-            return (Instruction("refuse", rule.reason, clause=clause),)
-        if instructions := tuple(_instructions(rule, match, clause)):
-            return instructions
-    return None
+            yield rule, (Instruction("refuse", rule.reason, clause=clause),)
+        elif instructions := tuple(_instructions(rule, match, clause)):
+            yield rule, instructions
 
 
 def _instructions(

@@ -484,10 +484,10 @@ RULES = (
     PhraseRule("state", "covered in snow", _state),
     PhraseRule("added thing", "wearing a tutu", _joined),
     PhraseRule("place", "on a skateboard", _place),
-    PhraseRule("action", "reading a book", _action),
+    PhraseRule("action", "eating an apple", _action),
     PhraseRule("thing", "a small red car", _thing),
-    PhraseRule("place without preposition", "tropical beach", _listed_place),
+    PhraseRule("place without preposition", "deserted beach", _listed_place),
     PhraseRule("background", "white background", _backdrop),
-    PhraseRule("property", "very old", _property),
+    PhraseRule("property", "slightly messy", _property),
     PhraseRule("unknown thing", "a gizmo", _unknown),
 )

@@ -246,7 +246,7 @@ def put_attribute(
     if part.text in " ".join(text[first:start]).split():
         return CaptionEdit(caption, "attribute", part.text, part.text, noun_words)
     tokens = part.text.split()
-    if tokens[0] == "made" or starts(tokens[1:], grammar("prepositions")):
+    if tokens[0] == "made" or any(starts(tokens[i:], grammar("prepositions")) for i in (0, 1)):
         target = insert(caption, end, part.text)
         return CaptionEdit(target, "attribute", "", part.text, noun_words)
     at = _place_of(text, first, start, part)
@@ -439,11 +439,22 @@ def put_time(caption: str, part: PromptPart, mention: Mention | None) -> Caption
     """Replace the time mentioned, or append one."""
     text = words(caption)
     if mention:
-        replaced = " ".join(text[mention.start : mention.end])
-        target = put(caption, mention.start, mention.end, part.text)
+        start, end = _time_span(text, mention)
+        replaced = " ".join(text[start:end])
+        target = put(caption, start, end, part.text)
         return CaptionEdit(target, "time", replaced, part.text, subject_words(text))
     target = f"{caption.rstrip('.')} {part.text}".strip()
     return CaptionEdit(target, "time", "", part.text, subject_words(text))
+
+
+def _time_span(text: Sequence[str], mention: Mention) -> Span:
+    """The whole phrase of a time: "on a foggy morning" for "foggy", "at sunset" for "sunset"."""
+    if starts(text[mention.start :], grammar("prepositions")):
+        return mention.start, mention.end
+    start = joined_start(text, phrase_start(text, mention.start))
+    if start is None or text[start] == "of":
+        return mention.start, mention.end
+    return start, max(mention.end, phrase_end(text, mention.start))
 
 
 def put_style(caption: str, part: PromptPart, mention: Mention | None) -> CaptionEdit:

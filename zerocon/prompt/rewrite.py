@@ -79,7 +79,7 @@ def apply(caption: str, step: Instruction, context: Context) -> list[CaptionEdit
             not mention.
     """
     if step.kind == "refuse":
-        raise refusal(step.clause, step.phrase, words(caption))
+        raise refusal(step.clause, step.phrase)
     if step.kind == "remove":
         return [removal.remove(caption, step.phrase)]
     if step.kind == "place":
@@ -259,7 +259,7 @@ def _add(caption: str, step: Instruction, context: Context) -> list[CaptionEdit]
         caption = edit.caption
         edits.append(edit)
     if not edits:
-        raise refusal(step.clause, "it does not say what is added", text)
+        raise refusal(step.clause, "it does not say what is added")
     return edits
 
 
@@ -269,7 +269,7 @@ def _fill(caption: str, step: Instruction, context: Context) -> CaptionEdit:
     span = locate_noun(text, step.source) if step.source else subject(text)
     parts = parse(f"with {step.phrase}")
     if span is None or len(parts) != 1:
-        raise refusal(step.clause, f"the caption does not mention {step.source!r}", text)
+        raise refusal(step.clause, f"the caption does not mention {step.source!r}")
     check_part(parts[0], text, context.proper, role_given=False)
     phrase = f"{step.onto} {parts[0].determined}"
     end = max(span[1], phrase_end(text, span[0]))
@@ -330,7 +330,7 @@ def _replace_source(caption: str, step: Instruction, context: Context) -> list[C
     source = _generic(text, step.source) or step.source
     parts = parse(step.phrase)
     if not parts:
-        raise refusal(step.clause, f"{step.phrase!r} names nothing", text)
+        raise refusal(step.clause, f"{step.phrase!r} names nothing")
     doing = participle(" ".join(bare(words(source))))
     if parse(source) and parse(source)[0].category == "attribute" and locate(text, parts[0].head):
         return put_parts(caption, parts, context)  # "blue door instead of red"
@@ -344,7 +344,7 @@ def _replace_source(caption: str, step: Instruction, context: Context) -> list[C
         if owned := _put_body_part(caption, source, parts):
             return [owned]
         reason = f"the caption does not mention {' '.join(bare(words(step.source)))!r}"
-        raise refusal(step.clause, f"{reason}; if the image shows it, give --caption", text)
+        raise refusal(step.clause, f"{reason}; if the image shows it, give --caption")
     return replace_source(caption, parts, source, context)
 
 
