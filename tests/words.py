@@ -40,7 +40,7 @@ EXCEPTIONS = (  # path, words, reason
     ("zerocon/recipe/version1.py", "picture|looks", "keys of recipes that zerocon 0.1 wrote"),
     (
         "zerocon/prompt/*",
-        r"wish|pictures?|look|looks|beside|standing|chance",
+        r"wish|pictures?|look|looks|beside|standing|everybody",
         "words of prompts and captions",
     ),
     ("zerocon/training/caption_fragments.py", "beside", "a position that captions name"),

@@ -232,6 +232,8 @@ def form_of(entry: VocabularyEntry, plain: str) -> str:
         made_of = plain.startswith("made ") and entry.name[:3] == plain.split()[-1][:3]
         noun = entry.family == "materials" and len(plain.split()) == 1 and not is_adjective(plain)
         gray = entry.family == "colors" and " " not in plain
+        if made_of and " " in entry.name:
+            return plain.split()[-1]  # "gold", listed as a "golden metal"
         return entry.name if made_of or noun or gray else plain
     if entry.category == "style" and plain.split()[-1] in grammar("style words"):
         return vocabulary.determined(plain)
@@ -484,7 +486,7 @@ RULES = (
     PhraseRule("state", "covered in snow", _state),
     PhraseRule("added thing", "wearing a tutu", _joined),
     PhraseRule("place", "on a skateboard", _place),
-    PhraseRule("action", "eating an apple", _action),
+    PhraseRule("action", "polishing a lamp", _action),
     PhraseRule("thing", "a small red car", _thing),
     PhraseRule("place without preposition", "deserted beach", _listed_place),
     PhraseRule("background", "white background", _backdrop),
