@@ -65,7 +65,7 @@ def test_refusals_show_the_caption_and_prompts_that_work() -> None:
         try:
             rewrite_caption(case.caption, to=case.to)
         except UnclearPromptError as error:
-            assert f"(caption: \"{caption}\")" in str(error)
+            assert f'(caption: "{caption}")' in str(error)
             assert len(error.hints) >= 2, case
             for hint in error.hints:
                 assert hint in str(error)

@@ -488,9 +488,8 @@ def _replacements(old: str, new: str, match: re.Match[str], clause: str) -> Iter
         yield Instruction("put", _predicate(link[1]), _noun(old), clause)
         yield from _replacements(link[2], link[4], match, clause)
         return
-    falls = participle(new)
-    if not _noun(old) and any(e.category == "time" for e in lookup([falls])):
-        new = falls  # "make it snow"
+    if not _noun(old) and new in grammar("falling"):
+        new = participle(new)  # "make it snow"
     yield Instruction("put", _predicate(new), _noun(old), clause)
 
 

@@ -23,7 +23,7 @@ from zerocon.prompt.vocabulary import (
 from zerocon.prompt.word_files import grammar
 
 # What a name means that is in several lists: "orange" is a color, "an orange" a fruit.
-_PLAIN = ("action", "attribute", "style", "time", "place", "added", "object")
+_PLAIN = ("style", "action", "attribute", "time", "place", "added", "object")
 _WITH_ARTICLE = ("style", "added", "object", "place", "time", "attribute", "action")
 
 

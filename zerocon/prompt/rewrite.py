@@ -331,11 +331,11 @@ def _replace_source(caption: str, step: Instruction, context: Context) -> list[C
     parts = parse(step.phrase)
     if not parts:
         raise refusal(step.clause, f"{step.phrase!r} names nothing")
-    doing = participle(" ".join(bare(words(source))))
     if parse(source) and parse(source)[0].category == "attribute" and locate(text, parts[0].head):
         return put_parts(caption, parts, context)  # "blue door instead of red"
-    if doing in text and participle(step.phrase):
-        return put_parts(caption, parse(participle(step.phrase)), context)
+    if not _mentions(text, source) and participle(source) in text:  # "jump instead of run"
+        if doing := participle(step.phrase):
+            return put_parts(caption, parse(doing), context)
     if source in grammar("numbers"):
         return put_parts(caption, parts, context)
     if not _mentions(text, source):
@@ -634,7 +634,9 @@ def _related(
         main = subject(text)
         related = [m for m in related if not (covers(main, m.start, m.end) and _is_thing(m))]
         if entry.name == SNOW:
-            related = [m for m in related if any(e.family == "nature" for e in m.entries)]
+            related = [
+                m for m in related if any(e.family in ("nature", "indoors") for e in m.entries)
+            ]
         # not the place in "a city bus", which is an attribute
         related = [m for m in related if m.end == len(text) or is_boundary(text, m.end)]
         related = [m for m in related if not _leans(text, m)]
