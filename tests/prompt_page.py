@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from prompt_cases import REFUSE, Understanding, read, understand
+
 from zerocon.errors import UnclearPromptError
 from zerocon.prompt import cleaning, instructions, parser, rewrite_caption
 

@@ -146,10 +146,13 @@ def _merged(
     for part in parts:
         last = result[-1] if result else None
         thing = last is not None and (adding or last.joining) and not last.removed
+        core = " ".join(vocabulary.core(words(part.text)))
+        if last and adding and part.options and part.category == "place" and locate(text, core):
+            continue  # "a sailboat on the lake", where the caption is of a lake
         if last and adding and part.joining == "next to" and locate(text, part.head):
             result[-1] = replace(last, joining="next to")
         elif last and thing and last.category != "place" and _goes_with(part, last):
-            owner = locate(text, " ".join(vocabulary.core(words(part.text))))
+            owner = locate(text, core)
             wearer = owner is not None and families(text, owner) & WEARERS
             if not (wearer and last.category == "added" and part.category == "place"):
                 result[-1] = replace(last, text=f"{last.text} {part.phrase}")
