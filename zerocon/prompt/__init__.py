@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from zerocon.errors import NothingToChangeError, PromptError, UnclearPromptError
-from zerocon.prompt import cleaning, removal, rewrite
+from zerocon.prompt import cleaning, execution, removal, rewrite
 from zerocon.prompt.change import Change
 from zerocon.prompt.checks import check_language, refusal, with_suggestions
 from zerocon.prompt.difference import changes_between, is_caption
@@ -124,10 +124,10 @@ def _edits(
         return _whole(caption, whole), ()
     if source:
         phrase = " ".join(clauses)
-        return rewrite.replace_source(caption, parse(phrase), source, context), (*notes, *more)
+        return execution.replace_source(caption, parse(phrase), source, context), (*notes, *more)
     edits = []
     for step in _steps(clauses, caption):
-        edits += rewrite.apply(caption, step, context)
+        edits += execution.apply(caption, step, context)
         caption = edits[-1].caption
     return edits, (*notes, *more)
 
