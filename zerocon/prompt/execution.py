@@ -32,7 +32,7 @@ from zerocon.prompt.replace import (
     put_added,
     put_attribute,
 )
-from zerocon.prompt.rewrite import SNOW, Context, put_part, related, replace_named
+from zerocon.prompt.rewrite import SNOW, Context, put_part, related_mention, replace_named
 from zerocon.prompt.splice import CaptionEdit, insert, put, tail_start
 from zerocon.prompt.vocabulary import (
     Mention,
@@ -170,7 +170,7 @@ def _put_owned(caption: str, part: PromptPart, owner: str) -> CaptionEdit | None
         return put_action(caption, part, None, span)
     if part.category == "added" and part.joining:
         text = words(caption)
-        around = (related(text, entry, around=True) for entry in part.options)
+        around = (related_mention(text, entry, around=True) for entry in part.options)
         mention = next((m for m in around if m and m.start >= span[1]), None)
         return put_added(caption, part, mention, span)
     return None
@@ -202,7 +202,7 @@ def _surround(caption: str, step: Instruction, context: Context) -> list[Caption
 
 def _place_mention(text: Sequence[str]) -> Mention | None:
     place = next(iter(vocabulary.entries("place")))
-    return related(text, place)
+    return related_mention(text, place)
 
 
 def _add(caption: str, step: Instruction, context: Context) -> list[CaptionEdit]:
@@ -344,7 +344,7 @@ def _mentions(text: Sequence[str], source: str) -> bool:
     if locate_noun(text, source):
         return True
     return any(
-        related(text, e, other=False)
+        related_mention(text, e, other=False)
         for e in lookup(vocabulary.core(words(source)))
         if e.category in ("place", "time", "style")
     )

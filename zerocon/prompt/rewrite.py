@@ -69,7 +69,7 @@ def put_part(caption: str, part: PromptPart, context: Context) -> CaptionEdit:
     if named := _named_noun(text, part):
         return put_object(caption, _as_object(part), named)
     if part.joining:
-        around = (related(text, entry, around=True) for entry in part.options)
+        around = (related_mention(text, entry, around=True) for entry in part.options)
         return put_added(caption, part, next((m for m in around if m), None))
     if kin := _kin(text, part):
         entry, mention = kin
@@ -92,7 +92,7 @@ def put_part(caption: str, part: PromptPart, context: Context) -> CaptionEdit:
 def _kin(text: Sequence[str], part: PromptPart) -> tuple[VocabularyEntry, Mention] | None:
     """The words of a caption that are related to a part, the subject first."""
     options = [e for e in part.options if part.category != "action" or e.category == "action"]
-    related = [(e, m) for e in options if (m := related(text, e))]
+    related = [(e, m) for e in options if (m := related_mention(text, e))]
     related = [(e, m) for e, m in related if not _is_gathered(text, e, m)]
     related = [(e, m) for e, m in related if e.category != "added" or text[m.end :][:1] != ["of"]]
     related = [(e, m) for e, m in related if not _joins_view(part, m)]
@@ -213,7 +213,7 @@ def _replace_absent(
 ) -> CaptionEdit:
     """Replace a source that the caption has another name for, or does not mention."""
     text = words(caption)
-    related = [m for e in meaning.options if (m := related(text, e, other=False))]
+    related = [m for e in meaning.options if (m := related_mention(text, e, other=False))]
     category = part.category if part.category != "added" or related else "object"
     step = METHODS[category](caption, part, related[0] if related else None)
     name = " ".join(bare(words(source)))
@@ -249,7 +249,7 @@ def _put_unrelated(caption: str, part: PromptPart, similarity: Similarity | None
     return replace(step, warnings=(warning,))
 
 
-def related(
+def related_mention(
     text: Sequence[str], entry: VocabularyEntry, other: bool = True, around: bool = False
 ) -> Mention | None:
     """The mention in a caption that an entry can replace: the subject, else the first one.
