@@ -222,7 +222,7 @@ class EditOutputs:
             mask = _saved_mask(edited, edited.support)
             save_image(mask, self.save_mask, overwrite=self.overwrite)
         facts: dict[str, Any] = {"warnings": [*self.warnings, *edited.request.warnings]}
-        facts |= render.region(edited)
+        facts |= render.region(edited) | render.review(edited)
         return facts | (self._write_explanation(edited, model, save) if self.explain else {})
 
     def _write_explanation(

@@ -50,6 +50,13 @@ def region(edited: Edit) -> dict[str, Any]:
     return {"support": facts, "crop": None if crop is None else box_text(crop)}
 
 
+def review(edited: Edit) -> dict[str, Any]:
+    """What the edited image is like, as the field ``result`` of the schema ``zerocon.edit/1``."""
+    facts, pair = edited.review, edited.review and edited.review.similarity
+    similarity = pair and dict(zip(("source", "target"), pair, strict=True))
+    return {"result": facts and {"similarity": similarity, "changed": round(facts.changed, 2)}}
+
+
 def warn(warnings: Iterable[str]) -> None:
     """One line for each warning."""
     for warning in warnings:
@@ -148,6 +155,7 @@ def record(
         ],
         "sentences": request.sentences,
         "similarity": pair and dict(zip(("caption", "target_caption"), pair, strict=True)),
+        "result": None,
         "model": model,
         "settings": asdict(settings),
         "seed": settings.seed,

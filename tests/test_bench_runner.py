@@ -103,7 +103,8 @@ def test_metrics_of_the_exact_result_and_of_the_source(tasks):
 
 def test_a_shared_inversion_changes_neither_image_nor_cost(model, tasks):
     """Methods that share an inversion give what a single ``zerocon.edit`` gives."""
-    task = tasks[0]
+    # the model reads 14 letters of a caption, in which the color is named
+    task = next(task for task in tasks if task.kind == "color" and task.source.style == "drawing")
     names = ("default", "plain-ddim", "caption", "no-guidance", "word-swap")
     for name, (row, image) in compare(model, task, *names, strength=1.5).items():
         settings = methods.METHODS[name]

@@ -21,7 +21,7 @@ LAYERS = {
     1: "conditioning image prompt world mini",
     2: "model activations",
     3: "inversion trajectory guidance direction sampling",
-    4: "editing lock finishing",
+    4: "editing lock finishing diagnostics.text_check diagnostics.review",
     5: "request cache api",
     6: "recipe diagnostics batch",
     7: "bench training diagnostics.doctor",

@@ -160,7 +160,8 @@ def test_the_shipped_model_gives_the_same_bytes_before_and_after_a_retried_edit(
     model.unet.forward = Short(model, len(STEPS))
     retried = zerocon.edit(gradient(96, 64), on_warning=warnings.append, **words).image.tobytes()
     model.unet.forward = forward
-    assert [each.partition("; ")[2] for each in warnings] == list(STEPS)
+    retries = [each for each in warnings if each.startswith("out of memory")]
+    assert [each.partition("; ")[2] for each in retries] == list(STEPS)
     assert retried != before, "tiles change pixels"
     assert model.runtime.compute_options() == options
     assert zerocon.edit(gradient(96, 64), **words).image.tobytes() == before

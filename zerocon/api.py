@@ -27,6 +27,7 @@ from zerocon import __version__, editing
 from zerocon.activations import Observer
 from zerocon.cache import Cache, key_of
 from zerocon.conditioning import Conditioning
+from zerocon.diagnostics.review import EditReview, doubts, review_edit
 from zerocon.direction import Direction
 from zerocon.editing import Plan, Step
 from zerocon.errors import ImageFormatError, MismatchError, OutOfMemoryError, SettingError, classify
@@ -75,6 +76,7 @@ class Edit:
         support: Where the edit acts, inside ``source.crop``; None with ``composite="model"``.
         mask: The mask that the edit was given.
         warnings: What is doubtful about the result, one line each.
+        review: How much the result differs from the source, and its similarity to both captions.
     """
 
     image: Image
@@ -89,6 +91,7 @@ class Edit:
     support: Support | None = field(default=None, repr=False)
     mask: UserMask | None = field(default=None, repr=False)
     warnings: tuple[str, ...] = ()
+    review: EditReview | None = None
 
     @property
     def caption(self) -> str:
@@ -321,9 +324,9 @@ def edit_batch(
     def run(settings: Settings) -> list[Edit]:
         shared: dict[str, Any] = {"progress": progress, "on_step": on_step, "cache": cache}
         edits = _edit_batch(prepared, requests, model, inversion, settings, masks, **shared)
-        if settings.crop != "auto":
-            return edits
-        return [_edit_crop(edit, model, **shared) for edit in edits]
+        if settings.crop == "auto":
+            edits = [_edit_crop(edit, model, **shared) for edit in edits]
+        return [_reviewed(edit, model) for edit in edits]
 
     edits = run_within_memory(run, model, settings, on_warning)
     if on_warning is not None:
@@ -505,6 +508,13 @@ def _edit_crop(edited: Edit, model: Model, **shared: Any) -> Edit:
         [part], [edited.request], model, None, edited.settings, [edited.mask], **shared
     )
     return replace(second, evaluations=edited.evaluations + second.evaluations)
+
+
+def _reviewed(edited: Edit, model: Model) -> Edit:
+    """The edit with a review of its image."""
+    review = review_edit(edited.image, edited.source, edited.request, model)
+    warnings = edited.warnings + doubts(review, edited.request, edited.settings)
+    return replace(edited, review=review, warnings=warnings)
 
 
 def _with_observations(

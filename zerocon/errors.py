@@ -284,6 +284,17 @@ class NothingToChangeError(PromptError):
     code = ExitCode.OK
 
 
+class UnknownWordError(PromptError):
+    """The model was not trained on a word of the prompt.
+
+    Some models list the words of their training captions, as ``mini`` does. The edit direction of
+    any other word is random. The message names words of the same kind that the model knows;
+    ``--to-caption`` takes any words, and warns.
+    """
+
+    id = "ZC-E043"
+
+
 class ModelNotFoundError(MissingError):
     """A model, or a part of it, is not installed.
 

@@ -12,6 +12,7 @@ from PIL.Image import Image
 
 from zerocon import prompt
 from zerocon.conditioning import Conditioning
+from zerocon.diagnostics.text_check import check_direction, check_length, check_words
 from zerocon.direction import Direction, relative_length
 from zerocon.guidance import align_tokens
 from zerocon.model import Model
@@ -97,7 +98,8 @@ def parse_request(
         settings: The model's own by default.
 
     Raises:
-        PromptError: if nothing, or nothing new, is asked for.
+        PromptError: if nothing, or nothing new, is asked for, or the text encoder reads none of it.
+        UnknownWordError: if ``to`` has words that the model does not know.
         MismatchError: for a direction of another text encoder.
         MissingError: if a caption must be generated and there is no captioner.
     """
@@ -112,16 +114,19 @@ def parse_request(
     else:
         scorer = _scorer(model, image)
         rewrite = prompt.rewrite_caption(caption, **given, similarity=scorer)
-    c = model.embed([caption])
+    warnings = [*rewrite.warnings, *check_words(model, rewrite, strict=to_caption is None)]
+    warnings += [line for each, _ in directions for line in check_direction(model, each)]
+    c, step = model.embed([caption]), None
     if rewrite.changes:
         step, count = _estimate_direction(model, rewrite, c, settings)
         steps, sentences = [step, *steps], sentences + count
+    warnings += check_length(model, rewrite, step)
     direction = reduce(add, steps)
     scores = None if scorer is None else scorer([rewrite.caption, rewrite.target_caption])
     similarity = None if scores is None else (scores[0], scores[1])
-    warnings = (*rewrite.warnings, *_warnings(rewrite, direction, c, similarity, settings))
+    warnings += _warnings(rewrite, direction, c, similarity, settings)
     return EditRequest(
-        rewrite, direction, sentences, similarity, warnings, tuple(directions), given
+        rewrite, direction, sentences, similarity, tuple(warnings), tuple(directions), given
     )
 
 

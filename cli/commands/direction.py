@@ -71,6 +71,7 @@ def command(ctx: click.Context, /, **values: Any) -> None:
             raise click.UsageError(f"options come after {ctx.invoked_subcommand}, not before it")
         return
     import zerocon
+    from zerocon.diagnostics.text_check import check_direction
     from zerocon.image.saving import check_output
     from zerocon.prompt.sentence_bank import about, read
 
@@ -88,6 +89,7 @@ def command(ctx: click.Context, /, **values: Any) -> None:
     else:
         direction = zerocon.Direction.of_words(model, *names)
     direction.save(output, overwrite=values["overwrite"])
+    render.warn(check_direction(model, direction))
     if not options.is_quiet():
         click.echo(_summary(direction), err=True)
     record = {"output": str(output), **_record(direction)}

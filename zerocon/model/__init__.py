@@ -57,8 +57,21 @@ class Denoiser(Protocol):
     def decode(self, latents: Latents) -> Pixels:
         """Images of latents, (batch, 3, height, width), not clipped."""
 
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of a text that ``embed`` reads, start and end tokens included."""
+
     def embed(self, texts: Sequence[str]) -> Conditioning:
-        """Conditioning on texts, one row per text."""
+        """Conditioning on texts, one row per text; only ``max_tokens`` of each are read."""
+
+    def unread_text(self, text: str) -> str:
+        """The end of a text that ``embed`` does not read, from a whole word on; "" if none."""
+
+    def unknown_words(self, text: str) -> tuple[str, ...]:
+        """Words of a text, in lower case, that the text encoder was not trained on.
+
+        Empty for a model that does not tell: the vocabulary of CLIP's tokenizer spells every word.
+        """
 
     def eps(self, x: Latents, t: float, c: Conditioning) -> Latents:
         """Predicted noise in ``x`` at timestep ``t``; the only call of the U-Net."""
@@ -85,6 +98,13 @@ class Captioner(Protocol):
 
 class Scorer(Protocol):
     """Compares images with texts."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of a text that are read, start and end tokens included."""
+
+    def unread_text(self, text: str) -> str:
+        """The end of a text that is not read, from a whole word on; "" if none."""
 
     def similarity(self, image: Image, texts: Sequence[str]) -> list[float]:
         """Cosine similarity of the image's and each text's embedding, -1..1."""

@@ -12,6 +12,7 @@ from PIL.Image import Image
 
 from zerocon.errors import MissingError
 from zerocon.model.loading import disable_progress_bars, find_part, model_errors
+from zerocon.model.tokenizing import token_limit, unread_text
 from zerocon.settings import DEFAULT_CLIP
 
 
@@ -23,12 +24,26 @@ class ClipScorer:
         self.tokenizer, self.images, self.device = tokenizer, images, device
         self._lock = Lock()  # tokenizers keep state
 
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of a text that are read, start and end tokens included."""
+        return token_limit(self.tokenizer, self.network.config.text_config.max_position_embeddings)
+
+    def unread_text(self, text: str) -> str:
+        """The end of a text that is not read, from a whole word on; "" if none."""
+        with self._lock:
+            return unread_text(self.tokenizer, text, self.max_tokens)
+
     @torch.no_grad()
     def similarity(self, image: Image, texts: Sequence[str]) -> list[float]:
         """Cosine similarity of the image's and each text's embedding, -1..1."""
         with self._lock:
             tokens = self.tokenizer(
-                list(texts), padding=True, truncation=True, return_tensors="pt"
+                list(texts),
+                padding=True,
+                truncation=True,
+                max_length=self.max_tokens,
+                return_tensors="pt",
             ).to(self.device)
         pixels = self.images(image, return_tensors="pt").pixel_values.to(self.device)
         output = self.network(

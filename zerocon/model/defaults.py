@@ -23,13 +23,15 @@ class ModelDefaults:
     Attributes:
         file: Where they are from; None for a model without the file.
         values: Settings that were measured on the model, by name; the others are zerocon's own.
-        size_rule: What the size of its training images was: see ``WorkingSize``. The one key of
-            the file that is no setting: users cannot change how a model was trained.
+        size_rule: What the size of its training images was: see ``WorkingSize``.
+        words: All words of its training captions, in lower case; empty for a model of any words.
+            This and ``size_rule`` are no settings: users cannot change how a model was trained.
     """
 
     file: Path | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     size_rule: SizeRule = "area"  # Stable Diffusion was trained on squares
+    words: tuple[str, ...] = ()  # it was trained on more captions than a list could hold
 
     @classmethod
     def read(cls, folder: Path) -> ModelDefaults:
@@ -50,11 +52,14 @@ class ModelDefaults:
         if rule not in get_args(SizeRule):
             rules = ", ".join(get_args(SizeRule))
             raise SettingError(f"{file}: size_rule must be one of {rules}, not {rule!r}")
+        words = values.pop("words", [])
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise SettingError(f"{file}: words must be a list of words")
         try:
             Settings().overlay(values)
         except SettingError as error:
             raise SettingError(f"{file}: {error}") from None
-        return cls(file, values, rule)
+        return cls(file, values, rule, tuple(words))
 
     @property
     def settings(self) -> Settings:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property, wraps
 from pathlib import Path
@@ -27,6 +27,7 @@ from zerocon.model.families import require_networks
 from zerocon.model.fingerprint import weights_hash
 from zerocon.model.loading import read_folder
 from zerocon.model.runtime import Runtime, pick_device, pick_dtype
+from zerocon.model.tokenizing import token_limit, unknown_words, unread_text
 from zerocon.settings import Settings
 from zerocon.tensor_types import Latents, Pixels, require_finite
 
@@ -54,6 +55,7 @@ def load(path: Path, spec: ModelSpec) -> StableDiffusion:
         device=device,
         settings=defaults.settings,
         size_rule=defaults.size_rule,
+        words=defaults.words,
         path=path,
         captioner=lambda: load_captioner(parent, spec.captioner, device),
         scorer=lambda: load_scorer(parent, spec.clip, device),
@@ -99,6 +101,7 @@ class StableDiffusion:
         scorer: Callable[[], Scorer | None],
         settings: Settings | None = None,
         size_rule: SizeRule = ModelDefaults.size_rule,
+        words: Collection[str] = ModelDefaults.words,
         path: Path | None = None,
     ) -> None:
         """Move the networks to ``device``.
@@ -111,6 +114,7 @@ class StableDiffusion:
             scorer: Called when similarities are first needed.
             settings: Default settings of an edit.
             size_rule: What the sample size of ``unet`` is, see ``WorkingSize``.
+            words: All words of its training captions; empty if they are not listed.
             path: Of the weights; None if there are no files.
 
         Raises:
@@ -120,6 +124,7 @@ class StableDiffusion:
         self.unet, self.vae, self.text_encoder = unet, vae, text_encoder
         self.tokenizer, self.scheduler = tokenizer, scheduler
         self._path, self._load_captioner, self._load_scorer = path, captioner, scorer
+        self._words = frozenset(words)
         require_networks(name, unet, vae, scheduler)
         self.prediction: str = scheduler.config.prediction_type
         self.vae_scale_factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
@@ -182,6 +187,21 @@ class StableDiffusion:
         self._require_finite(pixels, "pixels that the VAE of {} decoded")
         return pixels
 
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of a text that ``embed`` reads, start and end tokens included."""
+        return token_limit(self.tokenizer, self.text_encoder.config.max_position_embeddings)
+
+    @locked
+    def unread_text(self, text: str) -> str:
+        """The end of a text that ``embed`` does not read; see ``Denoiser.unread_text``."""
+        return unread_text(self.tokenizer, text, self.max_tokens)
+
+    @locked
+    def unknown_words(self, text: str) -> tuple[str, ...]:
+        """Words that the text encoder was not trained on; see ``Denoiser.unknown_words``."""
+        return unknown_words(self.tokenizer, text, self._words)
+
     @locked
     @torch.no_grad()
     def embed(self, texts: Sequence[str]) -> Conditioning:
@@ -190,7 +210,7 @@ class StableDiffusion:
             list(texts),
             padding="max_length",
             truncation=True,
-            max_length=self.tokenizer.model_max_length,
+            max_length=self.max_tokens,
             return_tensors="pt",
         ).input_ids
         parts = [

@@ -12,17 +12,17 @@ from zerocon import mini
 from zerocon.bench.classifiers import WEIGHTS as CLASSIFIERS
 from zerocon.bench.classifiers import save as save_classifiers
 from zerocon.training import captioner, classifiers, clip, unet, vae
-from zerocon.training.dataset import SIZE
+from zerocon.training.dataset import SIZE, drawn
 from zerocon.training.model_card import write_card
 from zerocon.training.sample import SCHEDULE
-from zerocon.training.tokenizers import save_tokenizer
+from zerocon.training.tokenizers import caption_words, save_tokenizer
 
 if TYPE_CHECKING:
     from zerocon.training.workspace import Workspace
 
 MAX_BYTES = 28e6  # of all files, since they are part of a package
 MAX_FILE_BYTES = 15e6
-DEFAULTS = {"size_rule": "longest"}  # until settings are tuned; the training images are squares
+SIZE_RULE = "longest"  # the training images are squares
 PRESERVED = ("zerocon.json", "README.md")  # written by hand or by the evaluation
 
 
@@ -43,7 +43,9 @@ class ExportStage:
             _save_captioner(work, new / "captioner")
         else:
             work.say("export: no captioner trained yet")
-        (new / "zerocon.json").write_text(json.dumps(DEFAULTS) + "\n")
+        words = caption_words(drawn(work, "train").captions)
+        facts = {"size_rule": SIZE_RULE, "words": words}  # until settings are tuned
+        (new / "zerocon.json").write_text(json.dumps(facts) + "\n")
         for name in PRESERVED:
             if (folder / name).exists():
                 shutil.copy(folder / name, new / name)

@@ -42,7 +42,8 @@ On scenes that no part was trained on{how}.
 
 `captioner/` is a BLIP and `clip/` a CLIP, both small and trained on the same scenes; the text tower
 of CLIP is the text encoder of the U-Net. `zerocon.json` holds the tool's default settings that were
-tuned on this model, and that its longest side is 128 pixels, as it was trained (`size_rule`).
+tuned on this model, that its longest side is 128 pixels, as it was trained (`size_rule`), and all
+words of its captions (`words`).
 
 License: Apache-2.0, as the project.
 """

@@ -56,12 +56,16 @@ def save_tokenizer(tokenizer: Any, folder: Path) -> None:
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
 
 
+def caption_words(captions: Iterable[str]) -> list[str]:
+    """All words of the captions, sorted."""
+    return sorted({word for caption in captions for word in caption.split()})
+
+
 def blip_tokenizer(captions: Iterable[str]) -> Any:
     """A ``BertTokenizer`` of whole words, those of the captions."""
     from transformers import BertTokenizer
 
-    words = sorted({word for caption in captions for word in caption.split()})
-    vocab = {word: i for i, word in enumerate([*SPECIAL, *words])}
+    vocab = {word: i for i, word in enumerate([*SPECIAL, *caption_words(captions)])}
     return BertTokenizer(vocab, bos_token="[DEC]", model_max_length=LENGTH)
 
 
