@@ -42,6 +42,13 @@ metadata = options.together(
     ),
 )
 
+copy_unchanged = click.option(
+    "--copy-unchanged",
+    cls=ExpertOption,
+    is_flag=True,
+    help="Copy the source image to the output where the prompt changes nothing.",
+)
+
 output_options = cloup.option_group(
     "Output",
     click.option(
@@ -53,6 +60,7 @@ output_options = cloup.option_group(
     ),
     options.overwrite,
     options.dry_run,
+    copy_unchanged,
     click.option(
         "--compare",
         metavar="FILE",
