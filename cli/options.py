@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 
 VERBOSE = "zerocon.verbose"  # in the context's meta, where the group finds it after an error
 QUIET = "zerocon.quiet"
+FORMAT = "zerocon.format"
 FORMATS = ("human", "json", "jsonl", "quiet")
+FORMAT_OPTION = re.compile("--format(=|$)")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -228,6 +230,18 @@ def _store_verbose(ctx: click.Context, _: click.Parameter, verbose: bool) -> Non
     ctx.meta[VERBOSE] = verbose
 
 
+def format_in(words: Sequence[str]) -> str | None:
+    """The format that a command line names, also one that click cannot parse; None if none."""
+    pairs = zip(words, [*words[1:], ""], strict=True)
+    given = [word.partition("=")[2] or after for word, after in pairs if FORMAT_OPTION.match(word)]
+    return given[-1] if given and given[-1] in FORMATS else None
+
+
+def _store_format(ctx: click.Context, option: click.Parameter, value: str) -> str:
+    ctx.meta[FORMAT] = value
+    return str(_store_quiet(ctx, option, value))
+
+
 def _store_quiet(ctx: click.Context, _: click.Parameter, value: bool | str) -> bool | str:
     ctx.meta[QUIET] = ctx.meta.get(QUIET, False) or value in (True, "quiet")
     return value
@@ -335,7 +349,8 @@ output_format = click.option(
     type=click.Choice(FORMATS),
     default="human",
     metavar="NAME",
-    callback=_store_quiet,
+    is_eager=True,  # an error of another option is printed in this format
+    callback=_store_format,
     help="Result as human, json, jsonl or quiet. [default: human]",
 )
 

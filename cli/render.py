@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,12 +11,16 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from zerocon.errors import Interrupted, ZeroconError
+
 if TYPE_CHECKING:
     from zerocon import Edit, EditRequest, Settings
     from zerocon.diagnostics.cost import CostEstimate
     from zerocon.evaluation_count import Evaluations
     from zerocon.image.compare import ImageComparison
     from zerocon.image.transforms import Box, Frame
+
+JSON = {"json": 2, "jsonl": None}  # the formats that are JSON, and how they are indented
 
 
 def print_request(quiet: bool, request: EditRequest) -> None:
@@ -48,6 +53,21 @@ def region(edited: Edit) -> dict[str, Any]:
         facts = {"extent": support.extent, "reason": support.reason}
         facts["share"] = round(support.share, 4)
     return {"support": facts, "crop": None if crop is None else box_text(crop)}
+
+
+def print_error(
+    form: str,
+    kind: type[ZeroconError],
+    message: str,
+    path: str | None = None,
+    hints: Sequence[str] = (),
+) -> None:
+    """One line on stderr; with a JSON format also ``zerocon.error/1`` on stdout."""
+    line = message if kind is Interrupted else f"Error: {message}"
+    echo(f"{line} [{kind.id}]", sys.stderr)
+    if form in JSON:
+        facts = {"id": kind.id, "message": message, "path": path, "hint": [*hints]}
+        print_result(form, "", {"schema": "zerocon.error/1", "error": facts})
 
 
 def warn(warnings: Iterable[str]) -> None:
@@ -89,9 +109,8 @@ def labels(request: EditRequest) -> list[str]:
 
 def print_result(form: str, human: str, record: dict[str, Any]) -> None:
     """The result on stdout: ``human``, or ``record`` as JSON."""
-    indent = {"json": 2, "jsonl": None}
-    if form in indent:
-        human = json.dumps(record, indent=indent[form], ensure_ascii=False)
+    if form in JSON:
+        human = json.dumps(record, indent=JSON[form], ensure_ascii=False)
     echo(human)
 
 

@@ -9,7 +9,13 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from zerocon.errors import CommandError, MissingError, ModelNotFoundError, UnsupportedModelError
+from zerocon.errors import (
+    CommandError,
+    MissingError,
+    ModelNotFoundError,
+    UnsupportedModelError,
+    about,
+)
 from zerocon.model.checkpoint import Checkpoint
 from zerocon.model.families import family_of_pipeline
 from zerocon.model.loading import (
@@ -19,6 +25,7 @@ from zerocon.model.loading import (
     find,
     find_part,
     is_hub_id,
+    local_path,
     variant,
 )
 
@@ -102,6 +109,11 @@ def verify(name: str) -> list[Path]:
     Raises:
         ModelNotFoundError: Files are missing or damaged; the message lists them.
     """
+    with about(local_path(name)):
+        return _verified(name)
+
+
+def _verified(name: str) -> list[Path]:
     path = _find_any(name)
     if path.is_file():
         Checkpoint.open(path)
