@@ -52,7 +52,12 @@ def print_edit_plan(
     cost = estimate_cost(model, settings, frame.source, inverted=inverted, watched=layers)
     facts = (parsed, settings, model.name, cost.evaluations, source)
     record = render.record(*facts, image_path, output, values)
-    record |= {"dry_run": True, "operations": cost.operations, "bytes": render.memory(cost)}
+    record |= {
+        "state": "planned",
+        "dry_run": True,
+        "operations": cost.operations,
+        "bytes": render.memory(cost),
+    }
     region, words = _region(model, prepared, parsed, settings, mask)
     line = f"{output}: {render.plan(cost)}; {render.working_size(frame)}{words}"
     render.print_result(values["form"], line, record | region)

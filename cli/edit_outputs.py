@@ -233,6 +233,18 @@ class EditOutputs:
         facts |= render.region(edited)
         return facts | (self._write_explanation(edited, model, save) if self.explain else {})
 
+    def copy(self, source: Path | bytes, *, keep_gps: bool) -> None:
+        """Write the source image to the output: the same bytes, if the format is the same."""
+        from zerocon.image.writing import copied_file, copy_image
+
+        if self.output == stdio.PIPE:
+            stdio.send(copied_file(source, self.format, keep_gps=keep_gps))
+            return
+        copy_image(
+            source, self.output,
+            overwrite=self.overwrite, inputs=self.inputs, keep_gps=keep_gps,
+        )  # fmt: skip
+
     def _write_explanation(
         self, edited: Edit, model: Model, save: Callable[..., None]
     ) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from zerocon.errors import Interrupted, ZeroconError
+from zerocon.errors import Interrupted, NothingToChangeError, ZeroconError
+from zerocon.evaluation_count import Evaluations
 
 if TYPE_CHECKING:
     from zerocon import Edit, EditRequest, Settings
     from zerocon.diagnostics.cost import CostEstimate
-    from zerocon.evaluation_count import Evaluations
     from zerocon.image.compare import ImageComparison
     from zerocon.image.transforms import Box, Frame
 
@@ -151,6 +151,7 @@ def record(
     files = zip(values["directions"], request.directions, strict=True)
     return {
         "schema": "zerocon.edit/1",
+        "state": "edited",
         "input": str(image_path),
         "output": str(output),
         "from": values["from_"],
@@ -173,6 +174,36 @@ def record(
         "inversion": inversion_source,
         "evaluations": cost(evaluations),
     }
+
+
+def unchanged(
+    settings: Settings,
+    model: str,
+    image_path: Path,
+    output: Path | None,
+    values: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The fields of ``record`` for a prompt that changes nothing; ``output`` is a copy, or None."""
+    caption = values["caption"]
+    facts: dict[str, Any] = {"schema": "zerocon.edit/1", "state": "unchanged"}
+    facts["input"] = str(image_path)
+    facts |= {
+        "output": None if output is None else str(output),
+        "from": values["from_"],
+        "to": values["to"],
+    }
+    facts |= {"caption": caption, "target_caption": caption, "changes": [], "directions": []}
+    facts |= {"sentences": 0, "similarity": None, "model": model, "settings": asdict(settings)}
+    facts |= {"seed": settings.seed, "inversion": None, "evaluations": cost(Evaluations())}
+    facts |= {"support": None, "crop": None}
+    return facts | ({"dry_run": True} if values["dry_run"] else {})
+
+
+def print_unchanged(error: NothingToChangeError, *, copied: bool) -> None:
+    """Why there is no edit, on one line."""
+    no_file = "nothing is written; --copy-unchanged copies the image"
+    then, message = "the source image is copied" if copied else no_file, str(error)
+    echo(f"{message[:1].upper()}{message[1:]}: {then} [{error.id}]", sys.stderr)
 
 
 def plan(estimate: CostEstimate) -> str:

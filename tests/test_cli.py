@@ -407,6 +407,7 @@ def test_json_result_of_an_edit(run: Run, library: Library, image_file: Path) ->
     done = run("edit", image_file, "--from", "cat", "--to", "dog", "--format", "json")
     assert json.loads(done.stdout) == {
         "schema": "zerocon.edit/1",
+        "state": "edited",
         "input": str(image_file),
         "output": str(image_file.with_name("cat-dog.png")),
         "from": "cat",

@@ -35,6 +35,8 @@ SAID = [
     ("zerocon.edit/1", ASK),
     ("zerocon.edit/1", [*ASK, "--dry-run"]),
     ("zerocon.edit/1", [*ASK, "--explain", "sheet.png"]),
+    ("zerocon.edit/1", ["edit", "cat.png", "--to", "cat"]),
+    ("zerocon.edit/1", ["edit", "cat.png", "--to", "cat", "--dry-run"]),
     ("zerocon.batch/1", ["batch", "cat.png", "--to", "dog", "-o", "many"]),
     ("zerocon.batch-plan/1", ["batch", "cat.png", "--to", "bus", "-o", "more", "--dry-run"]),
     ("zerocon.invert/1", ["invert", "cat.png", "--overwrite"]),
@@ -51,6 +53,7 @@ SAID = [
 OPTIONAL = {
     "converted_from",
     "explanation",
+    "message",
     "dry_run",
     "operations",
     "bytes",

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import cloup
 
+from zerocon.errors import NothingToChangeError
 from zerocon.image.naming import prompt_of, words_of
 
 from .. import edit_outputs, options, render, stdio
 from ..dry_run import print_edit_plan
+from ..edit_outputs import EditOutputs
 from ..help import HelpCommand
 from ..progress import progress_bar
+
+if TYPE_CHECKING:
+    from zerocon import Model
+    from zerocon.image.reading import Photograph
 
 
 class EditCommand(HelpCommand):
@@ -55,42 +63,108 @@ class EditCommand(HelpCommand):
 @options.verbosity
 def command(image_path: Path, **values: Any) -> None:
     """Edit IMAGE, a file or - for stdin, as --to describes."""
-    import zerocon
+    run = EditRun.of(image_path, values)
+    try:
+        if values["dry_run"]:
+            run.plan()
+        else:
+            run.edit()
+    except NothingToChangeError as error:
+        run.report_unchanged(error)
 
-    prompt, files = {name: values[name] for name in options.PROMPT}, values["directions"]
-    text = prompt_of(prompt["to"], prompt["from_"], prompt["to_caption"], optional=bool(files))
-    photograph = stdio.read(image_path, keep_gps=values["keep_gps"])
-    directions = [(zerocon.Direction.load(file), weight) for file, weight in files]
-    text = f"{text} {words_of(each for each, _ in directions)}"
-    outputs = edit_outputs.EditOutputs.of(image_path, photograph, text, values)
-    inversion_steps = options.on_command_line("steps") or options.on_command_line("inverter")
-    if values["inversion"] and inversion_steps:
+
+@dataclass
+class EditRun:
+    """One run of the command: what it reads, its outputs, and the arguments of ``zerocon.edit``.
+
+    Attributes:
+        source: The image's file, or the bytes from stdin.
+    """
+
+    image_path: Path
+    values: dict[str, Any]
+    source: Path | bytes
+    photograph: Photograph
+    outputs: EditOutputs
+    model: Model
+    request: dict[str, Any]
+
+    @classmethod
+    def of(cls, image_path: Path, values: dict[str, Any]) -> EditRun:
+        """Read all inputs and check all outputs, then load the model."""
+        import zerocon
+
+        text = _prompt(values)
+        source = stdio.contents(image_path)
+        photograph = stdio.parse(source, keep_gps=values["keep_gps"])
+        directions = [(zerocon.Direction.load(file), w) for file, w in values["directions"]]
+        text = f"{text} {words_of(each for each, _ in directions)}"
+        outputs = EditOutputs.of(image_path, photograph, text, values)
+        settings, cache = _settings(values), options.cache(values, outputs.warn)
+        inversion = zerocon.Inversion.load(values["inversion"]) if values["inversion"] else None
+        render.warn(outputs.warnings)
+        mask = options.user_mask(values, photograph.image)
+        for warning in mask.warnings if mask else ():
+            outputs.warn(warning)
+        model = options.load_model(values)
+        request = {name: values[name] for name in options.PROMPT}
+        request |= {"directions": directions, "inversion": inversion, "cache": cache, "mask": mask}
+        request["settings"] = model.settings.overlay(settings)
+        return cls(image_path, values, source, photograph, outputs, model, request)
+
+    def plan(self) -> None:
+        """Print what the edit would do and cost."""
+        place = self.image_path, self.outputs.output
+        print_edit_plan(self.photograph.image, self.model, *place, self.values, **self.request)
+
+    def edit(self) -> None:
+        """Edit the image, write all outputs, print the result."""
+        import zerocon
+
+        outputs, model, quiet = self.outputs, self.model, options.is_quiet()
+        outputs.begin(model, self.request["settings"])
+        with progress_bar("Editing", quiet) as tick:
+            edited = zerocon.edit(
+                self.photograph.image, model=model, **self.request,
+                on_request=partial(render.print_request, quiet),
+                progress=tick, on_step=outputs.on_step, on_warning=outputs.warn,
+            )  # fmt: skip
+        facts = outputs.write(edited, model, partial(zerocon.Recipe.of, edited, model))
+        render.print_support(quiet, edited)
+        about = (edited.request, edited.settings, model.name, edited.evaluations)
+        place = (self.image_path, outputs.output)
+        record = render.record(*about, edited.inversion_source, *place, self.values)
+        if outputs.output != stdio.PIPE:
+            render.print_result(self.values["form"], str(outputs.output), record | facts)
+
+    def report_unchanged(self, error: NothingToChangeError) -> None:
+        """Say why there is no edit; with ``--copy-unchanged`` the output is the source image."""
+        outputs, values = self.outputs, self.values
+        copied = values["copy_unchanged"] and not values["dry_run"]
+        if copied:
+            outputs.copy(self.source, keep_gps=values["keep_gps"])
+        about = (self.request["settings"], self.model.name, self.image_path)
+        record = render.unchanged(*about, outputs.output if copied else None, values)
+        record |= {"message": str(error), "warnings": [*outputs.warnings]}
+        render.print_unchanged(error, copied=copied)
+        if copied and outputs.output != stdio.PIPE:
+            render.print_result(values["form"], str(outputs.output), record)
+        elif values["form"] in render.JSON:
+            render.print_result(values["form"], "", record)
+
+
+def _prompt(values: Mapping[str, Any]) -> str:
+    """The prompt as one phrase; ``PromptError`` if there is neither prompt nor direction."""
+    prompt = (values["to"], values["from_"], values["to_caption"])
+    return prompt_of(*prompt, optional=bool(values["directions"]))
+
+
+def _settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that are given, if they fit the other options."""
+    steps = options.on_command_line("steps") or options.on_command_line("inverter")
+    if values["inversion"] and steps:
         raise click.UsageError("--steps and --inverter are those of the --inversion; omit them")
-    settings, cache = options.explicit_settings(values), options.cache(values, outputs.warn)
+    settings = options.explicit_settings(values)
     if values["save_mask"] and settings.get("composite") == "model":
         raise click.UsageError("--composite model has no support to save; omit --save-mask")
-    inversion = zerocon.Inversion.load(values["inversion"]) if values["inversion"] else None
-    render.warn(outputs.warnings)
-    mask = options.user_mask(values, photograph.image)
-    for warning in mask.warnings if mask else ():
-        outputs.warn(warning)
-    model = options.load_model(values)
-    request = prompt | {"directions": directions, "inversion": inversion, "cache": cache}
-    request["mask"] = mask
-    request["settings"] = model.settings.overlay(settings)
-    if values["dry_run"]:
-        return print_edit_plan(
-            photograph.image, model, image_path, outputs.output, values, **request
-        )
-    outputs.begin(model, request["settings"])
-    with progress_bar("Editing", options.is_quiet()) as tick:
-        request["on_request"] = partial(render.print_request, options.is_quiet())
-        request |= {"progress": tick, "on_step": outputs.on_step, "on_warning": outputs.warn}
-        edited = zerocon.edit(photograph.image, model=model, **request)
-    recipe = partial(zerocon.Recipe.of, edited, model)
-    facts = outputs.write(edited, model, recipe)
-    render.print_support(options.is_quiet(), edited)
-    about = (edited.request, edited.settings, model.name, edited.evaluations)
-    record = render.record(*about, edited.inversion_source, image_path, outputs.output, values)
-    if outputs.output != stdio.PIPE:
-        render.print_result(values["form"], str(outputs.output), record | facts)
+    return settings
