@@ -43,6 +43,12 @@ def test_nothing_is_written_and_one_line_says_why(run: Run, more: list[str]) -> 
     assert files() == {"cat.jpg"}
 
 
+def test_the_caption_itself_as_target_caption_changes_nothing_either(run: Run) -> None:
+    done = run("edit", "cat.jpg", "--to-caption", "the cat on a bench")
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (0, "", 1)
+    assert files() == {"cat.jpg"}
+
+
 def test_a_copy_on_request_has_the_same_bytes(run: Run) -> None:
     done = run(*SAME, "--copy-unchanged")
     assert (done.exit_code, done.stdout) == (0, "cat-cat.jpg\n")
