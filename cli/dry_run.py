@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ def print_edit_plan(
     image_path: Path,
     output: Path,
     values: Mapping[str, Any],
+    warnings: Sequence[str],
     *,
     inversion: Inversion | None,
     settings: Settings,
@@ -47,17 +48,12 @@ def print_edit_plan(
         inversion = api.find_cached([prepared], model, captions, plan=plan, cache=cache)
         source = "computed" if inversion is None else "cached"
     layers = inversion.layer_patterns if inversion else ()
-    inverted = inversion is not None
-    frame = prepared.frame
-    cost = estimate_cost(model, settings, frame.source, inverted=inverted, watched=layers)
+    frame, spent = prepared.frame, {"inverted": inversion is not None, "watched": layers}
+    cost = estimate_cost(model, settings, frame.source, **spent)
     facts = (parsed, settings, model.name, cost.evaluations, source)
     record = render.record(*facts, image_path, output, values)
-    record |= {
-        "state": "planned",
-        "dry_run": True,
-        "operations": cost.operations,
-        "bytes": render.memory(cost),
-    }
+    record |= {"state": "planned", "dry_run": True, "warnings": [*warnings, *parsed.warnings]}
+    record |= {"operations": cost.operations, "bytes": render.memory(cost)}
     region, words = _region(model, prepared, parsed, settings, mask)
     line = f"{output}: {render.plan(cost)}; {render.working_size(frame)}{words}"
     render.print_result(values["form"], line, record | region)

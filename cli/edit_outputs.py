@@ -195,6 +195,11 @@ class EditOutputs:
         render.warn([warning])
         self.warnings += (warning,)
 
+    @property
+    def step_callback(self) -> Callable[[Step], None] | None:
+        """``on_step`` where an output is made of the steps."""
+        return self.on_step if self.explain or self.steps_dir else None
+
     def on_step(self, step: Step) -> None:
         """Keep a step; an edit restarted after out-of-memory replaces the steps before it."""
         if self.steps and step.level >= self.steps[-1].level:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,22 @@ from ..progress import progress_bar
 if TYPE_CHECKING:
     from zerocon import Model
     from zerocon.image.reading import Photograph
+
+
+NO_EDIT = {"strength", "guidance_scale"}  # settings whose warning says that nothing is edited
+IDLE: tuple[tuple[str, str, Callable[[Mapping[str, Any]], bool]], ...] = (
+    ("segmenter", "has no effect without --mask-text", lambda values: not values["mask_text"]),
+    (
+        "captioner",
+        "has no effect with a given caption",
+        lambda values: values["caption"] is not None or values["inversion"] is not None,
+    ),
+    (
+        "direction_from",
+        "has no effect without a prompt",
+        lambda values: values["to"] is None and values["to_caption"] is None,
+    ),
+)  # options that are no settings of the method, or whose effect depends on others
 
 
 class EditCommand(HelpCommand):
@@ -114,20 +130,30 @@ class EditRun:
 
     def plan(self) -> None:
         """Print what the edit would do and cost."""
-        place = self.image_path, self.outputs.output
-        print_edit_plan(self.photograph.image, self.model, *place, self.values, **self.request)
+        self.warn_of_ineffective()
+        place, warnings = (self.image_path, self.outputs.output), self.outputs.warnings
+        image, request = self.photograph.image, self.request
+        print_edit_plan(image, self.model, *place, self.values, warnings, **request)
 
     def edit(self) -> None:
         """Edit the image, write all outputs, print the result."""
         import zerocon
 
         outputs, model, quiet = self.outputs, self.model, options.is_quiet()
+        from zerocon.finishing import UNCHANGED
+
+        idle = self.warn_of_ineffective()
         outputs.begin(model, self.request["settings"])
+
+        def warn(line: str) -> None:
+            if line != UNCHANGED or not idle & NO_EDIT:  # else it is said already
+                outputs.warn(line)
+
         with progress_bar("Editing", quiet) as tick:
             edited = zerocon.edit(
                 self.photograph.image, model=model, **self.request,
                 on_request=partial(render.print_request, quiet),
-                progress=tick, on_step=outputs.on_step, on_warning=outputs.warn,
+                progress=tick, on_step=outputs.step_callback, on_warning=warn,
             )  # fmt: skip
         facts = outputs.write(edited, model, partial(zerocon.Recipe.of, edited, model))
         render.print_support(quiet, edited)
@@ -136,6 +162,23 @@ class EditRun:
         record = render.record(*about, edited.inversion_source, *place, self.values)
         if outputs.output != stdio.PIPE:
             render.print_result(self.values["form"], str(outputs.output), record | facts)
+
+    def warn_of_ineffective(self) -> set[str]:
+        """Warn of options on the command line that cannot change the result; their names."""
+        from zerocon import api
+        from zerocon.diagnostics.effects import find_ineffective
+
+        settings, values = self.request["settings"], self.values
+        prepared = api.prepared_for(self.photograph.image, self.model, settings)
+        reasons = find_ineffective(
+            settings, prepared, self.model.vae_scale_factor,
+            inverted=self.request["inversion"] is not None, masked=self.request["mask"] is not None,
+        )  # fmt: skip
+        reasons |= {name: reason for name, reason, idle in IDLE if idle(values)}
+        given = {name for name in reasons if options.on_command_line(name)}
+        for name in sorted(given):
+            self.outputs.warn(f"--{name.replace('_', '-')} {reasons[name]}")
+        return given
 
     def report_unchanged(self, error: NothingToChangeError) -> None:
         """Say why there is no edit; with ``--copy-unchanged`` the output is the source image."""

@@ -62,10 +62,16 @@ def command(image_path: Path, output: Path | None, **values: Any) -> None:
     cache = options.cache(values, lambda warning: render.warn([warning]))
 
     import zerocon
+    from zerocon.diagnostics.effects import NO_DRAW
+    from zerocon.editing import Plan
     from zerocon.evaluation_count import count_evaluations
 
     model = options.load_model(values)
     settings = model.settings.overlay({**explicit, "cache_source": False})
+    warnings = []
+    if options.on_command_line("seed") and not Plan.of(settings).inverter_draws:
+        warnings.append(f"--seed {NO_DRAW}")
+    render.warn(warnings)
     with progress_bar("Inverting", options.is_quiet()) as tick, count_evaluations() as evaluations:
         inversion = zerocon.invert(
             image, model,
@@ -80,5 +86,6 @@ def command(image_path: Path, output: Path | None, **values: Any) -> None:
         "model": inversion.model,
         "steps": settings.steps,
         "evaluations": render.cost(evaluations),
+        "warnings": warnings,
     }
     render.print_result(values["form"], str(output), record)
