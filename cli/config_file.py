@@ -140,7 +140,8 @@ def with_presets(ctx: click.Context, values: Mapping[str, Any]) -> dict[str, Any
         for setting, value in config.preset(preset).items():
             name = names.get(setting)
             if name is not None and rank[name] < rank[source]:
-                result[name] = options[name].type_cast_value(ctx, value)
+                option = options[name]
+                result[name] = option.type_cast_value(ctx, _as_list(option, value))
     return result
 
 

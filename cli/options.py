@@ -142,7 +142,19 @@ def explicit_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     }
     settings = {f.name: values.get(f.name) for f in fields(Settings) if f.name not in overridden}
     explicit = {name: value for name, value in settings.items() if value not in (None, ())}
+    for option in click.get_current_context().command.params:
+        if option.name in SEVERAL and option.name in explicit and option.multiple:
+            explicit[option.name] = explicit[option.name][0]
     return {**from_recipe, **validated(explicit)}
+
+
+def several(values: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """The settings of which ``edit`` was given more than one value, with the values."""
+    given = {name: tuple(dict.fromkeys(values[name])) for name in SEVERAL}
+    for name, some in given.items():
+        for value in some:
+            validated({name: value})
+    return {name: some for name, some in given.items() if len(some) > 1}
 
 
 def validated(settings: dict[str, Any]) -> dict[str, Any]:
@@ -254,7 +266,7 @@ def _text(value: Any, unset: str) -> str:
     return unset if value is None else str(value)
 
 
-def _setting(name: str) -> Callable[[F], F]:
+def _setting(name: str, *, repeated: bool = False) -> Callable[[F], F]:
     """The option of a field of ``Settings``, from the field's type, rule, help and default."""
     field, hint = Settings.__dataclass_fields__[name], get_type_hints(Settings)[name]
     option, flag = option_of(field), name.replace("_", "-")
@@ -266,7 +278,7 @@ def _setting(name: str) -> Callable[[F], F]:
         cls=cloup.Option if name in USUAL else ExpertOption,
         type=click.Choice(option.rule.choices) if option.rule.choices else TYPES[hint],
         default=None,
-        multiple=hint == METHODS,
+        multiple=repeated or hint == METHODS,
         metavar=option.metavar or METAVARS.get(hint),
         help=f"{option.help} [default: model's, else {default}]",
     )
@@ -290,6 +302,7 @@ USUAL = ("strength", "steps", "seed", "guidance_scale", "guidance")  # listed by
 REGION = ("lock", "crop", "composite")  # that decide which pixels change
 NAMES = tuple(field.name for field in fields(Settings))
 PER_JOB = ("strength", "seed")  # that a batch takes several values of
+SEVERAL = ("seed", "strength", "guidance_scale")  # that an edit does with --grid, rows first
 
 
 # the options
@@ -476,6 +489,9 @@ recipe = click.option(
 )
 
 _method = [name for name in settings if name not in REGION]
+_edit_method = [
+    _setting(name, repeated=True) if name in SEVERAL else settings[name] for name in _method
+]
 
 mask = click.option(
     "--mask",
@@ -510,6 +526,6 @@ common_method = together(
 method = cloup.option_group("Method", fast, *settings.values(), preset, recipe)
 
 method_with_mask = together(
-    cloup.option_group("Method", fast, *(settings[name] for name in _method), preset, recipe),
+    cloup.option_group("Method", fast, *_edit_method, preset, recipe),
     cloup.option_group("Region", mask, *mask_text, *region),
 )

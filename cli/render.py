@@ -17,6 +17,7 @@ from zerocon.evaluation_count import Evaluations
 if TYPE_CHECKING:
     from zerocon import Edit, EditRequest, Settings
     from zerocon.diagnostics.cost import CostEstimate
+    from zerocon.diagnostics.grid import Axis, EditGrid
     from zerocon.image.compare import ImageComparison
     from zerocon.image.transforms import Box, Frame
 
@@ -174,6 +175,23 @@ def record(
         "inversion": inversion_source,
         "evaluations": cost(evaluations),
     }
+
+
+def axes(several: Sequence[Axis]) -> dict[str, Any]:
+    """What makes a record of an edit one of a grid, the schema ``zerocon.grid/1``."""
+    names = [{"setting": axis.name, "values": [*axis.values]} for axis in several]
+    return {"schema": "zerocon.grid/1", "axes": names} if several else {}
+
+
+def grid(edits: EditGrid) -> dict[str, Any]:
+    """What a grid's record has besides that of its first edit."""
+    names = [axis.name for axis in edits.axes]
+    cells = [
+        {name: getattr(edited.settings, name) for name in names}
+        | {"evaluations": cost(edited.evaluations), "warnings": [*edited.warnings]}
+        for edited in edits.edits
+    ]
+    return axes(edits.axes) | {"cells": cells}
 
 
 def unchanged(

@@ -37,6 +37,8 @@ SAID = [
     ("zerocon.edit/1", [*ASK, "--explain", "sheet.png"]),
     ("zerocon.edit/1", ["edit", "cat.png", "--to", "cat"]),
     ("zerocon.edit/1", ["edit", "cat.png", "--to", "cat", "--dry-run"]),
+    ("zerocon.grid/1", [*ASK, "--seed", "1", "--seed", "2", "--grid", "grid.png"]),
+    ("zerocon.grid/1", [*ASK, "--seed", "1", "--seed", "2", "--grid", "grid.png", "--dry-run"]),
     ("zerocon.batch/1", ["batch", "cat.png", "--to", "dog", "-o", "many"]),
     ("zerocon.batch-plan/1", ["batch", "cat.png", "--to", "bus", "-o", "more", "--dry-run"]),
     ("zerocon.invert/1", ["invert", "cat.png", "--overwrite"]),
@@ -63,6 +65,7 @@ OPTIONAL = {
     "warnings",
     "output",
     "file",
+    "cells",
 }
 
 

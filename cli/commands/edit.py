@@ -23,6 +23,7 @@ from ..progress import progress_bar
 
 if TYPE_CHECKING:
     from zerocon import Model
+    from zerocon.diagnostics.grid import Axis
     from zerocon.image.reading import Photograph
 
 
@@ -83,6 +84,8 @@ def command(image_path: Path, **values: Any) -> None:
     try:
         if values["dry_run"]:
             run.plan()
+        elif run.axes:
+            run.edit_grid()
         else:
             run.edit()
     except NothingToChangeError as error:
@@ -95,6 +98,7 @@ class EditRun:
 
     Attributes:
         source: The image's file, or the bytes from stdin.
+        axes: Settings with several values, for ``--grid``.
     """
 
     image_path: Path
@@ -104,13 +108,15 @@ class EditRun:
     outputs: EditOutputs
     model: Model
     request: dict[str, Any]
+    axes: list[Axis]
 
     @classmethod
     def of(cls, image_path: Path, values: dict[str, Any]) -> EditRun:
         """Read all inputs and check all outputs, then load the model."""
         import zerocon
+        from zerocon.diagnostics.grid import Axis
 
-        text = _prompt(values)
+        text, several = _prompt(values), _several(values)
         source = stdio.contents(image_path)
         photograph = stdio.parse(source, keep_gps=values["keep_gps"])
         directions = [(zerocon.Direction.load(file), w) for file, w in values["directions"]]
@@ -126,22 +132,22 @@ class EditRun:
         request = {name: values[name] for name in options.PROMPT}
         request |= {"directions": directions, "inversion": inversion, "cache": cache, "mask": mask}
         request["settings"] = model.settings.overlay(settings)
-        return cls(image_path, values, source, photograph, outputs, model, request)
+        axes = [Axis(name, some) for name, some in several.items()]
+        return cls(image_path, values, source, photograph, outputs, model, request, axes)
 
     def plan(self) -> None:
         """Print what the edit would do and cost."""
         self.warn_of_ineffective()
         place, warnings = (self.image_path, self.outputs.output), self.outputs.warnings
         image, request = self.photograph.image, self.request
-        print_edit_plan(image, self.model, *place, self.values, warnings, **request)
+        print_edit_plan(image, self.model, *place, self.values, warnings, self.axes, **request)
 
     def edit(self) -> None:
         """Edit the image, write all outputs, print the result."""
         import zerocon
-
-        outputs, model, quiet = self.outputs, self.model, options.is_quiet()
         from zerocon.finishing import UNCHANGED
 
+        outputs, model, quiet = self.outputs, self.model, options.is_quiet()
         idle = self.warn_of_ineffective()
         outputs.begin(model, self.request["settings"])
 
@@ -163,22 +169,50 @@ class EditRun:
         if outputs.output != stdio.PIPE:
             render.print_result(self.values["form"], str(outputs.output), record | facts)
 
+    def edit_grid(self) -> None:
+        """Edit the image with all values of the axes, and write the sheet."""
+        from zerocon.diagnostics.grid import edit_grid
+
+        self.warn_of_ineffective()
+        outputs, model, quiet = self.outputs, self.model, options.is_quiet()
+        outputs.begin(model, self.request["settings"])
+        with progress_bar("Editing", quiet) as tick:
+            grid = edit_grid(
+                self.photograph.image, self.axes, model=model, **self.request,
+                on_request=partial(render.print_request, quiet),
+                progress=tick, on_warning=outputs.warn,
+            )  # fmt: skip
+        outputs.write_grid(grid.sheet())
+        first = grid.edits[0]
+        about = (first.request, first.settings, model.name, grid.evaluations)
+        place = (self.image_path, outputs.output)
+        record = render.record(*about, first.inversion_source, *place, self.values)
+        record |= {"warnings": [*outputs.warnings, *first.request.warnings]}
+        record |= render.region(first) | render.grid(grid)
+        render.print_result(self.values["form"], str(outputs.output), record)
+
     def warn_of_ineffective(self) -> set[str]:
         """Warn of options on the command line that cannot change the result; their names."""
         from zerocon import api
         from zerocon.diagnostics.effects import find_ineffective
+        from zerocon.diagnostics.grid import cells
 
         settings, values = self.request["settings"], self.values
-        prepared = api.prepared_for(self.photograph.image, self.model, settings)
-        reasons = find_ineffective(
-            settings, prepared, self.model.vae_scale_factor,
-            inverted=self.request["inversion"] is not None, masked=self.request["mask"] is not None,
-        )  # fmt: skip
-        reasons |= {name: reason for name, reason, idle in IDLE if idle(values)}
-        given = {name for name in reasons if options.on_command_line(name)}
-        for name in sorted(given):
+        image = api.prepared_for(self.photograph.image, self.model, settings)
+        given = {"inverted": self.request["inversion"], "masked": self.request["mask"]}
+        facts = {name: value is not None for name, value in given.items()}
+        of_cells = [
+            find_ineffective(chosen, image, self.model.vae_scale_factor, **facts)
+            for chosen, _ in cells(settings, self.axes)
+        ]
+        edited = [each for each in of_cells if not each.keys() & NO_EDIT] or of_cells
+        shared = set.intersection(*map(set, edited))
+        reasons = {name: reason for name, reason in edited[0].items() if name in shared}
+        reasons |= {name: reason for name, reason, applies in IDLE if applies(values)}
+        idle = {name for name in reasons if options.on_command_line(name)}
+        for name in sorted(idle):
             self.outputs.warn(f"--{name.replace('_', '-')} {reasons[name]}")
-        return given
+        return idle
 
     def report_unchanged(self, error: NothingToChangeError) -> None:
         """Say why there is no edit; with ``--copy-unchanged`` the output is the source image."""
@@ -200,6 +234,27 @@ def _prompt(values: Mapping[str, Any]) -> str:
     """The prompt as one phrase; ``PromptError`` if there is neither prompt nor direction."""
     prompt = (values["to"], values["from_"], values["to_caption"])
     return prompt_of(*prompt, optional=bool(values["directions"]))
+
+
+def _several(values: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """The settings with several values, if ``--grid`` and the other outputs agree with them."""
+    axes = options.several(values)
+    flags = [f"--{name.replace('_', '-')}" for name in axes]
+    if axes and not values["grid"]:
+        raise click.UsageError(
+            f"several values of {' and '.join(flags)} need --grid FILE, a sheet of all edits; "
+            "or give one"
+        )
+    if not values["grid"]:
+        return {}
+    if not 1 <= len(axes) <= 2:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in options.SEVERAL)
+        raise click.UsageError(f"--grid needs several values of one or two of {names}")
+    for name in ("output", "compare", "explain", "save_mask", "steps_dir", "copy_unchanged"):
+        if values[name]:
+            flag = name.replace("_", "-")
+            raise click.UsageError(f"--grid writes only its sheet; omit --{flag}")
+    return axes
 
 
 def _settings(values: Mapping[str, Any]) -> dict[str, Any]:
