@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
@@ -27,6 +28,7 @@ from zerocon.settings import (
 
 from . import config_file
 from .help import ExpertOption
+from .progress import status
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -185,9 +187,15 @@ def _recipe_settings(image: Path | None) -> dict[str, Any]:
 
 def load_model(values: Mapping[str, Any]) -> Model:
     """The model that the ``model`` options name."""
-    import zerocon
+    with loading(values["model"]):
+        import zerocon
 
-    return zerocon.load(values["model"], **{name: values[name] for name in LOAD_OPTIONS})
+        return zerocon.load(values["model"], **{name: values[name] for name in LOAD_OPTIONS})
+
+
+def loading(name: str | None) -> AbstractContextManager[None]:
+    """Show the name of a model on a terminal while it is loaded, and torch with it."""
+    return status(f"Loading {name or DEFAULT_MODEL} ...", is_quiet())
 
 
 def load_recipe_model(values: Mapping[str, Any], recipe: Recipe) -> Model:
@@ -195,9 +203,10 @@ def load_recipe_model(values: Mapping[str, Any], recipe: Recipe) -> Model:
     import zerocon
 
     try:
-        name, loading = values["model"] or recipe.model, recipe.load_options()
-        loading |= {option: values[option] for option in ("device", "dtype") if values[option]}
-        model: Model = zerocon.load(name, clip=values["clip"], **loading)
+        name, given = values["model"] or recipe.model, recipe.load_options()
+        given |= {option: values[option] for option in ("device", "dtype") if values[option]}
+        with loading(name):
+            model: Model = zerocon.load(name, clip=values["clip"], **given)
     except zerocon.MissingError as error:
         hint = "" if values["model"] else "; or give the location of the recipe's model: --model"
         raise type(error)(f"{error}{hint}") from None
@@ -218,8 +227,9 @@ def user_mask(values: Mapping[str, Any], image: Image) -> UserMask | None:
     from zerocon.model.runtime import pick_device
     from zerocon.model.segmenter import Segmenter
 
-    segmenter = Segmenter.load(values["segmenter"], device=pick_device(values["device"]))
-    return read_mask(segmenter.mask(image, values["mask_text"]), image.size)
+    with loading(values["segmenter"] or DEFAULT_SEGMENTER):
+        segmenter = Segmenter.load(values["segmenter"], device=pick_device(values["device"]))
+        return read_mask(segmenter.mask(image, values["mask_text"]), image.size)
 
 
 def cache(values: Mapping[str, Any], warn: Callable[[str], None]) -> Cache | None:

@@ -14,6 +14,8 @@ import click
 from zerocon.errors import Interrupted, NothingToChangeError, ZeroconError
 from zerocon.evaluation_count import Evaluations
 
+from .progress import erase_status
+
 if TYPE_CHECKING:
     from zerocon import Edit, EditRequest, Settings
     from zerocon.diagnostics.cost import CostEstimate
@@ -27,7 +29,7 @@ JSON = {"json": 2, "jsonl": None}  # the formats that are JSON, and how they are
 def print_request(quiet: bool, request: EditRequest) -> None:
     """The parsed prompt on one line, then its warnings."""
     if not quiet:
-        click.echo(describe_request(request), err=True)
+        print_message(describe_request(request))
     warn(request.warnings)
 
 
@@ -37,7 +39,7 @@ def print_support(quiet: bool, edited: Edit) -> None:
         return
     crop = edited.source.crop
     part = "" if crop is None else f" of the crop {box_text(crop)}"
-    click.echo(f"Support: {edited.support}{part}; other pixels are the source's own", err=True)
+    print_message(f"Support: {edited.support}{part}; other pixels are the source's own")
 
 
 def box_text(box: Box) -> str:
@@ -65,7 +67,7 @@ def print_error(
 ) -> None:
     """One line on stderr; with a JSON format also ``zerocon.error/1`` on stdout."""
     line = message if kind is Interrupted else f"Error: {message}"
-    echo(f"{line} [{kind.id}]", sys.stderr)
+    print_message(f"{line} [{kind.id}]")
     if form in JSON:
         facts = {"id": kind.id, "message": message, "path": path, "hint": [*hints]}
         print_result(form, "", {"schema": "zerocon.error/1", "error": facts})
@@ -74,7 +76,7 @@ def print_error(
 def warn(warnings: Iterable[str]) -> None:
     """One line for each warning."""
     for warning in warnings:
-        click.echo(f"Warning: {warning}", err=True)
+        print_message(f"Warning: {warning}")
 
 
 def describe_request(request: EditRequest) -> str:
@@ -115,8 +117,14 @@ def print_result(form: str, human: str, record: dict[str, Any]) -> None:
     echo(human)
 
 
+def print_message(text: str) -> None:
+    """Print a line on stderr."""
+    echo(text, sys.stderr)
+
+
 def echo(text: str, file: TextIO | None = None) -> None:
     """Print on stdout; bytes of file names that are not UTF-8 are escaped, as JSON does."""
+    erase_status()
     click.echo(text.encode("utf-8", "backslashreplace").decode(), file)
 
 
@@ -221,7 +229,7 @@ def print_unchanged(error: NothingToChangeError, *, copied: bool) -> None:
     """Why there is no edit, on one line."""
     no_file = "nothing is written; --copy-unchanged copies the image"
     then, message = "the source image is copied" if copied else no_file, str(error)
-    echo(f"{message[:1].upper()}{message[1:]}: {then} [{error.id}]", sys.stderr)
+    print_message(f"{message[:1].upper()}{message[1:]}: {then} [{error.id}]")
 
 
 def plan(estimate: CostEstimate) -> str:

@@ -89,7 +89,7 @@ def command(ctx: click.Context, /, **values: Any) -> None:
         direction = zerocon.Direction.of_words(model, *names)
     direction.save(output, overwrite=values["overwrite"])
     if not options.is_quiet():
-        click.echo(_summary(direction), err=True)
+        render.print_message(_summary(direction))
     record = {"output": str(output), **_record(direction)}
     render.print_result(values["form"], str(output), record)
 

@@ -19,7 +19,7 @@ from .. import edit_outputs, options, render, stdio
 from ..dry_run import print_edit_plan
 from ..edit_outputs import EditOutputs
 from ..help import HelpCommand
-from ..progress import progress_bar
+from ..progress import progress_bar, status
 
 if TYPE_CHECKING:
     from zerocon import Model
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from zerocon.image.reading import Photograph
 
 
+READING = "Captioning the image and parsing the prompt ..."  # with models that are loaded for it
 NO_EDIT = {"strength", "guidance_scale"}  # settings whose warning says that nothing is edited
 IDLE: tuple[tuple[str, str, Callable[[Mapping[str, Any]], bool]], ...] = (
     ("segmenter", "has no effect without --mask-text", lambda values: not values["mask_text"]),
@@ -80,7 +81,8 @@ class EditCommand(HelpCommand):
 @options.verbosity
 def command(image_path: Path, **values: Any) -> None:
     """Edit IMAGE, a file or - for stdin, as --to describes."""
-    run = EditRun.of(image_path, values)
+    with options.loading(values["model"]):  # else silent until torch is imported
+        run = EditRun.of(image_path, values)
     try:
         if values["dry_run"]:
             run.plan()
@@ -140,7 +142,8 @@ class EditRun:
         self.warn_of_ineffective()
         place, warnings = (self.image_path, self.outputs.output), self.outputs.warnings
         image, request = self.photograph.image, self.request
-        print_edit_plan(image, self.model, *place, self.values, warnings, self.axes, **request)
+        with status(READING, options.is_quiet()):
+            print_edit_plan(image, self.model, *place, self.values, warnings, self.axes, **request)
 
     def edit(self) -> None:
         """Edit the image, write all outputs, print the result."""
@@ -155,7 +158,7 @@ class EditRun:
             if line != UNCHANGED or not idle & NO_EDIT:  # else it is said already
                 outputs.warn(line)
 
-        with progress_bar("Editing", quiet) as tick:
+        with status(READING, quiet), progress_bar("Editing", quiet) as tick:
             edited = zerocon.edit(
                 self.photograph.image, model=model, **self.request,
                 on_request=partial(render.print_request, quiet),
@@ -176,7 +179,7 @@ class EditRun:
         self.warn_of_ineffective()
         outputs, model, quiet = self.outputs, self.model, options.is_quiet()
         outputs.begin(model, self.request["settings"])
-        with progress_bar("Editing", quiet) as tick:
+        with status(READING, quiet), progress_bar("Editing", quiet) as tick:
             grid = edit_grid(
                 self.photograph.image, self.axes, model=model, **self.request,
                 on_request=partial(render.print_request, quiet),
