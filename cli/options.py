@@ -345,6 +345,12 @@ prompt = cloup.option_group(
     click.option("--to-caption", metavar="TEXT", help="Target caption, instead of --to."),
     caption,
     directions,
+    click.option(
+        "--ask",
+        cls=ExpertOption,
+        is_flag=True,
+        help="On a terminal, if the prompt is unclear, offer prompts that are understood.",
+    ),
 )
 
 verbosity = together(

@@ -35,6 +35,11 @@ def parse(source: Path | bytes, *, keep_gps: bool = False) -> Photograph:
     return Photograph.read(source, keep_gps=keep_gps, name="stdin")
 
 
+def is_interactive() -> bool:
+    """Whether a question can be asked on a terminal, and answered."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def source(image_path: Path) -> Path | None:
     """The file that no output may replace; None for stdin."""
     return None if image_path == PIPE else image_path

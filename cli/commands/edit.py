@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
-from zerocon.errors import NothingToChangeError
-from zerocon.image.naming import prompt_of, words_of
+from zerocon.errors import NothingToChangeError, UnclearPromptError
+from zerocon.image.naming import output_name, prompt_of, words_of
 
 from .. import edit_outputs, options, render, stdio
 from ..dry_run import print_edit_plan
@@ -83,15 +83,13 @@ def command(image_path: Path, **values: Any) -> None:
     """Edit IMAGE, a file or - for stdin, as --to describes."""
     with options.loading(values["model"]):  # else silent until torch is imported
         run = EditRun.of(image_path, values)
-    try:
-        if values["dry_run"]:
-            run.plan()
-        elif run.axes:
-            run.edit_grid()
-        else:
-            run.edit()
-    except NothingToChangeError as error:
-        run.report_unchanged(error)
+    while True:
+        try:
+            return run()
+        except NothingToChangeError as error:
+            return run.report_unchanged(error)
+        except UnclearPromptError as error:
+            run.change_prompt(_choose(error, values))
 
 
 @dataclass
@@ -136,6 +134,23 @@ class EditRun:
         request["settings"] = model.settings.overlay(settings)
         axes = [Axis(name, some) for name, some in several.items()]
         return cls(image_path, values, source, photograph, outputs, model, request, axes)
+
+    def __call__(self) -> None:
+        """Do what the options say."""
+        if self.values["dry_run"]:
+            self.plan()
+        elif self.axes:
+            self.edit_grid()
+        else:
+            self.edit()
+
+    def change_prompt(self, text: str) -> None:
+        """Take another ``--to``, and name the output after it if it has no name of its own."""
+        self.values["to"] = self.request["to"] = text
+        if not self.values["output"] and not self.values["grid"]:
+            words = words_of(each for each, _ in self.request["directions"])
+            self.outputs.output = output_name(self.image_path, f"{text} {words}")
+            self.outputs.check()
 
     def plan(self) -> None:
         """Print what the edit would do and cost."""
@@ -237,6 +252,21 @@ def _prompt(values: Mapping[str, Any]) -> str:
     """The prompt as one phrase; ``PromptError`` if there is neither prompt nor direction."""
     prompt = (values["to"], values["from_"], values["to_caption"])
     return prompt_of(*prompt, optional=bool(values["directions"]))
+
+
+def _choose(error: UnclearPromptError, values: Mapping[str, Any]) -> str:
+    """The prompt that the user chooses of the error's hints; raises it where none can be chosen."""
+    prompts = [hint for hint in error.hints if not hint.startswith("-")]
+    if not (values["ask"] and values["to"] and prompts and stdio.is_interactive()):
+        raise error
+    render.print_message(str(error))
+    for number, prompt in enumerate(prompts, 1):
+        render.print_message(f"  {number}  {prompt}")
+    choice = click.IntRange(0, len(prompts))
+    number = click.prompt("Number of a prompt, or 0 to stop", type=choice, err=True)
+    if not number:
+        raise error
+    return prompts[number - 1]
 
 
 def _several(values: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:

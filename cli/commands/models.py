@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from .. import options, render
+from .. import options, render, stdio
 from ..help import group
 from ..progress import status
 
@@ -65,7 +64,7 @@ def pull(name: str, yes: bool, form: str) -> None:
         download = hub.plan_download(name)
     if not options.is_quiet():
         render.print_message(_sizes(download))
-    if download.size > LARGE and not yes and sys.stdin.isatty() and sys.stderr.isatty():
+    if download.size > LARGE and not yes and stdio.is_interactive():
         if not click.confirm(f"Download {size(download.size)}?", default=True, err=True):
             render.print_message("Nothing is downloaded")
             return

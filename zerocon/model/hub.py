@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -145,7 +146,7 @@ def pull(download: Download, *, quiet: bool = False) -> Path:
         ModelNotFoundError: It cannot be downloaded, or is not complete.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
     if quiet:
         disable_progress_bars()
@@ -162,10 +163,10 @@ def download_errors(name: str) -> Iterator[None]:
     Apart from its own classes it raises those of its HTTP library, which differs between versions
     (requests, httpx, httpx2), and of its download backend; they have no base class in common.
     """
-    from huggingface_hub.utils import logging
+    from huggingface_hub.utils.logging import get_verbosity, set_verbosity
 
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)  # its warnings say at length what the error says
+    before = get_verbosity()
+    set_verbosity(logging.ERROR)  # its warnings say at length what the error says
     try:
         yield
     except Exception as error:
@@ -173,7 +174,7 @@ def download_errors(name: str) -> Iterator[None]:
             raise  # about this machine
         raise ModelNotFoundError(f"cannot download {name}: {_reason(name, error)}") from error
     finally:
-        logging.set_verbosity(before)
+        set_verbosity(before)
 
 
 def _reason(name: str, error: Exception) -> str:
