@@ -14,8 +14,8 @@ XMP_LOCATION = b"exif:GPS"  # XMP is text, and repeats the position of the EXIF 
 
 
 def copy_image(
-    source: Path | bytes,
-    output: Path,
+    source: Path | str | bytes,
+    output: Path | str,
     *,
     overwrite: bool = False,
     inputs: Iterable[Path | str] = (),
@@ -40,13 +40,13 @@ def copy_image(
         temporary.write_bytes(data)
 
 
-def copied_file(source: Path | bytes, format: Format, *, keep_gps: bool = False) -> bytes:
+def copied_file(source: Path | str | bytes, format: Format, *, keep_gps: bool = False) -> bytes:
     """The bytes of ``source`` if it is of this format, else the same image encoded in it.
 
     A file with a GPS position is encoded again unless ``keep_gps`` is set: an edit drops the
     position too. The copy has neither recipe nor mark, since no model made any of it.
     """
-    data = source if isinstance(source, bytes) else contents(source)
+    data = source if isinstance(source, bytes) else contents(Path(source))
     name = "the image" if isinstance(source, bytes) else str(source)
     photograph = Photograph.read(data, keep_gps=True, name=name)
     located = photograph.has_location or XMP_LOCATION in data
