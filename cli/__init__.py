@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,16 @@ from zerocon import __version__
 from zerocon.errors import (
     CommandError,
     ConfigurationError,
+    ExitCode,
     Interrupted,
     OutOfMemoryError,
     ZeroconError,
     classify,
 )
 
-from . import config_file
+from . import config_file, render
 from .help import WIDTH, HelpGroup
-from .options import VERBOSE
+from .options import FORMAT, VERBOSE, format_in
 
 # Each is imported from commands/NAME.py on demand, and its body imports torch: help stays fast.
 SECTIONS = {
@@ -40,11 +42,15 @@ NO_MEMORY = "out of memory, after all ways to save memory were tried; try --fast
 
 
 class CommandFailure(click.ClickException):
-    """An error of a command, and the class that explains it."""
+    """An error of a command: the class that explains it, its file, and what would be right."""
 
-    def __init__(self, message: str, kind: type[ZeroconError]) -> None:
-        super().__init__(message)
-        self.kind = kind
+    def __init__(self, error: Exception, kind: type[ZeroconError], ctx: click.Context) -> None:
+        text = NO_MEMORY if kind is OutOfMemoryError else str(error) or type(error).__name__
+        super().__init__(text)
+        self.kind, self.ctx = kind, ctx
+        path = error.filename if isinstance(error, OSError) else None
+        self.path: str | None = getattr(error, "path", None) or (path and os.fsdecode(path))
+        self.hints: tuple[str, ...] = getattr(error, "hints", ())
 
 
 class CommandGroup(HelpGroup):
@@ -80,26 +86,39 @@ class CommandGroup(HelpGroup):
                 raise
             if ctx.meta.get(VERBOSE):
                 traceback.print_exception(error)
-            text = NO_MEMORY if kind is OutOfMemoryError else str(error) or type(error).__name__
-            raise CommandFailure(text, kind) from error
+            raise CommandFailure(error, kind, ctx) from error
 
-    def main(self, *args: Any, **extra: Any) -> Any:
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
         extra["standalone_mode"] = False  # click would print three lines for an error
+        words = [*(sys.argv[1:] if args is None else args)]
         try:
-            result = super().main(*args, **extra)
+            result = super().main(args, *rest, **extra)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             sys.exit(CommandError.code)
         except click.ClickException as error:
-            text, place = " ".join(error.format_message().split()), _place(error)
-            kind = error.kind if isinstance(error, CommandFailure) else CommandError
-            kind = ConfigurationError if place else kind
-            click.echo(f"Error: {text}{place} [{kind.id}]", err=True)
-            sys.exit(kind.code)
+            sys.exit(_print_error(error, words))
         except click.Abort:
-            click.echo(f"Interrupted [{Interrupted.id}]", err=True)
+            render.print_error(format_in(words) or "human", Interrupted, "Interrupted")
             sys.exit(Interrupted.code)
         sys.exit(result if isinstance(result, int) else 0)
+
+
+def _print_error(error: click.ClickException, words: Sequence[str]) -> ExitCode:
+    """The error on one line, and as JSON if that is the format; returns the exit status."""
+    text, place = " ".join(error.format_message().split()), _place(error)
+    kind: type[ZeroconError] = CommandError
+    path: str | None = None
+    hints: tuple[str, ...] = ()
+    if isinstance(error, CommandFailure):
+        kind, path, hints = error.kind, error.path, error.hints
+    elif place:
+        kind, text = ConfigurationError, f"{text} ({place})"
+        path = place if Path(place).is_file() else None
+    ctx: click.Context | None = getattr(error, "ctx", None)
+    form = format_in(words) or (ctx.meta.get(FORMAT) if ctx else None) or "human"
+    render.print_error(form, kind, text, path, hints)
+    return kind.code
 
 
 def _import(name: str) -> click.Command:
@@ -149,5 +168,4 @@ def _place(error: click.ClickException) -> str:
     """The file or variable of a bad value, unless it is from the command line."""
     if not isinstance(error, click.BadParameter) or not error.ctx or not error.param:
         return ""
-    place = config_file.origin(error.ctx, error.param)
-    return f" ({place})" if place else ""
+    return config_file.origin(error.ctx, error.param) or ""

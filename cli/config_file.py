@@ -20,7 +20,7 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from zerocon.errors import ConfigurationError
+from zerocon.errors import ConfigurationError, about_argument
 from zerocon.model.spec import LOAD_OPTIONS
 from zerocon.settings import PRESETS, Settings
 
@@ -69,8 +69,11 @@ def read(path: Path | None = None) -> ConfigFile:
     here = Path.cwd()
     nearest = (folder / FILE for folder in (here, *here.parents))
     path = path or next((file for file in nearest if file.is_file()), None)
-    if path is None:
-        return ConfigFile()
+    return ConfigFile() if path is None else _parse(path)
+
+
+@about_argument("path")
+def _parse(path: Path) -> ConfigFile:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -137,7 +140,8 @@ def with_presets(ctx: click.Context, values: Mapping[str, Any]) -> dict[str, Any
         for setting, value in config.preset(preset).items():
             name = names.get(setting)
             if name is not None and rank[name] < rank[source]:
-                result[name] = options[name].type_cast_value(ctx, value)
+                option = options[name]
+                result[name] = option.type_cast_value(ctx, _as_list(option, value))
     return result
 
 

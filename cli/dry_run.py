@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from zerocon import Cache, EditRequest, Inversion, Model, Settings
+    from zerocon.diagnostics.grid import Axis
     from zerocon.image.masks import UserMask
     from zerocon.image.transforms import Prepared
 
@@ -22,6 +23,8 @@ def print_edit_plan(
     image_path: Path,
     output: Path,
     values: Mapping[str, Any],
+    warnings: Sequence[str],
+    axes: Sequence[Axis],
     *,
     inversion: Inversion | None,
     settings: Settings,
@@ -33,7 +36,7 @@ def print_edit_plan(
     """Print the parsed prompt and the estimated cost of an edit; nothing is inverted or written."""
     from zerocon import api, request
     from zerocon.diagnostics.cost import estimate_cost
-    from zerocon.editing import Plan
+    from zerocon.diagnostics.grid import estimate_grid
 
     source = "given"
     prepared = api.prepared_for(image, model, settings)
@@ -42,20 +45,30 @@ def print_edit_plan(
     parsed = request.parse_request(image, model, caption=caption, settings=settings, **prompt)
     render.print_request(options.is_quiet(), parsed)
     if inversion is None:
-        captions = [parsed.rewrite.caption]
-        plan = Plan.of(settings)
-        inversion = api.find_cached([prepared], model, captions, plan=plan, cache=cache)
+        inversion = _find_cached(prepared, model, parsed, settings, cache)
         source = "computed" if inversion is None else "cached"
     layers = inversion.layer_patterns if inversion else ()
-    inverted = inversion is not None
-    frame = prepared.frame
+    frame, inverted = prepared.frame, inversion is not None
     cost = estimate_cost(model, settings, frame.source, inverted=inverted, watched=layers)
+    cost = estimate_grid(cost, model, settings, axes)
     facts = (parsed, settings, model.name, cost.evaluations, source)
-    record = render.record(*facts, image_path, output, values)
-    record |= {"dry_run": True, "operations": cost.operations, "bytes": render.memory(cost)}
+    record = render.record(*facts, image_path, output, values) | render.axes(axes)
+    record |= {"state": "planned", "dry_run": True, "warnings": [*warnings, *parsed.warnings]}
+    record |= {"operations": cost.operations, "bytes": render.memory(cost)}
     region, words = _region(model, prepared, parsed, settings, mask)
     line = f"{output}: {render.plan(cost)}; {render.working_size(frame)}{words}"
     render.print_result(values["form"], line, record | region)
+
+
+def _find_cached(
+    image: Prepared, model: Model, parsed: EditRequest, settings: Settings, cache: Cache | None
+) -> Inversion | None:
+    """The inversion that the edit will find in the cache."""
+    from zerocon import api
+    from zerocon.editing import Plan
+
+    plan = Plan.of(settings)
+    return api.find_cached([image], model, [parsed.caption], plan=plan, cache=cache)
 
 
 def _region(

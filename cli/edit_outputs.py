@@ -42,6 +42,13 @@ metadata = options.together(
     ),
 )
 
+copy_unchanged = click.option(
+    "--copy-unchanged",
+    cls=ExpertOption,
+    is_flag=True,
+    help="Copy the source image to the output where the prompt changes nothing.",
+)
+
 output_options = cloup.option_group(
     "Output",
     click.option(
@@ -53,11 +60,19 @@ output_options = cloup.option_group(
     ),
     options.overwrite,
     options.dry_run,
+    copy_unchanged,
     click.option(
         "--compare",
         metavar="FILE",
         type=click.Path(path_type=Path),
         help="Also save source and edited image side by side.",
+    ),
+    click.option(
+        "--grid",
+        cls=ExpertOption,
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Save only a sheet of edits with several --strength, --seed or --guidance-scale.",
     ),
     click.option(
         "--explain",
@@ -104,6 +119,7 @@ class EditOutputs:
     overwrite: bool
     metadata: str
     inputs: tuple[Path, ...]
+    grid: Path | None = None
     warnings: tuple[str, ...] = ()
     steps: list[Step] = field(default_factory=list)
     step_images: StepImages | None = None
@@ -113,8 +129,9 @@ class EditOutputs:
         cls, image_path: Path, photograph: Photograph, prompt: str, values: Mapping[str, Any]
     ) -> EditOutputs:
         """The files that the options name; raises if one of them cannot be written."""
-        names = ("compare", "explain", "save_mask", "steps_dir", "overwrite", "metadata")
-        output = values["output"] or output_name(stdio.require_name(image_path), prompt)
+        names = ("compare", "explain", "save_mask", "steps_dir", "overwrite", "metadata", "grid")
+        output = values["output"] or values["grid"]
+        output = output or output_name(stdio.require_name(image_path), prompt)
         if output == stdio.PIPE and (form := values["form"]).startswith("json"):
             raise click.UsageError(
                 f"-o - and --format {form} would both write to stdout; name the output: -o FILE"
@@ -129,7 +146,8 @@ class EditOutputs:
             inputs=options.input_files(values, stdio.source(image_path)),
         )
         outputs.check()
-        outputs.warnings = photograph.warnings + photograph.format_warnings(outputs.format)
+        lost = () if outputs.grid else photograph.format_warnings(outputs.format)
+        outputs.warnings = photograph.warnings + lost
         return outputs
 
     @property
@@ -168,7 +186,7 @@ class EditOutputs:
 
     def begin(self, model: Model, settings: Settings) -> None:
         """Prepare for the steps of an edit with ``model`` and ``settings``."""
-        if self.metadata == "full":
+        if self.metadata == "full" and not self.grid:
             model.fingerprint()  # raises for unreadable files before the edit, not after it
         if self.steps_dir:
             from zerocon.api import prepared_for
@@ -186,6 +204,11 @@ class EditOutputs:
         """Print a warning, and keep it for the record."""
         render.warn([warning])
         self.warnings += (warning,)
+
+    @property
+    def step_callback(self) -> Callable[[Step], None] | None:
+        """``on_step`` where an output is made of the steps."""
+        return self.on_step if self.explain or self.steps_dir else None
 
     def on_step(self, step: Step) -> None:
         """Keep a step; an edit restarted after out-of-memory replaces the steps before it."""
@@ -224,6 +247,26 @@ class EditOutputs:
         facts: dict[str, Any] = {"warnings": [*self.warnings, *edited.request.warnings]}
         facts |= render.region(edited) | render.review(edited)
         return facts | (self._write_explanation(edited, model, save) if self.explain else {})
+
+    def write_grid(self, sheet: Image) -> None:
+        """Write the sheet of ``--grid``, with the mark of AI edits but without a recipe."""
+        from zerocon.image.metadata import Provenance
+        from zerocon.image.saving import save_image
+
+        mark = None if self.metadata == "none" else Provenance()
+        save_image(sheet, self.output, overwrite=self.overwrite, provenance=mark)
+
+    def copy(self, source: Path | bytes, *, keep_gps: bool) -> None:
+        """Write the source image to the output: the same bytes, if the format is the same."""
+        from zerocon.image.writing import copied_file, copy_image
+
+        if self.output == stdio.PIPE:
+            stdio.send(copied_file(source, self.format, keep_gps=keep_gps))
+            return
+        copy_image(
+            source, self.output,
+            overwrite=self.overwrite, inputs=self.inputs, keep_gps=keep_gps,
+        )  # fmt: skip
 
     def _write_explanation(
         self, edited: Edit, model: Model, save: Callable[..., None]

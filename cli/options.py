@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
@@ -27,6 +28,7 @@ from zerocon.settings import (
 
 from . import config_file
 from .help import ExpertOption
+from .progress import status
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,7 +38,9 @@ if TYPE_CHECKING:
 
 VERBOSE = "zerocon.verbose"  # in the context's meta, where the group finds it after an error
 QUIET = "zerocon.quiet"
+FORMAT = "zerocon.format"
 FORMATS = ("human", "json", "jsonl", "quiet")
+FORMAT_OPTION = re.compile("--format(=|$)")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -140,7 +144,19 @@ def explicit_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     }
     settings = {f.name: values.get(f.name) for f in fields(Settings) if f.name not in overridden}
     explicit = {name: value for name, value in settings.items() if value not in (None, ())}
+    for option in click.get_current_context().command.params:
+        if option.name in SEVERAL and option.name in explicit and option.multiple:
+            explicit[option.name] = explicit[option.name][0]
     return {**from_recipe, **validated(explicit)}
+
+
+def several(values: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """The settings of which ``edit`` was given more than one value, with the values."""
+    given = {name: tuple(dict.fromkeys(values[name])) for name in SEVERAL}
+    for name, some in given.items():
+        for value in some:
+            validated({name: value})
+    return {name: some for name, some in given.items() if len(some) > 1}
 
 
 def validated(settings: dict[str, Any]) -> dict[str, Any]:
@@ -171,9 +187,15 @@ def _recipe_settings(image: Path | None) -> dict[str, Any]:
 
 def load_model(values: Mapping[str, Any]) -> Model:
     """The model that the ``model`` options name."""
-    import zerocon
+    with loading(values["model"]):
+        import zerocon
 
-    return zerocon.load(values["model"], **{name: values[name] for name in LOAD_OPTIONS})
+        return zerocon.load(values["model"], **{name: values[name] for name in LOAD_OPTIONS})
+
+
+def loading(name: str | None) -> AbstractContextManager[None]:
+    """Show the name of a model on a terminal while it is loaded, and torch with it."""
+    return status(f"Loading {name or DEFAULT_MODEL} ...", is_quiet())
 
 
 def load_recipe_model(values: Mapping[str, Any], recipe: Recipe) -> Model:
@@ -181,9 +203,10 @@ def load_recipe_model(values: Mapping[str, Any], recipe: Recipe) -> Model:
     import zerocon
 
     try:
-        name, loading = values["model"] or recipe.model, recipe.load_options()
-        loading |= {option: values[option] for option in ("device", "dtype") if values[option]}
-        model: Model = zerocon.load(name, clip=values["clip"], **loading)
+        name, given = values["model"] or recipe.model, recipe.load_options()
+        given |= {option: values[option] for option in ("device", "dtype") if values[option]}
+        with loading(name):
+            model: Model = zerocon.load(name, clip=values["clip"], **given)
     except zerocon.MissingError as error:
         hint = "" if values["model"] else "; or give the location of the recipe's model: --model"
         raise type(error)(f"{error}{hint}") from None
@@ -204,8 +227,9 @@ def user_mask(values: Mapping[str, Any], image: Image) -> UserMask | None:
     from zerocon.model.runtime import pick_device
     from zerocon.model.segmenter import Segmenter
 
-    segmenter = Segmenter.load(values["segmenter"], device=pick_device(values["device"]))
-    return read_mask(segmenter.mask(image, values["mask_text"]), image.size)
+    with loading(values["segmenter"] or DEFAULT_SEGMENTER):
+        segmenter = Segmenter.load(values["segmenter"], device=pick_device(values["device"]))
+        return read_mask(segmenter.mask(image, values["mask_text"]), image.size)
 
 
 def cache(values: Mapping[str, Any], warn: Callable[[str], None]) -> Cache | None:
@@ -228,6 +252,18 @@ def _store_verbose(ctx: click.Context, _: click.Parameter, verbose: bool) -> Non
     ctx.meta[VERBOSE] = verbose
 
 
+def format_in(words: Sequence[str]) -> str | None:
+    """The format that a command line names, also one that click cannot parse; None if none."""
+    pairs = zip(words, [*words[1:], ""], strict=True)
+    given = [word.partition("=")[2] or after for word, after in pairs if FORMAT_OPTION.match(word)]
+    return given[-1] if given and given[-1] in FORMATS else None
+
+
+def _store_format(ctx: click.Context, option: click.Parameter, value: str) -> str:
+    ctx.meta[FORMAT] = value
+    return str(_store_quiet(ctx, option, value))
+
+
 def _store_quiet(ctx: click.Context, _: click.Parameter, value: bool | str) -> bool | str:
     ctx.meta[QUIET] = ctx.meta.get(QUIET, False) or value in (True, "quiet")
     return value
@@ -240,7 +276,7 @@ def _text(value: Any, unset: str) -> str:
     return unset if value is None else str(value)
 
 
-def _setting(name: str) -> Callable[[F], F]:
+def _setting(name: str, *, repeated: bool = False) -> Callable[[F], F]:
     """The option of a field of ``Settings``, from the field's type, rule, help and default."""
     field, hint = Settings.__dataclass_fields__[name], get_type_hints(Settings)[name]
     option, flag = option_of(field), name.replace("_", "-")
@@ -252,7 +288,7 @@ def _setting(name: str) -> Callable[[F], F]:
         cls=cloup.Option if name in USUAL else ExpertOption,
         type=click.Choice(option.rule.choices) if option.rule.choices else TYPES[hint],
         default=None,
-        multiple=hint == METHODS,
+        multiple=repeated or hint == METHODS,
         metavar=option.metavar or METAVARS.get(hint),
         help=f"{option.help} [default: model's, else {default}]",
     )
@@ -276,6 +312,7 @@ USUAL = ("strength", "steps", "seed", "guidance_scale", "guidance")  # listed by
 REGION = ("lock", "crop", "composite")  # that decide which pixels change
 NAMES = tuple(field.name for field in fields(Settings))
 PER_JOB = ("strength", "seed")  # that a batch takes several values of
+SEVERAL = ("seed", "strength", "guidance_scale")  # that an edit does with --grid, rows first
 
 
 # the options
@@ -308,6 +345,12 @@ prompt = cloup.option_group(
     click.option("--to-caption", metavar="TEXT", help="Target caption, instead of --to."),
     caption,
     directions,
+    click.option(
+        "--ask",
+        cls=ExpertOption,
+        is_flag=True,
+        help="On a terminal, if the prompt is unclear, offer prompts that are understood.",
+    ),
 )
 
 verbosity = together(
@@ -335,7 +378,8 @@ output_format = click.option(
     type=click.Choice(FORMATS),
     default="human",
     metavar="NAME",
-    callback=_store_quiet,
+    is_eager=True,  # an error of another option is printed in this format
+    callback=_store_format,
     help="Result as human, json, jsonl or quiet. [default: human]",
 )
 
@@ -461,6 +505,9 @@ recipe = click.option(
 )
 
 _method = [name for name in settings if name not in REGION]
+_edit_method = [
+    _setting(name, repeated=True) if name in SEVERAL else settings[name] for name in _method
+]
 
 mask = click.option(
     "--mask",
@@ -495,6 +542,6 @@ common_method = together(
 method = cloup.option_group("Method", fast, *settings.values(), preset, recipe)
 
 method_with_mask = together(
-    cloup.option_group("Method", fast, *(settings[name] for name in _method), preset, recipe),
+    cloup.option_group("Method", fast, *_edit_method, preset, recipe),
     cloup.option_group("Region", mask, *mask_text, *region),
 )

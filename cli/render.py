@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,18 +11,25 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from zerocon.errors import Interrupted, NothingToChangeError, ZeroconError
+from zerocon.evaluation_count import Evaluations
+
+from .progress import erase_status
+
 if TYPE_CHECKING:
     from zerocon import Edit, EditRequest, Settings
     from zerocon.diagnostics.cost import CostEstimate
-    from zerocon.evaluation_count import Evaluations
+    from zerocon.diagnostics.grid import Axis, EditGrid
     from zerocon.image.compare import ImageComparison
     from zerocon.image.transforms import Box, Frame
+
+JSON = {"json": 2, "jsonl": None}  # the formats that are JSON, and how they are indented
 
 
 def print_request(quiet: bool, request: EditRequest) -> None:
     """The parsed prompt on one line, then its warnings."""
     if not quiet:
-        click.echo(describe_request(request), err=True)
+        print_message(describe_request(request))
     warn(request.warnings)
 
 
@@ -31,7 +39,7 @@ def print_support(quiet: bool, edited: Edit) -> None:
         return
     crop = edited.source.crop
     part = "" if crop is None else f" of the crop {box_text(crop)}"
-    click.echo(f"Support: {edited.support}{part}; other pixels are the source's own", err=True)
+    print_message(f"Support: {edited.support}{part}; other pixels are the source's own")
 
 
 def box_text(box: Box) -> str:
@@ -57,10 +65,25 @@ def review(edited: Edit) -> dict[str, Any]:
     return {"result": facts and {"similarity": similarity, "changed": round(facts.changed, 2)}}
 
 
+def print_error(
+    form: str,
+    kind: type[ZeroconError],
+    message: str,
+    path: str | None = None,
+    hints: Sequence[str] = (),
+) -> None:
+    """One line on stderr; with a JSON format also ``zerocon.error/1`` on stdout."""
+    line = message if kind is Interrupted else f"Error: {message}"
+    print_message(f"{line} [{kind.id}]")
+    if form in JSON:
+        facts = {"id": kind.id, "message": message, "path": path, "hint": [*hints]}
+        print_result(form, "", {"schema": "zerocon.error/1", "error": facts})
+
+
 def warn(warnings: Iterable[str]) -> None:
     """One line for each warning."""
     for warning in warnings:
-        click.echo(f"Warning: {warning}", err=True)
+        print_message(f"Warning: {warning}")
 
 
 def describe_request(request: EditRequest) -> str:
@@ -96,14 +119,19 @@ def labels(request: EditRequest) -> list[str]:
 
 def print_result(form: str, human: str, record: dict[str, Any]) -> None:
     """The result on stdout: ``human``, or ``record`` as JSON."""
-    indent = {"json": 2, "jsonl": None}
-    if form in indent:
-        human = json.dumps(record, indent=indent[form], ensure_ascii=False)
+    if form in JSON:
+        human = json.dumps(record, indent=JSON[form], ensure_ascii=False)
     echo(human)
+
+
+def print_message(text: str) -> None:
+    """Print a line on stderr."""
+    echo(text, sys.stderr)
 
 
 def echo(text: str, file: TextIO | None = None) -> None:
     """Print on stdout; bytes of file names that are not UTF-8 are escaped, as JSON does."""
+    erase_status()
     click.echo(text.encode("utf-8", "backslashreplace").decode(), file)
 
 
@@ -139,6 +167,7 @@ def record(
     files = zip(values["directions"], request.directions, strict=True)
     return {
         "schema": "zerocon.edit/1",
+        "state": "edited",
         "input": str(image_path),
         "output": str(output),
         "from": values["from_"],
@@ -162,6 +191,53 @@ def record(
         "inversion": inversion_source,
         "evaluations": cost(evaluations),
     }
+
+
+def axes(several: Sequence[Axis]) -> dict[str, Any]:
+    """What makes a record of an edit one of a grid, the schema ``zerocon.grid/1``."""
+    names = [{"setting": axis.name, "values": [*axis.values]} for axis in several]
+    return {"schema": "zerocon.grid/1", "axes": names} if several else {}
+
+
+def grid(edits: EditGrid) -> dict[str, Any]:
+    """What a grid's record has besides that of its first edit."""
+    names = [axis.name for axis in edits.axes]
+    cells = [
+        {name: getattr(edited.settings, name) for name in names}
+        | {"evaluations": cost(edited.evaluations), "warnings": [*edited.warnings]}
+        for edited in edits.edits
+    ]
+    return axes(edits.axes) | {"cells": cells}
+
+
+def unchanged(
+    settings: Settings,
+    model: str,
+    image_path: Path,
+    output: Path | None,
+    values: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The fields of ``record`` for a prompt that changes nothing; ``output`` is a copy, or None."""
+    caption = values["caption"]
+    facts: dict[str, Any] = {"schema": "zerocon.edit/1", "state": "unchanged"}
+    facts["input"] = str(image_path)
+    facts |= {
+        "output": None if output is None else str(output),
+        "from": values["from_"],
+        "to": values["to"],
+    }
+    facts |= {"caption": caption, "target_caption": caption, "changes": [], "directions": []}
+    facts |= {"sentences": 0, "similarity": None, "model": model, "settings": asdict(settings)}
+    facts |= {"seed": settings.seed, "inversion": None, "evaluations": cost(Evaluations())}
+    facts |= {"support": None, "crop": None}
+    return facts | ({"dry_run": True} if values["dry_run"] else {})
+
+
+def print_unchanged(error: NothingToChangeError, *, copied: bool) -> None:
+    """Why there is no edit, on one line."""
+    no_file = "nothing is written; --copy-unchanged copies the image"
+    then, message = "the source image is copied" if copied else no_file, str(error)
+    print_message(f"{message[:1].upper()}{message[1:]}: {then} [{error.id}]")
 
 
 def plan(estimate: CostEstimate) -> str:

@@ -16,13 +16,28 @@ PIPE = Path("-")  # stdin as IMAGE, stdout as output
 
 def read(image_path: Path, *, keep_gps: bool = False) -> Photograph:
     """The image in a file, or on stdin."""
-    from zerocon.image.reading import Photograph
+    return parse(contents(image_path), keep_gps=keep_gps)
 
+
+def contents(image_path: Path) -> Path | bytes:
+    """The file itself, or the bytes on stdin, which can be read only once."""
     if image_path != PIPE:
-        return Photograph.read(image_path, keep_gps=keep_gps)
+        return image_path
     if sys.stdin.isatty():
         raise click.UsageError("stdin is a terminal; pipe an image into it, or name a file")
-    return Photograph.read(sys.stdin.buffer.read(), keep_gps=keep_gps, name="stdin")
+    return sys.stdin.buffer.read()
+
+
+def parse(source: Path | bytes, *, keep_gps: bool = False) -> Photograph:
+    """The image that ``contents`` returned."""
+    from zerocon.image.reading import Photograph
+
+    return Photograph.read(source, keep_gps=keep_gps, name="stdin")
+
+
+def is_interactive() -> bool:
+    """Whether a question can be asked on a terminal, and answered."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def source(image_path: Path) -> Path | None:

@@ -3,7 +3,9 @@
     python examples/pipeline.py images/*.png --to "at night" --out night
 
 One thread edits, since a model computes one edit at a time. At most a few images are in memory.
-The first error ends the program; files written before it are complete. This is a starting point
+Results of an earlier run are replaced, inputs never; images that the prompt does not change are
+copied. The first error ends the program with one line; files written before it are complete. This
+is a starting point
 for pipelines of your own; ``zerocon.batch.run`` also keeps a journal and can be resumed.
 """
 
@@ -15,8 +17,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import zerocon
+from zerocon.errors import NothingToChangeError, ZeroconError
 from zerocon.image.metadata import Provenance
 from zerocon.image.saving import check_output
+from zerocon.image.writing import copy_image
 
 T, R = TypeVar("T"), TypeVar("R")
 AHEAD = 4  # calls that are submitted before their results are needed
@@ -43,28 +47,37 @@ parser.add_argument("--model")
 parser.add_argument("--steps", type=int)
 args = parser.parse_args()
 
-model = zerocon.load(args.model)  # before threads are started
-settings = model.settings.overlay({"steps": args.steps} if args.steps else {})
-args.out.mkdir(exist_ok=True)
-
 
 def read(file):
-    return check_output(args.out / file.name, inputs=args.images), zerocon.Photograph.read(file)
+    output = check_output(args.out / file.name, overwrite=True, inputs=args.images)
+    return file, output, zerocon.Photograph.read(file)
 
 
-def edit(output, source):
-    edited = zerocon.edit(source.image, model=model, to=args.to, settings=settings)
-    return output, source, edited
+def edit(file, output, source):
+    try:
+        edited = zerocon.edit(source.image, model=model, to=args.to, settings=settings)
+    except NothingToChangeError:  # it is so already
+        edited = None
+    return file, output, source, edited
 
 
 def write(result):
-    output, source, edited = result
-    recipe = zerocon.Recipe.of(edited, model)
-    source.save(edited.image, output, provenance=Provenance(recipe.to_json()))
+    file, output, source, edited = result
+    if edited is None:
+        copy_image(file, output, overwrite=True, inputs=args.images)
+        return output
+    provenance = Provenance(zerocon.Recipe.of(edited, model).to_json())
+    source.save(edited.image, output, overwrite=True, provenance=provenance)
     return output
 
 
-with ThreadPoolExecutor(2) as readers, ThreadPoolExecutor(1) as writer:
-    edits = (edit(*each) for each in map_ahead(readers, read, args.images))
-    for output in map_ahead(writer, write, edits):
-        print(output)
+try:
+    model = zerocon.load(args.model)  # before threads are started
+    settings = model.settings.overlay({"steps": args.steps} if args.steps else {})
+    args.out.mkdir(exist_ok=True)
+    with ThreadPoolExecutor(2) as readers, ThreadPoolExecutor(1) as writer:
+        edits = (edit(*each) for each in map_ahead(readers, read, args.images))
+        for output in map_ahead(writer, write, edits):
+            print(output)
+except ZeroconError as error:
+    parser.exit(error.code, f"{parser.prog}: {error}\n")

@@ -145,10 +145,8 @@ FILES = [
 
 ON_A_MODEL = [
     ("words that name nothing", "edit cat.png --to '?!'", 2, "ZC-E040"),
-    ("what is there already", "edit cat.png --to cat", 2, "ZC-E040"),
     ("two prompts", f"{ASK} --to-caption 'a dog'", 2, "ZC-E040"),
     ("a from not in the caption", "edit cat.png --from 'a hat' --to ''", 2, "ZC-E040"),
-    ("the caption again", "edit cat.png --to-caption 'a cat on a bench'", 2, "ZC-E040"),
     ("all there is, removed", "edit cat.png --from cat --to '' --caption 'a cat'", 2, "ZC-E040"),
     ("more steps than the model has", f"{ASK} --steps 1000", 2, "ZC-E012"),
     ("another model's direction", "edit cat.png --direction other.safetensors", 2, "ZC-E061"),
@@ -323,7 +321,8 @@ def refuse(
     """Run a command that must fail and write nothing; returns its error message."""
     before = contents(Path())
     done = CliRunner(env=environment).invoke(main, shlex.split(line), input=stdin)
-    assert (done.exit_code, done.stdout) == (code, ""), done.output + repr(done.exception)
+    assert done.exit_code == code, done.output + repr(done.exception)
+    assert "--format json" in line or done.stdout == ""
     announced = ('"', "Warning: ")
     (message,) = (
         each for each in done.stderr.splitlines() if each and not each.startswith(announced)

@@ -58,7 +58,12 @@ class Library:
     """Replaces the library: records the arguments and returns the image upside down."""
 
     def __init__(self) -> None:
-        self.model = SimpleNamespace(name="toy", settings=Settings(steps=7, guidance_scale=2.0))
+        self.model = SimpleNamespace(
+            name="toy",
+            settings=Settings(steps=7, guidance_scale=2.0),
+            working_size=WorkingSize(64, 8, "longest"),
+            vae_scale_factor=8,
+        )
         self.loaded: tuple[Any, ...] = ()
         self.arguments: dict[str, Any] = {}
         self.understood = request("doubtful", similarity=(0.25, 0.125))
@@ -407,6 +412,7 @@ def test_json_result_of_an_edit(run: Run, library: Library, image_file: Path) ->
     done = run("edit", image_file, "--from", "cat", "--to", "dog", "--format", "json")
     assert json.loads(done.stdout) == {
         "schema": "zerocon.edit/1",
+        "state": "edited",
         "input": str(image_file),
         "output": str(image_file.with_name("cat-dog.png")),
         "from": "cat",

@@ -117,6 +117,12 @@ def test_other_commands_read_no_file(show, tmp_path, monkeypatch):
     assert done.exit_code == 2 and "methods does not read zerocon.toml" in done.stderr
 
 
+def test_one_value_of_a_preset_for_an_option_that_may_be_repeated(show, tmp_path):
+    (tmp_path / "zerocon.toml").write_text('[presets.one]\nguidance = "contrastive"\nseed = 12\n')
+    done = settings(show("config", "show", "--format", "json", ZEROCON_PRESET="one"))
+    assert done["guidance"]["value"] == ["contrastive"] and done["seed"]["value"] == 12
+
+
 def test_a_preset_of_the_file(show, tmp_path):
     (tmp_path / "zerocon.toml").write_text(FILE)
     done = settings(show("config", "show", "--format", "json", ZEROCON_PRESET="gentle"))

@@ -159,6 +159,7 @@ def test_a_dry_run_prints_the_estimate_and_writes_nothing(tmp_path, monkeypatch,
     assert [path.name for path in tmp_path.iterdir()] == ["cat.png"]
     dry = json.loads(CliRunner().invoke(main, [*args, "-n", "--format", "json"]).stdout)
     done = json.loads(CliRunner().invoke(main, [*args, "--format", "json"]).stdout)
+    assert (dry.pop("state"), done.pop("state")) == ("planned", "edited")
     assert dry.pop("dry_run") is True and dry.pop("operations") > 0
     assert set(dry.pop("bytes")) == {"weights", "cached", "working", "peak"}
     assert (dry.pop("working_size"), dry.pop("reduction")) == ([55, 74], 0.86)

@@ -33,7 +33,7 @@ def test_every_error_has_a_unique_id_a_title_and_advice() -> None:
         assert title.endswith(".") and "\n" not in title and advice.strip()
 
 
-@pytest.mark.parametrize("name", ["ZC-E020", "zc-e020"])
+@pytest.mark.parametrize("name", ["ZC-E020", "zc-e020", "E020", "e020", "020", "20", "ZC-020"])
 def test_one_error_is_explained(name: str) -> None:
     section = CliRunner().invoke(main, ["errors", name]).stdout
     assert section.startswith("## ZC-E020: The image cannot be read\n")
@@ -41,6 +41,12 @@ def test_one_error_is_explained(name: str) -> None:
     listed = json.loads(CliRunner().invoke(main, ["errors", name, "--format", "json"]).stdout)
     (only,) = listed["errors"]
     assert (only["id"], only["exit_code"]) == ("ZC-E020", 2)
+
+
+@pytest.mark.parametrize("name", ["999", "E0200", "ZC", "image", "E"])
+def test_what_is_no_id_is_refused(name: str) -> None:
+    done = CliRunner().invoke(main, ["errors", name])
+    assert (done.exit_code, done.stdout) == (2, "") and f'no error "{name}"' in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -91,8 +91,21 @@ def test_a_pipeline(place: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> Non
     assert capsys.readouterr().out.split() == ["night/fox.png", "night/small.png"]
     assert Photograph.read("night/small.png").size == SIZE
     assert zerocon.Recipe.read("night/fox.png").prompt == {"to": "at night"}
-    with pytest.raises(FileExistsError):
-        run(command, monkeypatch)
+    first = {path.name: path.read_bytes() for path in Path("night").iterdir()}
+    Path("night/fox.png").write_bytes(b"of another run")
+    assert run(command, monkeypatch) == 0
+    assert {path.name: path.read_bytes() for path in Path("night").iterdir()} == first
+
+
+def test_a_pipeline_ends_with_one_line_and_copies_what_is_already_so(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = Path("images/fox.png").read_bytes()
+    line = "python examples/pipeline.py images/fox.png --to fox --out images --model mini"
+    assert run(line, monkeypatch) == 2
+    assert "is an input" in capsys.readouterr().err
+    assert run(line.replace("--out images", "--out same"), monkeypatch) == 0
+    assert Path("same/fox.png").read_bytes() == source == Path("images/fox.png").read_bytes()
 
 
 def test_augmenting_keeps_the_labels_of_yolo(

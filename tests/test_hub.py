@@ -14,6 +14,7 @@ import tiny
 from click.testing import CliRunner, Result
 from conftest import gradient
 from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.hf_api import RepoFile
 
 from zerocon.cli import main
 from zerocon.model.loading import files_to_download
@@ -63,11 +64,13 @@ def test_the_list_has_what_can_be_used_and_nothing_else(cache: Path, folder: Pat
     keep(cache, "a/broken")
     report = json.loads(run("models", "list", "--format", "json").stdout)
     assert [(each["name"], each["use"]) for each in report["models"]] == [
+        ("mini", "diffusion, captioner, clip"),
         ("some/blip", "captioner"),
         (NAME, "diffusion"),
     ]
-    assert report["models"][1]["folder"] == str(snapshot) and report["models"][1]["bytes"] > 1000
-    assert f"{NAME}  diffusion  0.00 GB" in run("models", "list").stdout
+    assert report["models"][2]["folder"] == str(snapshot) and report["models"][2]["bytes"] > 1000
+    assert Path(report["models"][0]["folder"]).is_dir() and report["models"][0]["bytes"] > 1000
+    assert f"{NAME}  diffusion  " in run("models", "list").stdout
 
 
 def test_complete_models_are_reported(cache: Path, folder: Path) -> None:
@@ -147,10 +150,12 @@ def test_pull_downloads_what_is_needed_and_verifies_it(
 
     files = [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()]
     more = ["v1-5.safetensors", "unet/x.bin", "safety_checker/model.safetensors", "README.md"]
-    monkeypatch.setattr("huggingface_hub.list_repo_files", lambda _: [*files, *more])
+    tree = [RepoFile(path=name, size=5, oid="0") for name in (*files, *more)]
+    monkeypatch.setattr("huggingface_hub.list_repo_tree", lambda *_, **__: tree)
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     done = run("models", "pull", NAME)
-    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.exit_code == 0
+    assert done.stderr.endswith(f"{NAME}: 0.00 MB in {len(files)} files\n")
     assert Path(done.stdout.strip()).name == "abc"
     assert request["name"] == NAME and sorted(request["allow_patterns"]) == sorted(files)
     folder_of_nothing = keep(cache, "someone/half")
@@ -158,7 +163,7 @@ def test_pull_downloads_what_is_needed_and_verifies_it(
     (folder_of_nothing / "model_index.json").write_text(
         '{"_class_name": "StableDiffusionPipeline"}'
     )
-    guidance_prompt = run("models", "pull", "someone/half")
+    guidance_prompt = run("models", "pull", "someone/half", "-q")
     assert (
         guidance_prompt.exit_code,
         guidance_prompt.stdout,
@@ -202,7 +207,7 @@ def test_what_cannot_be_pulled_is_one_line(
     def refuse(name: str, **_: object) -> None:
         raise LocalEntryNotFoundError(f"no {name} here\nand no network")
 
-    monkeypatch.setattr("huggingface_hub.list_repo_files", refuse)
+    monkeypatch.setattr("huggingface_hub.list_repo_tree", refuse)
     done = run("--offline", "models", "pull", name)
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (code, "", 1)
     assert name in done.stderr

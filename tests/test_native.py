@@ -96,7 +96,7 @@ def test_strength_zero_returns_every_sample(name, tmp_path):
     stored(mode, (150, 90)).save(source, **options)
     result = run("edit", source, *PROMPT, "--strength", "0", "-o", output, *BRIEF)
     assert result.exit_code == 0, result.output
-    assert "changed nothing" in result.stderr
+    assert "--strength 0 edits nothing" in result.stderr
     assert np.array_equal(samples(output), samples(source))
 
 

@@ -35,6 +35,10 @@ SAID = [
     ("zerocon.edit/1", ASK),
     ("zerocon.edit/1", [*ASK, "--dry-run"]),
     ("zerocon.edit/1", [*ASK, "--explain", "sheet.png"]),
+    ("zerocon.edit/1", ["edit", "cat.png", "--to", "cat"]),
+    ("zerocon.edit/1", ["edit", "cat.png", "--to", "cat", "--dry-run"]),
+    ("zerocon.grid/1", [*ASK, "--seed", "1", "--seed", "2", "--grid", "grid.png"]),
+    ("zerocon.grid/1", [*ASK, "--seed", "1", "--seed", "2", "--grid", "grid.png", "--dry-run"]),
     ("zerocon.batch/1", ["batch", "cat.png", "--to", "dog", "-o", "many"]),
     ("zerocon.batch-plan/1", ["batch", "cat.png", "--to", "bus", "-o", "more", "--dry-run"]),
     ("zerocon.invert/1", ["invert", "cat.png", "--overwrite"]),
@@ -51,6 +55,7 @@ SAID = [
 OPTIONAL = {
     "converted_from",
     "explanation",
+    "message",
     "dry_run",
     "operations",
     "bytes",
@@ -60,6 +65,7 @@ OPTIONAL = {
     "warnings",
     "output",
     "file",
+    "cells",
 }
 
 

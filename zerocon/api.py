@@ -455,20 +455,20 @@ def _edit_batch(
     if inversion is None:
         inversion = find_cached(images, model, captions, plan=plan, cache=cache)
         inversion_source = "computed" if inversion is None else "cached"
-    incomplete = inversion is None or not plan.cached_layers <= inversion.layer_patterns
-    bar = _Progress(progress, settings.steps * (1 + incomplete) + incomplete, "Editing")
+    skipped = on_step is None and plan.keeps_source
+    missing = inversion is None or not (skipped or plan.cached_layers <= inversion.layer_patterns)
+    bar = _Progress(progress, settings.steps * (1 - skipped + missing) + missing, "Editing")
     with bar, model.lock, count_evaluations() as evaluations:
         if inversion is None:
             work = (images, model, captions, plan)
             inversion = _invert_batch(*work, progress=bar.update, cache=cache)
-        elif incomplete:
+        elif missing:
             inversion = _with_observations(inversion, model, c, plan, bar)
         constraint = latent_lock(images, requests, masks, settings, inversion.latents[0].shape)
-        for step in bar(editing.edit(model, inversion, c, c_edit, plan, constraint)):
-            if on_step is not None:
-                on_step(step)
+        steps = editing.edit(model, inversion, c, c_edit, plan, constraint)
+        latents = _denoise(() if skipped else bar(steps), inversion, on_step)
     cost, compute = evaluations.per_image(len(images)), model.runtime.compute_options()
-    finished = _finish_batch(images, requests, model, inversion, step.latents, settings, masks)
+    finished = _finish_batch(images, requests, model, inversion, latents, settings, masks)
     return [
         Edit(
             each.image, requests[i], inversion.rows(slice(i, i + 1)), cost, settings, images[i],
@@ -476,6 +476,18 @@ def _edit_batch(
         )
         for i, each in enumerate(finished)
     ]  # fmt: skip
+
+
+def _denoise(
+    steps: Iterable[Step], inversion: Inversion, on_step: Callable[[Step], None] | None
+) -> Latents:
+    """The latents after the last of the steps; the source's where there are none."""
+    latents = inversion.latents[0]
+    for step in steps:
+        latents = step.latents
+        if on_step is not None:
+            on_step(step)
+    return latents
 
 
 def _finish_batch(

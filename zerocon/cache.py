@@ -235,7 +235,7 @@ def key_of(
         "compute": model.runtime.compute_options(),
         "schedule": asdict(model.schedule(settings.steps)),
         "inverter": repr(plan.inverter),
-        "seed": settings.seed if getattr(plan.inverter, "stochastic", True) else None,
+        "seed": settings.seed if plan.inverter_draws else None,
         "layer_patterns": sorted(plan.cached_layers),
         "image": image_key,
         "caption": caption,

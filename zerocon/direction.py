@@ -19,7 +19,7 @@ from torch import Tensor
 
 from zerocon import __version__, prompt
 from zerocon.conditioning import Conditioning
-from zerocon.errors import FileFormatError, MismatchError, PromptError
+from zerocon.errors import FileFormatError, MismatchError, PromptError, about_argument
 from zerocon.prompt import Change, vocabulary
 from zerocon.prompt.parser import parse
 from zerocon.prompt.sentence_bank import pairs
@@ -207,6 +207,7 @@ class Direction:
             temporary.write_bytes(serialize(parts, line))  # save_file's errors have no errno
 
     @classmethod
+    @about_argument("path")
     def load(cls, path: Path | str) -> Direction:
         """Read what ``save`` wrote.
 

@@ -92,6 +92,28 @@ class Plan:
         """The layers whose activations an inversion records for the edit."""
         return self.layer_patterns if self.settings.cache_source else frozenset()
 
+    @property
+    def keeps_source(self) -> bool:
+        """Whether ``D`` is zero at every step: the edit is the source, without any evaluation.
+
+        That is so without a direction, if each step is corrected by the source's own error and no
+        loss has a gradient where nothing has changed.
+        """
+        settings = self.settings
+        scales = settings.guidance_scale
+        unscaled = not self.guidance and scales in (0, (0, 0))
+        unguided = all(getattr(each, "zero_at_source", False) for each in self.guidance)
+        return (settings.strength == 0 or unscaled) and settings.source_correction and unguided
+
+    @property
+    def inverter_draws(self) -> bool:
+        """Whether the inversion may depend on the seeds."""
+        return bool(getattr(self.inverter, "stochastic", True))
+
+    def guidance_draws(self, latents: tuple[int, int]) -> bool:
+        """Whether a loss may draw from the seeds, for latents of this size (rows, columns)."""
+        return any(getattr(each, "draws", lambda _: True)(latents) for each in self.guidance)
+
     def guides(self, progress: float) -> bool:
         """Whether guidance acts at this share of the steps, counted from noise."""
         first, last = self.settings.guidance_range

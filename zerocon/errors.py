@@ -9,8 +9,16 @@ between versions. Invalid input is a ``ValueError`` too; missing models, devices
 from __future__ import annotations
 
 import errno
+import inspect
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
-from typing import ClassVar
+from functools import wraps
+from typing import ClassVar, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class ExitCode(IntEnum):
@@ -60,6 +68,7 @@ class ZeroconError(Exception):
     id: ClassVar[str] = "ZC-E001"
     code: ClassVar[ExitCode] = ExitCode.USAGE
     hints: tuple[str, ...] = ()  # what would be right, one phrase each; part of the message too
+    path: str | None = None  # the file that it is about, see ``about``
 
 
 class InputError(ZeroconError, ValueError):
@@ -422,6 +431,39 @@ ERRNO = {
 }
 # parts of torch's messages on CUDA, CPU and MPS; only CUDA has an exception class for it
 NO_MEMORY = ("out of memory", "can't allocate memory", "invalid buffer size")
+
+
+@contextmanager
+def about(path: object) -> Iterator[None]:
+    """Give errors of zerocon raised in the block the ``path`` of a file, unless they have one.
+
+    Anything but a path is ignored: images come as bytes too.
+    """
+    try:
+        yield
+    except ZeroconError as error:
+        if error.path is None and isinstance(path, str | os.PathLike):
+            error.path = os.fsdecode(path)
+        raise
+
+
+def about_argument(name: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Decorator of a function that reads or writes a file: its errors are ``about`` this argument.
+
+    Every function that opens a file given by the user has it, and no other code sets a path.
+    """
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        signature = inspect.signature(function)
+
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            with about(signature.bind(*args, **kwargs).arguments.get(name)):
+                return function(*args, **kwargs)
+
+        return call
+
+    return decorate
 
 
 def classify(error: BaseException) -> type[ZeroconError] | None:

@@ -28,6 +28,7 @@ CONTEXT = 0.25  # of its sides, added around a support on each side before it is
 SMALL = 1 / 3  # of the image's sides: larger boxes are not worth a second edit
 ENLARGED = 3.0  # times the working size: smaller images gain little
 FADE = 0.06  # of a crop's sides, over which the mask falls to zero at its border
+UNCHANGED = "the edit changed nothing that can be seen: the result is the source image"
 MISSED = 0.5  # share of the change outside a given mask above which the mask is doubted
 
 
@@ -76,7 +77,7 @@ def finish(
     transfer = find_transfer(a, b, detail_of(changes))
     result = composite(image.image, transfer, support.mask, image.crop)
     if ImageChops.difference(result, image.image.convert("RGB")).getbbox() is None:
-        warnings += ("the edit changed nothing that can be seen: the result is the source image",)
+        warnings += (UNCHANGED,)
     return Finished(result, support, warnings)
 
 

@@ -41,6 +41,10 @@ Similarity = Callable[[Tensor, Tensor], Tensor]  # (n, features), (m, features) 
 class Guidance(Protocol):
     """What the editing loop needs of a guidance loss; any object with these three is one.
 
+    Two more are optional. ``draws(latents)`` says whether it draws from the seeds for latents of a
+    size (rows, columns), by default it may; ``zero_at_source`` whether its gradient is exactly zero
+    where the edited image equals the source, by default it may not be.
+
     Attributes:
         weight: Step size of the gradient in a schedule of ``REFERENCE_STEPS`` steps.
         layer_patterns: Names of U-Net layers to record, as shell patterns; may be empty, then the
@@ -74,9 +78,14 @@ class CrossAttention:
     layers: Literal["all", "half", "quarter"] = "all"
 
     layer_patterns: ClassVar[Collection[str]] = frozenset({CROSS})
+    zero_at_source: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _require_choice("layers", self.layers, tuple(COARSEST_LEVEL))
+
+    def draws(self, latents: tuple[int, int]) -> bool:
+        """All positions are compared."""
+        return False
 
     def __call__(self, source: Observation, edited: Observation) -> Scalar:
         losses = []
@@ -138,6 +147,17 @@ class Contrastive:
     @property
     def layer_patterns(self) -> Collection[str]:
         return frozenset({DECODER_SELF if self.features == "decoder" else ENCODER_SELF})
+
+    @property
+    def zero_at_source(self) -> bool:
+        """Only soft targets are the source's own similarities."""
+        return self.targets == "soft"
+
+    def draws(self, latents: tuple[int, int]) -> bool:
+        """Whether the finest layer that there may be has more patches than are compared."""
+        height, width = latents
+        finest = min(self.sizes)
+        return max(1, height // finest) * max(1, width // finest) > self.patches
 
     def __call__(self, source: Observation, edited: Observation) -> Scalar:
         losses = []

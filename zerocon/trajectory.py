@@ -16,7 +16,7 @@ from torch import Tensor
 
 from zerocon.activations import Observation, Observer
 from zerocon.diffusion import Schedule
-from zerocon.errors import FileFormatError, MismatchError
+from zerocon.errors import FileFormatError, MismatchError, about_argument
 from zerocon.storage.atomic import writing
 from zerocon.tensor_types import Trajectory, require_finite
 
@@ -213,6 +213,7 @@ class Inversion:
         )
 
     @classmethod
+    @about_argument("path")
     def load(cls, path: Path | str) -> Inversion:
         """Read what ``save`` wrote.
 

@@ -29,7 +29,8 @@ def command(image_path: Path, **values: Any) -> None:
     from zerocon.model.captioner import caption_image
     from zerocon.prompt import degenerate
 
-    caption = caption_image(image, model)
+    with options.loading("the captioner"):
+        caption = caption_image(image, model)
     warnings = [fault] if (fault := degenerate(caption)) else []
     render.warn(warnings)
     facts = {

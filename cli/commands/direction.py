@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
+from zerocon.errors import about
 from zerocon.image.naming import slug
 
 from .. import options, render, stdio
@@ -73,7 +74,6 @@ def command(ctx: click.Context, /, **values: Any) -> None:
     import zerocon
     from zerocon.diagnostics.text_check import check_direction
     from zerocon.image.saving import check_output
-    from zerocon.prompt.sentence_bank import about, read
 
     texts, files = (values["from_"], values["target"]), (values["from_file"], values["to_file"])
     if not all(file or (text or "").strip() for text, file in zip(texts, files, strict=True)):
@@ -82,7 +82,7 @@ def command(ctx: click.Context, /, **values: Any) -> None:
     output = values["output"] or Path(f"{slug(' to '.join(names))}{EXTENSION}")
     inputs = options.input_files(values, *files)
     check_output(output, overwrite=values["overwrite"], inputs=inputs, endings=(EXTENSION,))
-    sides = [read(file) if file else about(name) for name, file in zip(names, files, strict=True)]
+    sides = [_sentences(name, file) for name, file in zip(names, files, strict=True)]
     model = options.load_model(values)
     if any(files):
         direction = zerocon.Direction.between(model, *sides, words=names)
@@ -91,9 +91,17 @@ def command(ctx: click.Context, /, **values: Any) -> None:
     direction.save(output, overwrite=values["overwrite"])
     render.warn(check_direction(model, direction))
     if not options.is_quiet():
-        click.echo(_summary(direction), err=True)
+        render.print_message(_summary(direction))
     record = {"output": str(output), **_record(direction)}
     render.print_result(values["form"], str(output), record)
+
+
+def _sentences(name: str, file: Path | None) -> list[str]:
+    """The sentences of one side: of its file, else of the sentence bank."""
+    from zerocon.prompt import sentence_bank
+
+    with about(file):
+        return sentence_bank.read(file) if file else sentence_bank.about(name)
 
 
 @command.subcommand("show", examples=("zerocon direction show cat-to-dog.safetensors",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from inspect import getdoc
 
 import click
@@ -32,13 +33,20 @@ explains one, `zerocon errors` prints this page.
 @options.output_format
 @options.verbosity
 def command(id: str | None, form: str) -> None:
-    """Explain the error ID, or all errors."""
-    if id and id.upper() not in ERRORS:
-        raise click.UsageError(f'no error "{id}"; `zerocon errors` lists all')
-    chosen = [ERRORS[id.upper()]] if id else list(ERRORS.values())
+    """Explain the error ID, such as ZC-E020, E020 or 020, or all errors."""
+    chosen = [_find(id)] if id else list(ERRORS.values())
     text = "\n".join([*([] if id else [HEAD]), *map(_section, chosen)])
     errors = [{"id": each.id, "exit_code": each.code, **_explanation(each)} for each in chosen]
     render.print_result(form, text.rstrip(), {"schema": "zerocon.errors/1", "errors": errors})
+
+
+def _find(text: str) -> type[ZeroconError]:
+    """The error whose id this is, in any case, with or without its prefix."""
+    number = re.fullmatch(r"(?:zc-?)?e?(\d{1,3})", text.strip(), re.IGNORECASE)
+    name = f"ZC-E{int(number[1]):03}" if number else ""
+    if name not in ERRORS:
+        raise click.UsageError(f'no error "{text}"; `zerocon errors` lists all')
+    return ERRORS[name]
 
 
 def _explanation(kind: type[ZeroconError]) -> dict[str, str]:

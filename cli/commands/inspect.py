@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from zerocon.errors import FileFormatError
+from zerocon.errors import FileFormatError, about
 
 from .. import options, recipe_view, render, stdio
 from ..help import command as help_command
@@ -34,9 +34,10 @@ def command(file: Path, form: str) -> None:
     if file != stdio.PIPE and file.is_dir():
         return _print_folder(file, form)
     text = stdio.read(file).recipe
-    if text is None:
-        raise FileFormatError(f"{file} has no zerocon recipe")
-    recipe = Recipe.from_json(text)
+    with about(file):
+        if text is None:
+            raise FileFormatError(f"{file} has no zerocon recipe")
+        recipe = Recipe.from_json(text)
     render.print_result(form, recipe_view.page(recipe), recipe.record())
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import cloup
 
 from .. import options, render, stdio
 from ..help import command as help_command
-from ..progress import progress_bar
+from ..progress import progress_bar, status
+
+if TYPE_CHECKING:
+    from zerocon import Settings
 
 EXTENSION = ".safetensors"
 
@@ -66,7 +69,9 @@ def command(image_path: Path, output: Path | None, **values: Any) -> None:
 
     model = options.load_model(values)
     settings = model.settings.overlay({**explicit, "cache_source": False})
-    with progress_bar("Inverting", options.is_quiet()) as tick, count_evaluations() as evaluations:
+    warnings, quiet = _warn_of_seed(settings), options.is_quiet()
+    bar = progress_bar("Inverting", quiet)
+    with status("Captioning ...", quiet), bar as tick, count_evaluations() as evaluations:
         inversion = zerocon.invert(
             image, model,
             caption=values["caption"], settings=settings, progress=tick, cache=cache,
@@ -80,5 +85,16 @@ def command(image_path: Path, output: Path | None, **values: Any) -> None:
         "model": inversion.model,
         "steps": settings.steps,
         "evaluations": render.cost(evaluations),
+        "warnings": warnings,
     }
     render.print_result(values["form"], str(output), record)
+
+
+def _warn_of_seed(settings: Settings) -> list[str]:
+    """Warn of a seed on the command line that cannot change the inversion."""
+    from zerocon.diagnostics.effects import NO_DRAW
+    from zerocon.editing import Plan
+
+    idle = options.on_command_line("seed") and not Plan.of(settings).inverter_draws
+    render.warn(warnings := [f"--seed {NO_DRAW}"] if idle else [])
+    return warnings

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from .. import options, render
+from .. import options, render, stdio
 from ..help import group
+from ..progress import status
+
+if TYPE_CHECKING:
+    from zerocon.model.hub import Download
 
 GIGABYTE = 1e9
+LARGE = GIGABYTE  # bytes that are downloaded without a question
 
 
 @group(
@@ -29,29 +36,56 @@ def list_models(form: str) -> None:
     """List the local models that zerocon can use."""
     from zerocon.model import hub
 
-    local = hub.scan()
-    rows = [f"{each.name}  {each.use}  {each.size / GIGABYTE:.2f} GB" for each in local]
-    models = [
+    models = [hub.embedded(), *hub.scan()]
+    rows = [f"{each.name}  {each.use}  {size(each.size)}" for each in models[1:]]
+    records = [
         {"name": each.name, "use": each.use, "folder": str(each.folder), "bytes": each.size}
-        for each in local
+        for each in models
     ]
-    page = "\n".join(["mini  diffusion, captioner, clip  (embedded)", *rows])
-    render.print_result(form, page, {"schema": "zerocon.models/1", "models": models})
+    page = "\n".join([f"{models[0].name}  {models[0].use}  (embedded)", *rows])
+    render.print_result(form, page, {"schema": "zerocon.models/1", "models": records})
 
 
 @command.subcommand("pull", examples=("zerocon models pull openai/clip-vit-large-patch14",))
 @click.argument("name")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask before a large download.")
 @options.output_format
 @options.verbosity
-def pull(name: str, form: str) -> None:
+def pull(name: str, yes: bool, form: str) -> None:
     """Download the model NAME, a Hub id, and verify it.
 
-    Pickles and safety checkers are not downloaded. No other command uses the network.
+    The sizes are printed first; on a terminal, more than 1 GB is downloaded only after a question.
+    After an interruption the same command downloads the files that are missing. Pickles and safety
+    checkers are not downloaded. No other command uses the network.
     """
     from zerocon.model import hub
 
-    folder = str(hub.pull(name))
-    render.print_result(form, folder, {"schema": "zerocon.pull/1", "name": name, "folder": folder})
+    with status(f"Listing the files of {name} ...", options.is_quiet()):
+        download = hub.plan_download(name)
+    if not options.is_quiet():
+        render.print_message(_sizes(download))
+    if download.size > LARGE and not yes and stdio.is_interactive():
+        if not click.confirm(f"Download {size(download.size)}?", default=True, err=True):
+            render.print_message("Nothing is downloaded")
+            return
+    folder = str(hub.pull(download, quiet=options.is_quiet()))
+    facts = {"name": name, "folder": folder, "downloaded": download.size}
+    render.print_result(form, folder, {"schema": "zerocon.pull/1", **facts})
+
+
+def size(count: float) -> str:
+    """``4.27 GB``, ``0.59 MB``: a number of bytes."""
+    return f"{count / GIGABYTE:.2f} GB" if count >= GIGABYTE / 100 else f"{count / 1e6:.2f} MB"
+
+
+def _sizes(download: Download) -> str:
+    """Every file to download with its size, and the sum."""
+    name, here = download.name, len(download.files) - len(download.missing)
+    if not download.missing:
+        return f"{name}: all {here} files are here"
+    lines = [f"{file}  {size(count)}" for file, count in download.missing.items()]
+    rest = f", {here} are here" if here else ""
+    return "\n".join([*lines, f"{name}: {size(download.size)} in {len(lines)} files{rest}"])
 
 
 @command.subcommand("verify", examples=("zerocon models verify openai/clip-vit-large-patch14",))

@@ -14,7 +14,7 @@ from zerocon.errors import ExitCode, FileFormatError, MismatchError
 
 from .. import options, recipe_view, render
 from ..help import command as help_command
-from ..progress import progress_bar
+from ..progress import progress_bar, status
 
 if TYPE_CHECKING:
     from zerocon import Direction, Inversion
@@ -91,7 +91,7 @@ def command(file: Path, source: Path, **values: Any) -> int:
     mask = read_mask(values["mask"], photograph.image.size) if values["mask"] else None
     recipe.require_mask(mask)
     model = options.load_recipe_model(values, recipe)
-    with progress_bar("Replaying", quiet) as tick:
+    with status("Replaying ...", quiet), progress_bar("Replaying", quiet) as tick:
         edited = recipe.repeat(
             photograph.image, model, directions=directions, inversion=inversion, mask=mask,
             on_request=partial(render.print_request, quiet), progress=tick,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from zerocon.bench.native import NativeMeasurements
-from zerocon.errors import FileFormatError, MismatchError, MissingFolderError
+from zerocon.errors import FileFormatError, MismatchError, MissingFolderError, about_argument
 
 FORMAT = "zerocon.bench.row/3"
 OLD_FORMATS = ("zerocon.bench.row/1", "zerocon.bench.row/2")
@@ -113,6 +113,7 @@ def from_json(line: str) -> ResultRow:
     return ResultRow(**{**values, "errors": tuple(values["errors"]), "native": native})
 
 
+@about_argument("path")
 def read(path: Path) -> list[ResultRow]:
     """The rows of a file; a truncated last line is ignored.
 

@@ -130,9 +130,9 @@ def evaluations(
         )
         if inverted:
             missing = not actual.layer_patterns <= frozenset(watched)
-            recompute = actual.settings.cache_source and missing
+            recompute = actual.settings.cache_source and missing and not actual.keeps_source
             spent.forwards = schedule.steps if recompute else 0
-        for _ in edit(stub, inversion, c, c, plan):
+        for _ in () if actual.keeps_source else edit(stub, inversion, c, c, plan):
             pass
     return spent
 

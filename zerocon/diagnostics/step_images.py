@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zerocon.errors import MissingFolderError, NotWritableError, OutputExistsError
+from zerocon.errors import (
+    MissingFolderError,
+    NotWritableError,
+    OutputExistsError,
+    about_argument,
+)
 from zerocon.image.metadata import Provenance
 from zerocon.image.saving import require_not_input, save_image
 from zerocon.image.transforms import Frame, unfit
@@ -62,6 +67,7 @@ class StepImages:
         self.count = 0
 
 
+@about_argument("folder")
 def check_folder(
     folder: Path, *, overwrite: bool = False, inputs: Sequence[Path | str] = ()
 ) -> Path:

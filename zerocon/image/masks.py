@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
-from zerocon.errors import MaskError
+from zerocon.errors import MaskError, about_argument
 from zerocon.image.color import colors_and_alpha, eight_bits
 from zerocon.image.reading import Photograph, Source, stored_pixels
 from zerocon.image.transforms import Size
@@ -39,6 +39,7 @@ class UserMask:
     share: float
 
 
+@about_argument("source")
 def read_mask(source: MaskSource, size: Size) -> UserMask:
     """Read a mask, and fit it to an image.
 

@@ -24,6 +24,7 @@ from zerocon.errors import (
     InputError,
     OutputFormatError,
     UnreadableImageError,
+    about_argument,
 )
 from zerocon.image.color import ColorSpace, colors_and_alpha, eight_bits, off_white, on_white
 from zerocon.image.formats import ALPHA, GRAY, NAMED, Format, format_named, format_of
@@ -95,6 +96,7 @@ class Photograph:
     recipe: str | None = None
 
     @classmethod
+    @about_argument("source")
     def read(cls, source: Source, *, keep_gps: bool = False, name: str = "the image") -> Photograph:
         """Read an image file.
 

@@ -15,12 +15,14 @@ from zerocon.errors import (
     OutputExistsError,
     OutputFormatError,
     OutputIsInputError,
+    about_argument,
 )
 from zerocon.image.formats import ENDINGS, format_of
 from zerocon.image.metadata import Provenance
 from zerocon.storage.atomic import require_writable, writing
 
 
+@about_argument("path")
 def check_output(
     path: Path | str,
     *,

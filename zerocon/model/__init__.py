@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from zerocon.errors import about
 from zerocon.model.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -157,7 +158,8 @@ def load(spec: ModelSpec) -> Model:
         UnsupportedModelError: It is a model of another family, or damaged.
         PickleRefusedError: The weights are a pickle.
     """
-    from zerocon.model.loading import family_of, find  # with safetensors
+    from zerocon.model.loading import family_of, find, local_path  # with safetensors
 
-    path = find(spec.name)
-    return family_of(path, spec.name).load(path, spec)
+    with about(local_path(spec.name)):
+        path = find(spec.name)
+        return family_of(path, spec.name).load(path, spec)

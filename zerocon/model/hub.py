@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from zerocon.errors import CommandError, MissingError, ModelNotFoundError, UnsupportedModelError
+from zerocon.errors import (
+    ERRNO,
+    CommandError,
+    MissingError,
+    ModelNotFoundError,
+    UnsupportedModelError,
+    about,
+)
 from zerocon.model.checkpoint import Checkpoint
 from zerocon.model.families import family_of_pipeline
 from zerocon.model.loading import (
@@ -19,6 +29,7 @@ from zerocon.model.loading import (
     find,
     find_part,
     is_hub_id,
+    local_path,
     variant,
 )
 
@@ -36,7 +47,7 @@ class CachedModel:
 
     Attributes:
         name: Hub id.
-        use: "diffusion", "captioner", "clip" or "segmenter".
+        use: "diffusion", "captioner", "clip" or "segmenter"; of mini the first three.
         folder: Of the snapshot.
         size: Bytes on disk.
     """
@@ -45,6 +56,26 @@ class CachedModel:
     use: str
     folder: Path
     size: int
+
+
+@dataclass(frozen=True)
+class Download:
+    """The files of a hub id that zerocon needs.
+
+    Attributes:
+        name: Hub id.
+        files: All of them, by their path in the repository.
+        missing: Those that are not in the cache, with their size in bytes.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    missing: Mapping[str, int]
+
+    @property
+    def size(self) -> int:
+        """Bytes to download."""
+        return sum(self.missing.values())
 
 
 def cache_folder() -> Path:
@@ -71,27 +102,96 @@ def scan() -> list[CachedModel]:
     return sorted(models, key=lambda model: model.name)
 
 
-def pull(name: str) -> Path:
-    """Download the files that are needed of a hub id into the cache, and verify them.
+def embedded() -> CachedModel:
+    """The model of the package itself."""
+    from zerocon import mini
 
-    The only function in the package that uses the network.
+    folder = mini.path()
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return CachedModel("mini", "diffusion, captioner, clip", folder, size)
+
+
+def plan_download(name: str) -> Download:
+    """The files of a hub id that are needed. It and ``pull`` are all that uses the network.
 
     Raises:
         CommandError: It is not a hub id.
-        ModelNotFoundError: It cannot be downloaded, or is not complete.
+        ModelNotFoundError: The hub cannot be reached, or does not give this model.
     """
-    from huggingface_hub import list_repo_files, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub import list_repo_tree, try_to_load_from_cache
+    from huggingface_hub.hf_api import RepoFile
 
     if not is_hub_id(name):
         raise CommandError(f'"{name}" is not a hub id such as owner/name')
-    try:
-        folder = snapshot_download(name, allow_patterns=files_to_download(list_repo_files(name)))
-    except (OSError, HfHubHTTPError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ModelNotFoundError(f"cannot download {name}: {reason}") from error
-    verify(name)
+    with download_errors(name):
+        tree = list_repo_tree(name, recursive=True)
+        sizes = {each.path: each.size for each in tree if isinstance(each, RepoFile)}
+    files = {file: sizes[file] for file in files_to_download(sizes)}
+    here = {file for file in files if isinstance(try_to_load_from_cache(name, file), str)}
+    missing = {file: size for file, size in files.items() if file not in here}
+    return Download(name, tuple(files), missing)
+
+
+def pull(download: Download, *, quiet: bool = False) -> Path:
+    """Download what is missing into the cache, and verify the model; returns its directory.
+
+    A connection that breaks off is continued in the middle of a file; after a failure the next call
+    downloads the files that are missing then.
+
+    Args:
+        download: From ``plan_download``.
+        quiet: Draw no progress bars.
+
+    Raises:
+        ModelNotFoundError: It cannot be downloaded, or is not complete.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
+
+    if quiet:
+        disable_progress_bars()
+    with download_errors(download.name):
+        folder = snapshot_download(download.name, allow_patterns=[*download.files])
+    verify(download.name)
     return Path(folder)
+
+
+@contextmanager
+def download_errors(name: str) -> Iterator[None]:
+    """Turn every error of the hub's client into ``ModelNotFoundError``, in one line.
+
+    Apart from its own classes it raises those of its HTTP library, which differs between versions
+    (requests, httpx, httpx2), and of its download backend; they have no base class in common.
+    """
+    from huggingface_hub.utils.logging import get_verbosity, set_verbosity
+
+    before = get_verbosity()
+    set_verbosity(logging.ERROR)  # its warnings say at length what the error says
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in ERRNO):
+            raise  # about this machine
+        raise ModelNotFoundError(f"cannot download {name}: {_reason(name, error)}") from error
+    finally:
+        set_verbosity(before)
+
+
+def _reason(name: str, error: Exception) -> str:
+    """Why a download failed, and what would help."""
+    from huggingface_hub import constants, errors
+
+    line = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    if isinstance(error, errors.GatedRepoError):
+        page = f"{constants.ENDPOINT}/{name}"
+        return f"accept its conditions at {page}, then log in: hf auth login"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return f"{constants.ENDPOINT} has no such model, or it is private (hf auth login)"
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return "network access is forbidden (--offline or HF_HUB_OFFLINE)"
+    if "connect" in type(error).__name__.lower() or "timeout" in type(error).__name__.lower():
+        return f"{constants.ENDPOINT} cannot be reached: {line}"
+    return line
 
 
 def verify(name: str) -> list[Path]:
@@ -102,6 +202,11 @@ def verify(name: str) -> list[Path]:
     Raises:
         ModelNotFoundError: Files are missing or damaged; the message lists them.
     """
+    with about(local_path(name)):
+        return _verified(name)
+
+
+def _verified(name: str) -> list[Path]:
     path = _find_any(name)
     if path.is_file():
         Checkpoint.open(path)

@@ -21,6 +21,7 @@ from zerocon.errors import (
     PickleRefusedError,
     UnsupportedModelError,
     ZeroconError,
+    about,
     classify,
 )
 from zerocon.model.families import (
@@ -159,16 +160,17 @@ def read_folder(
 @contextmanager
 def model_errors(name: str) -> Iterator[None]:
     """Load files of model ``name``, one model at a time; turn libraries' errors into ours."""
-    try:
-        with LOAD_LOCK:
-            yield
-    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
-        if classify(error) not in (ZeroconError, None):  # ours already, or not about the files
-            raise
-        reason = str(error).strip().partition("\n")[0]
-        if isinstance(error, OSError | SafetensorError):
-            raise ModelNotFoundError(f"{name} is not complete: {reason}") from error
-        raise UnsupportedModelError(f"{name} is damaged: {reason}") from error
+    with about(local_path(name)):
+        try:
+            with LOAD_LOCK:
+                yield
+        except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+            if classify(error) not in (ZeroconError, None):  # ours already, or not about the files
+                raise
+            reason = str(error).strip().partition("\n")[0]
+            if isinstance(error, OSError | SafetensorError):
+                raise ModelNotFoundError(f"{name} is not complete: {reason}") from error
+            raise UnsupportedModelError(f"{name} is damaged: {reason}") from error
 
 
 def variant(part: Path, name: str) -> str | None:
@@ -219,6 +221,13 @@ def _stem(file: str) -> str:
 def is_hub_id(name: str) -> bool:
     """Whether ``name`` looks like owner/name."""
     return bool(re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name))
+
+
+def local_path(name: str) -> Path | None:
+    """The file or directory that a model's name is; None for ``mini`` and hub ids."""
+    path = Path(name).expanduser()
+    named = path.suffix.lower() in (".safetensors", *PICKLES)
+    return path if named or (path.exists() and name != "mini") else None
 
 
 def disable_progress_bars() -> None:

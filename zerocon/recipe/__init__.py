@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zerocon.errors import FileFormatError, MismatchError
+from zerocon.errors import FileFormatError, MismatchError, about_argument
 from zerocon.image.reading import Photograph
 from zerocon.image.transforms import Prepared
 from zerocon.recipe import version1
@@ -117,6 +117,7 @@ class Recipe:
         )
 
     @classmethod
+    @about_argument("file")
     def read(cls, file: Path | str) -> Recipe:
         """The recipe in an image file; ``FileFormatError`` if there is none or it is damaged."""
         text = Photograph.read(file).recipe
