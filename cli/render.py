@@ -216,9 +216,9 @@ def unchanged(
     image_path: Path,
     output: Path | None,
     values: Mapping[str, Any],
+    caption: str | None,
 ) -> dict[str, Any]:
     """The fields of ``record`` for a prompt that changes nothing; ``output`` is a copy, or None."""
-    caption = values["caption"]
     facts: dict[str, Any] = {"schema": "zerocon.edit/1", "state": "unchanged"}
     facts["input"] = str(image_path)
     facts |= {
@@ -229,7 +229,7 @@ def unchanged(
     facts |= {"caption": caption, "target_caption": caption, "changes": [], "directions": []}
     facts |= {"sentences": 0, "similarity": None, "model": model, "settings": asdict(settings)}
     facts |= {"seed": settings.seed, "inversion": None, "evaluations": cost(Evaluations())}
-    facts |= {"support": None, "crop": None}
+    facts |= {"support": None, "crop": None, "result": None}
     return facts | ({"dry_run": True} if values["dry_run"] else {})
 
 

@@ -291,6 +291,7 @@ class NothingToChangeError(PromptError):
 
     id = "ZC-E042"
     code = ExitCode.OK
+    caption: str | None = None  # the source caption
 
 
 class UnknownWordError(PromptError):

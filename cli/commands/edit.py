@@ -239,7 +239,8 @@ class EditRun:
         if copied:
             outputs.copy(self.source, keep_gps=values["keep_gps"])
         about = (self.request["settings"], self.model.name, self.image_path)
-        record = render.unchanged(*about, outputs.output if copied else None, values)
+        caption = error.caption or values["caption"]
+        record = render.unchanged(*about, outputs.output if copied else None, values, caption)
         record |= {"message": str(error), "warnings": [*outputs.warnings]}
         render.print_unchanged(error, copied=copied)
         if copied and outputs.output != stdio.PIPE:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from zerocon.conditioning import Conditioning
 from zerocon.errors import PromptError, UnknownWordError
 from zerocon.prompt import CaptionRewrite, vocabulary
+from zerocon.prompt.word_files import grammar
 
 if TYPE_CHECKING:
     from zerocon.direction import Direction
@@ -96,7 +97,7 @@ def check_direction(model: Model, direction: Direction) -> list[str]:
 
 def _unknown(model: Model, text: str) -> list[str]:
     """Unknown words of a text without those that name nothing: "and", but not "photo"."""
-    ignored = {w for w in vocabulary.grammar("stop words") if not vocabulary.lookup([w])}
+    ignored = {w for w in grammar("stop words") if not vocabulary.lookup([w])}
     return [word for word in model.unknown_words(text) if word not in ignored]
 
 
