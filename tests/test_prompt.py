@@ -290,7 +290,7 @@ def test_a_source_with_another_name_in_the_caption_is_matched_by_family() -> Non
     [
         ({}, "the prompt is missing"),
         ({"to": ""}, "give from_, the words to remove"),
-        ({"to": "cat"}, "nothing would change: the caption already contains 'cat'"),
+        ({"to": "cat"}, f"nothing would change: the caption \"{BENCH}\" already contains 'cat'"),
         ({"to": "the cat"}, "nothing would change"),
         ({"to": "with the"}, "'with the' names nothing"),
         ({"to": "dog", "from_": "an"}, "'an' names nothing"),

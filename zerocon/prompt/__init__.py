@@ -84,11 +84,11 @@ def rewrite_caption(
         raise with_suggestions(error, to, caption, partial(_works, caption)) from None
     changes = tuple(change for edit in edits if (change := _change(edit)).source != change.target)
     if not changes:
-        error = NothingToChangeError(
+        unchanged_error = NothingToChangeError(
             f'nothing would change: the caption "{caption}" already contains {to.strip()!r}'
         )
-        error.caption = caption
-        raise error
+        unchanged_error.caption = caption
+        raise unchanged_error
     warnings += (*notes, *(warning for edit in edits for warning in edit.warnings))
     return CaptionRewrite(caption, edits[-1].caption, changes, tuple(dict.fromkeys(warnings)))
 

@@ -174,7 +174,9 @@ def _suggestions(text: str, caption: Sequence[str]) -> Iterator[str]:
             yield f"turn the {name} into {phrase}"
             yield f"add {phrase}"
     if name and families(caption, (start, end)) & BEINGS:
-        yield f"turn the {name} into a robot"
+        kin = vocabulary.family(lookup(caption[start:end])[0])
+        other = next((e.name for e in kin if e.name not in caption), "robot")
+        yield f"turn the {name} into {determined(other)}"
     if name:
         yield f"make the {name} blue"
     yield from ("at night", "in the snow", "oil painting", "pencil sketch")
