@@ -205,6 +205,7 @@ def grid(edits: EditGrid) -> dict[str, Any]:
     cells = [
         {name: getattr(edited.settings, name) for name in names}
         | {"evaluations": cost(edited.evaluations), "warnings": [*edited.warnings]}
+        | review(edited)
         for edited in edits.edits
     ]
     return axes(edits.axes) | {"cells": cells}
