@@ -42,6 +42,12 @@ metadata = options.together(
     ),
 )
 
+copy_unchanged = click.option(
+    "--copy-unchanged",
+    is_flag=True,
+    help="Copy the source to the output where it is already as the prompt describes.",
+)
+
 output_options = cloup.option_group(
     "Output",
     click.option(
