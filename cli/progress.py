@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from shutil import get_terminal_size
 from typing import Any, Protocol
 
 import click
+
+FORM = "{desc}  [{bar}]  {n_fmt}/{total_fmt}  {remaining}"
 
 
 class Tick(Protocol):
     """Called with the number of steps done, the number of all steps, and a note."""
 
     def __call__(self, done: int, total: int, note: str = "") -> None: ...
+
+    def write(self, line: str) -> None:
+        """Print a line above the bar."""
 
 
 _shown: list[str] = []  # the status line that is on the terminal, if one is
@@ -29,7 +34,7 @@ def status(text: str, quiet: bool) -> Iterator[None]:
     """
     if not quiet and sys.stderr.isatty():
         erase_status()
-        columns = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be erased
+        columns = get_terminal_size().columns - 1  # a line that wraps cannot be erased
         _shown.append(text[:columns])
         click.echo(_shown[-1], err=True, nl=False)
     try:
@@ -50,15 +55,40 @@ def progress_bar(label: str, quiet: bool) -> Iterator[Tick | None]:
     if quiet or not sys.stderr.isatty():
         yield None
         return
-    bars: list[Any] = []
-    with ExitStack() as stack:
+    bar = _Bar(label)
+    try:
+        yield bar
+    finally:
+        bar.close()
 
-        def tick(done: int, total: int, note: str = "") -> None:
-            if not bars:  # drawn at the first step: lines printed before it stay whole
-                erase_status()
-                bar = click.progressbar(length=total, label=label, show_pos=True, file=sys.stderr)
-                bars.append(stack.enter_context(bar))
-            bars[0].label = f"{label}, {note}" if note else label
-            bars[0].update(done - bars[0].pos)
 
-        yield tick
+class _Bar:
+    """A ``Tick``; drawn at the first step, so that lines printed before it stay whole."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.bar: Any = None
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        from tqdm import tqdm
+
+        if self.bar is None:
+            erase_status()
+            # both are given, since tqdm shows nothing on a terminal that does not know its size
+            columns, rows = get_terminal_size()
+            options = {"bar_format": FORM, "ascii": " #", "ncols": columns - 1, "nrows": rows}
+            # steps before the first one here took no time of this process
+            options |= {"desc": self.label, "initial": done, "total": total}
+            self.bar = tqdm(file=sys.stderr, **options)
+        self.bar.set_description_str(f"{self.label}, {note}" if note else self.label, refresh=False)
+        self.bar.update(done - self.bar.n)
+
+    def write(self, line: str) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(line, file=sys.stderr)
+
+    def close(self) -> None:
+        """Leave the bar as it is and end its line."""
+        if self.bar is not None:
+            self.bar.close()

@@ -21,7 +21,7 @@ from PIL import Image
 
 import zerocon
 from zerocon.batch.commit import plan, put, recover
-from zerocon.batch.executor import BatchExecutor, ExecutedJob
+from zerocon.batch.executor import BatchExecutor, ExecutedJob, NoResult
 from zerocon.batch.job import Job
 from zerocon.batch.journal import FOLDER, JobRecord, Journal
 from zerocon.batch.worker import Worker
@@ -190,14 +190,23 @@ def test_a_manifest_row_overrides_options(run: Run, file: str, text: str) -> Non
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image,to\n,dog\n", "a.csv, row 1 has no image"),
-        ("image,colour\none.png,red\n", 'a.csv, row 1: no column "colour"; available: image,'),
+        ("image,to\n,dog\n", "a.csv, row 1 (line 2), column image: no image"),
+        ("image,colour\none.png,red\n", 'a.csv, line 1: no column "colour"; available: image,'),
+        ("file,to\none.png,dog\n", 'a.csv, line 1: no column "image"; the first line names the'),
+        ("image,to,to\none.png,dog,bus\n", 'a.csv, line 1: two columns "to"'),
         (
-            "image,to,seed\none.png,dog,x\n",
-            "a.csv, row 1: seed must be an integer from 0, not 'x'",
+            "image,to,seed\n\n\none.png,dog,x\n",
+            "a.csv, row 1 (line 4), column seed: seed must be an integer from 0, not 'x'",
         ),
-        ("image,to,inverter\none.png,dog,no\n", "a.csv, row 1: "),
-        ("image,to\none.png,dog,red\n", "a.csv, row 1 has more cells than columns"),
+        ("image,to,inverter\none.png,dog,no\n", "a.csv, row 1 (line 2), column inverter: "),
+        ("image,to\none.png,dog,red\n", "a.csv, row 1 (line 2): more cells than columns"),
+        ('image,to\n"one\n.png",\n', "a.csv, row 1 (line 2), column to: no prompt; fill in to"),
+        (
+            "image,to,to_caption\none.png,dog,a dog\n",
+            "a.csv, row 1 (line 2), column to_caption: the row has a to too; give one of them",
+        ),
+        ("image,to,name\none.png,dog,../x.png\n", "a.csv, row 1 (line 2), column name: --name"),
+        ('image,to\none.png,"dog\n', "a.csv, line 2 is not valid CSV"),
     ],
 )
 def test_an_invalid_manifest_is_refused_with_its_row(run: Run, text: str, message: str) -> None:
@@ -541,9 +550,9 @@ def test_the_same_file_of_a_worker_that_died_is_kept(journal: Journal) -> None:
 def test_several_workers_execute_every_job_once(journal: Journal) -> None:
     run, executed = add_jobs(journal, 40), []
 
-    def execute(jobs: Any) -> list[ExecutedJob | Exception]:
+    def execute(jobs: Any) -> list[ExecutedJob | NoResult]:
         executed.extend(job.name for job, _ in jobs)
-        return [ValueError("failed")] * len(jobs)
+        return [NoResult(ValueError("failed"))] * len(jobs)
 
     def work() -> None:
         connection = Journal(journal.output)

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from zerocon.batch.commit import recover
 from zerocon.batch.job import Job
-from zerocon.batch.journal import JobRecord, Journal
+from zerocon.batch.journal import JobRecord, Journal, Outcome
 from zerocon.cli import render
 
 
@@ -41,7 +41,7 @@ def test_a_failure_of_a_file_whose_name_is_not_utf8_is_recorded(tmp_path):
     journal.add(run, [(None, JobRecord(job, "recipe", "stamp", "", "queued"))])
     with journal.worker() as worker:
         journal.claim(run, worker)
-        journal.fail("a.png", worker, f"cannot read {image}")
+        journal.finish("a.png", worker, Outcome("failed", f"cannot read {image}"))
     (record,) = journal.records(run, "failed")
     assert record.message == r"cannot read /caf\udce9.png" and record.job.image == image
     journal.close()

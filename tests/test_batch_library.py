@@ -80,7 +80,8 @@ def test_a_run_reports_every_job_and_returns_the_summary(arguments: dict[str, An
     assert (summary.total, summary.done, summary.failed, summary.left) == (4, 3, 1, 0)
     assert [each.reason for each in summary.failures] == [failed.reason]
     assert summary.evaluations == sum(e.evaluations.total for e in done if e.evaluations)
-    assert str(done[-1]).endswith("/4] c-dog-0.png") and "3 of 4 done" in str(summary)
+    captions = '"a cat on a bench" -> "a dog on a bench"'
+    assert str(done[-1]).endswith(f"/4] c-dog-0.png: {captions}") and "3 of 4 done" in str(summary)
 
 
 def test_results_equal_those_of_edit(arguments: dict[str, Any], model: StableDiffusion) -> None:

@@ -267,10 +267,13 @@ def test_a_row_s_mask_overrides_that_of_the_command(
     [
         (
             '{"image": "a.png"}\n{"image": "b.png", "mask": "m.png", "mask_text": "hat"}',
-            "m.jsonl, row 2 has a mask and a mask_text; give one of them [ZC-E",
+            "m.jsonl, row 2 (line 2), column mask_text: the row has a mask too; give one of them",
         ),
-        ('{"image": "a.png", "mask": 3}', "m.jsonl, row 1: mask must be text"),
-        ('{"image": "a.png", "mask_text": ["hat"]}', "m.jsonl, row 1: mask_text must be text"),
+        (
+            '{"image": "a.png", "mask": 3}',
+            "m.jsonl, row 1 (line 1), column mask: must be text",
+        ),
+        ('{"image": "a.png", "mask_text": ["hat"]}', "column mask_text: must be text, not ['hat']"),
     ],
 )
 def test_an_invalid_mask_of_a_row_is_refused(run: Run, text: str, message: str) -> None:

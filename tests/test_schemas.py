@@ -41,6 +41,7 @@ SAID = [
     ("zerocon.grid/1", [*ASK, "--seed", "1", "--seed", "2", "--grid", "grid.png", "--dry-run"]),
     ("zerocon.batch/1", ["batch", "cat.png", "--to", "dog", "-o", "many"]),
     ("zerocon.batch-plan/1", ["batch", "cat.png", "--to", "bus", "-o", "more", "--dry-run"]),
+    ("zerocon.batch-status/1", ["batch", "status", "-o", "ran"]),
     ("zerocon.invert/1", ["invert", "cat.png", "--overwrite"]),
     ("zerocon.caption/1", ["caption", "cat.png"]),
     ("zerocon.direction/1", ["direction", "--from", "cat", "--to", "dog", "--overwrite"]),
@@ -77,7 +78,24 @@ def folder(tmp_path_factory):
     edited = zerocon.edit(image, to="dog", model=model)
     recipe = zerocon.Recipe.of(edited, model).to_json()
     save_image(edited.image, place / "cat-dog.png", provenance=Provenance(recipe))
+    zerocon.batch.run(place / "cat.png", to="dog", output=place / "ran", model=model, steps=2)
     return place
+
+
+def test_fields_of_batch_events_are_those_promised(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    (folder / "no-image.png").write_text("text")
+    model = tiny.model()
+    monkeypatch.setattr(zerocon, "load", lambda *_, **__: model, raising=False)
+    args = ["batch", "cat.png", "no-image.png", "--to", "dog", "--to", "cat", "-o", "events"]
+    done = CliRunner().invoke(main, [*args, "--steps", "2", "--format", "jsonl"])
+    *events, end = map(json.loads, done.stdout.splitlines())
+    fields = {event["event"]: event.keys() - {"schema"} for event in events}
+    assert fields.keys() == {"begin", "done", "unchanged", "failed"}
+    assert set().union(*fields.values()) | {"message"} == PROMISED["zerocon.batch-event/1"]
+    assert end.keys() - {"schema"} == PROMISED["zerocon.batch/1"]
+    (failure,) = end["failures"]
+    assert failure["reason"].endswith(f"[{failure['id']}]")
 
 
 @pytest.mark.parametrize(("schema", "args"), SAID)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import cloup
@@ -20,11 +20,12 @@ from zerocon.model.spec import LOAD_OPTIONS
 from zerocon.settings import Settings
 
 from .. import edit_outputs, options
-from ..batch_report import BatchReport, print_plan
-from ..help import ExpertOption
-from ..help import command as help_command
+from ..batch_report import BatchReport, print_plan, print_status
+from ..help import ExpertOption, HelpGroup
+from ..progress import progress_bar
 
 STDIN = Path("-")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _number_or(word: str, text: str) -> int | str:
@@ -43,6 +44,18 @@ def batch_size(text: str) -> int | str:
 def devices(text: str) -> int | str:
     """A number from 1, or ``all``."""
     return _number_or(ALL, text)
+
+
+def output_directory(help: str) -> Callable[[F], F]:
+    """The option ``-o``."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path, file_okay=False),
+        required=True,
+        metavar="DIR",
+        help=help,
+    )
 
 
 prompt = cloup.option_group(
@@ -108,14 +121,7 @@ inputs = cloup.option_group(
 
 output = cloup.option_group(
     "Output",
-    click.option(
-        "-o",
-        "--output",
-        type=click.Path(path_type=Path, file_okay=False),
-        required=True,
-        metavar="DIR",
-        help="Output directory; it gets the subdirectories of the inputs.",
-    ),
+    output_directory("Output directory; it gets the subdirectories of the inputs."),
     click.option(
         "--name",
         default=BatchOptions.name,
@@ -125,7 +131,19 @@ output = cloup.option_group(
         "contain directories.",
     ),
     options.overwrite,
-    options.dry_run,
+    edit_outputs.copy_unchanged,
+    click.option(
+        "-n",
+        "--dry-run",
+        is_flag=True,
+        help="Print how each prompt is understood, and the cost only.",
+    ),
+    click.option(
+        "--sheet",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="Also save a sheet of sources, edits and captions: .png, .jpg or .pdf.",
+    ),
     edit_outputs.metadata,
 )
 
@@ -137,7 +155,11 @@ run = cloup.option_group(
         help="Verify results by their hashes and redo those missing or changed; without IMAGES, "
         "of the last run.",
     ),
-    click.option("--retry-failed", is_flag=True, help="Run jobs again that failed before."),
+    click.option(
+        "--retry-failed",
+        is_flag=True,
+        help="Run jobs again that failed or were unchanged before.",
+    ),
     click.option("--fail-fast", is_flag=True, help="Stop at the first failure."),
     click.option(
         "--shard",
@@ -178,13 +200,37 @@ performance = cloup.option_group(
 )
 
 
-@help_command(
+class BatchGroup(HelpGroup):
+    """``zerocon batch IMAGES``, and the subcommand ``status`` as the first argument."""
+
+    allow_interspersed_args = True  # options may follow IMAGES, unlike in other groups
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Make the context of the subcommand if it is the first argument."""
+        if args and (command := self.commands.get(args[0])):
+            defaults = ((parent and parent.default_map) or {}).get(str(info_name), {})
+            extra.setdefault("default_map", defaults.get(args[0]))
+            return command.make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+
+@cloup.group(
     "batch",
+    cls=BatchGroup,
+    invoke_without_command=True,
+    subcommand_metavar="",
     examples=(
         'zerocon batch photos -o edited --to "at night" --to watercolor',
         "zerocon batch photos -o edited --to dog --devices all",
         "zerocon batch --manifest edits.csv -o edited --fast",
         "zerocon batch -o edited --resume",
+        "zerocon batch status -o edited",
     ),
 )
 @click.argument("images", nargs=-1, metavar="[IMAGES]...")
@@ -202,7 +248,8 @@ def command(images: tuple[str, ...], **values: Any) -> int:
 
     IMAGES are files, directories or patterns. A journal in DIR/.zerocon records what is done: the
     same command again does only what is missing, also after Ctrl-C, a crash or a power cut. Several
-    commands may use one directory at a time. Exit status: 0 everything is done, 1 something failed.
+    commands may use one directory at a time. Exit status: 0 everything is done or unchanged, 1
+    something failed. `zerocon batch status -o DIR` shows how far a batch is.
     """
     from zerocon import batch
     from zerocon.batch.launcher import rank
@@ -214,7 +261,9 @@ def command(images: tuple[str, ...], **values: Any) -> int:
             return 0
         arguments = batch_arguments(images, values)
         if values["dry_run"]:
-            print_plan(values["form"], batch.plan(**arguments))
+            with progress_bar("Reading", options.is_quiet()) as tick:
+                plan = batch.plan(**arguments, progress=tick)
+            print_plan(values["form"], plan)
             return 0
         report = BatchReport(values["form"], options.is_quiet())
         with report.bar():
@@ -225,8 +274,28 @@ def command(images: tuple[str, ...], **values: Any) -> int:
         return 0 if summary.complete else 1
 
 
+@command.subcommand("status", examples=("zerocon batch status -o edited",))
+@output_directory("Output directory of the batch.")
+@options.output_format
+@options.verbosity
+def status(output: Path, form: str) -> None:
+    """Show the state of a run and its failures.
+
+    Of the last run into the directory, also while it works. An image or a directory with the name
+    "status" is edited as ./status.
+    """
+    from zerocon import batch
+
+    print_status(form, batch.status(output))
+
+
 def batch_arguments(images: tuple[str, ...], values: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of ``zerocon.batch.run`` from the options' values."""
+    for name in {*images} & {*command.commands}:
+        raise click.UsageError(
+            f"`zerocon batch {name}` is a command of its own; an image or a directory of this name "
+            f"is ./{name}"
+        )
     names = {each.name for each in fields(BatchOptions)}
     arguments = {name: value for name, value in values.items() if name in names}
     arguments |= {name: values.get(name) for name in (*SHARED, *LOAD_OPTIONS)}

@@ -1,9 +1,11 @@
 """Batch editing: many edits of many images, with a journal that survives interruptions.
 
-``run`` edits, ``plan`` estimates. Arguments (``parameters``) are expanded (``discovery``,
-``manifest``, ``expand``) into jobs (``job``), recorded in the ``journal`` of the output directory,
-claimed there by any number of workers (``worker``, ``backends``, ``launch``), each with an
-``executor`` on one model, and put in place one by one (``commit``). ``session`` combines them.
+``run`` edits, ``plan`` says what it would do, ``status`` how far the last run is. Arguments
+(``parameters``) are expanded (``discovery``, ``manifest``, ``expansion``) into jobs (``job``),
+recorded in the ``journal`` of the output directory,
+claimed there by any number of workers (``worker``, ``backends``, ``launcher``), each with an
+``executor`` on one model, and put in place one by one (``commit``). ``session`` combines them;
+``planning``, ``run_status`` and ``review`` show what will be and was done.
 
 Importing this package costs nothing; torch comes with the first run.
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,17 +28,21 @@ if TYPE_CHECKING:
         JobDone,
         JobFailed,
         JobFailure,
+        JobUnchanged,
+        JobWarnings,
+        WrittenSheet,
     )
     from zerocon.batch.job import Job
     from zerocon.batch.parameters import BatchOptions, PathLike
-    from zerocon.batch.session import BatchPlan
+    from zerocon.batch.planning import BatchPlan, PlannedJob
+    from zerocon.batch.run_status import RunStatus
 
 _MODULES = {
     "BatchEstimate": "estimate",
     "BatchEvent": "events",
     "BatchInterrupted": "events",
     "BatchOptions": "parameters",
-    "BatchPlan": "session",
+    "BatchPlan": "planning",
     "BatchStarted": "events",
     "BatchSummary": "events",
     "BatchWarning": "events",
@@ -43,6 +50,11 @@ _MODULES = {
     "JobDone": "events",
     "JobFailed": "events",
     "JobFailure": "events",
+    "JobUnchanged": "events",
+    "JobWarnings": "events",
+    "PlannedJob": "planning",
+    "RunStatus": "run_status",
+    "WrittenSheet": "events",
 }
 
 __all__ = [
@@ -58,9 +70,15 @@ __all__ = [
     "JobDone",
     "JobFailed",
     "JobFailure",
+    "JobUnchanged",
+    "JobWarnings",
+    "PlannedJob",
+    "RunStatus",
+    "WrittenSheet",
     "join",
     "plan",
     "run",
+    "status",
 ]
 
 
@@ -81,8 +99,8 @@ def run(
         on_event: Called with every event of the run, at last with the summary. An exception that
             it raises stops the run: files being written are completed, the rest stays queued.
         options: The fields of ``BatchOptions``, the options of ``zerocon.load``, ``metadata``,
-            ``keep_gps``, ``cache``, ``segmenter``, and any setting; settings lie over the model's
-            own.
+            ``keep_gps``, ``cache``, ``segmenter``, ``copy_unchanged``, and any setting; settings
+            lie over the model's own.
 
     Returns:
         The summary. Failed jobs raise nothing: see ``BatchSummary.failures``.
@@ -103,18 +121,37 @@ def plan(
     images: str | PathLike | Job | Iterable[str | PathLike | Job] = (),
     *,
     output: PathLike,
+    progress: Callable[[int, int], object] | None = None,
     **options: Any,
 ) -> BatchPlan:
     """Return what ``run`` would do with the same arguments, and its cost; writes nothing.
 
-    One U-Net evaluation is timed for each image size. Raises as ``run``.
+    Every image is read and captioned and every prompt parsed, and one U-Net evaluation is timed for
+    each image size. Raises as ``run``.
+
+    Args:
+        images: As for ``run``.
+        output: As for ``run``.
+        progress: Called after every job with the number of planned jobs and of all.
+        options: As for ``run``.
     """
     from zerocon.batch.parameters import BatchOptions
     from zerocon.batch.session import open_session
 
     arguments = BatchOptions.of(images, output=output, **options)
     with open_session(arguments, dry_run=True) as session:
-        return session.plan()
+        return session.plan(progress or (lambda *_: None))
+
+
+def status(output: PathLike) -> RunStatus:
+    """Return the state of the last run of an output directory, also while it is running.
+
+    Raises:
+        CommandError: If there is no run.
+    """
+    from zerocon.batch.run_status import read_status
+
+    return read_status(Path(output))
 
 
 def join(output: PathLike, run: int, **options: Any) -> None:

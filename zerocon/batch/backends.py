@@ -15,9 +15,9 @@ from typing import Any
 
 from zerocon import api
 from zerocon.batch.commit import recover
-from zerocon.batch.executor import BatchExecutor, ExecutedJob, SourceImage, reason
+from zerocon.batch.executor import BatchExecutor, ExecutedJob, NoResult, SourceImage, reason
 from zerocon.batch.job import Job
-from zerocon.batch.journal import Journal
+from zerocon.batch.journal import ENDED, Journal
 from zerocon.batch.launcher import launch
 from zerocon.batch.parameters import RunParameters
 from zerocon.batch.worker import PAUSE, JobExecutor, JobResult, Worker
@@ -38,7 +38,7 @@ def run_local(
     """Work in this process, ``batch_size`` images at a time."""
     parameters = RunParameters.from_json(journal.parameters(run))
     executor = _executor(model, parameters, on_warning)
-    return Worker(journal, run, executor, batch_size, parameters.keep_gps)()
+    return Worker.of(journal, run, executor, batch_size)()
 
 
 def run_processes(journal: Journal, run: int, command: Sequence[str], count: int) -> Results:
@@ -49,18 +49,17 @@ def run_processes(journal: Journal, run: int, command: Sequence[str], count: int
     Raises:
         ZeroconError: If the processes give up.
     """
-    finished = set(journal.names(run, "done", "failed"))
+    finished = set(journal.names(run, *ENDED))
     module, *arguments = command
     processes = launch(module, arguments, count)
     try:
         status: int | None = None
         while status is None:
             status = processes.poll()
-            for name in journal.names(run, "done", "failed"):
+            for name in journal.names(run, *ENDED):
                 if name not in finished and (record := journal.record(name)):
                     finished.add(name)
-                    failed = record.state == "failed"
-                    yield JobResult(record, failure=record.message if failed else None)
+                    yield JobResult(record)
             sleep(PAUSE)
     finally:
         if processes.poll() is None:
@@ -98,7 +97,7 @@ def run_on_ray(journal: Journal, run: int, batch_size: int, workers: int) -> Res
     executors = [_remote(ray, actor) for actor in actors]
     try:
         with redirect_stdout(sys.stderr):  # where Ray reports actors that died
-            yield from run_threads(journal, run, executors, batch_size, parameters.keep_gps)
+            yield from run_threads(journal, run, executors, batch_size)
     finally:
         for actor in actors:
             ray.kill(actor)
@@ -111,25 +110,25 @@ class RayExecutor:
         model = api.load(parameters.model, **parameters.load)
         self.executor = _executor(model, parameters)
 
-    def execute(self, jobs: Sequence[tuple[Job, SourceImage]]) -> list[ExecutedJob | Exception]:
+    def execute(self, jobs: Sequence[tuple[Job, SourceImage]]) -> list[ExecutedJob | NoResult]:
         """Execute jobs; errors are converted to ones that can be pickled."""
         return [
             result
-            if isinstance(result, ExecutedJob | ZeroconError)
-            else ZeroconError(reason(result))
+            if isinstance(result, ExecutedJob) or isinstance(result.error, ZeroconError)
+            else NoResult(ZeroconError(reason(result.error)), result.caption)
             for result in self.executor(jobs)
         ]
 
 
 def run_threads(
-    journal: Journal, run: int, executors: Sequence[JobExecutor], batch_size: int, keep_gps: bool
+    journal: Journal, run: int, executors: Sequence[JobExecutor], batch_size: int
 ) -> Results:
     """Work with several executors at once, one worker and one thread for each."""
     results, stop = queue.Queue[JobResult | BaseException | None](), threading.Event()
 
     def work(execute: JobExecutor) -> None:
         try:
-            with closing(Worker(journal, run, execute, batch_size, keep_gps)()) as worker:
+            with closing(Worker.of(journal, run, execute, batch_size)()) as worker:
                 for result in worker:
                     results.put(result)
                     if stop.is_set():
@@ -167,8 +166,8 @@ def _actors(ray: Any, parameters: RunParameters, workers: int) -> list[Any]:
 
 
 def _remote(ray: Any, actor: Any) -> JobExecutor:
-    def execute(jobs: Sequence[tuple[Job, SourceImage]]) -> list[ExecutedJob | Exception]:
-        results: list[ExecutedJob | Exception] = ray.get(actor.execute.remote(list(jobs)))
+    def execute(jobs: Sequence[tuple[Job, SourceImage]]) -> list[ExecutedJob | NoResult]:
+        results: list[ExecutedJob | NoResult] = ray.get(actor.execute.remote(list(jobs)))
         return results
 
     return execute

@@ -9,7 +9,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from zerocon.batch.job import Job
-from zerocon.batch.journal import JobRecord, Journal
+from zerocon.batch.journal import DONE, PLACED, JobRecord, Journal, Outcome
 from zerocon.errors import OutputExistsError, OutputIsInputError
 from zerocon.storage.atomic import writing
 from zerocon.storage.hashing import file_hash
@@ -29,15 +29,24 @@ def stamp(image: Path) -> str:
     return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
-def put(journal: Journal, record: JobRecord, worker: str, data: bytes, image_hash: str) -> None:
+def put(
+    journal: Journal,
+    record: JobRecord,
+    worker: str,
+    data: bytes,
+    image_hash: str,
+    outcome: Outcome = DONE,
+) -> None:
     """Write a result, after the journal has recorded its hash and that of the source image.
+
+    ``outcome`` is what the journal records if this process dies once the file is in place.
 
     Raises:
         FileExistsError: For an existing file that the job may not overwrite.
     """
     journal.require_exists()
     path, result_hash = journal.output / record.job.name, blake2b(data, digest_size=16).hexdigest()
-    if not journal.place(record.name, worker, result_hash, image_hash):
+    if not journal.place(record.name, worker, result_hash, image_hash, outcome):
         return  # another worker took this one for dead, and computes the same
     if not record.overwrite and _hash(path) == result_hash:
         return  # the same file, by a worker that died before recording it
@@ -54,9 +63,9 @@ def put(journal: Journal, record: JobRecord, worker: str, data: bytes, image_has
 def recover(journal: Journal) -> None:
     """Queue the jobs of dead workers again, except those whose result is in place already."""
     for worker in journal.dead(journal.workers()):
-        for record in journal.records(None, "placing"):
+        for record in journal.records(None, *PLACED):
             if record.worker == worker and intact(journal.output, record):
-                journal.finish(record.name, worker)
+                journal.finish(record.name, worker, record.outcome or DONE)
         journal.release(worker)
     for part in (journal.folder / PARTS).glob("*.part"):
         if journal.dead([part.name.partition("-")[0]]):
@@ -77,14 +86,16 @@ def plan(
     overwrite: bool = False,
     verify: bool = False,
     retry: bool = False,
+    copy: bool = False,
 ) -> tuple[Changes, list[str]]:
     """Decide which of ``jobs`` have to run; writes nothing.
 
     A job with the same recipe and image stays done while its file exists (``verify``: has the hash
-    in the journal), and stays failed unless ``retry``. ``jobs`` come with recipe hash and shape.
+    in the journal), and stays failed or unchanged unless ``retry``. ``copy``: one that is unchanged
+    runs if its source has not been copied. ``jobs`` come with recipe hash and shape.
 
     Returns:
-        The records to add to the journal, and the names of those that stay unchanged.
+        The records to add to the journal, and the names of those that stay as they are.
 
     Raises:
         OutputExistsError: For files that are of no such job, unless ``overwrite``.
@@ -92,21 +103,21 @@ def plan(
     """
     jobs = list(jobs)
     require_no_inputs(output, [job for job, _, _ in jobs], inputs)
-    changes, unchanged, existing = Changes(), list[str](), list[Path]()
+    changes, kept, existing = Changes(), list[str](), list[Path]()
     for job, recipe_hash, shape in jobs:
         old, path = find_record(str(job.name)), output / job.name
         new = JobRecord(job, recipe_hash, stamp(job.image), shape, "queued", overwrite)
         if old is None or not _same(old, new):
             if os.path.lexists(path) and not overwrite:
                 existing.append(path)
-        elif _stays(old, output, verify=verify, retry=retry):
-            unchanged.append(old.name)
+        elif _stays(old, output, verify=verify, retry=retry, copy=copy):
+            kept.append(old.name)
             continue
-        elif old.state == "done":
-            new = replace(new, overwrite=overwrite or verify)
+        elif old.state == "done" or old.copied:
+            new = replace(new, overwrite=overwrite or verify or intact(output, old))
         changes.append((old, new))
     _require_none(existing)
-    return changes, unchanged
+    return changes, kept
 
 
 def require_no_inputs(output: Path, jobs: Sequence[Job], inputs: Iterable[Path]) -> None:
@@ -138,11 +149,13 @@ def _require_none(existing: Sequence[Path]) -> None:
         )
 
 
-def _stays(record: JobRecord, output: Path, *, verify: bool, retry: bool) -> bool:
+def _stays(record: JobRecord, output: Path, *, verify: bool, retry: bool, copy: bool) -> bool:
     """Whether a record of the same job needs no new one."""
-    if record.state == "done":
+    if retry and record.state in ("failed", "unchanged"):
+        return False
+    if record.state == "done" or record.copied:
         return intact(output, record) if verify else (output / record.job.name).is_file()
-    return record.state != "failed" or not retry
+    return not (copy and record.state == "unchanged")
 
 
 def _file_number(file: Path) -> tuple[int, int] | None:

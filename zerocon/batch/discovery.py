@@ -55,6 +55,13 @@ def find_images(names: Iterable[str], *, output: Path) -> list[DiscoveredImage]:
     return list(images.values())
 
 
+def find_ignored(names: Iterable[str], *, output: Path) -> list[Path]:
+    """Find the files of the directories among ``names`` that have no image's ending."""
+    folders = [Path(name) for name in names if os.path.isdir(name)]
+    files = (file for folder in folders for file in _search(folder, output))
+    return [file for file in files if not _has_image_ending(file)]
+
+
 def read_names(file: Path, *, null: bool = False) -> list[str]:
     """Read a list of file names, one per line or separated by zero bytes.
 
@@ -80,7 +87,8 @@ def _images_at(path: Path, output: Path) -> list[DiscoveredImage]:
             raise CommandError(
                 f"the output directory contains the input {path}; choose another one with -o"
             )
-        return [DiscoveredImage(file, _relative(file, path)) for file in _search(path, output)]
+        files = filter(_has_image_ending, _search(path, output))
+        return [DiscoveredImage(file, _relative(file, path)) for file in files]
     if os.path.lexists(path):
         return [DiscoveredImage(path, PurePosixPath(path.name))]
     raise CommandError(f"no such file or directory: {path}")
@@ -93,8 +101,12 @@ def _matches(pattern: str) -> list[str]:
     return names
 
 
+def _has_image_ending(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES
+
+
 def _search(folder: Path, output: Path) -> Iterator[Path]:
-    """Yield images below a directory; every real directory once, so that loops of links end."""
+    """Yield files below a directory; every real directory once, so that loops of links end."""
     seen: set[str] = set()
     avoid = output.resolve()
 
@@ -109,7 +121,7 @@ def _search(folder: Path, output: Path) -> Iterator[Path]:
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+            if not name.startswith("."):
                 yield Path(parent) / name
 
 

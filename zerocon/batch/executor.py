@@ -32,7 +32,7 @@ from zerocon.image.metadata import Provenance
 from zerocon.image.reading import Photograph, contents, peek
 from zerocon.image.transforms import Size, crop_box
 from zerocon.model import Model
-from zerocon.model.captioner import caption_images
+from zerocon.model.captioner import caption_image, caption_images
 from zerocon.model.segmenter import Segmenter
 from zerocon.recipe import Recipe
 from zerocon.request import EditRequest, parse_request
@@ -90,6 +90,14 @@ class ExecutedJob:
 
 
 @dataclass(frozen=True)
+class NoResult:
+    """Why a job has no result, and the source caption if the image could be read."""
+
+    error: Exception
+    caption: str | None = None
+
+
+@dataclass(frozen=True)
 class PreparedJob:
     """A job with its image, its settings, its parsed request, and the image's size in the model."""
 
@@ -106,7 +114,8 @@ class PreparedJob:
 class BatchExecutor:
     """Executes jobs on one model.
 
-    Inversions of the last call are kept; others are read from the ``cache`` and written to it.
+    Captions and inversions of the last call are kept; other inversions are read from the ``cache``
+    and written to it.
 
     Args:
         model: The model.
@@ -128,8 +137,9 @@ class BatchExecutor:
         self.segmenter_name = segmenter
         self.segmenter: Segmenter | None = None  # until a job needs it
         self.inversions: dict[Key, Inversion] = {}  # of the images of the last call
+        self.captions: dict[str, str] = {}  # of the same, by the hash of their files
 
-    def __call__(self, jobs: Sequence[tuple[Job, SourceImage]]) -> list[ExecutedJob | Exception]:
+    def __call__(self, jobs: Sequence[tuple[Job, SourceImage]]) -> list[ExecutedJob | NoResult]:
         """Execute jobs, in one batch as far as their shapes and settings are equal.
 
         Returns:
@@ -139,43 +149,59 @@ class BatchExecutor:
             Exception: An error that would concern every job (``COMMON``), or every job with a text
                 for a mask.
         """
-        results: dict[int, ExecutedJob | Exception] = {}
-        prepared: dict[int, PreparedJob] = {}
         if self.segmenter is None and any(job.mask_text for job, _ in jobs):
             self.segmenter = Segmenter.load(self.segmenter_name, self.model.device)
-        captions = self._captions(jobs)
-        for index, (job, source) in enumerate(jobs):
-            try:
-                prepared[index] = self._prepare(job, source, captions)
-            except Exception as error:
-                results[index] = _single(error)
-        ordered = sorted(prepared, key=lambda index: self._group(prepared[index]))
-        for _, group in groupby(ordered, key=lambda index: self._group(prepared[index])):
+        prepared = dict(enumerate(self.prepare(jobs)))
+        results: dict[int, ExecutedJob | NoResult] = {
+            index: each for index, each in prepared.items() if isinstance(each, NoResult)
+        }
+        ready = {i: each for i, each in prepared.items() if isinstance(each, PreparedJob)}
+        ordered = sorted(ready, key=lambda index: self._group(ready[index]))
+        for _, group in groupby(ordered, key=lambda index: self._group(ready[index])):
             indices = list(group)
-            edited = self._edit([prepared[index] for index in indices])
+            edited = self._edit([ready[index] for index in indices])
             results |= dict(zip(indices, edited, strict=True))
         return [results[index] for index in range(len(jobs))]
 
-    def _captions(self, jobs: Sequence[tuple[Job, SourceImage]]) -> Mapping[str, str]:
-        """Generate captions of the images without one, in one batch, by the hash of their files."""
+    def prepare(self, jobs: Sequence[tuple[Job, SourceImage]]) -> list[PreparedJob | NoResult]:
+        """Caption the images and parse the prompts: all that is done before anything is inverted.
+
+        A text for a mask is left out until the segmentation model is loaded.
+        """
+        self._caption_together(jobs)
+        return [self._prepared(job, source) for job, source in jobs]
+
+    def _caption_together(self, jobs: Sequence[tuple[Job, SourceImage]]) -> None:
+        """Caption the images without a caption in one batch, if there are several."""
         images = {
             source.file_hash: source.photograph.image
             for job, source in jobs
             if "caption" not in job.prompt and isinstance(source.photograph, Photograph)
         }
-        if len(images) < 2:  # a single one is captioned when its request is parsed
-            return {}
-        captions = caption_images(list(images.values()), self.model)
-        return dict(zip(images, captions, strict=True))
+        self.captions = {key: self.captions[key] for key in images if key in self.captions}
+        missing = [key for key in images if key not in self.captions]
+        if len(missing) > 1:  # a single one is captioned by its job, which an error then concerns
+            captions = caption_images([images[key] for key in missing], self.model)
+            self.captions |= dict(zip(missing, captions, strict=True))
 
-    def _prepare(self, job: Job, source: SourceImage, captions: Mapping[str, str]) -> PreparedJob:
+    def _prepared(self, job: Job, source: SourceImage) -> PreparedJob | NoResult:
+        try:
+            return self._prepare(job, source)
+        except Exception as error:
+            readable = isinstance(source.photograph, Photograph)
+            caption = job.prompt.get("caption", self.captions.get(source.file_hash))
+            return NoResult(_single(error), caption if readable else None)
+
+    def _prepare(self, job: Job, source: SourceImage) -> PreparedJob:
         if isinstance(source.photograph, Exception):
             raise source.photograph
         photograph, settings = source.photograph, self.model.settings.overlay(job.settings)
         size = shape(cropped(photograph.image.size, settings), self.model, settings)
         mask = self._mask(job, photograph)
         losses = photograph.format_warnings(format_of(Path(job.name)))
-        prompt = {"caption": captions.get(source.file_hash), **job.prompt}
+        if "caption" not in job.prompt and source.file_hash not in self.captions:
+            self.captions[source.file_hash] = caption_image(photograph.image, self.model)
+        prompt = {"caption": self.captions.get(source.file_hash), **job.prompt}
         request = parse_request(
             photograph.image,
             self.model,
@@ -190,7 +216,8 @@ class BatchExecutor:
         """The mask that the job gives; None where the edit finds its support."""
         image = photograph.image
         if job.mask_text:
-            assert self.segmenter is not None
+            if self.segmenter is None:
+                return None
             return read_mask(self.segmenter.mask(image, job.mask_text), image.size)
         return read_mask(job.mask, image.size) if job.mask else None
 
@@ -198,13 +225,13 @@ class BatchExecutor:
         """Return what is equal for jobs that can be edited in one batch."""
         return (*prepared.shape, repr(prepared.settings))
 
-    def _edit(self, batch: Sequence[PreparedJob]) -> list[ExecutedJob | Exception]:
+    def _edit(self, batch: Sequence[PreparedJob]) -> list[ExecutedJob | NoResult]:
         """Edit a batch; if it fails, its jobs one by one, so that only the faulty ones fail."""
         try:
             return [*self._edit_together(batch)]
         except Exception as error:
             if len(batch) == 1:
-                return [_single(error)]
+                return [NoResult(_single(error), batch[0].request.caption)]
         return [result for prepared in batch for result in self._edit([prepared])]
 
     def _edit_together(self, batch: Sequence[PreparedJob]) -> list[ExecutedJob]:

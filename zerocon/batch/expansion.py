@@ -13,7 +13,7 @@ from typing import Any
 from zerocon.batch import discovery, manifest
 from zerocon.batch.job import Job, require_distinct
 from zerocon.batch.parameters import BatchOptions
-from zerocon.errors import CommandError, FileFormatError
+from zerocon.errors import CommandError, PromptError
 from zerocon.image import naming
 from zerocon.settings import PRESETS, Settings
 
@@ -42,14 +42,22 @@ def expand(options: BatchOptions) -> list[Job]:
             meaning, unknown settings, results with equal names.
     """
     settings = check_settings({**PRESETS.get(options.preset or "", {}), **options.settings})
-    templates = [*_from_names(options), *_from_manifest(options)]
     jobs = [each for each in options.images if isinstance(each, Job)]
-    jobs += [job for each in templates for job in _product(each, options, settings)]
+    jobs += [job for each in _from_names(options) for job in _product(each, options, settings)]
+    jobs += _from_manifest(options, settings)
     require_distinct(jobs)
     if not jobs:
         names = ", ".join(str(each) for each in options.images)
         raise CommandError(f"no images in {names or options.files_from or options.manifest}")
     return jobs
+
+
+def ignored_files(options: BatchOptions) -> tuple[Path, ...]:
+    """Return the files in the input directories that are no images by their endings."""
+    names = [each for each in options.images if isinstance(each, str)]
+    files = discovery.find_ignored(names, output=options.output)
+    captions = {naming.SIDECAR} if options.sidecars else set[str]()
+    return tuple(file for file in files if file.suffix not in captions)
 
 
 def in_shard(image: Path, shard: tuple[int, int] | None) -> bool:
@@ -135,20 +143,39 @@ def _from_names(options: BatchOptions) -> Iterator[JobTemplate]:
         )
 
 
-def _from_manifest(options: BatchOptions) -> Iterator[JobTemplate]:
-    """Yield the rows of the manifest; what a row does not set is as for all images."""
+def _from_manifest(options: BatchOptions, settings: Mapping[str, Any]) -> list[Job]:
+    """Return the jobs of the manifest; what a row does not set is as for all images."""
     if not options.manifest:
-        return
-    for row in manifest.read_manifest(options.manifest):
-        complete = {"to", "to_caption"} & {*row.prompt}
-        prompt = {**({} if complete else _shared_prompt(options)), **row.prompt}
+        return []
+    folder = options.manifest.parent
+
+    def convert(row: manifest.ManifestRow) -> list[Job]:
+        template = _template(row, options, folder)
         try:
-            settings = check_settings(row.settings)
+            return list(_product(template, options, settings))
+        except PromptError:
+            problem = "no prompt; fill in to or to_caption, or give --to for all rows"
+            raise manifest.cell_error("to", problem) from None
+        except CommandError as error:
+            if row.name is None:
+                raise  # the template for all rows is at fault
+            raise manifest.cell_error("name", error) from None
+
+    return [job for jobs in manifest.read_manifest(options.manifest, convert) for job in jobs]
+
+
+def _template(row: manifest.ManifestRow, options: BatchOptions, folder: Path) -> JobTemplate:
+    complete = {"to", "to_caption"} & {*row.prompt}
+    prompt = {**({} if complete else _shared_prompt(options)), **row.prompt}
+    settings: dict[str, Any] = {}
+    for column, value in row.settings.items():
+        try:
+            settings |= check_settings({column: value})
         except ValueError as error:
-            raise FileFormatError(f"{row.location}: {error}") from None
-        relative, name = _relative(row.image, options.manifest.parent), row.name or options.name
-        text = options.mask_text if row.mask is None and row.mask_text is None else row.mask_text
-        yield JobTemplate(row.image, relative, prompt, settings, name, row.mask, text)
+            raise manifest.cell_error(column, error) from None
+    relative, name = _relative(row.image, folder), row.name or options.name
+    text = options.mask_text if row.mask is None and row.mask_text is None else row.mask_text
+    return JobTemplate(row.image, relative, prompt, settings, name, row.mask, text)
 
 
 def _relative(image: Path, folder: Path) -> PurePosixPath:

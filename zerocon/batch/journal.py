@@ -23,7 +23,11 @@ TIMEOUT = 60.0  # seconds to wait for another process's transaction
 PAUSE = 0.02  # seconds between attempts
 VERSION = 2
 T = TypeVar("T")
-State = Literal["queued", "running", "placing", "done", "failed"]
+State = Literal["queued", "running", "placing", "copying", "done", "unchanged", "failed"]
+End = Literal["done", "unchanged", "failed"]
+PLACED: Mapping[State, End] = {"placing": "done", "copying": "unchanged"}  # once the file is there
+ENDED: tuple[End, ...] = ("done", "unchanged", "failed")
+CLAIMED = "('running', 'placing', 'copying')"  # states of jobs that are a worker's
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     name TEXT PRIMARY KEY,      -- of the result, below the output directory
@@ -36,18 +40,51 @@ CREATE TABLE IF NOT EXISTS jobs (
     overwrite INTEGER NOT NULL, -- whether the result may replace an existing file
     result_hash TEXT,           -- of the result's bytes, recorded before they are in place
     image_hash TEXT,            -- of the image's bytes, as they were read
-    message TEXT,               -- failed: the reason, with the error's id; done: warnings
-    worker TEXT                 -- that has claimed the job
+    message TEXT,               -- failed, unchanged: the reason, with the error's id; then warnings
+    worker TEXT,                -- that has claimed the job
+    caption TEXT,               -- of the source image, where it is known
+    target_caption TEXT         -- of the edited image
 ) STRICT;
 CREATE INDEX IF NOT EXISTS by_state ON jobs (state, image);
 CREATE TABLE IF NOT EXISTS runs (run INTEGER PRIMARY KEY, parameters TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS run_jobs (
     run INTEGER NOT NULL, name TEXT NOT NULL, PRIMARY KEY (run, name)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sheets (file TEXT PRIMARY KEY, hash TEXT NOT NULL) STRICT;
 """
+ADDED = ("caption", "target_caption")  # columns that older journals do not have
 COLUMNS = (
-    "job, recipe_hash, stamp, shape, state, overwrite, result_hash, image_hash, message, worker"
+    "job, recipe_hash, stamp, shape, state, overwrite, result_hash, image_hash, message, worker, "
+    "caption, target_caption"
 )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended.
+
+    Args:
+        state: "done", "unchanged" (the image is as the prompt describes it already) or "failed".
+        reason: Why there is no edit; one line that ends in an error id.
+        warnings: What is doubtful about the result, one line each.
+        caption: Source caption, where it is known.
+        target_caption: Target caption of an edit.
+    """
+
+    state: End
+    reason: str | None = None
+    warnings: tuple[str, ...] = ()
+    caption: str | None = None
+    target_caption: str | None = None
+
+    @property
+    def message(self) -> str | None:
+        """Reason and warnings as one text, as the journal keeps them."""
+        lines = [*([self.reason] if self.reason else []), *self.warnings]
+        return "\n".join(" ".join(line.split()) for line in lines) or None
+
+
+DONE = Outcome("done")
 
 
 @dataclass(frozen=True)
@@ -64,11 +101,28 @@ class JobRecord:
     image_hash: str | None = None
     message: str | None = None
     worker: str | None = None
+    caption: str | None = None
+    target_caption: str | None = None
 
     @property
     def name(self) -> str:
         """Path of the result below the output directory."""
         return str(self.job.name)
+
+    @property
+    def copied(self) -> bool:
+        """Whether the source of an unchanged image was copied to the output."""
+        return self.state == "unchanged" and self.result_hash is not None
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the job ended, or will have ended when its file is in place; None before."""
+        state = PLACED.get(self.state, self.state)
+        if state not in ENDED:
+            return None
+        lines = self.message.split("\n") if self.message else []
+        reason = lines.pop(0) if lines and state != "done" else None
+        return Outcome(state, reason, tuple(lines), self.caption, self.target_caption)
 
 
 class Journal:
@@ -101,6 +155,7 @@ class Journal:
                 f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT;"
             )
         self.stat = self.file.stat()
+        self._add_columns()
 
     def close(self) -> None:
         """Close the file."""
@@ -185,35 +240,64 @@ class Journal:
             ).fetchall()
         return [_record(row) for row in rows]
 
-    def place(self, name: str, worker: str, result_hash: str, image_hash: str) -> bool:
-        """Record the hashes of a result about to be put in place, and of its source image.
+    def place(
+        self, name: str, worker: str, result_hash: str, image_hash: str, outcome: Outcome = DONE
+    ) -> bool:
+        """Record the hashes of a file about to be put in place, and of its source image.
+
+        Args:
+            name: Path of the result below the output directory.
+            worker: The worker that has claimed the job.
+            result_hash: Hash of the file's bytes: an edit, or a copy of an unchanged source.
+            image_hash: Hash of the source image's bytes.
+            outcome: What ``finish`` will record.
 
         Returns:
             False if the job is no longer the worker's.
         """
+        state = next(state for state, end in PLACED.items() if end == outcome.state)
         with self._transaction():
             row = self.connection.execute(
-                "UPDATE jobs SET state = 'placing', result_hash = ?, image_hash = ? "
-                "WHERE name = ? AND worker = ? AND state = 'running'",
-                (result_hash, image_hash, name, worker),
+                "UPDATE jobs SET state = ?, result_hash = ?, image_hash = ?, message = ?, "
+                "caption = ?, target_caption = ? WHERE name = ? AND worker = ? "
+                "AND state = 'running'",
+                (state, result_hash, image_hash, *_texts(outcome), name, worker),
             )
         return row.rowcount == 1
 
-    def finish(self, name: str, worker: str, warnings: str | None = None) -> None:
-        """Record that a worker's result is in place, with the warnings about it."""
-        self._set(name, worker, "done", warnings)
-
-    def fail(self, name: str, worker: str, reason: str) -> None:
-        """Record why a worker's job failed."""
-        self._set(name, worker, "failed", reason)
+    def finish(
+        self, name: str, worker: str, outcome: Outcome = DONE, image_hash: str | None = None
+    ) -> None:
+        """Record how a worker's job ended; a file that belongs to it is in place."""
+        with self._transaction():
+            self.connection.execute(
+                "UPDATE jobs SET state = ?, message = ?, caption = ?, target_caption = ?, "
+                "image_hash = coalesce(?, image_hash), worker = NULL WHERE name = ? AND worker = ?",
+                (outcome.state, *_texts(outcome), image_hash, name, worker),
+            )
 
     def release(self, worker: str) -> None:
         """Queue the jobs again that a worker has claimed and not finished."""
         with self._transaction():
             self.connection.execute(
-                "UPDATE jobs SET state = 'queued', worker = NULL "
-                "WHERE worker = ? AND state IN ('running', 'placing')",
+                "UPDATE jobs SET state = 'queued', result_hash = NULL, worker = NULL "
+                f"WHERE worker = ? AND state IN {CLAIMED}",
                 (worker,),
+            )
+
+    def sheet_hash(self, file: Path) -> str | None:
+        """Return the hash of a review sheet as it was written; None for a file that is none."""
+        with self._sqlite_errors():
+            row = self.connection.execute(
+                "SELECT hash FROM sheets WHERE file = ?", (self._sheet_name(file),)
+            ).fetchone()
+        return None if row is None else str(row[0])
+
+    def record_sheet(self, file: Path, digest: str) -> None:
+        """Record the hash of a review sheet, so that the next run may replace it."""
+        with self._transaction():
+            self.connection.execute(
+                "INSERT OR REPLACE INTO sheets VALUES (?, ?)", (self._sheet_name(file), digest)
             )
 
     def records(self, run: int | None = None, *states: State) -> list[JobRecord]:
@@ -246,7 +330,7 @@ class Journal:
         """Return all workers that have claimed a job or left a lock file, alive or not."""
         with self._sqlite_errors():
             rows = self.connection.execute(
-                "SELECT DISTINCT worker FROM jobs WHERE state IN ('running', 'placing')"
+                f"SELECT DISTINCT worker FROM jobs WHERE state IN {CLAIMED}"
             ).fetchall()
         locks = (path.stem.removeprefix("worker-") for path in self.folder.glob("worker-*.lock"))
         return sorted({*(worker for (worker,) in rows), *locks})
@@ -298,6 +382,21 @@ class Journal:
                 f"format {VERSION}; use another output directory, or remove that file"
             )
 
+    def _add_columns(self) -> None:
+        """Add what the table of an older version does not have; its jobs keep their states."""
+
+        def missing() -> list[str]:
+            with self._sqlite_errors():
+                columns = self.connection.execute(
+                    "SELECT name FROM pragma_table_info('jobs')"
+                ).fetchall()
+            return [name for name in ADDED if (name,) not in columns]
+
+        if missing():
+            with self._transaction():
+                for name in missing():  # another process may have added it since
+                    self.connection.execute(f"ALTER TABLE jobs ADD COLUMN {name} TEXT")
+
     def _add(self, run: int, changes: Iterable[tuple[JobRecord | None, JobRecord]]) -> None:
         for expected, new in changes:
             if self.record(new.name) == expected:
@@ -316,21 +415,17 @@ class Journal:
             "INSERT OR IGNORE INTO run_jobs VALUES (?, ?)", ((run, name) for name in names)
         )
 
+    def _sheet_name(self, file: Path) -> str:
+        """Path of a sheet, relative to the output directory if it is in it: that may be moved."""
+        file, output = file.absolute(), self.output.absolute()
+        return _text(file.relative_to(output) if file.is_relative_to(output) else file)
+
     def _lock_file(self, worker: str) -> Path:
         return self.folder / f"worker-{worker}.lock"
 
     def _remove_lock(self, worker: str) -> None:
         with suppress(OSError):  # a directory that became read-only; the next worker removes it
             self._lock_file(worker).unlink()
-
-    def _set(self, name: str, worker: str, state: State, message: str | None) -> None:
-        message = message and _text(message)  # it may contain a file name
-        with self._transaction():
-            self.connection.execute(
-                "UPDATE jobs SET state = ?, message = ?, worker = NULL "
-                "WHERE name = ? AND worker = ?",
-                (state, message, name, worker),
-            )
 
     def _select(self, columns: str, run: int | None, states: Collection[State]) -> list[Any]:
         query, values = f"SELECT {columns} FROM jobs", list[Any](states)
@@ -383,6 +478,12 @@ class Journal:
             raise NotWritableError(message) from error
         except UnicodeDecodeError as error:  # SQLite does not check that text is valid UTF-8
             raise FileFormatError(f"the journal {self.file} is damaged") from error
+
+
+def _texts(outcome: Outcome) -> tuple[str | None, ...]:
+    """Message and captions of an outcome; a message may contain a file name."""
+    texts = (outcome.message, outcome.caption, outcome.target_caption)
+    return tuple(text and _text(text) for text in texts)
 
 
 def _text(value: Path | str) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from io import StringIO
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from zerocon.errors import FileFormatError
 from zerocon.settings import Settings
@@ -17,6 +17,9 @@ from zerocon.settings import Settings
 PROMPT_COLUMNS = {"to": "to", "from": "from_", "to_caption": "to_caption", "caption": "caption"}
 COLUMNS = ("image", *PROMPT_COLUMNS, "mask", "mask_text", "seed", "strength", "name")
 INTEGERS = {name for name, kind in get_type_hints(Settings).items() if kind in (int, int | None)}
+EXCLUSIVE = (("mask", "mask_text"), ("to", "to_caption"), ("from", "to_caption"))
+SHOWN = 10  # invalid rows in a message
+T = TypeVar("T")
 TRUE, FALSE = {"1", "true", "t", "yes", "y", "on"}, {"0", "false", "f", "no", "n", "off"}
 
 
@@ -25,7 +28,6 @@ class ManifestRow:
     """One row: the image, and what the row sets.
 
     Args:
-        location: File and row number, for messages.
         image: The image file.
         name: Template of the result's name, if the row has one.
         prompt: Arguments of ``zerocon.edit``, by name.
@@ -34,7 +36,6 @@ class ManifestRow:
         mask_text: What may change, in words, if the row has it.
     """
 
-    location: str
     image: Path
     name: str | None
     prompt: Mapping[str, str]
@@ -43,14 +44,22 @@ class ManifestRow:
     mask_text: str | None = None
 
 
-def read_manifest(file: Path) -> list[ManifestRow]:
+def read_manifest(file: Path, convert: Callable[[ManifestRow], T]) -> list[T]:
     """Read a manifest; its suffix is ``.csv``, ``.jsonl`` or ``.toml``.
 
     In CSV the first line names the columns and empty cells set nothing; in TOML every edit is a
     table, ``[[edits]]``. Relative paths of images and masks are relative to the manifest.
 
+    Args:
+        file: The manifest.
+        convert: Called with every valid row; a ``FileFormatError`` that it raises is the row's.
+
+    Returns:
+        What ``convert`` returned.
+
     Raises:
-        FileFormatError: For a file in none of these formats, or an invalid row, with its number.
+        FileFormatError: For a file in none of these formats, and for invalid rows, with the place
+            and the reason of the first ten.
     """
     readers = {".csv": _csv, ".jsonl": _jsonl, ".toml": _toml}
     reader = readers.get(file.suffix.lower())
@@ -62,7 +71,31 @@ def read_manifest(file: Path) -> list[ManifestRow]:
         raise FileFormatError(f"{file} is not valid UTF-8: {error.reason}") from None
     except OSError as error:
         raise FileFormatError(f"cannot read {file}: {error.strerror}") from error
-    return [_row(file, number, cells) for number, cells in reader(file, text)]
+    rows, problems = list[T](), list[str]()
+    for place, cells in reader(file, text):
+        try:
+            if isinstance(cells, str):
+                raise FileFormatError(cells)
+            rows.append(convert(_row(file, cells)))
+        except FileFormatError as error:
+            # "column to: ..." goes on with the place
+            problems.append(f"{place}{', ' if str(error).startswith('column ') else ': '}{error}")
+    _require_none(file, problems)
+    return rows
+
+
+def cell_error(column: str, problem: object) -> FileFormatError:
+    """The error of one cell of a row."""
+    return FileFormatError(f"column {column}: {problem}")
+
+
+def _require_none(file: Path, problems: list[str]) -> None:
+    if len(problems) == 1:
+        raise FileFormatError(f"{file}, {problems[0]}")
+    if problems:
+        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        shown = "; ".join(problems[:SHOWN])
+        raise FileFormatError(f"{file} has {len(problems)} invalid rows: {shown}{more}")
 
 
 def parse_setting(name: str, text: str) -> Any:
@@ -84,64 +117,92 @@ def parse_setting(name: str, text: str) -> Any:
         return text
 
 
-def _row(file: Path, number: int, cells: dict[str, Any]) -> ManifestRow:
-    location = f"{file}, row {number}"
+def _row(file: Path, cells: dict[str, Any]) -> ManifestRow:
     image, name = cells.pop("image", None), cells.pop("name", None)
     if not isinstance(image, str) or not image:
-        raise FileFormatError(f"{location} has no image")
-    prompt = {field: cells.pop(key) for key, field in PROMPT_COLUMNS.items() if key in cells}
+        raise cell_error("image", "no image")
+    texts = {key: cells.pop(key) for key in PROMPT_COLUMNS if key in cells}
     mask, mask_text = cells.pop("mask", None), cells.pop("mask_text", None)
+    prompt = {PROMPT_COLUMNS[key]: text for key, text in texts.items()}
     others = {"name": name, "mask": mask, "mask_text": mask_text}
-    texts = {**prompt, **{key: text for key, text in others.items() if text is not None}}
+    texts |= {key: text for key, text in others.items() if text is not None}
     if wrong := [key for key, text in texts.items() if not isinstance(text, str)]:
-        raise FileFormatError(f"{location}: {wrong[0]} must be text")
-    if mask and mask_text:
-        raise FileFormatError(f"{location} has a mask and a mask_text; give one of them")
-    try:
-        settings = dict(_settings(cells))
-    except ValueError as error:
-        raise FileFormatError(f"{location}: {error}") from None
+        raise cell_error(wrong[0], f"must be text, not {texts[wrong[0]]!r}")
+    for one, other in EXCLUSIVE:
+        if texts.get(one) and texts.get(other):
+            raise cell_error(other, f"the row has a {one} too; give one of them")
+    settings = dict(_settings(cells))
     mask = file.parent / mask if mask else None
-    return ManifestRow(location, file.parent / image, name, prompt, settings, mask, mask_text)
+    return ManifestRow(file.parent / image, name, prompt, settings, mask, mask_text)
 
 
 def _settings(cells: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    names = [each.name for each in fields(Settings)]
     for key, value in cells.items():
-        name = key.replace("-", "_")
-        if name not in names:
-            available = dict.fromkeys([*COLUMNS, *names])
-            raise FileFormatError(f'no column "{key}"; available: {", ".join(available)}')
+        _require_column(key)
+        name = _setting_name(key)
         if isinstance(value, str):
             value = parse_setting(name, value)
         yield name, tuple(value) if isinstance(value, list) else value
 
 
-def _csv(file: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _setting_name(column: str) -> str:
+    return column.replace("-", "_")
+
+
+def _require_column(key: str) -> None:
+    names = [each.name for each in fields(Settings)]
+    if key not in COLUMNS and _setting_name(key) not in names:
+        available = dict.fromkeys([*COLUMNS, *names])
+        raise FileFormatError(f'no column "{key}"; available: {", ".join(available)}')
+
+
+Rows = Iterator[tuple[str, dict[str, Any] | str]]  # place of a row, and its cells or its fault
+
+
+def _csv(file: Path, text: str) -> Rows:
     reader = csv.DictReader(StringIO(text, newline=""), strict=True)
     try:
+        _require_header(file, [name.strip() for name in reader.fieldnames or ()])
         for number, row in enumerate(reader, 1):
+            cells = [cell for cell in row.values() if isinstance(cell, str)]
+            line = reader.line_num - sum(cell.count("\n") for cell in cells)
+            place = f"row {number} (line {line})"
             if None in row:
-                raise FileFormatError(f"{file}, row {number} has more cells than columns")
-            yield number, {key.strip(): cell for key, cell in row.items() if cell}
+                yield place, "more cells than columns"
+                continue
+            yield place, {key.strip(): cell for key, cell in row.items() if cell}
     except csv.Error as error:
-        raise FileFormatError(f"{file} is not valid CSV: {error}") from None
+        raise FileFormatError(
+            f"{file}, line {reader.reader.line_num} is not valid CSV: {error}"
+        ) from None
 
 
-def _jsonl(file: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
+def _require_header(file: Path, columns: list[str]) -> None:
+    """Check the first line: a fault in it is one of the file, not of every row."""
+    twice = [name for name in columns if columns.count(name) > 1]
+    try:
+        if "image" not in columns:
+            raise FileFormatError('no column "image"; the first line names the columns')
+        if twice:
+            raise FileFormatError(f'two columns "{twice[0]}"')
+        for name in columns:
+            _require_column(name)
+    except FileFormatError as error:
+        raise FileFormatError(f"{file}, line 1: {error}") from None
+
+
+def _jsonl(file: Path, text: str) -> Rows:
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    for row, (number, line) in enumerate(lines, 1):
         try:
-            row = json.loads(line)
+            content = json.loads(line)
         except (ValueError, RecursionError):
-            row = None
-        if not isinstance(row, dict):
-            raise FileFormatError(f"{file}, row {number} is not a JSON object")
-        yield number, row
+            content = None
+        cells = content if isinstance(content, dict) else "not a JSON object"
+        yield f"row {row} (line {number})", cells
 
 
-def _toml(file: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _toml(file: Path, text: str) -> Rows:
     try:
         content = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -149,4 +210,4 @@ def _toml(file: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     edits = content.pop("edits", None)
     if content or not isinstance(edits, list) or not all(isinstance(e, dict) for e in edits):
         raise FileFormatError(f"{file} must contain only tables named [[edits]]")
-    yield from enumerate(edits, 1)
+    yield from ((f"row {number}", cells) for number, cells in enumerate(edits, 1))

@@ -17,7 +17,8 @@ from zerocon.settings import PRESETS, Settings
 
 BACKENDS = ("local", "ray")
 AUTO, ALL = "auto", "all"
-SHARED = ("metadata", "keep_gps", "cache", "segmenter")  # run parameters that are options
+# run parameters that are options
+SHARED = ("metadata", "keep_gps", "cache", "segmenter", "copy_unchanged")
 
 PathLike = str | os.PathLike[str]
 
@@ -33,6 +34,7 @@ class RunParameters:
         keep_gps: Keep GPS coordinates in the EXIF of results.
         cache: Use the cache of inversions.
         segmenter: Name of the segmentation model; None: the default one.
+        copy_unchanged: Copy the source of an image that is as the prompt describes it already.
     """
 
     model: str | None = None
@@ -41,6 +43,7 @@ class RunParameters:
     keep_gps: bool = False
     cache: bool = True
     segmenter: str | None = None
+    copy_unchanged: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the parameters as a JSON object."""
@@ -77,7 +80,7 @@ class BatchOptions:
         preset: Name of a preset, under ``settings``.
         overwrite: Replace existing files that are not the result of the same edit.
         resume: Verify existing results by their hashes. Without images: of the last run.
-        retry_failed: Run jobs again that failed in an earlier run.
+        retry_failed: Run jobs again that failed, or were unchanged, in an earlier run.
         fail_fast: Stop at the first failure.
         batch_size: Images of one size edited together; "auto" is 1 on a CPU, and what fits into
             memory on a GPU.
@@ -86,9 +89,11 @@ class BatchOptions:
         backend: "local" or "ray".
         shard: (I, N): only part I of N, with a journal of its own.
         model: A model or its name.
-        parameters: Load options, metadata level, ``keep_gps``, ``cache`` and ``segmenter``.
+        parameters: Load options, metadata level, ``keep_gps``, ``cache``, ``segmenter`` and
+            ``copy_unchanged``.
         given: Names of run parameters that the caller set: they override those of a resumed run.
         inputs: More files that no result may replace.
+        sheet: A review sheet of the run's edits, written at its end as PNG, JPEG or PDF.
     """
 
     output: Path
@@ -120,6 +125,7 @@ class BatchOptions:
     parameters: RunParameters = field(default_factory=RunParameters)
     given: frozenset[str] = frozenset()
     inputs: tuple[Path, ...] = ()
+    sheet: Path | None = None
 
     def __post_init__(self) -> None:
         _require(_count(self.batch_size, AUTO), "batch_size", 'a number from 1, or "auto"', self)
@@ -189,7 +195,7 @@ def _converted(values: Mapping[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {
         name: tuple(_all(values[name])) for name in ("to", "strength", "seed") if name in values
     }
-    for name in ("output", "files_from", "manifest"):
+    for name in ("output", "files_from", "manifest", "sheet"):
         if name in values:
             result[name] = Path(values[name])
     if "shard" in values:

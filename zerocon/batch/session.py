@@ -13,7 +13,7 @@ import torch
 
 import zerocon
 from zerocon.batch import backends, commit
-from zerocon.batch.estimate import BatchEstimate, estimate_cost, fitting_batch_size
+from zerocon.batch.estimate import estimate_cost, fitting_batch_size
 from zerocon.batch.events import (
     BatchEvent,
     BatchInterrupted,
@@ -22,14 +22,19 @@ from zerocon.batch.events import (
     BatchWarning,
     JobDone,
     JobFailed,
-    JobFailure,
+    JobUnchanged,
+    JobWarnings,
+    WrittenSheet,
 )
-from zerocon.batch.executor import shape_of
-from zerocon.batch.expansion import expand, in_shard
+from zerocon.batch.executor import BatchExecutor, shape_of
+from zerocon.batch.expansion import expand, ignored_files, in_shard
 from zerocon.batch.job import Job, require_distinct
-from zerocon.batch.journal import FILE, FOLDER, JobRecord, Journal
+from zerocon.batch.journal import ENDED, FILE, FOLDER, JobRecord, Journal
 from zerocon.batch.launcher import rank, worker_device
 from zerocon.batch.parameters import ALL, AUTO, BatchOptions, RunParameters
+from zerocon.batch.planning import BatchPlan, plan_jobs
+from zerocon.batch.review import check_sheet, is_sheet, write_sheet
+from zerocon.batch.run_status import failure_of
 from zerocon.batch.worker import JobResult
 from zerocon.errors import CommandError, DeviceNotFoundError
 from zerocon.model import Model
@@ -40,60 +45,67 @@ WORKER_COMMAND = ("zerocon.cli", "batch")  # started with --join by ``devices``
 NONE: Mapping[str, Any] = {}
 
 
-@dataclass(frozen=True)
-class BatchPlan:
-    """What a batch would do, and its estimated cost; nothing is written.
-
-    Args:
-        output: The output directory.
-        total: Number of jobs.
-        jobs: Those that would run.
-        skipped: Names of results that stay as they are.
-        estimate: Cost of ``jobs``.
-    """
-
-    output: Path
-    total: int
-    jobs: tuple[Job, ...]
-    skipped: tuple[str, ...]
-    estimate: BatchEstimate
+def _ignore(*_: object) -> None:
+    """Report nothing."""
 
 
 @dataclass(frozen=True)
 class BatchSession:
-    """Jobs with their state in the journal; ``journal`` is None for a plan without one."""
+    """Jobs with their state in the journal; ``journal`` is None for a plan without one.
+
+    ``kept`` are the names of records that stay as they are, ``ignored`` the files in the input
+    directories that are no images by their endings.
+    """
 
     options: BatchOptions
     model: Model
     jobs: list[Job]
     changes: commit.Changes
-    unchanged: list[str]
+    kept: list[str]
     journal: Journal | None
+    ignored: tuple[Path, ...] = ()
 
-    def plan(self) -> BatchPlan:
-        """Estimate the cost of the jobs that would run."""
-        jobs = [new.job for _, new in self.changes]
-        estimate = estimate_cost(self.model, jobs)
-        names = tuple(self.unchanged)
-        return BatchPlan(self.options.output, len(self.jobs), tuple(jobs), names, estimate)
+    def plan(self, progress: Callable[[int, int], object] = _ignore) -> BatchPlan:
+        """Parse the prompts of the jobs, and estimate the cost of the edits."""
+        records = [self.journal.record(name) for name in self.kept] if self.journal else []
+        ended = {each.name: each.outcome for each in records if each and each.state in ENDED}
+        edits = plan_jobs(
+            self.jobs,
+            {name: outcome for name, outcome in ended.items() if outcome},
+            BatchExecutor(self.model),
+            self.options.output,
+            keep_gps=self.options.parameters.keep_gps,
+            progress=progress,
+        )
+        planned = tuple(edits)
+        jobs = [each.job for each in planned if each.state == "todo"]
+        return BatchPlan(self.options.output, planned, estimate_cost(self.model, jobs))
 
     def run(self, on_event: OnEvent) -> BatchSummary:
         """Execute the jobs; of several processes the first one alone reports events."""
         assert self.journal is not None
         parameters = self.options.parameters.to_json()
-        number = self.journal.begin(parameters, self.changes, self.unchanged)
+        number = self.journal.begin(parameters, self.changes, self.kept)
         report = _Report(self.journal, number, len(self.jobs), on_event if rank() == 0 else _ignore)
-        report.start()
+        report.start(self.ignored)
         try:
             with closing(self._results(number, report.warn)) as results:
                 for result in results:
                     report.result(result)
-                    if result.failure is not None and self.options.fail_fast:
+                    if result.failure and self.options.fail_fast:
                         break
         except KeyboardInterrupt:
             report.interrupt()
             raise
-        return report.end()
+        return report.end(self._write_sheet(number))
+
+    def _write_sheet(self, number: int) -> WrittenSheet | None:
+        """Write the review sheet, if there is to be one; of several processes only the first."""
+        assert self.journal is not None
+        if self.options.sheet is None or rank():
+            return None
+        mark = self.options.parameters.metadata != "none"
+        return write_sheet(self.journal, number, self.options.sheet, mark=mark)
 
     def _results(self, number: int, on_warning: Callable[[str], None]) -> backends.Results:
         """Start the backend."""
@@ -116,48 +128,64 @@ class _Report:
     def __init__(self, journal: Journal, run: int, total: int, on_event: OnEvent) -> None:
         self.journal, self.run, self.total, self.on_event = journal, run, total, on_event
         self.started, self.edited, self.evaluations = monotonic(), 0, 0.0
-        counts = journal.counts(run)
-        self.skipped, self.failed_before = counts.get("done", 0), counts.get("failed", 0)
+        self.before = journal.counts(run)
+        self.skipped = self.before.get("done", 0)
 
-    def start(self) -> None:
+    def start(self, ignored: tuple[Path, ...]) -> None:
+        failed, unchanged = self.before.get("failed", 0), self.before.get("unchanged", 0)
         output = self.journal.output
-        self.on_event(BatchStarted(output, self.total, self.skipped, self.failed_before))
+        self.on_event(BatchStarted(output, self.total, self.skipped, failed, unchanged, ignored))
 
     def warn(self, message: str) -> None:
         self.on_event(BatchWarning(message))
 
     def result(self, result: JobResult) -> None:
+        record, edited = result.record, result.edited
+        outcome = record.outcome
+        assert outcome is not None
         counts = self.journal.counts(self.run)
-        failures = counts.get("failed", 0)
-        finished = counts.get("done", 0) + failures
-        job, edited = result.record.job, result.edited
-        output, progress = self.journal.output / job.name, (finished, self.total, failures)
-        if result.failure is not None:
-            self.on_event(JobFailed(job, output, result.failure, *progress))
-        elif edited is None:
-            self.on_event(JobDone(job, output, *progress))
-        else:
-            self.edited += 1
-            self.evaluations += edited.evaluations.total
-            done = JobDone(
-                job, output, *progress, edited.caption, edited.target_caption,
-                evaluations=edited.evaluations, warnings=edited.warnings,
-            )  # fmt: skip
-            self.on_event(done)
+        facts: dict[str, Any] = {
+            "job": record.job,
+            "output": self.journal.output / record.job.name,
+            "finished": sum(counts.get(state, 0) for state in ENDED),
+            "total": self.total,
+            "failures": counts.get("failed", 0),
+            "caption": outcome.caption,
+        }
+        if outcome.state == "failed":
+            self.on_event(JobFailed(**facts, reason=outcome.reason or ""))
+            return
+        facts["warnings"] = outcome.warnings
+        if outcome.state == "unchanged":
+            self.on_event(JobUnchanged(**facts, reason=outcome.reason or "", copied=record.copied))
+            return
+        cost = edited.evaluations if edited else None
+        self.edited += edited is not None
+        self.evaluations += cost.total if cost else 0
+        target = outcome.target_caption
+        self.on_event(JobDone(**facts, target_caption=target, evaluations=cost))
 
     def interrupt(self) -> None:
         self.on_event(BatchInterrupted(self.journal.counts(self.run).get("done", 0), self.total))
 
-    def end(self) -> BatchSummary:
-        output, failed = self.journal.output, self.journal.records(self.run, "failed")
+    def end(self, sheet: WrittenSheet | None) -> BatchSummary:
+        output, counts = self.journal.output, self.journal.counts(self.run)
+        failed = self.journal.records(self.run, "failed")
+        results = self.journal.records(self.run, "done", "unchanged")
         summary = BatchSummary(
             output=output,
             total=self.total,
-            done=self.journal.counts(self.run).get("done", 0),
+            done=counts.get("done", 0),
             skipped=self.skipped,
-            failures=tuple(
-                JobFailure(each.job, output / each.job.name, each.message or "") for each in failed
+            failures=tuple(failure_of(output, each) for each in failed),
+            unchanged=counts.get("unchanged", 0),
+            copied=sum(each.copied for each in results),
+            warnings=tuple(
+                JobWarnings(each.job, output / each.job.name, each.outcome.warnings)
+                for each in results
+                if each.outcome and each.outcome.warnings
             ),
+            sheet=sheet,
             edited=self.edited,
             evaluations=self.evaluations,
             seconds=monotonic() - self.started,
@@ -182,6 +210,7 @@ def open_session(options: BatchOptions, *, dry_run: bool = False) -> Iterator[Ba
     jobs = [job for job in jobs if in_shard(job.image, options.shard)]
     model, planned = None, None
     if not exists:
+        _check_sheet(options, jobs, None)
         model = _load(options)
         planned = _plan(options, model, jobs, None)
     journal = Journal(options.output, file) if exists or not dry_run else None
@@ -192,11 +221,14 @@ def open_session(options: BatchOptions, *, dry_run: bool = False) -> Iterator[Ba
             number, recorded = journal.last_run() or (0, NONE)
             options = options.resumed(RunParameters.from_json(recorded))
             jobs = [record.job for record in journal.records(number)]
+        if journal:
+            _check_sheet(options, jobs, journal)
         model = model or _load(options)
         if planned is None or (journal and journal.last_run()):  # begun by another process since
             planned = _plan(options, model, jobs, journal)
-        changes, unchanged = planned
-        yield BatchSession(_named(options, model), model, jobs, changes, unchanged, journal)
+        changes, kept = planned
+        ignored = ignored_files(options)
+        yield BatchSession(_named(options, model), model, jobs, changes, kept, journal, ignored)
     finally:
         if journal:
             journal.close()
@@ -226,6 +258,15 @@ def _require_resumable(options: BatchOptions, exists: bool) -> None:
         raise CommandError("name images, directories or patterns, or use --manifest or --resume")
     if not exists:
         raise CommandError(f"{options.output} has no journal to resume from")
+
+
+def _check_sheet(options: BatchOptions, jobs: list[Job], journal: Journal | None) -> None:
+    """Check that the review sheet can be written; one of an earlier run is replaced."""
+    if options.sheet is not None:
+        inputs = (*options.inputs, *(job.image for job in jobs))
+        results = [options.output / job.name for job in jobs]
+        replace = options.overwrite or (journal is not None and is_sheet(journal, options.sheet))
+        check_sheet(options.sheet, options.output, results, inputs, overwrite=replace)
 
 
 def _load(options: BatchOptions) -> Model:
@@ -263,6 +304,7 @@ def _plan(
         overwrite=options.overwrite,
         verify=options.resume,
         retry=options.retry_failed,
+        copy=options.parameters.copy_unchanged,
     )
 
 
@@ -299,7 +341,3 @@ def _gpus() -> int:
     if count := torch.cuda.device_count():
         return count
     raise DeviceNotFoundError("there is no GPU here; give a number of processes: --devices 2")
-
-
-def _ignore(event: BatchEvent) -> None:
-    """Report nothing."""

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from time import sleep
 from typing import Protocol
 
 from zerocon.batch.commit import put, recover
-from zerocon.batch.executor import COMMON, ExecutedJob, SourceImage, reason
+from zerocon.batch.executor import COMMON, ExecutedJob, NoResult, SourceImage, reason
 from zerocon.batch.job import Job
-from zerocon.batch.journal import JobRecord, Journal
-from zerocon.errors import NotWritableError, classify
+from zerocon.batch.journal import JobRecord, Journal, Outcome
+from zerocon.batch.parameters import RunParameters
+from zerocon.errors import NothingToChangeError, NotWritableError, classify
+from zerocon.image.formats import format_of
+from zerocon.image.reading import Photograph, contents
+from zerocon.image.writing import copied_file
 
 PAUSE = 0.2  # seconds between checks of what other workers do
 FATAL = (*COMMON, NotWritableError)  # no job can be finished after one of these
@@ -23,18 +28,20 @@ Claimed = list[tuple[JobRecord, Future[SourceImage]]]  # jobs, and their images 
 class JobExecutor(Protocol):
     """Executes jobs: a ``BatchExecutor``, or a function that calls one in another process."""
 
-    def __call__(
-        self, jobs: Sequence[tuple[Job, SourceImage]]
-    ) -> list[ExecutedJob | Exception]: ...
+    def __call__(self, jobs: Sequence[tuple[Job, SourceImage]]) -> list[ExecutedJob | NoResult]: ...
 
 
 @dataclass(frozen=True)
 class JobResult:
-    """A finished job: the edit (None if another process made it), or why it failed."""
+    """A finished job, as it is in the journal, and the edit if this process made one."""
 
     record: JobRecord
     edited: ExecutedJob | None = None
-    failure: str | None = None
+
+    @property
+    def failure(self) -> str | None:
+        """Why the job failed; None if it did not."""
+        return self.record.message if self.record.state == "failed" else None
 
 
 @dataclass(frozen=True)
@@ -50,9 +57,18 @@ class Worker:
     execute: JobExecutor
     batch_size: int = 1
     keep_gps: bool = False
+    copy_unchanged: bool = False
+
+    @classmethod
+    def of(cls, journal: Journal, run: int, execute: JobExecutor, batch_size: int) -> Worker:
+        """A worker with the parameters of the run."""
+        parameters = RunParameters.from_json(journal.parameters(run))
+        return cls(
+            journal, run, execute, batch_size, parameters.keep_gps, parameters.copy_unchanged
+        )
 
     def __call__(self) -> Generator[JobResult]:
-        """Work until every job of the run is done or failed, by any worker.
+        """Work until every job of the run is done, unchanged or failed, by any worker.
 
         Jobs of other workers are waited for, and claimed when their worker has died. Whatever ends
         this early, Ctrl-C included, files being written are completed and the rest queued again.
@@ -99,21 +115,41 @@ class Worker:
         return claimed
 
     def _finish(
-        self, name: str, record: JobRecord, source: SourceImage, result: ExecutedJob | Exception
+        self, name: str, record: JobRecord, source: SourceImage, result: ExecutedJob | NoResult
     ) -> JobResult:
         """Write a result, or record why there is none."""
         try:
-            if isinstance(result, Exception):
-                raise result
-            data = result.encode(record.job.name.suffix)
-            put(self.journal, record, name, data, source.file_hash)
-            self.journal.finish(record.name, name, "; ".join(result.warnings) or None)
+            outcome, file = self._outcome(record.job, source, result)
+            if file is not None:
+                put(self.journal, record, name, file, source.file_hash, outcome)
         except Exception as error:
             if issubclass(classify(error) or Exception, FATAL):
                 raise
-            self.journal.fail(record.name, name, reason(error))
-            return JobResult(record, failure=reason(error))
-        return JobResult(record, edited=result)
+            outcome = Outcome("failed", reason(error), caption=result.caption)
+        self.journal.finish(record.name, name, outcome, source.file_hash or None)
+        edited = result if isinstance(result, ExecutedJob) and outcome.state == "done" else None
+        finished = self.journal.record(record.name)
+        if finished is None or finished.outcome is None:  # another worker took this one for dead
+            finished = replace(record, state=outcome.state, message=outcome.message)
+        return JobResult(finished, edited)
+
+    def _outcome(
+        self, job: Job, source: SourceImage, result: ExecutedJob | NoResult
+    ) -> tuple[Outcome, bytes | None]:
+        """How a job ends, and the bytes of its file if it gets one; raises if it fails."""
+        if isinstance(result, ExecutedJob):
+            texts = (result.warnings, result.caption, result.target_caption)
+            return Outcome("done", None, *texts), result.encode(job.name.suffix)
+        if not isinstance(result.error, NothingToChangeError):
+            raise result.error
+        outcome = Outcome("unchanged", reason(result.error), caption=result.caption)
+        if not self.copy_unchanged or not isinstance(source.photograph, Photograph):
+            return outcome, None
+        format, data = format_of(Path(job.name)), contents(job.image)
+        photograph = source.photograph
+        warnings = photograph.format_warnings(format) if photograph.kind != format.name else ()
+        copy = copied_file(data, format, keep_gps=self.keep_gps)
+        return replace(outcome, warnings=warnings), copy
 
     def _written(self, pending: list[Future[JobResult]], *, wait: bool) -> Iterator[JobResult]:
         """Yield what has been written, in order; errors of the writing thread are raised here."""
