@@ -21,7 +21,7 @@ from PIL import Image, PdfParser
 
 import zerocon
 from zerocon import batch
-from zerocon.batch import review
+from zerocon.batch import review_sheet
 from zerocon.batch.commit import put, recover
 from zerocon.batch.job import Job
 from zerocon.batch.journal import FOLDER, JobRecord, Journal, Outcome

@@ -33,7 +33,7 @@ from zerocon.batch.journal import ENDED, FILE, FOLDER, JobRecord, Journal
 from zerocon.batch.launcher import rank, worker_device
 from zerocon.batch.parameters import ALL, AUTO, BatchOptions, RunParameters
 from zerocon.batch.planning import BatchPlan, plan_jobs
-from zerocon.batch.review import check_sheet, is_sheet, write_sheet
+from zerocon.batch.review_sheet import check_sheet, is_sheet, write_sheet
 from zerocon.batch.run_status import failure_of
 from zerocon.batch.worker import JobResult
 from zerocon.errors import CommandError, DeviceNotFoundError
