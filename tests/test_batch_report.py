@@ -405,9 +405,9 @@ def test_a_sheet_has_source_and_edit_next_to_each_other(run: Run) -> None:
 def test_a_sheet_says_how_many_edits_it_leaves_out(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(review, "ROWS", 2)
-    monkeypatch.setattr(review, "PAGE_ROWS", 1)
-    monkeypatch.setattr(review, "PAGES", 3)
+    monkeypatch.setattr(review_sheet, "ROWS", 2)
+    monkeypatch.setattr(review_sheet, "PAGE_ROWS", 1)
+    monkeypatch.setattr(review_sheet, "PAGES", 3)
     prompts = ["--to", "bus", "--to", "at night"]
     done = run("in", *prompts, "--sheet", "sheet.png", form="human")
     assert "sheet     sheet.png, 2 edits, 4 left out" in done.stdout
@@ -421,7 +421,7 @@ def test_a_sheet_of_files_that_are_gone_is_written(run: Run) -> None:
     run("in", "--to", "dog")
     shutil.rmtree("in")
     journal = Journal(Path("out"))
-    sheet = review.write_sheet(journal, 1, Path("sheet.png"), mark=True)
+    sheet = review_sheet.write_sheet(journal, 1, Path("sheet.png"), mark=True)
     journal.close()
     assert sheet.shown == 2 and Path("sheet.png").is_file()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from zerocon.prompt import vocabulary
-from zerocon.prompt.inflection import is_participle, singular
+from zerocon.prompt.inflection import is_participle, lemmas, singular
 from zerocon.prompt.vocabulary import (
     Mention,
     bare,
@@ -78,16 +78,25 @@ def head_of(text: Sequence[str], start: int, end: int) -> Span:
 
 
 def nouns(text: Sequence[str]) -> list[Mention]:
-    """Mentions of objects and added things, except those used as attributes ("an orange cat")."""
+    """Mentions of objects and added things, except before other nouns ("tomato sauce")."""
     result = []
     for mention in vocabulary.mentions(text):
         things = tuple(e for e in mention.entries if e.category in ("object", "added"))
-        qualifies = mention.of("attribute") and not (
-            mention.end == len(text) or is_boundary(text, mention.end)
+        qualifies = (
+            mention.end < len(text)
+            and not is_boundary(text, mention.end)
+            and vocabulary.possessor(text[mention.end - 1]) == text[mention.end - 1]
+            and is_noun_word(text[mention.end])
         )
         if things and not qualifies:
             result.append(Mention(mention.start, mention.end, things))
     return result
+
+
+def is_noun_word(word: str) -> bool:
+    """Whether a word can be a noun, by the lists or the dictionary."""
+    listed = {e.category for e in lookup([word])}
+    return bool(listed & {"object", "added"}) or {"NOUN"} == set(lemmas(word)) - {"VERB"}
 
 
 def style_at(text: Sequence[str], start: int) -> Mention | None:
@@ -155,11 +164,15 @@ def verb(text: Sequence[str], after: int = 0) -> Span:
             continue
         if is_verb_at(text, i) or (is_participle(text[i]) and text[i - 1] in ("is", "are")):
             longest = max(
-                (n for n in (2, 3) if any(e.category == "action" for e in lookup(text[i : i + n]))),
+                (n for n in (2, 3) if _is_action(text, i, i + n))),
                 default=1,
             )
             return i, i + longest
     return NOWHERE
+
+
+def _is_action(text: Sequence[str], start: int, end: int) -> bool:
+    return end <= len(text) and any(e.category == "action" for e in lookup(text[start:end]))
 
 
 def being(text: Sequence[str]) -> Span:

@@ -122,7 +122,9 @@ def _merged(
         last = result[-1] if result else None
         thing = last is not None and (adding or last.joining) and not last.removed
         core = " ".join(vocabulary.core(words(part.text)))
-        if last and adding and part.options and part.category == "place" and locate(text, core):
+        lead = part.text.split()[0]
+        near = part.category == "place" and part.options and lead in ("in", "on", "at", "by")
+        if last and adding and near and locate(text, core):
             continue  # "a sailboat on the lake", where the caption is of a lake
         if last and adding and part.joining == "next to" and locate(text, part.head):
             result[-1] = replace(last, joining="next to")
@@ -156,7 +158,8 @@ def _goes_with(part: PromptPart, thing: PromptPart) -> bool:
     if part.category == "action" or pronoun:
         return True
     sky = part.text == "in the sky" and any(e.family == "land and sky" for e in thing.options)
-    return part.category == "place" and (sky or not part.options)
+    side = starts(part.text.split(), grammar("sides"))
+    return part.category == "place" and bool(sky or side or not part.options)
 
 
 def _put_owned(caption: str, part: PromptPart, owner: str) -> CaptionEdit | None:
@@ -351,8 +354,12 @@ def _mentions(text: Sequence[str], source: str) -> bool:
 
 
 def _generic(text: Sequence[str], source: str) -> str:
-    """The noun of a caption that a general word means: "the animal" -> "cat", "" for none."""
+    """The words of a caption that others mean: "the animal" -> "cat"; "" for none."""
     word = " ".join(bare(words(source)))
+    properties = [e for e in lookup(word.split()) if e.category == "attribute"]
+    for mention in vocabulary.mentions(text) if not locate(text, word) else ():
+        if any(e in mention.entries for e in properties):
+            return " ".join(text[mention.start : mention.end])
     for line in sections("grammar.txt")["general words"]:
         family, _, names = (part.strip() for part in line.partition("="))
         if word not in [name.strip() for name in names.split(",")] or locate(text, word):

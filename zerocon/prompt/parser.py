@@ -301,9 +301,11 @@ def _action(chunk: list[str]) -> PromptPart | None:
     length = starts(chunk, _actions())
     if not length and is_verb_at(chunk, 0) and chunk[0] not in grammar("joining"):
         length = 1
+    rest = chunk[length:]
+    if not length and _consumes(chunk):
+        return PromptPart("action", " ".join(chunk), chunk[0], ())
     if not length:
         return None
-    rest = chunk[length:]
     if rest and not length == len(chunk) and not is_function_word(rest[0]) and not _thing(rest):
         return None
     if rest and not is_function_word(rest[0]) and len(rest) == 1 and not is_participle(chunk[0]):
@@ -312,6 +314,14 @@ def _action(chunk: list[str]) -> PromptPart | None:
     return PromptPart(
         "action", " ".join(chunk), head, tuple(_only(lookup(chunk[:length]), "action"))
     )
+
+
+def _consumes(chunk: list[str]) -> bool:
+    """Whether a phrase is a verb with its object: "stirring soup"."""
+    if len(chunk) < 2 or not is_participle(chunk[0]) or lookup(chunk[:1]):
+        return False
+    families = {e.family for e in lookup(chunk[-1:])}
+    return bool(families & {"food", "fruit and vegetables", "drinks", "instruments"})
 
 
 def _actions() -> frozenset[str]:
@@ -384,6 +394,8 @@ def _listed_place(chunk: list[str]) -> PromptPart | None:
             form = form_of(entry, " ".join(body[i:])).split()
             if form[-len(body[i:]) :] == body[i:] and all(map(is_property_word, body[:i])):
                 name = " ".join([*form[: len(form) - len(body[i:])], *body])
+                if i and form[:1] == ["at"] and len(form) == 2:
+                    name = f"on {vocabulary.determined(' '.join(body))}"  # "on a rainy night"
                 return PromptPart(entry.category, name, name, (entry,), plain=" ".join(body))
     return None
 
@@ -391,7 +403,7 @@ def _listed_place(chunk: list[str]) -> PromptPart | None:
 def _weather(chunk: list[str]) -> PromptPart | None:
     """A time with a word like "weather": "stormy weather", "a foggy day", "very windy"."""
     body = bare(chunk)
-    if body and body[0] in grammar("attribute words") and _only(lookup(body[1:]), "time"):
+    if len(body) > 1 and body[0] in grammar("attribute words") and _only(lookup(body[1:]), "time"):
         body = [*body, "day"]
     if len(body) < 2 or body[-1] not in grammar("time words"):
         return None

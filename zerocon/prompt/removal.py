@@ -38,7 +38,7 @@ def remove(caption: str, source: str) -> CaptionEdit:
         return _cut(caption, start, style.end, "style", rest=style.end + 1)
     category = parse(source)[0].category
     lead = joined_start(text, phrase_start(text, start))
-    attached = lead is not None and text[lead] in grammar("joining")
+    attached = lead is None or text[lead] in grammar("joining")
     if category in ("place", "time") and not attached:
         return _remove_place(caption, start, end, category)
     if category == "attribute" and end < len(text):
@@ -74,6 +74,9 @@ def _remove_object(caption: str, start: int, end: int) -> CaptionEdit:
     """Remove another noun than the main one, with what joins it to the rest of the caption."""
     text = words(caption)
     joined = joined_start(text, start)
+    if joined and text[joined] == "of" and text[joined - 1] in grammar("sets"):
+        start = phrase_start(text, joined - 1)  # "a pile of books"
+        joined = joined_start(text, start)
     end = _attached_end(text, end) if joined is not None and text[joined] != "of" else end
     article = start - (start > 0 and text[start - 1] in grammar("determiners", "numbers"))
     if text[end : end + 1] == ["and"]:

@@ -29,12 +29,13 @@ from zerocon.prompt.caption import (
     subject_words,
     verb,
 )
-from zerocon.prompt.inflection import is_plural, plural, singular
+from zerocon.prompt.inflection import is_adjective, is_plural, lemmas, plural, singular
 from zerocon.prompt.parser import PromptPart, is_property_word, parse_chunk
 from zerocon.prompt.splice import CaptionEdit, agree, cut, insert, put, tail_start
 from zerocon.prompt.vocabulary import (
     Mention,
     bare,
+    is_boundary,
     lookup,
     starts,
     words,
@@ -53,6 +54,7 @@ _ORDER = {
     "materials": 5,
 }
 _UNLISTED = 6
+_IN_NAMES = ("colors", "materials", "ages", "sizes")  # of the properties in "old man"
 WEARERS = BEINGS | {"toys and sport"}
 _ALONG = frozenset(("down", "up", "across", "along", "through"))
 
@@ -65,8 +67,11 @@ def put_object(caption: str, part: PromptPart, mention: Mention | None) -> Capti
         return CaptionEdit(f"{caption} {part.determined}".strip(), "object", "", part.text)
     if same(text[start:end], part.head) and not part.is_list:
         return _describe(caption, part, (start, end))
+    if part.number and " of " in part.text.removeprefix(part.number):
+        return _put_contents(caption, part, (start, end))
     if part.number:
         return _put_number(caption, part, (start, end))
+    start, end = _whole_noun(text, (start, end))
     if " of " in part.text and text[end : end + 1] == ["of"]:
         end = contents_end(text, end)
     first = phrase_start(text, start)
@@ -81,6 +86,36 @@ def put_object(caption: str, part: PromptPart, mention: Mention | None) -> Capti
     source = was if many else " ".join(text[start:end])
     target = agree(caption, put(caption, start, end, phrase), end)
     return CaptionEdit(target, "object", source, part.text)
+
+
+def _whole_noun(text: Sequence[str], noun: Span) -> Span:
+    """A noun with the nouns that it is compounded with, and without properties in its name.
+
+    "laptop computer" for "laptop", "steam train" for "train"; "man" for "old man".
+    """
+    start, end = noun
+    if end < len(text) and not is_boundary(text, end):
+        whole = phrase_end(text, start)
+        if families(text, noun) & families(text, head_of(text, start, whole)):
+            end = whole
+    if not lookup(text[start:end]):
+        return start, end
+    while end - start > 1 and lookup(text[start + 1 : end]) and _is_listed_property(text[start]):
+        start += 1
+    while start and _is_compound_part(text, start - 1):
+        start -= 1
+    return start, end
+
+
+def _is_listed_property(word: str) -> bool:
+    return any(e.category == "attribute" for e in lookup([word]))
+
+
+def _is_compound_part(text: Sequence[str], i: int) -> bool:
+    """Whether a word before a noun is a noun itself: "steam train", not "red train"."""
+    kinds = lemmas(text[i])
+    named = "NOUN" in kinds and "ADJ" not in kinds and not text[i].endswith("'s")
+    return named and not is_boundary(text, i) and not _is_listed_property(text[i])
 
 
 def _describe(caption: str, part: PromptPart, noun: Span) -> CaptionEdit:
@@ -261,7 +296,7 @@ def _related_property(
     for i in range(first, noun[1] - 1):
         for j in range(min(noun[1] - 1, i + 3), i, -1):
             entries = (*lookup(text[i:j]), *lookup(["made", "of", *text[i:j]]))
-            kinds = [e for e in entries if i < noun[0] or e.family in ("colors", "materials")]
+            kinds = [e for e in entries if i < noun[0] or e.family in _IN_NAMES]
             if any(a.is_related(b) for a in kinds for b in part.options):
                 return Mention(i, j, entries)
     return None
@@ -441,10 +476,31 @@ def put_time(caption: str, part: PromptPart, mention: Mention | None) -> Caption
     if mention:
         start, end = _time_span(text, mention)
         replaced = " ".join(text[start:end])
-        target = put(caption, start, end, part.text)
+        target = put(caption, start, end, _time_like(text[start:end], part))
         return CaptionEdit(target, "time", replaced, part.text, subject_words(text))
     target = f"{caption.rstrip('.')} {part.text}".strip()
     return CaptionEdit(target, "time", "", part.text, subject_words(text))
+
+
+def _time_like(phrase: Sequence[str], part: PromptPart) -> str:
+    """A time in the form of another one: "on a foggy morning", "sunny" -> "on a sunny morning"."""
+    length = starts(phrase, grammar("prepositions"))
+    lead, core = phrase[:length], bare(phrase[length:])
+    new = part.plain.split()
+    if not length or len(core) != 2 or not 0 < len(new) < 3 or core == new:
+        return part.text
+    if len(new) == 2 and new[-1] == core[-1]:
+        core = new
+    elif len(new) == 1 and new[0] in grammar("times of day") and core[1] in grammar("times of day"):
+        core = [core[0], new[0]]
+    elif (
+        len(new) == 1 and is_adjective(new[0]) and core[1] in grammar("times of day", "time words")
+    ):
+        core = [new[0], core[1]]
+    else:
+        return part.text
+    article = [] if phrase[length] == core[0] else [vocabulary.article(" ".join(core))]
+    return " ".join([*lead, *article, *core])
 
 
 def _time_span(text: Sequence[str], mention: Mention) -> Span:
@@ -472,6 +528,10 @@ def put_style(caption: str, part: PromptPart, mention: Mention | None) -> Captio
         return CaptionEdit(
             vocabulary.styled(part.text, rest), "style", replaced, part.text, noun_words
         )
+    view = any(e.family == "views" for e in part.options) and text[:3] == ["a", "view", "of"]
+    if view and part.text.split()[0] in ("a", "an"):
+        rest = " ".join(caption.split()[3:])
+        return CaptionEdit(f"{part.text} of {rest}", "style", "a view", part.text, noun_words)
     target = vocabulary.styled(part.text, caption)
     skip = starts(text, frozenset(("there is", "there are", "this is")))
     if skip and target.endswith(caption):
@@ -489,7 +549,9 @@ def put_action(
     kinds = families(text, owner)
     inert = kinds and not kinds & (WEARERS | {"vehicles"})
     start, end = verb(text, after=owner[1])
-    poses = start == end or any(e.family == "posture" for e in lookup(text[start:end]))
+    poses = text[start:end] != ["sleeping"] and " ".join(text[start:end]) not in grammar(
+        "expressions"
+    )
     if owner[1] and part.text == part.head and (inert or (poses and _is_expression(part))):
         attribute = PromptPart("attribute", part.text, part.text)
         step = put_attribute(caption, attribute, None, owner)
@@ -506,6 +568,9 @@ def put_action(
     stop = end
     bare_object = end < len(text) and not starts(text[end:], grammar("prepositions", "joining"))
     if bare_object and text[end] not in grammar("conjunctions", "numbers"):
+        if not rest and any(e.family in ("doing", "face") for e in part.options):
+            target = insert(caption, start, f"{part.text} while")
+            return CaptionEdit(target, "action", "", part.text, noun_words)
         stop = phrase_end(text, end)  # the old verb's object
     elif rest and rest[0] in grammar("prepositions"):
         stop = phrase_end(text, end + max(1, starts(text[end:], grammar("prepositions"))))

@@ -68,6 +68,8 @@ def put_part(caption: str, part: PromptPart, context: Context) -> CaptionEdit:
     text = words(caption)
     if named := _named_noun(text, part):
         return put_object(caption, _as_object(part), named)
+    if ending := _same_ending(text, part):
+        return METHODS["time"](caption, part, ending)
     if part.joining:
         around = (related_mention(text, entry, around=True) for entry in part.options)
         return put_added(caption, part, next((m for m in around if m), None))
@@ -91,7 +93,8 @@ def put_part(caption: str, part: PromptPart, context: Context) -> CaptionEdit:
 
 def _kin(text: Sequence[str], part: PromptPart) -> tuple[VocabularyEntry, Mention] | None:
     """The words of a caption that are related to a part, the subject first."""
-    options = [e for e in part.options if part.category != "action" or e.category == "action"]
+    alone = part.category in ("action", "attribute") and not part.determiner
+    options = [e for e in part.options if not alone or e.category == part.category]
     related = [(e, m) for e in options if (m := related_mention(text, e))]
     related = [(e, m) for e, m in related if not _is_gathered(text, e, m)]
     related = [(e, m) for e, m in related if e.category != "added" or text[m.end :][:1] != ["of"]]
@@ -99,6 +102,17 @@ def _kin(text: Sequence[str], part: PromptPart) -> tuple[VocabularyEntry, Mentio
     main = subject(text)
     related.sort(key=lambda pair: not covers(main, pair[1].start, pair[1].end))
     return related[0] if related else None
+
+
+def _same_ending(text: Sequence[str], part: PromptPart) -> Mention | None:
+    """The time or place of a caption that ends in the same noun: "a blue sky", "a pink sky"."""
+    if part.category not in ("place", "time") or len(part.text.split()) < 3:
+        return None
+    for mention in vocabulary.mentions(text):
+        alike = text[mention.end - 1] == part.text.split()[-1] and mention.end - mention.start > 1
+        if alike and (mention.of("time") or mention.of("place")):
+            return mention
+    return None
 
 
 def _joins_view(part: PromptPart, mention: Mention) -> bool:
@@ -121,6 +135,9 @@ def _named_noun(text: Sequence[str], part: PromptPart) -> Mention | None:
     """The noun of a caption that a part names itself: "a red bench", "on a red bench"."""
     if part.category in ("object", "added") and not (part.joining and part.options):
         span = locate(text, part.head)
+        holder = part.text.removeprefix(part.number).strip().partition(" of ")
+        if holder[1] and (outer := locate(text, holder[0])):
+            span = outer
     elif part.category == "place" and not part.options:
         core = vocabulary.core(words(part.text))
         span = locate(text, core[-1]) if core else None
@@ -153,7 +170,7 @@ def _is_gathered(text: Sequence[str], entry: VocabularyEntry, mention: Mention) 
     main = subject(text)
     scene = "places" in families(text, main)
     joins = scene and entry.family in GATHERED and mention.start > main[0]
-    return joins or entry.family.startswith("parts of")
+    return joins or entry.family.startswith("parts of") or entry.name in grammar("sky things")
 
 
 def _with_missing(step: CaptionEdit, missing: str) -> CaptionEdit:
@@ -177,6 +194,8 @@ def replace_named(caption: str, part: PromptPart, source: str) -> CaptionEdit:
         return described
     if part.category == "style" and (whole := style_at(text, span[0])):
         span = whole.start, max(span[1], whole.end)  # "a watercolor" of "a watercolor painting"
+    if part.category == "action":
+        return put_action(caption, part, None)
     mention = Mention(*span, meaning.options)
     replaced = part.category in ("place", "time", "style") or part.joining
     if replaced or meaning.category in ("added", "attribute"):
@@ -272,6 +291,8 @@ def related_mention(
     if entry.category == "place":
         main = subject(text)
         related = [m for m in related if not (covers(main, m.start, m.end) and _is_thing(m))]
+        if " ".join(vocabulary.core(entry.name.split())) in grammar("cities"):
+            related = [m for m in related if _is_city(m)]
         if entry.name == SNOW:
             related = [
                 m for m in related if any(e.family in ("nature", "indoors") for e in m.entries)
@@ -298,7 +319,13 @@ def related_mention(
 def _leans(text: Sequence[str], mention: Mention) -> bool:
     """Whether a place is what the subject touches: "leaning against a brick wall"."""
     start = joined_start(text, phrase_start(text, mention.start))
-    return "against" in (text[mention.start], text[start] if start is not None else "")
+    touching = grammar("touching prepositions")
+    return text[mention.start] in touching or (start is not None and text[start] in touching)
+
+
+def _is_city(mention: Mention) -> bool:
+    names = (" ".join(vocabulary.core(e.name.split())) for e in mention.entries)
+    return any(name in grammar("cities") for name in names)
 
 
 def _is_thing(mention: Mention) -> bool:
