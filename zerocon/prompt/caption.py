@@ -164,7 +164,7 @@ def verb(text: Sequence[str], after: int = 0) -> Span:
             continue
         if is_verb_at(text, i) or (is_participle(text[i]) and text[i - 1] in ("is", "are")):
             longest = max(
-                (n for n in (2, 3) if _is_action(text, i, i + n))),
+                (n for n in (2, 3) if _is_action(text, i, i + n)),
                 default=1,
             )
             return i, i + longest
