@@ -152,9 +152,22 @@ def edited_conditioning(
 
 
 def _scorer(model: Model, image: Image) -> Callable[[Sequence[str]], list[float]] | None:
-    """CLIP's cosines of ``image`` to sentences, if there is a CLIP."""
+    """CLIP's cosines of ``image`` to sentences, if there is a CLIP.
+
+    A sentence with words that the model was not trained on has -1: it is no candidate for what the
+    image shows.
+    """
     scorer = model.scorer
-    return None if scorer is None else lambda sentences: scorer.similarity(image, sentences)
+    if scorer is None:
+        return None
+
+    def similarity(sentences: Sequence[str]) -> list[float]:
+        cosines = scorer.similarity(image, sentences)
+        first = {*model.unknown_words(sentences[0])}
+        pairs = zip(sentences, cosines, strict=True)
+        return [-1.0 if {*model.unknown_words(text)} - first else value for text, value in pairs]
+
+    return similarity
 
 
 def _estimate_direction(

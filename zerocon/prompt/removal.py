@@ -123,4 +123,5 @@ def _remove_subject(caption: str, start: int, end: int) -> CaptionEdit:
         )
     before = start - (start > 0 and text[start - 1] in grammar("determiners", "numbers"))
     removed = " ".join(text[start:end])
-    return CaptionEdit(cut(caption, before, rest), "added", removed, "")
+    warning = f"{removed!r} is the main subject: something else may appear in its place"
+    return CaptionEdit(cut(caption, before, rest), "added", removed, "", warnings=(warning,))

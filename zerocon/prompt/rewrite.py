@@ -40,7 +40,9 @@ from zerocon.prompt.word_files import grammar
 # CLIP's cosine of the image to each sentence; None without CLIP
 Similarity = Callable[[Sequence[str]], Sequence[float] | None]
 _MARGIN = 0.02  # cosines of paraphrases differ by less; a caption is contradicted above it
-_CANDIDATES = 40  # sentences that are scored: the commonest words of a family
+# Sentences that are scored: the commonest words of a family. Rare times ("during a solar eclipse")
+# fit many images a little.
+_CANDIDATES, _TIMES = 40, 9
 
 # Families of single things that can take each other's place as the subject of an image. Other
 # subjects (a room, a plate of food) keep theirs: what is unrelated is added to them.
@@ -344,7 +346,8 @@ def _missing(caption: str, part: PromptPart, similarity: Similarity | None) -> s
     if similarity is None or not part.options:
         return ""
     target = part.options[0]
-    family = [e for e in vocabulary.family(target) if e.name != target.name][:_CANDIDATES]
+    family = [e for e in vocabulary.family(target) if e.name != target.name]
+    family = family[: _TIMES if target.category == "time" else _CANDIDATES]
     method = METHODS[target.category]
     captions = {
         e.name: method(caption, PromptPart(e.category, e.name, e.name, (e,)), None).caption
