@@ -56,6 +56,12 @@ def test_the_edit_goes_on_with_the_chosen_prompt(run: Run) -> None:
     assert files() == {"cat.png", "cat-at-night.png"}
 
 
+def test_warnings_are_not_repeated(run: Run) -> None:
+    done = run(*UNCLEAR, "--ask", "--seed", "3", "--format", "json", input="1\n")
+    assert done.stderr.count("--seed has no effect") == 1
+    assert sum("--seed" in line for line in json.loads(done.stdout)["warnings"]) == 1
+
+
 def test_a_wrong_answer_is_asked_again(run: Run) -> None:
     done = run(*UNCLEAR, "--ask", "-o", "out.png", input="7\nx\n1\n")
     assert (done.exit_code, done.stdout) == (0, "out.png\n")

@@ -23,7 +23,9 @@ from zerocon.model.tokenizing import unknown_words, unread_text
 from zerocon.request import parse_request
 
 FOX = Path(__file__).parent.parent / "examples" / "fox.png"
-BALLS = " ".join(["a fox", *["next to a red ball"] * 8])  # more than the 32 tokens of mini
+COLORS = ("blue", "green", "white", "pink", "purple", "orange", "yellow", "red")
+# More than the 32 tokens of mini.
+BALLS = " ".join(["a fox", *(f"next to a {color} ball" for color in COLORS)])
 
 
 class ShortClip:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,6 +99,7 @@ class EditRun:
     Attributes:
         source: The image's file, or the bytes from stdin.
         axes: Settings with several values, for ``--grid``.
+        idle: Options that were warned of, since they cannot change the result.
     """
 
     image_path: Path
@@ -109,6 +110,7 @@ class EditRun:
     model: Model
     request: dict[str, Any]
     axes: list[Axis]
+    idle: set[str] = field(default_factory=set)
 
     @classmethod
     def of(cls, image_path: Path, values: dict[str, Any]) -> EditRun:
@@ -133,7 +135,9 @@ class EditRun:
         request |= {"directions": directions, "inversion": inversion, "cache": cache, "mask": mask}
         request["settings"] = model.settings.overlay(settings)
         axes = [Axis(name, some) for name, some in several.items()]
-        return cls(image_path, values, source, photograph, outputs, model, request, axes)
+        run = cls(image_path, values, source, photograph, outputs, model, request, axes)
+        run.idle = run.warn_of_ineffective()
+        return run
 
     def __call__(self) -> None:
         """Do what the options say."""
@@ -154,7 +158,6 @@ class EditRun:
 
     def plan(self) -> None:
         """Print what the edit would do and cost."""
-        self.warn_of_ineffective()
         place, warnings = (self.image_path, self.outputs.output), self.outputs.warnings
         image, request = self.photograph.image, self.request
         with status(READING, options.is_quiet()):
@@ -166,11 +169,10 @@ class EditRun:
         from zerocon.finishing import UNCHANGED
 
         outputs, model, quiet = self.outputs, self.model, options.is_quiet()
-        idle = self.warn_of_ineffective()
         outputs.begin(model, self.request["settings"])
 
         def warn(line: str) -> None:
-            if line != UNCHANGED or not idle & NO_EDIT:  # else it is said already
+            if line != UNCHANGED or not self.idle & NO_EDIT:  # else it is said already
                 outputs.warn(line)
 
         with status(READING, quiet), progress_bar("Editing", quiet) as tick:
@@ -191,7 +193,6 @@ class EditRun:
         """Edit the image with all values of the axes, and write the sheet."""
         from zerocon.diagnostics.grid import edit_grid
 
-        self.warn_of_ineffective()
         outputs, model, quiet = self.outputs, self.model, options.is_quiet()
         outputs.begin(model, self.request["settings"])
         with status(READING, quiet), progress_bar("Editing", quiet) as tick:

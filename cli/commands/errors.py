@@ -33,7 +33,10 @@ explains one, `zerocon errors` prints this page.
 @options.output_format
 @options.verbosity
 def command(id: str | None, form: str) -> None:
-    """Explain the error ID (ZC-E020, E020 or 20), or all errors."""
+    """Explain the error ID, or all errors.
+
+    ZC-E020, e020 and 020 are one ID.
+    """
     chosen = [_find(id)] if id else list(ERRORS.values())
     text = "\n".join([*([] if id else [HEAD]), *map(_section, chosen)])
     errors = [{"id": each.id, "exit_code": each.code, **_explanation(each)} for each in chosen]
