@@ -90,7 +90,7 @@ a beach with palm trees | in the desert | a desert with palm trees | beach -> de
 a street with cars | in the snow | a street with cars in the snow | + in the snow (place)
 a large jet flying over a city | a dragon | a large dragon flying over a city \
 | jet -> dragon (object)
-araffe standing in a field | zebra | zebra standing in a field | araffe -> zebra (object)
+araffe standing in a field | zebra | a zebra standing in a field | araffe -> zebra (object)
 a cat laying on top of a bed | on a raft | a cat laying on a raft \
 | on top of a bed -> on a raft (place)
 a castle | van gogh style | a castle in the style of van gogh \

@@ -69,6 +69,7 @@ POLITE = CleaningRule(
     r"|i'd (?:like|love) (?:you )?to (?:see |have )?"
     r"|(?:i|we) (?:want|need|would like|would love) (?=(?:an? |some )(?!.* (?:on|in|to) the ))"
     r"|i'd like (?=(?:an? |some )(?!.* (?:on|in|to) the ))"
+    r"|i'd like (?!an? |some |to |the |it |him |her |them )"
     r"|(?:everyone|everybody|they|he|she|all) (?:is |are )?(?=\w+ing\b)"
     r"|(?:the )?same (?:photo|image|picture|thing|\w+),? but (?:with |it's |it is )?"
     r"|keep (?:everything|all|it all|the rest)(?: else)?(?: the same| as is)?,? "

@@ -222,8 +222,9 @@ def _add(caption: str, step: Instruction, context: Context) -> list[CaptionEdit]
     for part in _merged(parts, text, adding=True):
         given = part.category in ("object", "added", "action")
         check_part(part, words(caption), context.proper, role_given=given and _is_noun_word(part))
-        if part.number and locate(words(caption), part.head):
-            edit = put_part(caption, part, context)
+        worn = part.modifiers and _joining(part, words(caption), span) == "wearing"
+        if (part.number or worn) and locate(words(caption), part.head):
+            edit = put_part(caption, replace(part, joining=""), context)
         elif entry := _weather(part):
             edit = put_part(caption, part.with_entry(entry), context)
         elif part.category in ("object", "added", "attribute") and not part.removed:

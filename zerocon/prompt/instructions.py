@@ -261,8 +261,8 @@ RULES = (
         "dress X in Y",
         "dress the cat in a coat",
         (
-            r"(?:let|have|make|dress|give|get|put) (?P<owner>{IT}|{THE}[\w' ]+?) "
-            r"(?P<wearing>wear(?:ing)?|in|into) (?P<thing>(?:an? |some |the )?.+)",
+            r"(?:let|have|make|dress|give|get|put|i want|i'd like) (?P<owner>{IT}|{THE}[\w' ]+?) "
+            r"(?:to )?(?P<wearing>wear(?:ing)?|in|into) (?P<thing>(?:an? |some |the )?.+)",
         ),
     ),
     InstructionRule(

@@ -472,6 +472,8 @@ def is_property_word(word: str) -> bool:
     listed = {e.category for e in lookup([word])}
     if "attribute" in listed:
         return True
+    if is_function_word(word):
+        return False
     eaten = (
         word.endswith(("ed", "en")) and "VERB" in lemmas(word) and word not in lemmas(word)["VERB"]
     )

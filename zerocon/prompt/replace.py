@@ -35,6 +35,7 @@ from zerocon.prompt.splice import CaptionEdit, agree, cut, insert, put, tail_sta
 from zerocon.prompt.vocabulary import (
     Mention,
     bare,
+    determined,
     is_boundary,
     lookup,
     starts,
@@ -65,6 +66,10 @@ def put_object(caption: str, part: PromptPart, mention: Mention | None) -> Capti
     start, end = (mention.start, mention.end) if mention else subject(text)
     if start == end:
         return CaptionEdit(f"{caption} {part.determined}".strip(), "object", "", part.text)
+    counted = part.text.rpartition(" of ")[2]
+    if counted != part.text and same(text[start:end], counted):  # "a fleet of sailboats"
+        target = agree(caption, put(caption, start, end, part.text), end)
+        return CaptionEdit(target, "object", " ".join(text[start:end]), part.text)
     if same(text[start:end], part.head) and not part.is_list:
         return _describe(caption, part, (start, end))
     if part.number and " of " in part.text.removeprefix(part.number):
@@ -82,6 +87,8 @@ def put_object(caption: str, part: PromptPart, mention: Mention | None) -> Capti
             break
     many = is_plural(text[start:end]) and vocabulary.article(part.text) != ""
     phrase = plural(part.text) if many else part.text
+    if start == 0 and text[0] in grammar("garbage"):
+        phrase = determined(phrase)
     was = " ".join([*text[start : end - 1], singular(vocabulary.possessor(text[end - 1]))])
     source = was if many else " ".join(text[start:end])
     target = agree(caption, put(caption, start, end, phrase), end)
@@ -100,7 +107,7 @@ def _whole_noun(text: Sequence[str], noun: Span) -> Span:
             end = whole
     if not lookup(text[start:end]):
         return start, end
-    while end - start > 1 and lookup(text[start + 1 : end]) and _is_listed_property(text[start]):
+    while end - start > 1 and lookup(text[start + 1 : end]) and _is_age_or_size(text[start]):
         start += 1
     while start and _is_compound_part(text, start - 1):
         start -= 1
@@ -109,6 +116,10 @@ def _whole_noun(text: Sequence[str], noun: Span) -> Span:
 
 def _is_listed_property(word: str) -> bool:
     return any(e.category == "attribute" for e in lookup([word]))
+
+
+def _is_age_or_size(word: str) -> bool:
+    return any(e.category == "attribute" and e.family in ("ages", "sizes") for e in lookup([word]))
 
 
 def _is_compound_part(text: Sequence[str], i: int) -> bool:
@@ -435,6 +446,8 @@ def put_place(caption: str, part: PromptPart, mention: Mention | None) -> Captio
             replaced = " ".join(text[start:end])
             return CaptionEdit(put(caption, start, end, name), "place", replaced, name)
         start = first
+    if text[end : end + 1] == ["and"] and text[start] == "surrounded":
+        end = list_end(text, end + 1)  # "surrounded by mountains and trees"
     target = part.text
     lead = " ".join(text[start : start + starts(text[start:], grammar("prepositions"))])
     if lead in grammar("kept prepositions") and part.plain and part.plain != part.text:
@@ -578,7 +591,15 @@ def put_action(
     if not rest and text[stop : stop + 1] and text[stop] in _ALONG and not _moves(part):
         at = start + len(part.text.split())
         target = put(target, at, at + 1, "on")
+    if part.text == "flying" and (length := _on(text, stop)):
+        at = start + 1
+        target = put(target, at, at + length, "over")
     return CaptionEdit(target, "action", " ".join(text[start:stop]), part.text, noun_words)
+
+
+def _on(text: Sequence[str], at: int) -> int:
+    """Words of "on" or "on top of" at a position: one flies over what one sat on."""
+    return starts(text[at:], frozenset(("on", "on top of")))
 
 
 def _is_expression(part: PromptPart) -> bool:

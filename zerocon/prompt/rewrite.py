@@ -15,6 +15,7 @@ from zerocon.prompt.caption import (
     locate_noun,
     nouns,
     phrase_start,
+    same,
     style_at,
     subject,
 )
@@ -169,6 +170,8 @@ def _is_gathered(text: Sequence[str], entry: VocabularyEntry, mention: Mention) 
     """Whether a thing joins another of its family in a room: a bathtub does not replace a sink."""
     if entry in mention.entries or entry.category not in ("object", "added"):
         return False
+    if same(text[mention.end - 1 : mention.end], entry.name.split()[-1]):
+        return False  # "palm trees" for "pine trees"
     main = subject(text)
     scene = "places" in families(text, main)
     joins = scene and entry.family in GATHERED and mention.start > main[0]
