@@ -1,21 +1,31 @@
 """The page "What to type" (docs/prompts.md), from the rules and the tested cases.
 
-``python tests/prompt_page.py`` writes it; test_prompt_page.py compares it.
+``python tests/prompt_page.py`` writes it; test_prompt_page.py compares it. With ``--image`` it makes
+the page's image, too, by editing ``examples/fox.png`` with the embedded model.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from PIL import Image
 from prompt_cases import REFUSE, Understanding, read, understand
 
+import zerocon
 from zerocon.errors import UnclearPromptError
+from zerocon.image.contact_sheet import sheet
 from zerocon.prompt import cleaning, instructions, parser, rewrite_caption
 
 PAGE = Path(__file__).parent.parent / "docs" / "prompts.md"
 BENCH = "a cat sitting on a wooden bench"
 EXAMPLES = 3  # rows of each kind
+SHOWN = (
+    "turn the fox into a bear", "can you make it blue?", "put a crown on it",
+    "change the background to a beach", "night instead of day", "make it look like a mosaic",
+    "owl, in the snow",
+)  # fmt: skip
 KINDS = (
     "thing", "color", "material", "added", "place", "time", "weather", "style", "instruction",
     "add", "remove", "contrast", "list", "named noun", "number", "property", "action", "view",
@@ -118,5 +128,22 @@ def _code(text: str) -> str:
     return f"{mark}{text.replace('|', chr(92) + '|')}{mark}"
 
 
+def image() -> Image.Image:
+    """The example image, and its edits for prompts in everyday words."""
+    source = Image.open(PAGE.parent.parent / "examples" / "fox.png").convert("RGB")
+    model = zerocon.load("mini", device="cpu")
+    edits = [zerocon.edit(source, to=prompt, model=model) for prompt in SHOWN]
+    captions = [
+        f"{to}: {edit.request.target_caption}" for to, edit in zip(SHOWN, edits, strict=True)
+    ]
+    sides = [
+        each.resize((256, 256), Image.Resampling.LANCZOS)
+        for each in (source, *(e.image for e in edits))
+    ]
+    return sheet(sides, [edits[0].request.caption, *captions], 4, gap=8)
+
+
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    if "--image" in sys.argv:
+        image().save(PAGE.with_suffix(".jpg"), quality=90)
