@@ -10,8 +10,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import click
-
 from . import render
 from .progress import Tick, progress_bar
 
@@ -141,7 +139,7 @@ class BatchReport:
         if self.tick:
             self.tick.write(line)
         else:
-            click.echo(line, err=True)
+            render.print_message(line)
 
     def _json(self, event: str, **fields: Any) -> None:
         if self.form == "jsonl":

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from shutil import get_terminal_size
 from typing import Any, Protocol
 
 import click
@@ -34,7 +34,7 @@ def status(text: str, quiet: bool) -> Iterator[None]:
     """
     if not quiet and sys.stderr.isatty():
         erase_status()
-        columns = get_terminal_size().columns - 1  # a line that wraps cannot be erased
+        columns = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be erased
         _shown.append(text[:columns])
         click.echo(_shown[-1], err=True, nl=False)
     try:
@@ -75,7 +75,7 @@ class _Bar:
         if self.bar is None:
             erase_status()
             # both are given, since tqdm shows nothing on a terminal that does not know its size
-            columns, rows = get_terminal_size()
+            columns, rows = shutil.get_terminal_size()
             options = {"bar_format": FORM, "ascii": " #", "ncols": columns - 1, "nrows": rows}
             # steps before the first one here took no time of this process
             options |= {"desc": self.label, "initial": done, "total": total}
@@ -86,6 +86,7 @@ class _Bar:
     def write(self, line: str) -> None:
         from tqdm import tqdm
 
+        erase_status()
         tqdm.write(line, file=sys.stderr)
 
     def close(self) -> None:

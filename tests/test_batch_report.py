@@ -17,7 +17,7 @@ import pytest
 import tiny
 from click.testing import CliRunner, Result
 from conftest import gradient
-from PIL import Image, PdfParser
+from PIL import ExifTags, Image, PdfParser
 
 import zerocon
 from zerocon import batch
@@ -249,6 +249,18 @@ def test_a_journal_without_captions_is_read_and_its_failures_may_be_retried(run:
     retried = record_of(run("in", "--to", "dog", "--retry-failed", "--sheet", "sheet.png"))
     assert (retried["skipped"], retried["unchanged"], retried["failed"]) == (2, 1, 0)
     assert retried["sheet"]["shown"] == 2
+
+
+def test_a_copy_drops_the_position_as_an_edit_does(run: Run) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.GPSInfo)[1] = "N"
+    for keep in (False, True):
+        folder = Path(f"gps-{keep}")
+        folder.mkdir()
+        gradient(64, 48).save(folder / "a.jpg", exif=exif)
+        run(folder, "--to", "cat", "--copy-unchanged", "--overwrite", *["--keep-gps"] * keep)
+        copy = Photograph.read(Path("out/a-cat-0.jpg"), keep_gps=True)
+        assert copy.has_location == keep
 
 
 # Dry runs

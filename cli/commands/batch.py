@@ -22,7 +22,7 @@ from zerocon.settings import Settings
 from .. import edit_outputs, options
 from ..batch_report import BatchReport, print_plan, print_status
 from ..help import ExpertOption, HelpGroup
-from ..progress import progress_bar
+from ..progress import progress_bar, status
 
 STDIN = Path("-")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -259,14 +259,15 @@ def command(images: tuple[str, ...], **values: Any) -> int:
             size, part = values["batch_size"], values["shard"]
             batch.join(values["output"], values["join"], batch_size=size, shard=part)
             return 0
-        arguments = batch_arguments(images, values)
+        arguments, quiet = batch_arguments(images, values), options.is_quiet()
+        loading = "Listing the images and loading the model ..."
         if values["dry_run"]:
-            with progress_bar("Reading", options.is_quiet()) as tick:
+            with status(loading, quiet), progress_bar("Reading", quiet) as tick:
                 plan = batch.plan(**arguments, progress=tick)
             print_plan(values["form"], plan)
             return 0
-        report = BatchReport(values["form"], options.is_quiet())
-        with report.bar():
+        report = BatchReport(values["form"], quiet)
+        with status(loading, quiet), report.bar():
             summary = batch.run(**arguments, on_event=report)
         if rank():  # of several processes the first one reports
             return 0
@@ -278,7 +279,7 @@ def command(images: tuple[str, ...], **values: Any) -> int:
 @output_directory("Output directory of the batch.")
 @options.output_format
 @options.verbosity
-def status(output: Path, form: str) -> None:
+def show_status(output: Path, form: str) -> None:
     """Show the state of a run and its failures.
 
     Of the last run into the directory, also while it works. An image or a directory with the name

@@ -5,7 +5,7 @@
 recorded in the ``journal`` of the output directory,
 claimed there by any number of workers (``worker``, ``backends``, ``launcher``), each with an
 ``executor`` on one model, and put in place one by one (``commit``). ``session`` combines them;
-``planning``, ``run_status`` and ``review`` show what will be and was done.
+``planning``, ``run_status`` and ``review_sheet`` show what will be and was done.
 
 Importing this package costs nothing; torch comes with the first run.
 """

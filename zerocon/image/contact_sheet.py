@@ -40,7 +40,7 @@ def sheet(
     font, spacing = ImageFont.load_default(size), round(1.3 * size)
 
     def wrapped(text: str, width: int) -> list[str]:
-        return _label(text, width - 8, font)
+        return _wrapped(text, lambda part: font.getlength(part) <= width - 8)
 
     texts = [wrapped(label, width) for label in labels]
     heading = [line for part in title.splitlines() for line in wrapped(part, columns * width)]
@@ -72,12 +72,24 @@ def _write(
         draw.text((x, y + number * spacing), part, "black", font, anchor="mm")
 
 
-def _label(text: str, width: int, font: Font) -> list[str]:
+def _wrapped(text: str, fits: Callable[[str], bool]) -> list[str]:
     """The text in at most ``LINES`` lines; what is too long is cut off."""
-    lines = _wrapped(text, width, font)
+    lines = _filled(text, fits)
     if len(lines) > LINES:
         lines[LINES - 1 :] = [" ".join(lines[LINES - 1 :])]
-    return [_shortened(each, lambda part: font.getlength(part) <= width) for each in lines]
+    return [_shortened(each, fits) for each in lines]
+
+
+def _filled(text: str, fits: Callable[[str], bool]) -> list[str]:
+    """The text in lines that fit, but for words that do not."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if fits(longer) or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def _shortened(label: str, fits: Callable[[str], bool]) -> str:
@@ -107,7 +119,7 @@ def page(title: str, columns: Sequence[str], rows: Sequence[PageRow]) -> Image.I
     """
     width = len(columns) * (CELL + GAP) + TEXT + 2 * GAP
     font = ImageFont.load_default(BODY)
-    head = _wrapped(title, width - 2 * GAP, font)
+    head = _paragraph(title, width - 2 * GAP, font)
     texts = [_lines(row.texts, font) for row in rows]
     cells = [[image and reduced(image) for image in row.images] for row in rows]
     heights = [
@@ -154,7 +166,7 @@ def _lines(texts: Sequence[str], font: Font) -> list[tuple[str, str]]:
     return [
         (line, color)
         for text, color in zip(texts, colors, strict=True)
-        for line in _wrapped(text, TEXT, font)
+        for line in _paragraph(text, TEXT, font)
     ]
 
 
@@ -165,22 +177,17 @@ def reduced(image: Image.Image) -> Image.Image:
     return small
 
 
-def _wrapped(text: str, width: int, font: Font) -> list[str]:
-    """A text as lines that fit ``width`` pixels; words that do not fit are divided."""
-    lines = [""]
-    for word in text.split():
-        joined = f"{lines[-1]} {word}".strip()
-        if font.getlength(joined) <= width:
-            lines[-1] = joined
-            continue
-        lines += [word] if lines[-1] else []
-        lines[-1] = word
-        while font.getlength(lines[-1]) > width:
-            fitting = _fitting(lines[-1], width, font)
-            lines[-1:] = [lines[-1][:fitting], lines[-1][fitting:]]
+def _paragraph(text: str, width: int, font: Font) -> list[str]:
+    """The text in lines that fit ``width`` pixels; words that do not fit are divided."""
+
+    def fits(part: str) -> bool:
+        return font.getlength(part) <= width
+
+    lines: list[str] = []
+    for line in _filled(text, fits):
+        while not fits(line):
+            length = next((n for n in range(len(line), 1, -1) if fits(line[:n])), 1)
+            lines.append(line[:length])
+            line = line[length:]
+        lines.append(line)
     return lines
-
-
-def _fitting(word: str, width: int, font: Font) -> int:
-    """How many letters of a word fit, at least one."""
-    return next((n for n in range(len(word), 1, -1) if font.getlength(word[:n]) <= width), 1)
