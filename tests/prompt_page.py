@@ -134,7 +134,7 @@ def image() -> Image.Image:
     model = zerocon.load("mini", device="cpu")
     edits = [zerocon.edit(source, to=prompt, model=model) for prompt in SHOWN]
     captions = [
-        f"{to}: {edit.request.target_caption}" for to, edit in zip(SHOWN, edits, strict=True)
+        f'"{to}" -> {edit.request.target_caption}' for to, edit in zip(SHOWN, edits, strict=True)
     ]
     sides = [
         each.resize((256, 256), Image.Resampling.LANCZOS)

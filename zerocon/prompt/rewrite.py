@@ -280,45 +280,51 @@ def related_mention(
 
     ``other`` excludes attributes equal to the entry, ``around`` excludes the subject.
     """
-    if entry.category in ("object", "added"):
-        candidates = nouns(text)
-    elif entry.category == "style":
-        candidates = [m for i in range(min(len(text), 4)) if (m := style_at(text, i))]
-        candidates = [m for m in candidates if text[m.end : m.end + 1] == ["of"]]
-    elif entry.category == "action":
-        return None
-    else:
-        candidates = vocabulary.mentions(text)
-    if entry.category == "time":  # not the subject of "a sunset over the ocean"
-        main = subject(text)
-        candidates = [m for m in candidates if not covers(main, m.start, m.end)]
-    related = [m for m in candidates if any(e.is_related(entry) for e in m.entries)]
+    related = [m for m in _mentions(text, entry) if any(e.is_related(entry) for e in m.entries)]
     if entry.category == "place":
-        main = subject(text)
-        related = [m for m in related if not (covers(main, m.start, m.end) and _is_thing(m))]
-        if " ".join(vocabulary.core(entry.name.split())) in grammar("cities"):
-            related = [m for m in related if _is_city(m)]
-        if entry.name == SNOW:
-            related = [
-                m for m in related if any(e.family in ("nature", "indoors") for e in m.entries)
-            ]
-        # not the place in "a city bus", which is an attribute
-        related = [m for m in related if m.end == len(text) or is_boundary(text, m.end)]
-        related = [m for m in related if not _leans(text, m)]
+        related = [m for m in related if _is_replaceable_place(text, m, entry)]
     if entry.category == "attribute" and other:
         # "made of wood" can mean the cat although its bench is wooden already
         related = [m for m in related if entry not in m.entries and _qualifies(text, m)]
     start, end = subject(text)
     first = phrase_start(text, start) if start < end else 0
     of_subject = [m for m in related if first <= m.start and m.end <= end]
-    if around:
-        related = [
-            m
-            for m in related
-            if m not in of_subject and joined_start(text, phrase_start(text, m.start))
-        ]
-        of_subject = []
-    return next(iter(of_subject or related), None)
+    if not around:
+        return next(iter(of_subject or related), None)
+    apart = (m for m in related if m not in of_subject)
+    return next((m for m in apart if joined_start(text, phrase_start(text, m.start))), None)
+
+
+def _mentions(text: Sequence[str], entry: VocabularyEntry) -> list[Mention]:
+    """Mentions of a category, those that can be replaced."""
+    if entry.category in ("object", "added"):
+        return nouns(text)
+    if entry.category == "style":
+        styles = (m for i in range(min(len(text), 4)) if (m := style_at(text, i)))
+        return [m for m in styles if text[m.end : m.end + 1] == ["of"]]
+    if entry.category == "action":
+        return []
+    mentions = vocabulary.mentions(text)
+    if entry.category != "time":
+        return mentions
+    main = subject(text)  # a time is not the subject of "a sunset over the ocean"
+    return [m for m in mentions if not covers(main, m.start, m.end)]
+
+
+def _is_replaceable_place(text: Sequence[str], mention: Mention, entry: VocabularyEntry) -> bool:
+    """Whether a place gives way to another one: the subject does not, nor what it touches.
+
+    A street can be in a city and in the snow, and "a city bus" is in no city.
+    """
+    main = subject(text)
+    if covers(main, mention.start, mention.end) and _is_thing(mention):
+        return False
+    if " ".join(vocabulary.core(entry.name.split())) in grammar("cities"):
+        return _is_city(mention)
+    if entry.name == SNOW and not any(e.family == "nature" for e in mention.entries):
+        return False
+    attributive = mention.end < len(text) and not is_boundary(text, mention.end)
+    return not attributive and not _leans(text, mention)
 
 
 def _leans(text: Sequence[str], mention: Mention) -> bool:
