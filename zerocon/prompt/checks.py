@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from functools import cache
 from itertools import islice
+from textwrap import shorten
 
 from zerocon.errors import UnclearPromptError
 from zerocon.prompt import vocabulary
@@ -19,6 +20,7 @@ from zerocon.prompt.parser import PromptPart, is_property_word
 from zerocon.prompt.vocabulary import bare, determined, is_function_word, lookup, starts, words
 from zerocon.prompt.word_files import grammar, sections
 
+LONGEST = 80  # letters of a prompt in a message
 _FOREIGN = re.compile(r"[^\W\d_a-zA-Z\u00c0-\u024f]")  # letters of other scripts than Latin
 
 
@@ -53,7 +55,8 @@ def check_language(text: str, caption: Sequence[str]) -> None:
 
 def refusal(text: str, reason: str) -> UnclearPromptError:
     """The error for words that are not understood."""
-    return UnclearPromptError(f"{text!r} is not understood: {reason}")
+    shown = shorten(text, LONGEST, placeholder=" ...") or text[:LONGEST]
+    return UnclearPromptError(f"{shown!r} is not understood: {reason}")
 
 
 def with_suggestions(
