@@ -1,7 +1,7 @@
 """The page "What to type" (docs/prompts.md), from the rules and the tested cases.
 
-``python tests/prompt_page.py`` writes it; test_prompt_page.py compares it. ``--image`` also makes its
-image by editing ``examples/fox.png`` with the embedded model.
+``python tests/prompt_page.py`` writes it; test_prompt_page.py compares it. ``--image`` also makes
+its image, by editing ``examples/fox.png`` with the embedded model.
 """
 
 from __future__ import annotations
