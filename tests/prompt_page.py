@@ -40,7 +40,7 @@ sentence that says what to do ("turn the cat into a dog"). zerocon reads them ag
 caption and writes the target caption, in which only that changes. `--dry-run` prints both captions
 without editing; `zerocon caption` prints the source caption, and `--caption` replaces it.
 
-    zerocon edit fox.png --to "turn the fox into a bear" --model mini --dry-run
+    zerocon edit examples/fox.png --to "turn the fox into a bear" --model mini --dry-run
 
 ![Prompts for one image, and what the embedded model makes of them](prompts.jpg)
 

@@ -163,6 +163,7 @@ def test_a_dry_run_prints_the_estimate_and_writes_nothing(tmp_path, monkeypatch,
     assert dry.pop("dry_run") is True and dry.pop("operations") > 0
     assert set(dry.pop("bytes")) == {"weights", "cached", "working", "peak"}
     assert (dry.pop("working_size"), dry.pop("reduction")) == ([55, 74], 0.86)
+    assert dry.pop("result") is None and done.pop("result") is not None
     assert dry.pop("support") == {**done["support"], "share": None}
     assert dry == {name: done[name] for name in dry}
 

@@ -559,13 +559,8 @@ def put_action(
     text = words(caption)
     owner = noun or being(text)
     noun_words = " ".join(text[owner[0] : owner[1]])
-    kinds = families(text, owner)
-    inert = kinds and not kinds & (WEARERS | {"vehicles"})
     start, end = verb(text, after=owner[1])
-    poses = text[start:end] != ["sleeping"] and " ".join(text[start:end]) not in grammar(
-        "expressions"
-    )
-    if owner[1] and part.text == part.head and (inert or (poses and _is_expression(part))):
+    if owner[1] and _is_described(text, part, owner, text[start:end]):
         attribute = PromptPart("attribute", part.text, part.text)
         step = put_attribute(caption, attribute, None, owner)
         return replace(step, category="action", noun=noun_words)
@@ -574,36 +569,49 @@ def put_action(
         return CaptionEdit(insert(caption, at, part.text), "action", "", part.text, noun_words)
     if part.text == " ".join(text[start : start + len(part.text.split())]):
         return CaptionEdit(caption, "action", part.text, part.text, noun_words)
-    if text[start] in grammar("gazes"):
+    rest = part.text.removeprefix(part.head).split()
+    stop = _object_end(text, end)
+    quiet = any(e.family in ("doing", "face") for e in part.options)
+    if text[start] in grammar("gazes") or (stop > end and not rest and quiet):
         target = insert(caption, start, f"{part.text} while")
         return CaptionEdit(target, "action", "", part.text, noun_words)
-    rest = part.text.removeprefix(part.head).split()
-    stop = end
-    bare_object = end < len(text) and not starts(text[end:], grammar("prepositions", "joining"))
-    if bare_object and text[end] not in grammar("conjunctions", "numbers"):
-        if not rest and any(e.family in ("doing", "face") for e in part.options):
-            target = insert(caption, start, f"{part.text} while")
-            return CaptionEdit(target, "action", "", part.text, noun_words)
-        stop = phrase_end(text, end)  # the old verb's object
-    elif rest and rest[0] in grammar("prepositions"):
+    if stop == end and rest and rest[0] in grammar("prepositions"):
         stop = phrase_end(text, end + max(1, starts(text[end:], grammar("prepositions"))))
     target = put(caption, start, stop, part.text)
-    if not rest and text[stop : stop + 1] and text[stop] in _ALONG and not _moves(part):
-        at = start + len(part.text.split())
-        target = put(target, at, at + 1, "on")
-    if part.text == "flying" and (length := _on(text, stop)):
-        at = start + 1
-        target = put(target, at, at + length, "over")
+    if not rest:
+        target = _with_place_of(target, text[stop:], start + len(part.text.split()), part)
     return CaptionEdit(target, "action", " ".join(text[start:stop]), part.text, noun_words)
+
+
+def _is_described(text: Sequence[str], part: PromptPart, owner: Span, doing: Sequence[str]) -> bool:
+    """Whether an action is put before its noun: "a smiling woman", "a steaming bowl"."""
+    kinds = families(text, owner)
+    inert = bool(kinds) and not kinds & (WEARERS | {"vehicles"})
+    verb_now = " ".join(doing)
+    goes = verb_now != "sleeping" and verb_now not in grammar("expressions")
+    return part.text == part.head and (inert or (goes and part.text in grammar("expressions")))
+
+
+def _object_end(text: Sequence[str], end: int) -> int:
+    """End of the object of a verb that ends at a word: "playing a guitar"."""
+    follows = end < len(text) and not starts(text[end:], grammar("prepositions", "joining"))
+    if follows and text[end] not in grammar("conjunctions", "numbers"):
+        return phrase_end(text, end)
+    return end
+
+
+def _with_place_of(target: str, after: Sequence[str], at: int, part: PromptPart) -> str:
+    """A caption with the preposition after a new verb that fits it: one dances on a street."""
+    if after and after[0] in _ALONG and not _moves(part):
+        return put(target, at, at + 1, "on")
+    if part.text == "flying" and (length := _on(after, 0)):
+        return put(target, at, at + length, "over")
+    return target
 
 
 def _on(text: Sequence[str], at: int) -> int:
     """Words of "on" or "on top of" at a position: one flies over what one sat on."""
     return starts(text[at:], frozenset(("on", "on top of")))
-
-
-def _is_expression(part: PromptPart) -> bool:
-    return part.text in grammar("expressions")
 
 
 def _moves(part: PromptPart) -> bool:

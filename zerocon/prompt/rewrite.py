@@ -34,6 +34,7 @@ from zerocon.prompt.vocabulary import (
     bare,
     is_boundary,
     lookup,
+    starts,
     words,
 )
 from zerocon.prompt.word_files import grammar
@@ -225,6 +226,8 @@ def _describe(
 def _as_ground(text: Sequence[str], span: Span, part: PromptPart) -> PromptPart | None:
     """A part as the ground under something: "turn the grass into sand"."""
     word = part.plain or part.text
+    if starts(word.split(), grammar("prepositions")):
+        return None
     if not any(e.category == "place" for e in lookup(text[slice(*span)])):
         return None
     if word.split()[-1] not in grammar("uncountable") or part.category in ("object", "added"):
