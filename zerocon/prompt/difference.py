@@ -19,7 +19,7 @@ def is_caption(text: str, caption: str) -> bool:
     It is about as long, and most of its words are the caption's in their order.
     """
     before, after = words(caption), words(text)
-    if len(before) < 5 or len(after) < len(before) - 1:
+    if len(before) < 5 or len(after) < len(before) - 1 or grammar("contrasts") & {*after}:
         return False
     matcher = SequenceMatcher(None, before, after, autojunk=False)
     opening = {before[0], after[0]} <= {"a", "an", "the", "there", "two", "three", before[0]}

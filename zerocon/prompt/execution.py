@@ -79,8 +79,8 @@ def put_parts(
         if part.removed:
             step = removal.remove(caption, part.text)
         else:
-            given = bool(part.joining) or part.category not in ("object",)
-            check_part(part, words(caption), context.proper, role_given=given and _is_safe(part))
+            named = part.category == "style"  # after a name: "in klimt style"
+            check_part(part, words(caption), context.proper, role_given=named)
             step = _put_owned(caption, part, owner) or put_part(caption, part, context)
         caption = step.caption
         edits.append(step)
@@ -102,11 +102,6 @@ def _lying(parts: Sequence[PromptPart]) -> PromptPart | None:
         return None
     text = f"{first.plain} {second.text}"
     return PromptPart("added", text, first.plain, first.options, "with")
-
-
-def _is_safe(part: PromptPart) -> bool:
-    """Whether a part's unknown words do no harm: never, but for styles."""
-    return part.category == "style"
 
 
 def _merged(
@@ -155,7 +150,8 @@ def _is_pose(part: PromptPart, text: Sequence[str]) -> bool:
 def _goes_with(part: PromptPart, thing: PromptPart) -> bool:
     """Whether a part says where an added thing is or what it does."""
     pronoun = part.text.split()[-1] in grammar("pronouns")
-    if part.category == "action" or pronoun:
+    worn = thing.joining in ("in", "wearing") or any(e.joining == "wearing" for e in thing.options)
+    if pronoun or (part.category == "action" and not worn):
         return True
     sky = part.text == "in the sky" and any(e.family == "land and sky" for e in thing.options)
     side = starts(part.text.split(), grammar("sides"))
