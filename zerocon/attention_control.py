@@ -21,9 +21,8 @@ from torch import Tensor
 
 from zerocon.conditioning import Ids
 from zerocon.guidance import aligned_columns
-from zerocon.model.attention import CROSS, DECODER_SELF, ENCODER_SELF
+from zerocon.model.attention import CROSS, DECODER_SELF, ENCODER_SELF, PROJECTIONS
 
-PROJECTIONS = ("to_q", "to_k", "to_v")  # of a self-attention layer
 SELF_LAYERS = {"all": "*.attn1", "decoder": DECODER_SELF, "encoder": ENCODER_SELF}
 
 

@@ -12,13 +12,14 @@ with the predicted noise ``eps_src`` at each level. The edited image follows it 
     eps_edit = eps(x - g, c) + w (eps(x - g, c + dc) - eps(x - g, c))  (guidance; c is the negative)
     D        = DDIM step of (D - g, eps_edit - eps_src)               (2010.02502, eq. 12)
 
-While an attention control acts, the predictions of ``eps_edit`` use attention of the source at the
-same level (see ``zerocon.attention_control``).
-
 where ``c`` is the source caption's conditioning, ``dc`` the edit direction and ``w`` the guidance
 scale. The DDIM step is linear, so the step of the differences is the difference of an edit step and
 the source's own step: an edit with ``dc = 0`` has ``D = 0`` throughout and returns the source,
 however inexact the inversion is.
+
+An attention control puts attention of the source at the same level in place of the edit's own, in
+both predictions of ``eps_edit`` (see ``zerocon.attention_control``). With the setting ``begin``,
+``D`` is zero at the first levels.
 """
 
 from __future__ import annotations
@@ -204,7 +205,7 @@ def edit(
         c: Conditioning of the source captions, one row per image.
         c_edit: ``c + dc``.
         plan: From ``Plan.of``.
-        constraint: Applied to ``D`` after each step.
+        constraint: Applied to ``D`` after each step from ``settings.begin`` on.
 
     Raises:
         NotFiniteError: if the latents become NaN or infinite.

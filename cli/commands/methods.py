@@ -21,7 +21,7 @@ FAMILIES = ("inverter", "guidance", "attention")
 @options.output_format
 @options.verbosity
 def command(form: str) -> None:
-    """List inversion, guidance and attention methods with their options.
+    """List the methods of inversion, guidance and attention.
 
     Select one with --FAMILY NAME:KEY=VALUE,KEY=VALUE; the values shown are the defaults.
     """

@@ -26,7 +26,7 @@ LAYERS: Mapping[str, str] = {  # name patterns in diffusers' U-Nets
     "self_attention_encoder": ENCODER_SELF,
 }
 
-PROJECTIONS = (".attn1.to_q", ".attn1.to_k", ".attn1.to_v")  # of self-attention, inside a layer
+PROJECTIONS = ("to_q", "to_k", "to_v")  # of a self-attention layer
 
 Change = Callable[[str, Tensor], Tensor]  # a layer's name and what it computed -> what to use
 
@@ -178,7 +178,8 @@ def _matching(unet: nn.Module, patterns: Iterable[str]) -> dict[str, Any]:
     modules = dict(unet.named_modules())
     chosen: dict[str, Any] = {}
     for pattern in sorted(patterns):
-        ends = PROJECTIONS if pattern.endswith(PROJECTIONS) else ("attn1", "attn2")
+        inside = pattern.endswith(PROJECTIONS)
+        ends = tuple(f".attn1.{part}" for part in PROJECTIONS) if inside else ("attn1", "attn2")
         layers = {n: m for n, m in modules.items() if n.endswith(ends)}
         matched = {n: m for n, m in layers.items() if fnmatchcase(n, pattern)}
         if not matched:
