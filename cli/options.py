@@ -166,6 +166,8 @@ def validated(settings: dict[str, Any]) -> dict[str, Any]:
     Settings().overlay(settings)
     methods = [("guidance", text) for text in settings.get("guidance", ())]
     methods += [("inverter", settings["inverter"])] if "inverter" in settings else []
+    if settings.get("attention", "none") != "none":
+        methods.append(("attention", settings["attention"]))
     if methods:
         from zerocon.registry import resolve  # imports torch, hence last
 

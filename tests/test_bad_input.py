@@ -100,6 +100,9 @@ COMMANDS = [
     ("no value of its option", f"{ASK} --guidance contrastive:patches=few", 2, "ZC-E013"),
     ("an option out of range", f"{ASK} --guidance contrastive:temperature=0", 2, "ZC-E013"),
     ("no such inverter", f"{ASK} --inverter euler", 2, "ZC-E013"),
+    ("no such attention control", f"{ASK} --attention inject", 2, "ZC-E013"),
+    ("a share above one", f"{ASK} --attention injection:cross=2", 2, "ZC-E013"),
+    ("a begin after the end", f"{ASK} --begin 1", 2, "ZC-E012"),
     ("rounds of an inverter", f"{ASK} --inverter fixed-point:rounds=0", 2, "ZC-E013"),
 ]
 

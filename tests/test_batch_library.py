@@ -277,6 +277,8 @@ def test_a_journal_of_another_version_is_refused(arguments: dict[str, Any]) -> N
         ("reuse_prediction", "true", True),
         ("polyak_step", "no", False),
         ("inverter", "fixed-point:iterations=3", "fixed-point:iterations=3"),
+        ("attention", "injection:self=0.5", "injection:self=0.5"),
+        ("begin", "0.2", 0.2),
         ("seed", "x", "x"),
     ],
 )

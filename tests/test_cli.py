@@ -25,6 +25,7 @@ from PIL import Image
 import zerocon
 from zerocon import cli
 from zerocon.api import Edit
+from zerocon.attention_control import ATTENTION
 from zerocon.cli import COMMANDS, main, progress
 from zerocon.diffusion import Schedule
 from zerocon.evaluation_count import Evaluations
@@ -439,6 +440,8 @@ def test_json_result_of_an_edit(run: Run, library: Library, image_file: Path) ->
             "guidance_balance": None,
             "guidance_limit": None,
             "polyak_step": False,
+            "attention": "none",
+            "begin": 0.0,
             "source_correction": True,
             "cache_source": True,
             "composite": "native",
@@ -492,6 +495,11 @@ def test_without_clip_there_is_no_similarity(run: Run, library: Library, image_f
             {"guidance_range": (0.0, 0.6), "guidance_limit": 0.1},
         ),
         (["--guidance-limit", "0.1,style=0.2"], {"guidance_limit": "0.1,style=0.2"}),
+        (
+            ["--attention", "injection:self=0.5,layers=decoder", "--begin", "0.2"],
+            {"attention": "injection:self=0.5,layers=decoder", "begin": 0.2},
+        ),
+        (["--attention", "none"], {"attention": "none"}),
         (
             ["--recompute-source", "--direction-from", "mean"],
             {"cache_source": False, "direction_from": "mean"},
@@ -632,6 +640,7 @@ def test_methods_lists_every_method_and_its_options(run: Run) -> None:
     assert table[1] == "|---|---|---|---|"
     expected = [("inverter", name) for name in sorted(INVERTERS)]
     expected += [("guidance", name) for name in sorted(GUIDANCE)]
+    expected += [("attention", name) for name in sorted(ATTENTION)]
     for (family, name), row in zip(expected, table[2:], strict=True):
         assert row.startswith(f"| {family} | `{name}` | ")
     for name, guidance in GUIDANCE.items():

@@ -119,7 +119,7 @@ def clear_caches() -> None:
     registry._resolve_text.cache_clear()
 
 
-@pytest.mark.parametrize("family", ["guidance", "inverter"])
+@pytest.mark.parametrize("family", ["guidance", "inverter", "attention"])
 def test_rows_read_from_source_are_those_of_the_classes(family: str) -> None:
     module, mapping = registry.FAMILIES[family]
     classes = getattr(import_module(module), mapping)
@@ -132,7 +132,7 @@ def test_rows_read_from_source_are_those_of_the_classes(family: str) -> None:
 
 def test_listing_methods_imports_no_torch() -> None:
     code = "import sys; from zerocon.registry import describe"
-    code += "; describe('guidance'); describe('inverter')"
+    code += "; describe('guidance'); describe('inverter'); describe('attention')"
     code += "; print('torch' in sys.modules or 'numpy' in sys.modules)"
     output = subprocess.check_output([sys.executable, "-P", "-c", code], text=True)
     assert output.strip() == "False"

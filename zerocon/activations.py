@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,7 +29,8 @@ class Observation:
         ids: Token ids of the caption of each image.
         seeds: Random seed of each image's edit: the only source of randomness of a loss.
         maps: Cross-attention probabilities by layer, (batch, heads, pixels, positions).
-        features: Self-attention outputs by layer, (batch, pixels, features).
+        features: Outputs of self-attention layers and of their projections, by name,
+            (batch, pixels, features).
     """
 
     x: Latents
@@ -49,6 +51,15 @@ class Observation:
     def size(self) -> tuple[int, int]:
         """Height and width of the latents."""
         return self.x.shape[-2], self.x.shape[-1]
+
+    def only(self, layer_patterns: Collection[str]) -> Observation:
+        """The observation without the layers that no pattern names."""
+
+        def kept(layers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            names = [n for n in layers if any(fnmatchcase(n, p) for p in layer_patterns)]
+            return {name: layers[name] for name in names}
+
+        return replace(self, maps=kept(self.maps), features=kept(self.features))
 
     def rows(self, rows: slice) -> Observation:
         """The observation of some of the images."""

@@ -16,11 +16,16 @@ where ``c`` is the source caption's conditioning, ``dc`` the edit direction and 
 scale. The DDIM step is linear, so the step of the differences is the difference of an edit step and
 the source's own step: an edit with ``dc = 0`` has ``D = 0`` throughout and returns the source,
 however inexact the inversion is.
+
+An attention control puts attention of the source at the same level in place of the edit's own, in
+both predictions of ``eps_edit`` (see ``zerocon.attention_control``). With the setting ``begin``,
+``D`` is zero at the first levels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING
@@ -29,10 +34,12 @@ import torch
 from torch import Tensor
 
 from zerocon.activations import Observation, observe
+from zerocon.attention_control import AttentionControl
 from zerocon.conditioning import Conditioning
 from zerocon.diffusion import CLEAN, NoiseLevel, ddim_noise, ddim_step
 from zerocon.guidance import REFERENCE_STEPS, Guidance
 from zerocon.inversion import Inverter
+from zerocon.model.attention import change_layers
 from zerocon.registry import resolve
 from zerocon.sampling import scale_at
 from zerocon.settings import Settings
@@ -59,6 +66,7 @@ class Plan:
         guidance: ``settings.guidance`` as objects.
         limits: Largest norm of the guidance gradient in norms of the latents, one per image.
         seeds: Random seed of each image's edit.
+        attention: ``settings.attention`` as an object; None for "none".
     """
 
     settings: Settings
@@ -66,6 +74,7 @@ class Plan:
     guidance: tuple[Guidance, ...] = ()
     limits: tuple[float, ...] = (inf,)
     seeds: tuple[int, ...] = (0,)
+    attention: AttentionControl | None = None
 
     @classmethod
     def of(cls, settings: Settings, changes: Sequence[Collection[str]] = ((),)) -> Plan:
@@ -80,12 +89,25 @@ class Plan:
             guidance=tuple(resolve("guidance", each) for each in settings.guidance),
             limits=tuple(map(settings.guidance_limit_for, changes)),
             seeds=(settings.seed,) * len(changes),
+            attention=(
+                None if settings.attention == "none" else resolve("attention", settings.attention)
+            ),
         )
 
     @property
     def layer_patterns(self) -> frozenset[str]:
+        """Names of every layer of the source that the edit needs, as shell patterns."""
+        return self.guidance_layers | self.attention_layers
+
+    @property
+    def guidance_layers(self) -> frozenset[str]:
         """Names of every layer that some guidance loss needs, as shell patterns."""
         return frozenset(pattern for each in self.guidance for pattern in each.layer_patterns)
+
+    @property
+    def attention_layers(self) -> frozenset[str]:
+        """Names of every layer that the attention control changes, as shell patterns."""
+        return frozenset(() if self.attention is None else self.attention.layer_patterns)
 
     @property
     def cached_layers(self) -> frozenset[str]:
@@ -97,13 +119,18 @@ class Plan:
         """Whether ``D`` is zero at every step: the edit is the source, without any evaluation.
 
         That is so without a direction, if each step is corrected by the source's own error and no
-        loss has a gradient where nothing has changed.
+        loss has a gradient, and no attention control an effect, where nothing has changed; and if
+        the edit begins after the last step.
         """
         settings = self.settings
+        if not self.edits(1 - 1 / settings.steps):
+            return True
         scales = settings.guidance_scale
         unscaled = not self.guidance and scales in (0, (0, 0))
         unguided = all(getattr(each, "zero_at_source", False) for each in self.guidance)
-        return (settings.strength == 0 or unscaled) and settings.source_correction and unguided
+        same = self.attention is None or getattr(self.attention, "same_at_source", False)
+        undirected = settings.strength == 0 or unscaled
+        return undirected and settings.source_correction and unguided and same
 
     @property
     def inverter_draws(self) -> bool:
@@ -113,6 +140,14 @@ class Plan:
     def guidance_draws(self, latents: tuple[int, int]) -> bool:
         """Whether a loss may draw from the seeds, for latents of this size (rows, columns)."""
         return any(getattr(each, "draws", lambda _: True)(latents) for each in self.guidance)
+
+    def edits(self, progress: float) -> bool:
+        """Whether ``D`` may differ from zero after the step at this share of the steps."""
+        return progress >= self.settings.begin
+
+    def controls(self, progress: float) -> bool:
+        """Whether the attention control acts at this share of the steps, counted from noise."""
+        return self.attention is not None and bool(self.attention.layers_at(progress))
 
     def guides(self, progress: float) -> bool:
         """Whether guidance acts at this share of the steps, counted from noise."""
@@ -170,7 +205,7 @@ def edit(
         c: Conditioning of the source captions, one row per image.
         c_edit: ``c + dc``.
         plan: From ``Plan.of``.
-        constraint: Applied to ``D`` after each step.
+        constraint: Applied to ``D`` after each step from ``settings.begin`` on.
 
     Raises:
         NotFiniteError: if the latents become NaN or infinite.
@@ -180,6 +215,9 @@ def edit(
     D = torch.zeros_like(inversion.latents[0])
     for i in range(steps, 0, -1):
         t, s, progress = levels[i], levels[i - 1], 1 - i / steps
+        if not plan.edits(progress):
+            yield Step(i - 1, inversion.latents[i - 1], D, inversion.latents[0], None)
+            continue
         source = network.source(inversion, i)
         x = source.x + D
         guided = network.guide(x, t, source, progress)
@@ -212,7 +250,7 @@ class Guided:
 
 @dataclass
 class GuidedDenoiser:
-    """The U-Net calls of an edit: cached or recomputed source, guidance, one or two predictions.
+    """The U-Net calls of an edit: cached or recomputed source, guidance, controlled predictions.
 
     ``pace`` is the ratio of ``REFERENCE_STEPS`` to the number of steps: the weights and limits of
     guidance are those of 50 steps, and fewer steps are each guided more, by as much in total.
@@ -229,7 +267,7 @@ class GuidedDenoiser:
         """The source at level ``i``: with its cached activations if the plan needs them."""
         if self.plan.cached_layers:
             if not self.plan.cached_layers <= inversion.layer_patterns:
-                raise ValueError("the inversion has not recorded the layers that guidance needs")
+                raise ValueError("the inversion has not recorded the layers that the edit needs")
             return replace(inversion.observations[i], seeds=self.plan.seeds)
         return Observation(inversion.latents[i], inversion.eps[i], self.c.ids, self.plan.seeds)
 
@@ -270,9 +308,11 @@ class GuidedDenoiser:
         """``eps_edit``, ``eps_src`` and the edited images' observation, in one U-Net call.
 
         With ``reuse_prediction`` a guided step predicts at ``x``, where the guidance pass has
-        predicted the noise under the target caption already, instead of at ``x - g``.
+        predicted the noise under the target caption already, instead of at ``x - g``. That pass is
+        without attention control, so that a controlled step does not reuse it.
         """
         reuse = self.plan.settings.reuse_prediction and guided.edited is not None
+        reuse = reuse and not self.plan.controls(progress)
         x = x if reuse else x - guided.gradient
         eps_target = None
         if reuse and guided.edited is not None and self.plan.settings.guidance_prompt != "source":
@@ -282,7 +322,9 @@ class GuidedDenoiser:
             latents, conditionings = [source.x, x], [self.c, self.c]
         if eps_target is None:
             latents, conditionings = [*latents, x], [*conditionings, self.c_edit]
-        eps = self.model.eps(torch.cat(latents), t.time, Conditioning.cat(conditionings))
+        inputs = torch.cat(latents), t.time, Conditioning.cat(conditionings)
+        with self._controlled(source, inputs[-1], progress):
+            eps = self.model.eps(*inputs)
         parts = list(eps.chunk(len(latents)))
         eps_src = source.eps if self.plan.settings.cache_source else parts.pop(0)
         eps_c = parts.pop(0)
@@ -292,6 +334,29 @@ class GuidedDenoiser:
         )
         edited = guided.edited or Observation(x, eps_target, self.c_edit.ids, self.plan.seeds)
         return eps_edit, eps_src, edited
+
+    def _controlled(
+        self, source: Observation, c: Conditioning, progress: float
+    ) -> AbstractContextManager[None]:
+        """The attention control of a prediction under ``c``, whose rows are those of ``predict``.
+
+        The source's layers are cached, or those of the first rows of the same call.
+        """
+        control, n = self.plan.attention, len(source.x)
+        if control is None or not self.plan.controls(progress):
+            return nullcontext()
+        cached = self.plan.settings.cache_source
+        layers = {**source.maps, **source.features}
+
+        def change(layer: str, output: Tensor) -> Tensor:
+            parts = list(output.chunk(len(output) // n))
+            reference = layers[layer] if cached else parts[0]
+            for k in range(not cached, len(parts)):
+                ids = zip(source.ids, c.ids[k * n : (k + 1) * n], strict=True)
+                parts[k] = control(layer, reference, parts[k], tuple(ids))
+            return torch.cat(parts)
+
+        return change_layers(self.model.unet, control.layers_at(progress), change)
 
     def _losses(self, x: Latents, t: NoiseLevel, source: Observation) -> tuple[Tensor, Observation]:
         """Unweighted losses of ``x``, (losses, images), and the edited images' observation.
@@ -311,7 +376,8 @@ class GuidedDenoiser:
             latents, conditionings = [source.x, *latents], [self.c, *prompts]
         seeds = plan.seeds * len(latents)
         c = Conditioning.cat(conditionings)
-        edited = observe(self.model, torch.cat(latents), t.time, c, plan.layer_patterns, seeds)
+        edited = observe(self.model, torch.cat(latents), t.time, c, plan.guidance_layers, seeds)
+        source = source.only(plan.guidance_layers)
         if not plan.settings.cache_source:
             source, edited = edited.rows(slice(n)).detach(), edited.rows(slice(n, None))
         views = [edited.rows(slice(i, i + n)) for i in range(0, n * len(prompts), n)]

@@ -116,9 +116,9 @@ class SettingError(InputError):
 class MethodError(InputError):
     """Unknown method, or invalid option of a method.
 
-    In ``--guidance``, ``--inverter`` or the methods of ``zerocon bench world``: the name, an option
-    after the colon, or the value of an option. ``zerocon methods`` lists all methods and their
-    options with defaults.
+    In ``--guidance``, ``--inverter``, ``--attention`` or the methods of ``zerocon bench world``:
+    the name, an option after the colon, or the value of an option. ``zerocon methods`` lists all
+    methods and their options with defaults.
     """
 
     id = "ZC-E013"

@@ -96,7 +96,7 @@ def latent_lock(
         for mask, image in zip(masks, images, strict=True)
     ]
     kinds = [frozenset(map(kind_of, request.changes)) for request in requests]
-    return LatentLock(settings.steps, kinds, given)
+    return LatentLock(settings.steps, kinds, given, settings.begin)
 
 
 def automatic_crop(image: Prepared, support: Support | None) -> Box | None:

@@ -278,11 +278,16 @@ def _shared_columns(source: Ids, edited: Ids, positions: int) -> tuple[list[int]
     if len(source) == len(edited):
         every = list(range(positions))
         return every, every
-    words = align_tokens(source, edited)
-    padding = zip(range(len(source), positions), range(len(edited), positions), strict=False)
-    pairs = [*words, *padding]
-    assert all(a[0] < b[0] and a[1] < b[1] for a, b in pairwise(pairs))
+    pairs = aligned_columns(source, edited, positions)
     return [i for i, _ in pairs], [j for _, j in pairs]
+
+
+def aligned_columns(source: Ids, edited: Ids, positions: int) -> tuple[tuple[int, int], ...]:
+    """Pairs of columns of the tokens that two sentences share, padding included."""
+    padding = zip(range(len(source), positions), range(len(edited), positions), strict=False)
+    pairs = (*align_tokens(source, edited), *padding)
+    assert all(a[0] < b[0] and a[1] < b[1] for a, b in pairwise(pairs))
+    return pairs
 
 
 GUIDANCE: Mapping[str, type[Guidance]] = {

@@ -31,21 +31,26 @@ class LatentLock:
         steps: Number of denoising steps.
         kinds: Every image's kinds of change, keys of ``zerocon.image.support.RULES``.
         masks: Every image's mask (rows, columns) of the latents in 0..1 where one is given: it
-            holds in all steps; None to estimate the support, which holds from 30 % to 80 % of them.
+            holds in all steps; None to estimate the support, which holds from 30 % to 80 % of the
+            steps of the edit.
+        begin: Share of the steps before the edit begins; the lock is called from there on.
     """
 
     steps: int
     kinds: Sequence[frozenset[str]]
     masks: Sequence[Tensor | None]
+    begin: float = 0.0
     estimated: dict[int, Tensor] = field(default_factory=dict, repr=False)
+    level: int = field(default=0, repr=False)
 
     def __call__(
         self, source: Observation, edited: Observation, difference: Latents, level: int
     ) -> Latents:
         """``M D``; see ``zerocon.editing.Constraint``."""
-        if level == self.steps - 1:  # a first step, perhaps of another try with less memory
+        if level >= self.level:  # a first step, perhaps of another try with less memory
             self.estimated = {}
-        progress = 1 - level / self.steps
+        self.level = level
+        progress = (1 - level / self.steps - self.begin) / (1 - self.begin)
         rows = [self._mask(i, row, progress) * row for i, row in enumerate(difference)]
         return torch.stack(rows)
 

@@ -1,7 +1,8 @@
 """Methods by name: ``name:key=value,key=value`` becomes a method object, once.
 
-Inverters and guidance losses are frozen dataclasses. Their fields are their options, so that
-parsing, error messages and the table of ``zerocon methods`` follow from the class itself.
+Inverters, guidance losses and attention controls are frozen dataclasses. Their fields are their
+options, so that parsing, error messages and the table of ``zerocon methods`` follow from the class
+itself.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ Classes = Mapping[str, str | type]  # a name and its class, or "module:class" un
 FAMILIES = {  # the module, and the mapping in it, in which a family's own methods are registered
     "inverter": ("zerocon.inversion", "INVERTERS"),
     "guidance": ("zerocon.guidance", "GUIDANCE"),
+    "attention": ("zerocon.attention_control", "ATTENTION"),
 }
 
 

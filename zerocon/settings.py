@@ -66,6 +66,10 @@ def _is_seed(value: object) -> bool:
     return isinstance(value, int) and _is_int(value) and value >= 0
 
 
+def _is_begin(value: object) -> bool:
+    return isinstance(value, int | float) and _is_number(value) and 0 <= value < 1
+
+
 def _is_size(value: object) -> bool:
     return value is None or (
         isinstance(value, int) and _is_int(value) and SMALLEST_SIZE <= value <= LARGEST_SIZE
@@ -224,6 +228,19 @@ class Settings:
         "Limit guidance's gradient to Polyak's step, which cannot oscillate.",
         off="no-polyak-step",
     )
+    # the papers hold the edit by guidance alone
+    attention: str = _setting(
+        "none",
+        Rule(lambda name: isinstance(name, str) and name != "", "a name, or none"),
+        "Attention control, NAME[:KEY=VALUE,...], see `zerocon methods`; or none.",
+        "METHOD",
+    )
+    # the papers edit at all steps
+    begin: float = _setting(
+        0.0,
+        Rule(_is_begin, "a share of the steps, 0 <= X < 1"),
+        "Share of the steps, counted from noise, before the edit begins.",
+    )
     source_correction: bool = _setting(
         True,
         FLAG,
@@ -283,8 +300,8 @@ class Settings:
     def overlay(self, values: Mapping[str, Any]) -> Settings:
         """A copy with ``values`` in place; lists (of JSON) become tuples.
 
-        A guidance loss keeps the options that it has here and that ``values`` do not set: its name
-        alone means the one that was tuned for the model.
+        A guidance loss or attention control keeps the options that it has here and that ``values``
+        do not set: its name alone means the one that was tuned for the model.
 
         Raises:
             SettingError: for an unknown name, or a bad value.
@@ -298,6 +315,8 @@ class Settings:
         }
         if isinstance(changed.get("guidance"), tuple):
             changed["guidance"] = tuple(_inherit(t, self.guidance) for t in changed["guidance"])
+        if "attention" in changed:
+            changed["attention"] = _inherit(changed["attention"], (self.attention,))
         return replace(self, **changed)
 
     def guidance_limit_for(self, changes: Collection[str]) -> float:
@@ -315,11 +334,11 @@ def option_of(setting: Field[Any]) -> Option:
     return option
 
 
-def _inherit(loss: object, base: tuple[str, ...]) -> object:
-    """``loss`` ("name:key=value,...") over the options that ``base`` has for the same name."""
-    if not isinstance(loss, str):
-        return loss
-    name, _, options = loss.partition(":")
+def _inherit(method: object, base: tuple[str, ...]) -> object:
+    """``method`` ("name:key=value,...") over the options that ``base`` has for the same name."""
+    if not isinstance(method, str):
+        return method
+    name, _, options = method.partition(":")
     for other in base:
         same, _, inherited = other.partition(":")
         if same == name and inherited:
@@ -327,4 +346,4 @@ def _inherit(loss: object, base: tuple[str, ...]) -> object:
                 o for o in inherited.split(",") if f",{o.partition('=')[0]}=" not in f",{options}"
             ]
             return f"{name}:{','.join(filter(None, [*kept, options]))}"
-    return loss
+    return method

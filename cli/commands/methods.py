@@ -1,4 +1,4 @@
-"""``zerocon methods``: list the inversion and guidance methods."""
+"""``zerocon methods``: list the inversion, guidance and attention methods."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from .. import options, render
 from ..help import command as help_command
 
-FAMILIES = ("inverter", "guidance")
+FAMILIES = ("inverter", "guidance", "attention")
 
 
 @help_command(
@@ -21,7 +21,7 @@ FAMILIES = ("inverter", "guidance")
 @options.output_format
 @options.verbosity
 def command(form: str) -> None:
-    """List inversion and guidance methods with their options.
+    """List the methods of inversion, guidance and attention.
 
     Select one with --FAMILY NAME:KEY=VALUE,KEY=VALUE; the values shown are the defaults.
     """

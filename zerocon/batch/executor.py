@@ -321,6 +321,7 @@ def inversion_key(settings: Settings) -> tuple[object, ...]:
         settings.seed,
         settings.cache_source,
         settings.guidance,
+        settings.attention,
         settings.size,
         crop,
     )

@@ -84,6 +84,8 @@ def check_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     Settings().overlay(checked)
     methods = [("guidance", text) for text in checked.get("guidance", ())]
     methods += [("inverter", checked["inverter"])] if "inverter" in checked else []
+    if checked.get("attention", "none") != "none":
+        methods.append(("attention", checked["attention"]))
     for family, text in methods:
         parse(text, available(family), family)
     return checked

@@ -149,9 +149,10 @@ class SourceBatch:
     def invert(self, settings: Settings) -> TimedInversion:
         """The inversion under the source captions, shared by methods that get the same bits.
 
-        The guidance decides which layers are observed, and observing a layer changes the rounding.
+        Guidance and attention control decide which layers are observed, and observing a layer
+        changes the rounding.
         """
-        names = ("steps", "inverter", "seed", "cache_source", "guidance", "size")
+        names = ("steps", "inverter", "seed", "cache_source", "guidance", "attention", "size")
         key = tuple(getattr(settings, name) for name in names)
         if key not in self._inversions:
             captions, start = [source.caption for source in self.sources], perf_counter()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -21,12 +21,13 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from zerocon.activations import Observation, Observer
+from zerocon.attention_control import AttentionControl
 from zerocon.conditioning import Conditioning
 from zerocon.diffusion import Schedule
 from zerocon.editing import Plan, edit
 from zerocon.evaluation_count import Evaluations, count, count_evaluations
 from zerocon.image.transforms import WorkingSize
-from zerocon.model.attention import call_unet, watch
+from zerocon.model.attention import call_unet, change_layers, watch
 from zerocon.settings import Settings
 from zerocon.tensor_types import Latents, Scalar
 from zerocon.trajectory import Inversion
@@ -89,7 +90,7 @@ def estimate_cost(
         each = network.operations()
         inverting, activations = network.observe(plan.layer_patterns)
         guiding = network.guide(plan) if plan.guidance else 0
-        stepping = highest(lambda: network(2 + (not plan.settings.cache_source)))
+        stepping = network.step(plan)
         pixels = torch.empty(1, 3, height, width, dtype=model.vae.dtype, device=model.device)
         coding = highest(lambda: vae.decode(vae.encode(pixels).latent_dist.mode()))
     trajectory = 2 * (settings.steps + 1) * torch.Size(shape).numel() * 4  # x and eps, float32
@@ -121,7 +122,9 @@ def evaluations(
     ``inverted`` and ``watched`` as in ``estimate_cost``.
     """
     actual, stub = Plan.of(settings), cast(Any, _StubModel())
-    plan = replace(actual, guidance=(_StubGuidance(),) * len(actual.guidance))
+    attention = actual.attention and _StubAttention(actual.attention)
+    guidance = (_StubGuidance(),) * len(actual.guidance)
+    plan = replace(actual, guidance=guidance, attention=attention)
     c, x = Conditioning(torch.zeros(1, 1, 1), ((0,),), ""), torch.zeros(1, 4, 8, 8)
     with count_evaluations() as spent:
         path = actual.inverter(Observer(stub, c), x, schedule, (settings.seed,))
@@ -147,6 +150,8 @@ def highest(call: Callable[[], object]) -> int:
 class _StubModel:
     """A model that predicts zeros; its evaluations are counted as usual."""
 
+    unet = nn.ModuleDict({"attn1": nn.Identity()})
+
     def eps(self, x: Latents, t: float, c: Conditioning) -> Latents:
         count(x)
         return 0 * x
@@ -161,6 +166,20 @@ class _StubGuidance:
 
     def __call__(self, source: Observation, edited: Observation) -> Scalar:
         return edited.eps.sum()
+
+
+@dataclass(frozen=True)
+class _StubAttention:
+    """Acts at the steps of another control, on the layer of ``_StubModel``, without effect."""
+
+    actual: AttentionControl
+    layer_patterns: Collection[str] = frozenset()
+
+    def layers_at(self, progress: float) -> Collection[str]:
+        return {"attn1"} if self.actual.layers_at(progress) else ()
+
+    def __call__(self, layer: str, source: Tensor, edited: Tensor, ids: object) -> Tensor:
+        return edited
 
 
 @dataclass(frozen=True)
@@ -195,6 +214,14 @@ class _Network:
         kept = (*observed.maps.values(), *observed.features.values())
         return peak, sum(part.nbytes for part in kept)
 
+    def step(self, plan: Plan) -> int:
+        """Bytes at the highest point of a step's prediction; changed layers are copied."""
+        rows, layers = 2 + (not plan.settings.cache_source), plan.attention_layers
+        if not layers:
+            return highest(lambda: self(rows))
+        with change_layers(self.unet, layers, lambda _, output: output.clone()):
+            return highest(lambda: self(rows))
+
     def guide(self, plan: Plan) -> int:
         """Bytes at the highest point of one guided step; a loss is a sum of squares here."""
         rows = (2 if plan.settings.guidance_prompt == "both" else 1) + (
@@ -202,7 +229,7 @@ class _Network:
         )
 
         def step() -> Tensor:
-            with torch.enable_grad(), watch(self.unet, plan.layer_patterns) as observed:
+            with torch.enable_grad(), watch(self.unet, plan.guidance_layers) as observed:
                 x, _ = self(rows, grad=True)
                 parts = (*observed.maps.values(), *observed.features.values())
                 loss = torch.stack([(p - p.detach()).float().square().sum() for p in parts]).sum()

@@ -40,13 +40,19 @@ def find_ineffective(
         return _of_no_edit(settings)
     width, height = image.size
     latents = height // vae_scale_factor, width // vae_scale_factor
-    guided = any(plan.guides(1 - i / settings.steps) for i in range(settings.steps, 0, -1))
+    steps = [1 - i / settings.steps for i in range(settings.steps, 0, -1)]
+    edited = [progress for progress in steps if plan.edits(progress)]
+    guided = any(map(plan.guides, edited))
     reasons = {} if guided else dict.fromkeys(OF_GUIDANCE, "has no effect without guidance")
     if not guided and plan.guidance:
         reasons = dict.fromkeys(OF_GUIDANCE, "has no effect: no step is guided")
         del reasons["guidance_range"]  # it is the cause
     elif len(plan.guidance) < 2:
         reasons["guidance_balance"] = "has no effect without two guidance losses"
+    if guided and all(map(plan.controls, filter(plan.guides, edited))):
+        reasons["reuse_prediction"] = "has no effect: attention control acts at every guided step"
+    if plan.attention and not any(map(plan.controls, edited)):
+        reasons["attention"] = "has no effect: it acts at no step"
     if not (guided and plan.guidance_draws(latents)) and (inverted or not plan.inverter_draws):
         reasons["seed"] = NO_DRAW
     return reasons | _of_region(settings, image, masked)
@@ -57,6 +63,8 @@ def _of_no_edit(settings: Settings) -> dict[str, str]:
     whole = "the source image"
     if settings.composite == "model":
         whole += " as the autoencoder reconstructs it"
+    if settings.begin > 1 - 1 / settings.steps:
+        return {"begin": f"is after the last step: the result is {whole}"}
     cause = "strength" if settings.strength == 0 else "guidance_scale"
     return {cause: f"0 edits nothing: the result is {whole}"}
 

@@ -1,8 +1,8 @@
-"""The U-Net: its call, recording of its attention layers, and gradient checkpointing."""
+"""The U-Net: its call, recording and changing of attention layers, gradient checkpointing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -26,6 +26,10 @@ LAYERS: Mapping[str, str] = {  # name patterns in diffusers' U-Nets
     "self_attention_encoder": ENCODER_SELF,
 }
 
+PROJECTIONS = ("to_q", "to_k", "to_v")  # of a self-attention layer
+
+Change = Callable[[str, Tensor], Tensor]  # a layer's name and what it computed -> what to use
+
 _watched: WeakSet[nn.Module] = WeakSet()
 
 
@@ -35,7 +39,8 @@ class LayerOutputs:
 
     Attributes:
         maps: Cross-attention probabilities, (batch, heads, pixels, positions); rows sum to 1.
-        features: Outputs of self-attention layers before the residual, (batch, pixels, features).
+        features: Outputs of self-attention layers before the residual, (batch, pixels, features),
+            and those of their projections ``to_q``, ``to_k`` and ``to_v``.
 
     Pixels are in row-major order.
     """
@@ -79,27 +84,56 @@ def watch(unet: nn.Module, patterns: Iterable[str]) -> Iterator[LayerOutputs]:
         MethodError: A pattern matches no layer: a guidance would have no effect.
     """
     outputs = LayerOutputs()
+    with _attached(unet, patterns, outputs, None):
+        yield outputs
+
+
+@contextmanager
+def change_layers(unet: nn.Module, patterns: Iterable[str], change: Change) -> Iterator[None]:
+    """Change what attention layers compute inside the block; afterwards the U-Net is as before.
+
+    Args:
+        unet: diffusers' U-Net.
+        patterns: As for ``watch``.
+        change: Called with the name of a layer and its cross-attention probabilities, or its
+            output for self-attention and its projections; shapes as in ``LayerOutputs``. The U-Net
+            goes on with what it returns.
+
+    Raises:
+        MethodError: A pattern matches no layer.
+    """
+    with _attached(unet, patterns, None, change):
+        yield
+
+
+@contextmanager
+def _attached(
+    unet: nn.Module, patterns: Iterable[str], outputs: LayerOutputs | None, change: Change | None
+) -> Iterator[None]:
+    """Layers recorded in ``outputs``, or changed, inside the block."""
     processors: dict[Any, Any] = {}
-    hooks = []
+    hooks: list[Any] = []
+    outer = is_watched(unet)
     try:
         _watched.add(unet)
         for name, layer in _matching(unet, patterns).items():
             if name.endswith("attn2"):
                 processors[layer] = layer.processor
-                layer.set_processor(ExplicitAttention(name, outputs))
+                layer.set_processor(ExplicitAttention(name, outputs, change))
             else:
-                hooks.append(layer.register_forward_hook(_recorder(name, outputs)))
-        yield outputs
+                hooks.append(layer.register_forward_hook(_hook(name, outputs, change)))
+        yield
     finally:  # also after an exception: the next edit uses the same U-Net
         for layer, processor in processors.items():
             layer.set_processor(processor)
         for hook in hooks:
             hook.remove()
-        _watched.discard(unet)
+        if not outer:
+            _watched.discard(unet)
 
 
 def is_watched(unet: nn.Module) -> bool:
-    """Whether a ``watch`` block is active."""
+    """Whether a ``watch`` or ``change_layers`` block is active."""
     return unet in _watched
 
 
@@ -117,7 +151,7 @@ def enable_checkpointing(unet: Any) -> None:
         def recomputation() -> Iterator[None]:
             processors = {layer: layer.processor for layer in names}
             for layer, name in names.items():
-                layer.set_processor(ExplicitAttention(name, LayerOutputs()))
+                layer.set_processor(ExplicitAttention(name, None))
             try:
                 yield
             finally:
@@ -140,9 +174,13 @@ def _explicit_layers(block: nn.Module) -> list[Any]:
 
 
 def _matching(unet: nn.Module, patterns: Iterable[str]) -> dict[str, Any]:
-    layers = {n: m for n, m in unet.named_modules() if n.endswith(("attn1", "attn2"))}
+    """Layers by name; projections are meant only by patterns that end in the name of one."""
+    modules = dict(unet.named_modules())
     chosen: dict[str, Any] = {}
     for pattern in sorted(patterns):
+        inside = pattern.endswith(PROJECTIONS)
+        ends = tuple(f".attn1.{part}" for part in PROJECTIONS) if inside else ("attn1", "attn2")
+        layers = {n: m for n, m in modules.items() if n.endswith(ends)}
         matched = {n: m for n, m in layers.items() if fnmatchcase(n, pattern)}
         if not matched:
             raise MethodError(f'no attention layer of this U-Net matches "{pattern}"')
@@ -150,18 +188,23 @@ def _matching(unet: nn.Module, patterns: Iterable[str]) -> dict[str, Any]:
     return chosen
 
 
-def _recorder(name: str, outputs: LayerOutputs) -> Any:
-    def record(_: nn.Module, __: Any, output: Tensor) -> None:
-        outputs.features[name] = output
+def _hook(name: str, outputs: LayerOutputs | None, change: Change | None) -> Any:
+    def hook(_: nn.Module, __: Any, output: Tensor) -> Tensor:
+        output = output if change is None else change(name, output)
+        if outputs is not None:
+            outputs.features[name] = output
+        return output
 
-    return record
+    return hook
 
 
 class ExplicitAttention:
     """An attention processor that writes out the softmax: fused kernels never form the maps."""
 
-    def __init__(self, name: str, outputs: LayerOutputs) -> None:
-        self.name, self.outputs = name, outputs
+    def __init__(
+        self, name: str, outputs: LayerOutputs | None, change: Change | None = None
+    ) -> None:
+        self.name, self.outputs, self.change = name, outputs, change
 
     def __call__(
         self,
@@ -171,14 +214,17 @@ class ExplicitAttention:
         attention_mask: Tensor | None = None,
         **_: Any,
     ) -> Tensor:
-        """Compute the layer as diffusers' ``AttnProcessor`` does, and record its maps."""
+        """Compute the layer as diffusers' ``AttnProcessor`` does; change and record its maps."""
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         query, key, value = (
             attn.head_to_batch_dim(part)  # (batch * heads, length, features per head)
             for part in (attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context))
         )
         maps = attn.get_attention_scores(query, key, attention_mask)
-        self.outputs.maps[self.name] = maps.unflatten(0, (-1, attn.heads))
+        if self.change is not None:
+            maps = self.change(self.name, maps.unflatten(0, (-1, attn.heads))).flatten(0, 1)
+        if self.outputs is not None:
+            self.outputs.maps[self.name] = maps.unflatten(0, (-1, attn.heads))
         mixed: Tensor = attn.batch_to_head_dim(torch.bmm(maps, value))
         for layer in attn.to_out:  # projection, dropout
             mixed = layer(mixed)
