@@ -23,8 +23,6 @@ from zerocon.prompt.word_files import grammar
 
 Span = tuple[int, int]
 NOWHERE: Span = (0, 0)
-# What can be the subject of a photograph in place of another.
-ACTORS = frozenset(("animals", "people", "vehicles", "fantasy beings"))
 BEINGS = frozenset(("animals", "people", "fantasy beings"))
 
 

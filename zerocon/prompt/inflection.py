@@ -96,12 +96,6 @@ def plural(phrase: str) -> str:
     return " ".join([*front, plural_word(last)])
 
 
-def singular_phrase(phrase: str) -> str:
-    """A noun phrase in the singular: "polar bears" -> "polar bear"."""
-    *front, last = phrase.split()
-    return " ".join([*front, singular(last)])
-
-
 def participle(verb: str) -> str:
     """The present participle of a verb: "smile" -> "smiling", "" if it is not a verb."""
     from lemminflect import getInflection

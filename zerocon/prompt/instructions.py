@@ -398,11 +398,11 @@ VERBS = (
 
 def split_clauses(text: str) -> list[str]:
     """Clauses of a prompt: at semicolons, commas, and "and" before another instruction."""
-    text = re.sub(r"^not ([^,;]+), (?!but )", r"not \1 but ", text)
-    text = re.sub(r", (?=(?:and |but )?(?:not|instead of|rather than) )", " ", text)
-    text = re.sub(r"^(instead of|rather than|in place of) ([^,;]+), ", r"\1 \2\0", text)
+    text = re.sub(r"(?i)^not ([^,;]+), (?!but )", r"not \1 but ", text)
+    text = re.sub(r"(?i), (?=(?:and |but )?(?:not|instead of|rather than) )", " ", text)
+    text = re.sub(r"(?i)^(instead of|rather than|in place of) ([^,;]+), ", r"\1 \2\0", text)
     parts = re.split(
-        rf"\s*[;\n]\s*|\s*,\s*(?:and |then )*|\s+(?:and then|and|then|&|\+)\s+(?={VERBS}\b)", text
+        rf"(?i)\s*[;\n]\s*|\s*,\s*(?:and |then )*|\s+(?:and then|and|then|&|\+)\s+(?={VERBS}\b)", text
     )
     return [part.replace("\0", ", ").strip() for part in parts if part and part.strip()]
 

@@ -21,7 +21,6 @@ from zerocon.prompt.caption import (
     joined_start,
     list_end,
     nouns,
-    opening_end,
     phrase_end,
     phrase_start,
     same,
@@ -637,4 +636,3 @@ METHODS: dict[str, Callable[[str, PromptPart, Mention | None], CaptionEdit]] = {
     "style": put_style,
     "action": put_action,
 }
-__all__ = ["BEINGS", "METHODS", "opening_end", "put_added", "put_attribute", "put_object"]
