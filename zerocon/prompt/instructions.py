@@ -401,9 +401,9 @@ def split_clauses(text: str) -> list[str]:
     text = re.sub(r"(?i)^not ([^,;]+), (?!but )", r"not \1 but ", text)
     text = re.sub(r"(?i), (?=(?:and |but )?(?:not|instead of|rather than) )", " ", text)
     text = re.sub(r"(?i)^(instead of|rather than|in place of) ([^,;]+), ", r"\1 \2\0", text)
-    parts = re.split(
-        rf"(?i)\s*[;\n]\s*|\s*,\s*(?:and |then )*|\s+(?:and then|and|then|&|\+)\s+(?={VERBS}\b)", text
-    )
+    ends = r"\s*[;\n]\s*|\s*,\s*(?:and |then )*"
+    links = rf"\s+(?:and then|and|then|&|\+)\s+(?={VERBS}\b)"
+    parts = re.split(f"{ends}|{links}", text, flags=re.IGNORECASE)
     return [part.replace("\0", ", ").strip() for part in parts if part and part.strip()]
 
 
