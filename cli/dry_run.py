@@ -49,8 +49,9 @@ def print_edit_plan(
         source = "computed" if inversion is None else "cached"
     layers = inversion.layer_patterns if inversion else ()
     frame, inverted = prepared.frame, inversion is not None
-    cost = estimate_cost(model, settings, frame.source, inverted=inverted, watched=layers)
-    cost = estimate_grid(cost, model, settings, axes)
+    about: Any = {"inverted": inverted, "watched": layers, "changes": parsed.kinds}
+    cost = estimate_cost(model, settings, frame.source, **about)
+    cost = estimate_grid(cost, model, settings, axes, parsed.kinds)
     facts = (parsed, settings, model.name, cost.evaluations, source)
     record = render.record(*facts, image_path, output, values) | render.axes(axes)
     record |= {"state": "planned", "dry_run": True, "warnings": [*warnings, *parsed.warnings]}
@@ -67,7 +68,7 @@ def _find_cached(
     from zerocon import api
     from zerocon.editing import Plan
 
-    plan = Plan.of(settings)
+    plan = Plan.of(settings, [parsed.kinds])
     return api.find_cached([image], model, [parsed.caption], plan=plan, cache=cache)
 
 
@@ -90,7 +91,7 @@ def _region(
         facts["support"] = {"extent": extent, "reason": reason, "share": None}
         words = f"; changes {reason}"
     if settings.crop == "auto":
-        again = estimate_cost(model, settings, frame.source).evaluations
+        again = estimate_cost(model, settings, frame.source, changes=parsed.kinds).evaluations
         facts["crop_evaluations"] = render.cost(again)
         words += f"; {again.total:.1f} more evaluations if a crop is edited"
     return facts, words

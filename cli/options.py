@@ -24,6 +24,7 @@ from zerocon.settings import (
     PRESETS,
     Settings,
     option_of,
+    without_none,
 )
 
 from . import config_file
@@ -69,17 +70,12 @@ def number_or_range(text: str) -> float | tuple[float, float]:
         ) from None
 
 
-def limit_by_change(text: str) -> float | str:
+def number_by_change(text: str) -> float | str:
     """A number, or a number and further ones for kinds of change: ``0.01,style=0.05``."""
     try:
         return float(text)
     except ValueError:
-        pass
-    try:
-        Settings(guidance_limit=text)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-    return text
+        return text  # validated with the setting
 
 
 def weighted_file(text: str) -> tuple[Path, float]:
@@ -160,14 +156,13 @@ def several(values: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
 
 
 def validated(settings: dict[str, Any]) -> dict[str, Any]:
-    """The same settings, if their values and methods exist; "none" is no guidance."""
-    if settings.get("guidance") == ("none",):
-        settings = {**settings, "guidance": ()}
-    Settings().overlay(settings)
+    """The same settings, if their values and methods exist; "none" is no method."""
+    settings = without_none(settings)
+    checked = Settings().overlay(settings)
     methods = [("guidance", text) for text in settings.get("guidance", ())]
     methods += [("inverter", settings["inverter"])] if "inverter" in settings else []
-    if settings.get("attention", "none") != "none":
-        methods.append(("attention", settings["attention"]))
+    if "attention" in settings:
+        methods += [("attention", text) for text in checked.attention_controls]
     if methods:
         from zerocon.registry import resolve  # imports torch, hence last
 
@@ -273,9 +268,11 @@ def _store_quiet(ctx: click.Context, _: click.Parameter, value: bool | str) -> b
 
 def _text(value: Any, unset: str) -> str:
     """A default as it is typed on the command line; methods as a list; ``unset`` for None."""
+    if value in (None, ()):
+        return unset
     if isinstance(value, tuple):
         return (" and " if isinstance(value[0], str) else "..").join(map(str, value))
-    return unset if value is None else str(value)
+    return str(value)
 
 
 def _setting(name: str, *, repeated: bool = False) -> Callable[[F], F]:
@@ -305,7 +302,8 @@ TYPES: Mapping[Any, Any] = {  # of a setting: what its option's value is read wi
     float | None: float,
     float | tuple[float, float]: number_or_range,
     tuple[float, float]: number_range,
-    float | str | None: limit_by_change,
+    float | str | None: number_by_change,
+    float | str: number_by_change,
     str: str,
     METHODS: str,
 }

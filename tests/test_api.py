@@ -311,7 +311,7 @@ class NoiseLoss:
     layer_patterns: ClassVar[tuple[str, ...]] = ()
 
     def __call__(self, source, edited):
-        return (edited.eps - source.eps).square().sum()
+        return (edited.eps - source.eps).square().sum((1, 2, 3))
 
 
 @dataclass(frozen=True)
@@ -323,7 +323,7 @@ class LatentLoss:
     layer_patterns: ClassVar[tuple[str, ...]] = ()
 
     def __call__(self, source, edited):
-        return (edited.x - source.x).square().sum()
+        return (edited.x - source.x).square().sum((1, 2, 3))
 
 
 @dataclass(frozen=True)
@@ -335,7 +335,7 @@ class ConstantLoss:
     layer_patterns: ClassVar[tuple[str, ...]] = ()
 
     def __call__(self, source, edited):
-        return source.x.square().sum()
+        return source.x.square().sum((1, 2, 3))
 
 
 @pytest.fixture(scope="module")
@@ -416,7 +416,7 @@ def test_an_object_replaces_an_earlier_one_of_the_same_text(model, image):
             layer_patterns: ClassVar[tuple[str, ...]] = ()
 
             def __call__(self, source, edited):
-                return factor * (edited.x - source.x).square().sum()
+                return factor * (edited.x - source.x).square().sum((1, 2, 3))
 
         return Changed()
 

@@ -45,7 +45,7 @@ def model() -> Any:
 
 
 def make_plan(attention: Any, guidance: Any = (), seeds: Any = (0,), **settings: Any) -> Any:
-    return replace(tiny.plan(5.0, guidance, seeds, **settings), attention=attention)
+    return tiny.plan(5.0, guidance, seeds, attention, **settings)
 
 
 def run(model: Any, x: Any, c: Any, edited: Any, plan: Any, steps: int = 4) -> torch.Tensor:
@@ -73,7 +73,7 @@ def test_a_direction_of_zero_returns_the_source(model: Any, attention: Any, guid
     assert (cached - x).abs().max() < 1e-4
 
 
-@pytest.mark.parametrize("attention", ["none", "injection"])
+@pytest.mark.parametrize("attention", [(), ("injection",)])
 def test_no_step_is_computed_at_strength_zero(model: Any, attention: str) -> None:
     settings, image = Settings(steps=3, strength=0.0, attention=attention), gradient(48, 64)
     edited = zerocon.edit(image, model=model, to="dog", settings=settings)
@@ -219,7 +219,7 @@ def test_an_edit_differs_from_a_free_one_from_its_first_controlled_step_on(model
 
 def test_a_controlled_step_predicts_anew(model: Any) -> None:
     """The guidance pass is without control; with it there is nothing to reuse."""
-    settings = {"steps": 4, "reuse_prediction": True, "attention": "injection:self=0.5,cross=0"}
+    settings = {"steps": 4, "reuse_prediction": True, "attention": ("injection:self=0.5,cross=0",)}
     spent = evaluations(model.schedule(4), Settings().overlay(settings))
     assert spent == Evaluations(5 + 4 + 2 * 2 + 2 * 1, 4)
 
@@ -240,7 +240,7 @@ def test_images_of_a_batch_do_not_see_each_other(
     def rows(*numbers: int) -> torch.Tensor:
         parts = [slice(i, i + 1) for i in numbers]
         texts = [type(c).cat([text.rows(part) for part in parts]) for text in (c, edited)]
-        chosen = replace(plan, seeds=plan.seeds[: len(numbers)])
+        chosen = replace(plan, images=plan.images[: len(numbers)])
         return run(model, torch.cat([x[part] for part in parts]), *texts, chosen)
 
     with_second, with_third, alone = rows(0, 1), rows(0, 2), rows(0)
@@ -391,7 +391,7 @@ def test_an_edit_that_begins_after_its_last_step_is_the_source(model: Any) -> No
 def test_estimated_evaluations_are_those_of_the_edit(
     model: Any, changes: dict[str, Any], cache_source: bool
 ) -> None:
-    base = {"steps": 5, "guidance": (), "attention": "injection", "cache_source": cache_source}
+    base = {"steps": 5, "guidance": (), "attention": ("injection",), "cache_source": cache_source}
     settings, image = Settings().overlay(base | changes), gradient(48, 64)
     ask = {"model": model, "to": "dog", "caption": "a cat", "settings": settings}
     first = zerocon.edit(image, **ask)
@@ -406,8 +406,11 @@ def test_what_is_kept_of_the_source_is_in_the_forecast(model: Any) -> None:
     def cost(**settings: Any) -> Any:
         return estimate_cost(model, Settings(steps=6, guidance=()).overlay(settings), (64, 64))
 
-    free, keys = cost(), cost(attention="injection:cross=0")
-    values, cross = cost(attention="injection:cross=0,values=true"), cost(attention="injection")
+    free, keys = cost(), cost(attention=("injection:cross=0",))
+    values, cross = (
+        cost(attention=("injection:cross=0,values=true",)),
+        cost(attention=("injection",)),
+    )
     assert free.cached < keys.cached < values.cached and keys.cached < cross.cached
     # queries and keys: two tensors of the shape of the layers' inputs, float32, at six levels
     sizes = [64 * 16, 16 * 32, 16 * 32, 16 * 32, 64 * 16, 64 * 16, 64 * 16]
@@ -415,13 +418,13 @@ def test_what_is_kept_of_the_source_is_in_the_forecast(model: Any) -> None:
         model.eps(torch.randn(1, 4, 8, 8), 500, model.embed(["a cat"]))
     kept = sum(part.numel() for part in seen.features.values())
     assert kept <= sum(sizes) and keys.cached - free.cached == 6 * 2 * kept * 4
-    assert cost(attention="injection", cache_source=False).cached == free.cached
+    assert cost(attention=("injection",), cache_source=False).cached == free.cached
 
 
 def test_out_of_memory_the_source_is_recomputed(
     model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings, image = Settings(steps=3, guidance=(), attention="injection"), gradient(48, 64)
+    settings, image = Settings(steps=3, guidance=(), attention=("injection",)), gradient(48, 64)
     warnings: list[str] = []
     original = type(model).eps
 
@@ -467,25 +470,25 @@ def test_a_mistake_is_one_line(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_a_control_by_name_keeps_the_options_of_the_model() -> None:
-    measured = Settings(attention="injection:self=0.6,cross=0.3")
-    assert measured.overlay({"attention": "injection"}) == measured
-    assert measured.overlay({"attention": "injection:self=1"}).attention == (
+    measured = Settings(attention=("injection:self=0.6,cross=0.3",))
+    assert measured.overlay({"attention": ("injection",)}) == measured
+    assert measured.overlay({"attention": ("injection:self=1",)}).attention == (
         "injection:cross=0.3,self=1"
     )
-    assert measured.overlay({"attention": "none"}).attention == "none"
+    assert measured.overlay({"attention": ()}).attention == "none"
 
 
 def test_ineffective_settings(model: Any) -> None:
     image = prepare(gradient(48, 64), model.working_size)
-    never = Settings(attention="injection:self=0,cross=0")
+    never = Settings(attention=("injection:self=0,cross=0",))
     assert "attention" in find_ineffective(never, image, 8)
-    late = Settings(attention="injection:self=0.3,cross=0.3", begin=0.5)
+    late = Settings(attention=("injection:self=0.3,cross=0.3",), begin=0.5)
     assert "attention" in find_ineffective(late, image, 8)
-    always = Settings(attention="injection:self=1", guidance_range=(0.0, 0.5))
+    always = Settings(attention=("injection:self=1",), guidance_range=(0.0, 0.5))
     assert "reuse_prediction" in find_ineffective(always, image, 8)
     assert (
         not {"attention", "reuse_prediction"}
-        & find_ineffective(Settings(attention="injection"), image, 8).keys()
+        & find_ineffective(Settings(attention=("injection",)), image, 8).keys()
     )
 
 
@@ -519,7 +522,7 @@ def test_an_edit_with_mini_by_injection_alone(fox: Path, tmp_path: Path) -> None
 def test_images_of_a_batch_do_not_see_each_other_with_mini(fox: Path) -> None:
     """The same pixels with any other image; alone, as without control, up to rounding."""
     model, image = zerocon.load("mini"), Image.open(fox).convert("RGB")
-    settings = model.settings.overlay({"steps": 4, "guidance": (), "attention": "injection"})
+    settings = model.settings.overlay({"steps": 4, "guidance": (), "attention": ("injection",)})
     mirrored = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     turned = image.transpose(Image.Transpose.ROTATE_180)
     ask = {"caption": "a fox in the snow", "to": "bear", "settings": settings}

@@ -25,20 +25,15 @@ def model():
     return tiny.model()
 
 
-def make_plan(guidance_scale=5.0, guidance=(), seeds=(0,), limits=(math.inf,), **settings):
-    """A plan with guidance objects, other settings by name."""
-    return Plan(
-        Settings(guidance_scale=guidance_scale, guidance=guidance, **settings),
-        DDIM(),
-        tuple(guidance),
-        limits,
-        seeds,
-    )
+def make_plan(guidance_scale=5.0, guidance=(), seeds=(0,), limits=None, **settings):
+    """A plan with guidance objects, other settings by name; ``limits`` of the images' gradients."""
+    plan = tiny.plan(guidance_scale, guidance, seeds, **settings)
+    each = zip(plan.images, limits or (math.inf,) * len(seeds), strict=True)
+    images = tuple(replace(image, guidance_limit=limit) for image, limit in each)
+    return replace(plan, images=images)
 
 
-def vary(plan, **settings):
-    """The same plan with other settings."""
-    return replace(plan, settings=replace(plan.settings, **settings))
+vary = tiny.vary
 
 
 def invert(model, x, c, steps=6, layer_patterns=frozenset()):
@@ -138,7 +133,7 @@ def test_a_batch_gives_the_results_of_its_images_alone(model):
             x[one],
             replace(c, tokens=c.tokens[one], ids=c.ids[one]),
             replace(edited, tokens=edited.tokens[one], ids=edited.ids[one]),
-            replace(plan, seeds=plan.seeds[one]),
+            replace(plan, images=plan.images[one]),
         )
         difference = model.decode(alone)[0] - together[i]
         assert difference.abs().max() <= 2 / 127.5  # two gray levels of 255
@@ -152,7 +147,9 @@ def test_the_same_seed_gives_the_same_bits(model):
     first = run(model, x, c, edited, plan)
     torch.manual_seed(1)
     assert torch.equal(first, run(model, x, c, edited, plan))
-    assert not torch.equal(first, run(model, x, c, edited, replace(plan, seeds=(6,))))
+    assert not torch.equal(
+        first, run(model, x, c, edited, make_plan(5.0, plan.guidance, seeds=(6,)))
+    )
 
 
 def test_cached_and_recomputed_source_agree(model):
@@ -363,11 +360,12 @@ def test_the_limit_shortens_long_gradients_only_and_each_image_by_its_own():
 
 def test_each_image_of_a_batch_has_the_limit_of_its_change():
     settings = Settings(guidance_limit="0.01,style=0.05,place=0.03")
-    plan = Plan.of(settings, [{"style"}, {"object"}, {"style", "place"}, set(), {"style", "added"}])
-    assert plan.limits == (0.05, 0.01, 0.03, 0.01, 0.01)
-    assert Plan.of(Settings()).limits == (math.inf,)
+    kinds = [{"style"}, {"object"}, {"style", "place"}, set(), {"style", "added"}]
+    plan = Plan.of(settings, kinds)
+    assert [each.guidance_limit for each in plan.images] == [0.05, 0.01, 0.05, 0.01, 0.05]
+    assert Plan.of(Settings(guidance_limit=None)).images[0].guidance_limit == math.inf
     both = Plan.of(Settings(guidance_limit=0.2), [{"style"}, {"object"}])
-    assert both.limits == (0.2, 0.2)
+    assert [each.guidance_limit for each in both.images] == [0.2, 0.2]
 
 
 def test_a_polyak_step_never_overshoots_a_convex_loss():
@@ -533,8 +531,8 @@ class Loss:
 @pytest.mark.parametrize(
     "loss",
     [
-        Loss(lambda source, edited: (edited.x - source.x).square().sum(), 0.05),
-        Loss(lambda source, edited: (edited.eps - source.eps).square().sum(), 0.005),
+        Loss(lambda source, edited: (edited.x - source.x).square().sum((1, 2, 3)), 0.05),
+        Loss(lambda source, edited: (edited.eps - source.eps).square().sum((1, 2, 3)), 0.005),
     ],
     ids=["latents", "noise"],
 )
@@ -552,8 +550,8 @@ def test_a_loss_of_latents_or_noise_reduces_the_difference(model, loss, cache_so
 def test_a_loss_that_does_not_depend_on_the_edited_image_has_no_gradient(model, settings):
     scale = torch.ones((), requires_grad=True)
     losses = (
-        Loss(lambda source, edited: source.x.square().sum()),
-        Loss(lambda source, edited: scale * source.x.square().sum()),  # a weight of its own
+        Loss(lambda source, edited: source.x.square().sum((1, 2, 3))),
+        Loss(lambda source, edited: scale * source.x.square().sum((1, 2, 3))),  # a weight of its own
     )
     x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
     c_edit, inversion = model.embed(["a dog"]), invert(model, x, c)

@@ -21,8 +21,9 @@ from transformers import (
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from zerocon.activations import Observer
+from zerocon.attention_control import AttentionControl
 from zerocon.conditioning import Conditioning
-from zerocon.editing import Plan
+from zerocon.editing import ImagePlan, Plan
 from zerocon.guidance import Guidance
 from zerocon.inversion import DDIM
 from zerocon.model.stable_diffusion import StableDiffusion
@@ -194,16 +195,24 @@ def plan(
     guidance_scale: float = 5.0,
     guidance: Sequence[Guidance] = (),
     seeds: tuple[int, ...] = (0,),
+    attention: AttentionControl | None = None,
     **settings: object,
 ) -> Plan:
-    """A plan with guidance objects, and other settings by name."""
-    chosen = Settings(guidance_scale=guidance_scale, guidance=tuple(guidance), **settings)
-    return Plan(chosen, DDIM(), tuple(guidance), (math.inf,) * len(seeds), seeds)
+    """A plan with method objects, and other settings by name."""
+    neutral: dict[str, object] = {"attention": (), "push_limit": None, "polyak_step": False}
+    neutral |= {"guidance_range": (0.0, 1.0), "begin": 0.0, **settings}
+    chosen = Settings(guidance_scale=guidance_scale, guidance=tuple(guidance), **neutral)
+    images = tuple(replace(ImagePlan.of(chosen, ()), seed=s, attention=attention) for s in seeds)
+    controls = () if attention is None else (attention,)
+    return Plan(chosen, DDIM(), tuple(guidance), images, controls)
 
 
 def vary(plan: Plan, **settings: object) -> Plan:
     """The same plan with other settings."""
-    return replace(plan, settings=replace(plan.settings, **settings))
+    chosen = replace(plan.settings, **settings)
+    own = [(each.seed, each.attention) for each in plan.images]
+    images = [replace(ImagePlan.of(chosen, ()), seed=s, attention=a) for s, a in own]
+    return replace(plan, settings=chosen, images=tuple(images))
 
 
 def invert(

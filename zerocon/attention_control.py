@@ -13,14 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from zerocon.conditioning import Ids
-from zerocon.guidance import aligned_columns
+from zerocon.conditioning import Ids, shared_columns
 from zerocon.model.attention import CROSS, DECODER_SELF, ENCODER_SELF, PROJECTIONS
 
 SELF_LAYERS = {"all": "*.attn1", "decoder": DECODER_SELF, "encoder": ENCODER_SELF}
@@ -108,37 +106,27 @@ class Injection:
         """The source's projections, or the edited maps with the source's shared columns."""
         if layer.endswith(PROJECTIONS):
             return source
-        return torch.stack(
-            [
-                replace_shared(reference, maps, before, after)
-                for reference, maps, (before, after) in zip(source, edited, ids, strict=True)
-            ]
-        )
+        before, after = zip(*ids, strict=True)
+        return replace_shared(source, edited, before, after)
 
 
-def replace_shared(source: Tensor, edited: Tensor, before: Ids, after: Ids) -> Tensor:
+def replace_shared(
+    source: Tensor, edited: Tensor, before: tuple[Ids, ...], after: tuple[Ids, ...]
+) -> Tensor:
     """Probabilities with the source's columns of shared tokens and padding; rows sum to 1.
 
     Args:
-        source: Cross-attention probabilities of one image, (heads, pixels, positions).
-        edited: Those of the edited image.
-        before: Token ids of the source caption.
-        after: Token ids of the edited image's caption.
+        source: Cross-attention probabilities, (images, heads, pixels, positions).
+        edited: Those of the edited images.
+        before: Token ids of the source captions, one per image.
+        after: Token ids of the edited images' captions.
     """
-    if before == after:  # all columns, as they are: dividing by a sum of nearly 1 would round
-        return source
-    left, right = _shared_columns(before, after, source.shape[-1], source.device)
-    maps = edited.float().index_copy(-1, right, source.float().index_select(-1, left))
-    return (maps / maps.sum(-1, keepdim=True)).to(edited.dtype)
-
-
-@lru_cache(maxsize=512)
-def _shared_columns(
-    before: Ids, after: Ids, positions: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Indices of the columns of shared tokens, on ``device``, so that no layer waits for a copy."""
-    pairs = torch.tensor(aligned_columns(before, after, positions), device=device)
-    return pairs[:, 0], pairs[:, 1]
+    columns = shared_columns(before, after, source.shape[-1], source.device)
+    reference = columns.reorder(source)
+    maps = torch.where(columns.shared[:, None, None], reference, edited).float()
+    # where every column is the source's, dividing by a sum of nearly 1 would round
+    whole = columns.shared.all(-1)[:, None, None, None]
+    return torch.where(whole, reference, (maps / maps.sum(-1, keepdim=True)).to(edited.dtype))
 
 
 ATTENTION: Mapping[str, type[AttentionControl]] = {"injection": Injection}

@@ -1,9 +1,11 @@
-"""Text conditioning of the U-Net, with vector arithmetic."""
+"""Text conditioning of the U-Net, with vector arithmetic, and the alignment of two captions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -112,3 +114,80 @@ class Conditioning:
             pooled=None if self.pooled is None else change(self.pooled),
             extra={name: change(tensor) for name, tensor in self.extra.items()},
         )
+
+
+@lru_cache(maxsize=512)
+def align_tokens(source: Ids, edited: Ids) -> tuple[tuple[int, int], ...]:
+    """Pairs of positions of the longest common subsequence of two sentences, in order."""
+    n, m = len(source), len(edited)
+    longest = [[0] * (m + 1) for _ in range(n + 1)]
+    for i in reversed(range(n)):
+        for j in reversed(range(m)):
+            same = source[i] == edited[j]
+            skip = max(longest[i + 1][j], longest[i][j + 1])
+            longest[i][j] = longest[i + 1][j + 1] + 1 if same else skip
+    pairs, i, j = [], 0, 0
+    while i < n and j < m:
+        if source[i] == edited[j]:
+            pairs.append((i, j))
+            i, j = i + 1, j + 1
+        elif longest[i + 1][j] >= longest[i][j + 1]:
+            i += 1
+        else:
+            j += 1
+    return tuple(pairs)
+
+
+class SharedColumns(NamedTuple):
+    """Which columns of cross-attention maps belong to the same token in both captions.
+
+    Attributes:
+        source: For each column of the edited images' maps its column in the source's maps; any
+            where there is none, (images, positions).
+        shared: Whether there is one, (images, positions).
+        same: Whether the source's maps are in the order of the edited images' already.
+    """
+
+    source: Tensor
+    shared: Tensor
+    same: bool
+
+    def reorder(self, maps: Tensor) -> Tensor:
+        """The source's maps, (images, heads, pixels, positions), in the edited images' order."""
+        if self.same:
+            return maps
+        return maps.gather(-1, self.source[:, None, None].expand(maps.shape))
+
+
+@lru_cache(maxsize=512)
+def shared_columns(
+    source: tuple[Ids, ...],
+    edited: tuple[Ids, ...],
+    positions: int,
+    device: torch.device,
+    *,
+    by_position: bool = False,
+) -> SharedColumns:
+    """The columns that the captions of a batch share, by their longest common subsequence.
+
+    Padding is shared too. Cached on ``device``, so that no step waits for a copy.
+
+    Args:
+        source: Token ids of the source captions, one per image.
+        edited: Token ids of the captions of the edited images.
+        positions: Columns of the maps.
+        device: Where the maps are.
+        by_position: Captions of the same length share every column, also those of other tokens.
+    """
+    index, shared = torch.zeros(2, len(source), positions, dtype=torch.long)
+    for i, (before, after) in enumerate(zip(source, edited, strict=True)):
+        if before == after or (by_position and len(before) == len(after)):
+            pairs = tuple((j, j) for j in range(positions))
+        else:
+            padding = zip(range(len(before), positions), range(len(after), positions), strict=False)
+            pairs = (*align_tokens(before, after), *padding)
+        for left, right in pairs:
+            index[i, right], shared[i, right] = left, 1
+    every = torch.arange(positions).expand(len(source), -1)
+    same = bool(torch.equal(torch.where(shared.bool(), index, every), every))
+    return SharedColumns(index.to(device), shared.bool().to(device), same)

@@ -13,20 +13,25 @@ with the predicted noise ``eps_src`` at each level. The edited image follows it 
     D        = DDIM step of (D - g, eps_edit - eps_src)               (2010.02502, eq. 12)
 
 where ``c`` is the source caption's conditioning, ``dc`` the edit direction and ``w`` the guidance
-scale. The DDIM step is linear, so the step of the differences is the difference of an edit step and
-the source's own step: an edit with ``dc = 0`` has ``D = 0`` throughout and returns the source,
-however inexact the inversion is.
+scale. With the setting ``push_limit``, the noise is predicted at ``x`` and ``g`` is at most that
+share of what ``eps_edit - eps_src`` moves ``D`` at this step: no weight, size of the latents,
+number of steps or prediction type enters. The DDIM step is linear, so that the step of the
+differences is the difference of an edit step and the source's own step: an edit with ``dc = 0`` has
+``D = 0`` throughout and returns the source, however inexact the inversion is.
 
 An attention control puts attention of the source at the same level in place of the edit's own, in
 both predictions of ``eps_edit`` (see ``zerocon.attention_control``). With the setting ``begin``,
-``D`` is zero at the first levels.
+``D`` is zero at the first levels. Both, and the limits of ``g``, may differ by kind of change and
+so between the images of a batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from functools import cached_property
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -35,23 +40,67 @@ from torch import Tensor
 
 from zerocon.activations import Observation, observe
 from zerocon.attention_control import AttentionControl
-from zerocon.conditioning import Conditioning
-from zerocon.diffusion import CLEAN, NoiseLevel, ddim_noise, ddim_step
+from zerocon.conditioning import Conditioning, Ids
+from zerocon.diffusion import CLEAN, NoiseLevel, ddim_coefficients, ddim_noise, ddim_step
+from zerocon.errors import MethodError
 from zerocon.guidance import REFERENCE_STEPS, Guidance
 from zerocon.inversion import Inverter
 from zerocon.model.attention import change_layers
 from zerocon.registry import resolve
 from zerocon.sampling import scale_at
-from zerocon.settings import Settings
-from zerocon.tensor_types import Latents, require_finite
+from zerocon.settings import Settings, number_for
+from zerocon.tensor_types import Latents, PerImage, require_finite
 from zerocon.trajectory import Inversion
 
 if TYPE_CHECKING:
     from zerocon.model import Model
 
+# Losses are multiplied by it before the gradient, which is divided by it: in half precision small
+# gradients inside the U-Net would become zero. A power of two, so that scaling is exact.
+LOSS_SCALE = 2.0**10
+
 # Called after each step with the source's and the edited image's observation before the step, the
 # new D and its level (0 is the image); it returns the D to go on with.
 Constraint = Callable[[Observation, Observation, Latents, int], Latents]
+
+
+@dataclass(frozen=True)
+class ImagePlan:
+    """What may differ between the images of a batch, since their changes are of different kinds.
+
+    Attributes:
+        seed: Random seed of the image's edit.
+        attention: Attention control; None for none.
+        begin: Share of the steps, counted from noise, before the edit begins.
+        guidance_limit: Largest norm of the guidance gradient in norms of the latents.
+        push_limit: Largest norm of the guidance gradient in norms of the prompt's push.
+    """
+
+    seed: int = 0
+    attention: AttentionControl | None = None
+    begin: float = 0.0
+    guidance_limit: float = inf
+    push_limit: float = inf
+
+    @classmethod
+    def of(cls, settings: Settings, changes: Collection[str]) -> ImagePlan:
+        """The plan of an edit with changes of these kinds."""
+        attention = settings.attention_for(changes)
+        return cls(
+            seed=settings.seed,
+            attention=None if attention == "none" else resolve("attention", attention),
+            begin=number_for(settings.begin, changes),
+            guidance_limit=number_for(settings.guidance_limit, changes),
+            push_limit=number_for(settings.push_limit, changes),
+        )
+
+    def edits(self, progress: float) -> bool:
+        """Whether ``D`` may differ from zero after the step at this share of the steps."""
+        return progress >= self.begin
+
+    def controlled_layers(self, progress: float) -> Collection[str]:
+        """The layers that the attention control changes at this share of the steps."""
+        return () if self.attention is None else self.attention.layers_at(progress)
 
 
 @dataclass(frozen=True)
@@ -64,17 +113,16 @@ class Plan:
         settings: See ``Settings``.
         inverter: ``settings.inverter`` as an object.
         guidance: ``settings.guidance`` as objects.
-        limits: Largest norm of the guidance gradient in norms of the latents, one per image.
-        seeds: Random seed of each image's edit.
-        attention: ``settings.attention`` as an object; None for "none".
+        images: What is each image's own.
+        controls: The attention controls for changes of every kind: an inversion records what any
+            edit of its image will need.
     """
 
     settings: Settings
     inverter: Inverter
     guidance: tuple[Guidance, ...] = ()
-    limits: tuple[float, ...] = (inf,)
-    seeds: tuple[int, ...] = (0,)
-    attention: AttentionControl | None = None
+    images: tuple[ImagePlan, ...] = (ImagePlan(),)
+    controls: tuple[AttentionControl, ...] = ()
 
     @classmethod
     def of(cls, settings: Settings, changes: Sequence[Collection[str]] = ((),)) -> Plan:
@@ -87,12 +135,14 @@ class Plan:
             settings,
             inverter=resolve("inverter", settings.inverter),
             guidance=tuple(resolve("guidance", each) for each in settings.guidance),
-            limits=tuple(map(settings.guidance_limit_for, changes)),
-            seeds=(settings.seed,) * len(changes),
-            attention=(
-                None if settings.attention == "none" else resolve("attention", settings.attention)
-            ),
+            images=tuple(ImagePlan.of(settings, kinds) for kinds in changes),
+            controls=tuple(resolve("attention", each) for each in settings.attention_controls),
         )
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Random seed of each image's edit."""
+        return tuple(each.seed for each in self.images)
 
     @property
     def layer_patterns(self) -> frozenset[str]:
@@ -106,8 +156,8 @@ class Plan:
 
     @property
     def attention_layers(self) -> frozenset[str]:
-        """Names of every layer that the attention control changes, as shell patterns."""
-        return frozenset(() if self.attention is None else self.attention.layer_patterns)
+        """Names of every layer that an attention control changes, as shell patterns."""
+        return frozenset(pattern for each in self.controls for pattern in each.layer_patterns)
 
     @property
     def cached_layers(self) -> frozenset[str]:
@@ -128,7 +178,10 @@ class Plan:
         scales = settings.guidance_scale
         unscaled = not self.guidance and scales in (0, (0, 0))
         unguided = all(getattr(each, "zero_at_source", False) for each in self.guidance)
-        same = self.attention is None or getattr(self.attention, "same_at_source", False)
+        same = all(
+            each.attention is None or getattr(each.attention, "same_at_source", False)
+            for each in self.images
+        )
         undirected = settings.strength == 0 or unscaled
         return undirected and settings.source_correction and unguided and same
 
@@ -142,12 +195,12 @@ class Plan:
         return any(getattr(each, "draws", lambda _: True)(latents) for each in self.guidance)
 
     def edits(self, progress: float) -> bool:
-        """Whether ``D`` may differ from zero after the step at this share of the steps."""
-        return progress >= self.settings.begin
+        """Whether ``D`` of some image may differ from zero after the step at this share."""
+        return any(each.edits(progress) for each in self.images)
 
-    def controls(self, progress: float) -> bool:
-        """Whether the attention control acts at this share of the steps, counted from noise."""
-        return self.attention is not None and bool(self.attention.layers_at(progress))
+    def controlled_layers(self, progress: float) -> frozenset[str]:
+        """The layers that attention controls change at this share of the steps."""
+        return frozenset(name for each in self.images for name in each.controlled_layers(progress))
 
     def guides(self, progress: float) -> bool:
         """Whether guidance acts at this share of the steps, counted from noise."""
@@ -221,12 +274,11 @@ def edit(
         source = network.source(inversion, i)
         x = source.x + D
         guided = network.guide(x, t, source, progress)
-        g = guided.gradient
         eps_edit, eps_src, edited = network.predict(x, t, source, guided, progress)
-        eps_src = network.step_noise(inversion, i, eps_src)
-        clean = ddim_step(D - g, eps_edit - eps_src, t, CLEAN)
-        D = ddim_step(D - g, eps_edit - eps_src, t, s)
-        D = constraint(source, edited, D, i - 1)
+        eps = eps_edit - network.step_noise(inversion, i, eps_src)
+        g = network.limit_to_push(guided.gradient, eps, t, s)
+        clean, D = ddim_step(D - g, eps, t, CLEAN), ddim_step(D - g, eps, t, s)
+        D = network.begun(constraint(source, edited, D, i - 1), progress)
         require_finite(D, f"the latents after step {steps - i + 1} of {steps}")
         x_src, losses = inversion.latents[i - 1], guided.losses
         del guided, edited  # else their activations are held during the next guidance pass
@@ -238,7 +290,7 @@ class Guided:
     """What guidance gives at one step.
 
     Attributes:
-        gradient: ``g``, already limited; zeros where guidance does not act.
+        gradient: ``g``, limited but for ``push_limit``; zeros where guidance does not act.
         losses: Weighted losses, (losses, images), or None.
         edited: Observation of the edited images, with the layers that guidance recorded, or None.
     """
@@ -290,17 +342,36 @@ class GuidedDenoiser:
             return Guided(torch.zeros_like(x))
         if self.weights is None:
             self.weights = self._balance(x, t, source)
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            losses, edited = self._losses(x, t, source)
-            losses = self.pace * self.weights.to(losses) * losses
-            gradient = _gradient(losses.sum(), x)
-        losses, edited = losses.detach(), edited.detach()
+        for scale in (LOSS_SCALE, 1.0):  # the second one only if the first overflows
+            with torch.enable_grad():
+                x = x.detach().requires_grad_()
+                losses, edited = self._losses(x, t, source)
+                losses = self.pace * self.weights.to(losses) * losses
+                gradient = _gradient(scale * losses.sum(), x) / scale
+            losses, edited = losses.detach(), edited.detach()
+            if bool(gradient.isfinite().all()):
+                break
         if plan.settings.polyak_step:
             gradient = limit_to_polyak_step(gradient, losses.sum(0))
-        limits = self.pace * torch.tensor(plan.limits)
-        gradient = limit_norm(gradient, x.detach(), limits)
+        limits = [self.pace * each.guidance_limit for each in plan.images]
+        gradient = limit_norm(gradient, x.detach(), torch.tensor(limits))
         return Guided(gradient, losses, edited)
+
+    def limit_to_push(
+        self, gradient: Latents, eps: Latents, t: NoiseLevel, s: NoiseLevel
+    ) -> Latents:
+        """``g`` of at most ``push_limit`` times what ``eps_edit - eps_src`` moves ``D``."""
+        if self.plan.settings.push_limit is None:
+            return gradient
+        limits = torch.tensor([each.push_limit for each in self.plan.images])
+        return limit_norm(gradient, ddim_coefficients(t, s)[1] * eps, limits)
+
+    def begun(self, difference: Latents, progress: float) -> Latents:
+        """``D``, zero for images whose edit has not begun."""
+        begun = [each.edits(progress) for each in self.plan.images]
+        if all(begun):
+            return difference
+        return difference * torch.tensor(begun, device=difference.device).view(-1, 1, 1, 1)
 
     def predict(
         self, x: Latents, t: NoiseLevel, source: Observation, guided: Guided, progress: float
@@ -309,11 +380,13 @@ class GuidedDenoiser:
 
         With ``reuse_prediction`` a guided step predicts at ``x``, where the guidance pass has
         predicted the noise under the target caption already, instead of at ``x - g``. That pass is
-        without attention control, so that a controlled step does not reuse it.
+        without attention control, so that a controlled step does not reuse it. With ``push_limit``
+        every step predicts at ``x``: ``g`` is limited by the prediction.
         """
         reuse = self.plan.settings.reuse_prediction and guided.edited is not None
-        reuse = reuse and not self.plan.controls(progress)
-        x = x if reuse else x - guided.gradient
+        reuse = reuse and not self.plan.controlled_layers(progress)
+        if not reuse and self.plan.settings.push_limit is None:
+            x = x - guided.gradient
         eps_target = None
         if reuse and guided.edited is not None and self.plan.settings.guidance_prompt != "source":
             eps_target = guided.edited.eps
@@ -342,8 +415,8 @@ class GuidedDenoiser:
 
         The source's layers are cached, or those of the first rows of the same call.
         """
-        control, n = self.plan.attention, len(source.x)
-        if control is None or not self.plan.controls(progress):
+        names, n = self.plan.controlled_layers(progress), len(source.x)
+        if not names:
             return nullcontext()
         cached = self.plan.settings.cache_source
         layers = {**source.maps, **source.features}
@@ -352,11 +425,39 @@ class GuidedDenoiser:
             parts = list(output.chunk(len(output) // n))
             reference = layers[layer] if cached else parts[0]
             for k in range(not cached, len(parts)):
-                ids = zip(source.ids, c.ids[k * n : (k + 1) * n], strict=True)
-                parts[k] = control(layer, reference, parts[k], tuple(ids))
+                ids = tuple(zip(source.ids, c.ids[k * n : (k + 1) * n], strict=True))
+                parts[k] = self._change(layer, reference, parts[k], ids, progress)
             return torch.cat(parts)
 
-        return change_layers(self.model.unet, control.layers_at(progress), change)
+        return change_layers(self.model.unet, names, change)
+
+    def _change(
+        self,
+        layer: str,
+        source: Tensor,
+        edited: Tensor,
+        ids: Sequence[tuple[Ids, Ids]],
+        progress: float,
+    ) -> Tensor:
+        """What takes the place of one layer's output, each image's by its own control."""
+        for control, rows in self._controls.items():
+            if not any(fnmatchcase(layer, each) for each in control.layers_at(progress)):
+                continue
+            if len(rows) == len(edited):
+                return control(layer, source, edited, ids)
+            chosen = torch.tensor(rows, device=edited.device)
+            part = control(layer, source[chosen], edited[chosen], [ids[row] for row in rows])
+            edited = edited.index_copy(0, chosen, part)
+        return edited
+
+    @cached_property
+    def _controls(self) -> Mapping[AttentionControl, Sequence[int]]:
+        """The attention controls of the batch, each with the images that it acts on."""
+        rows: dict[AttentionControl, list[int]] = {}
+        for row, each in enumerate(self.plan.images):
+            if each.attention is not None:
+                rows.setdefault(each.attention, []).append(row)
+        return rows
 
     def _losses(self, x: Latents, t: NoiseLevel, source: Observation) -> tuple[Tensor, Observation]:
         """Unweighted losses of ``x``, (losses, images), and the edited images' observation.
@@ -381,8 +482,8 @@ class GuidedDenoiser:
         if not plan.settings.cache_source:
             source, edited = edited.rows(slice(n)).detach(), edited.rows(slice(n, None))
         views = [edited.rows(slice(i, i + n)) for i in range(0, n * len(prompts), n)]
-        losses = [[_image_loss(each, source, views, i) for i in range(n)] for each in plan.guidance]
-        return torch.stack([torch.stack(row) for row in losses]), views[0]
+        losses = [_mean_loss(each, source, views) for each in plan.guidance]
+        return torch.stack(losses), views[0]
 
     def _balance(self, x: Latents, t: NoiseLevel, source: Observation) -> Tensor:
         """Weights of the losses, (losses, images): their own, or balanced by their gradients.
@@ -406,12 +507,16 @@ class GuidedDenoiser:
         return weights * torch.where((lengths > 0) & (lengths[0] > 0), factors, 1.0)
 
 
-def _image_loss(
-    guidance: Guidance, source: Observation, views: Sequence[Observation], i: int
-) -> Tensor:
-    """One loss of image ``i``, averaged over the captions under which it was observed."""
-    row = slice(i, i + 1)
-    return torch.stack([guidance(source.rows(row), view.rows(row)) for view in views]).mean()
+def _mean_loss(guidance: Guidance, source: Observation, views: Sequence[Observation]) -> PerImage:
+    """One loss of each image, averaged over the captions under which it was observed."""
+    losses = torch.stack([guidance(source, view) for view in views])
+    if losses.shape != (len(views), len(source.x)):
+        shape = tuple(losses.shape[1:])
+        raise MethodError(
+            f"{type(guidance).__name__} must return one loss per image, ({len(source.x)},), not "
+            f"a tensor of shape {shape}"
+        )
+    return losses.mean(0)
 
 
 def _gradient(loss: Tensor, x: Latents, *, keep_graph: bool = False) -> Latents:

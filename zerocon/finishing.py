@@ -13,11 +13,11 @@ from torch import Tensor
 
 from zerocon.editing import Constraint, unconstrained
 from zerocon.image.compositing import Mask, composite
-from zerocon.image.support import GIVEN, UNLOCKED, Support, detail_of, find_support, kind_of
+from zerocon.image.support import GIVEN, UNLOCKED, Support, detail_of, find_support
 from zerocon.image.transfer import Array, find_transfer
 from zerocon.image.transforms import Box, Prepared
 from zerocon.lock import LatentLock
-from zerocon.settings import Settings
+from zerocon.settings import Settings, number_for
 
 if TYPE_CHECKING:
     from zerocon.image.masks import UserMask
@@ -95,8 +95,9 @@ def latent_lock(
         None if mask is None else _latent_mask(mask, image, shape)
         for mask, image in zip(masks, images, strict=True)
     ]
-    kinds = [frozenset(map(kind_of, request.changes)) for request in requests]
-    return LatentLock(settings.steps, kinds, given, settings.begin)
+    kinds = [request.kinds for request in requests]
+    begins = [number_for(settings.begin, each) for each in kinds]
+    return LatentLock(settings.steps, kinds, given, begins)
 
 
 def automatic_crop(image: Prepared, support: Support | None) -> Box | None:

@@ -1,11 +1,10 @@
 """Guidance losses: what keeps an edited image close to its source.
 
-A guidance loss is a frozen dataclass that is called as ``loss = guidance(source, edited)`` with two
-observations of the U-Net. It names the layers it needs (``layer_patterns``) and its ``weight``. The
+A guidance loss is a frozen dataclass that is called as ``losses = guidance(source, edited)`` with
+two observations of the U-Net, and returns one value per image: the images of a batch do not
+influence each other. It names the layers it needs (``layer_patterns``) and its ``weight``. The
 editing loop subtracts the gradient of the weighted sum with respect to the edited latents; the
-weight *is* the step size in a schedule of 50 steps and grows as the number of steps falls. A loss
-reduces within an image and sums over the batch, so that images of a batch do not influence each
-other.
+weight *is* the step size in a schedule of 50 steps and grows as the number of steps falls.
 
 To add one: a class, a line in ``GUIDANCE`` at the end of this file, a test, a row in the docs.
 """
@@ -16,7 +15,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from itertools import pairwise
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
@@ -24,17 +22,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zerocon.activations import Observation, layer_size
-from zerocon.conditioning import Ids
+from zerocon.conditioning import Ids, shared_columns
 from zerocon.model.attention import CROSS, DECODER_SELF, ENCODER_SELF
 from zerocon.rng import seeded_generator
-from zerocon.tensor_types import Scalar
+from zerocon.tensor_types import PerImage
 
 CPU = torch.device("cpu")
 COARSEST_LEVEL = {"all": 1, "half": 2, "quarter": 4}  # divisor of the latents' sides
 REFERENCE_STEPS = 50  # steps of the schedule for which the weights were chosen
 REFERENCE_AREA = 64 * 64  # latent positions of the images for which the papers chose weights
 
-Similarity = Callable[[Tensor, Tensor], Tensor]  # (n, features), (m, features) -> (n, m)
+Similarity = Callable[[Tensor, Tensor], Tensor]  # (..., n, f), (..., m, f) -> (..., n, m)
 
 
 @runtime_checkable
@@ -57,7 +55,9 @@ class Guidance(Protocol):
     @property
     def layer_patterns(self) -> Collection[str]: ...
 
-    def __call__(self, source: Observation, edited: Observation) -> Scalar: ...
+    def __call__(self, source: Observation, edited: Observation) -> PerImage:
+        """The unweighted loss of each image, (images,)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ class CrossAttention:
 
     Sum over layers, pixels and tokens of the squared difference of the maps, mean over heads; the
     released code squares where the paper's equation does not. When the two captions differ in
-    length, only tokens that both share are compared, paired by their longest common subsequence.
+    length, as where something is added, only tokens that both share are compared, paired by their
+    longest common subsequence.
 
     Attributes:
         weight: The released code's step size; its gradient does not depend on the image's area.
@@ -87,17 +88,23 @@ class CrossAttention:
         """All positions are compared."""
         return False
 
-    def __call__(self, source: Observation, edited: Observation) -> Scalar:
-        losses = []
-        for image, (before, after) in enumerate(zip(source.ids, edited.ids, strict=True)):
-            for name, maps in edited.maps.items():
-                if not self._uses(maps, edited.size):
-                    continue
-                left, right = _shared_columns(before, after, maps.shape[-1])
-                reference = source.maps[name][image][..., left].float()
-                current = maps[image][..., right].float()
-                losses.append((current - reference).square().sum((-2, -1)).mean())
-        return torch.stack(losses).sum()
+    def __call__(self, source: Observation, edited: Observation) -> PerImage:
+        return torch.stack(
+            [
+                self._compare(source.maps[name], maps, source.ids, edited.ids)
+                for name, maps in edited.maps.items()
+                if self._uses(maps, edited.size)
+            ]
+        ).sum(0)
+
+    def _compare(
+        self, source: Tensor, edited: Tensor, before: tuple[Ids, ...], after: tuple[Ids, ...]
+    ) -> PerImage:
+        """The loss of one layer's maps, (images, heads, pixels, positions)."""
+        columns = shared_columns(before, after, edited.shape[-1], edited.device, by_position=True)
+        difference = edited.float() - columns.reorder(source).float()
+        kept = difference * columns.shared[:, None, None]
+        return kept.square().sum((-2, -1)).mean(-1)
 
     def _uses(self, maps: Tensor, latents: tuple[int, int]) -> bool:
         if self.layers == "all":
@@ -159,19 +166,17 @@ class Contrastive:
         finest = min(self.sizes)
         return max(1, height // finest) * max(1, width // finest) > self.patches
 
-    def __call__(self, source: Observation, edited: Observation) -> Scalar:
+    def __call__(self, source: Observation, edited: Observation) -> PerImage:
         losses = []
-        for image, seed in enumerate(edited.seeds):
-            for name, features in self._recorded(edited.features):
-                for size in self.sizes:
-                    q, k = (
-                        self._patches(part[image], edited.size, size, name, seed)
-                        for part in (features, source.features[name])
-                    )
-                    losses.append(self._loss(q, k))
-        terms = len(losses) / len(edited.seeds)  # layers x sizes: the mean is over one image
+        for name, features in self._recorded(edited.features):
+            for size in self.sizes:
+                q, k = (
+                    self._patches(part, edited.size, size, name, edited.seeds)
+                    for part in (features, source.features[name])
+                )
+                losses.append(self._loss(q, k))
         height, width = edited.size
-        return torch.stack(losses).sum() * (height * width / REFERENCE_AREA / terms)
+        return torch.stack(losses).mean(0) * (height * width / REFERENCE_AREA)
 
     def _recorded(self, features: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         """The layers of this loss, whatever other losses record."""
@@ -179,17 +184,25 @@ class Contrastive:
         return ((name, part) for name, part in features.items() if fnmatchcase(name, pattern))
 
     def _patches(
-        self, features: Tensor, latents: tuple[int, int], size: int, name: str, seed: int
+        self,
+        features: Tensor,
+        latents: tuple[int, int],
+        size: int,
+        name: str,
+        seeds: tuple[int, ...],
     ) -> Tensor:
-        """Features of one image, (pixels, features) -> (patches, features), rows of length one."""
-        h, w = layer_size(len(features), latents)
-        maps = features.float().T.reshape(-1, h, w)  # (features, h, w)
+        """Features (images, pixels, features) -> (images, patches, features) of length one."""
+        h, w = layer_size(features.shape[1], latents)
+        maps = features.float().mT.reshape(len(features), -1, h, w)  # (images, features, h, w)
         pooled = F.avg_pool2d(maps, (min(size, h), min(size, w)))
         h, w = pooled.shape[-2:]
-        positions = sample_positions(seed, name, h, w, self.patches, features.device)
-        return F.normalize(pooled.flatten(1).T[positions], dim=-1, eps=1e-7)
+        positions = torch.stack(
+            [sample_positions(s, name, h, w, self.patches, features.device) for s in seeds]
+        )
+        images = torch.arange(len(seeds), device=features.device)[:, None]
+        return F.normalize(pooled.flatten(2).mT[images, positions], dim=-1, eps=1e-7)
 
-    def _loss(self, q: Tensor, k: Tensor) -> Scalar:
+    def _loss(self, q: Tensor, k: Tensor) -> PerImage:
         target = None
         if self.targets == "soft":
             target = (inner_products(k, k) / self.temperature).softmax(-1)
@@ -198,7 +211,7 @@ class Contrastive:
 
 def inner_products(q: Tensor, k: Tensor) -> Tensor:
     """``q k^T``: cosine similarities of rows of length one."""
-    return q @ k.T
+    return q @ k.mT
 
 
 def info_nce(
@@ -208,26 +221,29 @@ def info_nce(
     *,
     temperature: float = 0.07,
     similarity: Similarity = inner_products,
-) -> Scalar:
+) -> Tensor:
     """InfoNCE between queries and keys (arXiv 1807.03748, eq. 4), mean over the queries.
 
     Args:
-        q: Queries, (n, features).
-        k: Keys, (m, features).
-        target: What each query should match, (n, m), rows summing to 1; None is the key with the
-            query's own index. With a target the loss is the Kullback-Leibler divergence from it:
-            zero, with a gradient of exactly zero, where both distributions agree.
+        q: Queries, (..., n, features).
+        k: Keys, (..., m, features).
+        target: What each query should match, (..., n, m), rows summing to 1; None is the key with
+            the query's own index. With a target the loss is the Kullback-Leibler divergence from
+            it: zero, with a gradient of exactly zero, where both distributions agree.
         temperature: Divides the similarities.
         similarity: The geometry in which queries and keys are compared.
+
+    Returns:
+        One value for each of the leading dimensions, which are those of ``q``.
     """
     logits = similarity(q, k) / temperature
     if target is None:
-        return F.cross_entropy(logits, torch.arange(len(q), device=q.device))
+        return -logits.log_softmax(-1).diagonal(dim1=-2, dim2=-1).mean(-1)
     probabilities = logits.detach().softmax(-1)
-    divergence = (target * (target / probabilities).clamp_min(1e-30).log()).sum(-1).mean()
+    divergence = (target * (target / probabilities).clamp_min(1e-30).log()).sum(-1).mean(-1)
     # The gradient of the divergence is (probabilities - target). Through log_softmax it would be a
     # rounding error where the two agree, amplified at every step; written out, it is zero.
-    linear = (logits * (probabilities - target)).sum(-1).mean()
+    linear = (logits * (probabilities - target)).sum(-1).mean(-1)
     return divergence + linear - linear.detach()
 
 
@@ -249,45 +265,6 @@ def sample_positions(
     generator = seeded_generator(f"{seed}/{name}/{height}x{width}")
     chosen = torch.randperm(height * width, generator=generator)[:count].sort().values
     return chosen.to(device)
-
-
-@lru_cache(maxsize=512)
-def align_tokens(source: Ids, edited: Ids) -> tuple[tuple[int, int], ...]:
-    """Pairs of positions of the longest common subsequence of two sentences, in order."""
-    n, m = len(source), len(edited)
-    longest = [[0] * (m + 1) for _ in range(n + 1)]
-    for i in reversed(range(n)):
-        for j in reversed(range(m)):
-            same = source[i] == edited[j]
-            skip = max(longest[i + 1][j], longest[i][j + 1])
-            longest[i][j] = longest[i + 1][j + 1] + 1 if same else skip
-    pairs, i, j = [], 0, 0
-    while i < n and j < m:
-        if source[i] == edited[j]:
-            pairs.append((i, j))
-            i, j = i + 1, j + 1
-        elif longest[i + 1][j] >= longest[i][j + 1]:
-            i += 1
-        else:
-            j += 1
-    return tuple(pairs)
-
-
-def _shared_columns(source: Ids, edited: Ids, positions: int) -> tuple[list[int], list[int]]:
-    """Columns to compare: all of them for sentences of one length, the aligned ones otherwise."""
-    if len(source) == len(edited):
-        every = list(range(positions))
-        return every, every
-    pairs = aligned_columns(source, edited, positions)
-    return [i for i, _ in pairs], [j for _, j in pairs]
-
-
-def aligned_columns(source: Ids, edited: Ids, positions: int) -> tuple[tuple[int, int], ...]:
-    """Pairs of columns of the tokens that two sentences share, padding included."""
-    padding = zip(range(len(source), positions), range(len(edited), positions), strict=False)
-    pairs = (*align_tokens(source, edited), *padding)
-    assert all(a[0] < b[0] and a[1] < b[1] for a, b in pairwise(pairs))
-    return pairs
 
 
 GUIDANCE: Mapping[str, type[Guidance]] = {

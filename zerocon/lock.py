@@ -33,13 +33,13 @@ class LatentLock:
         masks: Every image's mask (rows, columns) of the latents in 0..1 where one is given: it
             holds in all steps; None to estimate the support, which holds from 30 % to 80 % of the
             steps of the edit.
-        begin: Share of the steps before the edit begins; the lock is called from there on.
+        begins: Every image's share of the steps before its edit begins; zeros by default.
     """
 
     steps: int
     kinds: Sequence[frozenset[str]]
     masks: Sequence[Tensor | None]
-    begin: float = 0.0
+    begins: Sequence[float] = ()
     estimated: dict[int, Tensor] = field(default_factory=dict, repr=False)
     level: int = field(default=0, repr=False)
 
@@ -50,8 +50,12 @@ class LatentLock:
         if level >= self.level:  # a first step, perhaps of another try with less memory
             self.estimated = {}
         self.level = level
-        progress = (1 - level / self.steps - self.begin) / (1 - self.begin)
-        rows = [self._mask(i, row, progress) * row for i, row in enumerate(difference)]
+        progress = 1 - level / self.steps
+        begins = self.begins or (0.0,) * len(difference)
+        rows = [
+            self._mask(i, row, (progress - begins[i]) / (1 - begins[i])) * row
+            for i, row in enumerate(difference)
+        ]
         return torch.stack(rows)
 
     def _mask(self, i: int, difference: Tensor, progress: float) -> Tensor:

@@ -11,10 +11,10 @@ from textwrap import shorten
 from PIL.Image import Image
 
 from zerocon import prompt
-from zerocon.conditioning import Conditioning
+from zerocon.conditioning import Conditioning, align_tokens
 from zerocon.diagnostics.text_check import check_direction, check_length, check_words
 from zerocon.direction import Direction, relative_length
-from zerocon.guidance import align_tokens
+from zerocon.image.support import kind_of
 from zerocon.model import Model
 from zerocon.model.captioner import caption_image
 from zerocon.prompt import CaptionRewrite, Change
@@ -70,8 +70,9 @@ class EditRequest:
 
     @property
     def kinds(self) -> frozenset[str]:
-        """The categories of the changes."""
-        return frozenset(change.category for change in self.changes)
+        """Kinds of the changes, of ``zerocon.settings.CHANGES``."""
+        several = ["several"] if len(self.changes) > 1 else []
+        return frozenset([*map(kind_of, self.changes), *several])
 
 
 def parse_request(

@@ -15,8 +15,11 @@ DEFAULT_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"  # the family of t
 DEFAULT_CAPTIONER = "Salesforce/blip-image-captioning-base"  # the method captions with BLIP
 DEFAULT_CLIP = "openai/clip-vit-large-patch14"  # its text encoder is Stable Diffusion 1's own
 DEFAULT_SEGMENTER = "CIDAS/clipseg-rd64-refined"  # the authors' better one of CLIPSeg
-# Kinds of change.
-CHANGES = ("object", "attribute", "added", "place", "time", "style", "action", "caption")
+# Kinds of change; "several" is more than one of them in one edit.
+CHANGES = (
+    "object", "attribute", "added", "removed", "place", "time", "style", "action", "caption",
+    "several",
+)  # fmt: skip
 
 DIRECTION_FROM = ("bank", "caption", "mean")
 DIRECTION_POSITIONS = ("all", "changed")
@@ -66,10 +69,6 @@ def _is_seed(value: object) -> bool:
     return isinstance(value, int) and _is_int(value) and value >= 0
 
 
-def _is_begin(value: object) -> bool:
-    return isinstance(value, int | float) and _is_number(value) and 0 <= value < 1
-
-
 def _is_size(value: object) -> bool:
     return value is None or (
         isinstance(value, int) and _is_int(value) and SMALLEST_SIZE <= value <= LARGEST_SIZE
@@ -96,24 +95,50 @@ def _are_names(value: object) -> bool:
     return isinstance(value, tuple) and all(isinstance(name, str) and name for name in value)
 
 
+def _are_controls(value: object) -> bool:
+    """Whether they are names, the later ones for kinds of change: ``"time=none"``."""
+    if not isinstance(value, tuple) or not _are_names(value):
+        return False
+    kinds = [split_change(text)[0] for text in value]
+    return kinds[:1] in ([], [""]) and "" not in kinds[1:]
+
+
+def split_change(text: str) -> tuple[str, str]:
+    """Kind of change and value of ``CHANGE=VALUE``; "" and the text where it names no kind."""
+    kind, _, value = text.partition("=")
+    return (kind, value) if kind in CHANGES else ("", text)
+
+
 def _is_loss(value: object) -> bool:
     """Whether it is a guidance loss, see ``zerocon.guidance.Guidance``."""
     return callable(value) and hasattr(value, "weight") and hasattr(value, "layer_patterns")
 
 
-def _is_limit(value: object) -> bool:
-    """Whether it is none, a length, or a length and others by kind of change."""
-    if not isinstance(value, str):
-        return _is_factor(value)
-    default, *others = value.split(",")
-    pairs = [other.partition("=") for other in others]
-    lengths = [default, *(length for _, _, length in pairs)]
-    try:
-        return {kind for kind, _, _ in pairs} <= {*CHANGES} and all(
-            0 < float(length) < math.inf for length in lengths
+def _by_change(accepts: Callable[[float], bool]) -> Callable[[object], bool]:
+    """Whether a value is a number, or a number and others by kind of change, as text."""
+
+    def accepted(value: object) -> bool:
+        if not isinstance(value, str):
+            return isinstance(value, int | float) and _is_number(value) and accepts(value)
+        default, *others = value.split(",")
+        pairs = [other.partition("=") for other in others]
+        try:
+            numbers = [float(each) for each in (default, *(number for _, _, number in pairs))]
+        except ValueError:
+            return False
+        return all(kind in CHANGES for kind, _, _ in pairs) and all(
+            math.isfinite(each) and accepts(each) for each in numbers
         )
-    except ValueError:
-        return False
+
+    return accepted
+
+
+_is_share = _by_change(lambda value: 0 <= value < 1)
+_is_positive = _by_change(lambda value: value > 0)
+
+
+def _is_limit(value: object) -> bool:
+    return value is None or _is_positive(value)
 
 
 def _is_crop(value: object) -> bool:
@@ -222,6 +247,14 @@ class Settings:
         "C[,CHANGE=C,...]",
     )
     # no limit, as published
+    push_limit: float | str | None = _setting(
+        None,
+        Rule(_is_limit, f"above zero, or like 0.5,style=0.2 of {', '.join(CHANGES)}"),
+        "Largest guidance gradient, as a share of what the prompt moves the latents at that step; "
+        "by kind of change as in 0.5,style=0.2.",
+        "C[,CHANGE=C,...]",
+    )
+    # no limit, as published
     polyak_step: bool = _setting(
         False,
         FLAG,
@@ -229,17 +262,23 @@ class Settings:
         off="no-polyak-step",
     )
     # the papers hold the edit by guidance alone
-    attention: str = _setting(
-        "none",
-        Rule(lambda name: isinstance(name, str) and name != "", "a name, or none"),
-        "Attention control, NAME[:KEY=VALUE,...], see `zerocon methods`; or none.",
-        "METHOD",
+    attention: tuple[str, ...] = _setting(
+        (),
+        Rule(_are_controls, f"names of attention controls, or CHANGE=NAME of {', '.join(CHANGES)}"),
+        "Attention control, NAME[:KEY=VALUE,...], see `zerocon methods`; or none; repeatable for "
+        "kinds of change as in added=NAME.",
+        "[CHANGE=]METHOD",
     )
     # the papers edit at all steps
-    begin: float = _setting(
+    begin: float | str = _setting(
         0.0,
-        Rule(_is_begin, "a share of the steps, 0 <= X < 1"),
-        "Share of the steps, counted from noise, before the edit begins.",
+        Rule(
+            _is_share,
+            f"a share of the steps, 0 <= X < 1, or like 0,style=0.3 of {', '.join(CHANGES)}",
+        ),
+        "Share of the steps, counted from noise, before the edit begins; by kind of change as in "
+        "0,style=0.3.",
+        "X[,CHANGE=X,...]",
     )
     source_correction: bool = _setting(
         True,
@@ -315,17 +354,43 @@ class Settings:
         }
         if isinstance(changed.get("guidance"), tuple):
             changed["guidance"] = tuple(_inherit(t, self.guidance) for t in changed["guidance"])
-        if "attention" in changed:
-            changed["attention"] = _inherit(changed["attention"], (self.attention,))
+        if isinstance(changed.get("attention"), tuple):
+            changed["attention"] = tuple(_inherit(t, self.attention) for t in changed["attention"])
         return replace(self, **changed)
 
-    def guidance_limit_for(self, changes: Collection[str]) -> float:
-        """The limit for changes of these kinds: the smallest of theirs, infinity for no limit."""
-        if self.guidance_limit is None:
-            return math.inf
-        default, *others = str(self.guidance_limit).split(",")
-        limits = dict(other.split("=") for other in others)
-        return min((float(limits.get(kind, default)) for kind in changes), default=float(default))
+    @property
+    def attention_controls(self) -> tuple[str, ...]:
+        """The attention controls for changes of every kind, without "none" and repetitions."""
+        texts = dict.fromkeys(split_change(each)[1] for each in self.attention)
+        return tuple(text for text in texts if text != "none")
+
+    def attention_for(self, changes: Collection[str]) -> str:
+        """The attention control for an edit with changes of these kinds; "none" for no control."""
+        return _first(dict(map(split_change, self.attention)), changes)
+
+
+def number_for(value: float | str | None, changes: Collection[str]) -> float:
+    """The number that a setting has for an edit with changes of these kinds.
+
+    Of ``"0.01,place=0.03,style=0.02"`` the first named kind that is among ``changes`` counts, and
+    the first number where none is. None, no limit, is infinity.
+    """
+    if not isinstance(value, str):
+        return math.inf if value is None else value
+    default, *others = value.split(",")
+    by_kind = {"": default} | dict(split_change(other) for other in others)
+    return float(_first(by_kind, changes))
+
+
+def _first(values: Mapping[str, str], changes: Collection[str]) -> str:
+    """The value of the first kind that is among ``changes``, else that of the kind ""."""
+    kind = next((kind for kind in values if kind in changes), "")
+    return values.get(kind, "none")
+
+
+def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by name, with ``("none",)`` of guidance and attention as the empty tuple."""
+    return {name: () if value == ("none",) else value for name, value in values.items()}
 
 
 def option_of(setting: Field[Any]) -> Option:

@@ -9,7 +9,8 @@ dimensions, which the tests check at run time.
 * ``Tokens``: embeddings of captions, (captions, positions, features).
 * ``CrossMaps``: cross-attention probabilities in 0..1, (batch, heads, pixels, positions).
 * ``Features``: inputs of attention layers, (batch, pixels, features).
-* ``Scalar``: losses.
+* ``PerImage``: losses of the images of a batch, (batch,).
+* ``Scalar``: one number.
 
 A batch with both sides of an edit has the source in its first half, the edited image in its second.
 """
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     Tokens: TypeAlias = Tensor
     CrossMaps: TypeAlias = Tensor
     Features: TypeAlias = Tensor
+    PerImage: TypeAlias = Tensor
     Scalar: TypeAlias = Tensor
 else:
     try:
@@ -41,9 +43,10 @@ else:
         Tokens = Float[Tensor, "_ positions features"]
         CrossMaps = Float[Tensor, "batch _ _ positions"]
         Features = Float[Tensor, "batch _ _"]
+        PerImage = Float[Tensor, "batch"]
         Scalar = Float[Tensor, ""]
     except ImportError:
-        Pixels = Latents = Trajectory = Tokens = CrossMaps = Features = Scalar = Tensor
+        Pixels = Latents = Trajectory = Tokens = CrossMaps = Features = PerImage = Scalar = Tensor
 
 
 def require_finite(values: Tensor, what: str) -> None:

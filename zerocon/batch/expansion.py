@@ -15,7 +15,7 @@ from zerocon.batch.job import Job, require_distinct
 from zerocon.batch.parameters import BatchOptions
 from zerocon.errors import CommandError, PromptError
 from zerocon.image import naming
-from zerocon.settings import PRESETS, Settings
+from zerocon.settings import PRESETS, Settings, without_none
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,15 @@ def check_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     from zerocon.registry import available, parse
 
     checked = dict(values)
-    if isinstance(checked.get("guidance"), str):
-        checked["guidance"] = (checked["guidance"],)
-    if checked.get("guidance") == ("none",):
-        checked["guidance"] = ()
-    Settings().overlay(checked)
+    for name in ("guidance", "attention"):
+        if isinstance(checked.get(name), str):
+            checked[name] = (checked[name],)
+    checked = without_none(checked)
+    settings = Settings().overlay(checked)
     methods = [("guidance", text) for text in checked.get("guidance", ())]
     methods += [("inverter", checked["inverter"])] if "inverter" in checked else []
-    if checked.get("attention", "none") != "none":
-        methods.append(("attention", checked["attention"]))
+    if "attention" in checked:
+        methods += [("attention", text) for text in settings.attention_controls]
     for family, text in methods:
         parse(text, available(family), family)
     return checked

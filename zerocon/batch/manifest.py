@@ -104,7 +104,7 @@ def parse_setting(name: str, text: str) -> Any:
     Text that has none of these forms is returned as it is; ``Settings`` checks the value.
     """
     default = getattr(Settings, name, None)
-    if name == "guidance":
+    if name in ("guidance", "attention"):
         return (text,)
     if isinstance(default, bool):
         return True if text.lower() in TRUE else False if text.lower() in FALSE else text

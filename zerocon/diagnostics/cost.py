@@ -29,7 +29,7 @@ from zerocon.evaluation_count import Evaluations, count, count_evaluations
 from zerocon.image.transforms import WorkingSize
 from zerocon.model.attention import call_unet, change_layers, watch
 from zerocon.settings import Settings
-from zerocon.tensor_types import Latents, Scalar
+from zerocon.tensor_types import Latents, PerImage
 from zerocon.trajectory import Inversion
 
 
@@ -70,6 +70,7 @@ def estimate_cost(
     *,
     inverted: bool = False,
     watched: Collection[str] = frozenset(),
+    changes: Collection[str] = (),
 ) -> CostEstimate:
     """Estimate the cost of an edit of one image.
 
@@ -79,10 +80,12 @@ def estimate_cost(
         size: (width, height) of the source image.
         inverted: Whether its inversion exists already.
         watched: Layers whose activations that inversion holds.
+        changes: Kinds of change of the edit.
     """
-    plan, networks = Plan.of(settings), (model.unet, model.vae, model.text_encoder)
+    plan, networks = Plan.of(settings, [changes]), (model.unet, model.vae, model.text_encoder)
     schedule = model.schedule(settings.steps)
-    spent = evaluations(schedule, settings, inverted=inverted, watched=watched)
+    facts: Any = {"inverted": inverted, "watched": watched, "changes": changes}
+    spent = evaluations(schedule, settings, **facts)
     height, width, shape = _sizes(model, model.working_size.with_size(settings.size), size)
     with FakeTensorMode():
         unet, vae = map(_fake, networks[:2])
@@ -116,15 +119,19 @@ def evaluations(
     *,
     inverted: bool = False,
     watched: Collection[str] = frozenset(),
+    changes: Collection[str] = (),
 ) -> Evaluations:
     """U-Net evaluations of an edit of one image, its inversion included.
 
-    ``inverted`` and ``watched`` as in ``estimate_cost``.
+    ``inverted``, ``watched`` and ``changes`` as in ``estimate_cost``.
     """
-    actual, stub = Plan.of(settings), cast(Any, _StubModel())
-    attention = actual.attention and _StubAttention(actual.attention)
+    actual, stub = Plan.of(settings, [changes]), cast(Any, _StubModel())
     guidance = (_StubGuidance(),) * len(actual.guidance)
-    plan = replace(actual, guidance=guidance, attention=attention)
+    images = tuple(
+        replace(each, attention=each.attention and _StubAttention(each.attention))
+        for each in actual.images
+    )
+    plan = replace(actual, guidance=guidance, images=images)
     c, x = Conditioning(torch.zeros(1, 1, 1), ((0,),), ""), torch.zeros(1, 4, 8, 8)
     with count_evaluations() as spent:
         path = actual.inverter(Observer(stub, c), x, schedule, (settings.seed,))
@@ -164,8 +171,8 @@ class _StubGuidance:
     weight: float = 1.0
     layer_patterns: Collection[str] = frozenset()
 
-    def __call__(self, source: Observation, edited: Observation) -> Scalar:
-        return edited.eps.sum()
+    def __call__(self, source: Observation, edited: Observation) -> PerImage:
+        return edited.eps.sum((1, 2, 3))
 
 
 @dataclass(frozen=True)

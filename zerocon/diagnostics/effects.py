@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from zerocon.editing import Plan
 from zerocon.finishing import ENLARGED
 from zerocon.image.transforms import Prepared
@@ -10,7 +12,7 @@ from zerocon.settings import Settings
 # Settings of guidance alone: without it they are not read.
 OF_GUIDANCE = (
     "guidance_range", "guidance_prompt", "reuse_prediction", "guidance_balance", "guidance_limit",
-    "polyak_step",
+    "push_limit", "polyak_step",
 )  # fmt: skip
 NO_DRAW = "has no effect: nothing random is drawn with these settings"
 
@@ -22,6 +24,7 @@ def find_ineffective(
     *,
     inverted: bool = False,
     masked: bool = False,
+    changes: Collection[str] = (),
 ) -> dict[str, str]:
     """Settings that cannot change the result, by name, each with a phrase that says why.
 
@@ -34,10 +37,11 @@ def find_ineffective(
         vae_scale_factor: Pixels per latent along a side.
         inverted: Whether the edit is given an inversion.
         masked: Whether it is given a mask.
+        changes: Its kinds of change.
     """
-    plan = Plan.of(settings)
+    plan = Plan.of(settings, [changes])
     if plan.keeps_source:
-        return _of_no_edit(settings)
+        return _of_no_edit(settings, plan)
     width, height = image.size
     latents = height // vae_scale_factor, width // vae_scale_factor
     steps = [1 - i / settings.steps for i in range(settings.steps, 0, -1)]
@@ -49,21 +53,22 @@ def find_ineffective(
         del reasons["guidance_range"]  # it is the cause
     elif len(plan.guidance) < 2:
         reasons["guidance_balance"] = "has no effect without two guidance losses"
-    if guided and all(map(plan.controls, filter(plan.guides, edited))):
+    controlled = [progress for progress in edited if plan.controlled_layers(progress)]
+    if guided and {*filter(plan.guides, edited)} <= {*controlled}:
         reasons["reuse_prediction"] = "has no effect: attention control acts at every guided step"
-    if plan.attention and not any(map(plan.controls, edited)):
+    if settings.attention and not controlled:
         reasons["attention"] = "has no effect: it acts at no step"
     if not (guided and plan.guidance_draws(latents)) and (inverted or not plan.inverter_draws):
         reasons["seed"] = NO_DRAW
     return reasons | _of_region(settings, image, masked)
 
 
-def _of_no_edit(settings: Settings) -> dict[str, str]:
+def _of_no_edit(settings: Settings, plan: Plan) -> dict[str, str]:
     """Of an edit that keeps the source at every step: the one setting that makes it so."""
     whole = "the source image"
     if settings.composite == "model":
         whole += " as the autoencoder reconstructs it"
-    if settings.begin > 1 - 1 / settings.steps:
+    if not plan.edits(1 - 1 / settings.steps):
         return {"begin": f"is after the last step: the result is {whole}"}
     cause = "strength" if settings.strength == 0 else "guidance_scale"
     return {cause: f"0 edits nothing: the result is {whole}"}

@@ -13,11 +13,10 @@ from PIL.Image import Image
 from torch import Tensor
 
 from zerocon.activations import Observation, layer_size, observe
-from zerocon.conditioning import Conditioning
+from zerocon.conditioning import Conditioning, align_tokens
 from zerocon.editing import Step
 from zerocon.evaluation_count import Evaluations, count_evaluations
 from zerocon.finishing import native_mask
-from zerocon.guidance import align_tokens
 from zerocon.image.transforms import Prepared
 from zerocon.model.attention import CROSS
 from zerocon.prompt.vocabulary import words

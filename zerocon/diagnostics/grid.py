@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import ceil, sqrt
@@ -133,14 +133,19 @@ def edit_grid(
 
 
 def estimate_grid(
-    first: CostEstimate, model: Model, settings: Settings, axes: Sequence[Axis]
+    first: CostEstimate,
+    model: Model,
+    settings: Settings,
+    axes: Sequence[Axis],
+    changes: Collection[str] = (),
 ) -> CostEstimate:
-    """The cost of a grid, of whose first edit ``first`` is the cost."""
+    """The cost of a grid of edits with these kinds of change; ``first`` is the first edit's."""
     schedule, total = model.schedule(settings.steps), first.evaluations
     for number, (chosen, again) in enumerate(cells(settings, axes)):
         watched = Plan.of(chosen).layer_patterns
         if number:
-            total += evaluations(schedule, chosen, inverted=again, watched=watched)
+            facts: Any = {"inverted": again, "watched": watched, "changes": changes}
+            total += evaluations(schedule, chosen, **facts)
     each = first.operations / first.evaluations.total if first.evaluations.total else 0.0
     return replace(first, evaluations=total, operations=each * total.total)
 
