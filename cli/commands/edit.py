@@ -219,7 +219,7 @@ class EditRun:
         settings, values = self.request["settings"], self.values
         image = api.prepared_for(self.photograph.image, self.model, settings)
         given = {"inverted": self.request["inversion"], "masked": self.request["mask"]}
-        facts = {name: value is not None for name, value in given.items()}
+        facts: Any = {name: value is not None for name, value in given.items()}
         of_cells = [
             find_ineffective(chosen, image, self.model.vae_scale_factor, **facts)
             for chosen, _ in cells(settings, self.axes)
