@@ -1,0 +1,356 @@
+"""The timings of one device: a fixed list of cases in a limited time, the most important first."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from zerocon import __version__, api
+from zerocon.bench import speed
+from zerocon.bench.baselines import ImageToImage, LEditsPP, Pix2PixZero
+from zerocon.bench.random_weights import (
+    SHAPES,
+    Shape,
+    random_captioner,
+    random_model,
+    random_scorer,
+    random_unet,
+)
+from zerocon.bench.speed import Lap, Run, Timing
+from zerocon.bench.tasks import choose
+from zerocon.bench.unet_speed import LOOP_STEPS, UNET_CALL, UNET_LOOP, unet_operations, unet_runs
+from zerocon.diagnostics.cost import operations
+from zerocon.settings import PRESETS
+from zerocon.world import caption
+
+if TYPE_CHECKING:
+    from zerocon.bench.inputs import SourceBatch
+    from zerocon.model.stable_diffusion import StableDiffusion
+    from zerocon.settings import Settings
+
+WHOLE = "default with BLIP and CLIP"
+COMPILATION = 90.0  # seconds of budget that a compiled case must find left
+TINY_STEPS, TINY_BATCH = 2, 2
+
+# Guidance at every step, all predictions at the guided latents, and no attention control.
+VERSION_01: Mapping[str, Any] = {
+    "steps": 50,
+    "direction_from": "bank",
+    "guidance": ("cross-attention", "contrastive"),
+    "guidance_range": (0.0, 1.0),
+    "guidance_scale": 5.0,
+    "reuse_prediction": False,
+    "attention": "none",
+    "begin": 0.0,
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is timed.
+
+    Attributes:
+        shape: Key of ``random_weights.SHAPES``.
+        method: Key of ``runs``, or of ``unet_runs`` for a shape that zerocon does not support.
+        images: Edited as one batch.
+        compiled: Whether the U-Net is compiled.
+        reserve: Seconds that must be left of the budget to begin.
+    """
+
+    shape: str
+    method: str
+    images: int = 1
+    compiled: bool = False
+    reserve: float = 10.0
+
+    def tiny(self) -> Case:
+        """The same with a small batch, and without reserve unless it compiles."""
+        reserve = self.reserve if self.compiled else 0.0
+        return Case(self.shape, self.method, min(self.images, TINY_BATCH), self.compiled, reserve)
+
+
+CASES = (
+    Case("sd1", "default"),
+    Case("sd1", "fast"),
+    Case("sd1", WHOLE),
+    Case("sd1", "default", images=8),
+    Case("sd1", "default", compiled=True, reserve=COMPILATION),
+    Case("sd1", "pix2pix-zero", reserve=40.0),
+    Case("sd1", "version 0.1", reserve=20.0),
+    Case("sd1", "ledits++", reserve=20.0),
+    Case("sd1", "img2img"),
+    Case("sd1", "fast", images=8),
+    Case("sdxl", UNET_CALL),
+    Case("sdxl", UNET_LOOP),
+    Case("sd1", "fast", compiled=True, reserve=COMPILATION),
+    Case("sd1", "second edit"),
+    Case("sd1", "img2img", images=8, reserve=20.0),
+    Case("sdxl", UNET_CALL, images=8),
+    Case("sd2", "default", reserve=20.0),
+    Case("sd2", "fast", reserve=20.0),
+    Case("sd1", "default", images=8, compiled=True, reserve=COMPILATION),
+    Case("sdxl", UNET_LOOP, compiled=True, reserve=COMPILATION),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A case and its timing, or the reason why it has none."""
+
+    case: Case
+    timing: Timing | None
+    reason: str = ""
+
+    def times_limit(self, rate: float) -> float | None:
+        """Seconds in units of those that the U-Net's operations take at ``rate``."""
+        timing = self.timing
+        return None if timing is None else timing.seconds * rate / timing.operations
+
+    def to_json(self, rate: float) -> dict[str, Any]:
+        """Case, timing and reason as JSON values."""
+        case = {k: v for k, v in asdict(self.case).items() if k != "reserve"}
+        timing = {} if self.timing is None else asdict(self.timing)
+        timing.pop("name", None)  # it is the case's method
+        return case | timing | {"times_limit": self.times_limit(rate), "reason": self.reason}
+
+
+@dataclass(frozen=True)
+class Target:
+    """A number that the measurements are compared with.
+
+    Attributes:
+        text: What is wanted.
+        value: What was measured; None if it was not.
+        met: Whether the value is as wanted; None without one.
+    """
+
+    text: str
+    value: float | None
+    met: bool | None
+
+
+class Suite:
+    """Times cases on one device, and generates the models that they need."""
+
+    def __init__(self, device: torch.device, dtype: torch.dtype, *, tiny: bool = False) -> None:
+        """Measure the device's rate.
+
+        Args:
+            device: Where the cases run.
+            dtype: Of the weights.
+            tiny: Time the same cases with small networks, few steps and small batches.
+        """
+        self.device, self.dtype, self.is_tiny = device, dtype, tiny
+        self.cases = tuple(case.tiny() for case in CASES) if tiny else CASES
+        self.rate = speed.rate(device, dtype)
+        self._model: tuple[Any, Any] = (None, None)  # what was generated last, and for what
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The device and the versions, as JSON values."""
+        cuda = self.device.type == "cuda"
+        properties = torch.cuda.get_device_properties(self.device) if cuda else None
+        return {
+            "device": str(self.device),
+            "card": properties.name if properties else None,
+            "card_memory": properties.total_memory if properties else None,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "tiny": self.is_tiny,
+            "rate": self.rate,
+            "cuda": torch.version.cuda if cuda else None,
+            "zerocon": __version__,
+            **{name: version(name) for name in ("torch", "diffusers", "transformers")},
+        }
+
+    def run(self, budget: float) -> Iterator[Row]:
+        """Time the cases in order; those for which the ``budget`` in seconds has no time left,
+        and those that fail, get a reason."""
+        start = perf_counter()
+        for case in self.cases:
+            left = budget - (perf_counter() - start)
+            if left <= case.reserve:
+                reason = f"{max(left, 0):.0f} s of the budget left, {case.reserve:.0f} s needed"
+                yield Row(case, None, reason)
+                continue
+            try:
+                row = Row(case, self._time(case))
+            except Exception as error:  # of one pipeline or shape: the others are timed still
+                row = Row(case, None, f"{type(error).__name__}: {error}".splitlines()[0])
+            self._free()
+            yield row
+
+    def _time(self, case: Case) -> Timing:
+        shape = SHAPES[case.shape].tiny() if self.is_tiny else SHAPES[case.shape]
+        time = self._time_edit if shape.supported else self._time_unet
+        return time(case, shape)
+
+    def _time_edit(self, case: Case, shape: Shape) -> Timing:
+        model = self._generate(case, shape)
+        batch = speed.sources(model, case.images)
+        run = runs(model, TINY_STEPS if self.is_tiny else None)[case.method]
+        # compilation is for all calls of the timed run, which a shorter one would not make
+        warm_up = run if case.compiled else runs(model, TINY_STEPS)[case.method]
+        if case.compiled:
+            model.runtime.compile()
+        try:
+            return speed.measure(
+                case.method,
+                partial(run, batch),
+                operations(model, (model.size, model.size)),
+                self.device,
+                warm_up=partial(warm_up, batch),
+            )
+        finally:
+            model.runtime.compile(False)
+
+    def _time_unet(self, case: Case, shape: Shape) -> Timing:
+        unet = self._keep(case.shape, lambda: random_unet(shape, self.device, self.dtype))
+        network = torch.compile(unet) if case.compiled else unet
+        steps = TINY_STEPS if self.is_tiny else LOOP_STEPS
+        run = unet_runs(network, shape, self.device, case.images, steps)[case.method]
+        return speed.measure(case.method, run, unet_operations(shape), self.device, warm_up=run)
+
+    def _generate(self, case: Case, shape: Shape) -> StableDiffusion:
+        """The model of a case; only with ``WHOLE`` it has a captioner and CLIP."""
+        options: dict[str, Any] = {}
+        if case.method == WHOLE:
+            text = caption(choose("validation", 1)[0].source)
+            options["captioner"] = partial(random_captioner, self.device, text, tiny=self.is_tiny)
+            options["scorer"] = partial(random_scorer, self.device, tiny=self.is_tiny)
+        return self._keep(  # type: ignore[no-any-return]
+            (case.shape, bool(options)),
+            lambda: random_model(shape, self.device, self.dtype, **options),
+        )
+
+    def _keep(self, key: object, generate: Callable[[], Any]) -> Any:
+        """What was generated last, if for the same key; there is memory for one."""
+        if self._model[0] != key:
+            self._model = (None, None)
+            self._free()
+            self._model = (key, generate())
+        return self._model[1]
+
+    def _free(self) -> None:
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def runs(model: StableDiffusion, steps: int | None) -> Mapping[str, Run]:
+    """The methods that can be timed on a model, with so many steps instead of their own."""
+
+    def settings(preset: Mapping[str, Any]) -> Settings:
+        return model.settings.overlay(preset).overlay({} if steps is None else {"steps": steps})
+
+    own = {} if steps is None else {"steps": steps}
+    return {
+        "default": speed.timed_edit(model, settings({})),
+        "second edit": speed.timed_edit(model, settings({}), inverted=True),
+        "fast": speed.timed_edit(model, settings(PRESETS["fast"])),
+        "version 0.1": speed.timed_edit(model, settings(VERSION_01)),
+        WHOLE: whole_edit(model, settings({})),
+        "pix2pix-zero": speed.timed_baseline(model, Pix2PixZero(**own)),
+        "ledits++": speed.timed_baseline(model, LEditsPP(**own)),
+        "img2img": speed.timed_baseline(model, ImageToImage(**own)),
+    }
+
+
+def whole_edit(model: StableDiffusion, settings: Settings) -> Run:
+    """Edits one after the other, from the image to the reviewed result, captions included."""
+
+    def run(batch: SourceBatch) -> Lap:
+        speed.wait(model.device)
+        start = perf_counter()
+        edits = [
+            api.edit(source.image, model=model, settings=settings, **source.task.prompt)
+            for source in batch.sources
+        ]
+        speed.wait(model.device)
+        return (perf_counter() - start) / len(edits), edits[0].evaluations.total
+
+    return run
+
+
+def targets(rows: Sequence[Row], rate: float) -> list[Target]:
+    """The measurements that matter most, next to what is wanted of them."""
+
+    def find(method: str, *, many: bool = False, compiled: bool = False) -> Row | None:
+        wanted = ("sd1", method, many, compiled)
+        for row in rows:
+            case = row.case
+            if (case.shape, case.method, case.images > 1, case.compiled) == wanted and row.timing:
+                return row
+        return None
+
+    one, many = find("default"), find("default", many=True)
+    compiled, whole = find("default", compiled=True), find(WHOLE)
+    limit = compiled and compiled.times_limit(rate)
+    memory = whole and whole.timing and whole.timing.memory
+    gain = (
+        one and many and one.timing and many.timing and (one.timing.seconds / many.timing.seconds)
+    )
+    return [
+        _target("one image, compiled: at most 2.5 times the FLOP limit", limit, most=2.5),
+        _target("one image with BLIP and CLIP: at most 8 GB", memory and memory / 1e9, most=8.0),
+        _target("a batch: at least 1.5 times the throughput of single images", gain, least=1.5),
+    ]
+
+
+def _target(
+    text: str, value: float | None, *, least: float = 0.0, most: float = float("inf")
+) -> Target:
+    return Target(text, value, None if value is None else least <= value <= most)
+
+
+HEAD = (
+    "shape", "method", "images", "compiled", "seconds", "evaluations", "TFLOP/s",
+    "times the FLOP limit", "GB", "first run",
+)  # fmt: skip
+
+
+def markdown_head() -> str:
+    """The table's first two lines."""
+    return _line(HEAD) + "\n" + _line(("---",) * len(HEAD))
+
+
+def markdown_row(row: Row, rate: float) -> str:
+    """One line of the table; seconds and evaluations are per image."""
+    case, timing = row.case, row.timing
+    facts = (case.shape, case.method, f"{case.images}", "yes" if case.compiled else "no")
+    if timing is None:
+        return _line((*facts, f"not measured: {row.reason}", *[""] * 5))
+    return _line((
+        *facts, f"{timing.seconds:.3g}", f"{timing.evaluations:.1f}",
+        f"{timing.operations / timing.seconds / 1e12:.3g}", f"{row.times_limit(rate):.1f}",
+        "-" if timing.memory is None else f"{timing.memory / 1e9:.2f}", f"{timing.warm_up:.1f}",
+    ))  # fmt: skip
+
+
+def markdown_targets(rows: Sequence[Row], rate: float) -> str:
+    """A list of the targets."""
+    words = {None: "not measured", True: "met", False: "not met"}
+    return "\n".join(
+        f"- {each.text}: {words[each.met]}" + ("" if each.value is None else f" ({each.value:.2f})")
+        for each in targets(rows, rate)
+    )
+
+
+def to_json(suite: Suite, rows: Sequence[Row]) -> dict[str, Any]:
+    """The rows so far with the device's facts, as JSON values (``zerocon.speed-suite/1``)."""
+    return {
+        "schema": "zerocon.speed-suite/1",
+        **suite.facts,
+        "rows": [row.to_json(suite.rate) for row in rows],
+        "targets": [asdict(each) for each in targets(rows, suite.rate)],
+    }
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
