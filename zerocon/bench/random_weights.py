@@ -46,12 +46,13 @@ class Shape:
     supported: bool = True
 
     def tiny(self) -> Shape:
-        """The same blocks with few channels and a sixteenth of the latents' area."""
+        """The same blocks with one layer, few channels and a sixteenth of the latents' area."""
         heads = self.unet["attention_head_dim"]
         # attention_head_dim is, in spite of its name, the number of heads
         fewer = 2 if isinstance(heads, int) else (2,) * len(heads)
         channels = tuple(c // 20 for c in self.unet["block_out_channels"])
         unet = {"sample_size": self.unet["sample_size"] // 4, "norm_num_groups": 4}
+        unet |= {"layers_per_block": 1}
         unet |= {"block_out_channels": channels, "attention_head_dim": fewer}
         unet |= {"cross_attention_dim": 32}
         if not self.supported:  # one pooled embedding of 32 numbers, and six sizes of 8

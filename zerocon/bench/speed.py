@@ -82,7 +82,7 @@ def measure(
     per_evaluation: float,
     device: torch.device,
     *,
-    warm_up: Callable[[], Lap],
+    warm_up: Callable[[], Lap] | None = None,
     repeats: int = 1,
 ) -> Timing:
     """Time ``run`` after a ``warm_up``, in which kernels are chosen and memory is allocated.
@@ -92,11 +92,12 @@ def measure(
         run: Runs it once, and returns seconds and evaluations per image.
         per_evaluation: Floating-point operations of one U-Net evaluation.
         device: Where it runs.
-        warm_up: Run once before.
+        warm_up: Run once before, if given.
         repeats: Number of timed runs.
     """
     start = perf_counter()
-    warm_up()
+    if warm_up:
+        warm_up()
     before = perf_counter() - start
     peak = peak_memory(device)
     laps = [run() for _ in range(repeats)]

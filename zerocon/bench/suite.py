@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -26,7 +27,6 @@ from zerocon.bench.random_weights import (
 from zerocon.bench.speed import Lap, Run, Timing
 from zerocon.bench.tasks import choose
 from zerocon.bench.unet_speed import LOOP_STEPS, UNET_CALL, UNET_LOOP, unet_operations, unet_runs
-from zerocon.diagnostics.cost import operations
 from zerocon.settings import PRESETS
 from zerocon.world import caption
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 WHOLE = "default with BLIP and CLIP"
 COMPILATION = 90.0  # seconds of budget that a compiled case must find left
-TINY_STEPS, TINY_BATCH = 2, 2
+FEW_STEPS, FEW_IMAGES = 2, 2  # of warm-ups and of the tiny list
 
 # Guidance at every step, all predictions at the guided latents, and no attention control.
 VERSION_01: Mapping[str, Any] = {
@@ -73,7 +73,7 @@ class Case:
     def tiny(self) -> Case:
         """The same with a small batch, and without reserve unless it compiles."""
         reserve = self.reserve if self.compiled else 0.0
-        return Case(self.shape, self.method, min(self.images, TINY_BATCH), self.compiled, reserve)
+        return Case(self.shape, self.method, min(self.images, FEW_IMAGES), self.compiled, reserve)
 
 
 CASES = (
@@ -150,6 +150,8 @@ class Suite:
         self.device, self.dtype, self.is_tiny = device, dtype, tiny
         self.cases = tuple(case.tiny() for case in CASES) if tiny else CASES
         self.rate = speed.rate(device, dtype)
+        self._steps = FEW_STEPS if tiny else None  # None: as many as each method takes
+        self._operations: dict[str, float] = {}  # of one evaluation, by shape
         self._model: tuple[Any, Any] = (None, None)  # what was generated last, and for what
 
     @property
@@ -194,28 +196,33 @@ class Suite:
     def _time_edit(self, case: Case, shape: Shape) -> Timing:
         model = self._generate(case, shape)
         batch = speed.sources(model, case.images)
-        run = runs(model, TINY_STEPS if self.is_tiny else None)[case.method]
-        # compilation is for all calls of the timed run, which a shorter one would not make
-        warm_up = run if case.compiled else runs(model, TINY_STEPS)[case.method]
-        if case.compiled:
-            model.runtime.compile()
-        try:
-            return speed.measure(
-                case.method,
-                partial(run, batch),
-                operations(model, (model.size, model.size)),
-                self.device,
-                warm_up=partial(warm_up, batch),
-            )
-        finally:
-            model.runtime.compile(False)
+        run, short = (
+            partial(runs(model, steps)[case.method], batch) for steps in (self._steps, FEW_STEPS)
+        )
+        runtime = model.runtime
+        with runtime.using(runtime.compile) if case.compiled else nullcontext():
+            # a short run would not make all calls that are to be compiled
+            return self._measure(case, shape, run, run if case.compiled else short)
 
     def _time_unet(self, case: Case, shape: Shape) -> Timing:
         unet = self._keep(case.shape, lambda: random_unet(shape, self.device, self.dtype))
         network = torch.compile(unet) if case.compiled else unet
-        steps = TINY_STEPS if self.is_tiny else LOOP_STEPS
+        steps = self._steps or LOOP_STEPS
         run = unet_runs(network, shape, self.device, case.images, steps)[case.method]
-        return speed.measure(case.method, run, unet_operations(shape), self.device, warm_up=run)
+        return self._measure(case, shape, run, run)
+
+    def _measure(
+        self, case: Case, shape: Shape, run: Callable[[], Lap], warm_up: Callable[[], Lap]
+    ) -> Timing:
+        if case.shape not in self._operations:
+            self._operations[case.shape] = unet_operations(shape)
+        return speed.measure(
+            case.method,
+            run,
+            self._operations[case.shape],
+            self.device,
+            warm_up=None if self.is_tiny and not case.compiled else warm_up,
+        )
 
     def _generate(self, case: Case, shape: Shape) -> StableDiffusion:
         """The model of a case; only with ``WHOLE`` it has a captioner and CLIP."""

@@ -69,13 +69,12 @@ def unet_operations(shape: Shape) -> float:
 
 
 def random_conditioning(shape: Shape, rows: int, device: torch.device) -> Conditioning:
-    """Tokens, a pooled embedding, and sizes, as a U-Net of this shape takes them."""
-    unet = shape.unet
-    pooled = unet["projection_class_embeddings_input_dim"] - 6 * unet["addition_time_embed_dim"]
-    return Conditioning(
-        torch.randn(rows, 77, unet["cross_attention_dim"], device=device),
-        ((),) * rows,
-        "",
-        pooled=torch.randn(rows, pooled, device=device),
-        extra={"time_ids": torch.full((rows, 6), 1024.0, device=device)},
-    )
+    """Tokens, and where a U-Net of this shape takes them a pooled embedding and sizes."""
+    unet, extra = shape.unet, {}
+    pooled = None
+    if "addition_embed_type" in unet:
+        inputs = unet["projection_class_embeddings_input_dim"] - 6 * unet["addition_time_embed_dim"]
+        pooled = torch.randn(rows, inputs, device=device)
+        extra = {"time_ids": torch.full((rows, 6), 1024.0, device=device)}
+    tokens = torch.randn(rows, 77, unet["cross_attention_dim"], device=device)
+    return Conditioning(tokens, ((),) * rows, "", pooled=pooled, extra=extra)
