@@ -46,12 +46,12 @@ class Shape:
     supported: bool = True
 
     def tiny(self) -> Shape:
-        """The same blocks with one layer, few channels and a sixteenth of the latents' area."""
+        """The same blocks with one layer and few channels, for 128 pixels."""
         heads = self.unet["attention_head_dim"]
         # attention_head_dim is, in spite of its name, the number of heads
         fewer = 2 if isinstance(heads, int) else (2,) * len(heads)
         channels = tuple(c // 20 for c in self.unet["block_out_channels"])
-        unet = {"sample_size": self.unet["sample_size"] // 4, "norm_num_groups": 4}
+        unet = {"sample_size": 16, "norm_num_groups": 4}
         unet |= {"layers_per_block": 1}
         unet |= {"block_out_channels": channels, "attention_head_dim": fewer}
         unet |= {"cross_attention_dim": 32}
@@ -61,7 +61,7 @@ class Shape:
         text = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
         text |= {"num_attention_heads": 2}
         vae = {"block_out_channels": (8, 8, 8, 8), "norm_num_groups": 4, "layers_per_block": 1}
-        vae |= {"sample_size": self.vae["sample_size"] // 4}
+        vae |= {"sample_size": 128}
         return Shape(
             f"{self.title}, tiny",
             {**self.unet, **unet},

@@ -62,6 +62,7 @@ class Case:
         images: Edited as one batch.
         compiled: Whether the U-Net is compiled.
         reserve: Seconds that must be left of the budget to begin.
+        in_tiny: Whether the tiny list has it too.
     """
 
     shape: str
@@ -69,6 +70,7 @@ class Case:
     images: int = 1
     compiled: bool = False
     reserve: float = 10.0
+    in_tiny: bool = True
 
     def tiny(self) -> Case:
         """The same with a small batch, and without reserve unless it compiles."""
@@ -86,16 +88,16 @@ CASES = (
     Case("sd1", "version 0.1", reserve=20.0),
     Case("sd1", "ledits++", reserve=20.0),
     Case("sd1", "img2img"),
-    Case("sd1", "fast", images=8),
+    Case("sd1", "fast", images=8, in_tiny=False),
     Case("sdxl", UNET_CALL),
     Case("sdxl", UNET_LOOP),
-    Case("sd1", "fast", compiled=True, reserve=COMPILATION),
+    Case("sd1", "fast", compiled=True, reserve=COMPILATION, in_tiny=False),
     Case("sd1", "second edit"),
-    Case("sd1", "img2img", images=8, reserve=20.0),
-    Case("sdxl", UNET_CALL, images=8),
+    Case("sd1", "img2img", images=8, reserve=20.0, in_tiny=False),
+    Case("sdxl", UNET_CALL, images=8, in_tiny=False),
     Case("sd2", "default", reserve=20.0),
-    Case("sd2", "fast", reserve=20.0),
-    Case("sd1", "default", images=8, compiled=True, reserve=COMPILATION),
+    Case("sd2", "fast", reserve=20.0, in_tiny=False),
+    Case("sd1", "default", images=8, compiled=True, reserve=COMPILATION, in_tiny=False),
     Case("sdxl", UNET_LOOP, compiled=True, reserve=COMPILATION),
 )
 
@@ -115,7 +117,7 @@ class Row:
 
     def to_json(self, rate: float) -> dict[str, Any]:
         """Case, timing and reason as JSON values."""
-        case = {k: v for k, v in asdict(self.case).items() if k != "reserve"}
+        case = {k: v for k, v in asdict(self.case).items() if k not in ("reserve", "in_tiny")}
         timing = {} if self.timing is None else asdict(self.timing)
         timing.pop("name", None)  # it is the case's method
         return case | timing | {"times_limit": self.times_limit(rate), "reason": self.reason}
@@ -148,7 +150,7 @@ class Suite:
             tiny: Time the same cases with small networks, few steps and small batches.
         """
         self.device, self.dtype, self.is_tiny = device, dtype, tiny
-        self.cases = tuple(case.tiny() for case in CASES) if tiny else CASES
+        self.cases = tuple(case.tiny() for case in CASES if case.in_tiny) if tiny else CASES
         self.rate = speed.rate(device, dtype)
         self._steps = FEW_STEPS if tiny else None  # None: as many as each method takes
         self._operations: dict[str, float] = {}  # of one evaluation, by shape
@@ -185,7 +187,6 @@ class Suite:
                 row = Row(case, self._time(case))
             except Exception as error:  # of one pipeline or shape: the others are timed still
                 row = Row(case, None, f"{type(error).__name__}: {error}".splitlines()[0])
-            self._free()
             yield row
 
     def _time(self, case: Case) -> Timing:
@@ -240,14 +241,11 @@ class Suite:
         """What was generated last, if for the same key; there is memory for one."""
         if self._model[0] != key:
             self._model = (None, None)
-            self._free()
+            gc.collect()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
             self._model = (key, generate())
         return self._model[1]
-
-    def _free(self) -> None:
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
 
 
 def runs(model: StableDiffusion, steps: int | None) -> Mapping[str, Run]:
