@@ -14,6 +14,8 @@ import torch
 
 from zerocon.errors import ModelNotFoundError
 from zerocon.mini import path
+from zerocon.model.captioner import BlipCaptioner
+from zerocon.model.clip import ClipScorer
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -72,6 +74,18 @@ class Shape:
         )
 
 
+TINY_LAYERS = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+}
+CLIP_VISION = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+}
 VAE = {"sample_size": 512, "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2}
 CHANNELS = (320, 640, 1280, 1280)
 
@@ -190,16 +204,14 @@ def drawn_on(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-@dataclass(frozen=True)
-class RandomCaptioner:
-    """BLIP in the size of the default captioner; its sentence is replaced by ``caption``."""
+class RandomCaptioner(BlipCaptioner):
+    """BLIP with random weights, whose sentence is replaced by a ``caption``."""
 
-    blip: Captioner
-    caption: str
+    caption = ""
 
     def describe(self, images: Sequence[Image]) -> list[str]:
         """Run the network, and return the caption for every image."""
-        return [self.caption for _ in self.blip.describe(images)]
+        return [self.caption for _ in super().describe(images)]
 
 
 def random_captioner(device: torch.device, caption: str, *, tiny: bool = False) -> RandomCaptioner:
@@ -207,24 +219,20 @@ def random_captioner(device: torch.device, caption: str, *, tiny: bool = False) 
     from transformers import AutoTokenizer, BlipConfig, BlipForConditionalGeneration
     from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
-    from zerocon.model.captioner import BlipCaptioner
-
     layers = TINY_LAYERS if tiny else {}
     config = BlipConfig(text_config=dict(layers), vision_config=dict(layers))
     with drawn_on(device, torch.float32):
         network = BlipForConditionalGeneration(config)
     tokenizer = AutoTokenizer.from_pretrained(path() / "captioner")
-    return RandomCaptioner(
-        BlipCaptioner(network, tokenizer, BlipImageProcessorPil(), device), caption
-    )
+    captioner = RandomCaptioner(network, tokenizer, BlipImageProcessorPil(), device)
+    captioner.caption = caption
+    return captioner
 
 
-def random_scorer(device: torch.device, *, tiny: bool = False) -> Scorer:
+def random_scorer(device: torch.device, *, tiny: bool = False) -> ClipScorer:
     """CLIP in the size of the default one (ViT-L/14) in float32, or a ``tiny`` one."""
     from transformers import AutoTokenizer, CLIPConfig, CLIPModel
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-
-    from zerocon.model.clip import ClipScorer
 
     tokenizer = AutoTokenizer.from_pretrained(path() / "clip", model_max_length=77)
     text, vision = (TINY_LAYERS, TINY_LAYERS) if tiny else (SHAPES["sd1"].text, CLIP_VISION)
@@ -236,20 +244,6 @@ def random_scorer(device: torch.device, *, tiny: bool = False) -> Scorer:
     with drawn_on(device, torch.float32):
         network = CLIPModel(config)
     return ClipScorer(network, tokenizer, CLIPImageProcessorPil(), device)
-
-
-TINY_LAYERS = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-}
-CLIP_VISION = {
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-}
 
 
 def _no_captioner() -> Captioner:
