@@ -279,7 +279,7 @@ def test_the_forecast_of_memory_is_right(
     cuda: torch.device, preset: dict[str, Any], record_property: Record
 ) -> None:
     model = whole_model(cuda)
-    settings = model.settings.overlay(preset)
+    settings = model.settings.overlay({**preset, "steps": 10})
     image = Image.open(FOX).convert("RGB").resize((512, 512))
     measured = peak(cuda, lambda: zerocon.edit(image, to="bear", model=model, settings=settings))
     expected = estimate_cost(model, settings, image.size).peak

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from zerocon.bench.results import ResultRow, ResultsFile
     from zerocon.bench.runner import BenchmarkRun, Cell, Work
+    from zerocon.bench.suite import Row
 
 # not "bank", "caption", "mean": one of them is the model's default and the same as "default"
 METHODS = "identity,vae,from-scratch,default,fast,no-guidance,cross-attention,contrastive,"
@@ -289,6 +290,12 @@ def _print_tables(rows: Sequence[ResultRow], form: str, by_kind: Sequence[str]) 
     help="With --suite: begin no row for which the time is too short.",
 )
 @click.option(
+    "--methods",
+    metavar="NAME,NAME,...",
+    default="",
+    help="With --suite: time only these methods. [default: all]",
+)
+@click.option(
     "--results",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -341,6 +348,7 @@ def _print_tables(rows: Sequence[ResultRow], form: str, by_kind: Sequence[str]) 
 @click.pass_context
 def speed(
     context: click.Context,
+    /,
     suite: str | None,
     form: str,
     device: str | None,
@@ -372,10 +380,17 @@ def speed(
 
 def _check_speed(context: click.Context, suite: str | None) -> None:
     """Raise for options of the other kind of measurement."""
-    wrong = ("budget", "results", "overwrite")
-    if suite:
-        wrong = ("shape", "steps", "repeats", "batch_size", "compile")
-    for name in wrong:
+    own, others = (
+        ("budget", "methods", "results", "overwrite"),
+        (
+            "shape",
+            "steps",
+            "repeats",
+            "batch_size",
+            "compile",
+        ),
+    )
+    for name in others if suite else own:
         if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
             option = f"--{name.replace('_', '-')}"
             raise click.UsageError(f"{option} is {'not for' if suite else 'for'} --suite")
@@ -420,26 +435,28 @@ def _time_suite(
     form: str,
     *,
     budget: float,
+    methods: str,
     results: Path | None,
     overwrite: bool,
     **_: Any,
 ) -> None:
     """Time the fixed list, and print and save each row as soon as it is measured."""
-    from zerocon.bench import suite
+    from zerocon.bench import suite, timing_table
     from zerocon.image.saving import check_output
     from zerocon.storage.atomic import writing
 
     if results:
         check_output(results, overwrite=overwrite, endings=(".json",))
-    timings, rows = suite.Suite(device, dtype, tiny=tiny), []
+    timings = suite.Suite(device, dtype, tiny=tiny, methods=_split(methods))
+    rows: list[Row] = []
     if form == "markdown":
-        click.echo(suite.markdown_head())
+        click.echo(timing_table.markdown_head())
     for row in timings.run(budget):
         rows.append(row)
+        report = suite.to_json(timings, rows)
         if results:
             with writing(results, overwrite=overwrite or len(rows) > 1) as file:
-                file.write_text(json.dumps(suite.to_json(timings, rows), indent=2) + "\n")
+                file.write_text(json.dumps(report, indent=2) + "\n")
         if form == "markdown":
-            click.echo(suite.markdown_row(row, timings.rate))
-    end = f"\n{suite.markdown_targets(rows, timings.rate)}"
-    render.print_result(form, end, suite.to_json(timings, rows))
+            click.echo(timing_table.markdown_row(report["rows"][-1]))
+    render.print_result(form, f"\n{timing_table.markdown_targets(report['targets'])}", report)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -49,28 +49,24 @@ class Shape:
 
     def tiny(self) -> Shape:
         """The same blocks with one layer and few channels, for 128 pixels."""
-        heads = self.unet["attention_head_dim"]
-        # attention_head_dim is, in spite of its name, the number of heads
-        fewer = 2 if isinstance(heads, int) else (2,) * len(heads)
-        channels = tuple(c // 20 for c in self.unet["block_out_channels"])
-        unet = {"sample_size": 16, "norm_num_groups": 4}
-        unet |= {"layers_per_block": 1}
-        unet |= {"block_out_channels": channels, "attention_head_dim": fewer}
-        unet |= {"cross_attention_dim": 32}
-        if not self.supported:  # one pooled embedding of 32 numbers, and six sizes of 8
-            sizes = {"addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 80}
-            unet |= sizes | {"transformer_layers_per_block": (1, 1, 2)}
-        text = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
-        text |= {"num_attention_heads": 2}
-        vae = {"block_out_channels": (8, 8, 8, 8), "norm_num_groups": 4, "layers_per_block": 1}
-        vae |= {"sample_size": 128}
-        return Shape(
-            f"{self.title}, tiny",
-            {**self.unet, **unet},
-            {**self.text, **text},
-            {**self.vae, **vae},
-            self.prediction,
-            self.supported,
+        heads = self.unet["attention_head_dim"]  # in spite of its name their number
+        unet = {
+            "sample_size": 16,
+            "layers_per_block": 1,
+            "block_out_channels": tuple(c // 20 for c in self.unet["block_out_channels"]),
+            "norm_num_groups": 4,
+            "attention_head_dim": 2 if isinstance(heads, int) else (2,) * len(heads),
+            "cross_attention_dim": TINY_LAYERS["hidden_size"],
+        }
+        if not self.supported:  # six sizes of 8 numbers, and 32 of a pooled embedding
+            unet |= {"addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 80}
+            unet |= {"transformer_layers_per_block": (1, 1, 2)}
+        return replace(
+            self,
+            title=f"{self.title}, tiny",
+            unet={**self.unet, **unet},
+            text={**self.text, **TINY_LAYERS},
+            vae={**self.vae, **TINY_VAE},
         )
 
 
@@ -86,7 +82,17 @@ CLIP_VISION = {
     "num_hidden_layers": 24,
     "num_attention_heads": 16,
 }
-VAE = {"sample_size": 512, "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2}
+TINY_VAE = {
+    "sample_size": 128,
+    "block_out_channels": (8, 8, 8, 8),
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+}
+VAE: Mapping[str, Any] = {
+    "sample_size": 512,
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+}
 CHANNELS = (320, 640, 1280, 1280)
 
 SHAPES: Mapping[str, Shape] = {

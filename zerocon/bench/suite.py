@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -27,6 +27,7 @@ from zerocon.bench.random_weights import (
 from zerocon.bench.speed import Lap, Run, Timing
 from zerocon.bench.tasks import choose
 from zerocon.bench.unet_speed import LOOP_STEPS, UNET_CALL, UNET_LOOP, unet_operations, unet_runs
+from zerocon.errors import MethodError
 from zerocon.settings import PRESETS
 from zerocon.world import caption
 
@@ -141,16 +142,32 @@ class Target:
 class Suite:
     """Times cases on one device, and generates the models that they need."""
 
-    def __init__(self, device: torch.device, dtype: torch.dtype, *, tiny: bool = False) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        tiny: bool = False,
+        methods: Collection[str] = (),
+    ) -> None:
         """Measure the device's rate.
 
         Args:
             device: Where the cases run.
             dtype: Of the weights.
             tiny: Time the same cases with small networks, few steps and small batches.
+            methods: Time only the cases of these methods; all if empty.
+
+        Raises:
+            MethodError: There is no such method.
         """
+        names = dict.fromkeys(case.method for case in CASES)
+        for name in methods:
+            if name not in names:
+                raise MethodError(f'no method "{name}" in the list; there are: {", ".join(names)}')
         self.device, self.dtype, self.is_tiny = device, dtype, tiny
-        self.cases = tuple(case.tiny() for case in CASES if case.in_tiny) if tiny else CASES
+        cases = tuple(case.tiny() for case in CASES if case.in_tiny) if tiny else CASES
+        self.cases = tuple(case for case in cases if not methods or case.method in methods)
         self.rate = speed.rate(device, dtype)
         self._steps = FEW_STEPS if tiny else None  # None: as many as each method takes
         self._operations: dict[str, float] = {}  # of one evaluation, by shape
@@ -283,27 +300,33 @@ def whole_edit(model: StableDiffusion, settings: Settings) -> Run:
     return run
 
 
-def targets(rows: Sequence[Row], rate: float) -> list[Target]:
-    """The measurements that matter most, next to what is wanted of them."""
+def targets(suite: Suite, rows: Sequence[Row]) -> list[Target]:
+    """The measurements that matter most, next to what is wanted of them of a GPU.
+
+    Without values on a CPU and for tiny networks, of which nothing is wanted.
+    """
+    if suite.is_tiny or suite.device.type == "cpu":
+        rows = ()
 
     def find(method: str, *, many: bool = False, compiled: bool = False) -> Row | None:
         wanted = ("sd1", method, many, compiled)
         for row in rows:
             case = row.case
-            if (case.shape, case.method, case.images > 1, case.compiled) == wanted and row.timing:
+            if (case.shape, case.method, case.images > 1, case.compiled) == wanted:
                 return row
         return None
 
-    one, many = find("default"), find("default", many=True)
-    compiled, whole = find("default", compiled=True), find(WHOLE)
-    limit = compiled and compiled.times_limit(rate)
-    memory = whole and whole.timing and whole.timing.memory
-    gain = (
-        one and many and one.timing and many.timing and (one.timing.seconds / many.timing.seconds)
-    )
+    def timing(row: Row | None) -> Timing | None:
+        return None if row is None else row.timing
+
+    one, many = timing(find("default")), timing(find("default", many=True))
+    compiled, whole = find("default", compiled=True), timing(find(WHOLE))
+    limit = None if compiled is None else compiled.times_limit(suite.rate)
+    memory = None if whole is None or whole.memory is None else whole.memory / 1e9
+    gain = None if one is None or many is None else one.seconds / many.seconds
     return [
         _target("one image, compiled: at most 2.5 times the FLOP limit", limit, most=2.5),
-        _target("one image with BLIP and CLIP: at most 8 GB", memory and memory / 1e9, most=8.0),
+        _target("one image with BLIP and CLIP: at most 8 GB", memory, most=8.0),
         _target("a batch: at least 1.5 times the throughput of single images", gain, least=1.5),
     ]
 
@@ -314,48 +337,11 @@ def _target(
     return Target(text, value, None if value is None else least <= value <= most)
 
 
-HEAD = (
-    "shape", "method", "images", "compiled", "seconds", "evaluations", "TFLOP/s",
-    "times the FLOP limit", "GB", "first run",
-)  # fmt: skip
-
-
-def markdown_head() -> str:
-    """The table's first two lines."""
-    return _line(HEAD) + "\n" + _line(("---",) * len(HEAD))
-
-
-def markdown_row(row: Row, rate: float) -> str:
-    """One line of the table; seconds and evaluations are per image."""
-    case, timing = row.case, row.timing
-    facts = (case.shape, case.method, f"{case.images}", "yes" if case.compiled else "no")
-    if timing is None:
-        return _line((*facts, f"not measured: {row.reason}", *[""] * 5))
-    return _line((
-        *facts, f"{timing.seconds:.3g}", f"{timing.evaluations:.1f}",
-        f"{timing.operations / timing.seconds / 1e12:.3g}", f"{row.times_limit(rate):.1f}",
-        "-" if timing.memory is None else f"{timing.memory / 1e9:.2f}", f"{timing.warm_up:.1f}",
-    ))  # fmt: skip
-
-
-def markdown_targets(rows: Sequence[Row], rate: float) -> str:
-    """A list of the targets."""
-    words = {None: "not measured", True: "met", False: "not met"}
-    return "\n".join(
-        f"- {each.text}: {words[each.met]}" + ("" if each.value is None else f" ({each.value:.2f})")
-        for each in targets(rows, rate)
-    )
-
-
 def to_json(suite: Suite, rows: Sequence[Row]) -> dict[str, Any]:
     """The rows so far with the device's facts, as JSON values (``zerocon.speed-suite/1``)."""
     return {
         "schema": "zerocon.speed-suite/1",
         **suite.facts,
         "rows": [row.to_json(suite.rate) for row in rows],
-        "targets": [asdict(each) for each in targets(rows, suite.rate)],
+        "targets": [asdict(each) for each in targets(suite, rows)],
     }
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
