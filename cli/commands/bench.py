@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 METHODS = "identity,vae,from-scratch,default,fast,no-guidance,cross-attention,contrastive,"
 METHODS += "plain-ddim,word-swap,pix2pix-zero"
 
+# options of `bench speed` with and without --suite
+SUITE_TIMES = ("budget", "methods", "results", "overwrite")
+METHOD_TIMES = ("shape", "steps", "repeats", "batch_size", "compile")
+
 
 @group(
     "bench",
@@ -380,18 +384,8 @@ def speed(
 
 def _check_speed(context: click.Context, suite: str | None) -> None:
     """Raise for options of the other kind of measurement."""
-    own, others = (
-        ("budget", "methods", "results", "overwrite"),
-        (
-            "shape",
-            "steps",
-            "repeats",
-            "batch_size",
-            "compile",
-        ),
-    )
-    for name in others if suite else own:
-        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+    for name in METHOD_TIMES if suite else SUITE_TIMES:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             option = f"--{name.replace('_', '-')}"
             raise click.UsageError(f"{option} is {'not for' if suite else 'for'} --suite")
 
@@ -458,5 +452,5 @@ def _time_suite(
             with writing(results, overwrite=overwrite or len(rows) > 1) as file:
                 file.write_text(json.dumps(report, indent=2) + "\n")
         if form == "markdown":
-            click.echo(timing_table.markdown_row(report["rows"][-1]))
+            click.echo(timing_table.markdown_row(report["rows"][len(rows) - 1]))
     render.print_result(form, f"\n{timing_table.markdown_targets(report['targets'])}", report)

@@ -338,7 +338,11 @@ def _target(
 
 
 def to_json(suite: Suite, rows: Sequence[Row]) -> dict[str, Any]:
-    """The rows so far with the device's facts, as JSON values (``zerocon.speed-suite/1``)."""
+    """The rows so far with the device's facts, as JSON values (``zerocon.speed-suite/1``).
+
+    Cases that have no row yet have one without a timing, in case that the run is interrupted.
+    """
+    rows = [*rows, *[Row(case, None, "not reached") for case in suite.cases[len(rows) :]]]
     return {
         "schema": "zerocon.speed-suite/1",
         **suite.facts,
