@@ -36,8 +36,8 @@ cd "$root" || exit
 timeout --signal=INT $((budget / 2)) "$python" -m pytest -m gpu tests/test_gpu.py -q -rs \
     -p no:cacheprovider --junitxml="$out/tests.xml"
 tests=$?
-left=$((budget - SECONDS))
-timeout --signal=INT $((left + 60)) "$python" -m zerocon.cli bench speed --suite "$suite" \
+left=$((budget - SECONDS)) # a row in progress at the end is cut off soon
+timeout --signal=INT $((left + 15)) "$python" -m zerocon.cli bench speed --suite "$suite" \
     --device "$device" --budget "$((left > 1 ? left : 1))" --methods "$methods" \
     --results "$out/speed.json"
 speed=$?

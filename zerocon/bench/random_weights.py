@@ -27,7 +27,7 @@ NO_CAPTIONER = "random weights have no captioner; give --caption"
 
 
 @dataclass(frozen=True)
-class Shape:
+class ModelShape:
     """Configurations that differ from the defaults of diffusers' and transformers' classes.
 
     Attributes:
@@ -47,7 +47,7 @@ class Shape:
     prediction: str = "epsilon"
     supported: bool = True
 
-    def tiny(self) -> Shape:
+    def tiny(self) -> ModelShape:
         """The same blocks with one layer and few channels, for 128 pixels."""
         heads = self.unet["attention_head_dim"]  # in spite of its name their number
         unet = {
@@ -95,8 +95,8 @@ VAE: Mapping[str, Any] = {
 }
 CHANNELS = (320, 640, 1280, 1280)
 
-SHAPES: Mapping[str, Shape] = {
-    "sd1": Shape(
+SHAPES: Mapping[str, ModelShape] = {
+    "sd1": ModelShape(
         "Stable Diffusion 1.x at 512 pixels",
         {
             "sample_size": 64,
@@ -111,7 +111,7 @@ SHAPES: Mapping[str, Shape] = {
             "num_attention_heads": 12,
         },
     ),
-    "sd2": Shape(
+    "sd2": ModelShape(
         "Stable Diffusion 2.1 at 768 pixels",
         {
             "sample_size": 96,
@@ -131,7 +131,7 @@ SHAPES: Mapping[str, Shape] = {
         {**VAE, "sample_size": 768},
         prediction="v_prediction",
     ),
-    "sdxl": Shape(
+    "sdxl": ModelShape(
         "U-Net of Stable Diffusion XL at 1024 pixels",
         {
             "sample_size": 128,
@@ -152,7 +152,7 @@ SHAPES: Mapping[str, Shape] = {
 
 
 def random_model(
-    shape: Shape,
+    shape: ModelShape,
     device: torch.device,
     dtype: torch.dtype,
     *,
@@ -190,7 +190,7 @@ def random_model(
     )
 
 
-def random_unet(shape: Shape, device: torch.device, dtype: torch.dtype) -> Any:
+def random_unet(shape: ModelShape, device: torch.device, dtype: torch.dtype) -> Any:
     """The U-Net alone, frozen."""
     from diffusers import UNet2DConditionModel
 

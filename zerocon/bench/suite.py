@@ -18,7 +18,7 @@ from zerocon.bench import speed
 from zerocon.bench.baselines import ImageToImage, LEditsPP, Pix2PixZero
 from zerocon.bench.random_weights import (
     SHAPES,
-    Shape,
+    ModelShape,
     random_captioner,
     random_model,
     random_scorer,
@@ -211,7 +211,7 @@ class Suite:
         time = self._time_edit if shape.supported else self._time_unet
         return time(case, shape)
 
-    def _time_edit(self, case: Case, shape: Shape) -> Timing:
+    def _time_edit(self, case: Case, shape: ModelShape) -> Timing:
         model = self._generate(case, shape)
         batch = speed.sources(model, case.images)
         run, short = (
@@ -222,7 +222,7 @@ class Suite:
             # a short run would not make all calls that are to be compiled
             return self._measure(case, shape, run, run if case.compiled else short)
 
-    def _time_unet(self, case: Case, shape: Shape) -> Timing:
+    def _time_unet(self, case: Case, shape: ModelShape) -> Timing:
         unet = self._keep(case.shape, lambda: random_unet(shape, self.device, self.dtype))
         network = torch.compile(unet) if case.compiled else unet
         steps = self._steps or LOOP_STEPS
@@ -230,7 +230,7 @@ class Suite:
         return self._measure(case, shape, run, run)
 
     def _measure(
-        self, case: Case, shape: Shape, run: Callable[[], Lap], warm_up: Callable[[], Lap]
+        self, case: Case, shape: ModelShape, run: Callable[[], Lap], warm_up: Callable[[], Lap]
     ) -> Timing:
         if case.shape not in self._operations:
             self._operations[case.shape] = unet_operations(shape)
@@ -242,7 +242,7 @@ class Suite:
             warm_up=None if self.is_tiny and not case.compiled else warm_up,
         )
 
-    def _generate(self, case: Case, shape: Shape) -> StableDiffusion:
+    def _generate(self, case: Case, shape: ModelShape) -> StableDiffusion:
         """The model of a case; only with ``WHOLE`` it has a captioner and CLIP."""
         options: dict[str, Any] = {}
         if case.method == WHOLE:

@@ -10,7 +10,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from zerocon.bench.random_weights import Shape, random_unet
+from zerocon.bench.random_weights import ModelShape, random_unet
 from zerocon.bench.speed import Lap, wait
 from zerocon.conditioning import Conditioning
 from zerocon.mini import path
@@ -22,7 +22,7 @@ GUIDANCE_SCALE = 5.0
 
 
 def unet_runs(
-    unet: Any, shape: Shape, device: torch.device, images: int, steps: int = LOOP_STEPS
+    unet: Any, shape: ModelShape, device: torch.device, images: int, steps: int = LOOP_STEPS
 ) -> Mapping[str, Callable[[], Lap]]:
     """A call of a U-Net, and a denoising loop around it, with random latents and embeddings."""
     from diffusers import DDIMScheduler
@@ -57,7 +57,7 @@ def unet_runs(
     return {UNET_CALL: call, UNET_LOOP: loop}
 
 
-def unet_operations(shape: Shape) -> float:
+def unet_operations(shape: ModelShape) -> float:
     """Floating-point operations of one U-Net evaluation; attention counts as matrix products."""
     meta = torch.device("meta")
     unet = random_unet(shape, meta, torch.float32)
@@ -68,7 +68,7 @@ def unet_operations(shape: Shape) -> float:
     return float(counter.get_total_flops())
 
 
-def random_conditioning(shape: Shape, rows: int, device: torch.device) -> Conditioning:
+def random_conditioning(shape: ModelShape, rows: int, device: torch.device) -> Conditioning:
     """Tokens, and where a U-Net of this shape takes them a pooled embedding and sizes."""
     unet, extra = shape.unet, {}
     pooled = None
