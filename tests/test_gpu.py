@@ -3,9 +3,9 @@
 The device is that of the environment variable ``ZEROCON_TEST_DEVICE``, by default ``cuda``. With
 ``cpu`` the tests that mean something there run, with few steps: the script is tried out so.
 
-Bounds are from measurements of the embedded model on a CPU (docs/performance.md), with a margin
-for other kernels: a bound that is missed says that a kernel or a dtype is wrong, and not that
-rounding differs.
+Bounds are from measurements of the embedded model on a CPU (docs/performance.md), with a margin of
+10 dB for other kernels: a bound that is missed says that a kernel or a dtype is wrong, and not
+that rounding differs.
 """
 
 from __future__ import annotations
@@ -54,16 +54,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "guidance": GRADIENT,
 }
 # Smallest PSNR in dB to float32, and largest error of the latents in units of the edit's own
-# difference from the source.
+# difference from the source. Measured on a CPU: 63, 63, 36, 32 dB and 52, 53, 36, 32 dB.
 HALF = {
-    ("float16", "injection"): (48.0, 0.02),
-    ("float16", "injection, begin"): (48.0, 0.02),
-    ("float16", "injection and guidance"): (26.0, 0.5),
-    ("float16", "guidance"): (24.0, 0.6),
-    ("bfloat16", "injection"): (36.0, 0.1),
-    ("bfloat16", "injection, begin"): (36.0, 0.1),
-    ("bfloat16", "injection and guidance"): (22.0, 0.8),
-    ("bfloat16", "guidance"): (20.0, 1.0),
+    ("float16", "injection"): (50.0, 0.02),
+    ("float16", "injection, begin"): (50.0, 0.02),
+    ("float16", "injection and guidance"): (24.0, 0.5),
+    ("float16", "guidance"): (22.0, 0.7),
+    ("bfloat16", "injection"): (40.0, 0.08),
+    ("bfloat16", "injection, begin"): (40.0, 0.08),
+    ("bfloat16", "injection and guidance"): (22.0, 0.6),
+    ("bfloat16", "guidance"): (20.0, 0.8),
 }
 slow_on_cpu = pytest.mark.skipif(ON_CPU, reason="takes minutes on a CPU")
 
@@ -290,12 +290,13 @@ def test_an_edit_with_too_little_memory_succeeds_with_less(
     torch.cuda.empty_cache()
     held, options = torch.cuda.memory_allocated(cuda), model.runtime.compute_options()
     limit = held + 0.6 * (needed - held)
-    total = torch.cuda.get_device_properties(cuda).total_memory
+    index = torch.cuda.current_device() if cuda.index is None else cuda.index
+    total = torch.cuda.get_device_properties(index).total_memory
     try:
-        torch.cuda.set_per_process_memory_fraction(limit / total, cuda)
+        torch.cuda.set_per_process_memory_fraction(limit / total, index)
         result = run()
     finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, cuda)
+        torch.cuda.set_per_process_memory_fraction(1.0, index)
     steps = [line for line in warnings if line.startswith("out of memory; ")]
     record_property("GB needed", round(needed / 1e9, 2))
     record_property("GB allowed", round(limit / 1e9, 2))

@@ -266,21 +266,21 @@ class Suite:
 
 
 def runs(model: StableDiffusion, steps: int | None) -> Mapping[str, Run]:
-    """The methods that can be timed on a model, with so many steps instead of their own."""
+    """The methods that can be timed on a model, with so many steps instead of each one's number."""
+    given = {} if steps is None else {"steps": steps}
 
     def settings(preset: Mapping[str, Any]) -> Settings:
-        return model.settings.overlay(preset).overlay({} if steps is None else {"steps": steps})
+        return model.settings.overlay(preset).overlay(given)
 
-    own = {} if steps is None else {"steps": steps}
     return {
         "default": speed.timed_edit(model, settings({})),
         "second edit": speed.timed_edit(model, settings({}), inverted=True),
         "fast": speed.timed_edit(model, settings(PRESETS["fast"])),
         "version 0.1": speed.timed_edit(model, settings(VERSION_01)),
         WHOLE: whole_edit(model, settings({})),
-        "pix2pix-zero": speed.timed_baseline(model, Pix2PixZero(**own)),
-        "ledits++": speed.timed_baseline(model, LEditsPP(**own)),
-        "img2img": speed.timed_baseline(model, ImageToImage(**own)),
+        "pix2pix-zero": speed.timed_baseline(model, Pix2PixZero(**given)),
+        "ledits++": speed.timed_baseline(model, LEditsPP(**given)),
+        "img2img": speed.timed_baseline(model, ImageToImage(**given)),
     }
 
 
