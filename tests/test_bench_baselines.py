@@ -1,12 +1,13 @@
-"""pix2pix-zero in diffusers' implementation, on a model of a few thousand weights."""
+"""diffusers' pipelines, on models of few weights."""
 
 import pytest
 import tiny
 import torch
 
 from zerocon.bench import tasks
-from zerocon.bench.baselines import Pix2PixZero
+from zerocon.bench.baselines import ImageToImage, LEditsPP, Pix2PixZero
 from zerocon.bench.inputs import MethodSettings, SourceBatch, TaskSource
+from zerocon.bench.random_weights import SHAPES, random_model
 from zerocon.evaluation_count import BACKWARD
 from zerocon.settings import Settings
 
@@ -64,3 +65,31 @@ def test_its_recipe_has_the_options_of_the_run():
     assert (recipe["amount"], recipe["guidance_scale"], recipe["steps"]) == (0.3, 3.0, 50)
     with pytest.raises(ValueError, match="needs a guidance scale above 1, not 1"):
         Pix2PixZero(guidance_scale=1.0).recipe(SETTINGS)
+
+
+@pytest.fixture(scope="module", params=["sd1", "sd2"])
+def timed(request):
+    """Two scenes for a model with the blocks of a released one, which LEDITS++ reads maps of."""
+    model = random_model(SHAPES[request.param].tiny(), torch.device("cpu"), torch.float32)
+    tasks_ = tasks.choose("validation", 2)[:2]
+    return SourceBatch([TaskSource(each, model, true_captions=True) for each in tasks_])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of diffusers' scheduler
+@pytest.mark.parametrize(
+    ("method", "evaluations"),
+    [(LEditsPP(steps=4), 4 * 3), (ImageToImage(steps=5), 4 * 2)],
+    ids=["ledits++", "img2img"],
+)
+def test_pipelines_for_timing_edit_and_are_counted(timed, method, evaluations):
+    unet = timed.model.unet
+    processors, settings = unet.attn_processors, MethodSettings(timed.model.settings)
+    first, second = method(timed, settings), method(timed, settings)
+    for result, source in zip(first, timed.sources, strict=True):
+        assert result.evaluations == evaluations and result.seconds > 0
+        assert result.caption == source.caption != result.target_caption
+        assert result.image.size == source.image.size
+        assert result.image.tobytes() != source.reconstruction.tobytes()
+    images = [[each.image.tobytes() for each in results] for results in (first, second)]
+    assert images[0] == images[1] and len(set(images[0])) == 2
+    assert unet.attn_processors == processors and not unet._forward_pre_hooks

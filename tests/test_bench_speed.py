@@ -8,8 +8,9 @@ import torch
 from click.testing import CliRunner
 from torch.utils.flop_counter import FlopCounterMode
 
-from zerocon.bench import speed
-from zerocon.bench.random_weights import first_generation
+from zerocon.bench import speed, suite
+from zerocon.bench.random_weights import SHAPES, random_model, random_unet
+from zerocon.bench.unet_speed import unet_operations
 from zerocon.cli import main
 from zerocon.conditioning import Conditioning
 from zerocon.diagnostics.cost import estimate_cost, operations
@@ -53,19 +54,42 @@ def test_the_table_has_speedups(timings):
 
 
 def test_the_rate_is_measured_by_a_matrix_product(timings):
-    assert 1e8 < speed.rate(timings[0]) < 1e16
+    assert 1e8 < speed.rate(torch.device("cpu"), torch.float32) < 1e16
 
 
-def test_the_random_model_has_the_size_of_the_released_one():
-    model = first_generation(torch.device("meta"), torch.float32)
-    counts = [sum(p.numel() for p in n.parameters()) for n in (model.unet, model.vae)]
-    assert counts == [859_520_964, 83_653_863]
-    assert (model.size, model.multiple) == (512, 64)
+META = torch.device("meta")
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "weights"),
+    [
+        ("sd1", 512, (859_520_964, 83_653_863, 123_060_480)),
+        ("sd2", 768, (865_910_724, 83_653_863, 340_387_840)),
+    ],
+)
+def test_random_models_have_the_size_of_released_ones(shape, size, weights):
+    model = random_model(SHAPES[shape], META, torch.float32)
+    networks = (model.unet, model.vae, model.text_encoder)
+    assert tuple(sum(p.numel() for p in each.parameters()) for each in networks) == weights
+    assert (model.size, model.multiple, model.prediction) == (size, 64, SHAPES[shape].prediction)
+
+
+def test_the_unet_of_sdxl_has_its_size_and_operations():
+    unet = random_unet(SHAPES["sdxl"], META, torch.float32)
+    assert sum(p.numel() for p in unet.parameters()) == 2_567_463_684
+    assert 6e12 < unet_operations(SHAPES["sdxl"]) < 7e12, "6.0e12 and attention"
+
+
+def test_operations_are_those_of_a_call():
+    model = random_model(SHAPES["sd1"], META, torch.float32)
     x, tokens = (torch.zeros(1, *shape, device="meta") for shape in ((4, 64, 64), (77, 768)))
     c = Conditioning(tokens, ((0,),), "")
     with FlopCounterMode(display=False) as counter:
         assert model.eps(x, 500, c).shape == x.shape
     assert 6.5e11 < counter.get_total_flops() < 9e11
+    shape = SHAPES["sd1"].tiny()
+    tiny_model = random_model(shape, torch.device("cpu"), torch.float32)
+    assert unet_operations(shape) == operations(tiny_model, (tiny_model.size,) * 2)
 
 
 def test_the_command_on_the_embedded_model():
@@ -80,3 +104,85 @@ def test_the_command_on_the_embedded_model():
     )
     names = ["pix2pix-zero", "default", "second edit", "fast"]
     assert [lap["name"] for lap in report["laps"]] == names and report["rate"] > 0
+
+
+# the list of timings
+
+
+@pytest.fixture(scope="module")
+def rows():
+    methods = ("fast", suite.WHOLE, "pix2pix-zero", "version 0.1", "second edit", "U-Net call")
+    tiny_suite = suite.Suite(torch.device("cpu"), torch.float32, tiny=True, methods=methods)
+    return tiny_suite, {row.case.method: row for row in tiny_suite.run(1000)}
+
+
+def test_every_case_is_timed(rows):
+    tiny_suite, by_method = rows
+    assert [case.method for case in tiny_suite.cases] == [*by_method]
+    for row in by_method.values():
+        assert row.timing, row.reason
+        limit = row.timing.operations / tiny_suite.rate
+        assert row.times_limit(tiny_suite.rate) == pytest.approx(row.timing.seconds / limit)
+    evaluations = {name: row.timing.evaluations for name, row in by_method.items()}
+    assert evaluations["U-Net call"] == 1
+    assert evaluations["pix2pix-zero"] == pytest.approx(2 * (7 + 2 * BACKWARD))
+    assert evaluations["version 0.1"] == 3 + 2 * (3 + BACKWARD)
+
+
+def test_rows_that_were_not_reached_are_in_the_report(rows):
+    tiny_suite, by_method = rows
+    (first, *_), cases = by_method.values(), tiny_suite.cases
+    report = suite.to_json(tiny_suite, [first])
+    assert [row["method"] for row in report["rows"]] == [case.method for case in cases]
+    assert report["rows"][0]["seconds"] == first.timing.seconds
+    assert {row["reason"] for row in report["rows"][1:]} == {"not reached"}
+
+
+def test_nothing_is_wanted_of_tiny_networks(rows):
+    tiny_suite, by_method = rows
+    targets = suite.targets(tiny_suite, [*by_method.values()])
+    assert [each.met for each in targets] == [None] * 3
+
+
+def test_targets_are_compared_with_full_size_rows(rows, monkeypatch):
+    tiny_suite, _ = rows
+    monkeypatch.setattr(tiny_suite, "is_tiny", False)
+    monkeypatch.setattr(tiny_suite, "device", torch.device("cuda"))
+    monkeypatch.setattr(tiny_suite, "rate", 1e12)
+
+    def row(seconds, memory=None, method="default", **case):
+        timing = speed.Timing(method, seconds, 10.0, 1e12, memory)
+        return suite.Row(suite.Case("sd1", method, **case), timing)
+
+    measured = [
+        row(2.0), row(1.0, images=8), row(3.0, compiled=True),
+        row(9.0, 7_900_000_000, method=suite.WHOLE),
+    ]  # fmt: skip
+    targets = suite.targets(tiny_suite, measured)
+    assert [(each.value, each.met) for each in targets] == [(3.0, False), (7.9, True), (2.0, True)]
+
+
+def test_cases_for_which_no_time_is_left_or_that_fail_have_a_reason(rows, monkeypatch):
+    tiny_suite, _ = rows
+    monkeypatch.setattr(suite, "random_model", lambda *_, **__: 1 / 0)
+    tiny_suite._model = (None, None)
+    failed = next(tiny_suite.run(1000))
+    assert failed.timing is None and failed.reason == "ZeroDivisionError: division by zero"
+    assert failed.to_json(1.0)["times_limit"] is None
+    late = [*tiny_suite.run(-1)]
+    assert len(late) == len(tiny_suite.cases)
+    assert all(row.timing is None and "budget" in row.reason for row in late)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--suite", "tiny", "--steps", "3"], "--steps is not for --suite"),
+        (["--budget", "3"], "--budget is for --suite"),
+        (["--suite", "tiny", "--methods", "magic"], 'no method "magic" in the list'),
+        (["--suite", "tiny", "--results", "a.txt"], "must end in .json"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options, message):
+    done = CliRunner().invoke(main, ["bench", "speed", "--device", "cpu", *options])
+    assert done.exit_code == 2 and message in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,12 +16,19 @@ from ..help import group
 from ..progress import progress_bar
 
 if TYPE_CHECKING:
+    import torch
+
     from zerocon.bench.results import ResultRow, ResultsFile
     from zerocon.bench.runner import BenchmarkRun, Cell, Work
+    from zerocon.bench.suite import Row
 
 # not "bank", "caption", "mean": one of them is the model's default and the same as "default"
 METHODS = "identity,vae,from-scratch,default,fast,no-guidance,cross-attention,contrastive,"
 METHODS += "plain-ddim,word-swap,pix2pix-zero"
+
+# options of `bench speed` with and without --suite
+SUITE_TIMES = ("budget", "methods", "results", "overwrite")
+METHOD_TIMES = ("shape", "steps", "repeats", "batch_size", "compile")
 
 
 @group(
@@ -268,14 +276,43 @@ def _print_tables(rows: Sequence[ResultRow], form: str, by_kind: Sequence[str]) 
     examples=(
         "zerocon bench speed --steps 20",
         "zerocon bench speed --shape sd1 --device cuda --dtype float16 --repeats 3",
+        "zerocon bench speed --suite full --device cuda --budget 300 --results speed.json",
     ),
 )
 @click.option(
+    "--suite",
+    type=click.Choice(["full", "tiny"]),
+    help="Time a fixed list instead: full-size shapes with random weights, batches, compiled and "
+    "not, next to diffusers' pipelines; or the same list with tiny networks.",
+)
+@click.option(
+    "--budget",
+    metavar="SECONDS",
+    type=click.FloatRange(0, min_open=True),
+    default=480.0,
+    show_default=True,
+    help="With --suite: begin no row for which the time is too short.",
+)
+@click.option(
+    "--methods",
+    metavar="NAME,NAME,...",
+    default="",
+    help="With --suite: time only these methods. [default: all]",
+)
+@click.option(
+    "--results",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="With --suite: save the rows as JSON, after each of them.",
+)
+@options.overwrite
+@click.option(
     "--shape",
-    type=click.Choice(["mini", "sd1"]),
+    type=click.Choice(["mini", "sd1", "sd2"]),
     default="mini",
     show_default=True,
-    help="The embedded model, or Stable Diffusion 1.x at 512 pixels with random weights.",
+    help="The embedded model, or random weights of Stable Diffusion 1.x at 512 or 2.1 at 768 "
+    "pixels.",
 )
 @click.option(
     "--steps",
@@ -312,32 +349,108 @@ def _print_tables(rows: Sequence[ResultRow], form: str, by_kind: Sequence[str]) 
     show_default=True,
     help="Format of the table on stdout.",
 )
-def speed(shape: str, steps: int, repeats: int, batch_size: int, **values: Any) -> None:
+@click.pass_context
+def speed(
+    context: click.Context,
+    /,
+    suite: str | None,
+    form: str,
+    device: str | None,
+    dtype: str | None,
+    **values: Any,
+) -> None:
     """Time edits and pix2pix-zero on the same images.
 
     Measured are an edit, a fast one, one from a cached inversion, and pix2pix-zero, in one process
     on one device and dtype, without captioning. Random weights cost what trained ones do. "Of the
     peak rate" is relative to a large matrix product; GB are of the whole process on a CPU.
+
+    With --suite, seconds and evaluations are per image, the FLOP limit is the time that the U-Net
+    evaluations take at the rate of a large matrix product, and sdxl, a shape that zerocon does not
+    support, is the U-Net alone.
     """
-    import zerocon
-    from zerocon.bench import speed
-    from zerocon.bench.random_weights import first_generation
+    _check_speed(context, suite)
     from zerocon.model import ModelSpec
     from zerocon.model.runtime import pick_device, pick_dtype
 
-    spec = ModelSpec.of("mini", device=values["device"], dtype=values["dtype"])
-    device = pick_device(spec.device)
-    dtype = pick_dtype(spec.dtype, device)
+    spec = ModelSpec.of("mini", device=device, dtype=dtype)
+    place = pick_device(spec.device)
+    kind = pick_dtype(spec.dtype, place)
+    if suite:
+        _time_suite(place, kind, suite == "tiny", form, **values)
+    else:
+        _time_methods(place, kind, form, **values)
+
+
+def _check_speed(context: click.Context, suite: str | None) -> None:
+    """Raise for options of the other kind of measurement."""
+    for name in METHOD_TIMES if suite else SUITE_TIMES:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            option = f"--{name.replace('_', '-')}"
+            raise click.UsageError(f"{option} is {'not for' if suite else 'for'} --suite")
+
+
+def _time_methods(
+    device: torch.device,
+    dtype: torch.dtype,
+    form: str,
+    *,
+    shape: str,
+    steps: int,
+    repeats: int,
+    batch_size: int,
+    compile: bool,
+    **_: Any,
+) -> None:
+    """Time the methods on one model, and print the table."""
+    import zerocon
+    from zerocon.bench import speed
+    from zerocon.bench.random_weights import SHAPES, random_model
+
     name = str(dtype).removeprefix("torch.")
     model: Any = (
-        first_generation(device, dtype)
-        if shape == "sd1"
-        else zerocon.load("mini", device=str(device), dtype=name)
+        zerocon.load("mini", device=str(device), dtype=name)
+        if shape == "mini"
+        else random_model(SHAPES[shape], device, dtype)
     )
-    if values["compile"]:
+    if compile:
         model.runtime.compile()
-    rate = speed.rate(model)
+    rate = speed.rate(device, dtype)
     laps = list(speed.race(model, steps, repeats=repeats, together=batch_size))
     facts = {"shape": shape, "device": str(device), "dtype": name, "steps": steps, "rate": rate}
     record = {"schema": "zerocon.speed/1", **facts, "laps": [asdict(lap) for lap in laps]}
-    render.print_result(values["form"], speed.as_markdown(laps, rate), record)
+    render.print_result(form, speed.as_markdown(laps, rate), record)
+
+
+def _time_suite(
+    device: torch.device,
+    dtype: torch.dtype,
+    tiny: bool,
+    form: str,
+    *,
+    budget: float,
+    methods: str,
+    results: Path | None,
+    overwrite: bool,
+    **_: Any,
+) -> None:
+    """Time the fixed list, and print and save each row as soon as it is measured."""
+    from zerocon.bench import suite, timing_table
+    from zerocon.image.saving import check_output
+    from zerocon.storage.atomic import writing
+
+    if results:
+        check_output(results, overwrite=overwrite, endings=(".json",))
+    timings = suite.Suite(device, dtype, tiny=tiny, methods=_split(methods))
+    rows: list[Row] = []
+    if form == "markdown":
+        click.echo(timing_table.markdown_head())
+    for row in timings.run(budget):
+        rows.append(row)
+        report = suite.to_json(timings, rows)
+        if results:
+            with writing(results, overwrite=overwrite or len(rows) > 1) as file:
+                file.write_text(json.dumps(report, indent=2) + "\n")
+        if form == "markdown":
+            click.echo(timing_table.markdown_row(report["rows"][len(rows) - 1]))
+    render.print_result(form, f"\n{timing_table.markdown_targets(report['targets'])}", report)

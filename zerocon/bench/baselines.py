@@ -20,7 +20,10 @@ from zerocon.evaluation_count import Evaluations
 from zerocon.rng import seeded_generator
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from zerocon.model.stable_diffusion import StableDiffusion
+    from zerocon.request import EditRequest
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ class Pix2PixZero:
         direction = resolved.strength * request.direction.tokens
         rng, start = seeded_generator(f"{resolved.seed}"), perf_counter()
         evaluations = Evaluations()
-        with _pipeline(source.model, evaluations) as pipeline:
+        with _counted(source.model, evaluations):
+            pipeline = _pix2pix_zero(source.model)
             inverted = pipeline.invert(
                 source.caption,
                 image=(source.fitted.pixels + 1) / 2,
@@ -81,13 +85,7 @@ class Pix2PixZero:
                 generator=rng,
                 output_type="latent",
             ).images
-        return MethodResult(
-            source.decode(latents),
-            request.rewrite.caption,
-            request.rewrite.target_caption,
-            evaluations=evaluations.total,
-            seconds=perf_counter() - start,
-        )
+        return _result(source.decode(latents), request, evaluations, start)
 
     def _scale(self, settings: MethodSettings) -> float:
         scale = self.guidance_scale
@@ -99,12 +97,76 @@ class Pix2PixZero:
         return float(scale)
 
 
-@contextmanager
-def _pipeline(model: StableDiffusion, evaluations: Evaluations) -> Iterator[Any]:
-    """diffusers' pipeline with the model's parts, which are restored afterwards.
+@dataclass(frozen=True)
+class LEditsPP:
+    """LEDITS++ (2311.16711), as diffusers' pipeline implements it, with its documented options.
 
-    ``evaluations`` counts the forward and backward passes of the U-Net.
+    The target caption is its one concept. For timing: its quality depends on concepts chosen by
+    hand.
     """
+
+    steps: int = 50
+    skip: float = 0.1
+
+    def __call__(self, batch: SourceBatch, settings: MethodSettings) -> list[MethodResult]:
+        """Edit one by one."""
+        return [self._edit(source, settings) for source in batch.sources]
+
+    def _edit(self, source: TaskSource, settings: MethodSettings) -> MethodResult:
+        request = source.parse_request(settings.resolve())
+        if isinstance(request, MethodResult):
+            return request
+        rng, start, evaluations = seeded_generator("0"), perf_counter(), Evaluations()
+        with _counted(source.model, evaluations):
+            pipeline = _ledits_pp(source.model)
+            pipeline.invert(
+                (source.fitted.pixels + 1) / 2,
+                num_inversion_steps=self.steps,
+                skip=self.skip,
+                generator=rng,
+            )
+            latents = pipeline(
+                editing_prompt=[request.target_caption], generator=rng, output_type="latent"
+            ).images
+        return _result(source.decode(latents), request, evaluations, start)
+
+
+@dataclass(frozen=True)
+class ImageToImage:
+    """SDEdit (2108.01073), as diffusers' image-to-image pipeline, with its default options.
+
+    For timing, as a bound: no inversion, nothing held.
+    """
+
+    steps: int = 50
+
+    def __call__(self, batch: SourceBatch, settings: MethodSettings) -> list[MethodResult]:
+        """Edit all images in one batch."""
+        sources, resolved = batch.sources, settings.resolve()
+        requests = [source.parse_request(resolved) for source in sources]
+        parsed = [each for each in requests if not isinstance(each, MethodResult)]
+        if len(parsed) < len(requests):
+            raise ValueError("a prompt of the batch was refused")
+        start, evaluations, n = perf_counter(), Evaluations(), len(sources)
+        with _counted(batch.model, evaluations):
+            latents = _image_to_image(batch.model)(
+                [request.target_caption for request in parsed],
+                (torch.cat([source.fitted.pixels for source in sources]) + 1) / 2,
+                num_inference_steps=self.steps,
+                generator=[seeded_generator(f"{i}") for i in range(n)],
+                output_type="latent",
+            ).images
+        images = [source.decode(latents[i : i + 1]) for i, source in enumerate(sources)]
+        each, seconds = evaluations.total / n, (perf_counter() - start) / n
+        return [
+            MethodResult(image, request.caption, request.target_caption, each, seconds)
+            for image, request in zip(images, parsed, strict=True)
+        ]
+
+
+@contextmanager
+def _counted(model: StableDiffusion, evaluations: Evaluations) -> Iterator[None]:
+    """Count the passes of the U-Net inside the block, and restore what pipelines leave in it."""
     unet = model.unet
     processors = dict(unet.attn_processors)
 
@@ -119,7 +181,7 @@ def _pipeline(model: StableDiffusion, evaluations: Evaluations) -> Iterator[Any]
 
     hook = unet.register_forward_pre_hook(count)
     try:
-        yield _assemble(model)
+        yield
     finally:
         hook.remove()
         unet.set_attn_processor(processors)
@@ -127,38 +189,84 @@ def _pipeline(model: StableDiffusion, evaluations: Evaluations) -> Iterator[Any]
         unet.zero_grad(set_to_none=True)
 
 
-def _assemble(model: StableDiffusion) -> Any:
+def _pix2pix_zero(model: StableDiffusion) -> Any:
     from diffusers import DDIMInverseScheduler, DDIMScheduler
 
+    with _quiet():
+        from diffusers import StableDiffusionPix2PixZeroPipeline
+
     config = model.scheduler.config
-    pipeline = _pipeline_class()(
+    return _assemble(
+        StableDiffusionPix2PixZeroPipeline,
+        model,
+        scheduler=DDIMScheduler.from_config(config),
+        inverse_scheduler=DDIMInverseScheduler.from_config(config),
+        caption_generator=None,
+        caption_processor=None,
+    )
+
+
+def _ledits_pp(model: StableDiffusion) -> Any:
+    from diffusers import DPMSolverMultistepScheduler
+
+    with _quiet():
+        from diffusers import LEditsPPPipelineStableDiffusion
+
+    scheduler = DPMSolverMultistepScheduler.from_config(
+        model.scheduler.config, algorithm_type="sde-dpmsolver++", solver_order=2
+    )
+    return _assemble(LEditsPPPipelineStableDiffusion, model, scheduler=scheduler)
+
+
+def _image_to_image(model: StableDiffusion) -> Any:
+    from diffusers import DDIMScheduler
+
+    with _quiet():
+        from diffusers import StableDiffusionImg2ImgPipeline
+
+    scheduler = DDIMScheduler.from_config(model.scheduler.config)
+    return _assemble(StableDiffusionImg2ImgPipeline, model, scheduler=scheduler)
+
+
+def _assemble(pipeline_class: Any, model: StableDiffusion, **parts: Any) -> Any:
+    """A pipeline of the model's networks, without progress bars and safety checker."""
+    pipeline = pipeline_class(
         vae=model.vae,
         text_encoder=model.text_encoder,
         tokenizer=model.tokenizer,
         unet=model.unet,
-        scheduler=DDIMScheduler.from_config(config),
-        inverse_scheduler=DDIMInverseScheduler.from_config(config),
         feature_extractor=None,
         safety_checker=None,
-        caption_generator=None,
-        caption_processor=None,
         requires_safety_checker=False,
+        **parts,
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
-def _pipeline_class() -> Any:
-    """The pipeline class; importing it would otherwise warn about torchvision."""
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Importing a pipeline class would otherwise warn about torchvision."""
     from transformers.utils import logging
 
     level = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        from diffusers import StableDiffusionPix2PixZeroPipeline
+        yield
     finally:
         logging.set_verbosity(level)
-    return StableDiffusionPix2PixZeroPipeline
+
+
+def _result(
+    image: Image, request: EditRequest, evaluations: Evaluations, start: float
+) -> MethodResult:
+    return MethodResult(
+        image,
+        request.rewrite.caption,
+        request.rewrite.target_caption,
+        evaluations=evaluations.total,
+        seconds=perf_counter() - start,
+    )
 
 
 BASELINES: Mapping[str, type] = {"pix2pix-zero": Pix2PixZero}

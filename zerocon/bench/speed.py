@@ -6,6 +6,7 @@ import gc
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -25,12 +26,15 @@ if TYPE_CHECKING:
     from zerocon.model.stable_diffusion import StableDiffusion
 
 BASELINE = "pix2pix-zero"  # the method that ratios refer to
-SIDE = {"cpu": 2048}  # of the matrices whose product measures the device's throughput
-PRODUCTS = 10
+# Side of the matrices whose product measures the device's throughput, and number of products.
+PRODUCT = {"cpu": (1024, 6)}
+LARGE_PRODUCT = (8192, 100)
 RESET, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")  # Linux
 PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
 
-Run = Callable[[SourceBatch], tuple[float, float]]  # seconds and U-Net evaluations per image
+Lap = tuple[float, float]  # seconds and U-Net evaluations per image
+Run = Callable[[SourceBatch], Lap]
+Baseline = Callable[[SourceBatch, MethodSettings], Sequence[MethodResult]]
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Timing:
         evaluations: U-Net evaluations (NFE).
         operations: Floating-point operations of the U-Net.
         memory: Peak bytes in use, weights included; None where they cannot be measured.
+        warm_up: Seconds of the run before the timing, in which kernels are chosen or compiled.
     """
 
     name: str
@@ -49,22 +54,55 @@ class Timing:
     evaluations: float
     operations: float
     memory: int | None
+    warm_up: float = 0.0
 
 
 def race(
     model: StableDiffusion, steps: int, *, repeats: int = 1, together: int = 1
 ) -> Iterator[Timing]:
     """Time every method on ``together`` images as one batch, each after a warm-up of two steps."""
-    tasks = choose("validation", together)[:together]
-    batch = SourceBatch([TaskSource(task, model, true_captions=True) for task in tasks])
-    per_evaluation = operations(model, (model.size, model.size))
-    warmups = methods(model, 2)
+    batch, per_evaluation = sources(model, together), operations(model, (model.size, model.size))
+    warm_ups = methods(model, 2)
     for name, run in methods(model, steps).items():
-        warmups[name](batch)  # kernels are chosen and memory is allocated before the timing
-        peak = _peak_memory(model.device)
-        laps = [run(batch) for _ in range(repeats)]
-        seconds, evaluations = median(lap[0] for lap in laps), laps[0][1]
-        yield Timing(name, seconds, evaluations, evaluations * per_evaluation, peak())
+        yield measure(
+            name, partial(run, batch), per_evaluation, model.device,
+            repeats=repeats, warm_up=partial(warm_ups[name], batch),
+        )  # fmt: skip
+
+
+def sources(model: StableDiffusion, count: int) -> SourceBatch:
+    """So many scenes with their true captions, which are edited as one batch."""
+    tasks = choose("validation", count)[:count]
+    return SourceBatch([TaskSource(task, model, true_captions=True) for task in tasks])
+
+
+def measure(
+    name: str,
+    run: Callable[[], Lap],
+    per_evaluation: float,
+    device: torch.device,
+    *,
+    warm_up: Callable[[], Lap] | None = None,
+    repeats: int = 1,
+) -> Timing:
+    """Time ``run`` after a ``warm_up``, in which kernels are chosen and memory is allocated.
+
+    Args:
+        name: Of the method.
+        run: Runs it once, and returns seconds and evaluations per image.
+        per_evaluation: Floating-point operations of one U-Net evaluation.
+        device: Where it runs.
+        warm_up: Run once before, if given.
+        repeats: Number of timed runs.
+    """
+    start = perf_counter()
+    if warm_up:
+        warm_up()
+    before = perf_counter() - start
+    peak = peak_memory(device)
+    laps = [run() for _ in range(repeats)]
+    seconds, evaluations = median(lap[0] for lap in laps), laps[0][1]
+    return Timing(name, seconds, evaluations, evaluations * per_evaluation, peak(), before)
 
 
 def as_markdown(laps: Sequence[Timing], best: float) -> str:
@@ -88,49 +126,54 @@ def methods(model: StableDiffusion, steps: int) -> Mapping[str, Run]:
     share = max(1, round(FAST["steps"] / Settings.steps * steps))
     fast = usual.overlay({**FAST, "steps": share})
 
-    def baseline(batch: SourceBatch) -> tuple[float, float]:
-        results = Pix2PixZero(steps=steps)(batch, MethodSettings(model.settings))
-        return sum(each.seconds for each in results) / len(results), results[0].evaluations
-
     return {
-        BASELINE: baseline,
-        "default": _timed_edit(model, usual),
-        "second edit": _timed_edit(model, usual, inverted=True),
-        "fast": _timed_edit(model, fast),
+        BASELINE: timed_baseline(model, Pix2PixZero(steps=steps)),
+        "default": timed_edit(model, usual),
+        "second edit": timed_edit(model, usual, inverted=True),
+        "fast": timed_edit(model, fast),
     }
 
 
-def _timed_edit(model: StableDiffusion, settings: Settings, *, inverted: bool = False) -> Run:
+def timed_baseline(model: StableDiffusion, method: Baseline) -> Run:
+    """Edit a batch with a pipeline, which measures its seconds and evaluations itself."""
+
+    def run(batch: SourceBatch) -> Lap:
+        results = method(batch, MethodSettings(model.settings))
+        return sum(each.seconds for each in results) / len(results), results[0].evaluations
+
+    return run
+
+
+def timed_edit(model: StableDiffusion, settings: Settings, *, inverted: bool = False) -> Run:
     """Edit a batch; with ``inverted``, from an inversion that is not timed."""
 
-    def run(batch: SourceBatch) -> tuple[float, float]:
+    def run(batch: SourceBatch) -> Lap:
         requests = [_parse(source, settings) for source in batch.sources]
         captions = [source.caption for source in batch.sources]
         invert = api.invert_batch
         inversion = invert(batch.images, model, captions, settings=settings) if inverted else None
-        _wait(model.device)
+        wait(model.device)
         start = perf_counter()
         edits = api.edit_batch(
             batch.images, requests, model=model, inversion=inversion, settings=settings
         )
-        _wait(model.device)
+        wait(model.device)
         return (perf_counter() - start) / len(edits), edits[0].evaluations.total
 
     return run
 
 
-def rate(model: StableDiffusion) -> float:
-    """Floating-point operations per second of a matrix product, on the model's device and dtype."""
-    side = SIDE.get(model.device.type, 8192)
-    kind = {"dtype": model.unet.dtype, "device": model.device}
-    a, b = torch.ones(side, side, **kind), torch.ones(side, side, **kind)
-    a @ b
-    _wait(model.device)
-    start = perf_counter()
-    for _ in range(PRODUCTS):
-        a @ b
-    _wait(model.device)
-    return PRODUCTS * 2 * side**3 / (perf_counter() - start)
+def rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations per second of a product of large matrices of random numbers."""
+    side, products = PRODUCT.get(device.type, LARGE_PRODUCT)
+    a, b = (torch.randn(side, side, dtype=dtype, device=device) for _ in range(2))
+    for timed in (False, True):
+        wait(device)
+        start = perf_counter()
+        for _ in range(products if timed else products // 3):
+            a @ b
+        wait(device)
+    return products * 2 * side**3 / (perf_counter() - start)
 
 
 def _parse(source: TaskSource, settings: Settings) -> EditRequest:
@@ -140,14 +183,15 @@ def _parse(source: TaskSource, settings: Settings) -> EditRequest:
     return request
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
+    """Return when all work of the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
 
 
-def _peak_memory(device: torch.device) -> Callable[[], int | None]:
+def peak_memory(device: torch.device) -> Callable[[], int | None]:
     """Reset the peak memory; the returned function reads it in bytes, None where impossible."""
     gc.collect()
     if device.type == "cuda":
