@@ -13,9 +13,9 @@ with the predicted noise ``eps_src`` at each level. The edited image follows it 
     D        = DDIM step of (D - g, eps_edit - eps_src)               (2010.02502, eq. 12)
 
 where ``c`` is the source caption's conditioning, ``dc`` the edit direction and ``w`` the guidance
-scale. With the setting ``push_limit``, the noise is predicted at ``x`` and ``g`` is at most that
-share of what ``eps_edit - eps_src`` moves ``D`` at this step: no weight, size of the latents,
-number of steps or prediction type enters. The DDIM step is linear, so that the step of the
+scale. With the setting ``push_limit``, the noise is predicted at ``x`` and ``g`` is Polyak's step,
+at most that share of what ``eps_edit - eps_src`` moves ``D`` at this step: no magnitude of a loss,
+size of the latents, number of steps or prediction type enters. The DDIM step is linear, so that the step of the
 differences is the difference of an edit step and the source's own step: an edit with ``dc = 0`` has
 ``D = 0`` throughout and returns the source, however inexact the inversion is.
 
@@ -351,7 +351,9 @@ class GuidedDenoiser:
             losses, edited = losses.detach(), edited.detach()
             if bool(gradient.isfinite().all()):
                 break
-        if plan.settings.polyak_step:
+        if plan.settings.push_limit is not None:
+            gradient = polyak_step(gradient, losses.sum(0))
+        elif plan.settings.polyak_step:
             gradient = limit_to_polyak_step(gradient, losses.sum(0))
         limits = [self.pace * each.guidance_limit for each in plan.images]
         gradient = limit_norm(gradient, x.detach(), torch.tensor(limits))
@@ -527,19 +529,25 @@ def _gradient(loss: Tensor, x: Latents, *, keep_graph: bool = False) -> Latents:
     return torch.zeros_like(x) if gradient is None else gradient
 
 
-def limit_to_polyak_step(gradient: Latents, losses: Tensor) -> Latents:
-    """Shorten each image's gradient to Polyak's step, ``loss / |gradient|^2`` times the gradient.
+def polyak_step(gradient: Latents, losses: Tensor, longest: float = inf) -> Latents:
+    """Each image's step of Polyak: ``loss / |gradient|^2`` times the gradient.
 
-    No step of a convex loss whose minimum is zero then overshoots the minimum, whatever the
-    curvature; longer steps oscillate, and grow. Gradients of small enough weight are unchanged.
+    No step of a convex loss whose minimum is zero overshoots the minimum, whatever the curvature;
+    longer steps oscillate, and grow. A factor of the loss does not change the step.
 
     Args:
         gradient: (images, channels, height, width).
         losses: Weighted losses, (images,).
+        longest: Largest factor of the gradient.
     """
     square = gradient.flatten(1).square().sum(1)
-    factor = (losses.to(square) / square.clamp_min(1e-30)).clamp(0.0, 1.0)
+    factor = (losses.to(square) / square.clamp_min(1e-30)).clamp(0.0, longest)
     return factor.view(-1, 1, 1, 1) * gradient
+
+
+def limit_to_polyak_step(gradient: Latents, losses: Tensor) -> Latents:
+    """Shorten each image's gradient to Polyak's step; shorter ones, of small weight, stay."""
+    return polyak_step(gradient, losses, longest=1.0)
 
 
 def limit_norm(gradient: Latents, x: Latents, limits: Tensor) -> Latents:

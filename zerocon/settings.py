@@ -250,8 +250,8 @@ class Settings:
     push_limit: float | str | None = _setting(
         None,
         Rule(_is_limit, f"above zero, or like 0.5,style=0.2 of {', '.join(CHANGES)}"),
-        "Largest guidance gradient, as a share of what the prompt moves the latents at that step; "
-        "by kind of change as in 0.5,style=0.2.",
+        "Guide by Polyak's step, at most this share of what the prompt moves the latents at that "
+        "step; by kind of change as in 0.5,style=0.2.",
         "C[,CHANGE=C,...]",
     )
     # no limit, as published
