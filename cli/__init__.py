@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import traceback
@@ -101,6 +102,9 @@ class CommandGroup(HelpGroup):
         except click.Abort:
             render.print_error(format_in(words) or "human", Interrupted, "Interrupted")
             sys.exit(Interrupted.code)
+        finally:
+            if args is not None:  # a program that calls the command goes on after it
+                gc.unfreeze()
         sys.exit(result if isinstance(result, int) else 0)
 
 
