@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import traceback
@@ -91,6 +90,7 @@ class CommandGroup(HelpGroup):
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
         extra["standalone_mode"] = False  # click would print three lines for an error
+        extra["obj"] = args is None  # whether the process is the command's own, for options.loading
         words = [*(sys.argv[1:] if args is None else args)]
         try:
             result = super().main(args, *rest, **extra)
@@ -102,9 +102,6 @@ class CommandGroup(HelpGroup):
         except click.Abort:
             render.print_error(format_in(words) or "human", Interrupted, "Interrupted")
             sys.exit(Interrupted.code)
-        finally:
-            if args is not None:  # a program that calls the command goes on after it
-                gc.unfreeze()
         sys.exit(result if isinstance(result, int) else 0)
 
 

@@ -1,4 +1,4 @@
-"""Garbage collection of a process that loads a model, uses it and ends."""
+"""Garbage collection while libraries and models are loaded."""
 
 from __future__ import annotations
 
@@ -8,18 +8,23 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def paused_collection() -> Iterator[None]:
-    """No garbage collection inside the block, nor later of any object that exists at its end.
+def paused_collection(*, exempt: bool) -> Iterator[None]:
+    """No garbage collection inside the block.
 
-    For blocks that import libraries and load a model: a million objects, of which almost all live
+    Importing the libraries and loading a model makes a million objects, of which almost all live
     until the process ends. The collector would traverse them again and again while they are made,
-    and several times at exit, which took a third of the CPU time of an edit with ``mini``.
+    and once more at exit, which took a third of the CPU time of an edit with ``mini``.
+
+    Args:
+        exempt: Whether all objects that exist at the end are exempt from collection from then on;
+            for a process that ends soon, since garbage among them is never freed.
     """
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
+        if exempt:
+            gc.freeze()
         if enabled:
             gc.enable()

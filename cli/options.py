@@ -199,7 +199,9 @@ def load_model(values: Mapping[str, Any]) -> Model:
 @contextmanager
 def loading(name: str | None) -> Iterator[None]:
     """Show the name of a model on a terminal while it is loaded, and torch with it."""
-    with status(f"Loading {name or DEFAULT_MODEL} ...", is_quiet()), paused_collection():
+    line = f"Loading {name or DEFAULT_MODEL} ..."
+    owns_process = bool(click.get_current_context().find_root().obj)
+    with status(line, is_quiet()), paused_collection(exempt=owns_process):
         yield
 
 
