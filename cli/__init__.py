@@ -90,6 +90,7 @@ class CommandGroup(HelpGroup):
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
         extra["standalone_mode"] = False  # click would print three lines for an error
+        extra["obj"] = args is None  # whether the process is the command's own, for options.loading
         words = [*(sys.argv[1:] if args is None else args)]
         try:
             result = super().main(args, *rest, **extra)

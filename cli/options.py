@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
@@ -28,6 +28,7 @@ from zerocon.settings import (
 )
 
 from . import config_file
+from .collection import paused_collection
 from .help import ExpertOption
 from .progress import status
 
@@ -190,9 +191,13 @@ def load_model(values: Mapping[str, Any]) -> Model:
         return zerocon.load(values["model"], **{name: values[name] for name in LOAD_OPTIONS})
 
 
-def loading(name: str | None) -> AbstractContextManager[None]:
+@contextmanager
+def loading(name: str | None) -> Iterator[None]:
     """Show the name of a model on a terminal while it is loaded, and torch with it."""
-    return status(f"Loading {name or DEFAULT_MODEL} ...", is_quiet())
+    line = f"Loading {name or DEFAULT_MODEL} ..."
+    owns_process = bool(click.get_current_context().find_root().obj)
+    with status(line, is_quiet()), paused_collection(exempt=owns_process):
+        yield
 
 
 def load_recipe_model(values: Mapping[str, Any], recipe: Recipe) -> Model:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,15 @@ import torch
 from PIL import Image
 from stress.options import pytest_addoption  # noqa: F401
 
+from zerocon.model import Model, ModelSpec, load
+
 torch.set_num_threads(1)  # on a busy machine two threads make small networks a hundred times slower
+
+
+def pytest_collection_finish() -> None:
+    """Exempt the libraries from garbage collection, which would traverse them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +41,17 @@ def clean_environment(
     monkeypatch.delenv("ZEROCON_CACHE_LIMIT", raising=False)
     monkeypatch.delenv("ZEROCON_MODEL", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@cache
+def _loaded(spec: ModelSpec) -> Model:
+    return load(spec)
+
+
+@pytest.fixture
+def shared_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that a test runs in this process load each model once, for all tests together."""
+    monkeypatch.setattr("zerocon.api.load_model", _loaded)
 
 
 def gradient(width: int, height: int) -> Image.Image:

@@ -46,7 +46,7 @@ def test_every_command_is_understood(
 
 @pytest.mark.parametrize("page", RUN)
 def test_every_command_on_the_embedded_model_works(
-    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_models: None
 ) -> None:
     prepare(tmp_path)
     monkeypatch.chdir(tmp_path)

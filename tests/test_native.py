@@ -28,6 +28,8 @@ from zerocon.image.transforms import Prepared, crop_box
 from zerocon.lock import LatentLock
 from zerocon.world import masks, render, sample
 
+pytestmark = pytest.mark.usefixtures("shared_models")
+
 SCENE = sample(100000056)  # a yellow bus on the sea
 BRIEF = ("--model", "mini", "--steps", "4", "--no-cache")
 PROMPT = ("--from", "bus", "--to", "truck")
@@ -361,8 +363,7 @@ def test_a_masked_edit_is_saved_with_its_support_and_replayed(tmp_path):
 def test_an_edit_tells_and_saves_its_support(tmp_path):
     source, output, saved = (tmp_path / name for name in ("bus.png", "truck.png", "mask.png"))
     render(SCENE, 256).save(source)
-    args = ("-o", output, "--save-mask", saved, "--model", "mini", "--steps", "10", "--no-cache")
-    result = run("edit", source, *PROMPT, *args)
+    result = run("edit", source, *PROMPT, "-o", output, "--save-mask", saved, *BRIEF)
     assert "Support: " in result.stderr and "only the replaced object" in result.stderr
     changed = (samples(output) != samples(source)).any(-1)
     assert not changed[np.asarray(Image.open(saved).convert("L")) == 0].any()

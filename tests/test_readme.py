@@ -34,10 +34,11 @@ def test_every_command_is_understood(
 
 
 def test_every_command_on_the_embedded_model_works(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_models: None
 ) -> None:
     prepare(tmp_path)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ZEROCON_STEPS", "4")
     for command in HERE:
         before = set(tmp_path.rglob("*"))
         result = CliRunner().invoke(main, arguments(command))
