@@ -20,7 +20,6 @@ from zerocon.settings import (
     DEFAULT_CLIP,
     DEFAULT_MODEL,
     DEFAULT_SEGMENTER,
-    FAST,
     PRESETS,
     Settings,
     option_of,
@@ -305,7 +304,7 @@ TYPES: Mapping[Any, Any] = {  # of a setting: what its option's value is read wi
     int | None: int,
     float: float,
     float | None: float,
-    float | tuple[float, float]: number_or_range,
+    float | tuple[float, float] | None: number_or_range,
     tuple[float, float]: number_range,
     float | str | None: number_by_change,
     float | str: number_by_change,
@@ -491,7 +490,7 @@ settings = {name: _setting(name) for name in dict.fromkeys((*USUAL, *NAMES))}
 fast = click.option(
     "--fast",
     is_flag=True,
-    help=f"Preset with a third of the evaluations ({FAST['steps']} steps).",
+    help="Preset without guidance losses: attention control alone.",
 )
 
 preset = click.option(

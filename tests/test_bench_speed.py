@@ -111,7 +111,7 @@ def test_the_command_on_the_embedded_model():
 
 @pytest.fixture(scope="module")
 def rows():
-    methods = ("fast", suite.WHOLE, "pix2pix-zero", "version 0.1", "second edit", "U-Net call")
+    methods = ("fast", suite.WHOLE, "pix2pix-zero", "paper", "second edit", "U-Net call")
     tiny_suite = suite.Suite(torch.device("cpu"), torch.float32, tiny=True, methods=methods)
     return tiny_suite, {row.case.method: row for row in tiny_suite.run(1000)}
 
@@ -126,7 +126,7 @@ def test_every_case_is_timed(rows):
     evaluations = {name: row.timing.evaluations for name, row in by_method.items()}
     assert evaluations["U-Net call"] == 1
     assert evaluations["pix2pix-zero"] == pytest.approx(2 * (7 + 2 * BACKWARD))
-    assert evaluations["version 0.1"] == 3 + 2 * (3 + BACKWARD)
+    assert evaluations["paper"] == 3 + 2 * (3 + BACKWARD)
 
 
 def test_rows_that_were_not_reached_are_in_the_report(rows):

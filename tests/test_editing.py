@@ -551,7 +551,9 @@ def test_a_loss_that_does_not_depend_on_the_edited_image_has_no_gradient(model, 
     scale = torch.ones((), requires_grad=True)
     losses = (
         Loss(lambda source, edited: source.x.square().sum((1, 2, 3))),
-        Loss(lambda source, edited: scale * source.x.square().sum((1, 2, 3))),  # a weight of its own
+        Loss(
+            lambda source, edited: scale * source.x.square().sum((1, 2, 3))
+        ),  # a weight of its own
     )
     x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
     c_edit, inversion = model.embed(["a dog"]), invert(model, x, c)

@@ -27,7 +27,6 @@ from PIL import Image, ImageOps
 import zerocon
 from zerocon import api
 from zerocon.bench.random_weights import SHAPES, random_captioner, random_model, random_scorer
-from zerocon.bench.suite import VERSION_01
 from zerocon.cli import main
 from zerocon.diagnostics.cost import estimate_cost
 from zerocon.errors import NotFiniteError
@@ -45,8 +44,8 @@ CAPTION = "a red fox in the snow"
 
 Record = Callable[[str, object], None]
 
-INJECTION = {"attention": "injection", "guidance": ()}
-GRADIENT = {"attention": "none", "guidance": ("cross-attention", "contrastive")}
+INJECTION = {"attention": ("injection:self=0.8,cross=0.5",), "guidance": (), "begin": 0.0}
+GRADIENT = {"attention": (), "guidance": ("cross-attention", "contrastive")}
 VARIANTS: dict[str, dict[str, Any]] = {
     "injection": INJECTION,
     "injection, begin": {**INJECTION, "begin": 0.3},
@@ -256,8 +255,8 @@ def peak(device: torch.device, run: Callable[[], object]) -> int:
 
 @pytest.mark.parametrize(
     "preset",
-    [{}, dict(PRESETS["fast"]), VERSION_01, INJECTION],
-    ids=["default", "fast", "version 0.1", "injection"],
+    [*map(dict, PRESETS.values()), INJECTION],
+    ids=[*PRESETS, "injection"],
 )
 def test_the_forecast_of_memory_is_right(
     cuda: torch.device, preset: dict[str, Any], record_property: Record
@@ -281,7 +280,7 @@ def test_an_edit_with_too_little_memory_succeeds_with_less(
     def run() -> Image.Image:
         return zerocon.edit(
             image, to="bear", caption=CAPTION, model=model, on_warning=warnings.append,
-            settings=model.settings.overlay({**VERSION_01, "steps": 2}),
+            settings=model.settings.overlay({**PRESETS["paper"], "steps": 2}),
         ).image  # fmt: skip
 
     needed = peak(cuda, run)
@@ -310,7 +309,7 @@ def test_an_edit_with_too_little_memory_succeeds_with_less(
 
 @slow_on_cpu
 @pytest.mark.parametrize(
-    ("settings", "least"), [({"attention": "none", "guidance": ()}, 36.0), (INJECTION, 36.0)]
+    ("settings", "least"), [({"attention": (), "guidance": ()}, 36.0), (INJECTION, 36.0)]
 )
 def test_compiled_is_near_uncompiled(
     device: str, settings: dict[str, Any], least: float, record_property: Record

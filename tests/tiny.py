@@ -31,6 +31,7 @@ from zerocon.settings import Settings
 from zerocon.trajectory import Inversion
 
 POSITIONS = 16
+SETTINGS = Settings(steps=4, guidance_scale=5.0)  # the scale of random weights is not measured
 
 # What a second-generation U-Net and text encoder do differently, besides what they predict: linear
 # projections, attention in float32, heads of one width, another activation, larger images.
@@ -139,7 +140,7 @@ def model(
         tokenizer=words,
         scheduler=DDIMScheduler(**(schedule | scheduler)),
         device=torch.device("cpu"),
-        settings=Settings(steps=4),
+        settings=SETTINGS,
         captioner=TinyCaptioner,
         scorer=lambda: None,
     )
@@ -151,6 +152,7 @@ def save(folder: Path, source: StableDiffusion | None = None) -> Path:
     for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
         getattr(source, part).save_pretrained(folder / part)
     (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    (folder / "zerocon.json").write_text('{"guidance_scale": 5.0}')
     return folder
 
 

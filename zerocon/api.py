@@ -42,6 +42,8 @@ from zerocon.image.transforms import Prepared, crop_box, prepare
 from zerocon.model import Model, ModelSpec
 from zerocon.model import load as load_model
 from zerocon.model.captioner import caption_image
+from zerocon.model.guidance_scale import EVALUATIONS as SCALE_EVALUATIONS
+from zerocon.model.guidance_scale import measured_scale
 from zerocon.model.runtime import MemorySaving
 from zerocon.request import EditRequest, edited_conditioning, parse_request
 from zerocon.settings import PRESETS, Settings
@@ -312,7 +314,7 @@ def edit_batch(
     Raises:
         ValueError: for images with different working sizes.
     """
-    settings = settings or model.settings
+    settings = with_guidance_scale(settings or model.settings, model, on_warning)
     prepared, masks = _prepared(images, model, settings), masks or [None] * len(images)
     if any(masks) and settings.composite == "model" and settings.lock != "latent":
         raise SettingError('a mask needs composite="native" or lock="latent"')
@@ -333,6 +335,24 @@ def edit_batch(
         for warning in dict.fromkeys(line for each in edits for line in each.warnings):
             on_warning(warning)
     return edits
+
+
+def with_guidance_scale(
+    settings: Settings, model: Model, on_warning: OnWarning | None = None
+) -> Settings:
+    """The settings with a guidance scale: where they have none, the one measured on the model.
+
+    Measured once per checkpoint; ``on_warning`` is then called with a line.
+    """
+    if settings.guidance_scale is not None:
+        return settings
+    result = measured_scale(model)
+    if result.measured and on_warning is not None:
+        on_warning(
+            f"guidance scale {result.scale:g} measured on {model.name}, in "
+            f"{SCALE_EVALUATIONS} U-Net evaluations; kept for later edits"
+        )
+    return replace(settings, guidance_scale=result.scale)
 
 
 def invert_batch(

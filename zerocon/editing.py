@@ -15,9 +15,9 @@ with the predicted noise ``eps_src`` at each level. The edited image follows it 
 where ``c`` is the source caption's conditioning, ``dc`` the edit direction and ``w`` the guidance
 scale. With the setting ``push_limit``, the noise is predicted at ``x`` and ``g`` is Polyak's step,
 at most that share of what ``eps_edit - eps_src`` moves ``D`` at this step: no magnitude of a loss,
-size of the latents, number of steps or prediction type enters. The DDIM step is linear, so that the step of the
-differences is the difference of an edit step and the source's own step: an edit with ``dc = 0`` has
-``D = 0`` throughout and returns the source, however inexact the inversion is.
+size of the latents, number of steps or prediction type enters. The DDIM step is linear, so that the
+step of the differences is the difference of an edit step and the source's own step: an edit with
+``dc = 0`` has ``D = 0`` throughout and returns the source, however inexact the inversion is.
 
 An attention control puts attention of the source at the same level in place of the edit's own, in
 both predictions of ``eps_edit`` (see ``zerocon.attention_control``). With the setting ``begin``,
@@ -175,8 +175,7 @@ class Plan:
         settings = self.settings
         if not self.edits(1 - 1 / settings.steps):
             return True
-        scales = settings.guidance_scale
-        unscaled = not self.guidance and scales in (0, (0, 0))
+        unscaled = not self.guidance and settings.guidance_scale in (0, (0, 0))
         unguided = all(getattr(each, "zero_at_source", False) for each in self.guidance)
         same = all(
             each.attention is None or getattr(each.attention, "same_at_source", False)
@@ -404,9 +403,7 @@ class GuidedDenoiser:
         eps_src = source.eps if self.plan.settings.cache_source else parts.pop(0)
         eps_c = parts.pop(0)
         eps_target = parts[0] if eps_target is None else eps_target
-        eps_edit = eps_c + scale_at(self.plan.settings.guidance_scale, progress) * (
-            eps_target - eps_c
-        )
+        eps_edit = eps_c + scale_at(self.plan.settings.scale, progress) * (eps_target - eps_c)
         edited = guided.edited or Observation(x, eps_target, self.c_edit.ids, self.plan.seeds)
         return eps_edit, eps_src, edited
 

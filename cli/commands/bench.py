@@ -172,6 +172,7 @@ def world(methods: str, results: Path | None, sheet: Path | None, **values: Any)
     if sheet:
         _check_sheet(sheet, results, overwrite)
 
+    from zerocon import api
     from zerocon.bench import classifiers, inputs, runner, tasks
     from zerocon.bench import results as result_files
     from zerocon.image.saving import save_image
@@ -185,7 +186,8 @@ def world(methods: str, results: Path | None, sheet: Path | None, **values: Any)
     model: Any = options.load_model(values | {"model": values["model"] or "mini"})
     # at the model's size the method is measured, with --render the images that users get
     composite = {} if values["render"] else {"composite": "model"}
-    setup = inputs.MethodSettings(model.settings, composite | explicit)
+    defaults = api.with_guidance_scale(model.settings, model)
+    setup = inputs.MethodSettings(defaults, composite | explicit)
     judges, captions = classifiers.load(), values["true_captions"]
     run = runner.BenchmarkRun(
         model, judges, names, setup, captions, values["batch_size"], values["render"]

@@ -90,7 +90,7 @@ class Pix2PixZero:
     def _scale(self, settings: MethodSettings) -> float:
         scale = self.guidance_scale
         if scale is None:
-            default = settings.resolve().guidance_scale
+            default = settings.resolve().scale
             scale = sum(default) / 2 if isinstance(default, tuple) else default
         if scale <= 1:  # without classifier-free guidance the pipeline silently edits nothing
             raise SettingError(f"pix2pix-zero needs a guidance scale above 1, not {scale}")

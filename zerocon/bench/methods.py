@@ -37,7 +37,7 @@ from zerocon.image.transfer import Transfer
 from zerocon.registry import parse
 from zerocon.rng import seeded_generator
 from zerocon.sampling import denoise
-from zerocon.settings import DIRECTION_FROM, FAST, Settings
+from zerocon.settings import DIRECTION_FROM, PRESETS, Settings
 from zerocon.world import caption
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ class FromScratch:
         captions = [caption(source.task.target) for source in batch.sources]
         noise = torch.cat([self._noise(source, resolved.seed) for source in batch.sources])
         with count_evaluations() as evaluations:
-            x = denoise(batch.model, captions, noise, resolved.steps, resolved.guidance_scale)
+            x = denoise(batch.model, captions, noise, resolved.steps, resolved.scale)
         images = [source.decode(x[i : i + 1]) for i, source in enumerate(batch.sources)]
         count, seconds = len(images), perf_counter() - start
         return [
@@ -265,8 +265,7 @@ METHODS: Mapping[str, Method] = {
     "identity": Unedited(),
     "vae": Reconstruction(),
     "from-scratch": FromScratch(),
-    "default": ZeroconMethod(),
-    "fast": ZeroconMethod(preset=FAST),
+    **{name: ZeroconMethod(preset=preset) for name, preset in PRESETS.items()},
     # what is made of the model's output: the rows of --render
     "enlarged": ZeroconMethod(fixed={"composite": "model"}),
     "difference": AddedDifference(fixed={"composite": "native"}),

@@ -16,6 +16,7 @@ from zerocon.errors import ModelNotFoundError
 from zerocon.mini import path
 from zerocon.model.captioner import BlipCaptioner
 from zerocon.model.clip import ClipScorer
+from zerocon.settings import Settings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -185,6 +186,7 @@ def random_model(
         tokenizer=tokenizer,
         scheduler=scheduler,
         device=device,
+        settings=Settings(guidance_scale=5.0),  # random weights do not answer to captions
         captioner=captioner or _no_captioner,
         scorer=scorer,
     )

@@ -20,7 +20,7 @@ from zerocon.bench.inputs import MethodResult, MethodSettings, SourceBatch, Task
 from zerocon.bench.tasks import choose
 from zerocon.diagnostics.cost import operations
 from zerocon.request import EditRequest
-from zerocon.settings import FAST, Settings
+from zerocon.settings import FAST, PAPER, Settings
 
 if TYPE_CHECKING:
     from zerocon.model.stable_diffusion import StableDiffusion
@@ -121,10 +121,13 @@ def as_markdown(laps: Sequence[Timing], best: float) -> str:
 
 
 def methods(model: StableDiffusion, steps: int) -> Mapping[str, Run]:
-    """The timed methods by name; ``fast`` takes its usual share of ``steps``."""
-    usual = model.settings.overlay({"steps": steps})
-    share = max(1, round(FAST["steps"] / Settings.steps * steps))
-    fast = usual.overlay({**FAST, "steps": share})
+    """The timed methods by name: pix2pix-zero in ``steps`` steps, the others in their share.
+
+    The share is that of the model's own number of steps in pix2pix-zero's 50.
+    """
+    share = max(1, round(model.settings.steps / PAPER["steps"] * steps))
+    usual = model.settings.overlay({"steps": share})
+    fast = usual.overlay(FAST)
 
     return {
         BASELINE: timed_baseline(model, Pix2PixZero(steps=steps)),

@@ -40,18 +40,6 @@ WHOLE = "default with BLIP and CLIP"
 COMPILATION = 90.0  # seconds of budget that a compiled case must find left
 FEW_STEPS, FEW_IMAGES = 2, 2  # of warm-ups and of the tiny list
 
-# Guidance at every step, all predictions at the guided latents, and no attention control.
-VERSION_01: Mapping[str, Any] = {
-    "steps": 50,
-    "direction_from": "bank",
-    "guidance": ("cross-attention", "contrastive"),
-    "guidance_range": (0.0, 1.0),
-    "guidance_scale": 5.0,
-    "reuse_prediction": False,
-    "attention": "none",
-    "begin": 0.0,
-}
-
 
 @dataclass(frozen=True)
 class Case:
@@ -86,7 +74,7 @@ CASES = (
     Case("sd1", "default", images=8),
     Case("sd1", "default", compiled=True, reserve=COMPILATION),
     Case("sd1", "pix2pix-zero", reserve=40.0),
-    Case("sd1", "version 0.1", reserve=20.0),
+    Case("sd1", "paper", reserve=20.0),
     Case("sd1", "ledits++", reserve=20.0),
     Case("sd1", "img2img"),
     Case("sd1", "fast", images=8, in_tiny=False),
@@ -276,7 +264,7 @@ def runs(model: StableDiffusion, steps: int | None) -> Mapping[str, Run]:
         "default": speed.timed_edit(model, settings({})),
         "second edit": speed.timed_edit(model, settings({}), inverted=True),
         "fast": speed.timed_edit(model, settings(PRESETS["fast"])),
-        "version 0.1": speed.timed_edit(model, settings(VERSION_01)),
+        "paper": speed.timed_edit(model, settings(PRESETS["paper"])),
         WHOLE: whole_edit(model, settings({})),
         "pix2pix-zero": speed.timed_baseline(model, Pix2PixZero(**given)),
         "ledits++": speed.timed_baseline(model, LEditsPP(**given)),

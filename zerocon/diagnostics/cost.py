@@ -125,6 +125,8 @@ def evaluations(
 
     ``inverted``, ``watched`` and ``changes`` as in ``estimate_cost``.
     """
+    if settings.guidance_scale is None:  # its value does not change the cost
+        settings = replace(settings, guidance_scale=1.0)
     actual, stub = Plan.of(settings, [changes]), cast(Any, _StubModel())
     guidance = (_StubGuidance(),) * len(actual.guidance)
     images = tuple(
