@@ -27,7 +27,7 @@ from zerocon.guidance import Guidance
 from zerocon.inversion import DDIM
 from zerocon.model.stable_diffusion import StableDiffusion
 from zerocon.settings import Settings
-from zerocon.trajectory import Inversion
+from zerocon.trajectory import Inversion, LayersByLevel, layers_by_time
 
 POSITIONS = 16
 
@@ -210,13 +210,16 @@ def invert(
     model: StableDiffusion,
     x: torch.Tensor,
     c: Conditioning,
-    layer_patterns: frozenset[str] = frozenset(),
+    layer_patterns: frozenset[str] | LayersByLevel = frozenset(),
     steps: int = 4,
 ) -> Inversion:
-    """The DDIM inversion of latents ``x``."""
+    """The DDIM inversion of latents ``x``; layers are those of all levels, or by level."""
     schedule = model.schedule(steps)
+    if isinstance(layer_patterns, frozenset):
+        layer_patterns = (frozenset(), *[layer_patterns] * steps)
+    observer = Observer(model, c, layers_by_time(schedule, layer_patterns))
     return Inversion.from_observations(
-        DDIM()(Observer(model, c, layer_patterns), x, schedule),
+        DDIM()(observer, x, schedule),
         schedule=schedule,
         captions=("",) * len(c),
         model="tiny",

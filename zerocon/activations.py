@@ -113,26 +113,47 @@ def observe(
     c: Conditioning,
     layer_patterns: Collection[str],
     seeds: tuple[int, ...] = (),
+    *,
+    keep: bool = True,
 ) -> Observation:
-    """Call the U-Net once at timestep ``t`` and record the layers that ``layer_patterns`` name."""
-    recording = watch(model.unet, layer_patterns) if layer_patterns else nullcontext(LayerOutputs())
+    """Call the U-Net once at timestep ``t`` and record the layers that ``layer_patterns`` name.
+
+    Without ``keep`` the same kernels compute the same bits, and nothing is recorded.
+    """
+    recording = watch(model.unet, layer_patterns, keep=keep) if layer_patterns else nullcontext()
     with recording as outputs:
         eps = model.eps(x, t, c)
+    outputs = outputs or LayerOutputs()
     return Observation(x, eps, c.ids, seeds, outputs.maps, outputs.features)
 
 
 @dataclass(frozen=True)
 class Observer:
-    """A model, one caption per image, and the layers to record: what an inverter calls."""
+    """A model, one caption per image, and the layers to record: what an inverter calls.
+
+    Attributes:
+        model: Predicts the noise.
+        c: One caption per image.
+        layer_patterns: Layers to record, as shell patterns: the same at all timesteps, or those of
+            each timestep.
+        keep: Whether to record; without, the same bits are predicted in less memory.
+    """
 
     model: Model
     c: Conditioning
-    layer_patterns: Collection[str] = ()
+    layer_patterns: Collection[str] | Mapping[float, Collection[str]] = ()
+    keep: bool = True
+
+    def layers_at(self, t: float) -> Collection[str]:
+        """The layers to record at timestep ``t``."""
+        patterns = self.layer_patterns
+        return patterns.get(t, ()) if isinstance(patterns, Mapping) else patterns
 
     @torch.no_grad()
     def __call__(self, x: Latents, t: float, *, record: bool = True) -> Observation:
         """One U-Net call at timestep ``t``; without ``record`` for the predicted noise only."""
-        return observe(self.model, x, t, self.c, self.layer_patterns if record else ())
+        patterns = self.layers_at(t) if record else ()
+        return observe(self.model, x, t, self.c, patterns, keep=self.keep)
 
 
 def layer_size(pixels: int, size: tuple[int, int]) -> tuple[int, int]:

@@ -44,7 +44,7 @@ from zerocon.registry import resolve
 from zerocon.sampling import scale_at
 from zerocon.settings import Settings
 from zerocon.tensor_types import Latents, require_finite
-from zerocon.trajectory import Inversion
+from zerocon.trajectory import Inversion, LayersByLevel
 
 if TYPE_CHECKING:
     from zerocon.model import Model
@@ -109,10 +109,22 @@ class Plan:
         """Names of every layer that the attention control changes, as shell patterns."""
         return frozenset(() if self.attention is None else self.attention.layer_patterns)
 
-    @property
-    def cached_layers(self) -> frozenset[str]:
-        """The layers whose activations an inversion records for the edit."""
-        return self.layer_patterns if self.settings.cache_source else frozenset()
+    def layers_at(self, progress: float) -> frozenset[str]:
+        """The source's layers that the step at this share of the steps needs, as shell patterns."""
+        if not self.edits(progress):
+            return frozenset()
+        control = () if self.attention is None else self.attention.layers_at(progress)
+        return frozenset(control) | (self.guidance_layers if self.guides(progress) else frozenset())
+
+    def layers_by_level(self, steps: int | None = None) -> LayersByLevel:
+        """``layers_at`` for every noise level of a schedule, level 0, the image, first."""
+        steps = steps or self.settings.steps
+        return (frozenset(), *(self.layers_at(1 - i / steps) for i in range(1, steps + 1)))
+
+    def cached_layers(self, steps: int | None = None) -> LayersByLevel:
+        """At each level, the layers whose activations an inversion records for the edit."""
+        layers = self.layers_by_level(steps)
+        return layers if self.settings.cache_source else (frozenset(),) * len(layers)
 
     @property
     def keeps_source(self) -> bool:
@@ -227,7 +239,7 @@ def edit(
         clean = ddim_step(D - g, eps_edit - eps_src, t, CLEAN)
         D = ddim_step(D - g, eps_edit - eps_src, t, s)
         D = constraint(source, edited, D, i - 1)
-        require_finite(D, f"the latents after step {steps - i + 1} of {steps}")
+        require_finite(D, f"the latents after step {steps - i + 1} of {steps}", "unet")
         x_src, losses = inversion.latents[i - 1], guided.losses
         del guided, edited  # else their activations are held during the next guidance pass
         yield Step(i - 1, x_src + D, D, inversion.latents[0] + clean, losses)
@@ -265,8 +277,9 @@ class GuidedDenoiser:
 
     def source(self, inversion: Inversion, i: int) -> Observation:
         """The source at level ``i``: with its cached activations if the plan needs them."""
-        if self.plan.cached_layers:
-            if not self.plan.cached_layers <= inversion.layer_patterns:
+        needed = self.plan.layers_at(1 - i / inversion.schedule.steps)
+        if self.plan.settings.cache_source and needed:
+            if not inversion.layer_patterns or not needed <= inversion.layer_patterns[i]:
                 raise ValueError("the inversion has not recorded the layers that the edit needs")
             return replace(inversion.observations[i], seeds=self.plan.seeds)
         return Observation(inversion.latents[i], inversion.eps[i], self.c.ids, self.plan.seeds)
@@ -295,6 +308,7 @@ class GuidedDenoiser:
             losses, edited = self._losses(x, t, source)
             losses = self.pace * self.weights.to(losses) * losses
             gradient = _gradient(losses.sum(), x)
+            require_finite_gradient(gradient)
         losses, edited = losses.detach(), edited.detach()
         if plan.settings.polyak_step:
             gradient = limit_to_polyak_step(gradient, losses.sum(0))
@@ -399,6 +413,8 @@ class GuidedDenoiser:
             x = x.detach().requires_grad_()
             losses, _ = self._losses(x, t, source)
             gradients = [_gradient(loss.sum(), x, keep_graph=True) for loss in losses]
+            for gradient in gradients:
+                require_finite_gradient(gradient)
         norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients])
         lengths = weights.abs() * norms.to(weights)
         factors = plan.settings.guidance_balance * lengths[0] / lengths
@@ -420,6 +436,15 @@ def _gradient(loss: Tensor, x: Latents, *, keep_graph: bool = False) -> Latents:
         return torch.zeros_like(x)
     (gradient,) = torch.autograd.grad(loss, x, retain_graph=keep_graph, allow_unused=True)
     return torch.zeros_like(x) if gradient is None else gradient
+
+
+def require_finite_gradient(gradient: Latents) -> None:
+    """Raise ``NotFiniteError`` for a gradient that has no length.
+
+    Limits would turn it into zeros, or into NaN.
+    """
+    norms = gradient.detach().flatten(1).norm(dim=1)
+    require_finite(norms, "the gradients of the guidance losses", "unet")
 
 
 def limit_to_polyak_step(gradient: Latents, losses: Tensor) -> Latents:

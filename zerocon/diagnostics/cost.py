@@ -30,7 +30,7 @@ from zerocon.image.transforms import WorkingSize
 from zerocon.model.attention import call_unet, change_layers, watch
 from zerocon.settings import Settings
 from zerocon.tensor_types import Latents, Scalar
-from zerocon.trajectory import Inversion
+from zerocon.trajectory import Inversion, LayersByLevel
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def estimate_cost(
     size: tuple[int, int],
     *,
     inverted: bool = False,
-    watched: Collection[str] = frozenset(),
+    watched: LayersByLevel = (),
 ) -> CostEstimate:
     """Estimate the cost of an edit of one image.
 
@@ -78,7 +78,7 @@ def estimate_cost(
         settings: Settings of the edit.
         size: (width, height) of the source image.
         inverted: Whether its inversion exists already.
-        watched: Layers whose activations that inversion holds.
+        watched: Layers whose activations that inversion holds at each level.
     """
     plan, networks = Plan.of(settings), (model.unet, model.vae, model.text_encoder)
     schedule = model.schedule(settings.steps)
@@ -115,7 +115,7 @@ def evaluations(
     settings: Settings,
     *,
     inverted: bool = False,
-    watched: Collection[str] = frozenset(),
+    watched: LayersByLevel = (),
 ) -> Evaluations:
     """U-Net evaluations of an edit of one image, its inversion included.
 
@@ -129,12 +129,14 @@ def evaluations(
     with count_evaluations() as spent:
         path = actual.inverter(Observer(stub, c), x, schedule, (settings.seed,))
         inversion = Inversion.from_observations(
-            path, schedule=schedule, captions=("",), model="", recipe={}
-        )
+            path, schedule=schedule, captions=("",), model="", recipe={},
+            layer_patterns=plan.cached_layers(schedule.steps),
+        )  # fmt: skip
         if inverted:
-            missing = not actual.layer_patterns <= frozenset(watched)
-            recompute = actual.settings.cache_source and missing and not actual.keeps_source
-            spent.forwards = schedule.steps if recompute else 0
+            needed = actual.cached_layers(schedule.steps)
+            missing = not replace(inversion, layer_patterns=watched).recorded(needed)
+            recompute = missing and not actual.keeps_source
+            spent.forwards = sum(map(bool, needed)) if recompute else 0
         for _ in () if actual.keeps_source else edit(stub, inversion, c, c, plan):
             pass
     return spent

@@ -138,7 +138,7 @@ def estimate_grid(
     """The cost of a grid, of whose first edit ``first`` is the cost."""
     schedule, total = model.schedule(settings.steps), first.evaluations
     for number, (chosen, again) in enumerate(cells(settings, axes)):
-        watched = Plan.of(chosen).layer_patterns
+        watched = Plan.of(chosen).cached_layers()
         if number:
             total += evaluations(schedule, chosen, inverted=again, watched=watched)
     each = first.operations / first.evaluations.total if first.evaluations.total else 0.0

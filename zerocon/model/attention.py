@@ -67,7 +67,9 @@ def call_unet(unet: Any, x: Latents, t: float, c: Conditioning) -> Latents:
 
 
 @contextmanager
-def watch(unet: nn.Module, patterns: Iterable[str]) -> Iterator[LayerOutputs]:
+def watch(
+    unet: nn.Module, patterns: Iterable[str], *, keep: bool = True
+) -> Iterator[LayerOutputs]:
     """Record attention layers inside the block; afterwards the U-Net is as it was before.
 
     Cross-attention layers compute their probabilities explicitly meanwhile; self-attention layers
@@ -76,6 +78,7 @@ def watch(unet: nn.Module, patterns: Iterable[str]) -> Iterator[LayerOutputs]:
     Args:
         unet: diffusers' U-Net.
         patterns: Shell wildcards for layer names.
+        keep: Whether to record; without, the U-Net computes the same bits, and nothing is kept.
 
     Yields:
         The outputs, replaced by every call of the U-Net.
@@ -84,7 +87,7 @@ def watch(unet: nn.Module, patterns: Iterable[str]) -> Iterator[LayerOutputs]:
         MethodError: A pattern matches no layer: a guidance would have no effect.
     """
     outputs = LayerOutputs()
-    with _attached(unet, patterns, outputs, None):
+    with _attached(unet, patterns, outputs if keep else None, None):
         yield outputs
 
 

@@ -4,39 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from PIL.Image import Image
+from torch import Tensor
 
 from zerocon.errors import MissingError, ModelNotFoundError
+from zerocon.model.companion import Companion
 from zerocon.model.loading import disable_progress_bars, find_part, model_errors
+from zerocon.model.precision import compute_finite_text
 from zerocon.settings import DEFAULT_CAPTIONER
 
 if TYPE_CHECKING:
     from zerocon.model import Model
 
 
-class BlipCaptioner:
+class BlipCaptioner(Companion):
     """BLIP without a prompt and with greedy decoding: deterministic captions."""
-
-    def __init__(self, network: Any, tokenizer: Any, images: Any, device: torch.device) -> None:
-        self.network = network.to(device).eval().requires_grad_(False)
-        self.tokenizer, self.images, self.device = tokenizer, images, device
-        self._lock = Lock()  # tokenizers keep state
 
     @torch.no_grad()
     def describe(self, images: Sequence[Image]) -> list[str]:
-        """One sentence per RGB image of any size."""
-        with self._lock:
-            pixels = self.images(list(images), return_tensors="pt").pixel_values.to(self.device)
-            tokens = self.network.generate(pixel_values=pixels, max_new_tokens=40, do_sample=False)
+        """One sentence per RGB image of any size.
+
+        Raises:
+            NotFiniteError: The network computed NaN or infinity, in float32 too.
+        """
+        with self.in_use() as device:
+            pixels = self.images(list(images), return_tensors="pt").pixel_values.to(device)
+            tokens = compute_finite_text("captioner", self.network, self._generate, pixels)
             texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
         return [str(text) for text in texts]
 
+    def _generate(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens, (images, length), and whether the logits of each image are finite.
 
-def load_captioner(parent: Path, name: str | None, device: torch.device) -> BlipCaptioner:
+        The largest of logits that are NaN is a word like any other.
+        """
+        output = self.network.generate(
+            pixel_values=pixels.to(self.network.dtype),
+            max_new_tokens=40,
+            do_sample=False,
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
+        finite = torch.stack([logits.isfinite().all(-1) for logits in output.logits]).all(0)
+        return output.sequences, finite
+
+
+def load_captioner(
+    parent: Path, name: str | None, device: torch.device, dtype: torch.dtype = torch.float32
+) -> BlipCaptioner:
     """BLIP from ``name`` if given, else from ``parent/captioner``, else the default one.
 
     Raises:
@@ -55,7 +73,7 @@ def load_captioner(parent: Path, name: str | None, device: torch.device) -> Blip
         raise ModelNotFoundError(f"{error}, or give the source caption: --caption") from None
     with model_errors(str(folder)):
         return BlipCaptioner(
-            BlipForConditionalGeneration.from_pretrained(folder),
+            BlipForConditionalGeneration.from_pretrained(folder, dtype=dtype),
             AutoTokenizer.from_pretrained(folder),
             BlipImageProcessorPil.from_pretrained(folder),
             device,
