@@ -61,7 +61,7 @@ def test_rows_can_be_split_and_joined(model):
     schedule, patterns = model.schedule(3), frozenset({CROSS, DECODER_SELF})
     layer_patterns = (frozenset(), frozenset({CROSS}), frozenset(), patterns)
     c = model.embed(["a cat", "a bus in town", "a dog"])
-    observer = Observer(model, c, layers_by_time(schedule, layer_patterns))
+    observer = Observer(model, c, patterns, layers_by_time(schedule, layer_patterns))
     levels = DDIM()(observer, torch.randn(3, 4, 8, 6), schedule)
     facts = {"captions": ("a", "b", "c"), "images": ("x", "y", "z"), "recipe": {"seed": "0"}}
     whole = Inversion.from_observations(

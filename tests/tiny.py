@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import string
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -210,14 +210,15 @@ def invert(
     model: StableDiffusion,
     x: torch.Tensor,
     c: Conditioning,
-    layer_patterns: frozenset[str] | LayersByLevel = frozenset(),
+    layer_patterns: Collection[str] | LayersByLevel = frozenset(),
     steps: int = 4,
 ) -> Inversion:
     """The DDIM inversion of latents ``x``; layers are those of all levels, or by level."""
     schedule = model.schedule(steps)
-    if isinstance(layer_patterns, frozenset):
-        layer_patterns = (frozenset(), *[layer_patterns] * steps)
-    observer = Observer(model, c, layers_by_time(schedule, layer_patterns))
+    if not isinstance(layer_patterns, tuple):
+        layer_patterns = (frozenset(), *[frozenset(layer_patterns)] * steps)
+    patterns = frozenset[str]().union(*layer_patterns)
+    observer = Observer(model, c, patterns, layers_by_time(schedule, layer_patterns))
     return Inversion.from_observations(
         DDIM()(observer, x, schedule),
         schedule=schedule,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -114,16 +114,17 @@ def observe(
     layer_patterns: Collection[str],
     seeds: tuple[int, ...] = (),
     *,
-    keep: bool = True,
+    keep: Collection[str] | None = None,
 ) -> Observation:
     """Call the U-Net once at timestep ``t`` and record the layers that ``layer_patterns`` name.
 
-    Without ``keep`` the same kernels compute the same bits, and nothing is recorded.
+    ``keep`` as for ``watch``.
     """
-    recording = watch(model.unet, layer_patterns, keep=keep) if layer_patterns else nullcontext()
+    recording: AbstractContextManager[LayerOutputs] = nullcontext(LayerOutputs())
+    if layer_patterns:
+        recording = watch(model.unet, layer_patterns, keep=keep)
     with recording as outputs:
         eps = model.eps(x, t, c)
-    outputs = outputs or LayerOutputs()
     return Observation(x, eps, c.ids, seeds, outputs.maps, outputs.features)
 
 
@@ -134,26 +135,25 @@ class Observer:
     Attributes:
         model: Predicts the noise.
         c: One caption per image.
-        layer_patterns: Layers to record, as shell patterns: the same at all timesteps, or those of
-            each timestep.
-        keep: Whether to record; without, the same bits are predicted in less memory.
+        layer_patterns: Layers to record, as shell patterns.
+        keep: Those of them that are recorded at each timestep; by default all. What the U-Net
+            predicts does not depend on it, to the bit.
     """
 
     model: Model
     c: Conditioning
-    layer_patterns: Collection[str] | Mapping[float, Collection[str]] = ()
-    keep: bool = True
+    layer_patterns: Collection[str] = ()
+    keep: Mapping[float, Collection[str]] | None = None
 
-    def layers_at(self, t: float) -> Collection[str]:
+    def kept_at(self, t: float) -> Collection[str]:
         """The layers to record at timestep ``t``."""
-        patterns = self.layer_patterns
-        return patterns.get(t, ()) if isinstance(patterns, Mapping) else patterns
+        return self.layer_patterns if self.keep is None else self.keep.get(t, ())
 
     @torch.no_grad()
     def __call__(self, x: Latents, t: float, *, record: bool = True) -> Observation:
         """One U-Net call at timestep ``t``; without ``record`` for the predicted noise only."""
-        patterns = self.layers_at(t) if record else ()
-        return observe(self.model, x, t, self.c, patterns, keep=self.keep)
+        patterns = self.layer_patterns if record else ()
+        return observe(self.model, x, t, self.c, patterns, keep=self.kept_at(t))
 
 
 def layer_size(pixels: int, size: tuple[int, int]) -> tuple[int, int]:

@@ -53,7 +53,7 @@ from zerocon.model.runtime import MemorySaving
 from zerocon.request import EditRequest, edited_conditioning, parse_request
 from zerocon.settings import PRESETS, Settings
 from zerocon.tensor_types import Latents
-from zerocon.trajectory import Inversion, layers_by_time, recompute_observations
+from zerocon.trajectory import Inversion, joined, layers_by_time, recompute_observations
 
 ImageSource = Path | str | bytes | BinaryIO | Image | np.ndarray | Photograph
 Progress = Callable[[int, int], None]  # called with (done, total) denoising steps
@@ -343,9 +343,9 @@ def edit_batch(
             on_warning(line)
         reports.append(line)
 
-    shared: dict[str, Any] = {"progress": progress, "on_step": on_step, "cache": cache}
+    context = _Context(progress, on_step, cache)
     batch = _Batch(tuple(prepared), tuple(requests), model, inversion, settings, tuple(masks))
-    edits = batch.run(warn, shared)
+    edits = batch.run(warn, context)
     for line in dict.fromkeys(line for each in edits for line in each.warnings):
         warn(line)
     return edits
@@ -392,6 +392,8 @@ def find_cached(
         inversion = None if key is None else cache.find(key)
         if inversion is None:
             return None
+        if not plan.settings.cache_source:
+            inversion = inversion.without_observations()
         # the model's name and the seed may have been others for the same trajectory
         settings = plan.settings
         recipe = {
@@ -506,17 +508,16 @@ class _Batch:
     settings: Settings
     masks: tuple[UserMask | None, ...]
 
-    def run(self, warn: OnWarning, shared: Mapping[str, Any]) -> list[Edit]:
+    def run(self, warn: OnWarning, context: _Context) -> list[Edit]:
         """Edit with less memory or in float32 where needed; see ``edit_batch``."""
-        model, finished = self.model, _FinishedInversions()
+        model = self.model
         inverted = () if self.inversion is None else self.inversion.float32
         upcast = any("unet" in text for text in inverted)
 
         def attempt() -> list[Edit]:
             return run_within_memory(
-                lambda settings: self._edit(settings, {**shared, "finished": finished}),
-                model, self.settings, warn,
-            )  # fmt: skip
+                lambda settings: self._edit(settings, context), model, self.settings, warn
+            )
 
         if len(self.images) == 1:
             return run_finite(attempt, model, warn, upcast=upcast)
@@ -527,7 +528,7 @@ class _Batch:
                 if not _can_upcast(error, model):
                     raise
         rows = range(len(self.images))
-        return [edited for i in rows for edited in self._row(i).run(warn, shared)]
+        return [edited for i in rows for edited in self._row(i).run(warn, context)]
 
     def _row(self, i: int) -> _Batch:
         row = slice(i, i + 1)
@@ -535,15 +536,15 @@ class _Batch:
         batch = replace(self, images=self.images[row], requests=self.requests[row])
         return replace(batch, inversion=inversion, masks=self.masks[row])
 
-    def _edit(self, settings: Settings, shared: Mapping[str, Any]) -> list[Edit]:
+    def _edit(self, settings: Settings, context: _Context) -> list[Edit]:
         """One attempt, with the settings that it is left with."""
         inversion = self.inversion
         if inversion is not None and not settings.cache_source:
             inversion = inversion.without_observations()
         work = (self.images, self.requests, self.model, inversion, settings, self.masks)
-        edits = _edit_batch(*work, **shared)
+        edits = _edit_batch(*work, context)
         if settings.crop == "auto":
-            edits = [_edit_crop(edit, self.model, **shared) for edit in edits]
+            edits = [_edit_crop(edit, self.model, context) for edit in edits]
         return [_reviewed(edit, self.model) for edit in edits]
 
 
@@ -581,6 +582,16 @@ class _FinishedInversions:
         return repr([[image.key for image in images], options])
 
 
+@dataclass(frozen=True)
+class _Context:
+    """What an edit is given besides what decides its result; arguments as of ``edit_batch``."""
+
+    progress: Progress | bool | None
+    on_step: Callable[[Step], None] | None
+    cache: Cache | None
+    finished: _FinishedInversions = field(default_factory=_FinishedInversions)
+
+
 def _edit_batch(
     images: Sequence[Prepared],
     requests: Sequence[EditRequest],
@@ -588,44 +599,38 @@ def _edit_batch(
     inversion: Inversion | None,
     settings: Settings,
     masks: Sequence[UserMask | None],
-    *,
-    progress: Progress | bool | None,
-    on_step: Callable[[Step], None] | None,
-    cache: Cache | None,
-    finished: _FinishedInversions,
+    context: _Context,
 ) -> list[Edit]:
-    captions = [request.caption for request in requests]
+    captions, on_step, cache = [each.caption for each in requests], context.on_step, context.cache
     plan = Plan.of(settings, [request.kinds for request in requests])
     with model.runtime.working(), precision.record_float32() as record:
         c = model.embed(captions)
         c_edit = edited_conditioning(model, requests, c, settings)
-        found = _find_inversion(images, model, captions, plan, inversion, cache, finished)
-        inversion, inversion_source, earlier = found
+        work = (images, model, captions, plan)
+        inversion, source, earlier = _find_inversion(*work, inversion, context)
         skipped = on_step is None and plan.keeps_source
         missing = inversion is None or not (skipped or inversion.recorded(plan.cached_layers()))
-        bar = _Progress(progress, settings.steps * (1 - skipped + missing) + missing, "Editing")
+        bar = _Progress(context.progress, settings.steps * (1 - skipped + missing) + missing, "Editing")
         with bar, model.lock, count_evaluations() as evaluations:
             if inversion is None:
-                work = (images, model, captions, plan)
                 inversion = _invert_batch(*work, progress=bar.update, cache=cache)
             elif missing:
-                inversion = _with_observations(inversion, model, c, plan, bar)
-            if inversion_source != "given":
-                spent = evaluations + earlier
-                finished.keep(images, model, inversion, inversion_source, spent)
+                kept = cache if source == "cached" else None
+                inversion = _with_observations(inversion, images, model, c, plan, bar, kept)
+            if source != "given":
+                context.finished.keep(images, model, inversion, source, evaluations + earlier)
             constraint = latent_lock(images, requests, masks, settings, inversion.latents[0].shape)
             steps = editing.edit(model, inversion, c, c_edit, plan, constraint)
             latents = _denoise(() if skipped else bar(steps), inversion, on_step)
         results = _finish_batch(images, requests, model, inversion, latents, settings, masks)
     cost, compute = (evaluations + earlier).per_image(len(images)), model.runtime.compute_options()
-    edits = [
-        Edit(
+    return [
+        _with_float32(Edit(
             each.image, requests[i], inversion.rows(slice(i, i + 1)), cost, settings, images[i],
-            inversion_source, compute, None, each.support, masks[i], each.warnings,
-        )
+            source, compute, None, each.support, masks[i], each.warnings,
+        ), record.text(i))
         for i, each in enumerate(results)
     ]  # fmt: skip
-    return [_with_float32(edited, record.text(i)) for i, edited in enumerate(edits)]
 
 
 def _with_float32(edited: Edit, parts: str) -> Edit:
@@ -644,15 +649,14 @@ def _find_inversion(
     captions: Sequence[str],
     plan: Plan,
     given: Inversion | None,
-    cache: Cache | None,
-    finished: _FinishedInversions,
+    context: _Context,
 ) -> tuple[Inversion | None, str, Evaluations]:
     """The inversion if there is one, where it is from, and what earlier attempts spent on it."""
     if given is not None:
         return given, "given", Evaluations()
-    if (kept := finished.find(images, model)) is not None:
+    if (kept := context.finished.find(images, model)) is not None:
         return kept
-    cached = find_cached(images, model, captions, plan=plan, cache=cache)
+    cached = find_cached(images, model, captions, plan=plan, cache=context.cache)
     return cached, "computed" if cached is None else "cached", Evaluations()
 
 
@@ -687,7 +691,7 @@ def _finish_batch(
     ]
 
 
-def _edit_crop(edited: Edit, model: Model, **shared: Any) -> Edit:
+def _edit_crop(edited: Edit, model: Model, context: _Context) -> Edit:
     """The same edit from the part of the image that its support asks for, if that is small."""
     whole = edited.source
     box = automatic_crop(whole, edited.support)
@@ -695,7 +699,7 @@ def _edit_crop(edited: Edit, model: Model, **shared: Any) -> Edit:
         return edited
     part = prepare(whole.image, model.working_size.with_size(edited.settings.size), box)
     (second,) = _edit_batch(
-        [part], [edited.request], model, None, edited.settings, [edited.mask], **shared
+        [part], [edited.request], model, None, edited.settings, [edited.mask], context
     )
     return replace(second, evaluations=edited.evaluations + second.evaluations)
 
@@ -710,13 +714,26 @@ def _reviewed(edited: Edit, model: Model) -> Edit:
 
 
 def _with_observations(
-    inversion: Inversion, model: Model, c: Conditioning, plan: Plan, bar: _Progress
+    inversion: Inversion,
+    images: Sequence[Prepared],
+    model: Model,
+    c: Conditioning,
+    plan: Plan,
+    bar: _Progress,
+    cache: Cache | None,
 ) -> Inversion:
-    """The inversion with the activations that the plan's guidance needs, recomputed."""
-    layers = plan.cached_layers()
-    observer = Observer(model, c, layers_by_time(inversion.schedule, layers))
+    """The inversion with the activations that the plan needs too, recomputed; for the cache too.
+
+    Those that it has already are kept, so that edits that need others do not replace each other's.
+    """
+    layers = joined(inversion.layer_patterns, plan.cached_layers())
+    observer = Observer(model, c, plan.layer_patterns, layers_by_time(inversion.schedule, layers))
     levels = tuple(bar(recompute_observations(observer, inversion)))
-    return replace(inversion, observations=levels, layer_patterns=layers)
+    inversion = replace(inversion, observations=levels, layer_patterns=layers)
+    rows = [inversion.rows(slice(i, i + 1)) for i in range(len(images))]
+    if cache is not None and all(map(cache.keeps_activations, rows)):
+        _keep(inversion, images, model, plan, cache)
+    return inversion
 
 
 def _invert_batch(
@@ -734,8 +751,8 @@ def _invert_batch(
     bar = _Progress(progress, settings.steps + 1)
     with model.runtime.working(), model.lock, precision.record_float32() as record:
         c, latents = model.embed(captions), model.encode(_pixels(images))
-        layers = layers_by_time(schedule, plan.layers_by_level())
-        observer = Observer(model, c, layers, keep=settings.cache_source)
+        kept = layers_by_time(schedule, plan.cached_layers())
+        observer = Observer(model, c, plan.layer_patterns, kept)
         levels = tuple(bar(plan.inverter(observer, latents, schedule, seeds)))
     inversion = Inversion.from_observations(
         levels,
@@ -756,10 +773,17 @@ def _invert_batch(
         ),
     )
     if cache is not None:
-        for i, key in enumerate(_keys(images, model, captions, plan)):
-            if key is not None:
-                cache.keep(key, inversion.rows(slice(i, i + 1)))
+        _keep(inversion, images, model, plan, cache)
     return inversion
+
+
+def _keep(
+    inversion: Inversion, images: Sequence[Prepared], model: Model, plan: Plan, cache: Cache
+) -> None:
+    """Write each image's row to the cache."""
+    for i, key in enumerate(_keys(images, model, inversion.captions, plan)):
+        if key is not None:
+            cache.keep(key, inversion.rows(slice(i, i + 1)))
 
 
 def _keys(

@@ -39,7 +39,7 @@ from zerocon.conditioning import Conditioning
 from zerocon.diffusion import CLEAN, NoiseLevel, ddim_noise, ddim_step
 from zerocon.guidance import REFERENCE_STEPS, Guidance
 from zerocon.inversion import Inverter
-from zerocon.model.attention import change_layers
+from zerocon.model.attention import PROJECTIONS, change_layers
 from zerocon.registry import resolve
 from zerocon.sampling import scale_at
 from zerocon.settings import Settings
@@ -98,6 +98,16 @@ class Plan:
     def layer_patterns(self) -> frozenset[str]:
         """Names of every layer of the source that the edit needs, as shell patterns."""
         return self.guidance_layers | self.attention_layers
+
+    @property
+    def explicit_layers(self) -> tuple[str, ...]:
+        """The patterns on which the rounding of an inversion depends, sorted.
+
+        Cross-attention that is recorded is not computed by fused kernels. An inversion computes it
+        so at all levels, whether it is recorded there or not, so that its trajectory is the same.
+        """
+        inert = ("attn1", *PROJECTIONS)
+        return tuple(sorted(each for each in self.layer_patterns if not each.endswith(inert)))
 
     @property
     def guidance_layers(self) -> frozenset[str]:

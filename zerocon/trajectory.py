@@ -156,8 +156,7 @@ class Inversion:
 
     def recorded(self, needed: LayersByLevel) -> bool:
         """Whether at each level the layers were recorded that are ``needed`` there."""
-        kept = self.layer_patterns or (frozenset(),) * len(needed)
-        return all(each <= layers for each, layers in zip(needed, kept, strict=True))
+        return joined(self.layer_patterns, needed) == self.layer_patterns or not any(needed)
 
     def without_observations(self) -> Inversion:
         """The trajectory alone; its tensors are not copied."""
@@ -287,15 +286,26 @@ class Inversion:
 def recompute_observations(observer: Observer, inversion: Inversion) -> Iterator[Observation]:
     """The observations along an inversion's trajectory, as an inverter yields them.
 
-    One U-Net evaluation per level from 1 on where the observer records a layer. The predicted noise
-    of all levels is part of the inversion.
+    One U-Net evaluation per level from 1 on where the observer records a layer that the inversion
+    has not.
     """
+    kept = inversion.layer_patterns
     for i, level in enumerate(inversion.schedule.levels):
         x, eps = inversion.latents[i], inversion.eps[i]
-        if i and observer.layers_at(level.time):
+        needed = frozenset(observer.kept_at(level.time) if i else ())
+        if not needed <= (kept[i] if kept else frozenset()):
             yield observer(x, level.time)
+        elif kept:
+            yield inversion.observations[i]
         else:
             yield Observation(x, eps, observer.c.ids)
+
+
+def joined(one: LayersByLevel, other: LayersByLevel) -> LayersByLevel:
+    """The layers of both at each level; either may be empty."""
+    if not one or not other:
+        return one or other
+    return tuple(a | b for a, b in zip(one, other, strict=True))
 
 
 def layers_by_time(schedule: Schedule, layers: LayersByLevel) -> dict[float, frozenset[str]]:

@@ -133,10 +133,10 @@ def evaluations(
             layer_patterns=plan.cached_layers(schedule.steps),
         )  # fmt: skip
         if inverted:
-            needed = actual.cached_layers(schedule.steps)
-            missing = not replace(inversion, layer_patterns=watched).recorded(needed)
-            recompute = missing and not actual.keeps_source
-            spent.forwards = sum(map(bool, needed)) if recompute else 0
+            needed = () if actual.keeps_source else actual.cached_layers(schedule.steps)
+            kept = watched or (frozenset(),) * len(needed)
+            pairs = zip(needed, kept, strict=False)
+            spent.forwards = sum(not each <= layers for each, layers in pairs)
         for _ in () if actual.keeps_source else edit(stub, inversion, c, c, plan):
             pass
     return spent
