@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL.Image import Image
@@ -13,8 +13,9 @@ from torch import Tensor
 from zerocon.errors import MissingError, ModelNotFoundError
 from zerocon.model.companion import Companion
 from zerocon.model.loading import disable_progress_bars, find_part, model_errors
-from zerocon.model.precision import compute_finite_text
+from zerocon.model.precision import call_finite
 from zerocon.settings import DEFAULT_CAPTIONER
+from zerocon.tensor_types import require_finite
 
 if TYPE_CHECKING:
     from zerocon.model import Model
@@ -32,24 +33,29 @@ class BlipCaptioner(Companion):
         """
         with self.in_use() as device:
             pixels = self.images(list(images), return_tensors="pt").pixel_values.to(device)
-            tokens = compute_finite_text("captioner", self.network, self._generate, pixels)
+            tokens = call_finite("captioner", self.network, self._generate, pixels)
             texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
         return [str(text) for text in texts]
 
-    def _generate(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens, (images, length), and whether the logits of each image are finite.
+    def _generate(self, pixels: Tensor) -> Tensor:
+        """Tokens, (images, length). The largest of logits with NaN would be a word like any other.
 
-        The largest of logits that are NaN is a word like any other.
+        Raises:
+            NotFiniteError: The logits of a word are NaN or infinite.
         """
-        output = self.network.generate(
-            pixel_values=pixels.to(self.network.dtype),
-            max_new_tokens=40,
-            do_sample=False,
-            return_dict_in_generate=True,
-            output_logits=True,
-        )
-        finite = torch.stack([logits.isfinite().all(-1) for logits in output.logits]).all(0)
-        return output.sequences, finite
+
+        def check(_: object, __: object, output: Any) -> None:
+            require_finite(output.logits, "the logits of the captioner", "captioner")
+
+        handle = self.network.text_decoder.register_forward_hook(check)
+        try:
+            pixels = pixels.to(self.network.dtype)
+            tokens: Tensor = self.network.generate(
+                pixel_values=pixels, max_new_tokens=40, do_sample=False
+            )
+        finally:
+            handle.remove()
+        return tokens
 
 
 def load_captioner(

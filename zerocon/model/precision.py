@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zerocon.errors import NotFiniteError
 from zerocon.tensor_types import not_finite
 
 PARTS = {  # as they are recorded, and in messages
@@ -131,23 +132,20 @@ def compute_finite(
     return output
 
 
-def compute_finite_text(
-    part: str, network: Any, call: Callable[[Tensor], tuple[Tensor, Tensor]], inputs: Tensor
+def call_finite(
+    part: str, network: Any, call: Callable[[Tensor], Tensor], inputs: Tensor
 ) -> Tensor:
-    """As ``compute_finite``, for tokens: ``call`` says too which rows are from finite values.
-
-    All rows are computed again, since they are padded to the longest one.
-    """
-    tokens, finite = call(inputs)
-    if not bool(finite.all()) and network.dtype != torch.float32:
-        bad = (~finite).nonzero().flatten().tolist()
-        with in_float32(network):
-            tokens, finite = call(inputs)
-        for record in _open.get():
-            record.add(part, bad)
-    if not bool(finite.all()):
-        raise not_finite(f"the values of the {PARTS[part]} in float32", part)
-    return tokens
+    """``call(inputs)``, repeated in float32 if it raises ``NotFiniteError``."""
+    try:
+        return call(inputs)
+    except NotFiniteError:
+        if network.dtype == torch.float32:
+            raise
+    with in_float32(network):
+        output = call(inputs)
+    for record in _open.get():
+        record.add(part, range(len(inputs)))
+    return output
 
 
 def _bad_rows(values: Tensor) -> Tensor:
