@@ -8,6 +8,7 @@ shapes but no data.
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -41,6 +42,8 @@ class CostEstimate:
         evaluations: U-Net evaluations, forward and backward.
         operations: Floating-point operations of the U-Net.
         weights: Bytes of U-Net, VAE and text encoder.
+        companions: Bytes of captioner, CLIP and segmentation model, as far as they are loaded.
+        apart: Whether those leave the device's memory before the U-Net works.
         cached: Bytes of the source's trajectory and cached activations.
         working: Bytes of temporary tensors, at the highest point.
     """
@@ -50,11 +53,16 @@ class CostEstimate:
     weights: int
     cached: int
     working: int
+    companions: int = 0
+    apart: bool = False
 
     @property
     def peak(self) -> int:
         """Total bytes at the highest point."""
-        return self.weights + self.cached + self.working
+        editing = self.cached + self.working
+        if self.apart:
+            return self.weights + max(self.companions, editing)
+        return self.weights + self.companions + editing
 
     def __repr__(self) -> str:
         return (
@@ -88,18 +96,22 @@ def estimate_cost(
         unet, vae = map(_fake, networks[:2])
         network = _Network(unet, model, shape)
         each = network.operations()
-        inverting, activations = network.observe(plan.layer_patterns)
+        inverting, activations = network.observe(plan)
         guiding = network.guide(plan) if plan.guidance else 0
         stepping = network.step(plan)
         pixels = torch.empty(1, 3, height, width, dtype=model.vae.dtype, device=model.device)
         coding = highest(lambda: vae.decode(vae.encode(pixels).latent_dist.mode()))
+    image = 3 * height * width * 4
     trajectory = 2 * (settings.steps + 1) * torch.Size(shape).numel() * 4  # x and eps, float32
     return CostEstimate(
         evaluations=spent,
         operations=each * spent.total,
         weights=sum(p.nbytes for each in networks for p in each.parameters()),
-        cached=trajectory + (activations * settings.steps if plan.settings.cache_source else 0),
-        working=max(inverting, guiding, stepping, coding),
+        cached=trajectory + activations,
+        # the source's pixels are held throughout, those of the edit while the source is decoded
+        working=image + max(inverting, guiding, stepping, image + coding),
+        companions=sum(each.bytes for each in model.runtime.companions),
+        apart=model.device.type != "cpu",
     )
 
 
@@ -207,21 +219,31 @@ class _Network:
                 self(1)
         return float(counter.get_total_flops())
 
-    def observe(self, layer_patterns: Collection[str]) -> tuple[int, int]:
-        """Bytes of one observed step: at the highest point, and of the activations kept."""
-        if not layer_patterns:
+    def observe(self, plan: Plan) -> tuple[int, int]:
+        """Bytes of an inversion: of one step at the highest point, and of all activations kept."""
+        if not plan.layer_patterns:
             return highest(lambda: self(1)), 0
-        with watch(self.unet, layer_patterns) as observed:
+        layers = plan.cached_layers()
+        with watch(self.unet, plan.layer_patterns, keep=max(layers, key=len)):
             peak = highest(lambda: self(1))
-        kept = (*observed.maps.values(), *observed.features.values())
-        return peak, sum(part.nbytes for part in kept)
+        kept = 0
+        for patterns, levels in Counter(filter(None, layers)).items():
+            with watch(self.unet, plan.layer_patterns, keep=patterns) as observed:
+                highest(lambda: self(1))
+            parts = (*observed.maps.values(), *observed.features.values())
+            kept += levels * sum(part.nbytes for part in parts)
+        return peak, kept
 
     def step(self, plan: Plan) -> int:
         """Bytes at the highest point of a step's prediction; changed layers are copied."""
         rows, layers = 2 + (not plan.settings.cache_source), plan.attention_layers
         if not layers:
             return highest(lambda: self(rows))
-        with change_layers(self.unet, layers, lambda _, output: output.clone()):
+
+        def change(_: str, output: Tensor) -> Tensor:
+            return torch.cat([_replaced(part) for part in output.chunk(rows)])
+
+        with change_layers(self.unet, layers, change):
             return highest(lambda: self(rows))
 
     def guide(self, plan: Plan) -> int:
@@ -238,6 +260,14 @@ class _Network:
                 return torch.autograd.grad(loss, x)[0]
 
         return highest(step)
+
+
+def _replaced(layer: Tensor) -> Tensor:
+    """A copy with the temporaries of an attention control: those of maps are in float32."""
+    if layer.ndim == 3:
+        return layer
+    source, maps = layer.float(), layer.float().clone()
+    return (maps / maps.sum(-1, keepdim=True)).to(source.dtype).to(layer.dtype)
 
 
 def _sizes(

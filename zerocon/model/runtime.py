@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from threading import RLock
@@ -65,6 +66,8 @@ class Runtime:
         self._compiled: Any = None
         self.companions: list[Companion] = []
         self._dtype = ""  # of the U-Net's weights, while it is upcasted
+        if device.type == "cuda":  # read when the first matrix product is computed
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         for network in self._networks:
             network.to(device).eval().requires_grad_(False)
 
