@@ -610,7 +610,9 @@ def _edit_batch(
         inversion, source, earlier = _find_inversion(*work, inversion, context)
         skipped = on_step is None and plan.keeps_source
         missing = inversion is None or not (skipped or inversion.recorded(plan.cached_layers()))
-        bar = _Progress(context.progress, settings.steps * (1 - skipped + missing) + missing, "Editing")
+        bar = _Progress(
+            context.progress, settings.steps * (1 - skipped + missing) + missing, "Editing"
+        )
         with bar, model.lock, count_evaluations() as evaluations:
             if inversion is None:
                 inversion = _invert_batch(*work, progress=bar.update, cache=cache)
@@ -636,9 +638,9 @@ def _edit_batch(
 def _with_float32(edited: Edit, parts: str) -> Edit:
     """The edit with a record of, and warnings about, parts that computed again in float32."""
     compute, dtype = edited.compute, edited.compute["dtype"]
-    own = precision.join([parts, *edited.inversion.float32, compute.get("float32", "")])
-    lines = precision.warnings([own], dtype)
-    if everything := precision.join([own, edited.request.float32]):
+    again = precision.join([parts, *edited.inversion.float32, compute.get("float32", "")])
+    lines = precision.warnings([again], dtype)
+    if everything := precision.join([again, edited.request.float32]):
         compute = {**compute, "float32": everything}
     return replace(edited, compute=compute, warnings=edited.warnings + lines)
 
