@@ -15,7 +15,7 @@ from zerocon.guidance import Contrastive, CrossAttention
 from zerocon.inversion import DDIM
 from zerocon.sampling import scale_at
 from zerocon.settings import Settings
-from zerocon.trajectory import Inversion, recompute_observations
+from zerocon.trajectory import recompute_observations
 
 BOTH = (CrossAttention(0.1), Contrastive(5.0))
 

@@ -571,9 +571,10 @@ class _FinishedInversions:
         source: str,
         spent: Evaluations,
     ) -> None:
-        """Keep the trajectory; its tensors are not copied."""
-        key = self._key(images, model)
-        self._kept[key] = (inversion.without_observations(), source, replace(spent))
+        """Keep the trajectory, unless it was given; its tensors are not copied."""
+        if source != "given":
+            key = self._key(images, model)
+            self._kept[key] = (inversion.without_observations(), source, replace(spent))
 
     @staticmethod
     def _key(images: Sequence[Prepared], model: Model) -> str:
@@ -590,6 +591,10 @@ class _Context:
     on_step: Callable[[Step], None] | None
     cache: Cache | None
     finished: _FinishedInversions = field(default_factory=_FinishedInversions)
+
+    def bar(self, total: int) -> _Progress:
+        """What counts so many steps."""
+        return _Progress(self.progress, total, "Editing")
 
 
 def _edit_batch(
@@ -610,17 +615,14 @@ def _edit_batch(
         inversion, source, earlier = _find_inversion(*work, inversion, context)
         skipped = on_step is None and plan.keeps_source
         missing = inversion is None or not (skipped or inversion.recorded(plan.cached_layers()))
-        bar = _Progress(
-            context.progress, settings.steps * (1 - skipped + missing) + missing, "Editing"
-        )
+        bar = context.bar(settings.steps * (1 - skipped + missing) + missing)
         with bar, model.lock, count_evaluations() as evaluations:
             if inversion is None:
                 inversion = _invert_batch(*work, progress=bar.update, cache=cache)
             elif missing:
                 kept = cache if source == "cached" else None
                 inversion = _with_observations(inversion, images, model, c, plan, bar, kept)
-            if source != "given":
-                context.finished.keep(images, model, inversion, source, evaluations + earlier)
+            context.finished.keep(images, model, inversion, source, evaluations + earlier)
             constraint = latent_lock(images, requests, masks, settings, inversion.latents[0].shape)
             steps = editing.edit(model, inversion, c, c_edit, plan, constraint)
             latents = _denoise(() if skipped else bar(steps), inversion, on_step)

@@ -222,7 +222,8 @@ def key_of(
     """The hash of everything that an inversion depends on; None for a model without a fingerprint.
 
     Rounding is part of it: a batch differs from single images, explicit attention from fused, and
-    one number of threads from another. Which activations an entry has is not part of it. ``image_key`` is ``Prepared.key``, with the working size.
+    one number of threads from another. Which activations an entry has is not part of it.
+    ``image_key`` is ``Prepared.key``, with the working size.
     """
     weights = model.fingerprint()
     if weights is None:
