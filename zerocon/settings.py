@@ -390,6 +390,11 @@ class Settings:
         return self.guidance_scale
 
     @property
+    def earliest_begin(self) -> float:
+        """The smallest ``begin`` of any kind of change."""
+        return min(number_for(self.begin, [kind]) for kind in ("", *CHANGES))
+
+    @property
     def attention_controls(self) -> tuple[str, ...]:
         """The attention controls for changes of every kind, without "none" and repetitions."""
         texts = dict.fromkeys(split_change(each)[1] for each in self.attention)
