@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from zerocon.errors import DeviceNotFoundError, SettingError
-from zerocon.model.attention import enable_checkpointing
+from zerocon.model.attention import enable_checkpointing, weight_dtype
 from zerocon.model.companion import Companion
 from zerocon.model.determinism import deterministic
 from zerocon.model.precision import in_float32
@@ -79,7 +79,7 @@ class Runtime:
     @property
     def unet_dtype(self) -> str:
         """The dtype that the U-Net computes in: ``dtype``, or float32 while it is upcasted."""
-        return str(self._unet.dtype).removeprefix("torch.")
+        return str(weight_dtype(self._unet)).removeprefix("torch.")
 
     @property
     def compiled(self) -> bool:
