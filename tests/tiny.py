@@ -27,7 +27,7 @@ from zerocon.editing import ImagePlan, Plan
 from zerocon.guidance import Guidance
 from zerocon.inversion import DDIM
 from zerocon.model.stable_diffusion import StableDiffusion
-from zerocon.settings import Settings
+from zerocon.settings import PAPER, Settings
 from zerocon.trajectory import Inversion, LayersByLevel, layers_by_time
 
 POSITIONS = 16
@@ -200,10 +200,9 @@ def plan(
     attention: AttentionControl | None = None,
     **settings: object,
 ) -> Plan:
-    """A plan with method objects, and other settings by name."""
-    neutral: dict[str, object] = {"attention": (), "push_limit": None, "polyak_step": False}
-    neutral |= {"guidance_range": (0.0, 1.0), "begin": 0.0, **settings}
-    chosen = Settings(guidance_scale=guidance_scale, guidance=tuple(guidance), **neutral)
+    """A plan with method objects, and other settings by name; the others are the papers'."""
+    given = {"guidance_scale": guidance_scale, "guidance": tuple(guidance), **settings}
+    chosen = Settings(**{**PAPER, **given})
     images = tuple(replace(ImagePlan.of(chosen, ()), seed=s, attention=attention) for s in seeds)
     controls = () if attention is None else (attention,)
     return Plan(chosen, DDIM(), tuple(guidance), images, controls)
