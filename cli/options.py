@@ -71,7 +71,7 @@ def number_or_range(text: str) -> float | tuple[float, float]:
 
 
 def number_by_change(text: str) -> float | str:
-    """A number, or a number and further ones for kinds of change: ``0.01,style=0.05``."""
+    """A number, "none", or a number and others for kinds of change: ``0.01,style=0.05``."""
     try:
         return float(text)
     except ValueError:
@@ -303,7 +303,7 @@ TYPES: Mapping[Any, Any] = {  # of a setting: what its option's value is read wi
     int: int,
     int | None: int,
     float: float,
-    float | None: float,
+    float | None: number_by_change,
     float | tuple[float, float] | None: number_or_range,
     tuple[float, float]: number_range,
     float | str | None: number_by_change,

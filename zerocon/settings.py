@@ -369,6 +369,8 @@ class Settings:
     def overlay(self, values: Mapping[str, Any]) -> Settings:
         """A copy with ``values`` in place; lists (of JSON) become tuples.
 
+        "none" is None where that is a value: of a command line, which has no other word for it.
+
         A guidance loss or attention control keeps the options that it has here and that ``values``
         do not set: its name alone means the one that was tuned for the model.
 
@@ -382,6 +384,8 @@ class Settings:
         changed: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
         }
+        unset = [each.name for each in fields(self) if str(each.type).endswith("| None")]
+        changed |= {name: None for name in unset if changed.get(name) == "none"}
         if isinstance(changed.get("guidance"), tuple):
             changed["guidance"] = tuple(_inherit(t, self.guidance) for t in changed["guidance"])
         if isinstance(changed.get("attention"), tuple):
