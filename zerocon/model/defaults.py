@@ -11,7 +11,7 @@ from typing import Any, get_args
 from zerocon.errors import SettingError
 from zerocon.image import SizeRule
 from zerocon.model.loading import model_errors
-from zerocon.settings import Settings
+from zerocon.settings import FAST, Settings
 
 FILE = "zerocon.json"
 
@@ -61,7 +61,10 @@ class ModelDefaults:
             raise SettingError(f"{file}: {error}") from None
         return cls(file, values, rule, tuple(words))
 
-    @property
-    def settings(self) -> Settings:
-        """Settings of an edit where the user gives none."""
-        return Settings().overlay(self.values)
+    def settings_in(self, dtype: str = "float32") -> Settings:
+        """Settings of an edit where the user gives none.
+
+        In bfloat16 there is no guidance: its 8 bits do not resolve the gradient of a loss.
+        """
+        without = FAST if dtype == "bfloat16" else {}
+        return Settings().overlay(self.values).overlay(without)

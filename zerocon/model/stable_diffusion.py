@@ -58,7 +58,7 @@ def load(path: Path, spec: ModelSpec) -> StableDiffusion:
         spec.name,
         **read(path, spec.name, dtype, spec.prediction),
         device=device,
-        settings=defaults.settings,
+        settings=defaults.settings_in(str(dtype).removeprefix("torch.")),
         size_rule=defaults.size_rule,
         words=defaults.words,
         path=path,
