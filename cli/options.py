@@ -477,7 +477,7 @@ performance = (
 
 model = together(model_names, cloup.option_group("Performance", *performance))
 
-measured_model = cloup.option_group("Model", device, dtype, offload, prediction)
+measured_model = (device, dtype, offload, prediction)  # what a measurement depends on
 
 model_with_reuse = together(
     model_names,

@@ -28,6 +28,7 @@ from zerocon.activations import Observer
 from zerocon.cache import Cache, key_of
 from zerocon.conditioning import Conditioning
 from zerocon.diagnostics.review import EditReview, doubts, review_edit
+from zerocon.diagnostics.trace import EditTrace, Tracer
 from zerocon.direction import Direction
 from zerocon.editing import Plan, Step
 from zerocon.errors import ImageFormatError, MismatchError, OutOfMemoryError, SettingError, classify
@@ -79,6 +80,7 @@ class Edit:
         mask: The mask that the edit was given.
         warnings: What is doubtful about the result, one line each.
         review: How much the result differs from the source, and its similarity to both captions.
+        trace: How far each step moved the latents from the source's; without steps, empty.
     """
 
     image: Image
@@ -94,6 +96,7 @@ class Edit:
     mask: UserMask | None = field(default=None, repr=False)
     warnings: tuple[str, ...] = ()
     review: EditReview | None = None
+    trace: EditTrace = field(default_factory=EditTrace, repr=False)
 
     @property
     def caption(self) -> str:
@@ -486,13 +489,14 @@ def _edit_batch(
             inversion = _with_observations(inversion, model, c, plan, bar)
         constraint = latent_lock(images, requests, masks, settings, inversion.latents[0].shape)
         steps = editing.edit(model, inversion, c, c_edit, plan, constraint)
-        latents = _denoise(() if skipped else bar(steps), inversion, on_step)
+        latents, traces = _denoise(() if skipped else bar(steps), inversion, on_step)
     cost, compute = evaluations.per_image(len(images)), model.runtime.compute_options()
     finished = _finish_batch(images, requests, model, inversion, latents, settings, masks)
     return [
         Edit(
             each.image, requests[i], inversion.rows(slice(i, i + 1)), cost, settings, images[i],
-            inversion_source, compute, None, each.support, masks[i], each.warnings,
+            inversion_source, compute, None, each.support, masks[i],
+            each.warnings + traces[i].doubts(), trace=traces[i],
         )
         for i, each in enumerate(finished)
     ]  # fmt: skip
@@ -500,14 +504,16 @@ def _edit_batch(
 
 def _denoise(
     steps: Iterable[Step], inversion: Inversion, on_step: Callable[[Step], None] | None
-) -> Latents:
-    """The latents after the last of the steps; the source's where there are none."""
+) -> tuple[Latents, list[EditTrace]]:
+    """The latents after the last of the steps, the source's where there are none; and traces."""
     latents = inversion.latents[0]
+    trace = Tracer(latents)
     for step in steps:
         latents = step.latents
+        trace(step)
         if on_step is not None:
             on_step(step)
-    return latents
+    return latents, trace.traces()
 
 
 def _finish_batch(

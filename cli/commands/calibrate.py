@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         "--overwrite", is_flag=True, help="Replace the guidance scale of that zerocon.json."
     ),
 )
-@options.measured_model
+@cloup.option_group("Model", *options.measured_model)
 @options.output_format
 @options.verbosity
 def command(model: str, write: bool, overwrite: bool, **values: Any) -> None:
