@@ -380,7 +380,7 @@ def invert_batch(
     cached = find_cached(prepared, model, captions, plan=plan, cache=cache)
     if cached is not None:
         return cached
-    return _invert_batch(prepared, model, captions, plan, progress=progress, cache=cache)
+    return _invert_batch(prepared, model, captions, plan, progress, cache)
 
 
 def find_cached(
@@ -483,8 +483,7 @@ def _edit_batch(
     bar = _Progress(progress, settings.steps * (1 - skipped + missing) + missing, "Editing")
     with bar, model.lock, count_evaluations() as evaluations:
         if inversion is None:
-            work = (images, model, captions, plan)
-            inversion = _invert_batch(*work, progress=bar.update, cache=cache)
+            inversion = _invert_batch(images, model, captions, plan, bar.update, cache)
         elif missing:
             inversion = _with_observations(inversion, model, c, plan, bar)
         constraint = latent_lock(images, requests, masks, settings, inversion.latents[0].shape)
@@ -569,7 +568,6 @@ def _invert_batch(
     model: Model,
     captions: Sequence[str],
     plan: Plan,
-    *,
     progress: Progress | None,
     cache: Cache | None,
 ) -> Inversion:

@@ -87,7 +87,7 @@ def writable_file(name: str, *, overwrite: bool = False) -> Path:
             "scale is kept in the cache directory"
         )
     file = folder / FILE
-    if file.exists() and "guidance_scale" in _read(file) and not overwrite:
+    if not overwrite and file.exists() and _read(file).get("guidance_scale") is not None:
         raise OutputExistsError(f"{file} has a guidance_scale already; add --overwrite")
     require_writable(folder)
     return file
