@@ -49,7 +49,7 @@ def make_plan(attention: Any, guidance: Any = (), seeds: Any = (0,), **settings:
 
 
 def run(model: Any, x: Any, c: Any, edited: Any, plan: Any, steps: int = 4) -> torch.Tensor:
-    inversion = tiny.invert(model, x, c, plan.cached_layers, steps)
+    inversion = tiny.invert(model, x, c, plan.cached_layers(steps), steps)
     *_, out = edit(model, inversion, c, edited, plan)
     return out.latents
 

@@ -205,7 +205,6 @@ def test_everything_an_inversion_depends_on_is_in_its_key(model, weights, tmp_pa
         key(inverter="fixed-point:rounds=2"),
         key(inverter="virtual"),
         key(inverter="virtual", seed=1),
-        key(cache_source=False),
         key(guidance=["contrastive"]),
         key(load(other)),
         key(load(dtype="bfloat16")),
@@ -214,6 +213,8 @@ def test_everything_an_inversion_depends_on_is_in_its_key(model, weights, tmp_pa
         key(image=gradient(48, 63)),
     ]
     assert len(set(keys)) == len(keys)
+    same = [{"cache_source": False}, {"guidance_range": [0.0, 0.5]}, {"begin": 0.5}]
+    assert {key(**values) for values in same} == {key()}, "the trajectory is the same"
     assert key(load()) == key() == key(seed=1) == key(guidance_scale=7.0, strength=2.0)
     assert key(inverter="fixed-point:rounds=1") == key(inverter="fixed-point")
 

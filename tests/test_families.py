@@ -57,7 +57,7 @@ def test_the_unchanged_prompt_gives_the_source_back(model: StableDiffusion) -> N
     *_, last = edit(model, tiny.invert(model, x, c, steps=3), c, c, recomputed)
     assert torch.equal(last.latents, x)
     cached = tiny.vary(recomputed, cache_source=True)
-    *_, last = edit(model, tiny.invert(model, x, c, cached.cached_layers, 3), c, c, cached)
+    *_, last = edit(model, tiny.invert(model, x, c, cached.cached_layers(3), 3), c, c, cached)
     assert torch.allclose(last.latents, x, atol=1e-3)
 
 
@@ -65,7 +65,7 @@ def test_the_unchanged_prompt_gives_the_source_back(model: StableDiffusion) -> N
 def test_every_guidance_runs_and_changes_the_edit(model: StableDiffusion, name: str) -> None:
     x, c, c_edit = image(model), model.embed(["a cat"]), model.embed(["a red dog"])
     free, guided = (
-        list(edit(model, tiny.invert(model, x, c, each.cached_layers, 3), c, c_edit, each))
+        list(edit(model, tiny.invert(model, x, c, each.cached_layers(3), 3), c, c_edit, each))
         for each in (tiny.plan(5.0), tiny.plan(5.0, (GUIDANCE[name](),)))
     )
     for step in guided:
@@ -78,12 +78,12 @@ def test_a_batch_equals_its_images_one_by_one(model: StableDiffusion) -> None:
     x = image(model, 2)
     c, c_edit = model.embed(["a cat", "a pig"]), model.embed(["a dog", "a red pig"])
     plan = tiny.plan(3.0, ALL, seeds=(0, 1))
-    *_, both = edit(model, tiny.invert(model, x, c, plan.cached_layers, 3), c, c_edit, plan)
+    *_, both = edit(model, tiny.invert(model, x, c, plan.cached_layers(3), 3), c, c_edit, plan)
     for i in range(2):
         row = slice(i, i + 1)
         one = tiny.plan(3.0, ALL, seeds=plan.seeds[row])
         source, target = c.rows(row), c_edit.rows(row)
-        inversion = tiny.invert(model, x[row], source, one.cached_layers, 3)
+        inversion = tiny.invert(model, x[row], source, one.cached_layers(3), 3)
         *_, last = edit(model, inversion, source, target, one)
         scale = last.difference.abs().max()
         assert float((both.difference[row] - last.difference).abs().max()) < 1e-3 * float(scale)
@@ -213,6 +213,6 @@ def test_attention_in_float32_stays_so_in_half_precision(tmp_path: Path) -> None
     loaded = zerocon.load(str(folder), device="cpu", dtype="bfloat16")
     x, c = image(loaded), loaded.embed(["a cat"])
     plan = tiny.plan(3.0, ALL)
-    inversion = tiny.invert(loaded, x, c, plan.cached_layers, 3)
+    inversion = tiny.invert(loaded, x, c, plan.cached_layers(3), 3)
     *_, last = edit(loaded, inversion, c, loaded.embed(["a dog"]), plan)
     assert last.latents.dtype == torch.float32 and last.latents.isfinite().all()

@@ -15,8 +15,11 @@ import zerocon
 from zerocon.api import run_within_memory
 from zerocon.cli import main
 from zerocon.errors import OutOfMemoryError, classify
+from zerocon.evaluation_count import count_evaluations
 from zerocon.image.transforms import prepare
 from zerocon.model import attention
+from zerocon.model.companion import Companion, companion_dtype
+from zerocon.model.determinism import deterministic
 from zerocon.settings import Settings
 
 STEPS = (
@@ -209,3 +212,166 @@ def test_on_the_command_line_it_is_a_warning_and_the_files_are_complete(tmp_path
     assert done.exit_code == 0, done.output
     assert f"Warning: out of memory; {STEPS[0]}\n" in done.stderr
     assert len(list((tmp_path / "steps").iterdir())) == 4
+
+
+class Empty:
+    """A VAE decoder that runs out of memory in its first ``times`` calls."""
+
+    def __init__(self, model, times):
+        self.left, self.real = times, model.vae.decoder.forward
+
+    def __call__(self, *args, **named):
+        if self.left:
+            self.left -= 1
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return self.real(*args, **named)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_retry_does_not_invert_again_and_gives_the_bytes_of_an_edit_with_less_memory(times):
+    model, warnings = tiny.model(), []
+    model.vae.decoder.forward = Empty(model, times)
+    with count_evaluations() as spent:
+        retried = edit(model, on_warning=warnings.append)
+    assert len(warnings) == times
+    direct = tiny.model()
+    settings = retried.settings
+    assert not settings.cache_source
+    once = zerocon.edit(
+        gradient(48, 64), model=direct, to="dog", caption="a cat", settings=settings
+    )
+    assert retried.image.tobytes() == once.image.tobytes()
+    assert retried.evaluations == once.evaluations, "the inversion's are counted"
+    inverting = settings.steps + 1
+    first = edit(tiny.model()).evaluations.forwards
+    forwards = (once.evaluations.forwards - inverting) * times + first
+    assert spent.forwards == forwards, "one inversion for all attempts"
+
+
+def test_tiles_change_the_encoded_latents_so_that_they_are_inverted_again():
+    model = tiny.model()
+    model.vae.decoder.forward = Empty(model, 3)
+    retried = edit(model)
+    direct = tiny.model()
+    with direct.runtime.using(direct.runtime.tile), direct.runtime.using(direct.runtime.checkpoint):
+        settings = retried.settings
+        words = {"to": "dog", "caption": "a cat", "settings": settings}
+        once = zerocon.edit(gradient(48, 64), model=direct, **words)
+    assert retried.compute == once.compute and retried.image.tobytes() == once.image.tobytes()
+
+
+def test_a_given_inversion_is_used_without_its_activations_after_a_shortage():
+    model = tiny.model()
+    inversion = edit(model).inversion
+    assert inversion.observation_bytes
+    model.vae.decoder.forward = Empty(model, 1)
+    with count_evaluations() as spent:
+        edited = edit(model, inversion=inversion)
+    assert edited.inversion.observation_bytes == 0
+    assert spent.forwards == 3 * edited.settings.steps + edited.evaluations.forwards
+
+
+# captioner and CLIP
+
+
+class Moves(torch.nn.Linear):
+    """A network that records where it is moved, without a device to be moved to."""
+
+    def __init__(self):
+        super().__init__(2, 2)
+        self.moves = []
+
+    @property
+    def dtype(self):
+        return self.weight.dtype
+
+    def to(self, device):
+        self.moves.append(str(device))
+        return self
+
+
+def on_device(model):
+    """A companion on a device that this machine need not have, attached to ``model``."""
+    companion = Companion(Moves(), None, None, "cuda")
+    model.runtime.attach(companion)
+    with companion.in_use() as device:
+        assert str(device) == "cuda" and companion.on_device
+    return companion
+
+
+def test_companions_leave_the_device_before_the_inversion_and_stay_away():
+    model = tiny.model()
+    companion, forward = on_device(model), model.unet.forward
+    seen = []
+
+    def call(*args, **named):
+        seen.append(companion.network.moves[-1])
+        return forward(*args, **named)
+
+    model.unet.forward = call
+    edit(model)
+    assert companion.network.moves == ["cuda", "cpu"] and set(seen) == {"cpu"}
+    with companion.in_use():
+        assert companion.network.moves[-1] == "cuda", "moved back for its next use"
+
+
+def test_companions_are_parked_first_where_they_are_on_the_device():
+    model, warnings, left = tiny.model(), [], [1]
+    companion = on_device(model)
+
+    def run(settings):
+        with companion.in_use() as device:
+            if left and str(device) != "cpu":
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            assert settings.cache_source, "nothing else was given up"
+            return str(device)
+
+    settings = Settings(guidance=("cross-attention",))
+    assert run_within_memory(run, model, settings, warnings.append) == "cpu"
+    assert warnings == ["out of memory; computing captions and similarities in main memory"]
+    assert not companion.parked and model.runtime.parking() is None
+
+
+def test_a_parked_companion_is_taken_back_after_an_error_too():
+    model = tiny.model()
+    companion = on_device(model)
+    parking = model.runtime.parking()
+    with pytest.raises(ZeroDivisionError), parking.active:
+        assert companion.parked and not companion.on_device
+        raise ZeroDivisionError
+    assert not companion.parked
+
+
+def test_a_companion_is_in_half_precision_on_gpus_only():
+    kinds = {torch.float32, torch.float16, torch.bfloat16}
+    assert {companion_dtype(kind, torch.device("cpu")) for kind in kinds} == {torch.float32}
+    cuda = {kind: companion_dtype(kind, torch.device("cuda")) for kind in kinds}
+    half = torch.float16
+    assert cuda == {torch.float32: torch.float32, torch.float16: half, torch.bfloat16: half}
+
+
+# deterministic kernels
+
+
+def test_deterministic_kernels_are_chosen_inside_an_edit_on_cuda_and_restored():
+    def flags():
+        return (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.backends.cudnn.deterministic,
+            torch.backends.cudnn.benchmark,
+            torch.utils.deterministic.fill_uninitialized_memory,
+        )
+
+    torch.backends.cudnn.benchmark = True
+    try:
+        before = flags()
+        with deterministic(torch.device("cpu")):
+            assert flags() == before
+        with pytest.raises(ZeroDivisionError), deterministic(torch.device("cuda")):
+            with deterministic(torch.device("cuda")):
+                assert flags() == (True, True, False, False)
+            assert flags() == (True, True, False, False), "the outer block is open"
+            raise ZeroDivisionError
+        assert flags() == before
+    finally:
+        torch.backends.cudnn.benchmark = False

@@ -143,7 +143,7 @@ def test_a_long_text_is_cut_to_what_the_network_reads(folder: Path) -> None:
 
 
 def test_values_that_are_not_finite_are_an_error() -> None:
-    with pytest.raises(NotFiniteError, match="probabilities are not finite"):
+    with pytest.raises(NotFiniteError, match="probabilities in float32 are not finite"):
         drawing(torch.full((1, 4, 4), float("nan"))).mask(gradient(20, 20), "hat")
 
 

@@ -12,7 +12,7 @@ from zerocon.errors import FileFormatError
 from zerocon.evaluation_count import count_evaluations
 from zerocon.inversion import DDIM
 from zerocon.model.attention import CROSS, DECODER_SELF
-from zerocon.trajectory import Inversion
+from zerocon.trajectory import Inversion, layers_by_time
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def inversion(model):
         model="tiny",
         images=("abc",),
         recipe={"inverter": "ddim"},
-        layer_patterns=frozenset({CROSS}),
+        layer_patterns=(frozenset(), *[frozenset({CROSS})] * 5),
     )
 
 
@@ -52,21 +52,17 @@ def test_a_saved_inversion_loads_with_its_recipe_but_without_maps(inversion, tmp
     inversion.save(path)
     back = Inversion.load(path)
     assert torch.equal(back.latents, inversion.latents) and torch.equal(back.eps, inversion.eps)
-    bare = replace(
-        inversion, latents=back.latents, eps=back.eps, observations=(), layer_patterns=frozenset()
-    )
-    assert (back.schedule, back.captions, back.recipe) == (
-        bare.schedule,
-        bare.captions,
-        bare.recipe,
-    )
-    assert back.observations == ()
+    facts = (inversion.schedule, inversion.captions, inversion.recipe)
+    assert (back.schedule, back.captions, back.recipe) == facts
+    assert back.observations == () and back.layer_patterns == ()
 
 
 def test_rows_can_be_split_and_joined(model):
-    layer_patterns, schedule = frozenset({CROSS, DECODER_SELF}), model.schedule(3)
+    schedule, patterns = model.schedule(3), frozenset({CROSS, DECODER_SELF})
+    layer_patterns = (frozenset(), frozenset({CROSS}), frozenset(), patterns)
     c = model.embed(["a cat", "a bus in town", "a dog"])
-    levels = DDIM()(Observer(model, c, layer_patterns), torch.randn(3, 4, 8, 6), schedule)
+    observer = Observer(model, c, patterns, layers_by_time(schedule, layer_patterns))
+    levels = DDIM()(observer, torch.randn(3, 4, 8, 6), schedule)
     facts = {"captions": ("a", "b", "c"), "images": ("x", "y", "z"), "recipe": {"seed": "0"}}
     whole = Inversion.from_observations(
         levels, schedule=schedule, model="tiny", layer_patterns=layer_patterns, **facts
@@ -81,12 +77,22 @@ def test_rows_can_be_split_and_joined(model):
         assert all(torch.equal(ours.maps[name], theirs.maps[name]) for name in ours.maps)
         pairs = [(ours.features[name], theirs.features[name]) for name in theirs.features]
         assert all(torch.equal(one, other) for one, other in pairs)
-    bare = replace(parts[0], observations=(), layer_patterns=frozenset())
+    bare = parts[0].without_observations()
     mixed = Inversion.cat([bare, *parts[1:]])
     assert torch.equal(mixed.latents, whole.latents)
     assert mixed.observations == () and not mixed.layer_patterns, (
         "activations that only some have recorded are dropped"
     )
+
+
+def test_an_inversion_with_fewer_layers_at_any_level_is_not_enough(inversion):
+    cross = frozenset({CROSS})
+    empty = frozenset()
+    assert inversion.recorded((empty, *[cross] * 5)) and inversion.recorded((empty,) * 6)
+    assert inversion.recorded((empty, cross, empty, empty, empty, cross))
+    assert not inversion.recorded((empty, *[empty] * 4, frozenset({DECODER_SELF})))
+    bare = inversion.without_observations()
+    assert bare.recorded((empty,) * 6) and not bare.recorded((empty, cross, *[empty] * 4))
 
 
 @pytest.mark.parametrize("other", [{"model": "other"}, {"recipe": {"inverter": "fixed-point"}}, {}])
@@ -149,7 +155,7 @@ def test_tensors_and_metadata_give_the_inversion_again(inversion, observations):
     tensors, line = inversion.to_tensors(observations=observations)
     again = Inversion.from_tensors(tensors, json.loads(line))
     assert equal_trajectories(again, inversion)
-    assert again.layer_patterns == (inversion.layer_patterns if observations else frozenset())
+    assert again.layer_patterns == (inversion.layer_patterns if observations else ())
     assert again.observation_bytes == (inversion.observation_bytes if observations else 0)
     for one, other in zip(again.observations, inversion.observations, strict=observations):
         assert torch.equal(one.x, other.x) and torch.equal(one.eps, other.eps)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import string
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from zerocon.guidance import Guidance
 from zerocon.inversion import DDIM
 from zerocon.model.stable_diffusion import StableDiffusion
 from zerocon.settings import Settings
-from zerocon.trajectory import Inversion
+from zerocon.trajectory import Inversion, LayersByLevel, layers_by_time
 
 POSITIONS = 16
 SETTINGS = Settings(steps=4, guidance_scale=5.0)  # the scale of random weights is not measured
@@ -221,13 +221,17 @@ def invert(
     model: StableDiffusion,
     x: torch.Tensor,
     c: Conditioning,
-    layer_patterns: frozenset[str] = frozenset(),
+    layer_patterns: Collection[str] | LayersByLevel = frozenset(),
     steps: int = 4,
 ) -> Inversion:
-    """The DDIM inversion of latents ``x``."""
+    """The DDIM inversion of latents ``x``; layers are those of all levels, or by level."""
     schedule = model.schedule(steps)
+    if not isinstance(layer_patterns, tuple):
+        layer_patterns = (frozenset(), *[frozenset(layer_patterns)] * steps)
+    patterns = frozenset[str]().union(*layer_patterns)
+    observer = Observer(model, c, patterns, layers_by_time(schedule, layer_patterns))
     return Inversion.from_observations(
-        DDIM()(Observer(model, c, layer_patterns), x, schedule),
+        DDIM()(observer, x, schedule),
         schedule=schedule,
         captions=("",) * len(c),
         model="tiny",

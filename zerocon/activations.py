@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -113,9 +113,16 @@ def observe(
     c: Conditioning,
     layer_patterns: Collection[str],
     seeds: tuple[int, ...] = (),
+    *,
+    keep: Collection[str] | None = None,
 ) -> Observation:
-    """Call the U-Net once at timestep ``t`` and record the layers that ``layer_patterns`` name."""
-    recording = watch(model.unet, layer_patterns) if layer_patterns else nullcontext(LayerOutputs())
+    """Call the U-Net once at timestep ``t`` and record the layers that ``layer_patterns`` name.
+
+    ``keep`` as for ``watch``.
+    """
+    recording: AbstractContextManager[LayerOutputs] = nullcontext(LayerOutputs())
+    if layer_patterns:
+        recording = watch(model.unet, layer_patterns, keep=keep)
     with recording as outputs:
         eps = model.eps(x, t, c)
     return Observation(x, eps, c.ids, seeds, outputs.maps, outputs.features)
@@ -123,16 +130,30 @@ def observe(
 
 @dataclass(frozen=True)
 class Observer:
-    """A model, one caption per image, and the layers to record: what an inverter calls."""
+    """A model, one caption per image, and the layers to record: what an inverter calls.
+
+    Attributes:
+        model: Predicts the noise.
+        c: One caption per image.
+        layer_patterns: Layers to record, as shell patterns.
+        keep: Those of them that are recorded at each timestep; by default all. What the U-Net
+            predicts does not depend on it, to the bit.
+    """
 
     model: Model
     c: Conditioning
     layer_patterns: Collection[str] = ()
+    keep: Mapping[float, Collection[str]] | None = None
+
+    def kept_at(self, t: float) -> Collection[str]:
+        """The layers to record at timestep ``t``."""
+        return self.layer_patterns if self.keep is None else self.keep.get(t, ())
 
     @torch.no_grad()
     def __call__(self, x: Latents, t: float, *, record: bool = True) -> Observation:
         """One U-Net call at timestep ``t``; without ``record`` for the predicted noise only."""
-        return observe(self.model, x, t, self.c, self.layer_patterns if record else ())
+        patterns = self.layer_patterns if record else ()
+        return observe(self.model, x, t, self.c, patterns, keep=self.kept_at(t))
 
 
 def layer_size(pixels: int, size: tuple[int, int]) -> tuple[int, int]:

@@ -31,7 +31,14 @@ from zerocon.diagnostics.review import EditReview, doubts, review_edit
 from zerocon.diagnostics.trace import EditTrace, Tracer
 from zerocon.direction import Direction
 from zerocon.editing import Plan, Step
-from zerocon.errors import ImageFormatError, MismatchError, OutOfMemoryError, SettingError, classify
+from zerocon.errors import (
+    ImageFormatError,
+    MismatchError,
+    NotFiniteError,
+    OutOfMemoryError,
+    SettingError,
+    classify,
+)
 from zerocon.evaluation_count import Evaluations, count_evaluations
 from zerocon.finishing import Finished, automatic_crop, finish, latent_lock
 from zerocon.image.masks import MaskSource, UserMask, read_mask
@@ -40,16 +47,16 @@ from zerocon.image.reading import Photograph
 from zerocon.image.saving import save_image
 from zerocon.image.support import Support
 from zerocon.image.transforms import Prepared, crop_box, prepare
-from zerocon.model import Model, ModelSpec
+from zerocon.model import Model, ModelSpec, precision
 from zerocon.model import load as load_model
 from zerocon.model.captioner import caption_image
 from zerocon.model.guidance_scale import EVALUATIONS as SCALE_EVALUATIONS
-from zerocon.model.guidance_scale import measured_scale
+from zerocon.model.guidance_scale import MeasuredScale, measured_scale
 from zerocon.model.runtime import MemorySaving
 from zerocon.request import EditRequest, edited_conditioning, parse_request
 from zerocon.settings import PRESETS, Settings
 from zerocon.tensor_types import Latents
-from zerocon.trajectory import Inversion, recompute_observations
+from zerocon.trajectory import Inversion, joined, layers_by_time, recompute_observations
 
 ImageSource = Path | str | bytes | BinaryIO | Image | np.ndarray | Photograph
 Progress = Callable[[int, int], None]  # called with (done, total) denoising steps
@@ -196,7 +203,14 @@ def invert(
                 [prepared], model, [caption], settings=settings, progress=bar.update, cache=cache
             )
 
-    return run_within_memory(run, model, settings, on_warning)
+    def attempt() -> Inversion:
+        return run_within_memory(run, model, settings, on_warning)
+
+    inversion = run_finite(attempt, model, on_warning)
+    for line in precision.warnings(inversion.float32, model.runtime.dtype):
+        if on_warning is not None and "U-Net" not in line:  # reported when it was repeated
+            on_warning(line)
+    return inversion
 
 
 def edit(
@@ -309,7 +323,9 @@ def edit_batch(
     """Edit several images in one batch; otherwise as ``edit``.
 
     Sums are rounded differently than for one image, and guidance amplifies the difference: compare
-    the measurements in ``docs/batch.md``. ``evaluations`` are each image's own.
+    the measurements in ``docs/batch.md``. ``evaluations`` are each image's own. If the U-Net
+    computes NaN in half precision, the images are edited one by one, and only those where it does
+    so again are repeated with the U-Net in float32.
     ``inversion`` has a row for every image, and ``masks`` an entry; ``on_step`` sees all of them at
     every step. With ``crop="auto"`` an image whose support is small is then edited once more by
     itself, from its crop.
@@ -325,18 +341,18 @@ def edit_batch(
         captions = [request.caption for request in requests]
         _check(inversion, prepared, model, captions)
         inversion, settings = inversion.to(model.device), _with_steps_of(inversion, settings)
+    reports: list[str] = []
 
-    def run(settings: Settings) -> list[Edit]:
-        shared: dict[str, Any] = {"progress": progress, "on_step": on_step, "cache": cache}
-        edits = _edit_batch(prepared, requests, model, inversion, settings, masks, **shared)
-        if settings.crop == "auto":
-            edits = [_edit_crop(edit, model, **shared) for edit in edits]
-        return [_reviewed(edit, model) for edit in edits]
+    def warn(line: str) -> None:
+        if on_warning is not None and line not in reports:
+            on_warning(line)
+        reports.append(line)
 
-    edits = run_within_memory(run, model, settings, on_warning)
-    if on_warning is not None:
-        for warning in dict.fromkeys(line for each in edits for line in each.warnings):
-            on_warning(warning)
+    context = _Context(progress, on_step, cache)
+    batch = _Batch(tuple(prepared), tuple(requests), model, inversion, settings, tuple(masks))
+    edits = batch.run(warn, context)
+    for line in dict.fromkeys(line for each in edits for line in each.warnings):
+        warn(line)
     return edits
 
 
@@ -349,7 +365,11 @@ def with_guidance_scale(
     """
     if settings.guidance_scale is not None:
         return settings
-    result = measured_scale(model)
+
+    def measure(_: Settings) -> MeasuredScale:
+        return run_finite(lambda: measured_scale(model), model, on_warning)
+
+    result = run_within_memory(measure, model, settings, on_warning)
     if result.measured and on_warning is not None:
         on_warning(
             f"guidance scale {result.scale:g} measured on {model.name}, in "
@@ -380,7 +400,7 @@ def invert_batch(
     cached = find_cached(prepared, model, captions, plan=plan, cache=cache)
     if cached is not None:
         return cached
-    return _invert_batch(prepared, model, captions, plan, progress, cache)
+    return _invert_batch(prepared, model, captions, plan, progress=progress, cache=cache)
 
 
 def find_cached(
@@ -399,6 +419,8 @@ def find_cached(
         inversion = None if key is None else cache.find(key)
         if inversion is None:
             return None
+        if not plan.settings.cache_source:
+            inversion = inversion.without_observations()
         # the model's name and the seed may have been others for the same trajectory
         settings = plan.settings
         recipe = {
@@ -424,8 +446,9 @@ def run_within_memory(
 ) -> T:
     """``run(settings)``, repeated with less memory each time that it runs out.
 
-    First the source's activations are recomputed instead of cached, then the steps of
-    ``model.runtime.memory_ladder()`` follow, one at a time. Afterwards the model computes as
+    First captioner and CLIP leave the device if they are there, then the source's activations are
+    recomputed instead of cached, then the steps of ``model.runtime.memory_ladder()`` follow, one at
+    a time. Afterwards the model computes as
     before, also after an exception. Errors that are not about memory are raised at once, and the
     last one about memory when there are no steps left.
 
@@ -443,20 +466,162 @@ def run_within_memory(
             except (MemoryError, RuntimeError) as error:
                 if classify(error) is not OutOfMemoryError:
                     raise
-                if settings.cache_source and Plan.of(settings).layer_patterns:
+                if (parking := model.runtime.parking()) is not None:
+                    saving = parking
+                elif any(Plan.of(settings).cached_layers()):
                     saving = RECOMPUTE_SOURCE
                 elif (step := next(ladder, None)) is not None:
                     saving = step
                 else:
                     raise
-            # the error, and with it all that its frames held, is gone only now
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            settings = replace(settings, cache_source=False)
+            _free_memory()
+            if saving is RECOMPUTE_SOURCE:
+                settings = replace(settings, cache_source=False)
             savings.enter_context(saving.active)
             if on_warning is not None:
                 on_warning(f"out of memory; {saving.description}")
+
+
+def run_finite(
+    run: Callable[[], T],
+    model: Model,
+    on_warning: OnWarning | None = None,
+    *,
+    upcast: bool = False,
+) -> T:
+    """``run()``, repeated with the U-Net in float32 if it is not finite in half precision.
+
+    Args:
+        run: Called without arguments.
+        model: What ``run`` computes with; afterwards it computes as before.
+        on_warning: Called with a sentence before the repetition.
+        upcast: Whether the U-Net is in float32 from the first time on.
+
+    Raises:
+        NotFiniteError: if another part than the U-Net failed, or it was in float32.
+    """
+    if not upcast:
+        try:
+            return run()
+        except NotFiniteError as error:
+            if not _can_upcast(error, model):
+                raise
+        _free_memory()
+        if on_warning is not None:
+            on_warning(precision.warning("unet", model.runtime.dtype))
+    with model.runtime.upcast():
+        return run()
+
+
+def _can_upcast(error: NotFiniteError, model: Model) -> bool:
+    return error.part == "unet" and model.runtime.unet_dtype != "float32"
+
+
+def _free_memory() -> None:
+    """Free what a failed attempt held, once its error is gone, and with it all its frames."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Images to edit together, checked and prepared; arguments as of ``edit_batch``."""
+
+    images: tuple[Prepared, ...]
+    requests: tuple[EditRequest, ...]
+    model: Model
+    inversion: Inversion | None
+    settings: Settings
+    masks: tuple[UserMask | None, ...]
+
+    def run(self, warn: OnWarning, context: _Context) -> list[Edit]:
+        """Edit with less memory or in float32 where needed; see ``edit_batch``."""
+        model = self.model
+        inverted = () if self.inversion is None else self.inversion.float32
+        upcast = any("unet" in text for text in inverted)
+
+        def attempt() -> list[Edit]:
+            return run_within_memory(
+                lambda settings: self._edit(settings, context), model, self.settings, warn
+            )
+
+        if len(self.images) == 1:
+            return run_finite(attempt, model, warn, upcast=upcast)
+        if not upcast:
+            try:
+                return attempt()
+            except NotFiniteError as error:
+                if not _can_upcast(error, model):
+                    raise
+        rows = range(len(self.images))
+        return [edited for i in rows for edited in self._row(i).run(warn, context)]
+
+    def _row(self, i: int) -> _Batch:
+        row = slice(i, i + 1)
+        inversion = None if self.inversion is None else self.inversion.rows(row)
+        batch = replace(self, images=self.images[row], requests=self.requests[row])
+        return replace(batch, inversion=inversion, masks=self.masks[row])
+
+    def _edit(self, settings: Settings, context: _Context) -> list[Edit]:
+        """One attempt, with the settings that it is left with."""
+        inversion = self.inversion
+        if inversion is not None and not settings.cache_source:
+            inversion = inversion.without_observations()
+        work = (self.images, self.requests, self.model, inversion, settings, self.masks)
+        edits = _edit_batch(*work, context)
+        if settings.crop == "auto":
+            edits = [_edit_crop(edit, self.model, context) for edit in edits]
+        return [_reviewed(edit, self.model) for edit in edits]
+
+
+class _FinishedInversions:
+    """Trajectories that the attempts of one edit have computed: later attempts do not invert again.
+
+    Without activations, which are what memory runs out for.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[Inversion, str, Evaluations]] = {}
+
+    def find(
+        self, images: Sequence[Prepared], model: Model
+    ) -> tuple[Inversion, str, Evaluations] | None:
+        """The inversion, its source and the evaluations it took; None if there is none."""
+        return self._kept.get(self._key(images, model))
+
+    def keep(
+        self,
+        images: Sequence[Prepared],
+        model: Model,
+        inversion: Inversion,
+        source: str,
+        spent: Evaluations,
+    ) -> None:
+        """Keep the trajectory, unless it was given; its tensors are not copied."""
+        if source != "given":
+            key = self._key(images, model)
+            self._kept[key] = (inversion.without_observations(), source, replace(spent))
+
+    @staticmethod
+    def _key(images: Sequence[Prepared], model: Model) -> str:
+        """Images, and what the trajectory depends on: tiles change the encoded latents."""
+        options = {**model.runtime.compute_options(), "checkpointed": None, "offloaded": None}
+        return repr([[image.key for image in images], options])
+
+
+@dataclass(frozen=True)
+class _Context:
+    """What an edit is given besides what decides its result; arguments as of ``edit_batch``."""
+
+    progress: Progress | bool | None
+    on_step: Callable[[Step], None] | None
+    cache: Cache | None
+    finished: _FinishedInversions = field(default_factory=_FinishedInversions)
+
+    def bar(self, total: int) -> _Progress:
+        """What counts so many steps."""
+        return _Progress(self.progress, total, "Editing")
 
 
 def _edit_batch(
@@ -466,39 +631,64 @@ def _edit_batch(
     inversion: Inversion | None,
     settings: Settings,
     masks: Sequence[UserMask | None],
-    *,
-    progress: Progress | bool | None,
-    on_step: Callable[[Step], None] | None,
-    cache: Cache | None,
+    context: _Context,
 ) -> list[Edit]:
-    captions = [request.caption for request in requests]
-    plan, c = Plan.of(settings, [request.kinds for request in requests]), model.embed(captions)
-    c_edit = edited_conditioning(model, requests, c, settings)
-    inversion_source = "given"
-    if inversion is None:
-        inversion = find_cached(images, model, captions, plan=plan, cache=cache)
-        inversion_source = "computed" if inversion is None else "cached"
-    skipped = on_step is None and plan.keeps_source
-    missing = inversion is None or not (skipped or plan.cached_layers <= inversion.layer_patterns)
-    bar = _Progress(progress, settings.steps * (1 - skipped + missing) + missing, "Editing")
-    with bar, model.lock, count_evaluations() as evaluations:
-        if inversion is None:
-            inversion = _invert_batch(images, model, captions, plan, bar.update, cache)
-        elif missing:
-            inversion = _with_observations(inversion, model, c, plan, bar)
-        constraint = latent_lock(images, requests, masks, settings, inversion.latents[0].shape)
-        steps = editing.edit(model, inversion, c, c_edit, plan, constraint)
-        latents, traces = _denoise(() if skipped else bar(steps), inversion, on_step)
-    cost, compute = evaluations.per_image(len(images)), model.runtime.compute_options()
-    finished = _finish_batch(images, requests, model, inversion, latents, settings, masks)
+    captions, on_step, cache = [each.caption for each in requests], context.on_step, context.cache
+    plan = Plan.of(settings, [request.kinds for request in requests])
+    with model.runtime.working(), precision.record_float32() as record:
+        c = model.embed(captions)
+        c_edit = edited_conditioning(model, requests, c, settings)
+        work = (images, model, captions, plan)
+        inversion, source, earlier = _find_inversion(*work, inversion, context)
+        skipped = on_step is None and plan.keeps_source
+        missing = inversion is None or not (skipped or inversion.recorded(plan.cached_layers()))
+        bar = context.bar(settings.steps * (1 - skipped + missing) + missing)
+        with bar, model.lock, count_evaluations() as evaluations:
+            if inversion is None:
+                inversion = _invert_batch(*work, progress=bar.update, cache=cache)
+            elif missing:
+                kept = cache if source == "cached" else None
+                inversion = _with_observations(inversion, images, model, c, plan, bar, kept)
+            context.finished.keep(images, model, inversion, source, evaluations + earlier)
+            constraint = latent_lock(images, requests, masks, settings, inversion.latents[0].shape)
+            steps = editing.edit(model, inversion, c, c_edit, plan, constraint)
+            latents, traces = _denoise(() if skipped else bar(steps), inversion, on_step)
+        results = _finish_batch(images, requests, model, inversion, latents, settings, masks)
+    cost, compute = (evaluations + earlier).per_image(len(images)), model.runtime.compute_options()
     return [
-        Edit(
+        _with_float32(Edit(
             each.image, requests[i], inversion.rows(slice(i, i + 1)), cost, settings, images[i],
-            inversion_source, compute, None, each.support, masks[i],
-            each.warnings + traces[i].doubts(), trace=traces[i],
-        )
-        for i, each in enumerate(finished)
+            source, compute, None, each.support, masks[i], each.warnings, trace=traces[i],
+        ), record.text(i))
+        for i, each in enumerate(results)
     ]  # fmt: skip
+
+
+def _with_float32(edited: Edit, parts: str) -> Edit:
+    """The edit with a record of, and warnings about, parts that computed again in float32."""
+    compute, dtype = edited.compute, edited.compute["dtype"]
+    again = precision.join([parts, *edited.inversion.float32, compute.get("float32", "")])
+    lines = precision.warnings([again], dtype)
+    if everything := precision.join([again, edited.request.float32]):
+        compute = {**compute, "float32": everything}
+    return replace(edited, compute=compute, warnings=edited.warnings + lines)
+
+
+def _find_inversion(
+    images: Sequence[Prepared],
+    model: Model,
+    captions: Sequence[str],
+    plan: Plan,
+    given: Inversion | None,
+    context: _Context,
+) -> tuple[Inversion | None, str, Evaluations]:
+    """The inversion if there is one, where it is from, and what earlier attempts spent on it."""
+    if given is not None:
+        return given, "given", Evaluations()
+    if (kept := context.finished.find(images, model)) is not None:
+        return kept
+    cached = find_cached(images, model, captions, plan=plan, cache=context.cache)
+    return cached, "computed" if cached is None else "cached", Evaluations()
 
 
 def _denoise(
@@ -534,7 +724,7 @@ def _finish_batch(
     ]
 
 
-def _edit_crop(edited: Edit, model: Model, **shared: Any) -> Edit:
+def _edit_crop(edited: Edit, model: Model, context: _Context) -> Edit:
     """The same edit from the part of the image that its support asks for, if that is small."""
     whole = edited.source
     box = automatic_crop(whole, edited.support)
@@ -542,25 +732,41 @@ def _edit_crop(edited: Edit, model: Model, **shared: Any) -> Edit:
         return edited
     part = prepare(whole.image, model.working_size.with_size(edited.settings.size), box)
     (second,) = _edit_batch(
-        [part], [edited.request], model, None, edited.settings, [edited.mask], **shared
+        [part], [edited.request], model, None, edited.settings, [edited.mask], context
     )
     return replace(second, evaluations=edited.evaluations + second.evaluations)
 
 
 def _reviewed(edited: Edit, model: Model) -> Edit:
-    """The edit with a review of its image."""
-    review = review_edit(edited.image, edited.source, edited.request, model)
-    warnings = edited.warnings + doubts(review, edited.request, edited.settings)
-    return replace(edited, review=review, warnings=warnings)
+    """The edit with a review of its image, and doubts about its steps and its image."""
+    with precision.record_float32() as record:
+        review = review_edit(edited.image, edited.source, edited.request, model)
+    lines = record.warnings(edited.compute["dtype"])
+    warnings = edited.trace.doubts() + doubts(review, edited.request, edited.settings) + lines
+    return replace(edited, review=review, warnings=edited.warnings + warnings)
 
 
 def _with_observations(
-    inversion: Inversion, model: Model, c: Conditioning, plan: Plan, bar: _Progress
+    inversion: Inversion,
+    images: Sequence[Prepared],
+    model: Model,
+    c: Conditioning,
+    plan: Plan,
+    bar: _Progress,
+    cache: Cache | None,
 ) -> Inversion:
-    """The inversion with the activations that the plan's guidance needs, recomputed."""
-    observer = Observer(model, c, plan.layer_patterns)
+    """The inversion with the activations that the plan needs too, recomputed; for the cache too.
+
+    Those that it has already are kept, so that edits that need others do not replace each other's.
+    """
+    layers = joined(inversion.layer_patterns, plan.cached_layers())
+    observer = Observer(model, c, plan.layer_patterns, layers_by_time(inversion.schedule, layers))
     levels = tuple(bar(recompute_observations(observer, inversion)))
-    return replace(inversion, observations=levels, layer_patterns=plan.layer_patterns)
+    inversion = replace(inversion, observations=levels, layer_patterns=layers)
+    rows = [inversion.rows(slice(i, i + 1)) for i in range(len(images))]
+    if cache is not None and all(map(cache.keeps_activations, rows)):
+        _keep(inversion, images, model, plan, cache)
+    return inversion
 
 
 def _invert_batch(
@@ -568,16 +774,18 @@ def _invert_batch(
     model: Model,
     captions: Sequence[str],
     plan: Plan,
+    *,
     progress: Progress | None,
     cache: Cache | None,
 ) -> Inversion:
     """Compute the inversion, and keep each image's row."""
-    settings, c = plan.settings, model.embed(captions)
+    settings, seeds = plan.settings, (plan.settings.seed,) * len(images)
     schedule = model.schedule(settings.steps)
-    latents, seeds = model.encode(_pixels(images)), (settings.seed,) * len(images)
     bar = _Progress(progress, settings.steps + 1)
-    with model.lock:
-        observer = Observer(model, c, plan.cached_layers)
+    with model.runtime.working(), model.lock, precision.record_float32() as record:
+        c, latents = model.embed(captions), model.encode(_pixels(images))
+        kept = layers_by_time(schedule, plan.cached_layers())
+        observer = Observer(model, c, plan.layer_patterns, kept)
         levels = tuple(bar(plan.inverter(observer, latents, schedule, seeds)))
     inversion = Inversion.from_observations(
         levels,
@@ -591,13 +799,24 @@ def _invert_batch(
             "seed": str(settings.seed),
             "zerocon": __version__,
         },
-        layer_patterns=plan.cached_layers,
+        layer_patterns=plan.cached_layers(),
+        float32=tuple(
+            precision.join([record.text(i), "unet" if model.runtime.upcasted else ""])
+            for i in range(len(images))
+        ),
     )
     if cache is not None:
-        for i, key in enumerate(_keys(images, model, captions, plan)):
-            if key is not None:
-                cache.keep(key, inversion.rows(slice(i, i + 1)))
+        _keep(inversion, images, model, plan, cache)
     return inversion
+
+
+def _keep(
+    inversion: Inversion, images: Sequence[Prepared], model: Model, plan: Plan, cache: Cache
+) -> None:
+    """Write each image's row to the cache."""
+    for i, key in enumerate(_keys(images, model, inversion.captions, plan)):
+        if key is not None:
+            cache.keep(key, inversion.rows(slice(i, i + 1)))
 
 
 def _keys(

@@ -130,6 +130,10 @@ class Cache:
         except UNUSABLE as error:
             self._disable(error)
 
+    def keeps_activations(self, inversion: Inversion) -> bool:
+        """Whether an entry of one image has the activations too: if they are small enough."""
+        return inversion.observation_bytes <= SHARE * self.limit
+
     def entries(self) -> list[CacheEntry]:
         """All files, the least recently used first."""
         entries = []
@@ -178,8 +182,7 @@ class Cache:
     def _write(self, key: str, inversion: Inversion) -> None:
         from safetensors.torch import save
 
-        small = inversion.observation_bytes <= SHARE * self.limit
-        observations = small and bool(inversion.layer_patterns)
+        observations = self.keeps_activations(inversion) and bool(inversion.layer_patterns)
         tensors, line = inversion.to_tensors(observations=observations)
         if sum(tensor.nbytes for tensor in tensors.values()) > self.limit:
             return
@@ -218,8 +221,9 @@ def key_of(
 ) -> str | None:
     """The hash of everything that an inversion depends on; None for a model without a fingerprint.
 
-    Rounding is part of it: a batch differs from single images, recorded layers from fused ones, and
-    one number of threads from another. ``image_key`` is ``Prepared.key``, with the working size.
+    Rounding is part of it: a batch differs from single images, explicit attention from fused, and
+    one number of threads from another. Which activations an entry has is not part of it.
+    ``image_key`` is ``Prepared.key``, with the working size.
     """
     weights = model.fingerprint()
     if weights is None:
@@ -236,7 +240,7 @@ def key_of(
         "schedule": asdict(model.schedule(settings.steps)),
         "inverter": repr(plan.inverter),
         "seed": settings.seed if plan.inverter_draws else None,
-        "layer_patterns": sorted(plan.cached_layers),
+        "kernels": plan.explicit_layers,
         "image": image_key,
         "caption": caption,
         "batch_size": batch_size,

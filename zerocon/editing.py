@@ -45,12 +45,12 @@ from zerocon.diffusion import CLEAN, NoiseLevel, ddim_coefficients, ddim_noise, 
 from zerocon.errors import MethodError
 from zerocon.guidance import REFERENCE_STEPS, Guidance
 from zerocon.inversion import Inverter
-from zerocon.model.attention import change_layers
+from zerocon.model.attention import PROJECTIONS, change_layers
 from zerocon.registry import resolve
 from zerocon.sampling import scale_at
 from zerocon.settings import Settings, number_for
 from zerocon.tensor_types import Latents, PerImage, require_finite
-from zerocon.trajectory import Inversion
+from zerocon.trajectory import Inversion, LayersByLevel
 
 if TYPE_CHECKING:
     from zerocon.model import Model
@@ -150,6 +150,16 @@ class Plan:
         return self.guidance_layers | self.attention_layers
 
     @property
+    def explicit_layers(self) -> tuple[str, ...]:
+        """The patterns on which the rounding of an inversion depends, sorted.
+
+        Cross-attention that is recorded is not computed by fused kernels. An inversion computes it
+        so at all levels, whether it is recorded there or not, so that its trajectory is the same.
+        """
+        inert = ("attn1", *PROJECTIONS)
+        return tuple(sorted(each for each in self.layer_patterns if not each.endswith(inert)))
+
+    @property
     def guidance_layers(self) -> frozenset[str]:
         """Names of every layer that some guidance loss needs, as shell patterns."""
         return frozenset(pattern for each in self.guidance for pattern in each.layer_patterns)
@@ -159,10 +169,25 @@ class Plan:
         """Names of every layer that an attention control changes, as shell patterns."""
         return frozenset(pattern for each in self.controls for pattern in each.layer_patterns)
 
-    @property
-    def cached_layers(self) -> frozenset[str]:
-        """The layers whose activations an inversion records for the edit."""
-        return self.layer_patterns if self.settings.cache_source else frozenset()
+    def layers_at(self, progress: float) -> frozenset[str]:
+        """The source's layers that an edit needs at this share of the steps, as shell patterns.
+
+        Those of changes of every kind, so that further edits of the image need no others.
+        """
+        if progress < self.settings.earliest_begin:
+            return frozenset()
+        controlled = frozenset(name for each in self.controls for name in each.layers_at(progress))
+        return controlled | (self.guidance_layers if self.guides(progress) else frozenset())
+
+    def layers_by_level(self, steps: int | None = None) -> LayersByLevel:
+        """``layers_at`` for every noise level of a schedule, level 0, the image, first."""
+        steps = steps or self.settings.steps
+        return (frozenset(), *(self.layers_at(1 - i / steps) for i in range(1, steps + 1)))
+
+    def cached_layers(self, steps: int | None = None) -> LayersByLevel:
+        """At each level, the layers whose activations an inversion records for the edit."""
+        layers = self.layers_by_level(steps)
+        return layers if self.settings.cache_source else (frozenset(),) * len(layers)
 
     @property
     def keeps_source(self) -> bool:
@@ -278,7 +303,7 @@ def edit(
         g = network.limit_to_push(guided.gradient, eps, t, s)
         clean, D = ddim_step(D - g, eps, t, CLEAN), ddim_step(D - g, eps, t, s)
         D = network.begun(constraint(source, edited, D, i - 1), progress)
-        require_finite(D, f"the latents after step {steps - i + 1} of {steps}")
+        require_finite(D, f"the latents after step {steps - i + 1} of {steps}", "unet")
         x_src, losses = inversion.latents[i - 1], guided.losses
         del guided, edited  # else their activations are held during the next guidance pass
         yield Step(i - 1, x_src + D, D, inversion.latents[0] + clean, losses)
@@ -316,8 +341,9 @@ class GuidedDenoiser:
 
     def source(self, inversion: Inversion, i: int) -> Observation:
         """The source at level ``i``: with its cached activations if the plan needs them."""
-        if self.plan.cached_layers:
-            if not self.plan.cached_layers <= inversion.layer_patterns:
+        needed = self.plan.layers_at(1 - i / inversion.schedule.steps)
+        if self.plan.settings.cache_source and needed:
+            if not inversion.layer_patterns or not needed <= inversion.layer_patterns[i]:
                 raise ValueError("the inversion has not recorded the layers that the edit needs")
             return replace(inversion.observations[i], seeds=self.plan.seeds)
         return Observation(inversion.latents[i], inversion.eps[i], self.c.ids, self.plan.seeds)
@@ -350,6 +376,7 @@ class GuidedDenoiser:
             losses, edited = losses.detach(), edited.detach()
             if bool(gradient.isfinite().all()):
                 break
+        require_finite_gradient(gradient)
         if plan.settings.push_limit is not None:
             gradient = polyak_step(gradient, losses.sum(0))
         elif plan.settings.polyak_step:
@@ -499,6 +526,8 @@ class GuidedDenoiser:
             x = x.detach().requires_grad_()
             losses, _ = self._losses(x, t, source)
             gradients = [_gradient(loss.sum(), x, keep_graph=True) for loss in losses]
+            for gradient in gradients:
+                require_finite_gradient(gradient)
         norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients])
         lengths = weights.abs() * norms.to(weights)
         factors = plan.settings.guidance_balance * lengths[0] / lengths
@@ -524,6 +553,15 @@ def _gradient(loss: Tensor, x: Latents, *, keep_graph: bool = False) -> Latents:
         return torch.zeros_like(x)
     (gradient,) = torch.autograd.grad(loss, x, retain_graph=keep_graph, allow_unused=True)
     return torch.zeros_like(x) if gradient is None else gradient
+
+
+def require_finite_gradient(gradient: Latents) -> None:
+    """Raise ``NotFiniteError`` for a gradient that has no length.
+
+    Limits would turn it into zeros, or into NaN.
+    """
+    norms = gradient.detach().flatten(1).norm(dim=1)
+    require_finite(norms, "the gradients of the guidance losses", "unet")
 
 
 def polyak_step(gradient: Latents, losses: Tensor, longest: float = inf) -> Latents:

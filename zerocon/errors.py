@@ -408,12 +408,14 @@ class Interrupted(ZeroconError):
 class NotFiniteError(ZeroconError):
     """The network computed values that are not finite.
 
-    NaN or infinity in latents, embeddings or pixels: nothing was written or cached. In float16 the
-    VAE of some models overflows: use ``--dtype float32`` or ``bfloat16``. In float32 the weights
-    are corrupt: run ``zerocon models verify NAME``.
+    NaN or infinity in latents, gradients, embeddings, similarities or pixels: nothing was written
+    or cached. In float16 and bfloat16 the part that failed has computed again in float32 before
+    this error, with a warning. In float32 the weights are corrupt (run ``zerocon models verify
+    NAME``), or the weight of a guidance loss is much too large.
     """
 
     id = "ZC-E072"
+    part: str | None = None  # the network that computed them, see zerocon.model.precision
 
 
 ERRORS = {

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
+from functools import reduce, wraps
 from operator import add
 from textwrap import shorten
+from typing import Concatenate, ParamSpec
 
 from PIL.Image import Image
 
@@ -15,10 +16,12 @@ from zerocon.conditioning import Conditioning, align_tokens
 from zerocon.diagnostics.text_check import check_direction, check_length, check_words
 from zerocon.direction import Direction, relative_length
 from zerocon.image.support import kind_of
-from zerocon.model import Model
+from zerocon.model import Model, precision
 from zerocon.model.captioner import caption_image
 from zerocon.prompt import CaptionRewrite, Change
 from zerocon.settings import Settings
+
+P = ParamSpec("P")
 
 WEAK = 0.05  # relative length of a direction below which an edit hardly changes anything
 
@@ -36,6 +39,7 @@ class EditRequest:
         warnings: One line each.
         directions: Ready-made directions, each with its weight.
         prompt: The prompt as it was given, by the names of ``zerocon.edit``'s arguments.
+        float32: Parts of the model that computed again in float32; see ``zerocon.model.precision``.
     """
 
     rewrite: CaptionRewrite
@@ -45,6 +49,7 @@ class EditRequest:
     warnings: tuple[str, ...]
     directions: tuple[tuple[Direction, float], ...] = ()
     prompt: Mapping[str, str] = field(default_factory=dict)
+    float32: str = ""
 
     def __repr__(self) -> str:
         captions = " -> ".join(
@@ -75,6 +80,22 @@ class EditRequest:
         return frozenset([*map(kind_of, self.changes), *several])
 
 
+def _recording(
+    parse: Callable[Concatenate[Image, Model, P], EditRequest],
+) -> Callable[Concatenate[Image, Model, P], EditRequest]:
+    """Add to the request which parts of the model computed again in float32, with warnings."""
+
+    @wraps(parse)
+    def wrapper(image: Image, model: Model, /, *args: P.args, **kwargs: P.kwargs) -> EditRequest:
+        with precision.record_float32() as record:
+            request = parse(image, model, *args, **kwargs)
+        lines = record.warnings(model.runtime.dtype)
+        return replace(request, warnings=request.warnings + lines, float32=record.all())
+
+    return wrapper
+
+
+@_recording
 def parse_request(
     image: Image,
     model: Model,

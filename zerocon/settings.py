@@ -29,6 +29,16 @@ LOCKS = ("off", "latent", "pixel")
 CROPS = ("off", "auto")
 CROP = re.compile(r"(\d+),(\d+),(\d+),(\d+)")  # left, upper, width, height in pixels
 
+# By kind of change; an edit takes the first that fits. See the table in docs/method.md.
+ATTENTION = (
+    "injection:self=0.5,cross=0",
+    "several=injection:self=0.5,cross=0",
+    "attribute=injection:self=0.5,cross=0.8",
+    "removed=injection:self=0.8,cross=0.25",
+    "place=injection:self=0.5,cross=0.8",
+    "time=injection:self=0.5,cross=0.8",
+    "style=injection:self=0.5,cross=0.5",
+)
 # Attention control alone: no gradient, and the same bits alone and in a batch.
 FAST: Mapping[str, Any] = {"guidance": ()}
 # pix2pix-zero and pix2pix-zeroCon to the letter, but for the guidance scale, which is the model's
@@ -281,9 +291,9 @@ class Settings:
         "Limit guidance's gradient to Polyak's step, which cannot oscillate.",
         off="no-polyak-step",
     )
-    # what is added needs attention of its own; a color needs all of the source's layout
+    # new things need attention of their own; colors, places and times all of the source's layout
     attention: tuple[str, ...] = _setting(
-        ("injection:self=0.5,cross=0.5", "several=injection:self=0.3,cross=0"),
+        ATTENTION,
         Rule(_are_controls, f"names of attention controls, or CHANGE=NAME of {', '.join(CHANGES)}"),
         "Attention control, NAME[:KEY=VALUE,...], see `zerocon methods`; or none; repeatable for "
         "kinds of change as in added=NAME.",
@@ -291,7 +301,7 @@ class Settings:
     )
     # the noisiest steps change the background as much as what is edited
     begin: float | str = _setting(
-        0.1,
+        "0,several=0,object=0.1,removed=0.1,style=0.2",
         Rule(
             _is_share,
             f"a share of the steps, 0 <= X < 1, or like 0,style=0.3 of {', '.join(CHANGES)}",
@@ -388,6 +398,11 @@ class Settings:
         if self.guidance_scale is None:
             raise SettingError("no guidance_scale: zerocon.api.with_guidance_scale measures one")
         return self.guidance_scale
+
+    @property
+    def earliest_begin(self) -> float:
+        """The smallest ``begin`` of any kind of change."""
+        return min(number_for(self.begin, [kind]) for kind in ("", *CHANGES))
 
     @property
     def attention_controls(self) -> tuple[str, ...]:

@@ -49,7 +49,20 @@ else:
         Pixels = Latents = Trajectory = Tokens = CrossMaps = Features = PerImage = Scalar = Tensor
 
 
-def require_finite(values: Tensor, what: str) -> None:
-    """Raise ``NotFiniteError`` if ``values`` hold NaN or infinity; ``what`` names them."""
+def require_finite(values: Tensor, what: str, part: str | None = None) -> None:
+    """Raise ``NotFiniteError`` if ``values`` hold NaN or infinity.
+
+    Args:
+        values: Any shape.
+        what: Names them.
+        part: The network that computed them, see ``zerocon.model.precision.PARTS``.
+    """
     if not bool(values.isfinite().all()):
-        raise NotFiniteError(f"{what} are not finite (NaN or infinity); try --dtype float32")
+        raise not_finite(what, part)
+
+
+def not_finite(what: str, part: str | None = None) -> NotFiniteError:
+    """The error for values that hold NaN or infinity; arguments as of ``require_finite``."""
+    error = NotFiniteError(f"{what} are not finite (NaN or infinity)")
+    error.part = part
+    return error

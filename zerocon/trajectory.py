@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 FORMAT = "zerocon.inversion/3"
 
+LayersByLevel = tuple[frozenset[str], ...]  # patterns of layer names at each level from 0 on
+
 
 @dataclass(frozen=True)
 class Inversion:
@@ -42,7 +44,10 @@ class Inversion:
         observations: One per level, with the activations of the layers in ``layer_patterns``;
             empty where none were recorded. ``save`` leaves them out, since they are many times
             larger than the trajectory; ``recompute_observations`` takes one evaluation per level.
-        layer_patterns: The recorded layers, as shell patterns.
+        layer_patterns: The layers that were recorded at each level, as shell patterns; empty where
+            there are no observations.
+        float32: For each image, the parts of the model that computed in float32 what was not finite
+            in half precision, such as "vae"; "" where there was none. Empty for no images at all.
     """
 
     latents: Trajectory
@@ -53,7 +58,8 @@ class Inversion:
     model: str
     recipe: Mapping[str, str]
     observations: tuple[Observation, ...] = field(default=(), repr=False, compare=False)
-    layer_patterns: frozenset[str] = field(default=frozenset(), compare=False)
+    layer_patterns: LayersByLevel = field(default=(), compare=False)
+    float32: tuple[str, ...] = field(default=(), compare=False)
 
     def __repr__(self) -> str:
         height, width = self.latents.shape[-2:]
@@ -91,13 +97,14 @@ class Inversion:
             "model": self.model,
             "recipe": dict(self.recipe),
         }
+        if any(self.float32):
+            metadata["float32"] = self.float32
         tensors = {"latents": self.latents, "eps": self.eps}
         if observations:
-            last = self.observations[
-                -1
-            ]  # the layers in the U-Net's order, in which losses are added
-            metadata |= {"maps": [*last.maps], "features": [*last.features], "ids": last.ids}
-            metadata["layer_patterns"] = sorted(self.layer_patterns)
+            for kind in ("maps", "features"):  # in the U-Net's order, in which losses are added
+                metadata[kind] = [[*getattr(each, kind)] for each in self.observations]
+            metadata["ids"] = self.observations[-1].ids
+            metadata["layer_patterns"] = [sorted(patterns) for patterns in self.layer_patterns]
             for level, each in enumerate(self.observations):
                 layers = {**each.maps, **each.features}
                 tensors |= {f"{level}/{layer}": tensor for layer, tensor in layers.items()}
@@ -120,9 +127,10 @@ class Inversion:
         images: tuple[str, ...] = (),
         model: str,
         recipe: Mapping[str, str],
-        layer_patterns: frozenset[str] = frozenset(),
+        layer_patterns: LayersByLevel = (),
+        float32: tuple[str, ...] = (),
     ) -> Inversion:
-        """Collect what an inverter yields, recorded with the same ``layer_patterns``.
+        """Collect what an inverter yields, with the ``layer_patterns`` recorded at each level.
 
         Raises:
             NotFiniteError: if latents or predicted noise are NaN or infinite.
@@ -131,7 +139,8 @@ class Inversion:
         latents = torch.stack([level.x for level in levels])
         eps = torch.stack([level.eps for level in levels])
         for values in (latents, eps):
-            require_finite(values, "the latents or the predicted noise of the inversion")
+            require_finite(values, "the latents or the predicted noise of the inversion", "unet")
+        recorded = any(layer_patterns)
         return cls(
             latents=latents,
             eps=eps,
@@ -140,9 +149,18 @@ class Inversion:
             images=images,
             model=model,
             recipe=recipe,
-            observations=levels,
-            layer_patterns=layer_patterns,
+            observations=_on_trajectory(levels, latents, eps) if recorded else (),
+            layer_patterns=layer_patterns if recorded else (),
+            float32=float32,
         )
+
+    def recorded(self, needed: LayersByLevel) -> bool:
+        """Whether at each level the layers were recorded that are ``needed`` there."""
+        return joined(self.layer_patterns, needed) == self.layer_patterns or not any(needed)
+
+    def without_observations(self) -> Inversion:
+        """The trajectory alone; its tensors are not copied."""
+        return replace(self, observations=(), layer_patterns=())
 
     def require_images(self, images: Sequence[Prepared], vae_scale_factor: int) -> None:
         """Raise ``MismatchError`` unless it is the inversion of ``images`` at their working size.
@@ -168,8 +186,9 @@ class Inversion:
 
     def to(self, device: torch.device) -> Inversion:
         """The same trajectories on another device."""
-        observations = tuple(level.to(device) for level in self.observations)
+        levels = tuple(level.to(device) for level in self.observations)
         latents, eps = self.latents.to(device), self.eps.to(device)
+        observations = _on_trajectory(levels, latents, eps) if levels else ()
         return replace(self, latents=latents, eps=eps, observations=observations)
 
     def rows(self, rows: slice) -> Inversion:
@@ -181,6 +200,7 @@ class Inversion:
             captions=self.captions[rows],
             images=self.images[rows],
             observations=tuple(level.rows(rows) for level in self.observations),
+            float32=self.float32[rows],
         )
 
     @classmethod
@@ -202,14 +222,18 @@ class Inversion:
             )
         same = all(p.observations and p.layer_patterns == first.layer_patterns for p in parts)
         levels = zip(*(part.observations for part in parts), strict=True) if same else ()
+        latents = _cat_levels([part.latents for part in parts])
+        eps = _cat_levels([part.eps for part in parts])
+        observations = _on_trajectory([*map(Observation.cat, levels)], latents, eps) if same else ()
         return replace(
             first,
-            latents=_cat_levels([part.latents for part in parts]),
-            eps=_cat_levels([part.eps for part in parts]),
+            latents=latents,
+            eps=eps,
             captions=tuple(caption for part in parts for caption in part.captions),
             images=tuple(image for part in parts for image in part.images),
-            observations=tuple(map(Observation.cat, levels)),
-            layer_patterns=first.layer_patterns if same else frozenset(),
+            observations=observations,
+            layer_patterns=first.layer_patterns if same else (),
+            float32=tuple(text for p in parts for text in p.float32 or ("",) * len(p.captions)),
         )
 
     @classmethod
@@ -234,12 +258,11 @@ class Inversion:
     def from_tensors(cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Inversion:
         """The inversion of which ``to_tensors`` made ``tensors`` and, as JSON, ``metadata``."""
         latents, eps = tensors["latents"], tensors["eps"]
-        layer_patterns = frozenset(metadata.get("layer_patterns", ()))
+        layer_patterns = tuple(map(frozenset, metadata.get("layer_patterns", ())))
         columns = (metadata["schedule"][name] for name in ("times", "alphas", "sigmas"))
 
         def layers(level: int, kind: str) -> dict[str, Tensor]:
-            names = {layer: f"{level}/{layer}" for layer in metadata[kind]}
-            return {layer: tensors[name] for layer, name in names.items() if name in tensors}
+            return {layer: tensors[f"{level}/{layer}"] for layer in metadata[kind][level]}
 
         def observation(level: int) -> Observation:
             maps, features = layers(level, "maps"), layers(level, "features")
@@ -256,19 +279,49 @@ class Inversion:
             recipe=metadata["recipe"],
             observations=tuple(map(observation, range(len(latents)))) if layer_patterns else (),
             layer_patterns=layer_patterns,
+            float32=tuple(metadata.get("float32", ())),
         )
 
 
 def recompute_observations(observer: Observer, inversion: Inversion) -> Iterator[Observation]:
     """The observations along an inversion's trajectory, as an inverter yields them.
 
-    One U-Net evaluation per level from 1 on; nothing is recorded at level 0, whose predicted noise
-    is part of the inversion.
+    One U-Net evaluation per level from 1 on where the observer records a layer that the inversion
+    has not.
     """
-    yield Observation(inversion.latents[0], inversion.eps[0], observer.c.ids)
-    levels = inversion.schedule.levels
-    for x, level in zip(inversion.latents[1:], levels[1:], strict=True):
-        yield observer(x, level.time)
+    kept = inversion.layer_patterns
+    for i, level in enumerate(inversion.schedule.levels):
+        x, eps = inversion.latents[i], inversion.eps[i]
+        needed = frozenset(observer.kept_at(level.time) if i else ())
+        if not needed <= (kept[i] if kept else frozenset()):
+            yield observer(x, level.time)
+        elif kept:
+            yield inversion.observations[i]
+        else:
+            yield Observation(x, eps, observer.c.ids)
+
+
+def joined(one: LayersByLevel, other: LayersByLevel) -> LayersByLevel:
+    """The layers of both at each level; either may be empty."""
+    if not one or not other:
+        return one or other
+    return tuple(a | b for a, b in zip(one, other, strict=True))
+
+
+def layers_by_time(schedule: Schedule, layers: LayersByLevel) -> dict[float, frozenset[str]]:
+    """For an ``Observer``: the layers of each timestep; level 0 is never recorded."""
+    by_time: dict[float, frozenset[str]] = {}
+    for level, patterns in zip(schedule.levels[1:], layers[1:], strict=True):
+        by_time[level.time] = by_time.get(level.time, frozenset()) | patterns
+    return by_time
+
+
+def _on_trajectory(
+    levels: Sequence[Observation], latents: Trajectory, eps: Trajectory
+) -> tuple[Observation, ...]:
+    """The observations with views of the trajectory in place of the same values."""
+    rows = zip(levels, latents, eps, strict=True)
+    return tuple(replace(level, x=x, eps=noise) for level, x, noise in rows)
 
 
 def _cat_levels(trajectories: Sequence[Trajectory]) -> Trajectory:

@@ -44,7 +44,7 @@ def command(model: str, write: bool, overwrite: bool, **values: Any) -> None:
     """Measure the guidance scale of MODEL again.
 
     The response r is the relative difference between the noise that the U-Net predicts under two
-    captions, averaged over 8 pairs of captions and 4 noise levels; the guidance scale is 0.142 / r.
+    captions, averaged over 8 pairs of captions and 4 noise levels; the guidance scale is 0.14 / r.
     It takes 64 U-Net evaluations, no image and no captioner. An edit measures it by itself where
     the model has none; it is kept in the cache directory, for each dtype.
 
@@ -58,10 +58,11 @@ def command(model: str, write: bool, overwrite: bool, **values: Any) -> None:
         raise click.UsageError("--overwrite needs --write")
     file = writable_file(model, overwrite=overwrite) if write else None
     loaded = options.load_model({**values, "model": model})
-    result, kept = _measure(loaded)
+    lines: list[str] = []
+    result, kept = _measure(loaded, lines)
     if file is not None:
         write_guidance_scale(file, result.scale)
-    warnings, output = _warnings(loaded, written=file is not None), file or kept
+    warnings, output = [*lines, *_warnings(loaded, written=file is not None)], file or kept
     render.warn(warnings)
     line = (
         f"{model}: response {result.response:.4f}, guidance scale {result.scale:g}, "
@@ -80,12 +81,13 @@ def command(model: str, write: bool, overwrite: bool, **values: Any) -> None:
     render.print_result(values["form"], line, {"schema": "zerocon.calibration/1", **facts})
 
 
-def _measure(model: Model) -> tuple[MeasuredScale, Path]:
-    """The result, and the file in the cache directory that holds it."""
+def _measure(model: Model, lines: list[str]) -> tuple[MeasuredScale, Path]:
+    """The result, and the file in the cache directory that holds it; adds warnings to ``lines``."""
+    from zerocon.api import run_finite
     from zerocon.model.guidance_scale import calibrate
 
     with progress_bar("Measuring", options.is_quiet()) as tick:
-        return calibrate(model, tick)
+        return run_finite(lambda: calibrate(model, tick), model, lines.append)
 
 
 def _warnings(model: Model, *, written: bool) -> list[str]:

@@ -48,7 +48,7 @@ def estimate_cost(model: Any, jobs: Sequence[Job]) -> BatchEstimate:
 
     @lru_cache
     def evaluations(settings: Settings, inverted: bool) -> Evaluations:
-        watched = Plan.of(settings).layer_patterns if inverted else ()
+        watched = Plan.of(settings).cached_layers() if inverted else ()
         return cost.evaluations(
             model.schedule(settings.steps), settings, inverted=inverted, watched=watched
         )

@@ -151,6 +151,7 @@ class BatchExecutor:
         """
         if self.segmenter is None and any(job.mask_text for job, _ in jobs):
             self.segmenter = Segmenter.load(self.segmenter_name, self.model.device)
+            self.model.runtime.attach(self.segmenter)
         prepared = dict(enumerate(self.prepare(jobs)))
         results: dict[int, ExecutedJob | NoResult] = {
             index: each for index, each in prepared.items() if isinstance(each, NoResult)

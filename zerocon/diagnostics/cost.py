@@ -8,6 +8,7 @@ shapes but no data.
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -30,7 +31,7 @@ from zerocon.image.transforms import WorkingSize
 from zerocon.model.attention import call_unet, change_layers, watch
 from zerocon.settings import Settings
 from zerocon.tensor_types import Latents, PerImage
-from zerocon.trajectory import Inversion
+from zerocon.trajectory import Inversion, LayersByLevel
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class CostEstimate:
         evaluations: U-Net evaluations, forward and backward.
         operations: Floating-point operations of the U-Net.
         weights: Bytes of U-Net, VAE and text encoder.
+        companions: Bytes of captioner, CLIP and segmentation model, as far as they are loaded.
+        apart: Whether those leave the device's memory before the U-Net works.
         cached: Bytes of the source's trajectory and cached activations.
         working: Bytes of temporary tensors, at the highest point.
     """
@@ -50,11 +53,16 @@ class CostEstimate:
     weights: int
     cached: int
     working: int
+    companions: int = 0
+    apart: bool = False
 
     @property
     def peak(self) -> int:
         """Total bytes at the highest point."""
-        return self.weights + self.cached + self.working
+        editing = self.cached + self.working
+        if self.apart:
+            return self.weights + max(self.companions, editing)
+        return self.weights + self.companions + editing
 
     def __repr__(self) -> str:
         return (
@@ -69,7 +77,7 @@ def estimate_cost(
     size: tuple[int, int],
     *,
     inverted: bool = False,
-    watched: Collection[str] = frozenset(),
+    watched: LayersByLevel = (),
     changes: Collection[str] = (),
 ) -> CostEstimate:
     """Estimate the cost of an edit of one image.
@@ -79,7 +87,7 @@ def estimate_cost(
         settings: Settings of the edit.
         size: (width, height) of the source image.
         inverted: Whether its inversion exists already.
-        watched: Layers whose activations that inversion holds.
+        watched: Layers whose activations that inversion holds at each level.
         changes: Kinds of change of the edit.
     """
     plan, networks = Plan.of(settings, [changes]), (model.unet, model.vae, model.text_encoder)
@@ -91,18 +99,22 @@ def estimate_cost(
         unet, vae = map(_fake, networks[:2])
         network = _Network(unet, model, shape)
         each = network.operations()
-        inverting, activations = network.observe(plan.layer_patterns)
+        inverting, activations = network.observe(plan)
         guiding = network.guide(plan) if plan.guidance else 0
         stepping = network.step(plan)
         pixels = torch.empty(1, 3, height, width, dtype=model.vae.dtype, device=model.device)
         coding = highest(lambda: vae.decode(vae.encode(pixels).latent_dist.mode()))
+    image = 3 * height * width * 4
     trajectory = 2 * (settings.steps + 1) * torch.Size(shape).numel() * 4  # x and eps, float32
     return CostEstimate(
         evaluations=spent,
         operations=each * spent.total,
         weights=sum(p.nbytes for each in networks for p in each.parameters()),
-        cached=trajectory + (activations * settings.steps if plan.settings.cache_source else 0),
-        working=max(inverting, guiding, stepping, coding),
+        cached=trajectory + activations,
+        # the source's pixels are held throughout, those of the edit while the source is decoded
+        working=image + max(inverting, guiding, stepping, image + coding),
+        companions=sum(each.bytes for each in model.runtime.companions),
+        apart=model.device.type != "cpu",
     )
 
 
@@ -118,7 +130,7 @@ def evaluations(
     settings: Settings,
     *,
     inverted: bool = False,
-    watched: Collection[str] = frozenset(),
+    watched: LayersByLevel = (),
     changes: Collection[str] = (),
 ) -> Evaluations:
     """U-Net evaluations of an edit of one image, its inversion included.
@@ -138,12 +150,14 @@ def evaluations(
     with count_evaluations() as spent:
         path = actual.inverter(Observer(stub, c), x, schedule, (settings.seed,))
         inversion = Inversion.from_observations(
-            path, schedule=schedule, captions=("",), model="", recipe={}
-        )
+            path, schedule=schedule, captions=("",), model="", recipe={},
+            layer_patterns=plan.cached_layers(schedule.steps),
+        )  # fmt: skip
         if inverted:
-            missing = not actual.layer_patterns <= frozenset(watched)
-            recompute = actual.settings.cache_source and missing and not actual.keeps_source
-            spent.forwards = schedule.steps if recompute else 0
+            needed = () if actual.keeps_source else actual.cached_layers(schedule.steps)
+            kept = watched or (frozenset(),) * len(needed)
+            pairs = zip(needed, kept, strict=False)
+            spent.forwards = sum(not each <= layers for each, layers in pairs)
         for _ in () if actual.keeps_source else edit(stub, inversion, c, c, plan):
             pass
     return spent
@@ -214,21 +228,31 @@ class _Network:
                 self(1)
         return float(counter.get_total_flops())
 
-    def observe(self, layer_patterns: Collection[str]) -> tuple[int, int]:
-        """Bytes of one observed step: at the highest point, and of the activations kept."""
-        if not layer_patterns:
+    def observe(self, plan: Plan) -> tuple[int, int]:
+        """Bytes of an inversion: of one step at the highest point, and of all activations kept."""
+        if not plan.layer_patterns:
             return highest(lambda: self(1)), 0
-        with watch(self.unet, layer_patterns) as observed:
+        layers = plan.cached_layers()
+        with watch(self.unet, plan.layer_patterns, keep=max(layers, key=len)):
             peak = highest(lambda: self(1))
-        kept = (*observed.maps.values(), *observed.features.values())
-        return peak, sum(part.nbytes for part in kept)
+        kept = 0
+        for patterns, levels in Counter(filter(None, layers)).items():
+            with watch(self.unet, plan.layer_patterns, keep=patterns) as observed:
+                highest(lambda: self(1))
+            parts = (*observed.maps.values(), *observed.features.values())
+            kept += levels * sum(part.nbytes for part in parts)
+        return peak, kept
 
     def step(self, plan: Plan) -> int:
         """Bytes at the highest point of a step's prediction; changed layers are copied."""
         rows, layers = 2 + (not plan.settings.cache_source), plan.attention_layers
         if not layers:
             return highest(lambda: self(rows))
-        with change_layers(self.unet, layers, lambda _, output: output.clone()):
+
+        def change(_: str, output: Tensor) -> Tensor:
+            return torch.cat([_replaced(part) for part in output.chunk(rows)])
+
+        with change_layers(self.unet, layers, change):
             return highest(lambda: self(rows))
 
     def guide(self, plan: Plan) -> int:
@@ -245,6 +269,14 @@ class _Network:
                 return torch.autograd.grad(loss, x)[0]
 
         return highest(step)
+
+
+def _replaced(layer: Tensor) -> Tensor:
+    """A copy with the temporaries of an attention control: those of maps are in float32."""
+    if layer.ndim == 3:
+        return layer
+    source, maps = layer.float(), layer.float().clone()
+    return (maps / maps.sum(-1, keepdim=True)).to(source.dtype).to(layer.dtype)
 
 
 def _sizes(

@@ -142,7 +142,7 @@ def estimate_grid(
     """The cost of a grid of edits with these kinds of change; ``first`` is the first edit's."""
     schedule, total = model.schedule(settings.steps), first.evaluations
     for number, (chosen, again) in enumerate(cells(settings, axes)):
-        watched = Plan.of(chosen).layer_patterns
+        watched = Plan.of(chosen).cached_layers()
         if number:
             facts: Any = {"inverted": again, "watched": watched, "changes": changes}
             total += evaluations(schedule, chosen, **facts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from time import perf_counter
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +18,10 @@ from zerocon.diagnostics.doctor import GIGABYTE, Check, checked
 from zerocon.errors import NotFiniteError
 from zerocon.model import Model, ModelSpec, load
 from zerocon.model.guidance_scale import measured_scale
+from zerocon.model.precision import record_float32
 from zerocon.settings import Settings
+
+T = TypeVar("T")
 
 IDENTITY_STEPS = 4
 ROUNDING = 4  # levels: some devices round the rows of a batch differently
@@ -58,6 +62,10 @@ class ModelChecks:
 
     def network(self, name: str) -> Check:
         """Largest values that the networks compute, all finite, and the time of an evaluation."""
+        message, lines = self._finite(self._network)
+        return Check(name, "note" if lines else "ok", message, "; ".join(lines))
+
+    def _network(self) -> str:
         model = self.model
         latents = model.encode(api.prepared_for(self.task.image, model).pixels)
         pixels, c = model.decode(latents), model.embed([self.task.caption])
@@ -72,17 +80,17 @@ class ModelChecks:
         values["noise"] = torch.stack(noises)
         largest = {what: _largest(value) for what, value in values.items()}
         message = ", ".join(f"{what} {value:.3g}" for what, value in largest.items())
-        message = f"largest values: {message}; {seconds:.3g} s per U-Net evaluation"
-        return Check(name, "ok", message)
+        return f"largest values: {message}; {seconds:.3g} s per U-Net evaluation"
 
     def scale(self, name: str) -> Check:
         """The guidance scale that suits the model, and the one that edits use."""
-        result, used = measured_scale(self.model), self.model.settings.guidance_scale
+        result, lines = self._finite(lambda: measured_scale(self.model))
+        used = self.model.settings.guidance_scale
         when = "measured" if result.measured else "measured before"
         message = f"response {result.response:.4f}, guidance scale {result.scale:g} ({when})"
         if used is not None:
             message += f"; the model's zerocon.json sets {used}"
-        return Check(name, "ok", message)
+        return Check(name, "note" if lines else "ok", message, "; ".join(lines))
 
     def identity(self, name: str) -> Check:
         """An edit of strength 0, all steps computed: the source, encoded and decoded."""
@@ -129,6 +137,13 @@ class ModelChecks:
         )
         doubts = trace.doubts()
         return Check(name, "note" if doubts else "ok", message, "; ".join(doubts))
+
+    def _finite(self, run: Callable[[], T]) -> tuple[T, list[str]]:
+        """What ``run`` returns, and warnings of parts that computed again in float32."""
+        lines: list[str] = []
+        with record_float32() as record:
+            result = api.run_finite(run, self.model, lines.append)
+        return result, [*lines, *record.warnings(self.model.runtime.dtype)]
 
     def _edit(self, settings: Settings) -> api.Edit:
         """The edit of the scene; with a callback, so that no step is left out."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -77,7 +77,9 @@ def weight_dtype(network: nn.Module) -> torch.dtype:
 
 
 @contextmanager
-def watch(unet: nn.Module, patterns: Iterable[str]) -> Iterator[LayerOutputs]:
+def watch(
+    unet: nn.Module, patterns: Iterable[str], *, keep: Collection[str] | None = None
+) -> Iterator[LayerOutputs]:
     """Record attention layers inside the block; afterwards the U-Net is as it was before.
 
     Cross-attention layers compute their probabilities explicitly meanwhile; self-attention layers
@@ -86,6 +88,8 @@ def watch(unet: nn.Module, patterns: Iterable[str]) -> Iterator[LayerOutputs]:
     Args:
         unet: diffusers' U-Net.
         patterns: Shell wildcards for layer names.
+        keep: Patterns of those layers that are recorded; by default all. The others are computed by
+            the same kernels, so that the U-Net's bits do not depend on it.
 
     Yields:
         The outputs, replaced by every call of the U-Net.
@@ -94,7 +98,8 @@ def watch(unet: nn.Module, patterns: Iterable[str]) -> Iterator[LayerOutputs]:
         MethodError: A pattern matches no layer: a guidance would have no effect.
     """
     outputs = LayerOutputs()
-    with _attached(unet, patterns, outputs, None):
+    kept = None if keep is None else _matching(unet, keep).keys()
+    with _attached(unet, patterns, lambda n: outputs if kept is None or n in kept else None):
         yield outputs
 
 
@@ -112,15 +117,18 @@ def change_layers(unet: nn.Module, patterns: Iterable[str], change: Change) -> I
     Raises:
         MethodError: A pattern matches no layer.
     """
-    with _attached(unet, patterns, None, change):
+    with _attached(unet, patterns, lambda _: None, change):
         yield
 
 
 @contextmanager
 def _attached(
-    unet: nn.Module, patterns: Iterable[str], outputs: LayerOutputs | None, change: Change | None
+    unet: nn.Module,
+    patterns: Iterable[str],
+    outputs: Callable[[str], LayerOutputs | None],
+    change: Change | None = None,
 ) -> Iterator[None]:
-    """Layers recorded in ``outputs``, or changed, inside the block."""
+    """Layers recorded in what ``outputs`` returns for their names, or changed, in the block."""
     processors: dict[Any, Any] = {}
     hooks: list[Any] = []
     outer = is_watched(unet)
@@ -129,9 +137,10 @@ def _attached(
         for name, layer in _matching(unet, patterns).items():
             if name.endswith("attn2"):
                 processors[layer] = layer.processor
-                layer.set_processor(ExplicitAttention(name, outputs, change))
+                layer.set_processor(ExplicitAttention(name, outputs(name), change))
             else:
-                hooks.append(layer.register_forward_hook(_hook(name, outputs, change)))
+                hook = _hook(name, outputs(name), change)
+                hooks.append(layer.register_forward_hook(hook))
         yield
     finally:  # also after an exception: the next edit uses the same U-Net
         for layer, processor in processors.items():

@@ -4,39 +4,63 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL.Image import Image
+from torch import Tensor
 
 from zerocon.errors import MissingError, ModelNotFoundError
+from zerocon.model.companion import Companion
 from zerocon.model.loading import disable_progress_bars, find_part, model_errors
+from zerocon.model.precision import call_finite
 from zerocon.settings import DEFAULT_CAPTIONER
+from zerocon.tensor_types import require_finite
 
 if TYPE_CHECKING:
     from zerocon.model import Model
 
 
-class BlipCaptioner:
+class BlipCaptioner(Companion):
     """BLIP without a prompt and with greedy decoding: deterministic captions."""
-
-    def __init__(self, network: Any, tokenizer: Any, images: Any, device: torch.device) -> None:
-        self.network = network.to(device).eval().requires_grad_(False)
-        self.tokenizer, self.images, self.device = tokenizer, images, device
-        self._lock = Lock()  # tokenizers keep state
 
     @torch.no_grad()
     def describe(self, images: Sequence[Image]) -> list[str]:
-        """One sentence per RGB image of any size."""
-        with self._lock:
-            pixels = self.images(list(images), return_tensors="pt").pixel_values.to(self.device)
-            tokens = self.network.generate(pixel_values=pixels, max_new_tokens=40, do_sample=False)
+        """One sentence per RGB image of any size.
+
+        Raises:
+            NotFiniteError: The network computed NaN or infinity, in float32 too.
+        """
+        with self.in_use() as device:
+            pixels = self.images(list(images), return_tensors="pt").pixel_values.to(device)
+            tokens = call_finite("captioner", self.network, self._generate, pixels)
             texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
         return [str(text) for text in texts]
 
+    def _generate(self, pixels: Tensor) -> Tensor:
+        """Tokens, (images, length). The largest of logits with NaN would be a word like any other.
 
-def load_captioner(parent: Path, name: str | None, device: torch.device) -> BlipCaptioner:
+        Raises:
+            NotFiniteError: The logits of a word are NaN or infinite.
+        """
+
+        def check(_: object, __: object, output: Any) -> None:
+            require_finite(output.logits, "the logits of the captioner", "captioner")
+
+        handle = self.network.text_decoder.register_forward_hook(check)
+        try:
+            pixels = pixels.to(self.network.dtype)
+            tokens: Tensor = self.network.generate(
+                pixel_values=pixels, max_new_tokens=40, do_sample=False
+            )
+        finally:
+            handle.remove()
+        return tokens
+
+
+def load_captioner(
+    parent: Path, name: str | None, device: torch.device, dtype: torch.dtype = torch.float32
+) -> BlipCaptioner:
     """BLIP from ``name`` if given, else from ``parent/captioner``, else the default one.
 
     Raises:
@@ -55,7 +79,7 @@ def load_captioner(parent: Path, name: str | None, device: torch.device) -> Blip
         raise ModelNotFoundError(f"{error}, or give the source caption: --caption") from None
     with model_errors(str(folder)):
         return BlipCaptioner(
-            BlipForConditionalGeneration.from_pretrained(folder),
+            BlipForConditionalGeneration.from_pretrained(folder, dtype=dtype),
             AutoTokenizer.from_pretrained(folder),
             BlipImageProcessorPil.from_pretrained(folder),
             device,

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from threading import Lock
-from typing import Any
 
 import torch
 from PIL.Image import Image
+from torch import Tensor
 
 from zerocon.errors import MissingError
+from zerocon.model.companion import Companion
 from zerocon.model.loading import disable_progress_bars, find_part, model_errors
+from zerocon.model.precision import compute_finite
 from zerocon.model.tokenizing import token_limit, unread_text
 from zerocon.settings import DEFAULT_CLIP
 
 
-class ClipScorer:
+class ClipScorer(Companion):
     """CLIP with both encoders (arXiv 2103.00020)."""
-
-    def __init__(self, network: Any, tokenizer: Any, images: Any, device: torch.device) -> None:
-        self.network = network.to(device).eval().requires_grad_(False)
-        self.tokenizer, self.images, self.device = tokenizer, images, device
-        self._lock = Lock()  # tokenizers keep state
 
     @property
     def max_tokens(self) -> int:
@@ -36,23 +32,37 @@ class ClipScorer:
 
     @torch.no_grad()
     def similarity(self, image: Image, texts: Sequence[str]) -> list[float]:
-        """Cosine similarity of the image's and each text's embedding, -1..1."""
-        with self._lock:
+        """Cosine similarity of the image's and each text's embedding, -1..1.
+
+        Raises:
+            NotFiniteError: The network computed NaN or infinity, in float32 too.
+        """
+        with self.in_use() as device:
             tokens = self.tokenizer(
                 list(texts),
                 padding=True,
                 truncation=True,
                 max_length=self.max_tokens,
                 return_tensors="pt",
-            ).to(self.device)
-        pixels = self.images(image, return_tensors="pt").pixel_values.to(self.device)
-        output = self.network(
-            input_ids=tokens.input_ids, attention_mask=tokens.attention_mask, pixel_values=pixels
-        )
-        return (output.text_embeds @ output.image_embeds.T).squeeze(-1).tolist()  # type: ignore[no-any-return]
+            ).to(device)
+            pixels = self.images(image, return_tensors="pt").pixel_values.to(device)
+
+            def call(pixels: Tensor) -> Tensor:
+                output = self.network(
+                    input_ids=tokens.input_ids,
+                    attention_mask=tokens.attention_mask,
+                    pixel_values=pixels.to(self.network.dtype),
+                )
+                cosines: Tensor = output.image_embeds.float() @ output.text_embeds.float().T
+                return cosines
+
+            cosines = compute_finite("clip", self.network, call, pixels, "CLIP's similarities")
+        return [float(cosine) for cosine in cosines[0]]
 
 
-def load_scorer(parent: Path, name: str | None, device: torch.device) -> ClipScorer | None:
+def load_scorer(
+    parent: Path, name: str | None, device: torch.device, dtype: torch.dtype = torch.float32
+) -> ClipScorer | None:
     """CLIP from ``name`` if given, else from ``parent/clip``, else the default one or None.
 
     Raises:
@@ -71,7 +81,7 @@ def load_scorer(parent: Path, name: str | None, device: torch.device) -> ClipSco
         return None
     with model_errors(str(folder)):
         return ClipScorer(
-            CLIPModel.from_pretrained(folder),
+            CLIPModel.from_pretrained(folder, dtype=dtype),
             AutoTokenizer.from_pretrained(folder),
             CLIPImageProcessorPil.from_pretrained(folder),
             device,

@@ -26,17 +26,17 @@ from zerocon.storage.atomic import writing
 if TYPE_CHECKING:
     from zerocon.model import Model
 
-PRODUCT = 0.142  # scale times r at the working point of the embedded model
+PRODUCT = 0.14  # scale times r at the working point of the embedded model
 STEPS, LEVELS = 12, (12, 9, 6, 3)  # levels of a schedule of 12 steps
 PAIRS = (  # an object, a color, a place, a time; twice each
-    ("a picture of a dog in the city", "a picture of a cat in the city"),
+    ("a drawing of a dog in the city", "a drawing of a cat in the city"),
     ("a drawing of a boat on the beach", "a drawing of a car on the beach"),
     ("a red car in the desert", "a blue car in the desert"),
     ("a painting of a white cat in a meadow", "a painting of an orange cat in a meadow"),
-    ("a picture of a dog in the forest", "a picture of a dog on the beach"),
+    ("a drawing of a dog in the forest", "a drawing of a dog on the beach"),
     ("a drawing of a house in the snow", "a drawing of a house in the desert"),
     ("a tree in a meadow", "a tree in a meadow at night"),
-    ("a picture of a bus in the city", "a picture of a bus in the city at sunset"),
+    ("a drawing of a bus in the city", "a drawing of a bus in the city at sunset"),
 )
 EVALUATIONS = 2 * len(PAIRS) * len(LEVELS)
 FILE = "guidance_scales.json"  # in the cache directory: {key: response}
@@ -49,7 +49,7 @@ class MeasuredScale:
     """The guidance scale of a checkpoint.
 
     Attributes:
-        response: ``r``; 0.095 for the embedded model.
+        response: ``r``; 0.092 for the embedded model.
         measured: Whether it was measured just now, in ``EVALUATIONS`` U-Net evaluations; else it is
             from the cache directory.
     """

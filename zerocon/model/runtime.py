@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from threading import RLock
@@ -10,7 +11,10 @@ from typing import Any, NamedTuple
 import torch
 
 from zerocon.errors import DeviceNotFoundError, SettingError
-from zerocon.model.attention import enable_checkpointing
+from zerocon.model.attention import enable_checkpointing, weight_dtype
+from zerocon.model.companion import Companion
+from zerocon.model.determinism import deterministic
+from zerocon.model.precision import in_float32
 
 
 class MemorySaving(NamedTuple):
@@ -37,6 +41,8 @@ class Runtime:
         tiled: Whether the VAE works on overlapping tiles. Changes pixels.
         offloaded: Whether each network is kept in main memory until it is called.
         checkpointed: Whether activations are recomputed in the backward pass.
+        upcasted: Whether the U-Net computes in float32 for a while.
+        companions: Captioner, CLIP and segmentation model, as far as they are loaded.
     """
 
     def __init__(
@@ -53,18 +59,27 @@ class Runtime:
         """
         self.device = device
         self.lock: AbstractContextManager[Any] = RLock()
-        self.tiled = self.offloaded = self.checkpointed = False
+        self.tiled = self.offloaded = self.checkpointed = self.upcasted = False
         self._unet, self._vae, self._tile = unet, vae, tile
         self._networks = (*text_encoders, unet, vae)  # in the order of their calls
         self._offload_hooks: list[Any] = []
         self._compiled: Any = None
+        self.companions: list[Companion] = []
+        self._dtype = ""  # of the U-Net's weights, while it is upcasted
+        if device.type == "cuda":  # read when the first matrix product is computed
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         for network in self._networks:
             network.to(device).eval().requires_grad_(False)
 
     @property
     def dtype(self) -> str:
-        """The dtype that the networks compute in, for instance ``"float16"``."""
-        return str(self._unet.dtype).removeprefix("torch.")
+        """The dtype of the networks' weights, for instance ``"float16"``."""
+        return self._dtype if self.upcasted else self.unet_dtype
+
+    @property
+    def unet_dtype(self) -> str:
+        """The dtype that the U-Net computes in: ``dtype``, or float32 while it is upcasted."""
+        return str(weight_dtype(self._unet)).removeprefix("torch.")
 
     @property
     def compiled(self) -> bool:
@@ -78,6 +93,7 @@ class Runtime:
 
     def compute_options(self) -> dict[str, Any]:
         """Everything about the computation that results may depend on, as JSON values."""
+        upcasted = {"float32": "unet"} if self.upcasted else {}
         return {
             "device": self.device.type,
             "dtype": self.dtype,
@@ -86,7 +102,21 @@ class Runtime:
             "offloaded": self.offloaded,
             "checkpointed": self.checkpointed,
             "threads": torch.get_num_threads(),
+            **upcasted,
         }
+
+    def attach(self, companion: object) -> None:
+        """Have a captioner, CLIP or segmentation model leave the device when the U-Net works."""
+        if isinstance(companion, Companion):
+            self.companions.append(companion)
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """The block is the U-Net's work on an edit: companions leave the device before it."""
+        for companion in self.companions:
+            companion.release()
+        with deterministic(self.device):
+            yield
 
     def compile(self, on: bool = True) -> None:
         """Compile the U-Net for calls without gradients and without recorded layers.
@@ -123,6 +153,11 @@ class Runtime:
                     network.to(self.device)
             self.offloaded = on
 
+    def park(self, on: bool = True) -> None:
+        """Have companions compute in main memory, in float32."""
+        for companion in self.companions:
+            companion.park(on)
+
     def checkpoint(self, on: bool = True) -> None:
         """Keep only the inputs of the U-Net's blocks, and recompute the rest for the gradient."""
         with self.lock:
@@ -139,8 +174,8 @@ class Runtime:
         The lock is held meanwhile: calls of other threads compute as before, and wait.
 
         Args:
-            switch: A method of this object: ``tile``, ``offload``, ``checkpoint`` or ``compile``.
-                The option must be off.
+            switch: A method of this object: ``tile``, ``offload``, ``checkpoint``, ``compile`` or
+                ``park``. The option must be off.
         """
         with self.lock:
             try:
@@ -149,8 +184,37 @@ class Runtime:
             finally:
                 switch(False)
 
+    @contextmanager
+    def upcast(self) -> Iterator[None]:
+        """Have the U-Net compute in float32 inside the block; its weights are restored after it.
+
+        The lock is held meanwhile. Without effect where it does so already.
+        """
+        with self.lock:
+            if self.unet_dtype == "float32":
+                yield
+                return
+            self._dtype = self.dtype
+            with in_float32(self._unet):
+                self.upcasted = True
+                try:
+                    yield
+                finally:
+                    self.upcasted = False
+
+    def parking(self) -> MemorySaving | None:
+        """The way to need less memory that costs least, where a companion is on the device."""
+        if not any(companion.on_device for companion in self.companions):
+            return None
+        return MemorySaving(
+            "computing captions and similarities in main memory", self.using(self.park)
+        )
+
     def memory_ladder(self) -> Iterator[MemorySaving]:
-        """Ways to need less memory that are not in use, the ones with the least cost first."""
+        """Ways to need less memory that are not in use, the ones with the least cost first.
+
+        ``parking`` comes before them.
+        """
         if not self.checkpointed:
             yield MemorySaving(
                 "recomputing activations in the backward pass", self.using(self.checkpoint)

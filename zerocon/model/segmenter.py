@@ -5,35 +5,29 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from zerocon.errors import MaskTextError, MissingError, ModelNotFoundError, UnsupportedModelError
+from zerocon.model.companion import Companion
 from zerocon.model.loading import disable_progress_bars, find_part, model_errors, refuse_pickles
+from zerocon.model.precision import compute_finite
 from zerocon.settings import DEFAULT_SEGMENTER
-from zerocon.tensor_types import require_finite
 
 THRESHOLD = 0.3  # probability from which a pixel belongs to the words
 SOFTNESS = 0.1  # the mask rises from 0 to 255 between THRESHOLD - SOFTNESS and THRESHOLD + SOFTNESS
 
 
-class Segmenter:
+class Segmenter(Companion):
     """CLIPSeg (arXiv 2112.10003): the probability of each pixel to belong to words.
 
     Tested on transformers' class with small random weights. It has not been run with the full-size
     weights, so that ``THRESHOLD`` and ``SOFTNESS`` are not measured.
     """
-
-    def __init__(
-        self, network: Any, tokenizer: Any, images: Any, device: torch.device | str
-    ) -> None:
-        self.network = network.to(device).eval().requires_grad_(False)
-        self.tokenizer, self.images, self.device = tokenizer, images, device
-        self._lock = Lock()  # tokenizers keep state
 
     @classmethod
     def load(
@@ -107,16 +101,20 @@ class Segmenter:
         The network is given a square of its own size, without regard to the aspect ratio, and its
         output is scaled back with bilinear interpolation.
         """
-        with self._lock:
-            tokens = self.tokenizer([text], truncation=True, return_tensors="pt").to(self.device)
-        pixels = self.images(image.convert("RGB"), return_tensors="pt").pixel_values
-        logits = self.network(
-            input_ids=tokens.input_ids,
-            attention_mask=tokens.attention_mask,
-            pixel_values=pixels.to(self.device, self.network.dtype),
-        ).logits
-        values = logits.float().sigmoid().cpu().reshape(logits.shape[-2:])
-        require_finite(values, "the mask's probabilities")
+        with self.in_use() as device:
+            tokens = self.tokenizer([text], truncation=True, return_tensors="pt").to(device)
+            pixels = self.images(image.convert("RGB"), return_tensors="pt").pixel_values
+
+            def call(pixels: Tensor) -> Tensor:
+                logits: Tensor = self.network(
+                    input_ids=tokens.input_ids,
+                    attention_mask=tokens.attention_mask,
+                    pixel_values=pixels.to(device, self.network.dtype),
+                ).logits
+                return logits.float().sigmoid().reshape(1, *logits.shape[-2:])
+
+            what = "the mask's probabilities"
+            (values,) = compute_finite("segmenter", self.network, call, pixels, what).cpu()
         scaled = Image.fromarray(values.numpy()).resize(image.size, Image.Resampling.BILINEAR)
         return np.array(scaled)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
+from torch import Tensor
 
 from zerocon.conditioning import Conditioning, Ids
 from zerocon.diffusion import NoiseLevel, Schedule
@@ -22,10 +23,12 @@ from zerocon.model.attention import LAYERS, call_unet, is_watched
 from zerocon.model.captioner import load_captioner
 from zerocon.model.checkpoint import read_checkpoint
 from zerocon.model.clip import load_scorer
+from zerocon.model.companion import companion_dtype
 from zerocon.model.defaults import ModelDefaults
 from zerocon.model.families import require_networks
 from zerocon.model.fingerprint import weights_hash
 from zerocon.model.loading import read_folder
+from zerocon.model.precision import compute_finite
 from zerocon.model.runtime import Runtime, pick_device, pick_dtype
 from zerocon.model.tokenizing import token_limit, unknown_words, unread_text
 from zerocon.settings import Settings
@@ -49,16 +52,18 @@ def load(path: Path, spec: ModelSpec) -> StableDiffusion:
     """
     device, defaults = pick_device(spec.device), ModelDefaults.read(path)
     read, parent = (read_checkpoint, path.parent) if path.is_file() else (read_folder, path)
+    dtype = pick_dtype(spec.dtype, device)
+    half = companion_dtype(dtype, device)
     model = StableDiffusion(
         spec.name,
-        **read(path, spec.name, pick_dtype(spec.dtype, device), spec.prediction),
+        **read(path, spec.name, dtype, spec.prediction),
         device=device,
         settings=defaults.settings,
         size_rule=defaults.size_rule,
         words=defaults.words,
         path=path,
-        captioner=lambda: load_captioner(parent, spec.captioner, device),
-        scorer=lambda: load_scorer(parent, spec.clip, device),
+        captioner=lambda: load_captioner(parent, spec.captioner, device, half),
+        scorer=lambda: load_scorer(parent, spec.clip, device, half),
     )
     runtime = model.runtime
     for wanted, switch in (
@@ -173,19 +178,27 @@ class StableDiffusion:
     @torch.no_grad()
     def encode(self, pixels: Pixels) -> Latents:
         """Latents of images in -1..1: the mean of the posterior, which needs no random numbers."""
-        posterior = self.vae.encode(pixels.to(self.device, self.vae.dtype)).latent_dist
-        latents: Latents = posterior.mode().float() * float(self.vae.config.scaling_factor)
-        self._require_finite(latents, "latents that the VAE of {} encoded")
-        return latents
+
+        def call(pixels: Pixels) -> Latents:
+            posterior = self.vae.encode(pixels.to(self.device, self.vae.dtype)).latent_dist
+            latents: Latents = posterior.mode().float() * float(self.vae.config.scaling_factor)
+            return latents
+
+        what = f"the latents that the VAE of {self.name} encoded"
+        return compute_finite("vae", self.vae, call, pixels, what)
 
     @locked
     @torch.no_grad()
     def decode(self, latents: Latents) -> Pixels:
         """Images of latents, in about -1..1 (not clipped)."""
-        scaled = latents / float(self.vae.config.scaling_factor)
-        pixels: Pixels = self.vae.decode(scaled.to(self.vae.dtype)).sample.float()
-        self._require_finite(pixels, "pixels that the VAE of {} decoded")
-        return pixels
+
+        def call(latents: Latents) -> Pixels:
+            scaled = latents / float(self.vae.config.scaling_factor)
+            pixels: Pixels = self.vae.decode(scaled.to(self.vae.dtype)).sample.float()
+            return pixels
+
+        what = f"the pixels that the VAE of {self.name} decoded"
+        return compute_finite("vae", self.vae, call, latents, what)
 
     @property
     def max_tokens(self) -> int:
@@ -213,13 +226,16 @@ class StableDiffusion:
             max_length=self.max_tokens,
             return_tensors="pt",
         ).input_ids
-        parts = [
-            self.text_encoder(part.to(self.device))[0].float() for part in ids.split(TEXT_BATCH)
-        ]
-        for part in parts:
-            self._require_finite(part, "text embeddings of {}")
+
+        def call(ids: Tensor) -> Tensor:
+            batches = torch.split(ids, TEXT_BATCH)
+            parts = [self.text_encoder(each.to(self.device))[0] for each in batches]
+            return torch.cat([part.float() for part in parts])
+
+        what = f"the text embeddings of {self.name}"
+        tokens = compute_finite("text_encoder", self.text_encoder, call, ids, what)
         unpadded = tuple(_unpadded(row, self.tokenizer.eos_token_id) for row in ids.tolist())
-        return Conditioning(torch.cat(parts), unpadded, self._encoder)
+        return Conditioning(tokens, unpadded, self._encoder)
 
     @locked
     def eps(self, x: Latents, t: float, c: Conditioning) -> Latents:
@@ -227,10 +243,15 @@ class StableDiffusion:
 
         ``v = alpha eps - sigma x_0`` (arXiv 2202.00512, app. D) gives ``eps = alpha v + sigma x``.
         Evaluations are counted: forward passes here, backward passes when ``x`` gets a gradient.
+
+        Raises:
+            NotFiniteError: The U-Net predicted NaN or infinity.
         """
         count(x)
         simple = not x.requires_grad and not is_watched(self.unet)
         output = call_unet(self.runtime.compiled_unet if simple else self.unet, x, t, c)
+        what = f"the noise that the U-Net of {self.name} predicted"
+        require_finite(output.detach(), f"{what} in {self.runtime.unet_dtype}", "unet")
         if self.prediction == "epsilon":
             return output
         alpha_bar = float(self.scheduler.alphas_cumprod[int(t)])
@@ -268,11 +289,15 @@ class StableDiffusion:
 
     @cached_property
     def _captioner(self) -> Captioner:
-        return self._load_captioner()
+        captioner = self._load_captioner()
+        self.runtime.attach(captioner)
+        return captioner
 
     @cached_property
     def _scorer(self) -> Scorer | None:
-        return self._load_scorer()
+        scorer = self._load_scorer()
+        self.runtime.attach(scorer)
+        return scorer
 
     @cached_property
     def _weights(self) -> str | None:
@@ -287,9 +312,6 @@ class StableDiffusion:
             if name.endswith("q_proj.weight"):
                 digest.update(weights[name].half().cpu().numpy().tobytes())
         return digest.hexdigest()
-
-    def _require_finite(self, values: torch.Tensor, description: str) -> None:
-        require_finite(values, f"the {description.format(self.name)} in {self.runtime.dtype}")
 
 
 def _unpadded(row: list[int], end: int) -> Ids:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,7 +62,8 @@ class Recipe:
         prediction: What the U-Net predicts: "epsilon" or "v_prediction".
         compute: How the networks computed: "device", "dtype", and, if recorded, "tiled",
             "compiled", "offloaded", "checkpointed" and "threads"; see
-            ``Runtime.compute_options``.
+            ``Runtime.compute_options``. "float32" names the parts that computed in float32 what was
+            not finite in half precision, as in "unet+vae".
         prompt: What the edit was given: "from", "to", "to_caption".
         caption: Source caption.
         target_caption: Target caption.
@@ -299,12 +301,14 @@ class Recipe:
         self.require_mask(mask)
         self.require_model(model)
         prompt = self.prompt.get
-        return edit(
-            image, model=model,
-            to=prompt("to"), from_=prompt("from"), to_caption=prompt("to_caption"),
-            caption=self.caption, directions=self.weighted(directions), inversion=inversion,
-            mask=mask, settings=self.settings, on_request=on_request, progress=progress,
-        )  # fmt: skip
+        upcast = "unet" in str(self.compute.get("float32", "")).split("+")
+        with model.runtime.upcast() if upcast else nullcontext():
+            return edit(
+                image, model=model,
+                to=prompt("to"), from_=prompt("from"), to_caption=prompt("to_caption"),
+                caption=self.caption, directions=self.weighted(directions), inversion=inversion,
+                mask=mask, settings=self.settings, on_request=on_request, progress=progress,
+            )  # fmt: skip
 
     def __repr__(self) -> str:
         prompt = ", ".join(f"{name}={text!r}" for name, text in self.prompt.items())

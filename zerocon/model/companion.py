@@ -1,0 +1,73 @@
+"""Networks next to the U-Net: captioner, CLIP, segmentation model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from threading import RLock
+from typing import Any
+
+import torch
+
+from zerocon.model.precision import in_float32
+
+CPU = torch.device("cpu")
+
+
+class Companion:
+    """A network with its tokenizer and image processor.
+
+    It is on its device from its first use until ``release``, then in main memory until the next
+    use: a U-Net needs the device's memory more.
+
+    Attributes:
+        network: The network, frozen.
+        device: Where it computes.
+        parked: Whether it computes in main memory instead, in float32.
+    """
+
+    def __init__(
+        self, network: Any, tokenizer: Any, images: Any, device: torch.device | str
+    ) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.tokenizer, self.images, self.device = tokenizer, images, torch.device(device)
+        self.parked = self.on_device = False
+        self._lock = RLock()  # tokenizers keep state
+
+    @property
+    def bytes(self) -> int:
+        """Size of the weights."""
+        return sum(parameter.nbytes for parameter in self.network.parameters())
+
+    @contextmanager
+    def in_use(self) -> Iterator[torch.device]:
+        """The network is on the device that is yielded, for this thread alone."""
+        with self._lock:
+            device = CPU if self.parked else self.device
+            self.network.to(device)
+            self.on_device = device != CPU
+            half = device == CPU and self.parked and self.network.dtype != torch.float32
+            with in_float32(self.network) if half else nullcontext():
+                yield device
+
+    def release(self) -> None:
+        """Move the network to main memory; waits for another thread that uses it."""
+        with self._lock:
+            if self.on_device:
+                self.network.to(CPU)
+                self.on_device = False
+
+    def park(self, on: bool = True) -> None:
+        """Compute in main memory from now on, or no longer."""
+        with self._lock:
+            self.release()
+            self.parked = on
+
+
+def companion_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """The dtype of a companion of a model in ``dtype``: float32 on a CPU.
+
+    Elsewhere float16 for models in half precision: cosines of CLIP differ by hundredths between
+    captions, and bfloat16 has steps of 0.004 at 1.
+    """
+    return torch.float32 if device == CPU or dtype == torch.float32 else torch.float16
