@@ -32,7 +32,7 @@ from .options import FORMAT, VERBOSE, format_in
 SECTIONS = {
     "Edit images": ("edit", "batch", "invert", "caption", "direction"),
     "Inspect and reproduce edits": ("inspect", "replay"),
-    "Set up": ("models", "methods", "config", "cache", "completion"),
+    "Set up": ("models", "calibrate", "methods", "config", "cache", "completion"),
     "Find problems": ("doctor", "errors"),
     "Develop": ("bench", "train"),
 }

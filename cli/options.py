@@ -187,7 +187,7 @@ def load_model(values: Mapping[str, Any]) -> Model:
     with loading(values["model"]):
         import zerocon
 
-        return zerocon.load(values["model"], **{name: values[name] for name in LOAD_OPTIONS})
+        return zerocon.load(values["model"], **{name: values.get(name) for name in LOAD_OPTIONS})
 
 
 @contextmanager
@@ -424,6 +424,20 @@ compiled = click.option(
     help="Compile the U-Net: minutes at the first call, less time per call later.",
 )
 
+prediction = click.option(
+    "--prediction",
+    cls=ExpertOption,
+    metavar="NAME",
+    help="epsilon or v_prediction, for weights that do not state it. [default: model's]",
+)
+
+offload = click.option(
+    "--offload",
+    cls=ExpertOption,
+    is_flag=True,
+    help="Keep networks in CPU memory until they run.",
+)
+
 model_names = cloup.option_group(
     "Model",
     click.option(
@@ -433,12 +447,7 @@ model_names = cloup.option_group(
         shell_complete=config_file.complete_model,
         help=f"mini, a directory, a .safetensors file or a Hub id. [default: {DEFAULT_MODEL}]",
     ),
-    click.option(
-        "--prediction",
-        cls=ExpertOption,
-        metavar="NAME",
-        help="epsilon or v_prediction, for weights that do not state it. [default: model's]",
-    ),
+    prediction,
     click.option(
         "--captioner",
         cls=ExpertOption,
@@ -456,12 +465,7 @@ model_names = cloup.option_group(
 performance = (
     device,
     dtype,
-    click.option(
-        "--offload",
-        cls=ExpertOption,
-        is_flag=True,
-        help="Keep networks in CPU memory until they run.",
-    ),
+    offload,
     click.option(
         "--tile",
         cls=ExpertOption,
@@ -472,6 +476,8 @@ performance = (
 )
 
 model = together(model_names, cloup.option_group("Performance", *performance))
+
+measured_model = (device, dtype, offload, prediction)  # what a measurement depends on
 
 model_with_reuse = together(
     model_names,

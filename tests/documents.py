@@ -52,7 +52,9 @@ def runs_here(command: str) -> bool:
     name = command.removeprefix("zerocon ")
     if name.startswith((*HOURS, *NETWORK)):
         return False
-    return "--model mini" in command or name.endswith("verify mini") or name.startswith(ANYWHERE)
+    if "--model mini" in command or name.endswith(("verify mini", "calibrate mini")):
+        return True
+    return "--model" not in command and name.startswith(ANYWHERE)
 
 
 def understand(command: str) -> None:

@@ -21,10 +21,10 @@ LAYERS = {
     1: "conditioning image prompt world mini",
     2: "model activations",
     3: "inversion trajectory guidance attention_control direction sampling",
-    4: "editing lock finishing diagnostics.text_check diagnostics.review",
+    4: "editing lock finishing diagnostics.text_check diagnostics.review diagnostics.trace",
     5: "request cache api",
     6: "recipe diagnostics batch",
-    7: "bench training diagnostics.doctor",
+    7: "bench training diagnostics.doctor diagnostics.model_checks",
     8: "cli",
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names.split()}

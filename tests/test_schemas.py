@@ -132,6 +132,16 @@ def test_fields_of_a_folder_are_those_promised(folder, monkeypatch):
             assert PROMISED[record.pop("schema")] == set(record)
 
 
+def test_fields_of_a_calibration_and_of_checks_are_those_promised(tmp_path):
+    model = str(tiny.save(tmp_path / "model"))
+    for schema, args in [
+        ("zerocon.calibration/1", ["calibrate", model]),
+        ("zerocon.doctor/1", ["doctor", "--model", model]),
+    ]:
+        record = json.loads(CliRunner().invoke(main, [*args, "--format", "jsonl"]).stdout)
+        assert record.pop("schema") == schema and set(record) == PROMISED[schema]
+
+
 def test_fields_of_benchmark_rows_and_tables_are_those_promised():
     fields = {field.name for field in dataclasses.fields(results.ResultRow)}
     assert PROMISED["zerocon.bench.row/3"] == {"format", *fields}

@@ -38,6 +38,7 @@ EXCEPTIONS = (  # path, words, reason
     ("docs/prompts.md", r"pictures?|look|looks|standing|walking", "words of prompts and captions"),
     ("zerocon/world/*", r"eyes?|beside|standing", "parts, positions and poses of drawn things"),
     ("zerocon/world/captions.py", "picture", "a caption of the training data"),
+    ("zerocon/model/guidance_scale.py", "picture", "captions like those of the training data"),
     ("zerocon/recipe/version1.py", "picture|looks", "keys of recipes that zerocon 0.1 wrote"),
     (
         "zerocon/prompt/*",

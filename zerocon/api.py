@@ -28,6 +28,7 @@ from zerocon.activations import Observer
 from zerocon.cache import Cache, key_of
 from zerocon.conditioning import Conditioning
 from zerocon.diagnostics.review import EditReview, doubts, review_edit
+from zerocon.diagnostics.trace import EditTrace, Tracer
 from zerocon.direction import Direction
 from zerocon.editing import Plan, Step
 from zerocon.errors import (
@@ -50,7 +51,7 @@ from zerocon.model import Model, ModelSpec, precision
 from zerocon.model import load as load_model
 from zerocon.model.captioner import caption_image
 from zerocon.model.guidance_scale import EVALUATIONS as SCALE_EVALUATIONS
-from zerocon.model.guidance_scale import measured_scale
+from zerocon.model.guidance_scale import MeasuredScale, measured_scale
 from zerocon.model.runtime import MemorySaving
 from zerocon.request import EditRequest, edited_conditioning, parse_request
 from zerocon.settings import PRESETS, Settings
@@ -86,6 +87,7 @@ class Edit:
         mask: The mask that the edit was given.
         warnings: What is doubtful about the result, one line each.
         review: How much the result differs from the source, and its similarity to both captions.
+        trace: How far each step moved the latents from the source's; without steps, empty.
     """
 
     image: Image
@@ -101,6 +103,7 @@ class Edit:
     mask: UserMask | None = field(default=None, repr=False)
     warnings: tuple[str, ...] = ()
     review: EditReview | None = None
+    trace: EditTrace = field(default_factory=EditTrace, repr=False)
 
     @property
     def caption(self) -> str:
@@ -362,7 +365,11 @@ def with_guidance_scale(
     """
     if settings.guidance_scale is not None:
         return settings
-    result = measured_scale(model)
+
+    def measure(_: Settings) -> MeasuredScale:
+        return run_finite(lambda: measured_scale(model), model, on_warning)
+
+    result = run_within_memory(measure, model, settings, on_warning)
     if result.measured and on_warning is not None:
         on_warning(
             f"guidance scale {result.scale:g} measured on {model.name}, in "
@@ -645,13 +652,13 @@ def _edit_batch(
             context.finished.keep(images, model, inversion, source, evaluations + earlier)
             constraint = latent_lock(images, requests, masks, settings, inversion.latents[0].shape)
             steps = editing.edit(model, inversion, c, c_edit, plan, constraint)
-            latents = _denoise(() if skipped else bar(steps), inversion, on_step)
+            latents, traces = _denoise(() if skipped else bar(steps), inversion, on_step)
         results = _finish_batch(images, requests, model, inversion, latents, settings, masks)
     cost, compute = (evaluations + earlier).per_image(len(images)), model.runtime.compute_options()
     return [
         _with_float32(Edit(
             each.image, requests[i], inversion.rows(slice(i, i + 1)), cost, settings, images[i],
-            source, compute, None, each.support, masks[i], each.warnings,
+            source, compute, None, each.support, masks[i], each.warnings, trace=traces[i],
         ), record.text(i))
         for i, each in enumerate(results)
     ]  # fmt: skip
@@ -686,14 +693,16 @@ def _find_inversion(
 
 def _denoise(
     steps: Iterable[Step], inversion: Inversion, on_step: Callable[[Step], None] | None
-) -> Latents:
-    """The latents after the last of the steps; the source's where there are none."""
+) -> tuple[Latents, list[EditTrace]]:
+    """The latents after the last of the steps, the source's where there are none; and traces."""
     latents = inversion.latents[0]
+    trace = Tracer(latents)
     for step in steps:
         latents = step.latents
+        trace(step)
         if on_step is not None:
             on_step(step)
-    return latents
+    return latents, trace.traces()
 
 
 def _finish_batch(
@@ -729,12 +738,12 @@ def _edit_crop(edited: Edit, model: Model, context: _Context) -> Edit:
 
 
 def _reviewed(edited: Edit, model: Model) -> Edit:
-    """The edit with a review of its image."""
+    """The edit with a review of its image, and doubts about its steps and its image."""
     with precision.record_float32() as record:
         review = review_edit(edited.image, edited.source, edited.request, model)
     lines = record.warnings(edited.compute["dtype"])
-    warnings = edited.warnings + doubts(review, edited.request, edited.settings) + lines
-    return replace(edited, review=review, warnings=warnings)
+    warnings = edited.trace.doubts() + doubts(review, edited.request, edited.settings) + lines
+    return replace(edited, review=review, warnings=edited.warnings + warnings)
 
 
 def _with_observations(

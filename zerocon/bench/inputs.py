@@ -23,7 +23,6 @@ from zerocon.model.captioner import caption_image
 from zerocon.request import parse_request
 from zerocon.settings import Settings
 from zerocon.trajectory import Inversion
-from zerocon.world import caption as true_caption
 
 if TYPE_CHECKING:
     from zerocon.model.stable_diffusion import StableDiffusion
@@ -114,7 +113,7 @@ class TaskSource:
     def caption(self) -> str:
         """The scene's true caption with ``true_captions``, else the captioner's."""
         if self.true_captions:
-            return true_caption(self.task.source)
+            return self.task.caption
         return caption_image(self.image, self.model)
 
     def decode(self, latents: Latents) -> Image.Image:

@@ -42,6 +42,11 @@ class Task:
         """The source image."""
         return render(self.source, self.size)
 
+    @property
+    def caption(self) -> str:
+        """The true caption of the source image."""
+        return caption_of(self.source)
+
     @cached_property
     def truth(self) -> Image.Image:
         """The exact result."""

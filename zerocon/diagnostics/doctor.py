@@ -34,11 +34,15 @@ class Check:
 def examine() -> Iterator[Check]:
     """Run all checks, one after the other; a check that raises is "error"."""
     for name, check in CHECKS.items():
-        try:
-            yield check(name)
-        except Exception as error:  # a broken installation can raise anything
-            message = " ".join(f"{type(error).__name__}: {error}".split())
-            yield Check(name, "error", message)
+        yield checked(name, check)
+
+
+def checked(name: str, check: Callable[[str], Check]) -> Check:
+    """The result of a check; "error" if it raises."""
+    try:
+        return check(name)
+    except Exception as error:  # a broken installation can raise anything
+        return Check(name, "error", " ".join(f"{type(error).__name__}: {error}".split()))
 
 
 def packages(name: str) -> Check:

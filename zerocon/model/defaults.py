@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from zerocon.errors import SettingError
+from zerocon import mini
+from zerocon.errors import CommandError, OutputExistsError, SettingError
 from zerocon.image import SizeRule
-from zerocon.model.loading import model_errors
+from zerocon.model import hub
+from zerocon.model.loading import find, model_errors
 from zerocon.settings import FAST, Settings
+from zerocon.storage.atomic import require_writable, writing
 
 FILE = "zerocon.json"
 
@@ -44,10 +47,7 @@ class ModelDefaults:
         file = folder / FILE
         if not file.is_file():
             return cls()
-        with model_errors(str(file)):
-            values = json.loads(file.read_text(encoding="utf-8"))
-            if not isinstance(values, dict):
-                raise ValueError("it is not a JSON object")
+        values = _read(file)
         rule = values.pop("size_rule", cls.size_rule)
         if rule not in get_args(SizeRule):
             rules = ", ".join(get_args(SizeRule))
@@ -68,3 +68,56 @@ class ModelDefaults:
         """
         without = FAST if dtype == "bfloat16" else {}
         return Settings().overlay(self.values).overlay(without)
+
+
+def writable_file(name: str, *, overwrite: bool = False) -> Path:
+    """The ``zerocon.json`` of a model's own directory, which may take a guidance scale.
+
+    Args:
+        name: Of the model, as for ``load``.
+        overwrite: Whether a guidance scale that it has may be replaced.
+
+    Raises:
+        CommandError: for the embedded model, the Hub cache and single files.
+        OutputExistsError: if it has a guidance scale, and ``overwrite`` is false.
+        NotWritableError: if no file can be created in the directory.
+    """
+    folder = find(name)
+    where = folder.resolve()
+    if reason := _shared(where):
+        raise CommandError(
+            f"--write needs a directory of your own, and {name} is {reason}; without --write the "
+            "scale is kept in the cache directory"
+        )
+    file = folder / FILE
+    if not overwrite and file.exists() and _read(file).get("guidance_scale") is not None:
+        raise OutputExistsError(f"{file} has a guidance_scale already; add --overwrite")
+    require_writable(folder)
+    return file
+
+
+def write_guidance_scale(file: Path, scale: float) -> None:
+    """Set the guidance scale of a ``zerocon.json``; its other keys are kept."""
+    values = _read(file) if file.exists() else {}
+    text = json.dumps({**values, "guidance_scale": scale}, indent=2, ensure_ascii=False)
+    with writing(file, overwrite=True) as temporary:
+        temporary.write_text(f"{text}\n", encoding="utf-8")
+
+
+def _shared(where: Path) -> str | None:
+    """Why a model's files are not to be changed; None for a directory of the user's own."""
+    if where.is_file():
+        return "a single file"
+    if where.is_relative_to(mini.path().resolve()):
+        return "part of zerocon"
+    cached = where.is_relative_to(hub.cache_folder().resolve())
+    return "in the Hub cache, which an update replaces" if cached else None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The keys of a ``zerocon.json``; ``UnsupportedModelError`` if it is not a JSON object."""
+    with model_errors(str(file)):
+        values = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("it is not a JSON object")
+        return values

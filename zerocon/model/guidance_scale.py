@@ -16,9 +16,10 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zerocon.errors import NotFiniteError
+from zerocon.errors import NotFiniteError, NotWritableError, SettingError
 from zerocon.model.fingerprint import cache_folder
 from zerocon.storage.atomic import writing
 
@@ -40,6 +41,8 @@ PAIRS = (  # an object, a color, a place, a time; twice each
 EVALUATIONS = 2 * len(PAIRS) * len(LEVELS)
 FILE = "guidance_scales.json"  # in the cache directory: {key: response}
 
+Progress = Callable[[int, int], None]  # called with (done, total) U-Net evaluations
+
 
 @dataclass(frozen=True)
 class MeasuredScale:
@@ -60,12 +63,15 @@ class MeasuredScale:
         return float(f"{PRODUCT / self.response:.2g}")
 
 
-def measured_scale(model: Model, *, again: bool = False) -> MeasuredScale:
+def measured_scale(
+    model: Model, *, again: bool = False, progress: Progress | None = None
+) -> MeasuredScale:
     """The guidance scale of ``model``: measured, or as it was measured before.
 
     Args:
         model: A loaded model.
         again: Measure even if there is an earlier result, and replace it.
+        progress: Called while it is measured.
 
     Raises:
         NotFiniteError: if the U-Net does not answer to captions, or predicts NaN or infinity.
@@ -73,15 +79,42 @@ def measured_scale(model: Model, *, again: bool = False) -> MeasuredScale:
     key = _key(model)
     stored = {} if again or key is None else _read()
     response = stored.get(key or "")
-    if isinstance(response, float) and response > 0:
+    if isinstance(response, float) and 0 < response < float("inf"):
         return MeasuredScale(response, measured=False)
-    result = MeasuredScale(measure_response(model), measured=True)
+    result = MeasuredScale(measure_response(model, progress), measured=True)
     if key is not None:
-        _write({**_read(), key: result.response})
+        # a disk that is full or read-only, or a missing home directory, only costs time
+        with suppress(OSError, RuntimeError):
+            _keep(key, result.response)
     return result
 
 
-def measure_response(model: Model, progress: Callable[[int, int], None] | None = None) -> float:
+def calibrate(model: Model, progress: Progress | None = None) -> tuple[MeasuredScale, Path]:
+    """Measure the guidance scale again, and keep it where edits find it; returns the file too.
+
+    Args:
+        model: A loaded model.
+        progress: Called while it is measured.
+
+    Raises:
+        SettingError: for a model without weight files, whose result has no place.
+        NotFiniteError: as ``measured_scale``.
+        NotWritableError: if there is no cache directory; or another error of writing.
+    """
+    key = _key(model)
+    if key is None:
+        raise SettingError(
+            f"{model.name} has no weight files, so that a guidance scale cannot be kept for it; "
+            "set guidance_scale in its Settings"
+        )
+    response = measure_response(model, progress)
+    try:
+        return MeasuredScale(response, measured=True), _keep(key, response)
+    except RuntimeError as error:  # of ``Path.home``
+        raise NotWritableError(f"no cache directory: {error}; set ZEROCON_CACHE") from None
+
+
+def measure_response(model: Model, progress: Progress | None = None) -> float:
     """``r`` of ``model``, in ``EVALUATIONS`` U-Net evaluations of latents of its own size.
 
     Raises:
@@ -130,9 +163,11 @@ def _read() -> Mapping[str, Any]:
     return stored if isinstance(stored, dict) else {}
 
 
-def _write(stored: Mapping[str, Any]) -> None:
-    # a disk that is full or read-only, or a missing home directory, only costs time
-    with suppress(OSError, RuntimeError):
-        cache_folder().mkdir(parents=True, exist_ok=True)
-        with writing(cache_folder() / FILE, overwrite=True) as temporary:
-            temporary.write_text(json.dumps(stored, indent=1, sort_keys=True), encoding="utf-8")
+def _keep(key: str, response: float) -> Path:
+    """Add a result to the file, and return its path."""
+    file = cache_folder() / FILE
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with writing(file, overwrite=True) as temporary:
+        text = json.dumps({**_read(), key: response}, indent=1, sort_keys=True)
+        temporary.write_text(text, encoding="utf-8")
+    return file
