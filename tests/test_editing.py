@@ -553,7 +553,7 @@ def test_with_a_push_limit_a_factor_of_the_losses_does_not_change_the_edit(model
     assert not torch.allclose(guided(1.0), guided(100.0), atol=1e-3)
 
 
-@pytest.mark.parametrize("settings", [{}, {"guidance_balance": 1.0}, {"reuse_prediction": True}])
+@pytest.mark.parametrize("settings", [{}, {"guidance_balance": 1.0}, {"guidance_prompt": "both"}])
 def test_with_a_push_limit_a_direction_of_zero_returns_the_source(model, settings):
     x, c = torch.randn(2, 4, 8, 6), model.embed(["a cat", "the red bus"])
     plan = make_plan(5.0, BOTH, seeds=(0, 1), push_limit=0.3, cache_source=False, **settings)
