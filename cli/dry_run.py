@@ -48,16 +48,15 @@ def print_edit_plan(
         inversion = _find_cached(prepared, model, parsed, settings, cache)
         source = "computed" if inversion is None else "cached"
     layers = inversion.layer_patterns if inversion else ()
-    frame, inverted = prepared.frame, inversion is not None
-    about: Any = {"inverted": inverted, "watched": layers, "changes": parsed.kinds}
-    cost = estimate_cost(model, settings, frame.source, **about)
+    about: Any = {"inverted": inversion is not None, "watched": layers, "changes": parsed.kinds}
+    cost = estimate_cost(model, settings, prepared.frame.source, **about)
     cost = estimate_grid(cost, model, settings, axes, parsed.kinds)
     facts = (parsed, settings, model.name, cost.evaluations, source)
     record = render.record(*facts, image_path, output, values) | render.axes(axes)
     record |= {"state": "planned", "dry_run": True, "warnings": [*warnings, *parsed.warnings]}
     record |= {"operations": cost.operations, "bytes": render.memory(cost)}
     region, words = _region(model, prepared, parsed, settings, mask)
-    line = f"{output}: {render.plan(cost)}; {render.working_size(frame)}{words}"
+    line = f"{output}: {render.plan(cost)}; {render.working_size(prepared.frame)}{words}"
     render.print_result(values["form"], line, record | region)
 
 

@@ -22,7 +22,7 @@ from zerocon.cli import main
 from zerocon.errors import ImageFormatError, SettingError
 from zerocon.evaluation_count import count_evaluations
 from zerocon.image.transforms import prepare, unfit
-from zerocon.settings import FAST, Settings
+from zerocon.settings import FAST
 from zerocon.storage.hashing import image_hash
 
 FOX = Path(__file__).parent.parent / "examples" / "fox.png"
@@ -142,7 +142,7 @@ def test_an_edit_without_a_prompt_is_rejected(model, image):
 
 def test_a_weak_direction_gives_a_warning(model, image, monkeypatch):
     monkeypatch.setattr(request_module, "WEAK", 1e9)
-    request = api.parse_request(image, model, to="dog", settings=Settings(steps=4))
+    request = api.parse_request(image, model, to="dog", settings=tiny.SETTINGS)
     assert any("weak" in warning for warning in request.warnings)
 
 
@@ -227,12 +227,12 @@ def test_the_default_model_follows_the_environment(monkeypatch):
 def test_preset_and_single_settings_override_those_of_the_model(mini):
     edited = zerocon.edit(FOX, to="dog", model=mini, preset="fast", steps=4, caption="a fox")
     assert edited.settings == mini.settings.overlay(FAST).overlay({"steps": 4})
-    assert edited.settings.guidance_scale == 1.5 and edited.settings.reuse_prediction
+    assert edited.settings.guidance_scale == 1.5 and edited.settings.guidance == ()
     assert edited.inversion.schedule.steps == 4
 
 
 def test_single_settings_override_given_settings(model, image):
-    given = Settings(steps=3, seed=7)
+    given = replace(tiny.SETTINGS, steps=3, seed=7)
     edited = zerocon.edit(image, model=model, to="dog", settings=given, strength=0.5)
     assert edited.settings == replace(given, strength=0.5)
 
@@ -240,7 +240,7 @@ def test_single_settings_override_given_settings(model, image):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"preset": "slow"}, 'no preset "slow"; there are: fast'),
+        ({"preset": "slow"}, 'no preset "slow"; there are: default, fast, paper'),
         ({"stepps": 3}, "no setting 'stepps'; there are: steps,"),
         ({"steps": 0}, "steps must be an integer from 1, not 0"),
         ({"guidance": (3,)}, "guidance must be names of guidance losses"),

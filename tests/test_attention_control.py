@@ -74,8 +74,9 @@ def test_a_direction_of_zero_returns_the_source(model: Any, attention: Any, guid
 
 
 @pytest.mark.parametrize("attention", [(), ("injection",)])
-def test_no_step_is_computed_at_strength_zero(model: Any, attention: str) -> None:
-    settings, image = Settings(steps=3, strength=0.0, attention=attention), gradient(48, 64)
+def test_no_step_is_computed_at_strength_zero(model: Any, attention: tuple[str, ...]) -> None:
+    settings = replace(tiny.SETTINGS, steps=3, strength=0.0, attention=attention)
+    image = gradient(48, 64)
     edited = zerocon.edit(image, model=model, to="dog", settings=settings)
     assert edited.image.tobytes() == image.tobytes()
     assert (edited.evaluations.forwards, edited.evaluations.backwards) == (4, 0)
@@ -137,21 +138,38 @@ def test_with_its_values_a_layers_output_is_the_sources(model: Any) -> None:
 
 
 def test_shared_columns_are_the_sources_and_rows_sum_to_one() -> None:
-    source, edited = torch.rand(2, 2, 3, 6).softmax(-1)
-    before, after = (0, 7, 8, 1), (0, 9, 7, 5, 1)  # 0, 7 and 1 are shared, and one padding
+    source, edited = torch.rand(2, 1, 2, 3, 6).softmax(-1)
+    # 0, 7 and 1 are shared, and one padding
+    before, after = ((0, 7, 8, 1),), ((0, 9, 7, 5, 1),)
     changed = replace_shared(source, edited, before, after)
     expected = edited.clone()
     for left, right in ((0, 0), (1, 2), (3, 4), (4, 5)):
         expected[..., right] = source[..., left]
     assert torch.allclose(changed, expected / expected.sum(-1, keepdim=True))
     assert torch.allclose(changed.sum(-1), torch.ones(()))
-    assert replace_shared(source, edited, before, before) is source
+    assert torch.equal(replace_shared(source, edited, before, before), source)
+
+
+def test_shared_columns_are_those_of_each_image() -> None:
+    """In one batch: a sentence that stays, one that grows, one of which nothing stays."""
+    source, edited = torch.rand(2, 3, 2, 5, 6).softmax(-1)
+    before = ((0, 7, 1), (0, 7, 8, 1), (2, 3, 4, 5, 6, 7))
+    after = ((0, 7, 1), (0, 9, 7, 5, 1), (12, 13, 14, 15, 16, 17))
+    changed = replace_shared(source, edited, before, after)
+    assert torch.equal(changed[0], source[0])
+    assert torch.equal(changed[1:2], replace_shared(*rows_of(1, source, edited, before, after)))
+    assert torch.allclose(changed[2], edited[2])
+    assert not torch.allclose(changed[1], edited[1], atol=1e-2)
+
+
+def rows_of(i: int, *parts: Any) -> list[Any]:
+    return [part[i : i + 1] for part in parts]
 
 
 def test_a_word_that_changes_keeps_its_own_attention() -> None:
     """Captions of one length: the column of the new word is the edited image's."""
-    source, edited = torch.rand(2, 1, 4, 4).softmax(-1)
-    changed = replace_shared(source, edited, (0, 7, 1), (0, 8, 1))
+    source, edited = torch.rand(2, 1, 1, 4, 4).softmax(-1)
+    changed = replace_shared(source, edited, ((0, 7, 1),), ((0, 8, 1),))
     ratio = changed[..., 1] / edited[..., 1]
     assert torch.allclose(changed[..., 0] / source[..., 0], ratio)
 
@@ -220,11 +238,57 @@ def test_an_edit_differs_from_a_free_one_from_its_first_controlled_step_on(model
 def test_a_controlled_step_predicts_anew(model: Any) -> None:
     """The guidance pass is without control; with it there is nothing to reuse."""
     settings = {"steps": 4, "reuse_prediction": True, "attention": ("injection:self=0.5,cross=0",)}
-    spent = evaluations(model.schedule(4), Settings().overlay(settings))
+    spent = evaluations(
+        model.schedule(4),
+        tiny.PLAIN.overlay({"guidance": ("cross-attention", "contrastive"), **settings}),
+    )
     assert spent == Evaluations(5 + 4 + 2 * 2 + 2 * 1, 4)
 
 
 # images of a batch, precision, compiled networks
+
+
+def test_each_image_of_a_batch_has_the_control_and_begin_of_its_kind_of_change(model: Any) -> None:
+    image, other = gradient(48, 64), gradient(64, 48).transpose(Image.Transpose.ROTATE_90)
+    by_kind = replace(
+        tiny.PLAIN,
+        attention=("injection:self=0.5,cross=1", "time=injection:self=1,cross=0,values=true"),
+        begin="0,time=0.5",
+        composite="model",
+    )
+    asks = [(image, "dog", "a cat"), (other, "at night", "a bus")]
+
+    def requests(settings: Settings) -> list[Any]:
+        return [
+            parse_request(each, model, to=to, caption=caption, settings=settings)
+            for each, to, caption in asks
+        ]
+
+    assert [{*each.kinds} for each in requests(by_kind)] == [{"object"}, {"time"}]
+    differences: list[list[bool]] = []
+
+    def record(step: Any) -> None:
+        differences.append([bool(each.any()) for each in step.difference])
+
+    together = edit_batch(
+        [image, other], requests(by_kind), model=model, settings=by_kind, on_step=record
+    )
+    assert differences == [[True, False]] * 2 + [[True, True]] * 2
+
+    def alone(settings: Settings) -> list[np.ndarray[Any, Any]]:
+        pairs = zip([image, other], requests(settings), strict=True)
+        edits = [
+            edit_batch([each], [ask], model=model, settings=settings)[0] for each, ask in pairs
+        ]
+        return [np.int16(each.image) for each in edits]
+
+    for each, single in zip(together, alone(by_kind), strict=True):
+        assert np.abs(np.int16(each.image) - single).max() <= 2
+    # both settings matter to the second image, and those of its kind not to the first
+    first, second = alone(by_kind)
+    for name, value in (("attention", by_kind.attention[:1]), ("begin", 0.0)):
+        one, two = alone(replace(by_kind, **{name: value}))
+        assert (one == first).all() and np.abs(two - second).max() > 2, name
 
 
 @pytest.mark.parametrize("attention", INJECTIONS)
@@ -283,7 +347,7 @@ def test_controlled_calls_are_not_compiled() -> None:
     plain = [step.latents for step in edit(model, inversion, c, edited, plan)]
 
     class Counted:
-        dtype = model.unet.dtype
+        parameters = model.unet.parameters
 
         def __call__(self, *args: Any, **options: Any) -> Any:
             calls.append(args)
@@ -367,14 +431,14 @@ def test_an_edit_that_begins_late_is_that_of_a_shorter_trajectory(model: Any) ->
 
 @pytest.mark.parametrize("lock", ["pixel", "latent"])
 def test_an_edit_that_begins_late_with_a_lock(model: Any, lock: str) -> None:
-    settings = Settings(steps=6, begin=0.4, lock=lock, guidance=())
+    settings = replace(tiny.PLAIN, steps=6, begin=0.4, lock=lock)
     edited = zerocon.edit(gradient(48, 64), model=model, to="dog", settings=settings)
     assert edited.evaluations.forwards == 7 + 2 * 3
     assert edited.image.size == (48, 64)
 
 
 def test_an_edit_that_begins_after_its_last_step_is_the_source(model: Any) -> None:
-    settings, image = Settings(steps=3, begin=0.9), gradient(48, 64)
+    settings, image = replace(tiny.PLAIN, steps=3, begin=0.9), gradient(48, 64)
     edited = zerocon.edit(image, model=model, to="dog", settings=settings)
     assert edited.image.tobytes() == image.tobytes() and edited.evaluations.forwards == 4
     ineffective = find_ineffective(settings, prepare(image, model.working_size), 8)
@@ -392,7 +456,7 @@ def test_estimated_evaluations_are_those_of_the_edit(
     model: Any, changes: dict[str, Any], cache_source: bool
 ) -> None:
     base = {"steps": 5, "guidance": (), "attention": ("injection",), "cache_source": cache_source}
-    settings, image = Settings().overlay(base | changes), gradient(48, 64)
+    settings, image = tiny.PLAIN.overlay(base | changes), gradient(48, 64)
     ask = {"model": model, "to": "dog", "caption": "a cat", "settings": settings}
     first = zerocon.edit(image, **ask)
     later = zerocon.edit(image, **ask, inversion=first.inversion)
@@ -404,27 +468,28 @@ def test_estimated_evaluations_are_those_of_the_edit(
 
 def test_what_is_kept_of_the_source_is_in_the_forecast(model: Any) -> None:
     def cost(**settings: Any) -> Any:
-        return estimate_cost(model, Settings(steps=6, guidance=()).overlay(settings), (64, 64))
+        return estimate_cost(model, replace(tiny.PLAIN, steps=6).overlay(settings), (64, 64))
 
-    free, keys = cost(), cost(attention=("injection:cross=0",))
+    free, keys = cost(), cost(attention=("injection:self=0.8,cross=0",))
     values, cross = (
-        cost(attention=("injection:cross=0,values=true",)),
+        cost(attention=("injection:self=0.8,cross=0,values=true",)),
         cost(attention=("injection",)),
     )
     assert free.cached < keys.cached < values.cached and keys.cached < cross.cached
-    # queries and keys: two tensors of the shape of the layers' inputs, float32, at six levels
+    # queries and keys: two tensors of the shape of the layers' inputs, float32; 5 of 6 levels
     sizes = [64 * 16, 16 * 32, 16 * 32, 16 * 32, 64 * 16, 64 * 16, 64 * 16]
     with torch.no_grad(), watch(model.unet, {"*.attn1.to_q"}) as seen:
         model.eps(torch.randn(1, 4, 8, 8), 500, model.embed(["a cat"]))
     kept = sum(part.numel() for part in seen.features.values())
-    assert kept <= sum(sizes) and keys.cached - free.cached == 6 * 2 * kept * 4
+    assert kept <= sum(sizes) and keys.cached - free.cached == 5 * 2 * kept * 4
     assert cost(attention=("injection",), cache_source=False).cached == free.cached
 
 
 def test_out_of_memory_the_source_is_recomputed(
     model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings, image = Settings(steps=3, guidance=(), attention=("injection",)), gradient(48, 64)
+    settings = replace(tiny.PLAIN, steps=3, attention=("injection",))
+    image = gradient(48, 64)
     warnings: list[str] = []
     original = type(model).eps
 
@@ -473,9 +538,9 @@ def test_a_control_by_name_keeps_the_options_of_the_model() -> None:
     measured = Settings(attention=("injection:self=0.6,cross=0.3",))
     assert measured.overlay({"attention": ("injection",)}) == measured
     assert measured.overlay({"attention": ("injection:self=1",)}).attention == (
-        "injection:cross=0.3,self=1"
+        "injection:cross=0.3,self=1",
     )
-    assert measured.overlay({"attention": ()}).attention == "none"
+    assert measured.overlay({"attention": ()}).attention == ()
 
 
 def test_ineffective_settings(model: Any) -> None:
@@ -486,10 +551,9 @@ def test_ineffective_settings(model: Any) -> None:
     assert "attention" in find_ineffective(late, image, 8)
     always = Settings(attention=("injection:self=1",), guidance_range=(0.0, 0.5))
     assert "reuse_prediction" in find_ineffective(always, image, 8)
-    assert (
-        not {"attention", "reuse_prediction"}
-        & find_ineffective(Settings(attention=("injection",)), image, 8).keys()
-    )
+    sometimes = replace(always, attention=("injection:self=0.3,cross=0.3",), begin=0.0)
+    effective = {"attention", "reuse_prediction"} - find_ineffective(sometimes, image, 8).keys()
+    assert effective == {"attention", "reuse_prediction"}
 
 
 # the model that ships
@@ -504,14 +568,15 @@ def fox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_an_edit_with_mini_by_injection_alone(fox: Path, tmp_path: Path) -> None:
     """37 evaluations for the first edit of an image, 24 for a later one; replayed to the bit."""
-    args = ["--model", "mini", "--steps", "12", "--guidance", "none", "--attention", "injection"]
+    args = ["--model", "mini", "--steps", "12", "--guidance", "none", "--begin", "0"]
+    args += ["--attention", "injection:self=1,cross=0.5"]
     counts = []
     for name, to in (("a", "bear"), ("b", "bear"), ("c", "lion")):
         output = ["-o", str(tmp_path / f"{name}.png"), "--format", "json"]
         done = CliRunner().invoke(main, ["edit", str(fox), "--to", to, *args, *output])
         assert done.exit_code == 0, done.output
         counts.append(json.loads(done.stdout)["evaluations"])
-        assert json.loads(done.stdout)["settings"]["attention"] == "injection"
+        assert json.loads(done.stdout)["settings"]["attention"] == ["injection:self=1,cross=0.5"]
     assert [count["forwards"] for count in counts] == [37, 24, 24]
     assert not any(count["backwards"] for count in counts)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
@@ -522,7 +587,9 @@ def test_an_edit_with_mini_by_injection_alone(fox: Path, tmp_path: Path) -> None
 def test_images_of_a_batch_do_not_see_each_other_with_mini(fox: Path) -> None:
     """The same pixels with any other image; alone, as without control, up to rounding."""
     model, image = zerocon.load("mini"), Image.open(fox).convert("RGB")
-    settings = model.settings.overlay({"steps": 4, "guidance": (), "attention": ("injection",)})
+    settings = model.settings.overlay(
+        {"steps": 4, "guidance": (), "begin": 0.0, "attention": ("injection",)}
+    )
     mirrored = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     turned = image.transpose(Image.Transpose.ROTATE_180)
     ask = {"caption": "a fox in the snow", "to": "bear", "settings": settings}

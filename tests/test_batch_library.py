@@ -101,7 +101,7 @@ def test_settings_lie_over_those_of_the_model(
     assert batch.run("in/a.png", **options, guidance="none").complete
     settings = zerocon.Recipe.read(Path("out/a-dog-7.png")).settings
     assert (settings.steps, settings.seed, settings.strength) == (2, 7, 0.5)
-    assert (settings.guidance_scale, settings.guidance, settings.reuse_prediction) == (3, (), True)
+    assert (settings.guidance_scale, settings.guidance) == (3, ())
 
 
 def test_jobs_may_be_given_instead_of_images(arguments: dict[str, Any]) -> None:
@@ -277,7 +277,7 @@ def test_a_journal_of_another_version_is_refused(arguments: dict[str, Any]) -> N
         ("reuse_prediction", "true", True),
         ("polyak_step", "no", False),
         ("inverter", "fixed-point:iterations=3", "fixed-point:iterations=3"),
-        ("attention", "injection:self=0.5", "injection:self=0.5"),
+        ("attention", "injection:self=0.5", ("injection:self=0.5",)),
         ("begin", "0.2", 0.2),
         ("seed", "x", "x"),
     ],

@@ -186,7 +186,7 @@ def test_everything_an_inversion_depends_on_is_in_its_key(model, weights, tmp_pa
         batch_size: int = 1,
         **values: Any,
     ) -> str:
-        plan = Plan.of(SETTINGS.overlay(values))
+        plan = Plan.of(SETTINGS.overlay({"attention": [], **values}))
         key = key_of(of, plan, image_hash(image), caption, batch_size=batch_size)
         assert key is not None
         return key
@@ -213,7 +213,13 @@ def test_everything_an_inversion_depends_on_is_in_its_key(model, weights, tmp_pa
         key(image=gradient(48, 63)),
     ]
     assert len(set(keys)) == len(keys)
-    same = [{"cache_source": False}, {"guidance_range": [0.0, 0.5]}, {"begin": 0.5}]
+    same: list[dict[str, Any]] = [
+        {"cache_source": False},
+        {"guidance_range": [0.0, 0.5]},
+        {"begin": "0.5,style=0.2"},
+        {"attention": ["injection:cross=0"]},
+        {"guidance": ["contrastive"], "attention": ["none", "style=injection:cross=1"]},
+    ]
     assert {key(**values) for values in same} == {key()}, "the trajectory is the same"
     assert key(load()) == key() == key(seed=1) == key(guidance_scale=7.0, strength=2.0)
     assert key(inverter="fixed-point:rounds=1") == key(inverter="fixed-point")

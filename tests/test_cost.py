@@ -16,11 +16,13 @@ import zerocon
 from zerocon.cli import main
 from zerocon.diagnostics.cost import CostEstimate, estimate_cost, evaluations, highest
 from zerocon.evaluation_count import Evaluations
-from zerocon.settings import FAST, Settings
+from zerocon.settings import FAST, PAPER, Settings
 
+BASE = replace(tiny.SETTINGS, steps=6)
 SETTINGS: list[dict[str, Any]] = [
     {},
     FAST,
+    PAPER,
     {"reuse_prediction": True, "guidance_range": (0.2, 0.7)},
     {"cache_source": False},
     {"guidance_prompt": "both", "guidance_balance": 1.0},
@@ -38,7 +40,7 @@ def model():
 @pytest.mark.parametrize("changes", SETTINGS)
 @pytest.mark.parametrize("kept", [None, "trajectory", "all"])
 def test_estimated_evaluations_are_those_of_the_edit(model, changes, kept):
-    settings, image = Settings(steps=6).overlay({"steps": 6} | changes), gradient(48, 64)
+    settings, image = BASE.overlay({**changes, "steps": 6}), gradient(48, 64)
     inversion, watched = None, ()
     if kept:
         inverted = settings if kept == "all" else settings.overlay({"cache_source": False})
@@ -47,20 +49,20 @@ def test_estimated_evaluations_are_those_of_the_edit(model, changes, kept):
     edited = zerocon.edit(
         image, model=model, to="dog", caption="a cat", settings=settings, inversion=inversion
     )
-    given = {"inverted": kept is not None, "watched": watched}
+    given = {"inverted": kept is not None, "watched": watched, "changes": edited.request.kinds}
     estimate = evaluations(model.schedule(settings.steps), settings, **given)
     assert estimate == edited.evaluations
 
 
 def test_evaluations_of_the_papers_settings(model):
-    assert evaluations(model.schedule(50), Settings()) == Evaluations(201, 50)
+    assert evaluations(model.schedule(50), Settings(**PAPER)) == Evaluations(201, 50)
 
 
 def test_operations_agree_with_a_count_by_hooks(model):
     """Proportional to evaluations; four times the pixels cost at least four times as much."""
-    once = estimate_cost(model, Settings(steps=4, guidance=()), (64, 64))
+    once = estimate_cost(model, replace(BASE, steps=4, guidance=()), (64, 64))
     assert once.operations / once.evaluations.total == pytest.approx(_flops(model))
-    large = estimate_cost(model, Settings(steps=4, size=128), (128, 128))
+    large = estimate_cost(model, replace(BASE, steps=4, size=128), (128, 128))
     assert large.operations > 4 * once.operations
 
 
@@ -93,7 +95,7 @@ def _flops(model):
 
 def test_memory_grows_with_cached_activations_and_image_size(model):
     def bytes_of(**settings):
-        return estimate_cost(model, Settings(steps=6).overlay(settings), (64, 64))
+        return estimate_cost(model, BASE.overlay(settings), (64, 64))
 
     usual, recomputed, long = bytes_of(), bytes_of(cache_source=False), bytes_of(steps=12)
     assert recomputed.cached < usual.cached < long.cached
@@ -105,7 +107,7 @@ def test_memory_grows_with_cached_activations_and_image_size(model):
 
 
 def test_cached_memory_is_that_of_an_inversion(model):
-    settings, image = Settings(steps=6), gradient(48, 64)
+    settings, image = BASE, gradient(48, 64)
     kept = zerocon.invert(image, model, caption="a cat", settings=settings)
     parts = [
         p for each in kept.observations for p in (*each.maps.values(), *each.features.values())
@@ -124,8 +126,8 @@ def test_cached_memory_is_that_of_an_inversion(model):
         {"guidance": ()},
         {"guidance_prompt": "both"},
         {"guidance_range": (0.0, 0.5)},
-        {"guidance": (), "attention": "injection"},
-        {"guidance": ("cross-attention",), "attention": "injection"},
+        {"guidance": (), "attention": ("injection",)},
+        {"guidance": ("cross-attention",), "attention": ("injection",)},
     ],
 )
 def test_estimated_memory_is_close_to_that_of_an_edit(changes, dtype, size):
@@ -135,7 +137,7 @@ def test_estimated_memory_is_close_to_that_of_an_edit(changes, dtype, size):
     model = tiny.model()
     for network in (model.unet, model.vae, model.text_encoder):
         network.to(dtype)
-    settings, image = Settings(steps=6).overlay(changes), gradient(*size)
+    settings, image = BASE.overlay(changes), gradient(*size)
     arguments = {"model": model, "to": "dog", "caption": "a cat", "settings": settings}
     taken = highest(lambda: zerocon.edit(image, **arguments))
     estimate = estimate_cost(model, settings, image.size)
@@ -168,7 +170,7 @@ def test_an_estimate_is_shown_in_a_line():
 
 
 def test_an_estimate_leaves_no_global_state(model):
-    image, settings = gradient(48, 64), Settings(steps=2)
+    image, settings = gradient(48, 64), replace(BASE, steps=2)
     before = zerocon.edit(image, model=model, to="dog", settings=settings).image.tobytes()
     estimate_cost(model, settings, image.size)
     assert torch.get_default_dtype() is torch.float32
@@ -181,7 +183,7 @@ def test_a_dry_run_prints_the_estimate_and_writes_nothing(tmp_path, monkeypatch,
     gradient(48, 64).save("cat.png")
     monkeypatch.setattr(zerocon, "load", lambda *_, **__: model, raising=False)
     args = ["edit", "cat.png", "--to", "dog", "--steps", "6"]
-    dry = CliRunner().invoke(main, [*args, "--dry-run"])
+    dry = CliRunner().invoke(main, [*args, "--preset", "paper", "--steps", "6", "--dry-run"])
     assert dry.exit_code == 0 and dry.stdout.startswith("cat-dog.png: 31.9 U-Net evaluations, ")
     assert "; at 55x74 pixels, enlarged 1.2 times; changes " in dry.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["cat.png"]

@@ -10,6 +10,7 @@ from zerocon import editing
 from zerocon.activations import Observer
 from zerocon.diffusion import CLEAN, ddim_coefficients, ddim_step
 from zerocon.editing import GuidedDenoiser, Plan, edit, limit_norm, limit_to_polyak_step
+from zerocon.errors import NotFiniteError
 from zerocon.evaluation_count import BACKWARD, count_evaluations
 from zerocon.guidance import Contrastive, CrossAttention
 from zerocon.sampling import scale_at
@@ -504,6 +505,80 @@ def test_a_constraint_gets_both_observations_the_difference_and_its_level(model)
         difference = step.difference
 
 
+# the push
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("cache_source", [True, False])
+def test_the_gradient_is_at_most_its_share_of_the_push(monkeypatch, prediction, cache_source):
+    """Each image by its own limit: ``g`` is what is missing from ``D`` in the DDIM step."""
+    model, moves = tiny.model(prediction), []
+
+    def recording_step(x, eps, a, b):
+        if b is not CLEAN:
+            moves.append((x, ddim_coefficients(a, b)[1] * eps))
+        return ddim_step(x, eps, a, b)
+
+    monkeypatch.setattr(editing, "ddim_step", recording_step)
+    x, c = torch.randn(2, 4, 8, 8), model.embed(["a cat", "the bus"])
+    plan = make_plan(5.0, BOTH, seeds=(0, 1), push_limit=0.5, cache_source=cache_source)
+    limits = (0.5, 0.001)
+    pairs = zip(plan.images, limits, strict=True)
+    plan = replace(plan, images=tuple(replace(each, push_limit=limit) for each, limit in pairs))
+    inversion = invert(model, x, c, layer_patterns=plan.cached_layers(6))
+    before = torch.zeros_like(x)
+    for step in edit(model, inversion, c, model.embed(["a dog", "the hut"]), plan):
+        remaining, push = moves[-1]
+        gradient = (before - remaining).flatten(1).norm(dim=1)
+        allowed = torch.tensor(limits) * push.flatten(1).norm(dim=1)
+        assert (gradient <= 1.001 * allowed + 1e-5).all() and gradient[0] > 0
+        before = step.difference
+    assert len(moves) == 6
+    assert float(gradient[1]) == pytest.approx(float(allowed[1]), rel=0.01), "the limit is reached"
+
+
+def test_with_a_push_limit_a_factor_of_the_losses_does_not_change_the_edit(model):
+    x = torch.randn(1, 4, 8, 8)
+    c, edited = model.embed(["a cat"]), model.embed(["a dog"])
+
+    def guided(factor, **settings):
+        losses = (CrossAttention(0.1 * factor), Contrastive(5.0 * factor))
+        return run(model, x, c, edited, make_plan(5.0, losses, **settings))
+
+    for settings in ({"push_limit": 0.3}, {"push_limit": 0.3, "guidance_balance": 1.0}):
+        one = guided(1.0, **settings)
+        for factor in (0.01, 100.0):
+            assert torch.allclose(one, guided(factor, **settings), atol=1e-3)
+        assert (one - run(model, x, c, edited, make_plan(5.0))).abs().max() > 0.01
+    assert not torch.allclose(guided(1.0), guided(100.0), atol=1e-3)
+
+
+@pytest.mark.parametrize("settings", [{}, {"guidance_balance": 1.0}, {"guidance_prompt": "both"}])
+def test_with_a_push_limit_a_direction_of_zero_returns_the_source(model, settings):
+    x, c = torch.randn(2, 4, 8, 6), model.embed(["a cat", "the red bus"])
+    plan = make_plan(5.0, BOTH, seeds=(0, 1), push_limit=0.3, cache_source=False, **settings)
+    assert torch.equal(run(model, x, c, c, plan), x)
+    cached = run(model, x, c, c, vary(plan, cache_source=True))
+    assert (cached - x).abs().max() < 1e-4
+
+
+def test_the_losses_of_a_batch_are_those_of_its_images_alone(model):
+    x, c = torch.randn(2, 4, 8, 8), model.embed(["a cat", "the bus"])
+    edited = model.embed(["a dog", "the big bus"])
+    plan = make_plan(5.0, BOTH, seeds=(3, 1), push_limit=0.3, guidance_balance=1.0)
+
+    def losses(rows):
+        texts = c.rows(rows), edited.rows(rows)
+        part = replace(plan, images=plan.images[rows])
+        inversion = invert(model, x[rows], texts[0], layer_patterns=plan.cached_layers(6))
+        return torch.stack([step.losses for step in edit(model, inversion, *texts, part)])
+
+    together = losses(slice(0, 2))
+    assert together.shape == (6, 2, 2) and (together > 0).all()
+    for i in range(2):
+        assert torch.allclose(losses(slice(i, i + 1))[..., 0], together[..., i], rtol=1e-2)
+
+
 # losses that need no layers
 
 
@@ -536,6 +611,29 @@ def test_a_loss_of_latents_or_noise_reduces_the_difference(model, loss, cache_so
     *_, guided = edit(model, inversion, c, c_edit, plan)
     assert 0 < guided.difference.norm() < free.difference.norm()
     assert guided.losses.shape == (1, 1) and guided.losses > 0
+
+
+@pytest.mark.parametrize("factor", [2.0**-26, 1.0, 100.0])
+def test_gradients_neither_vanish_nor_overflow_in_half_precision(model, factor):
+    """float16 holds 2^-24..65504: scaled, the smallest remains, and the largest is not scaled."""
+    loss = Loss(lambda _, edited: (factor * edited.x.half().float()).sum((1, 2, 3)))
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    inversion = invert(model, x, c)
+    network = GuidedDenoiser(model, c, model.embed(["a dog"]), make_plan(5.0, (loss,)))
+    source = network.source(inversion, 6)
+    with count_evaluations() as spent:
+        guided = network.guide(source.x, inversion.schedule.levels[6], source, 0.0)
+    assert torch.equal(guided.gradient, torch.full_like(x, factor))
+    assert float(guided.losses) == pytest.approx(factor * float(source.x.half().float().sum()))
+    assert spent.forwards == (2 if factor * editing.LOSS_SCALE > 65504 else 1)
+
+
+def test_a_gradient_that_overflows_at_any_scale_is_an_error(model):
+    loss = Loss(lambda _, edited: (1e5 * edited.x.half().float()).sum((1, 2, 3)))
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    steps = edit(model, invert(model, x, c), c, model.embed(["a dog"]), make_plan(5.0, (loss,)))
+    with pytest.raises(NotFiniteError, match="gradients of the guidance losses"):
+        next(steps)
 
 
 @pytest.mark.parametrize("settings", [{}, {"cache_source": False}, {"guidance_balance": 1.0}])

@@ -24,6 +24,7 @@ from zerocon.image.transforms import prepare
 from zerocon.settings import Settings
 
 Run = Callable[..., Result]
+BASE = replace(tiny.SETTINGS, steps=3)
 WHITE = Image.new("L", (96, 64), 255)
 
 
@@ -36,8 +37,9 @@ def edit(model: Any, image: Image.Image, settings: Settings, **options: Any) -> 
     return zerocon.edit(image, model=model, to="dog", settings=settings, **options)
 
 
-def ineffective(model: Any, image: Image.Image, settings: Settings, **facts: bool) -> set[str]:
+def ineffective(model: Any, image: Image.Image, settings: Settings, **facts: Any) -> set[str]:
     prepared = prepare(image, model.working_size.with_size(settings.size))
+    facts = {"changes": {"object"}, **facts}
     return set(find_ineffective(settings, prepared, model.vae_scale_factor, **facts))
 
 
@@ -50,8 +52,10 @@ NO_EFFECT: list[tuple[dict[str, Any], str, Any]] = [
     ({"guidance": ()}, "guidance_range", (0.0, 0.5)),
     ({"guidance": ()}, "guidance_prompt", "both"),
     ({"guidance": ()}, "guidance_limit", 0.01),
+    ({"guidance": ()}, "push_limit", None),
     ({"guidance": ()}, "polyak_step", True),
     ({"guidance": ()}, "reuse_prediction", True),
+    ({"push_limit": 0.3}, "polyak_step", True),
     ({"guidance_range": (0.99, 1.0)}, "guidance_limit", 0.01),
     ({"guidance": ("cross-attention",)}, "guidance_balance", 2.0),
     ({"composite": "model"}, "lock", "off"),
@@ -64,7 +68,7 @@ NO_EFFECT: list[tuple[dict[str, Any], str, Any]] = [
 def test_a_setting_without_effect_gives_the_same_image(
     model: Any, image: Image.Image, base: dict[str, Any], name: str, value: Any
 ) -> None:
-    settings = Settings(steps=3, **base)
+    settings = BASE.overlay(base)
     assert name in ineffective(model, image, settings)
     first, second = (
         edit(model, image, each) for each in (settings, replace(settings, **{name: value}))
@@ -73,7 +77,7 @@ def test_a_setting_without_effect_gives_the_same_image(
 
 
 def test_the_lock_has_no_effect_with_a_mask(model: Any, image: Image.Image) -> None:
-    settings = Settings(steps=2)
+    settings = replace(BASE, steps=2)
     assert "lock" in ineffective(model, image, settings, masked=True)
     pixel, off = (
         edit(model, image, replace(settings, lock=lock), mask=WHITE) for lock in ("pixel", "off")
@@ -87,6 +91,8 @@ EFFECT: list[tuple[dict[str, Any], str]] = [
     ({"inverter": "virtual", "guidance": ()}, "seed"),
     ({"inverter": "ddim:rounds=1", "guidance": ()}, "seed"),
     ({}, "guidance_limit"),
+    ({}, "push_limit"),
+    ({"push_limit": None}, "polyak_step"),
     ({}, "guidance_balance"),
     ({}, "lock"),
     ({"lock": "latent", "composite": "model"}, "lock"),
@@ -98,17 +104,17 @@ EFFECT: list[tuple[dict[str, Any], str]] = [
 def test_nothing_is_said_of_a_setting_that_has_an_effect(
     model: Any, image: Image.Image, base: dict[str, Any], name: str
 ) -> None:
-    assert name not in ineffective(model, image, Settings(steps=3, **base))
+    assert name not in ineffective(model, image, BASE.overlay(base))
 
 
 def test_a_seed_that_is_drawn_from_changes_the_image(model: Any, image: Image.Image) -> None:
-    settings = Settings(steps=3, guidance=("contrastive:patches=4,weight=200",))
+    settings = replace(BASE, guidance=("contrastive:patches=4,weight=200",))
     one, two = (edit(model, image, replace(settings, seed=seed)) for seed in (0, 1))
     assert one.image.tobytes() != two.image.tobytes()
 
 
 def test_with_a_given_inversion_the_inverter_draws_nothing(model: Any, image: Image.Image) -> None:
-    settings = Settings(inverter="virtual", guidance=())
+    settings = replace(BASE, inverter="virtual", guidance=())
     assert "seed" in ineffective(model, image, settings, inverted=True)
 
 
@@ -132,7 +138,7 @@ def test_patches_are_drawn_where_there_are_more_than_are_compared(
 
 
 def test_no_step_is_computed_at_strength_zero(model: Any, image: Image.Image) -> None:
-    settings = Settings(steps=3, strength=0.0)
+    settings = replace(BASE, strength=0.0)
     edited = edit(model, image, settings)
     assert edited.image.tobytes() == image.tobytes()
     assert (edited.evaluations.forwards, edited.evaluations.backwards) == (4, 0)
@@ -143,7 +149,7 @@ def test_no_step_is_computed_at_strength_zero(model: Any, image: Image.Image) ->
 
 
 def test_its_inversion_serves_further_edits(model: Any, image: Image.Image) -> None:
-    settings = Settings(steps=3)
+    settings = BASE
     nothing = edit(model, image, replace(settings, strength=0.0))
     further = edit(model, image, settings, inversion=nothing.inversion)
     assert further.image.tobytes() == edit(model, image, settings).image.tobytes()
@@ -151,7 +157,7 @@ def test_its_inversion_serves_further_edits(model: Any, image: Image.Image) -> N
 
 def test_steps_that_are_reported_are_computed_and_agree(model: Any, image: Image.Image) -> None:
     steps: list[Any] = []
-    edited = edit(model, image, Settings(steps=3, strength=0.0), on_step=steps.append)
+    edited = edit(model, image, replace(BASE, strength=0.0), on_step=steps.append)
     assert len(steps) == 3 and edited.image.tobytes() == image.tobytes()
 
 
@@ -166,7 +172,7 @@ def test_steps_that_are_reported_are_computed_and_agree(model: Any, image: Image
 def test_steps_are_computed_where_the_result_is_not_the_source(
     model: Any, image: Image.Image, base: dict[str, Any]
 ) -> None:
-    settings = Settings(**({"steps": 3, "strength": 0.0} | base))
+    settings = BASE.overlay({"strength": 0.0} | base)
     assert edit(model, image, settings).evaluations.forwards > 4
     assert ineffective(model, image, settings).isdisjoint({"strength"})
 

@@ -139,6 +139,7 @@ def test_the_soft_gradient_is_that_of_the_divergence():
     (expected,) = torch.autograd.grad(plain, leaf)
     ours = q.clone().requires_grad_()
     loss = Contrastive()._loss(ours, k)
+    assert loss.shape == ()
     (gradient,) = torch.autograd.grad(loss, ours)
     assert torch.allclose(gradient, expected, atol=1e-9)
     assert float(loss.detach()) == pytest.approx(float(plain.detach()), rel=1e-6)
@@ -166,21 +167,39 @@ def test_the_loss_is_scaled_by_the_area_of_the_latents():
     assert float(large) == pytest.approx(4 * float(small), rel=1e-5)
 
 
-def test_losses_add_up_over_a_batch():
+def test_the_losses_of_a_batch_are_those_of_its_images():
     before, after = smooth(2, 64, 16), smooth(2, 64, 16)
     maps, moved = torch.rand(2, 2, 2, 64, 6)
     for loss in (Contrastive(), CrossAttention()):
         both = loss(
             observation(maps, before, SAME * 2, (3, 4)), observation(moved, after, SAME * 2, (3, 4))
         )
-        single = sum(
+        singles = [
             loss(
                 observation(maps[i : i + 1], before[i : i + 1], SAME, (3 + i,)),
                 observation(moved[i : i + 1], after[i : i + 1], SAME, (3 + i,)),
             )
             for i in range(2)
+        ]
+        assert both.shape == (2,) and both[0] != both[1]
+        assert torch.allclose(both, torch.cat(singles), rtol=1e-5)
+
+
+def test_captions_of_a_batch_are_paired_image_by_image():
+    before, after = (((0, 5, 1), (0, 6, 7, 1)), ((0, 9, 5, 1), (0, 6, 8, 1)))
+    maps, moved = torch.rand(2, 2, 2, 9, 6)
+    both = CrossAttention()(observation(maps, ids=before), observation(moved, ids=after))
+    singles = [
+        CrossAttention()(
+            observation(maps[i : i + 1], ids=before[i : i + 1]),
+            observation(moved[i : i + 1], ids=after[i : i + 1]),
         )
-        assert float(both) == pytest.approx(float(single), rel=1e-5)
+        for i in range(2)
+    ]
+    assert torch.allclose(both, torch.cat(singles), rtol=1e-5)
+    columns = [0, 2, 3, 4, 5], [0, 1, 2, 3, 4]  # of the first: one token is inserted
+    difference = moved[:1, ..., columns[0]] - maps[:1, ..., columns[1]]
+    assert torch.allclose(singles[0], difference.square().sum((-2, -1)).mean(-1))
 
 
 def test_sampled_positions_depend_on_seed_layer_and_size_only():
@@ -276,6 +295,16 @@ def test_contrastive_can_use_the_features_of_the_encoder():
 
 
 # info_nce
+
+
+def test_info_nce_of_a_batch_is_that_of_each_of_its_parts():
+    q, k = torch.randn(2, 3, 2, 6, 4)
+    for target in (None, torch.rand(3, 2, 6, 6).softmax(-1)):
+        losses = info_nce(q, k, target)
+        assert losses.shape == (3, 2)
+        for i, j in ((0, 0), (1, 1), (2, 0)):
+            part = None if target is None else target[i, j]
+            assert float(losses[i, j]) == pytest.approx(float(info_nce(q[i, j], k[i, j], part)))
 
 
 def test_info_nce_is_exactly_zero_where_both_distributions_agree():

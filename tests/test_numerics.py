@@ -34,7 +34,6 @@ from zerocon.guidance import CrossAttention
 from zerocon.model import precision
 from zerocon.recipe import Recipe
 from zerocon.request import parse_request
-from zerocon.settings import Settings
 
 EDITS, SMALL, SEED = 136, 66, 5  # injections during edits, and during calls of CLIP and captioner
 PARTS = ("unet", "encode", "decode", "text", "maps", "gradient")
@@ -44,8 +43,8 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 METHODS: dict[str, dict[str, Any]] = {
     "free": {"guidance": ()},
     "guided": {"guidance": ("cross-attention", "contrastive:weight=1")},
-    "controlled": {"guidance": (), "attention": "injection"},
-    "both": {"guidance": ("cross-attention",), "attention": "injection:self=0.5"},
+    "controlled": {"guidance": (), "attention": ("injection",)},
+    "both": {"guidance": ("cross-attention",), "attention": ("injection:self=0.5",)},
 }
 
 
@@ -117,7 +116,7 @@ class Outcome(NamedTuple):
 def edited(model: Any, method: str, size: int, **more: Any) -> Outcome:
     """One image edited, or two in a batch."""
     steps = 2 if size == 2 or method == "both" else 1
-    settings = Settings(steps=steps, guidance_scale=2.0, composite="model")
+    settings = replace(tiny.PLAIN, steps=steps, guidance_scale=2.0, composite="model")
     settings = settings.overlay({"direction_from": "caption", **METHODS[method]})
     images = [gradient(64, 48), gradient(64, 48).rotate(180)][:size]
     words = {"to": "dog", "caption": "a cat", "settings": settings}
@@ -289,7 +288,7 @@ def test_an_edit_in_float32_is_announced_recorded_and_replayed(tmp_path: Path) -
     model = model_in(torch.float16)
     lines: list[str] = []
     with injected(model, "unet", 4, math.nan, always=False) as spoiled:
-        settings = Settings(steps=2, guidance=(), direction_from="caption")
+        settings = replace(tiny.PLAIN, steps=2, direction_from="caption")
         words = {"to": "dog", "caption": "a cat", "settings": settings}
         done = zerocon.edit(gradient(64, 48), model=model, on_warning=lines.append, **words)
     assert spoiled and lines.count(precision.warning("unet", "float16")) == 1

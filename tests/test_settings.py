@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from zerocon.editing import Plan
 from zerocon.prompt.vocabulary import CATEGORIES
-from zerocon.settings import CHANGES, Settings
+from zerocon.settings import CHANGES, PRESETS, Settings, number_for
 
 
 def test_overlay_replaces_the_given_settings_only() -> None:
@@ -53,11 +56,21 @@ def test_overlay_replaces_the_given_settings_only() -> None:
         ({"direction_positions": "some"}, "direction_positions must be one of all, changed"),
         ({"source_correction": "no"}, "source_correction must be true or false"),
         ({"polyak_step": 1}, "polyak_step must be true or false"),
-        ({"attention": ""}, "attention must be a name, or none, not ''"),
+        ({"attention": ""}, "attention must be names of attention controls, or CHANGE=NAME of obj"),
         ({"attention": None}, "attention must be"),
-        ({"begin": 1.0}, "begin must be a share of the steps, 0 <= X < 1, not 1.0"),
+        ({"attention": [""]}, "attention must be"),
+        ({"attention": ["style=injection"]}, "attention must be"),
+        ({"attention": ["none", "injection"]}, "attention must be"),
+        ({"push_limit": 0}, "push_limit must be above zero, or like 0.5,style=0.2 of object, att"),
+        ({"push_limit": "0.5,styl=1"}, "push_limit must be"),
+        (
+            {"begin": 1.0},
+            "begin must be a share of the steps, 0 <= X < 1, or like 0,style=0.3 of",
+        ),
         ({"begin": -0.1}, "begin must be"),
         ({"begin": True}, "begin must be"),
+        ({"begin": "0,style=1"}, "begin must be"),
+        ({"begin": "style=0.3"}, "begin must be"),
         ({"cache_source": 1}, "cache_source must be true or false"),
         ({"size": 63}, "size must be an integer from 64 to 2048, not 63"),
         ({"size": 128.0}, "size must be"),
@@ -72,7 +85,7 @@ def test_a_bad_value_is_an_error_of_one_line(values: dict[str, Any], message: st
 
 
 def test_kinds_of_change_are_those_of_the_prompt_package() -> None:
-    assert {*CHANGES} == {*CATEGORIES, "caption"}
+    assert {*CHANGES} == {*CATEGORIES, "caption", "removed", "several"}
 
 
 def test_zero_is_a_valid_value() -> None:
@@ -94,3 +107,77 @@ def test_a_guidance_by_name_keeps_the_options_measured_for_the_model(
 ) -> None:
     measured = Settings(guidance=("contrastive:weight=2,sizes=1", "cross-attention"))
     assert measured.overlay({"guidance": (text,)}).guidance == (expected,)
+
+
+# by kind of change
+
+
+@pytest.mark.parametrize(
+    ("value", "changes", "expected"),
+    [
+        (None, ("style",), math.inf),
+        (0.25, ("style",), 0.25),
+        ("0.5", ("style",), 0.5),
+        ("0.5,style=0.2", (), 0.5),
+        ("0.5,style=0.2", ("object",), 0.5),
+        ("0.5,style=0.2", ("object", "style"), 0.2),
+        ("0.5,several=0.1,style=0.2", ("style", "several", "object"), 0.1),
+        ("0.5,style=0.2,several=0.1", ("style", "several", "object"), 0.2),
+    ],
+)
+def test_of_a_number_by_kind_of_change_the_first_that_fits_counts(
+    value: float | str | None, changes: tuple[str, ...], expected: float
+) -> None:
+    assert number_for(value, changes) == expected
+    assert number_for(value, {*changes}) == expected  # whatever the order of the changes
+
+
+@pytest.mark.parametrize(
+    ("attention", "changes", "expected"),
+    [
+        ((), ("style",), "none"),
+        (("injection",), ("style",), "injection"),
+        (("none", "style=injection"), (), "none"),
+        (("none", "style=injection"), ("object", "style"), "injection"),
+        (("injection", "style=none"), ("style",), "none"),
+        (("injection", "several=none", "style=injection:self=1"), ("style", "several"), "none"),
+        (
+            ("injection", "style=injection:self=1", "several=none"),
+            ("style", "several"),
+            "injection:self=1",
+        ),
+    ],
+)
+def test_of_attention_by_kind_of_change_the_first_that_fits_counts(
+    attention: tuple[str, ...], changes: tuple[str, ...], expected: str
+) -> None:
+    settings = Settings(attention=attention)
+    assert settings.attention_for(changes) == expected
+    assert settings.attention_for({*changes}) == expected
+
+
+def test_the_controls_of_all_kinds_are_listed_once() -> None:
+    texts = ("injection", "style=none", "time=injection", "place=injection:self=1")
+    assert Settings(attention=texts).attention_controls == ("injection", "injection:self=1")
+    assert Settings(begin="0.4,style=0.2,time=0.6").earliest_begin == 0.2
+    assert Settings(begin=0.3).earliest_begin == 0.3
+
+
+@pytest.mark.parametrize("kind", ["", *CHANGES])
+def test_an_edit_with_any_kind_of_change_has_a_plan_in_every_preset(kind: str) -> None:
+    for values in PRESETS.values():
+        settings = Settings().overlay(values)
+        plan = Plan.of(settings, [(kind,)])
+        (image,) = plan.images
+        assert 0 <= settings.earliest_begin <= image.begin < 1
+        assert image.attention is None or image.attention in plan.controls
+        assert image.push_limit > 0 and image.guidance_limit > 0
+
+
+def test_the_preset_of_the_papers_is_pix2pix_zerocon() -> None:
+    paper = Settings().overlay(PRESETS["paper"])
+    assert paper.guidance == ("cross-attention:weight=0.1", "contrastive:weight=5.4,targets=hard")
+    assert (paper.steps, paper.guidance_range, paper.attention) == (50, (0.0, 1.0), ())
+    assert (paper.begin, paper.push_limit, paper.guidance_limit) == (0.0, None, None)
+    assert Settings().overlay(PRESETS["fast"]) == replace(Settings(), guidance=())
+    assert PRESETS["default"] == {}

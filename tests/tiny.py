@@ -32,6 +32,8 @@ from zerocon.trajectory import Inversion, LayersByLevel, layers_by_time
 
 POSITIONS = 16
 SETTINGS = Settings(steps=4, guidance_scale=5.0)  # the scale of random weights is not measured
+# The papers', without guidance and attention control.
+PLAIN = Settings(**{**PAPER, "steps": 4, "guidance_scale": 5.0, "guidance": ()})
 
 # What a second-generation U-Net and text encoder do differently, besides what they predict: linear
 # projections, attention in float32, heads of one width, another activation, larger images.

@@ -53,6 +53,8 @@ def find_ineffective(
         del reasons["guidance_range"]  # it is the cause
     elif len(plan.guidance) < 2:
         reasons["guidance_balance"] = "has no effect without two guidance losses"
+    if guided and settings.push_limit is not None:
+        reasons["polyak_step"] = "has no effect: a push limit implies it"
     controlled = [progress for progress in edited if plan.controlled_layers(progress)]
     if guided and {*filter(plan.guides, edited)} <= {*controlled}:
         reasons["reuse_prediction"] = "has no effect: attention control acts at every guided step"
