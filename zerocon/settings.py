@@ -57,6 +57,7 @@ PAPER: Mapping[str, Any] = {
     "attention": (),
     "begin": 0.0,
 }
+NONE = "none"  # no method, or no value, in texts
 PRESETS: Mapping[str, Mapping[str, Any]] = {"default": {}, "fast": FAST, "paper": PAPER}
 
 # Below 64 pixels Stable Diffusion's deepest layer has a single position; 2048 is 16 times the area
@@ -435,8 +436,16 @@ def _first(values: Mapping[str, str], changes: Collection[str]) -> str:
 
 
 def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by name, with ``("none",)`` of guidance and attention as the empty tuple."""
-    return {name: () if value == ("none",) else value for name, value in values.items()}
+    """Settings by name, with "none" as None, or of methods as the empty tuple."""
+
+    def read(name: str, value: Any) -> Any:
+        if value == (NONE,):
+            return ()
+        field = Settings.__dataclass_fields__.get(name)
+        optional = field is not None and option_of(field).rule.accepts(None)
+        return None if optional and isinstance(value, str) and value == NONE else value
+
+    return {name: read(name, value) for name, value in values.items()}
 
 
 def option_of(setting: Field[Any]) -> Option:
