@@ -22,7 +22,7 @@ from click.shell_completion import CompletionItem
 
 from zerocon.errors import ConfigurationError, about_argument
 from zerocon.model.spec import LOAD_OPTIONS
-from zerocon.settings import PRESETS, Settings
+from zerocon.settings import NONE, PRESETS, Settings
 
 FILE, PREFIX, META = "zerocon.toml", "ZEROCON_", "zerocon.configuration"
 COMMANDS = ("edit", "batch", "invert", "direction", "caption")  # that read file and environment
@@ -178,7 +178,7 @@ def _validate(values: Mapping[str, Any], keys: Collection[str], place: str) -> N
 
 
 def _as_options(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values as on the command line: 0.6 as "0.6", [7, 3] as "7..3"."""
+    """Values as on the command line: 0.6 as "0.6", [7, 3] as "7..3", no value as "none"."""
     return {name.replace("-", "_"): _as_option(value) for name, value in values.items()}
 
 
@@ -188,6 +188,10 @@ def _as_list(option: click.Option, value: Any) -> Any:
 
 
 def _as_option(value: Any) -> Any:
+    if value is None:
+        return NONE
+    if value in ((), []):
+        return [NONE]
     if isinstance(value, bool | str):
         return value
     if isinstance(value, list | tuple):

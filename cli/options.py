@@ -20,6 +20,7 @@ from zerocon.settings import (
     DEFAULT_CLIP,
     DEFAULT_MODEL,
     DEFAULT_SEGMENTER,
+    NONE,
     PRESETS,
     Settings,
     option_of,
@@ -58,8 +59,20 @@ def number_range(text: str) -> tuple[float, float]:
         raise click.BadParameter(f"{text!r} is not a range A..B, such as 0..0.6") from None
 
 
-def number_or_range(text: str) -> float | tuple[float, float]:
-    """A number, or ``A..B``."""
+def integer_or_none(text: str) -> int | str:
+    """An integer, or "none"."""
+    return text if text == NONE else int(click.INT.convert(text, None, None))
+
+
+def number_or_none(text: str) -> float | str:
+    """A number, or "none"."""
+    return text if text == NONE else float(click.FLOAT.convert(text, None, None))
+
+
+def number_or_range(text: str) -> float | str | tuple[float, float]:
+    """A number, ``A..B``, or "none"."""
+    if text == NONE:
+        return text
     if ".." in text:
         return number_range(text)
     try:
@@ -156,7 +169,7 @@ def several(values: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
 
 
 def validated(settings: dict[str, Any]) -> dict[str, Any]:
-    """The same settings, if their values and methods exist; "none" is no method."""
+    """The same settings, if their values and methods exist; "none" is no method, or None."""
     settings = without_none(settings)
     checked = Settings().overlay(settings)
     methods = [("guidance", text) for text in settings.get("guidance", ())]
@@ -301,9 +314,9 @@ METHODS = tuple[str, ...]
 TYPES: Mapping[Any, Any] = {  # of a setting: what its option's value is read with
     bool: bool,
     int: int,
-    int | None: int,
+    int | None: integer_or_none,
     float: float,
-    float | None: number_by_change,
+    float | None: number_or_none,
     float | tuple[float, float] | None: number_or_range,
     tuple[float, float]: number_range,
     float | str | None: number_by_change,

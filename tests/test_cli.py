@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,7 +37,7 @@ from zerocon.image.transforms import WorkingSize, prepare
 from zerocon.inversion import INVERTERS
 from zerocon.prompt import CaptionRewrite, Change
 from zerocon.request import EditRequest
-from zerocon.settings import FAST, Settings
+from zerocon.settings import FAST, PAPER, Settings
 from zerocon.trajectory import Inversion
 
 Run = Callable[..., Result]
@@ -176,8 +177,9 @@ def test_every_command_has_help(run: Run) -> None:
 
 def test_help_shows_the_defaults_of_settings(run: Run) -> None:
     text = " ".join(run("edit", "--help-all").stdout.split())
-    for name in ("steps", "guidance_scale", "strength", "direction_from", "seed"):
+    for name in ("steps", "strength", "direction_from", "push_limit", "seed"):
         assert f"[default: model's, else {getattr(Settings, name)}]" in text
+    assert "[default: model's, else measured once]" in text  # guidance_scale
 
 
 # invalid input
@@ -426,36 +428,45 @@ def test_json_result_of_an_edit(run: Run, library: Library, image_file: Path) ->
         "similarity": {"caption": 0.25, "target_caption": 0.125},
         "result": None,  # the library of this test does not review
         "model": "toy",
-        "settings": {
-            "steps": 7,
-            "inverter": "ddim",
-            "guidance_scale": 2.0,
-            "strength": 1.0,
-            "guidance": ["cross-attention", "contrastive"],
-            "direction_from": "bank",
-            "direction_positions": "all",
-            "guidance_range": [0.0, 1.0],
-            "guidance_prompt": "target",
-            "reuse_prediction": False,
-            "guidance_balance": None,
-            "guidance_limit": None,
-            "polyak_step": False,
-            "attention": "none",
-            "begin": 0.0,
-            "source_correction": True,
-            "cache_source": True,
-            "composite": "native",
-            "lock": "pixel",
-            "crop": "off",
-            "size": None,
-            "seed": 0,
-        },
+        "settings": json.loads(json.dumps(asdict(library.model.settings))),
         "seed": 0,
         "inversion": "computed",
         "evaluations": {"forwards": 20, "backwards": 7, "total": 28.05},
         "warnings": ["doubtful"],
         "support": None,
         "crop": None,
+    }
+
+
+def test_json_has_every_setting_by_name(run: Run, library: Library, image_file: Path) -> None:
+    args = ["--guidance", "none", "--attention", "none", "--push-limit", "none"]
+    args += ["--guidance-range", "0..0.5", "--begin", "0.1,style=0.2"]
+    done = run("edit", image_file, "--to", "dog", *args, "--format", "json")
+    settings = json.loads(done.stdout)["settings"]
+    assert settings == {
+        "steps": 7,
+        "inverter": "ddim",
+        "guidance_scale": 2.0,
+        "strength": 1.0,
+        "guidance": [],
+        "direction_from": Settings.direction_from,
+        "direction_positions": "all",
+        "guidance_range": [0.0, 0.5],
+        "guidance_prompt": "target",
+        "reuse_prediction": False,
+        "guidance_balance": Settings.guidance_balance,
+        "guidance_limit": None,
+        "push_limit": None,
+        "polyak_step": False,
+        "attention": [],
+        "begin": "0.1,style=0.2",
+        "source_correction": True,
+        "cache_source": True,
+        "composite": "native",
+        "lock": "pixel",
+        "crop": "off",
+        "size": None,
+        "seed": 0,
     }
 
 
@@ -470,7 +481,7 @@ def test_without_clip_there_is_no_similarity(run: Run, library: Library, image_f
     ("args", "changed"),
     [
         ([], {}),
-        (["--steps", "50"], {"steps": 50}),  # also the default
+        (["--steps", str(Settings.steps)], {"steps": Settings.steps}),  # also the default
         (["--guidance-scale", "0", "--seed", "0"], {"guidance_scale": 0.0, "seed": 0}),
         (["--guidance", "none"], {"guidance": ()}),
         (
@@ -497,9 +508,20 @@ def test_without_clip_there_is_no_similarity(run: Run, library: Library, image_f
         (["--guidance-limit", "0.1,style=0.2"], {"guidance_limit": "0.1,style=0.2"}),
         (
             ["--attention", "injection:self=0.5,layers=decoder", "--begin", "0.2"],
-            {"attention": "injection:self=0.5,layers=decoder", "begin": 0.2},
+            {"attention": ("injection:self=0.5,layers=decoder",), "begin": 0.2},
         ),
-        (["--attention", "none"], {"attention": "none"}),
+        (["--attention", "none"], {"attention": ()}),
+        (
+            ["--attention", "injection:self=0.9", "--attention", "style=none"],
+            {"attention": ("injection:self=0.9", "style=none")},
+        ),
+        (["--begin", "0,style=0.3"], {"begin": "0,style=0.3"}),
+        (["--push-limit", "0.5,time=0.1"], {"push_limit": "0.5,time=0.1"}),
+        (
+            ["--push-limit", "none", "--guidance-balance", "none", "--size", "none"],
+            {"push_limit": None, "guidance_balance": None, "size": None},
+        ),
+        (["--guidance-scale", "none"], {"guidance_scale": None}),  # measured once
         (
             ["--recompute-source", "--direction-from", "mean"],
             {"cache_source": False, "direction_from": "mean"},
@@ -507,6 +529,9 @@ def test_without_clip_there_is_no_similarity(run: Run, library: Library, image_f
         (["--cache-source", "--strength", "-1"], {"cache_source": True, "strength": -1.0}),
         (["--fast"], FAST),
         (["--fast", "--steps", "9"], {**FAST, "steps": 9}),
+        (["--preset", "default"], {}),
+        (["--preset", "paper"], PAPER),
+        (["--preset", "paper", "--push-limit", "0.4"], {**PAPER, "push_limit": 0.4}),
     ],
 )
 def test_options_override_the_settings_of_the_model(
@@ -519,10 +544,15 @@ def test_options_override_the_settings_of_the_model(
 @pytest.mark.parametrize(
     ("args", "file", "environment", "changed"),
     [
-        (["--fast"], "steps = 30", {}, FAST),  # what is typed is above the file
-        (["--preset", "fast"], "steps = 30", {}, FAST),
-        ([], "steps = 30\nfast = true", {}, {**FAST, "steps": 30}),
-        ([], "fast = true", {"ZEROCON_STEPS": "7"}, {**FAST, "steps": 7}),
+        # what is typed is above the file
+        (["--fast"], 'guidance = "contrastive"', {}, FAST),
+        (["--preset", "fast"], 'guidance = "contrastive"', {}, FAST),
+        (["--preset", "paper"], "steps = 30\npush-limit = 0.2\nguidance-balance = 3", {}, PAPER),
+        ([], 'preset = "paper"\nsteps = 30', {}, {**PAPER, "steps": 30}),
+        ([], 'preset = "paper"', {"ZEROCON_PUSH_LIMIT": "1"}, {**PAPER, "push_limit": 1.0}),
+        ([], 'guidance = "contrastive"\nfast = true', {}, {"guidance": ("contrastive",)}),
+        ([], "push-limit = 0.2", {"ZEROCON_PUSH_LIMIT": "none"}, {"push_limit": None}),
+        ([], "guidance = []", {}, {"guidance": ()}),
         (["--preset", "a", "--guidance-limit", "0.2"],
          "[presets.a]\nguidance_limit = 1\nguidance-scale = [2, 1]",
          {}, {"guidance_scale": (2.0, 1.0), "guidance_limit": 0.2}),
@@ -661,7 +691,8 @@ def tiny_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("tiny_model")
 def test_edit_is_repeatable_also_from_an_inversion_file(run: Run, image_file: Path) -> None:
-    ask = ["edit", image_file, "--to", "dog", "--format", "json", "-o"]
+    ask = ["edit", image_file, "--to", "dog", "--format", "json", "--direction-from", "bank"]
+    ask += ["--guidance-range", "0..1", "--guidance-balance", "none", "--begin", "0", "-o"]
     first = run(*ask, "a.png", "--steps", "2")
     result = json.loads(first.stdout)
     assert (result["caption"], result["target_caption"]) == ("a cat on a bench", "a dog on a bench")

@@ -19,7 +19,7 @@ from words import hits
 
 import zerocon
 from zerocon.cli import main
-from zerocon.settings import CHANGES, FAST, Settings
+from zerocon.settings import CHANGES, FAST, Settings, number_for, split_change
 
 OWN_TESTS = ("README.md", "docs/custom-guidance.md")  # pages whose commands are run elsewhere
 COMMANDS = [(page, command) for page, text in PAGES.items() for command in commands(text)]
@@ -137,8 +137,15 @@ def rows(page: str, head: str) -> dict[str, list[str]]:
     return {c[0].strip().strip("`"): [x.strip() for x in c[1:]] for c in cells}
 
 
+BY_KIND = "[by kind of change](#defaults-by-kind-of-change)"
+
+
 def shown(value: object) -> str:
     """A default as the table of settings has it."""
+    if value == ():
+        return "`none`"
+    if Settings.attention == value or Settings.begin == value:
+        return BY_KIND
     if value is None or isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, tuple) and isinstance(value[0], str):
@@ -156,6 +163,19 @@ def test_the_table_of_settings_is_that_of_the_code() -> None:
     assert all(f"`{change}`" in OPTIONS for change in CHANGES)
     for name, value in FAST.items():
         assert f"{name} {shown(value).strip('`')}" in OPTIONS
+
+
+def test_the_table_of_defaults_by_kind_of_change_is_that_of_the_code() -> None:
+    defaults, lines = Settings(), []
+    order = dict.fromkeys([split_change(each)[0] for each in defaults.attention])
+    order |= dict.fromkeys(each.partition("=")[0] for each in defaults.begin.split(",")[1:])
+    for kind in (each for each in order if each):
+        attention, begin = defaults.attention_for([kind]), number_for(defaults.begin, [kind])
+        lines.append(f"| `{kind}` | `{attention}` | `{begin:g}` |")
+    attention, begin = defaults.attention_for([]), number_for(defaults.begin, [])
+    lines.append(f"| any other | `{attention}` | `{begin:g}` |")
+    table = "\n".join(["| kind of change | attention | begin |", "|---|---|---|", *lines])
+    assert table in OPTIONS, f"the table in docs/options.md should be\n{table}"
 
 
 def every_command(group: click.Group, name: str = "") -> Iterator[tuple[str, click.Command]]:

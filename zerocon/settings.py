@@ -57,6 +57,7 @@ PAPER: Mapping[str, Any] = {
     "attention": (),
     "begin": 0.0,
 }
+NONE = "none"  # no method, or no value, in texts
 PRESETS: Mapping[str, Mapping[str, Any]] = {"default": {}, "fast": FAST, "paper": PAPER}
 
 # Below 64 pixels Stable Diffusion's deepest layer has a single position; 2048 is 16 times the area
@@ -369,8 +370,6 @@ class Settings:
     def overlay(self, values: Mapping[str, Any]) -> Settings:
         """A copy with ``values`` in place; lists (of JSON) become tuples.
 
-        "none" is None where that is a value: of a command line, which has no other word for it.
-
         A guidance loss or attention control keeps the options that it has here and that ``values``
         do not set: its name alone means the one that was tuned for the model.
 
@@ -384,8 +383,6 @@ class Settings:
         changed: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
         }
-        unset = [each.name for each in fields(self) if str(each.type).endswith("| None")]
-        changed |= {name: None for name in unset if changed.get(name) == "none"}
         if isinstance(changed.get("guidance"), tuple):
             changed["guidance"] = tuple(_inherit(t, self.guidance) for t in changed["guidance"])
         if isinstance(changed.get("attention"), tuple):
@@ -412,7 +409,7 @@ class Settings:
     def attention_controls(self) -> tuple[str, ...]:
         """The attention controls for changes of every kind, without "none" and repetitions."""
         texts = dict.fromkeys(split_change(each)[1] for each in self.attention)
-        return tuple(text for text in texts if text != "none")
+        return tuple(text for text in texts if text != NONE)
 
     def attention_for(self, changes: Collection[str]) -> str:
         """The attention control for an edit with changes of these kinds; "none" for no control."""
@@ -435,12 +432,20 @@ def number_for(value: float | str | None, changes: Collection[str]) -> float:
 def _first(values: Mapping[str, str], changes: Collection[str]) -> str:
     """The value of the first kind that is among ``changes``, else that of the kind ""."""
     kind = next((kind for kind in values if kind in changes), "")
-    return values.get(kind, "none")
+    return values.get(kind, NONE)
 
 
 def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by name, with ``("none",)`` of guidance and attention as the empty tuple."""
-    return {name: () if value == ("none",) else value for name, value in values.items()}
+    """Settings by name, with "none" as None, or of methods as the empty tuple."""
+
+    def read(name: str, value: Any) -> Any:
+        if value == (NONE,):
+            return ()
+        field = Settings.__dataclass_fields__.get(name)
+        optional = field is not None and option_of(field).rule.accepts(None)
+        return None if optional and isinstance(value, str) and value == NONE else value
+
+    return {name: read(name, value) for name, value in values.items()}
 
 
 def option_of(setting: Field[Any]) -> Option:

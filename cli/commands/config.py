@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zerocon.settings import DEFAULT_MODEL
+from zerocon.settings import DEFAULT_MODEL, NONE
 
 from .. import config_file, options, render
 from ..config_file import KEYS
@@ -17,6 +17,8 @@ from ..help import group
 
 if TYPE_CHECKING:
     from zerocon.model.defaults import ModelDefaults
+
+ALIGNED = 60  # columns; longer values do not shift the origins of the others
 
 
 @group(
@@ -43,12 +45,9 @@ def show(ctx: click.Context, origin: bool, form: str) -> None:
     environment, options.
     """
     settings = effective(ctx)
-    lines = [
-        f"{name} = {json.dumps(value)}" if value is not None else f"# {name} is not set"
-        for name, (value, _) in settings.items()
-    ]
+    lines = [_line(name, value, source) for name, (value, source) in settings.items()]
     if origin:
-        width = max(map(len, lines))
+        width = max(len(line) for line in lines if len(line) <= ALIGNED)
         lines = [
             f"{line:{width}}  # {settings[name][1]}"
             for line, name in zip(lines, settings, strict=True)
@@ -59,6 +58,13 @@ def show(ctx: click.Context, origin: bool, form: str) -> None:
     }
     facts = {"file": None if file is None else str(file), "settings": values}
     render.print_result(form, "\n".join(lines), {"schema": "zerocon.config/1", **facts})
+
+
+def _line(name: str, value: Any, source: str) -> str:
+    """A line of zerocon.toml."""
+    if value is not None:
+        return f"{name} = {json.dumps(value)}"
+    return f"# {name} is not set" if source == "default" else f'{name} = "{NONE}"'
 
 
 def effective(ctx: click.Context) -> dict[str, tuple[Any, str]]:
