@@ -61,12 +61,12 @@ def number_range(text: str) -> tuple[float, float]:
 
 def integer_or_none(text: str) -> int | str:
     """An integer, or "none"."""
-    return text if text == NONE else int(click.INT.convert(text, None, None))
+    return text if text == NONE else int(click.INT(text))
 
 
 def number_or_none(text: str) -> float | str:
     """A number, or "none"."""
-    return text if text == NONE else float(click.FLOAT.convert(text, None, None))
+    return text if text == NONE else float(click.FLOAT(text))
 
 
 def number_or_range(text: str) -> float | str | tuple[float, float]:

@@ -78,7 +78,7 @@ def effective(ctx: click.Context) -> dict[str, tuple[Any, str]]:
         explicit = options.explicit_settings(inner.params)
         preset = inner.params["preset"] or "fast"
         of_model = _model_defaults(inner.params["model"] or DEFAULT_MODEL)
-    final = asdict(of_model.settings.overlay(explicit))
+    final = asdict(of_model.settings_in().overlay(explicit))
     result: dict[str, tuple[Any, str]] = {}
     for name, option in configured.items():
         key = config_file.key(option)
