@@ -25,6 +25,7 @@ from zerocon.image.transforms import prepare, unfit
 from zerocon.settings import FAST
 from zerocon.storage.hashing import image_hash
 
+PAPER = {"preset": "paper", "steps": 4}
 FOX = Path(__file__).parent.parent / "examples" / "fox.png"
 
 
@@ -39,7 +40,7 @@ def image():
 
 
 def test_an_edit_has_the_size_of_its_source_and_everything_it_depends_on(model, image):
-    edited = zerocon.edit(image, model=model, to="dog")
+    edited = zerocon.edit(image, model=model, to="dog", **PAPER)
     assert edited.image.size == image.size
     assert edited.caption == "a cat on a bench"
     assert edited.target_caption == "a dog on a bench"
@@ -69,14 +70,14 @@ def test_strength_zero_returns_the_image_or_with_composite_model_its_reconstruct
 
 
 def test_a_given_inversion_gives_the_same_edit_with_fewer_evaluations(model, image, tmp_path):
-    inversion = zerocon.invert(image, model)
-    first = zerocon.edit(image, model=model, to="dog")
-    second = zerocon.edit(image, model=model, to="dog", inversion=inversion)
+    inversion = zerocon.invert(image, model, **PAPER)
+    first = zerocon.edit(image, model=model, to="dog", **PAPER)
+    second = zerocon.edit(image, model=model, to="dog", inversion=inversion, **PAPER)
     assert second.image.tobytes() == first.image.tobytes()
     assert second.evaluations.forwards == first.evaluations.forwards - 5
     inversion.save(tmp_path / "cat.safetensors")
     loaded = zerocon.Inversion.load(tmp_path / "cat.safetensors")
-    third = zerocon.edit(image, model=model, to="dog", inversion=loaded)
+    third = zerocon.edit(image, model=model, to="dog", inversion=loaded, **PAPER)
     assert third.image.tobytes() == first.image.tobytes()
     assert third.evaluations.forwards == first.evaluations.forwards - 1
 
@@ -229,6 +230,22 @@ def test_preset_and_single_settings_override_those_of_the_model(mini):
     assert edited.settings == mini.settings.overlay(FAST).overlay({"steps": 4})
     assert edited.settings.guidance_scale == 1.5 and edited.settings.guidance == ()
     assert edited.inversion.schedule.steps == 4
+
+
+def test_a_guidance_scale_is_measured_once_per_checkpoint(image, tmp_path, monkeypatch):
+    monkeypatch.setenv("ZEROCON_CACHE", str(tmp_path / "cache"))
+    folder, lines = tiny.save(tmp_path / "weights"), []
+    (folder / "zerocon.json").unlink()  # it names a scale
+    ask = {"to": "dog", "caption": "a cat", "steps": 2, "on_warning": lines.append}
+    edits = [zerocon.edit(image, model=zerocon.load(str(folder)), **ask) for _ in range(2)]
+    scale = edits[0].settings.guidance_scale
+    (line,) = [line for line in lines if "guidance scale" in line]
+    assert line.startswith(f"guidance scale {scale:g} measured on ") and scale > 0
+    assert edits[1].settings == edits[0].settings
+    assert edits[0].image.tobytes() == edits[1].image.tobytes()
+    assert edits[0].evaluations == edits[1].evaluations, "the measurement is not the edit's"
+    given = zerocon.edit(image, model=zerocon.load(str(folder)), guidance_scale=2.0, **ask)
+    assert given.settings.guidance_scale == 2.0
 
 
 def test_single_settings_override_given_settings(model, image):

@@ -158,7 +158,7 @@ def test_captioner_and_clip_are_in_the_peak_where_they_are_in_the_same_memory():
 @pytest.mark.parametrize("size", [None, 96])
 @pytest.mark.parametrize("source", [(64, 64), (48, 64), (90, 40), (200, 50)])
 def test_an_estimate_has_the_size_of_the_edit(model, source, size):
-    settings = Settings(steps=1, guidance=(), size=size)
+    settings = replace(tiny.PLAIN, steps=1, size=size)
     inversion = zerocon.invert(gradient(*source), model, caption="a cat", settings=settings)
     held = inversion.latents.nbytes + inversion.eps.nbytes
     assert estimate_cost(model, settings, source).cached == held
@@ -183,7 +183,7 @@ def test_a_dry_run_prints_the_estimate_and_writes_nothing(tmp_path, monkeypatch,
     gradient(48, 64).save("cat.png")
     monkeypatch.setattr(zerocon, "load", lambda *_, **__: model, raising=False)
     args = ["edit", "cat.png", "--to", "dog", "--steps", "6"]
-    dry = CliRunner().invoke(main, [*args, "--preset", "paper", "--steps", "6", "--dry-run"])
+    dry = CliRunner().invoke(main, [*args, "--preset", "paper", "--dry-run"])
     assert dry.exit_code == 0 and dry.stdout.startswith("cat-dog.png: 31.9 U-Net evaluations, ")
     assert "; at 55x74 pixels, enlarged 1.2 times; changes " in dry.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["cat.png"]

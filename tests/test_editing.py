@@ -628,6 +628,20 @@ def test_gradients_neither_vanish_nor_overflow_in_half_precision(model, factor):
     assert spent.forwards == (2 if factor * editing.LOSS_SCALE > 65504 else 1)
 
 
+@pytest.mark.parametrize("factor", [2.0**-26, 100.0])
+def test_losses_are_balanced_in_half_precision_whatever_their_size(model, factor):
+    def loss(factor):
+        return Loss(lambda _, edited: (factor * edited.x.half().float()).sum((1, 2, 3)))
+
+    x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])
+    inversion = invert(model, x, c)
+    plan = make_plan(5.0, (loss(1.0), loss(factor)), guidance_balance=0.5)
+    network = GuidedDenoiser(model, c, model.embed(["a dog"]), plan)
+    source = network.source(inversion, 6)
+    weights = network._balance(source.x, inversion.schedule.levels[6], source)
+    assert weights.flatten().tolist() == pytest.approx([1.0, 0.5 / factor], rel=1e-5)
+
+
 def test_a_gradient_that_overflows_at_any_scale_is_an_error(model):
     loss = Loss(lambda _, edited: (1e5 * edited.x.half().float()).sum((1, 2, 3)))
     x, c = torch.randn(1, 4, 8, 8), model.embed(["a cat"])

@@ -525,7 +525,7 @@ class GuidedDenoiser:
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             losses, _ = self._losses(x, t, source)
-            gradients = [_gradient(loss.sum(), x, keep_graph=True) for loss in losses]
+            gradients = [_scaled_gradient(loss.sum(), x) for loss in losses]
             for gradient in gradients:
                 require_finite_gradient(gradient)
         norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients])
@@ -553,6 +553,14 @@ def _gradient(loss: Tensor, x: Latents, *, keep_graph: bool = False) -> Latents:
         return torch.zeros_like(x)
     (gradient,) = torch.autograd.grad(loss, x, retain_graph=keep_graph, allow_unused=True)
     return torch.zeros_like(x) if gradient is None else gradient
+
+
+def _scaled_gradient(loss: Tensor, x: Latents) -> Latents:
+    """``_gradient`` at ``LOSS_SCALE``, or without it where that overflows; the graph is kept."""
+    gradient = _gradient(LOSS_SCALE * loss, x, keep_graph=True) / LOSS_SCALE
+    if bool(gradient.isfinite().all()):
+        return gradient
+    return _gradient(loss, x, keep_graph=True)
 
 
 def require_finite_gradient(gradient: Latents) -> None:

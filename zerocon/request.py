@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce, wraps
 from operator import add
@@ -76,8 +76,13 @@ class EditRequest:
     @property
     def kinds(self) -> frozenset[str]:
         """Kinds of the changes, of ``zerocon.settings.CHANGES``."""
-        several = ["several"] if len(self.changes) > 1 else []
-        return frozenset([*map(kind_of, self.changes), *several])
+        return kinds_of(self.changes)
+
+
+def kinds_of(changes: Collection[Change]) -> frozenset[str]:
+    """Kinds of changes, of ``zerocon.settings.CHANGES``."""
+    several = ["several"] if len(changes) > 1 else []
+    return frozenset([*map(kind_of, changes), *several])
 
 
 def _recording(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
@@ -41,27 +41,31 @@ class BatchEstimate:
     peak: int
 
 
-def estimate_cost(model: Any, jobs: Sequence[Job]) -> BatchEstimate:
-    """Estimate the cost of ``jobs`` on ``model``; times one evaluation per size."""
+def estimate_cost(model: Any, jobs: Sequence[tuple[Job, Collection[str]]]) -> BatchEstimate:
+    """Estimate the cost of jobs on ``model``; times one evaluation per size.
+
+    Args:
+        model: A loaded model.
+        jobs: Each with its kinds of change.
+    """
     total, seconds, inverted = Evaluations(), 0.0, set[tuple[object, ...]]()
     largest: dict[Settings, Size] = {}  # source image by settings
 
     @lru_cache
-    def evaluations(settings: Settings, inverted: bool) -> Evaluations:
+    def evaluations(settings: Settings, changes: frozenset[str], inverted: bool) -> Evaluations:
+        about: Any = {"inverted": inverted, "changes": changes}
         watched = Plan.of(settings).cached_layers() if inverted else ()
-        return cost.evaluations(
-            model.schedule(settings.steps), settings, inverted=inverted, watched=watched
-        )
+        return cost.evaluations(model.schedule(settings.steps), settings, watched=watched, **about)
 
     @lru_cache
     def seconds_each(width: int, height: int) -> float:
         return time_evaluation(model, (width, height))
 
-    for job in jobs:
+    for job, changes in jobs:
         settings, size = _settings_and_size(model, job)
         inversion = (job.image, job.prompt.get("caption"), *inversion_key(settings))
         kind = replace(settings, seed=model.settings.seed)  # the seed does not change the cost
-        each = evaluations(kind, inversion in inverted)
+        each = evaluations(kind, frozenset(changes), inversion in inverted)
         inverted.add(inversion)
         total.forwards += each.forwards
         total.backwards += each.backwards
@@ -69,7 +73,7 @@ def estimate_cost(model: Any, jobs: Sequence[Job]) -> BatchEstimate:
         largest[kind] = max(largest.get(kind, size), size, key=lambda s: _pixels(s, model, kind))
     peaks = (cost.estimate_cost(model, kind, size).peak for kind, size in largest.items())
     peak = max(peaks, default=0)
-    return BatchEstimate(len({job.image for job in jobs}), total, seconds, peak)
+    return BatchEstimate(len({job.image for job, _ in jobs}), total, seconds, peak)
 
 
 def fitting_batch_size(model: Any, jobs: Iterable[Job]) -> int:

@@ -38,6 +38,7 @@ from zerocon.batch.run_status import failure_of
 from zerocon.batch.worker import JobResult
 from zerocon.errors import CommandError, DeviceNotFoundError
 from zerocon.model import Model
+from zerocon.request import kinds_of
 from zerocon.settings import DEFAULT_SEGMENTER
 
 OnEvent = Callable[[BatchEvent], object]
@@ -78,7 +79,7 @@ class BatchSession:
             progress=progress,
         )
         planned = tuple(edits)
-        jobs = [each.job for each in planned if each.state == "todo"]
+        jobs = [(each.job, kinds_of(each.changes)) for each in planned if each.state == "todo"]
         return BatchPlan(self.options.output, planned, estimate_cost(self.model, jobs))
 
     def run(self, on_event: OnEvent) -> BatchSummary:
