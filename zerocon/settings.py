@@ -33,7 +33,7 @@ CROP = re.compile(r"(\d+),(\d+),(\d+),(\d+)")  # left, upper, width, height in p
 ATTENTION = (
     "injection:self=0.5,cross=0",
     "several=injection:self=0.5,cross=0",
-    "attribute=injection:self=0.5,cross=0.8",
+    "attribute=injection:self=1,cross=0.8",
     "removed=injection:self=0.8,cross=0.25",
     "place=injection:self=0.5,cross=0.8",
     "time=injection:self=0.5,cross=0.8",
