@@ -22,7 +22,9 @@ from zerocon.settings import FAST
 def timings():
     model = tiny.model()
     # half of pix2pix-zero's steps; begin is the same for any kind of change
-    model.settings = model.settings.overlay({"guidance_scale": 3.0, "steps": 25, "begin": 0.1})
+    model.settings = model.settings.overlay(
+        {"guidance_scale": 3.0, "steps": 25, "begin": 0.1, "direction_from": "bank"}
+    )
     return model, {each.name: each for each in speed.race(model, 10, repeats=2, together=2)}
 
 
