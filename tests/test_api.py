@@ -491,7 +491,8 @@ def test_one_edit_resolves_methods_and_image_once(counts, metadata, tmp_path, mo
     monkeypatch.delenv("ZEROCON_NO_CACHE")
     monkeypatch.setenv("ZEROCON_CACHE", str(tmp_path / "cache"))
     command = ["edit", str(FOX), "--to", "bear", "--model", "mini", "--device", "cpu"]
-    options = ["--steps", "2", "-o", "bear.png", "--metadata", metadata]
+    options = ["--steps", "2", "--begin", "0", "--guidance-scale", "7.5"]
+    options += ["-o", "bear.png", "--metadata", metadata]
     result = CliRunner().invoke(main, [*command, *options])
     assert result.exit_code == 0, result.output
     assert len(list(Path("cache/inversions").iterdir())) == 1
