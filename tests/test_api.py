@@ -388,7 +388,7 @@ def test_a_loss_without_layers_works_with_any_inversion(
 ):
     def edit(**arguments):
         return zerocon.edit(
-            image, model=saved_model, to="dog", caption="a cat", steps=4,
+            image, model=saved_model, to="dog", caption="a cat", **PAPER,
             cache_source=cache_source, **arguments,
         )  # fmt: skip
 
@@ -409,8 +409,8 @@ def test_a_loss_without_layers_works_with_any_inversion(
 @pytest.mark.parametrize("guidance", ["noise:weight=0.5", "latents:weight=0.5"])
 def test_a_loss_by_the_name_of_its_entry_point_is_that_loss(model, image, guidance):
     loss = NoiseLoss() if guidance.startswith("noise") else LatentLoss()
-    by_name = zerocon.edit(image, model=model, to="dog", guidance=(guidance,))
-    as_object = zerocon.edit(image, model=model, to="dog", guidance=(loss,))
+    by_name = zerocon.edit(image, model=model, to="dog", guidance=(guidance,), **PAPER)
+    as_object = zerocon.edit(image, model=model, to="dog", guidance=(loss,), **PAPER)
     assert by_name.image.tobytes() == as_object.image.tobytes()
     assert by_name.settings.guidance == (guidance,)
     assert as_object.settings.guidance == (guidance.partition(":")[0],)
@@ -438,7 +438,7 @@ def test_an_object_replaces_an_earlier_one_of_the_same_text(model, image):
         return Changed()
 
     first, second = (
-        zerocon.edit(image, model=model, to="dog", guidance=(loss(factor),))
+        zerocon.edit(image, model=model, to="dog", guidance=(loss(factor),), **PAPER)
         for factor in (0.1, 1.0)
     )
     assert first.settings.guidance == second.settings.guidance
@@ -486,17 +486,19 @@ def counts(monkeypatch):
 
 
 @pytest.mark.parametrize("metadata", ["full", "none"])
-def test_one_edit_resolves_methods_and_image_once(counts, metadata, tmp_path, monkeypatch):
+def test_one_edit_resolves_methods_and_image_once(counts, metadata, tmp_path, monkeypatch, mini):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ZEROCON_NO_CACHE")
     monkeypatch.setenv("ZEROCON_CACHE", str(tmp_path / "cache"))
     command = ["edit", str(FOX), "--to", "bear", "--model", "mini", "--device", "cpu"]
-    options = ["--steps", "2", "-o", "bear.png", "--metadata", metadata]
+    options = ["--steps", "2", "--begin", "0", "--guidance-scale", "7.5"]
+    options += ["-o", "bear.png", "--metadata", metadata]
     result = CliRunner().invoke(main, [*command, *options])
     assert result.exit_code == 0, result.output
     assert len(list(Path("cache/inversions").iterdir())) == 1
     assert max(counts["scans"].values()) == 1, counts["scans"]
-    methods = {"ddim", "cross-attention:weight=0.12", "contrastive:weight=300"}
+    settings = mini.settings
+    methods = {settings.inverter, *settings.guidance, *settings.attention_controls}
     assert counts["parses"] == dict.fromkeys(methods, 1)
     with PIL.Image.open(FOX) as fox:
         assert counts["hashes"] == {fox.size: 1}

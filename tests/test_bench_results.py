@@ -19,7 +19,7 @@ from zerocon.settings import Settings
 @pytest.fixture(scope="module")
 def model():
     model = tiny.model()
-    model.settings = Settings(steps=2, guidance_scale=3.0)
+    model.settings = Settings(steps=2, guidance_scale=3.0, direction_from="bank")
     return model
 
 

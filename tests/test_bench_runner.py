@@ -19,7 +19,8 @@ from zerocon.registry import split
 from zerocon.settings import PRESETS, Settings
 from zerocon.world import VALIDATION, caption, render, truth
 
-DEFAULTS = Settings(steps=2, guidance_scale=3.0)
+# the model reads 14 letters of a caption: the caption's own direction is often zero
+DEFAULTS = Settings(steps=2, guidance_scale=3.0, direction_from="bank")
 
 
 class TrueClassifiers:
@@ -125,7 +126,7 @@ def test_a_batch_gives_the_same_as_single_edits(model, tasks):
     names, some = ("vae", "from-scratch", "default", "no-guidance", brief), tasks[::20]
     broken = drawn.Task(some[1].seed, some[1].kind, some[1].source, some[1].source)
     some[1] = broken
-    settings = MethodSettings(model.settings, {})
+    settings = MethodSettings(model.settings, {"begin": 0.0})  # of all kinds: else costs differ
 
     def edit(size):
         run = runner.BenchmarkRun(model, TrueClassifiers(some[0]), names, settings, True, size)
@@ -204,11 +205,13 @@ def test_options_override_a_preset_and_fixed_settings_override_options():
     assert methods.pick("plain-ddim").recipe(settings)["source_correction"] is False
 
 
-@pytest.mark.parametrize(("preset", "most"), [("default", 110), ("fast", 73), ("paper", 260)])
-def test_evaluations_of_an_edit(preset, most, image):
+@pytest.mark.parametrize(
+    ("preset", "least", "most"), [("default", 60, 110), ("fast", 50, 73), ("paper", 257, 260)]
+)
+def test_evaluations_of_an_edit(preset, least, most, image):
     settings = replace(Settings().overlay(PRESETS[preset]), guidance_scale=5.0)
     edited = zerocon.edit(image, model=tiny.model(), to="dog", settings=settings)
-    assert 0.8 * most < edited.evaluations.total <= most
+    assert least < edited.evaluations.total <= most
 
 
 def test_methods_are_split_at_commas():
