@@ -32,7 +32,7 @@ def page(recipe: Recipe) -> str:
         ("inversion", recipe.inversion or ""),
         ("model", f"{recipe.model}, {recipe.prediction}"),
         ("weights", recipe.weights or "unknown: the model was not loaded from files"),
-        ("settings", " ".join(f"{k}={json.dumps(v, separators=(',', ':'))}" for k, v in settings)),
+        ("settings", " ".join(f"{k}={json.dumps(v)}" for k, v in settings)),
         ("computed", _computed(recipe.compute)),
         ("versions", ", ".join(f"{name}\xa0{number}" for name, number in recipe.versions.items())),
         ("unknown", json.dumps(recipe.unknown, sort_keys=True) if recipe.unknown else ""),

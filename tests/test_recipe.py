@@ -342,6 +342,7 @@ def test_a_tiled_edit_is_replayed_tiled_or_the_difference_is_reported(run: Run) 
     image = Image.open(FOX).convert("RGB")
     image.save("fox.png")
     args = ["edit", "fox.png", "--model", "mini", "--steps", "2", "--to", "dog", "--tile"]
+    args += ["--attention", "none", "--begin", "0"]
     assert run(*args, "--guidance", "none", "--no-cache").exit_code == 0
     recipe = Recipe.read("fox-dog.png")
     threads = torch.get_num_threads()
@@ -372,7 +373,8 @@ def test_memory_saved_after_running_out_of_it_is_recorded(
         return decode(latents)
 
     monkeypatch.setattr(model, "decode", fail_twice)
-    edited = zerocon.edit(image, model=model, to="dog", settings=Settings(steps=1, guidance=()))
+    settings = replace(model.settings, steps=1, guidance=(), begin=0.0)
+    edited = zerocon.edit(image, model=model, to="dog", settings=settings)
     compute = Recipe.of(edited, model).compute
     assert (compute["checkpointed"], compute["tiled"]) == (True, True)
 
