@@ -436,13 +436,16 @@ def test_a_recipe_of_version_0_1_is_shown_in_today_s_names(run: Run, ending: str
     assert recipe.versions["zerocon"] == "0.1.0"
     with Image.open(FOX) as fox:
         recipe.require_source(fox.convert("RGB"))
+    before: dict[str, Any] = {  # what 0.1 did; three of them were no settings yet
+        "guidance_balance": None, "attention": (), "begin": 0.0, "push_limit": None,
+    }  # fmt: skip
     if ending == ".png":
         assert recipe.prompt == {"to": "dog"}
         assert recipe.target_caption == "a drawing of an orange dog in a forest"
         expected = Settings(
             steps=4, guidance_scale=1.5, direction_from="caption", guidance_range=(0.0, 0.6),
             guidance=("cross-attention:weight=0.12", "contrastive:weight=300"), polyak_step=True,
-            guidance_limit="0.01,attribute=0.05,time=0.05,place=0.03,style=0.02",
+            guidance_limit="0.01,attribute=0.05,time=0.05,place=0.03,style=0.02", **before,
         )  # fmt: skip
     else:
         assert recipe.prompt == {"to": "at night"}
@@ -450,7 +453,7 @@ def test_a_recipe_of_version_0_1_is_shown_in_today_s_names(run: Run, ending: str
             steps=4, inverter="fixed-point", guidance_scale=4.0, direction_from="mean",
             guidance=("cross-attention:weight=0.12", "contrastive:weight=300"), polyak_step=True,
             guidance_range=(0.0, 0.6), guidance_prompt="source", reuse_prediction=True,
-            guidance_limit=0.02,
+            guidance_limit=0.02, **before,
         )  # fmt: skip
     assert recipe.settings == expected
     assert "schema     zerocon.recipe/1, cannot be replayed" in run("inspect", file).stdout
