@@ -373,7 +373,7 @@ def test_memory_saved_after_running_out_of_it_is_recorded(
         return decode(latents)
 
     monkeypatch.setattr(model, "decode", fail_twice)
-    settings = replace(model.settings, steps=1, guidance=(), begin=0.0)
+    settings = replace(model.settings, steps=1, guidance=(), attention=(), begin=0.0)
     edited = zerocon.edit(image, model=model, to="dog", settings=settings)
     compute = Recipe.of(edited, model).compute
     assert (compute["checkpointed"], compute["tiled"]) == (True, True)
@@ -479,6 +479,7 @@ def test_all_settings_and_directions_of_version_0_1_have_a_name_today() -> None:
         "inverter": "fixed-point:rounds=3", "guidance_prompt": "target", "guidance_balance": 0.5,
         "direction_positions": "changed", "reuse_prediction": False, "source_correction": False,
         "cache_source": False, "seed": 7, "gone": 1,
+        "attention": [], "begin": 0.0, "push_limit": None,  # what 0.1 did
     }  # fmt: skip
     assert converted["directions"] == [{"change": "cat -> dog", "weight": 0.5, "hash": "0a"}]
     names = {each.name for each in fields(Settings)}
