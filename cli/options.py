@@ -84,11 +84,15 @@ def number_or_range(text: str) -> float | str | tuple[float, float]:
 
 
 def number_by_change(text: str) -> float | str:
-    """A number, "none", or a number and others for kinds of change: ``0.01,style=0.05``."""
+    """A number, "none", or a number and further ones for kinds of change: ``0.01,style=0.05``."""
+    if text == NONE or "=" in text:
+        return text  # validated with the setting
     try:
         return float(text)
     except ValueError:
-        return text  # validated with the setting
+        raise click.BadParameter(
+            f"{text!r} is neither a number nor numbers by kind of change, such as 0.01,style=0.05"
+        ) from None
 
 
 def weighted_file(text: str) -> tuple[Path, float]:

@@ -32,7 +32,7 @@ def page(recipe: Recipe) -> str:
         ("inversion", recipe.inversion or ""),
         ("model", f"{recipe.model}, {recipe.prediction}"),
         ("weights", recipe.weights or "unknown: the model was not loaded from files"),
-        ("settings", " ".join(f"{k}={json.dumps(v, separators=(',', ':'))}" for k, v in settings)),
+        ("settings", " ".join(f"{name}={_value(value)}" for name, value in settings)),
         ("computed", _computed(recipe.compute)),
         ("versions", ", ".join(f"{name}\xa0{number}" for name, number in recipe.versions.items())),
         ("unknown", json.dumps(recipe.unknown, sort_keys=True) if recipe.unknown else ""),
@@ -43,6 +43,11 @@ def page(recipe: Recipe) -> str:
     )
     lines = (fill.fill(f"{name:{MARGIN}}{text}") for name, text in rows if text)
     return "\n".join(lines).replace("\xa0", " ")  # no line ends between a name and its version
+
+
+def _value(value: Any) -> str:
+    """JSON, whose lines end between texts only."""
+    return json.dumps(value, separators=(",", ":")).replace('","', '", "')
 
 
 def _computed(compute: Mapping[str, Any]) -> str:

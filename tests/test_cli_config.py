@@ -129,7 +129,10 @@ def test_a_preset_of_the_file(show, tmp_path):
     assert done["guidance_scale"] == {"value": [2.0, 1.0], "origin": "preset gentle"}
     assert done["guidance_limit"]["value"] == 0.02 and done["steps"]["value"] == 30
     wrong = show("config", "show", ZEROCON_PRESET="rough")
-    assert wrong.exit_code == 2 and 'no preset "rough"; there are: fast, gentle' in wrong.stderr
+    assert (
+        wrong.exit_code == 2
+        and 'no preset "rough"; there are: default, fast, paper, gentle' in wrong.stderr
+    )
 
 
 @pytest.mark.parametrize("name", ["guidance_limit", "guidance-limit"])

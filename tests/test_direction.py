@@ -229,8 +229,10 @@ def test_sentences_of_a_file(tmp_path):
 
 
 def test_an_edit_with_a_direction_is_the_edit_by_its_words(model, image):
-    """But for the support, which is all that the edit changes: a direction has no kind."""
-    settings = replace(model.settings, direction_from="bank", composite="model")
+    """But for the support, attention control and begin: a direction has no kind of change."""
+    settings = replace(
+        model.settings, direction_from="bank", composite="model", attention=(), begin=0.0
+    )
     edit = partial(zerocon.edit, image, model=model, settings=settings)
     by_words = edit(to="dog")
     kept = Direction.of_words(model, "cat", "dog")

@@ -128,7 +128,9 @@ def test_losses_by_guidance_and_step():
 @pytest.mark.parametrize("to", ["dog", "at night"])
 def test_the_explanation_of_an_edit(model, to):
     image, steps = gradient(90, 51), []
-    edited = zerocon.edit(image, model=model, to=to, caption="a cat", on_step=steps.append)
+    edited = zerocon.edit(
+        image, model=model, to=to, caption="a cat", preset="paper", steps=4, on_step=steps.append
+    )
     assert [step.level for step in steps] == [3, 2, 1, 0]
     explained = explanation.explain(edited, steps, model)
     sides = {"dog": [("source", "cat"), ("edited", "dog")], "at night": [("edited", "night")]}[to]

@@ -67,13 +67,25 @@ def test_a_zero_direction_gives_the_reconstruction(
     assert difference <= (3e-4 if cache_source else 0.0)
 
 
+def test_the_papers_edit_has_the_stated_cost(model: StableDiffusion, fox: Image.Image) -> None:
+    settings = {"preset": "paper", "steps": 10, "guidance_range": (0.0, 0.6)}
+    spent = zerocon.edit(fox, to="cat", model=model, **settings).evaluations
+    # 11 for the inversion, 6 guided steps of 10, two predictions per step
+    assert (spent.forwards, spent.backwards) == (11 + 6 + 20, 6)
+
+
 def test_an_edit_is_repeatable_has_the_stated_cost_and_changes_the_image(
     model: StableDiffusion, fox: Image.Image
 ) -> None:
     first, second = (zerocon.edit(fox, to="cat", model=model) for _ in range(2))
     assert first.image.tobytes() == second.image.tobytes()
-    # 51 for the inversion, 30 guided steps of 50, two predictions per step
-    assert (first.evaluations.forwards, first.evaluations.backwards) == (51 + 30 + 100, 30)
+    steps, plan = model.settings.steps, Plan.of(model.settings, [["object"]])
+    edited = [i / steps for i in range(steps) if plan.edits(i / steps)]
+    guided = sum(plan.guides(progress) for progress in edited)
+    assert 0 < guided < len(edited) and model.settings.guidance_balance is not None
+    # the inversion, two predictions per step, guidance; the losses' balance is measured once
+    forwards, backwards = steps + 1 + 2 * len(edited) + guided + 1, guided + 2
+    assert (first.evaluations.forwards, first.evaluations.backwards) == (forwards, backwards)
     assert "cat" in first.target_caption
     working = prepare(fox, model.working_size)
     reconstruction = unfit(model.decode(model.encode(working.pixels))[0], working.frame)

@@ -342,6 +342,7 @@ def test_a_tiled_edit_is_replayed_tiled_or_the_difference_is_reported(run: Run) 
     image = Image.open(FOX).convert("RGB")
     image.save("fox.png")
     args = ["edit", "fox.png", "--model", "mini", "--steps", "2", "--to", "dog", "--tile"]
+    args += ["--attention", "none", "--begin", "0"]
     assert run(*args, "--guidance", "none", "--no-cache").exit_code == 0
     recipe = Recipe.read("fox-dog.png")
     threads = torch.get_num_threads()
@@ -372,7 +373,8 @@ def test_memory_saved_after_running_out_of_it_is_recorded(
         return decode(latents)
 
     monkeypatch.setattr(model, "decode", fail_twice)
-    edited = zerocon.edit(image, model=model, to="dog", settings=Settings(steps=1, guidance=()))
+    settings = replace(model.settings, steps=1, guidance=(), attention=(), begin=0.0)
+    edited = zerocon.edit(image, model=model, to="dog", settings=settings)
     compute = Recipe.of(edited, model).compute
     assert (compute["checkpointed"], compute["tiled"]) == (True, True)
 
@@ -434,13 +436,16 @@ def test_a_recipe_of_version_0_1_is_shown_in_today_s_names(run: Run, ending: str
     assert recipe.versions["zerocon"] == "0.1.0"
     with Image.open(FOX) as fox:
         recipe.require_source(fox.convert("RGB"))
+    before: dict[str, Any] = {  # what 0.1 did; three of them were no settings yet
+        "guidance_balance": None, "attention": (), "begin": 0.0, "push_limit": None,
+    }  # fmt: skip
     if ending == ".png":
         assert recipe.prompt == {"to": "dog"}
         assert recipe.target_caption == "a drawing of an orange dog in a forest"
         expected = Settings(
             steps=4, guidance_scale=1.5, direction_from="caption", guidance_range=(0.0, 0.6),
             guidance=("cross-attention:weight=0.12", "contrastive:weight=300"), polyak_step=True,
-            guidance_limit="0.01,attribute=0.05,time=0.05,place=0.03,style=0.02",
+            guidance_limit="0.01,attribute=0.05,time=0.05,place=0.03,style=0.02", **before,
         )  # fmt: skip
     else:
         assert recipe.prompt == {"to": "at night"}
@@ -448,7 +453,7 @@ def test_a_recipe_of_version_0_1_is_shown_in_today_s_names(run: Run, ending: str
             steps=4, inverter="fixed-point", guidance_scale=4.0, direction_from="mean",
             guidance=("cross-attention:weight=0.12", "contrastive:weight=300"), polyak_step=True,
             guidance_range=(0.0, 0.6), guidance_prompt="source", reuse_prediction=True,
-            guidance_limit=0.02,
+            guidance_limit=0.02, **before,
         )  # fmt: skip
     assert recipe.settings == expected
     assert "schema     zerocon.recipe/1, cannot be replayed" in run("inspect", file).stdout
@@ -474,6 +479,7 @@ def test_all_settings_and_directions_of_version_0_1_have_a_name_today() -> None:
         "inverter": "fixed-point:rounds=3", "guidance_prompt": "target", "guidance_balance": 0.5,
         "direction_positions": "changed", "reuse_prediction": False, "source_correction": False,
         "cache_source": False, "seed": 7, "gone": 1,
+        "attention": [], "begin": 0.0, "push_limit": None,  # what 0.1 did
     }  # fmt: skip
     assert converted["directions"] == [{"change": "cat -> dog", "weight": 0.5, "hash": "0a"}]
     names = {each.name for each in fields(Settings)}

@@ -23,6 +23,7 @@ SETTINGS = {
     "remember": "cache_source",
 }
 PROMPTS = {"edited": "target"}
+LATER: Mapping[str, Any] = {"attention": [], "begin": 0.0, "push_limit": None}  # did not exist
 REUSE = {1: True, 2: False}  # U-Net evaluations per guided step
 
 
@@ -42,7 +43,7 @@ def convert(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _settings(old: Mapping[str, Any]) -> dict[str, Any]:
-    settings = {SETTINGS.get(name, name): value for name, value in old.items()}
+    settings = {**LATER} | {SETTINGS.get(name, name): value for name, value in old.items()}
     if "reuse_prediction" in settings:
         settings["reuse_prediction"] = REUSE[settings["reuse_prediction"]]
     if "guidance_prompt" in settings:
