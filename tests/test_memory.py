@@ -44,7 +44,8 @@ class Short:
 
 
 def edit(model, **more):
-    settings = Settings(steps=4, guidance_scale=3.0, guidance=("cross-attention", "contrastive"))
+    guidance = ("cross-attention", "contrastive")
+    settings = replace(tiny.PLAIN, guidance_scale=3.0, guidance=guidance)
     words = {"to": "dog", "caption": "a cat", "settings": settings}
     return zerocon.edit(gradient(48, 64), model=model, **words, **more)
 
@@ -103,6 +104,17 @@ def test_checkpointing_changes_no_bit(second):
     spared.runtime.checkpoint()
     assert edit(usual).image.tobytes() == edit(spared).image.tobytes()
     assert not [m for m in spared.unet.modules() if isinstance(m, attention.ExplicitAttention)]
+
+
+def test_checkpointing_gives_the_gradients_of_several_losses():
+    """Balanced losses take a gradient each through the same blocks."""
+    edits = []
+    for checkpointed in (False, True):
+        model = tiny.model()
+        if checkpointed:
+            model.runtime.checkpoint()
+        edits.append(edit(model, guidance_balance=1.0))
+    assert edits[0].image.tobytes() == edits[1].image.tobytes()
 
 
 def test_checkpointing_keeps_fewer_tensors():
