@@ -55,6 +55,8 @@ def test_each_shortage_takes_one_step_and_the_edit_succeeds(times):
     model, warnings = tiny.model(), []
     model.unet.forward = Short(model, times)
     usual, edited = edit(tiny.model()), edit(model, on_warning=warnings.append)
+    # of random weights the latents are out of range
+    warnings = [each for each in warnings if not each.startswith("probably damaged")]
     assert warnings == [f"out of memory; {step}" for step in STEPS[:times]]
     assert edited.settings.cache_source is (times == 0)
     ours, theirs = (torch.tensor(bytearray(e.image.tobytes())).int() for e in (edited, usual))
