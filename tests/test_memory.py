@@ -247,7 +247,7 @@ def test_a_retry_does_not_invert_again_and_gives_the_bytes_of_an_edit_with_less_
     model.vae.decoder.forward = Empty(model, times)
     with count_evaluations() as spent:
         retried = edit(model, on_warning=warnings.append)
-    assert len(warnings) == times
+    assert sum(each.startswith("out of memory") for each in warnings) == times
     direct = tiny.model()
     settings = retried.settings
     assert not settings.cache_source
