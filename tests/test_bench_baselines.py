@@ -11,7 +11,7 @@ from zerocon.bench.random_weights import SHAPES, random_model
 from zerocon.evaluation_count import BACKWARD
 from zerocon.settings import Settings
 
-SETTINGS = MethodSettings(Settings(guidance_scale=(4.0, 2.0)))
+SETTINGS = MethodSettings(Settings(guidance_scale=(4.0, 2.0), direction_from="bank"))
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,8 @@ class Short:
 
 
 def edit(model, **more):
-    settings = Settings(steps=4, guidance_scale=3.0, guidance=("cross-attention", "contrastive"))
+    guidance = ("cross-attention", "contrastive")
+    settings = replace(tiny.PLAIN, guidance_scale=3.0, guidance=guidance)
     words = {"to": "dog", "caption": "a cat", "settings": settings}
     return zerocon.edit(gradient(48, 64), model=model, **words, **more)
 
@@ -54,6 +55,8 @@ def test_each_shortage_takes_one_step_and_the_edit_succeeds(times):
     model, warnings = tiny.model(), []
     model.unet.forward = Short(model, times)
     usual, edited = edit(tiny.model()), edit(model, on_warning=warnings.append)
+    # of random weights the latents are out of range
+    warnings = [each for each in warnings if not each.startswith("probably damaged")]
     assert warnings == [f"out of memory; {step}" for step in STEPS[:times]]
     assert edited.settings.cache_source is (times == 0)
     ours, theirs = (torch.tensor(bytearray(e.image.tobytes())).int() for e in (edited, usual))
@@ -103,6 +106,17 @@ def test_checkpointing_changes_no_bit(second):
     spared.runtime.checkpoint()
     assert edit(usual).image.tobytes() == edit(spared).image.tobytes()
     assert not [m for m in spared.unet.modules() if isinstance(m, attention.ExplicitAttention)]
+
+
+def test_checkpointing_gives_the_gradients_of_several_losses():
+    """Balanced losses take a gradient each through the same blocks."""
+    edits = []
+    for checkpointed in (False, True):
+        model = tiny.model()
+        if checkpointed:
+            model.runtime.checkpoint()
+        edits.append(edit(model, guidance_balance=1.0))
+    assert edits[0].image.tobytes() == edits[1].image.tobytes()
 
 
 def test_checkpointing_keeps_fewer_tensors():
@@ -233,7 +247,7 @@ def test_a_retry_does_not_invert_again_and_gives_the_bytes_of_an_edit_with_less_
     model.vae.decoder.forward = Empty(model, times)
     with count_evaluations() as spent:
         retried = edit(model, on_warning=warnings.append)
-    assert len(warnings) == times
+    assert sum(each.startswith("out of memory") for each in warnings) == times
     direct = tiny.model()
     settings = retried.settings
     assert not settings.cache_source

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
@@ -167,7 +167,7 @@ def enable_checkpointing(unet: Any) -> None:
         names = {layer: layer.processor.name for layer in _explicit_layers(block)}
 
         @contextmanager
-        def recomputation() -> Iterator[None]:
+        def explicit() -> Iterator[None]:
             processors = {layer: layer.processor for layer in names}
             for layer, name in names.items():
                 layer.set_processor(ExplicitAttention(name, None))
@@ -181,10 +181,24 @@ def enable_checkpointing(unet: Any) -> None:
             block.__call__,
             *args,
             use_reentrant=False,
-            context_fn=lambda: (nullcontext(), recomputation()),
+            context_fn=lambda: (nullcontext(), _Renewed(explicit)),
         )
 
     unet.enable_gradient_checkpointing(run)
+
+
+class _Renewed:
+    """A context that may be entered again: once for each gradient through a block."""
+
+    def __init__(self, make: Callable[[], AbstractContextManager[None]]) -> None:
+        self.make = make
+
+    def __enter__(self) -> None:
+        self.current = self.make()
+        self.current.__enter__()
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self.current.__exit__(*error)
 
 
 def _explicit_layers(block: nn.Module) -> list[Any]:
