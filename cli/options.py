@@ -59,14 +59,14 @@ def number_range(text: str) -> tuple[float, float]:
         raise click.BadParameter(f"{text!r} is not a range A..B, such as 0..0.6") from None
 
 
-def integer_or_none(text: str) -> int | str:
+def integer_or_none(text: Any) -> int | str:
     """An integer, or "none"."""
-    return text if text == NONE else int(click.INT(text))
+    return NONE if text == NONE else int(click.INT.convert(text, None, None))
 
 
-def number_or_none(text: str) -> float | str:
+def number_or_none(text: Any) -> float | str:
     """A number, or "none"."""
-    return text if text == NONE else float(click.FLOAT(text))
+    return NONE if text == NONE else float(click.FLOAT.convert(text, None, None))
 
 
 def number_or_range(text: str) -> float | str | tuple[float, float]:

@@ -73,7 +73,7 @@ def rebuilt_edit(noise: torch.Tensor, amount: float) -> torch.Tensor:
         t, copies = schedule.times[level], torch.cat([x, x]).requires_grad_()
         with torch.enable_grad():
             edited = observe(model, copies, t, both, {CROSS})
-            loss = CrossAttention()(references[level], edited) / 2
+            loss = CrossAttention()(references[level], edited).sum() / 2
             (gradient,) = torch.autograd.grad(loss, copies)
         with torch.no_grad():
             copies = copies - amount * gradient

@@ -45,7 +45,9 @@ def model(monkeypatch: pytest.MonkeyPatch) -> StableDiffusion:
 
 def work(model: StableDiffusion, number: int) -> tuple[bytes, int, int, str]:
     """Edit number ``number``, with its image, prompt and settings."""
-    settings = replace(model.settings, seed=number, cache_source=number % 3 != 0)
+    settings = replace(
+        model.settings, seed=number, cache_source=number % 3 != 0, guidance_balance=1.0
+    )
     edited = zerocon.edit(
         gradient(64 + 8 * number, 64), to=PROMPTS[number % 4], model=model, settings=settings
     )

@@ -37,9 +37,9 @@ from zerocon.trajectory import Inversion
 
 Run = Callable[..., Result]
 
-BRIEF = Settings(steps=1, guidance=())
+BRIEF = Settings(steps=1, guidance=(), begin=0.0)
 IMAGE = gradient(96, 60)
-METHOD = ["--steps", "2", "--guidance", "none"]
+METHOD = ["--steps", "2", "--guidance", "none", "--attention", "none", "--begin", "0"]
 MINI = ["--to", "dog", "--caption", "a cat", "--model", "mini", *METHOD]
 
 

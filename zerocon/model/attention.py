@@ -165,40 +165,34 @@ def enable_checkpointing(unet: Any) -> None:
 
     def run(block: nn.Module, *args: Any) -> Any:
         names = {layer: layer.processor.name for layer in _explicit_layers(block)}
-
-        @contextmanager
-        def explicit() -> Iterator[None]:
-            processors = {layer: layer.processor for layer in names}
-            for layer, name in names.items():
-                layer.set_processor(ExplicitAttention(name, None))
-            try:
-                yield
-            finally:
-                for layer, processor in processors.items():
-                    layer.set_processor(processor)
-
         return torch.utils.checkpoint.checkpoint(
             block.__call__,
             *args,
             use_reentrant=False,
-            context_fn=lambda: (nullcontext(), _Renewed(explicit)),
+            context_fn=lambda: (nullcontext(), _Recomputation(names)),
         )
 
     unet.enable_gradient_checkpointing(run)
 
 
-class _Renewed:
-    """A context that may be entered again: once for each gradient through a block."""
+@dataclass
+class _Recomputation(AbstractContextManager[None]):
+    """Layers compute as those that record, and record nothing.
 
-    def __init__(self, make: Callable[[], AbstractContextManager[None]]) -> None:
-        self.make = make
+    Entered again by every further gradient of one forward pass.
+    """
+
+    names: Mapping[Any, str]
+    processors: Mapping[Any, Any] = field(default_factory=dict)
 
     def __enter__(self) -> None:
-        self.current = self.make()
-        self.current.__enter__()
+        self.processors = {layer: layer.processor for layer in self.names}
+        for layer, name in self.names.items():
+            layer.set_processor(ExplicitAttention(name, None))
 
-    def __exit__(self, *error: Any) -> bool | None:
-        return self.current.__exit__(*error)
+    def __exit__(self, *_: object) -> None:
+        for layer, processor in self.processors.items():
+            layer.set_processor(processor)
 
 
 def _explicit_layers(block: nn.Module) -> list[Any]:
