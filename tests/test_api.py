@@ -499,7 +499,8 @@ def test_one_edit_resolves_methods_and_image_once(counts, metadata, tmp_path, mo
     assert max(counts["scans"].values()) == 1, counts["scans"]
     settings = mini.settings
     methods = {settings.inverter, *settings.guidance, *settings.attention_controls}
-    assert counts["parses"] == dict.fromkeys(methods, 1)
+    # those of a registered object, as another test may have registered one, are not parsed
+    assert {*counts["parses"].values()} == {1} and counts["parses"].keys() <= methods
     with PIL.Image.open(FOX) as fox:
         assert counts["hashes"] == {fox.size: 1}
     enlargements = counts["resizes"].pop("compositing._enlarged")

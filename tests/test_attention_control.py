@@ -502,7 +502,8 @@ def test_out_of_memory_the_source_is_recomputed(
     edited = zerocon.edit(
         image, model=model, to="dog", caption="a cat", settings=settings, on_warning=warnings.append
     )
-    assert len(warnings) == 1 and "recomputing the source" in warnings[0]
+    assert "recomputing the source" in warnings[0]
+    assert all(line.startswith("probably damaged") for line in warnings[1:])  # random weights
     recomputed = replace(settings, cache_source=False)
     again = zerocon.edit(image, model=model, to="dog", caption="a cat", settings=recomputed)
     assert edited.image.tobytes() == again.image.tobytes()

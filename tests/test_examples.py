@@ -28,7 +28,7 @@ PYTHON = [command for command in COMMANDS if command.startswith("python ")]
 MAKE = [command for command in COMMANDS if command.startswith("make ")]
 VIDEO = [command for command in COMMANDS if command.startswith("ffmpeg ")]
 FOLDERS = ["zerocon inspect edited", "zerocon replay edited --source images --format jsonl"]
-BRIEF = ["--steps", "1"]
+BRIEF = ["--steps", "2"]
 SIZE = (96, 72)
 
 

@@ -115,6 +115,7 @@ def test_progress_and_warnings_are_of_all_edits(model: Any, image: Image.Image) 
     done = [tick[0] for tick in ticks]
     assert done == sorted(done) and done[0] == 1
     assert {tick[1] for tick in ticks} == {done[-1]} == {1 + STEPS * 4}
+    lines = [line for line in lines if "probably damaged" not in line]  # random weights
     assert [line.partition(":")[0] for line in lines] == ["strength 0.0"]
 
 

@@ -28,7 +28,9 @@ def run(*args: object) -> Result:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save(tmp_path_factory.mktemp("models") / "mine")
+    saved = tiny.save(tmp_path_factory.mktemp("models") / "mine")
+    (saved / "zerocon.json").unlink()  # repositories have none
+    return saved
 
 
 @pytest.fixture

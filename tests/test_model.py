@@ -162,7 +162,7 @@ def test_measured_defaults_lie_over_the_papers(folder, tmp_path):
     assert (settings.guidance_scale, settings.guidance, settings.steps) == (
         2.0,
         ("contrastive:weight=1",),
-        50,
+        24,
     )
 
 

@@ -255,7 +255,8 @@ def test_an_infinite_gradient_is_an_error_and_not_zeros() -> None:
     infinite = tiny.plan(2.0, (CrossAttention(1e38),), guidance_range=(0.0, 1.0))
     x, c, c_edit = torch.randn(1, 4, 8, 8), model.embed(["a cat"]), model.embed(["a dog"])
     inversion = tiny.invert(model, x, c, infinite.cached_layers(4))
-    infinite = replace(infinite, limits=(0.01,))
+    images = tuple(replace(each, guidance_limit=0.01) for each in infinite.images)
+    infinite = replace(infinite, images=images)
     with pytest.raises(NotFiniteError, match="gradients of the guidance losses") as caught:
         list(edit(model, inversion, c, c_edit, infinite))
     assert caught.value.part == "unet"

@@ -741,7 +741,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return invoke
 
 
-EDIT = ["edit", "--to", "dog", "--steps", "1", "--guidance", "none"]
+EDIT = ["edit", "--to", "dog", "--steps", "1", "--guidance", "none", "--begin", "0"]
 
 
 def test_a_jpeg_of_a_camera_keeps_its_metadata(run: Run, tmp_path: Path) -> None:

@@ -116,7 +116,9 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save(tmp_path_factory.mktemp("models") / "tiny")
+    saved = tiny.save(tmp_path_factory.mktemp("models") / "tiny")
+    (saved / "zerocon.json").unlink()  # repositories have none
+    return saved
 
 
 @pytest.fixture

@@ -287,7 +287,7 @@ def test_a_file_of_an_earlier_version_matches_by_the_size_of_its_latents(model, 
 def test_the_command_line_refuses_an_inversion_of_another_size(run) -> None:
     invert = ["invert", "cat.png", "--caption", "a cat", "--model", "mini", "--steps", "2"]
     run(*invert, "--size", "64")
-    given = ["edit", "cat.png", *MINI[:-4], "--guidance", "none", "--inversion", "cat.safetensors"]
+    given = ["edit", "cat.png", *MINI[:6], "--guidance", "none", "--inversion", "cat.safetensors"]
     for more in ([], ["-n"]):
         done = run(*given, *more, code=2)
         assert "the inversion was made at 64x" in done.stderr and "Traceback" not in done.output
