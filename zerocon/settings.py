@@ -232,7 +232,7 @@ class Settings:
         "Guidance loss, NAME[:KEY=VALUE,...], see `zerocon methods`; repeatable; or none.",
         "METHOD",
     )
-    # the bank, pix2pix-zero's way, fulfilled 16 % fewer prompts
+    # the bank, pix2pix-zero's way, had fewer successes on the drawn world
     direction_from: str = _setting(
         "caption",
         _one_of(*DIRECTION_FROM),

@@ -48,6 +48,7 @@ class Pix2PixZero:
             "amount": self.amount,
             "guidance_scale": self._scale(settings),
             "steps": self.steps,
+            "direction_from": resolved.direction_from,
             "strength": resolved.strength,
             "seed": resolved.seed,
             "diffusers": version("diffusers"),

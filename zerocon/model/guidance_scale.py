@@ -6,7 +6,8 @@ difference is differs between checkpoints, and with it the scale that edits well
     r = mean of |eps(x, t, c') - eps(x, t, c)| / |eps(x, t, c)|
 
 over pairs of captions ``c``, ``c'`` that differ in one word, at noise ``x`` and several levels. The
-scale is ``PRODUCT / r``: it brings every checkpoint to the working point of the embedded model.
+scale is ``PRODUCT / r``, which is that of the embedded model; how well it edits with others has not
+been measured.
 """
 
 from __future__ import annotations
