@@ -9,7 +9,7 @@ from gaussian import GaussianWorld
 from zerocon import editing
 from zerocon.activations import Observer
 from zerocon.diffusion import CLEAN, ddim_coefficients, ddim_step
-from zerocon.editing import GuidedDenoiser, Plan, edit, limit_norm, limit_to_polyak_step
+from zerocon.editing import GuidedDenoiser, Plan, edit, limit_norm, limit_to_polyak_step, threshold
 from zerocon.errors import NotFiniteError
 from zerocon.evaluation_count import BACKWARD, count_evaluations
 from zerocon.guidance import Contrastive, CrossAttention
@@ -577,6 +577,54 @@ def test_the_losses_of_a_batch_are_those_of_its_images_alone(model):
     assert together.shape == (6, 2, 2) and (together > 0).all()
     for i in range(2):
         assert torch.allclose(losses(slice(i, i + 1))[..., 0], together[..., i], rtol=1e-2)
+
+
+# the threshold of the difference
+
+
+def peaks(*norms, channels=4):
+    """``D`` (1, channels, 8, 8) whose norm is constant in each quarter of the image."""
+    rows = torch.tensor(norms).view(2, 2).repeat_interleave(4, 0).repeat_interleave(4, 1)
+    return (rows / channels**0.5).expand(1, channels, 8, 8)
+
+
+def test_a_difference_below_the_threshold_becomes_zero_and_one_above_it_stays():
+    before = peaks(0.1, 0.45, 1.0, 1.0)  # the 90th percentile is 1
+    after = threshold(before, (0.3, 0.6))
+    factors = (after / before)[0, 0]
+    assert (factors[:3, :3] == 0).all() and (factors[5:, :] == 1).all()
+    assert torch.allclose(factors[:3, 5:], torch.tensor(0.5), atol=1e-5)
+    assert ((factors >= 0) & (factors <= 1)).all()
+    assert threshold(before, None) is before
+
+
+def test_the_threshold_knows_no_magnitude_and_no_batch_mate():
+    D = torch.randn(3, 4, 8, 6, generator=torch.Generator().manual_seed(0))
+    D[1] *= 1000
+    D[:, :, :4] *= 0.2
+    after = threshold(D, (0.3, 0.9))
+    assert 0 < float((after == 0).float().mean()) < 1
+    for factor in (1e-4, 1e4):
+        assert torch.allclose(threshold(factor * D, (0.3, 0.9)) / factor, after, rtol=1e-4)
+    for i in range(3):
+        assert torch.allclose(threshold(D[i : i + 1], (0.3, 0.9))[0], after[i], rtol=1e-5)
+    assert not threshold(torch.zeros(1, 4, 8, 8), (0.3, 0.6)).any(), "finite where D is zero"
+
+
+def test_the_threshold_acts_in_the_middle_steps_only(model):
+    x = torch.randn(1, 4, 8, 8)
+    c, edited = model.embed(["a cat"]), model.embed(["a dog"])
+    plan = make_plan(5.0, difference_threshold=(0.8, 0.9))
+    inversion = invert(model, x, c, steps=10)
+    zeros = [
+        10 - step.level
+        for step in edit(model, inversion, c, edited, plan)
+        if (step.difference == 0).any()
+    ]
+    assert zeros == [3, 4, 5, 6, 7, 8], "after 30 to 80 % of the steps"
+    plain = run(model, x, c, edited, make_plan(5.0))
+    assert not torch.equal(run(model, x, c, edited, plan), plain)
+    assert torch.equal(run(model, x, c, c, vary(plan, cache_source=False)), x), "nothing is asked"
 
 
 # losses that need no layers

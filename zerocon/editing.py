@@ -20,9 +20,12 @@ step of the differences is the difference of an edit step and the source's own s
 ``dc = 0`` has ``D = 0`` throughout and returns the source, however inexact the inversion is.
 
 An attention control puts attention of the source at the same level in place of the edit's own, in
-both predictions of ``eps_edit`` (see ``zerocon.attention_control``). With the setting ``begin``,
-``D`` is zero at the first levels. Both, and the limits of ``g``, may differ by kind of change and
-so between the images of a batch.
+both predictions of ``eps_edit`` (see ``zerocon.attention_control``). With the setting
+``difference_threshold``, ``D`` is set to zero after each of the middle steps at positions where it
+is small (see ``threshold``).
+
+With the setting ``begin``, ``D`` is zero at the first levels. It, the attention control and the
+limits of ``g`` may differ by kind of change and so between the images of a batch.
 """
 
 from __future__ import annotations
@@ -58,6 +61,11 @@ if TYPE_CHECKING:
 # Losses are multiplied by it before the gradient, which is divided by it: in half precision small
 # gradients inside the U-Net would become zero. A power of two, so that scaling is exact.
 LOSS_SCALE = 2.0**10
+
+# Shares of the steps between which ``settings.difference_threshold`` acts: earlier ``D`` does not
+# show yet where the edit will be, and the last steps fit the edges together.
+THRESHOLD_RANGE = (0.3, 0.8)
+THRESHOLD_UNIT = 0.9  # the quantile of the norm of ``D`` over the image that thresholds refer to
 
 # Called after each step with the source's and the edited image's observation before the step, the
 # new D and its level (0 is the image); it returns the D to go on with.
@@ -226,6 +234,11 @@ class Plan:
         """The layers that attention controls change at this share of the steps."""
         return frozenset(name for each in self.images for name in each.controlled_layers(progress))
 
+    def threshold_at(self, done: float) -> tuple[float, float] | None:
+        """The thresholds of ``D`` after this share of the steps; None for none."""
+        first, last = THRESHOLD_RANGE
+        return self.settings.difference_threshold if first <= done <= last else None
+
     def guides(self, progress: float) -> bool:
         """Whether guidance acts at this share of the steps, counted from noise."""
         first, last = self.settings.guidance_range
@@ -302,6 +315,7 @@ def edit(
         eps = eps_edit - network.step_noise(inversion, i, eps_src)
         g = network.limit_to_push(guided.gradient, eps, t, s)
         clean, D = ddim_step(D - g, eps, t, CLEAN), ddim_step(D - g, eps, t, s)
+        D = threshold(D, plan.threshold_at(1 - (i - 1) / steps))
         D = network.begun(constraint(source, edited, D, i - 1), progress)
         require_finite(D, f"the latents after step {steps - i + 1} of {steps}", "unet")
         x_src, losses = inversion.latents[i - 1], guided.losses
@@ -570,6 +584,30 @@ def require_finite_gradient(gradient: Latents) -> None:
     """
     norms = gradient.detach().flatten(1).norm(dim=1)
     require_finite(norms, "the gradients of the guidance losses", "unet")
+
+
+def threshold(difference: Latents, limits: tuple[float, float] | None) -> Latents:
+    """``D`` without its small values: a soft mask, found from ``D`` itself.
+
+    What a prompt moves where nothing was asked to change is small against the edit. The norm of
+    ``D`` at each position is smoothed over its neighbors (binomial, 3 x 3) and divided by its 90th
+    percentile over the image, so that no magnitude of the latents enters. DiffEdit (arXiv
+    2210.11427) and LEDITS++ (arXiv 2311.16711) make masks of such norms of noise predictions.
+
+    Args:
+        difference: (images, channels, height, width).
+        limits: Below the first ``D`` becomes zero, above the second it stays, and between them the
+            factor rises linearly. None for no threshold.
+    """
+    if limits is None:
+        return difference
+    norm = difference.float().square().sum(1, keepdim=True).sqrt()
+    padded = torch.nn.functional.pad(norm, (1, 1, 1, 1), mode="replicate")
+    weights = torch.tensor([1.0, 2.0, 1.0], device=norm.device) / 4
+    smooth = torch.nn.functional.conv2d(padded, torch.outer(weights, weights)[None, None])
+    unit = torch.quantile(smooth.flatten(1), THRESHOLD_UNIT, dim=1).view(-1, 1, 1, 1)
+    low, high = limits
+    return difference * ((smooth / unit.clamp_min(1e-12) - low) / (high - low)).clamp(0.0, 1.0)
 
 
 def polyak_step(gradient: Latents, losses: Tensor, longest: float = inf) -> Latents:

@@ -52,6 +52,7 @@ PAPER: Mapping[str, Any] = {
     "guidance_balance": None,
     "guidance_limit": None,
     "push_limit": None,
+    "difference_threshold": None,
     "polyak_step": False,
     "reuse_prediction": False,
     "attention": (),
@@ -115,6 +116,12 @@ def _is_pair(value: object) -> bool:
 
 def _is_range(value: object) -> bool:
     return isinstance(value, tuple) and _is_pair(value) and bool(0 <= value[0] < value[1] <= 1)
+
+
+def _is_threshold(value: object) -> bool:
+    return value is None or (
+        isinstance(value, tuple) and _is_pair(value) and bool(0 <= value[0] < value[1])
+    )
 
 
 def _are_names(value: object) -> bool:
@@ -302,7 +309,7 @@ class Settings:
     )
     # the noisiest steps change the background as much as what is edited
     begin: float | str = _setting(
-        "0,several=0,object=0.1,removed=0.1,style=0.2",
+        "0,several=0,object=0.1,removed=0.1,style=0.1",
         Rule(
             _is_share,
             f"a share of the steps, 0 <= X < 1, or like 0,style=0.3 of {', '.join(CHANGES)}",
@@ -310,6 +317,14 @@ class Settings:
         "Share of the steps, counted from noise, before the edit begins; by kind of change as in "
         "0,style=0.3.",
         "X[,CHANGE=X,...]",
+    )
+    # allows a larger guidance scale: what the prompt moves elsewhere is mostly small
+    difference_threshold: tuple[float, float] | None = _setting(
+        (0.3, 0.6),
+        Rule(_is_threshold, "two numbers, 0 <= A < B"),
+        "While denoising remove differences from the source below A, in part up to B, in units of "
+        "their 90th percentile.",
+        "A..B",
     )
     source_correction: bool = _setting(
         True,

@@ -275,6 +275,7 @@ METHODS: Mapping[str, Method] = {
     "no-guidance": ZeroconMethod(fixed={"guidance": ()}),
     "cross-attention": ZeroconMethod(fixed={"guidance": ("cross-attention",)}),
     "contrastive": ZeroconMethod(fixed={"guidance": ("contrastive",)}),
+    "no-threshold": ZeroconMethod(fixed={"difference_threshold": None}),
     "plain-ddim": ZeroconMethod(fixed={"source_correction": False}),
     **{name: ZeroconMethod(fixed={"direction_from": name}) for name in DIRECTION_FROM},
     # the usual baseline: DDIM inversion, then DDIM sampling under the target caption
@@ -282,6 +283,9 @@ METHODS: Mapping[str, Method] = {
         fixed={
             "direction_from": "caption",
             "guidance": (),
+            "attention": (),
+            "begin": 0.0,
+            "difference_threshold": None,
             "source_correction": False,
             "strength": 1.0,
             "direction_positions": "all",

@@ -58,6 +58,10 @@ def find_ineffective(
     controlled = [progress for progress in edited if plan.controlled_layers(progress)]
     if guided and {*filter(plan.guides, edited)} <= {*controlled}:
         reasons["reuse_prediction"] = "has no effect: attention control acts at every guided step"
+    if settings.difference_threshold and not any(
+        plan.threshold_at(progress + 1 / settings.steps) for progress in edited
+    ):
+        reasons["difference_threshold"] = "has no effect: it acts at no step"
     if settings.attention and not controlled:
         reasons["attention"] = "has no effect: it acts at no step"
     if not (guided and plan.guidance_draws(latents)) and (inverted or not plan.inverter_draws):

@@ -27,7 +27,7 @@ from zerocon.storage.atomic import writing
 if TYPE_CHECKING:
     from zerocon.model import Model
 
-PRODUCT = 0.14  # scale times r at the working point of the embedded model
+PRODUCT = 0.16  # scale times r at the working point of the embedded model
 STEPS, LEVELS = 12, (12, 9, 6, 3)  # levels of a schedule of 12 steps
 PAIRS = (  # an object, a color, a place, a time; twice each
     ("a drawing of a dog in the city", "a drawing of a cat in the city"),

@@ -23,7 +23,9 @@ SETTINGS = {
     "remember": "cache_source",
 }
 PROMPTS = {"edited": "target"}
-LATER: Mapping[str, Any] = {"attention": [], "begin": 0.0, "push_limit": None}  # did not exist
+LATER: Mapping[str, Any] = {  # did not exist
+    "attention": [], "begin": 0.0, "push_limit": None, "difference_threshold": None,
+}  # fmt: skip
 REUSE = {1: True, 2: False}  # U-Net evaluations per guided step
 
 
