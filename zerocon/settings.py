@@ -32,14 +32,14 @@ CROP = re.compile(r"(\d+),(\d+),(\d+),(\d+)")  # left, upper, width, height in p
 # By kind of change; an edit takes the first that fits. See the table in docs/method.md.
 ATTENTION = (
     "injection:self=0.5,cross=0",
-    "several=injection:self=0.5,cross=0",
+    "several=injection:self=0.3,cross=0",
     "attribute=injection:self=1,cross=0.8",
     "removed=injection:self=0.8,cross=0.25",
     "place=injection:self=0.5,cross=0.8",
     "time=injection:self=0.5,cross=0.8",
-    "style=injection:self=0.5,cross=0.5",
+    "style=injection:self=0.3,cross=0.3",
 )
-# Attention control alone: no gradient, and the same bits alone and in a batch.
+# Attention control alone: no gradient, so that rounding is not amplified.
 FAST: Mapping[str, Any] = {"guidance": ()}
 # pix2pix-zero and pix2pix-zeroCon to the letter, but for the guidance scale, which is the model's
 # (published for Stable Diffusion 1: 5).
