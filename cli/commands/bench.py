@@ -196,7 +196,7 @@ def world(methods: str, results: Path | None, sheet: Path | None, **values: Any)
         values["split"], values["per_kind"], values["skip"], values["render"] or tasks.SIZE
     )
     todo = runner.share(chosen, *values["shard"])
-    with result_files.keeping(results, run.check, overwrite=overwrite) as file:
+    with result_files.EDITS.keeping(results, run.check, overwrite=overwrite) as file:
         cells = _run(run, run.work(todo, file.rows), file, with_cells=sheet is not None)
     if sheet:
         save_image(runner.page(cells), sheet, overwrite=overwrite)
@@ -220,7 +220,7 @@ def table(files: tuple[Path, ...], form: str, by_kind: str) -> None:
     """
     from zerocon.bench import results
 
-    rows = [row for file in files for row in results.read(file)]
+    rows = [row for file in files for row in results.EDITS.read(file)]
     if not rows:
         raise click.UsageError("the files have no rows")
     results.check(rows)
@@ -236,7 +236,9 @@ def _check_sheet(sheet: Path, results: Path | None, overwrite: bool) -> None:
         raise click.UsageError(f"{results} has rows without images; omit --sheet")
 
 
-def _run(run: BenchmarkRun, work: Work, results: ResultsFile, *, with_cells: bool) -> list[Cell]:
+def _run(
+    run: BenchmarkRun, work: Work, results: ResultsFile[ResultRow], *, with_cells: bool
+) -> list[Cell]:
     """Edit and save each row; with ``with_cells``, returns what a contact sheet shows."""
     from zerocon.bench import runner
 
