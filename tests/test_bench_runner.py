@@ -120,6 +120,25 @@ def test_a_shared_inversion_changes_neither_image_nor_cost(model, tasks):
         assert row.target_caption == caption(task.target)
 
 
+@pytest.mark.parametrize(
+    "later",
+    [{"guidance_range": (0.0, 1.0)}, {"begin": 0.0}, {"guidance_range": (0.0, 1.0), "begin": 0.0}],
+)
+def test_methods_that_need_other_activations_do_not_share_an_inversion(
+    later, model, tasks, monkeypatch
+):
+    """Of the first one's inversion the second would have to compute activations again."""
+    task = next(task for task in tasks if task.kind == "color" and task.source.style == "drawing")
+    few = {"guidance": ("cross-attention",), "guidance_range": (0.0, 0.5), "begin": 0.5}
+    few |= {"attention": (), "steps": 4}
+    for name, fixed in {"few": few, "more": few | later}.items():
+        monkeypatch.setitem(methods.METHODS, name, methods.ZeroconMethod(fixed=fixed))
+    _, (row, image) = compare(model, task, "few", "more").values()
+    alone, other = compare(model, task, "more")["more"]
+    assert row.evaluations == alone.evaluations
+    assert image.tobytes() == other.tobytes()
+
+
 def test_a_batch_gives_the_same_as_single_edits(model, tasks):
     """Also if one task of the batch has a prompt that is refused."""
     brief = "pix2pix-zero:steps=3"

@@ -16,7 +16,8 @@ from PIL import Image
 from zerocon import api
 from zerocon.bench.native import NativeReference
 from zerocon.bench.tasks import Task
-from zerocon.editing import Step
+from zerocon.cache import inversion_key
+from zerocon.editing import Plan, Step
 from zerocon.evaluation_count import count_evaluations
 from zerocon.image.transforms import prepare, unfit
 from zerocon.model.captioner import caption_image
@@ -146,13 +147,8 @@ class SourceBatch:
         return [source.image for source in self.sources]
 
     def invert(self, settings: Settings) -> TimedInversion:
-        """The inversion under the source captions, shared by methods that get the same bits.
-
-        Guidance and attention control decide which layers are observed, and observing a layer
-        changes the rounding.
-        """
-        names = ("steps", "inverter", "seed", "cache_source", "guidance", "attention", "size")
-        key = tuple(getattr(settings, name) for name in names)
+        """The inversion under the source captions, shared by methods that get the same bits."""
+        key = inversion_key(Plan.of(settings))
         if key not in self._inversions:
             captions, start = [source.caption for source in self.sources], perf_counter()
             with count_evaluations() as evaluations:
