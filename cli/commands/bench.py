@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from ..progress import progress_bar
 if TYPE_CHECKING:
     import torch
 
+    from zerocon.bench.inputs import MethodSettings
     from zerocon.bench.results import ResultRow, ResultsFile
     from zerocon.bench.runner import BenchmarkRun, Cell, Work
     from zerocon.bench.suite import Row
@@ -37,6 +38,7 @@ METHOD_TIMES = ("shape", "steps", "repeats", "batch_size", "compile")
         "zerocon bench world --per-kind 2 --methods default,fast",
         "zerocon bench world --results rows.jsonl --shard 1/4",
         "zerocon bench table rows-*.jsonl --format markdown",
+        "zerocon bench sensitivity --per-kind 5 --methods default,fast",
         "zerocon bench speed --steps 20 --repeats 3",
     ),
 )
@@ -44,15 +46,54 @@ def command() -> None:
     """Measure quality and speed of edits with known answers."""
 
 
+def scenes(per_kind: int, skip: int = 0) -> tuple[Callable[[Any], Any], ...]:
+    """The options that choose scenes, with these defaults."""
+    return (
+        click.option(
+            "--per-kind",
+            metavar="N",
+            type=click.IntRange(1),
+            default=per_kind,
+            show_default=True,
+            help="Scenes of each kind of edit.",
+        ),
+        click.option(
+            "--split",
+            type=click.Choice(["validation", "test"]),
+            default="validation",
+            show_default=True,
+            help="Split of the scenes; do not tune on test.",
+        ),
+        click.option(
+            "--skip",
+            metavar="N",
+            type=click.IntRange(0),
+            default=skip,
+            show_default=True,
+            help="Scenes of each kind to skip first, such as those that settings were tuned on.",
+        ),
+    )
+
+
+true_captions = click.option(
+    "--true-captions", is_flag=True, help="Use the true captions instead of the captioner's."
+)
+results_file = click.option(
+    "--results",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Append a JSON line for every edit; the same command resumes from the file.",
+)
+table_format = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "markdown", "json"]),
+    default="text",
+    show_default=True,
+    help="Format of the tables on stdout.",
+)
 tables = options.together(
-    click.option(
-        "--format",
-        "form",
-        type=click.Choice(["text", "markdown", "json"]),
-        default="text",
-        show_default=True,
-        help="Format of the tables on stdout.",
-    ),
+    table_format,
     click.option(
         "--by-kind",
         "by_kind",
@@ -74,29 +115,7 @@ tables = options.together(
 )
 @cloup.option_group(
     "Tasks",
-    click.option(
-        "--per-kind",
-        metavar="N",
-        type=click.IntRange(1),
-        default=25,
-        show_default=True,
-        help="Scenes of each kind of edit.",
-    ),
-    click.option(
-        "--split",
-        type=click.Choice(["validation", "test"]),
-        default="validation",
-        show_default=True,
-        help="Split of the scenes; do not tune on test.",
-    ),
-    click.option(
-        "--skip",
-        metavar="N",
-        type=click.IntRange(0),
-        default=0,
-        show_default=True,
-        help="Scenes of each kind to skip first, such as those that settings were tuned on.",
-    ),
+    *scenes(25),
     click.option(
         "--render",
         metavar="N",
@@ -112,9 +131,7 @@ tables = options.together(
         metavar="I/N",
         help="Run part I of N.",
     ),
-    click.option(
-        "--true-captions", is_flag=True, help="Use the true captions instead of the captioner's."
-    ),
+    true_captions,
 )
 @cloup.option_group(
     "Methods",
@@ -138,12 +155,7 @@ tables = options.together(
 )
 @cloup.option_group(
     "Output",
-    click.option(
-        "--results",
-        metavar="FILE",
-        type=click.Path(path_type=Path, dir_okay=False),
-        help="Append a JSON line for every edit; the same command resumes from the file.",
-    ),
+    results_file,
     click.option(
         "--sheet",
         metavar="FILE",
@@ -172,8 +184,7 @@ def world(methods: str, results: Path | None, sheet: Path | None, **values: Any)
     if sheet:
         _check_sheet(sheet, results, overwrite)
 
-    from zerocon import api
-    from zerocon.bench import classifiers, inputs, runner, tasks
+    from zerocon.bench import classifiers, runner, tasks
     from zerocon.bench import results as result_files
     from zerocon.image.saving import save_image
 
@@ -186,8 +197,7 @@ def world(methods: str, results: Path | None, sheet: Path | None, **values: Any)
     model: Any = options.load_model(values | {"model": values["model"] or "mini"})
     # at the model's size the method is measured, with --render the images that users get
     composite = {} if values["render"] else {"composite": "model"}
-    defaults = api.with_guidance_scale(model.settings, model)
-    setup = inputs.MethodSettings(defaults, composite | explicit)
+    setup = _method_settings(model, composite | explicit)
     judges, captions = classifiers.load(), values["true_captions"]
     run = runner.BenchmarkRun(
         model, judges, names, setup, captions, values["batch_size"], values["render"]
@@ -225,6 +235,70 @@ def table(files: tuple[Path, ...], form: str, by_kind: str) -> None:
         raise click.UsageError("the files have no rows")
     results.check(rows)
     _print_tables(rows, form, _split(by_kind))
+
+
+@command.subcommand(
+    "sensitivity",
+    examples=(
+        "zerocon bench sensitivity --per-kind 5 --methods default,fast",
+        "zerocon bench sensitivity --results rows.jsonl --format markdown",
+    ),
+)
+@cloup.option_group("Tasks", *scenes(5), true_captions)
+@cloup.option_group(
+    "Methods",
+    click.option(
+        "--methods",
+        metavar="NAME,NAME,...",
+        default="default,fast",
+        show_default=True,
+        help="Methods to compare, of `zerocon bench world`.",
+    ),
+)
+@cloup.option_group("Output", results_file, table_format, options.overwrite)
+@options.method
+@options.model
+@options.verbosity
+def sensitivity(methods: str, results: Path | None, form: str, **values: Any) -> None:
+    """Measure how rounding changes the edits of drawn scenes.
+
+    "batch" compares an edit alone with the same in a batch of two, next to the mirror image with
+    the same prompt; "threads" compares 1 CPU thread with 2. PSNR is in dB, 99 for identical
+    images; "identical" is the share of these, "levels" the largest difference of any sample in
+    levels of 0..255. Uses the embedded model unless --model names another; settings apply to
+    `default`. The model's output is compared, without --composite native.
+    """
+    explicit, overwrite = options.explicit_settings(values), values["overwrite"]
+
+    from zerocon.bench import sensitivity, tasks
+    from zerocon.bench import tables as result_tables
+
+    model: Any = options.load_model(values | {"model": values["model"] or "mini"})
+    setup = _method_settings(model, {"composite": "model"} | explicit)
+    run = sensitivity.SensitivityRun(model, _split(methods), setup, values["true_captions"])
+    chosen = tasks.choose(values["split"], values["per_kind"], values["skip"])
+    with sensitivity.ROWS.keeping(results, run.check, overwrite=overwrite) as file:
+        work = run.work(chosen, file.rows)
+        with progress_bar("Editing", options.is_quiet()) as tick:
+            for done, row in enumerate(run.run(work), 1):
+                file.add(row)
+                if tick:
+                    tick(done, sum(len(names) for _, names in work))
+    rows = run.among(file.rows, chosen)
+    if form == "json":
+        click.echo(sensitivity.as_json(rows))
+    else:
+        lines = sensitivity.cells(rows)
+        text = result_tables.aligned if form == "text" else result_tables.markdown
+        click.echo(text(lines))
+
+
+def _method_settings(model: Any, overrides: dict[str, Any]) -> MethodSettings:
+    """The model's settings with its guidance scale, and over them ``overrides``."""
+    from zerocon import api
+    from zerocon.bench import inputs
+
+    return inputs.MethodSettings(api.with_guidance_scale(model.settings, model), overrides)
 
 
 def _check_sheet(sheet: Path, results: Path | None, overwrite: bool) -> None:

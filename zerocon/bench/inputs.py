@@ -89,9 +89,19 @@ class TimedLatents:
 class TaskSource:
     """The source of one task as every method gets it; each part is computed once, when needed."""
 
-    def __init__(self, task: Task, model: StableDiffusion, *, true_captions: bool = False) -> None:
-        self.task, self.model, self.true_captions = task, model, true_captions
-        self.image = task.image
+    def __init__(
+        self,
+        task: Task,
+        model: StableDiffusion,
+        *,
+        true_captions: bool = False,
+        image: Image.Image | None = None,
+        caption: str | None = None,
+    ) -> None:
+        """Take ``image`` and ``caption`` in place of those of the task, if they are given."""
+        self.task, self.model = task, model
+        self.image = task.image if image is None else image
+        self._caption = task.caption if true_captions and caption is None else caption
         size = model.working_size.with_size(model.settings.size)
         self.fitted = prepare(self.image, size)
 
@@ -112,10 +122,8 @@ class TaskSource:
 
     @cached_property
     def caption(self) -> str:
-        """The scene's true caption with ``true_captions``, else the captioner's."""
-        if self.true_captions:
-            return self.task.caption
-        return caption_image(self.image, self.model)
+        """The caption that is given, the true one with ``true_captions``, else the captioner's."""
+        return caption_image(self.image, self.model) if self._caption is None else self._caption
 
     def decode(self, latents: Latents) -> Image.Image:
         """The image of latents (1, ...), in the size of the source image."""

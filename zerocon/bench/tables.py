@@ -173,26 +173,25 @@ def estimate(groups: Groups, statistic: Statistic = only) -> Estimate | None:
 
 def as_text(tables: Iterable[Table]) -> str:
     """Tables aligned for a terminal."""
-    parts = []
-    for table in tables:
-        cells = _cells(table)
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = [
-            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-            for row in cells
-        ]
-        parts.append("\n".join([f"{table.title}:", "", *lines]))
-    return "\n\n".join(parts)
+    return "\n\n".join(f"{table.title}:\n\n{aligned(_cells(table))}" for table in tables)
 
 
 def as_markdown(tables: Iterable[Table]) -> str:
     """Tables in Markdown."""
-    parts = []
-    for table in tables:
-        head, *lines = [f"| {' | '.join(row)} |" for row in _cells(table)]
-        rule = "|---" * (len(table.columns) + 2) + "|"
-        parts.append("\n".join([f"{table.title}:", "", head, rule, *lines]))
-    return "\n\n".join(parts)
+    return "\n\n".join(f"{table.title}:\n\n{markdown(_cells(table))}" for table in tables)
+
+
+def aligned(cells: Sequence[Sequence[str]]) -> str:
+    """Lines of cells, the heading first, in columns."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in cells]
+    return "\n".join("  ".join(line).rstrip() for line in lines)
+
+
+def markdown(cells: Sequence[Sequence[str]]) -> str:
+    """Lines of cells, the heading first, as a table in Markdown."""
+    head, *lines = [f"| {' | '.join(row)} |" for row in cells]
+    return "\n".join([head, "|---" * len(cells[0]) + "|", *lines])
 
 
 def as_json(tables: Iterable[Table], rows: Sequence[ResultRow]) -> str:
