@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from zerocon.bench.results import ResultRow, ResultsFile
     from zerocon.bench.runner import BenchmarkRun, Cell, Work
     from zerocon.bench.suite import Row
+    from zerocon.bench.tasks import Task
+    from zerocon.bench.transfer import Variant
 
 # not "bank", "caption", "mean": one of them is the model's default and the same as "default"
 METHODS = "identity,vae,from-scratch,default,fast,no-guidance,cross-attention,contrastive,"
@@ -39,6 +41,7 @@ METHOD_TIMES = ("shape", "steps", "repeats", "batch_size", "compile")
         "zerocon bench world --results rows.jsonl --shard 1/4",
         "zerocon bench table rows-*.jsonl --format markdown",
         "zerocon bench sensitivity --per-kind 5 --methods default,fast",
+        "zerocon bench transfer --results transfer",
         "zerocon bench speed --steps 20 --repeats 3",
     ),
 )
@@ -77,6 +80,14 @@ def scenes(per_kind: int, skip: int = 0) -> tuple[Callable[[Any], Any], ...]:
 
 true_captions = click.option(
     "--true-captions", is_flag=True, help="Use the true captions instead of the captioner's."
+)
+batch_size = click.option(
+    "--batch-size",
+    metavar="N",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Scenes edited together; seconds are then a scene's share.",
 )
 results_file = click.option(
     "--results",
@@ -144,14 +155,7 @@ tables = options.together(
         "baseline with options, such as pix2pix-zero:amount=0.3, and folder:path=DIR for images "
         "DIR/SEED.png of another program (no comma in DIR).",
     ),
-    click.option(
-        "--batch-size",
-        metavar="N",
-        type=click.IntRange(1),
-        default=1,
-        show_default=True,
-        help="Scenes edited together; seconds are then a scene's share.",
-    ),
+    batch_size,
 )
 @cloup.option_group(
     "Output",
@@ -293,6 +297,100 @@ def sensitivity(methods: str, results: Path | None, form: str, **values: Any) ->
         click.echo(text(lines))
 
 
+@command.subcommand(
+    "transfer",
+    examples=(
+        "zerocon bench transfer --per-kind 2 --factors 0.5 --scales 1.5,3",
+        "zerocon bench transfer --results transfer --format markdown",
+    ),
+)
+@cloup.option_group("Tasks", *scenes(12, skip=140))
+@cloup.option_group(
+    "Models",
+    click.option(
+        "--factors",
+        metavar="X,X,...",
+        type=options.positive_numbers,
+        default="0.5,2",
+        show_default=True,
+        help="Multiply the output of the U-Net's cross-attention by X, one altered copy each.",
+    ),
+    click.option(
+        "--scales",
+        metavar="W,W,...",
+        type=options.positive_numbers,
+        default="1,1.5,2,3",
+        show_default=True,
+        help="Guidance scales of altered copies, besides the measured one.",
+    ),
+    batch_size,
+)
+@cloup.option_group(
+    "Output",
+    click.option(
+        "--results",
+        metavar="DIR",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Append a JSON line for every edit to a file for each model and scale; the same "
+        "command resumes from them.",
+    ),
+    table_format,
+    options.overwrite,
+)
+@options.verbosity
+def transfer(results: Path | None, form: str, **values: Any) -> None:
+    """Measure the default settings on copies of the embedded model that lack its settings.
+
+    Compared with the embedded model are a copy that has its guidance scale, but no other setting,
+    and one whose guidance scale is measured. In altered copies the measured scale is compared with
+    the best of the --scales. "from-scratch" is the true target caption sampled from noise, the
+    bound of success. The columns are those of `zerocon bench world`.
+    """
+    from tempfile import TemporaryDirectory
+
+    from zerocon.bench import classifiers, runner, tasks
+    from zerocon.bench import tables as result_tables
+    from zerocon.bench import transfer as measurement
+
+    if results:
+        results.mkdir(exist_ok=True)
+    judges = classifiers.load()
+    chosen = tasks.choose(values["split"], values["per_kind"], values["skip"])
+    rows: dict[Variant, list[ResultRow]] = {}
+    equal: dict[tuple[str, ...], list[ResultRow]] = {}  # where a measured scale is the given one
+    with TemporaryDirectory(prefix="zerocon-") as folder:
+        for variant, model, settings in measurement.setups(
+            Path(folder), values["factors"], values["scales"]
+        ):
+            run = runner.BenchmarkRun(
+                model, judges, variant.methods, settings, False, values["batch_size"]
+            )
+            file = results / variant.file if results else None
+            recipes = tuple(run.recipe(method).hash for method in variant.methods)
+            if recipes not in equal:
+                equal[recipes] = _rows(
+                    run, chosen, file, variant.name, overwrite=values["overwrite"]
+                )
+            rows[variant] = equal[recipes]
+    shown = measurement.tables(rows)
+    if form == "json":
+        click.echo(result_tables.record(shown, *measurement.facts(rows)))
+    else:
+        text = result_tables.as_text if form == "text" else result_tables.as_markdown
+        click.echo(text(shown))
+
+
+def _rows(
+    run: BenchmarkRun, chosen: Sequence[Task], path: Path | None, label: str, *, overwrite: bool
+) -> list[ResultRow]:
+    """The rows of a run, of the file as far as it has them."""
+    from zerocon.bench.results import EDITS
+
+    with EDITS.keeping(path, run.check, overwrite=overwrite) as file:
+        _run(run, run.work(chosen, file.rows), file, label=label)
+    return run.among(file.rows, chosen)
+
+
 def _method_settings(model: Any, overrides: dict[str, Any]) -> MethodSettings:
     """The model's settings with its guidance scale, and over them ``overrides``."""
     from zerocon import api
@@ -311,7 +409,12 @@ def _check_sheet(sheet: Path, results: Path | None, overwrite: bool) -> None:
 
 
 def _run(
-    run: BenchmarkRun, work: Work, results: ResultsFile[ResultRow], *, with_cells: bool
+    run: BenchmarkRun,
+    work: Work,
+    results: ResultsFile[ResultRow],
+    *,
+    with_cells: bool = False,
+    label: str = "Editing",
 ) -> list[Cell]:
     """Edit and save each row; with ``with_cells``, returns what a contact sheet shows."""
     from zerocon.bench import runner
@@ -319,7 +422,7 @@ def _run(
     cells: list[Cell] = []
     tasks = {task.seed: task for task, _ in work}
     total = sum(len(methods) for _, methods in work)
-    with progress_bar("Editing", options.is_quiet()) as tick:
+    with progress_bar(label, options.is_quiet()) as tick:
         for done, (row, image) in enumerate(run.run(work), 1):
             results.add(row)
             if with_cells:  # before the next edit, which can free the images of the task
