@@ -38,9 +38,9 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_copy_has_none_of_the_models_settings(tmp_path: Path) -> None:
-    own = json.loads((mini.path() / FILE).read_text())
+    facts = json.loads((mini.path() / FILE).read_text())
     values = json.loads((write_copy(tmp_path / "a") / FILE).read_text())
-    assert values == {name: own[name] for name in ("size_rule", "words")}
+    assert values == {name: facts[name] for name in ("size_rule", "words")}
     given = write_copy(tmp_path / "b", {"guidance_scale": 1.5})
     assert json.loads((given / FILE).read_text()) == values | {"guidance_scale": 1.5}
     assert zerocon.load(str(given)).settings == Settings(guidance_scale=1.5)
@@ -71,20 +71,20 @@ def test_an_altered_copy_has_a_scaled_cross_attention(tmp_path: Path) -> None:
 
 
 def test_scales_are_measured_on_the_copy_or_given(tmp_path: Path) -> None:
-    own, given, copy, measured, other = transfer.setups(tmp_path, (0.5,), (3.0,))
+    shipped, given, copy, measured, other = transfer.setups(tmp_path, (0.5,), (3.0,))
     expected = json.loads((mini.path() / FILE).read_text())["guidance_scale"]
     scratch = {"methods": (SCRATCH, EDIT)}
-    assert own.variant == Variant(MINI, expected, **scratch)
+    assert shipped.variant == Variant(MINI, expected, **scratch)
     assert given.variant == Variant(COPY, expected)
     scale = measured_scale(copy.model).scale
     assert copy.variant == Variant(COPY, scale, measured=True)
     assert measured.variant == Variant(HALF, measured_scale(measured.model).scale, True, **scratch)
     assert measured.variant.scale > scale, "it answers less to captions"
     assert other.variant == Variant(HALF, 3.0) and other.model is measured.model
-    for setup in (own, given, copy, measured, other):
+    for setup in (shipped, given, copy, measured, other):
         resolved = setup.settings.resolve()
         assert resolved.guidance_scale == setup.variant.scale and resolved.composite == "model"
-        default = setup.model.settings if setup is own else Settings()
+        default = setup.model.settings if setup is shipped else Settings()
         assert resolved.steps == default.steps
     names = [each.variant.name for each in (given, copy, other)]
     assert names == [
@@ -92,7 +92,7 @@ def test_scales_are_measured_on_the_copy_or_given(tmp_path: Path) -> None:
         f"copy, measured scale {scale:g}",
         f"{HALF}, scale 3",
     ]
-    files = {each.variant.file for each in (own, given, copy, measured, other)}
+    files = {each.variant.file for each in (shipped, given, copy, measured, other)}
     assert len(files) == 5 and not any(" " in name or "/" in name for name in files)
 
 

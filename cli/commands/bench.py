@@ -339,12 +339,12 @@ def sensitivity(methods: str, results: Path | None, form: str, **values: Any) ->
 )
 @options.verbosity
 def transfer(results: Path | None, form: str, **values: Any) -> None:
-    """Measure the default settings on copies of the embedded model that lack its settings.
+    """Measure the default settings on copies of mini.
 
-    Compared with the embedded model are a copy that has its guidance scale, but no other setting,
-    and one whose guidance scale is measured. In altered copies the measured scale is compared with
-    the best of the --scales. "from-scratch" is the true target caption sampled from noise, the
-    bound of success. The columns are those of `zerocon bench world`.
+    Compared with the embedded model are a copy that has its guidance scale, but none of its other
+    settings, and one whose guidance scale is measured. In altered copies the measured scale is
+    compared with the best of the --scales. "from-scratch" is the true target caption sampled from
+    noise, the bound of success. The columns are those of `zerocon bench world`.
     """
     from tempfile import TemporaryDirectory
 

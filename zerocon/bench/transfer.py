@@ -82,9 +82,9 @@ def setups(folder: Path, factors: Sequence[float], scales: Sequence[float]) -> I
         factors: Of the output of the cross-attention layers, one altered copy each.
         scales: Guidance scales of altered copies, besides the measured one.
     """
-    own = _load(MINI)
-    yield _setup(MINI, own, {}, measured=False, methods=(SCRATCH, EDIT))
-    given = own.settings.guidance_scale
+    shipped = _load(MINI)
+    yield _setup(MINI, shipped, {}, measured=False, methods=(SCRATCH, EDIT))
+    given = shipped.settings.guidance_scale
     model = _load(write_copy(folder / "given", {"guidance_scale": given}))
     yield _setup(COPY, model, {}, measured=False)
     yield _setup(COPY, _load(write_copy(folder / "copy")), {}, measured=True)
