@@ -118,9 +118,9 @@ def shard(text: str) -> tuple[int, int]:
 
 
 def positive_numbers(text: str) -> tuple[float, ...]:
-    """Numbers above zero, separated by commas."""
+    """Numbers above zero, separated by commas; each once."""
     try:
-        numbers = tuple(float(each) for each in text.split(","))
+        numbers = tuple(dict.fromkeys(map(float, text.split(","))))
     except ValueError:
         numbers = ()
     if not numbers or not all(0 < each < math.inf for each in numbers):

@@ -181,7 +181,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def test_the_command_measures_every_variant_and_resumes(small: list[Any], tmp_path: Path) -> None:
     folder = tmp_path / "results"
-    done = bench("--factors", "0.25,4", "--scales", "2", "--results", folder)
+    done = bench("--factors", "0.25,4,0.25", "--scales", "2", "--results", folder)
     assert done.exit_code == 0, done.output
     ((copies, factors, scales),) = small
     assert (factors, scales) == ((0.25, 4.0), (2.0,)) and not copies.exists()

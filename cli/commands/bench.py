@@ -151,9 +151,9 @@ tables = options.together(
         metavar="NAME,NAME,...",
         default=METHODS,
         show_default=True,
-        help="Methods to compare; also bank, caption, mean (the source of the direction), a "
-        "baseline with options, such as pix2pix-zero:amount=0.3, and folder:path=DIR for images "
-        "DIR/SEED.png of another program (no comma in DIR).",
+        help="Methods to compare; also version-0.1, bank, caption, mean (the source of the "
+        "direction), a baseline with options, such as pix2pix-zero:amount=0.3, and "
+        "folder:path=DIR for images DIR/SEED.png of another program (no comma in DIR).",
     ),
     batch_size,
 )
