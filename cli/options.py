@@ -122,6 +122,17 @@ def shard(text: str) -> tuple[int, int]:
     return part, count
 
 
+def positive_numbers(text: str) -> tuple[float, ...]:
+    """Numbers above zero, separated by commas; each once."""
+    try:
+        numbers = tuple(dict.fromkeys(map(float, text.split(","))))
+    except ValueError:
+        numbers = ()
+    if not numbers or not all(0 < each < math.inf for each in numbers):
+        raise click.BadParameter(f"{text!r} is not a list of numbers above zero, such as 0.5,2")
+    return numbers
+
+
 # what the options of the running command mean
 
 

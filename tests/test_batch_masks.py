@@ -22,7 +22,6 @@ from zerocon.batch.executor import (
     BatchExecutor,
     SourceImage,
     cropped,
-    inversion_key,
     shape,
     shape_of,
 )
@@ -530,13 +529,18 @@ def test_a_crop_is_one_of_the_upright_image(tmp_path: Path, model: StableDiffusi
     assert shape_of(tmp_path / "a.jpg", model, Settings(crop="32,0,64,64")) == ""
 
 
-def test_jobs_with_equal_inversions_have_equal_keys() -> None:
-    base = Settings()
-    differ = ("0,0,32,32", "0,0,64,32")
-    keys = {inversion_key(replace(base, crop=crop)) for crop in ("off", *differ)}
-    assert len(keys) == 3
-    assert inversion_key(replace(base, crop="auto")) == inversion_key(base)
-    assert inversion_key(replace(base, composite="model", lock="off")) == inversion_key(base)
+def test_a_plan_costs_what_the_run_costs_where_edits_need_other_activations(
+    run: Run, model: StableDiffusion
+) -> None:
+    """An inversion is shared by jobs that need the same activations, and by no others."""
+    ranges = ("0..0.5", "0..0.5", "0..1", "0.5..1")
+    rows = [f"a.png,{text},a-{i}.png" for i, text in enumerate(ranges)]
+    _, file = write_manifest("\n".join(["image,guidance-range,name", *rows]))
+    options = {"manifest": file, "output": "out", "to": "dog", "model": model, "steps": 4}
+    options |= {"guidance": ("cross-attention",), "attention": (), "begin": 0.0}
+    plan = batch.plan(**options, cache=False)
+    summary = batch.run(**options, cache=False)
+    assert summary.evaluations == pytest.approx(plan.estimate.evaluations.total)
 
 
 def test_a_plan_costs_what_the_run_costs_with_crops(

@@ -58,7 +58,7 @@ def test_a_run_continues_after_an_interruption(bench, tmp_path):
     assert again[:5] == lines[:5] and len(again) == len(lines)
 
     def facts(path):  # the seconds differ between runs
-        return [replace(row, seconds=0.0) for row in results.read(path)]
+        return [replace(row, seconds=0.0) for row in results.EDITS.read(path)]
 
     assert facts(truncated) == facts(whole)
     before = truncated.read_bytes()
@@ -71,7 +71,7 @@ def test_more_methods_and_scenes_are_added_to_the_same_file(bench, tmp_path):
     bench("--results", path)
     result = bench("--results", path, "--methods", "vae,from-scratch", "--per-kind", "2")
     assert result.exit_code == 0, result.output
-    assert len(results.read(path)) == (2 + 1) * 8 + 2 * 8
+    assert len(results.EDITS.read(path)) == (2 + 1) * 8 + 2 * 8
     assert "identity" not in result.stdout  # the table has only the methods of this run
 
 
@@ -118,13 +118,13 @@ def test_a_row_survives_json(model):
         model, TrueClassifiers(task), ("default",), MethodSettings(model.settings), True
     )
     ((row, _),) = run.run(run.work([task]))
-    assert results.from_json(results.to_json(row)) == row
+    assert results.EDITS.from_json(results.EDITS.to_json(row)) == row
     assert row.native is None and row.recipe == run.recipe("default").hash
     ((row, _),) = replace(run, render_size=128).run(run.work([task]))
-    assert row.native is not None and results.from_json(results.to_json(row)) == row
-    broken = results.to_json(row).replace("whole_samples", "samples")
+    assert row.native is not None and results.EDITS.from_json(results.EDITS.to_json(row)) == row
+    broken = results.EDITS.to_json(row).replace("whole_samples", "samples")
     with pytest.raises(ValueError, match="not a row of zerocon bench"):
-        results.from_json(broken)
+        results.EDITS.from_json(broken)
 
 
 @pytest.mark.parametrize("text", ["a,b\n1,2\n", "# notes", "{}\n", '{"format": "other"}\n[1]'])
@@ -162,7 +162,7 @@ def test_overwrite_starts_an_empty_file(bench, tmp_path):
         ).exit_code
         == 0
     )
-    assert {row.method for row in results.read(path)} == {"vae"}
+    assert {row.method for row in results.EDITS.read(path)} == {"vae"}
 
 
 def test_shards_make_one_table(bench, tmp_path):
@@ -216,7 +216,7 @@ def test_images_of_a_folder_are_measured_at_their_size(bench, folder, tmp_path):
     )  # fmt: skip
     assert (identity["outside"], identity["equal"]) == (99, 1) and identity["inside"] < 40
     assert (identity["old_detail"], identity["true_detail"]) == pytest.approx((1, 0))
-    rows = results.read(path)
+    rows = results.EDITS.read(path)
     assert {row.settings["path"] for row in rows if row.method == method} == {str(folder)}
     kinds = {line["edit"]: line for line in by_kind[0]["lines"]}
     assert kinds["style"]["outside"] is None, "that changes every pixel"

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from dataclasses import replace
+from itertools import combinations_with_replacement
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from zerocon.bench.inputs import MethodResult, MethodSettings
 from zerocon.bench.metrics import MAX_PSNR, evaluate
 from zerocon.prompt import rewrite_caption
 from zerocon.registry import split
-from zerocon.settings import PRESETS, Settings
+from zerocon.settings import CHANGES, PRESETS, Settings, number_for
 from zerocon.world import VALIDATION, caption, render, truth
 
 # the model reads 14 letters of a caption: the caption's own direction is often zero
@@ -120,6 +121,25 @@ def test_a_shared_inversion_changes_neither_image_nor_cost(model, tasks):
         assert row.target_caption == caption(task.target)
 
 
+@pytest.mark.parametrize(
+    "later",
+    [{"guidance_range": (0.0, 1.0)}, {"begin": 0.0}, {"guidance_range": (0.0, 1.0), "begin": 0.0}],
+)
+def test_methods_that_need_other_activations_do_not_share_an_inversion(
+    later, model, tasks, monkeypatch
+):
+    """Of the first one's inversion the second would have to compute activations again."""
+    task = next(task for task in tasks if task.kind == "color" and task.source.style == "drawing")
+    few = {"guidance": ("cross-attention",), "guidance_range": (0.0, 0.5), "begin": 0.5}
+    few |= {"attention": (), "steps": 4}
+    for name, fixed in {"few": few, "more": few | later}.items():
+        monkeypatch.setitem(methods.METHODS, name, methods.ZeroconMethod(fixed=fixed))
+    _, (row, image) = compare(model, task, "few", "more").values()
+    alone, other = compare(model, task, "more")["more"]
+    assert row.evaluations == alone.evaluations
+    assert image.tobytes() == other.tobytes()
+
+
 def test_a_batch_gives_the_same_as_single_edits(model, tasks):
     """Also if one task of the batch has a prompt that is refused."""
     brief = "pix2pix-zero:steps=3"
@@ -184,6 +204,7 @@ def test_a_wrong_setting_is_an_error_rather_than_a_refusal(model, tasks):
         ("fast", {"steps": 2, "guidance": (), "guidance_scale": 4.0}),
         ("default", {"steps": 2, "attention": DEFAULTS.attention, "guidance_scale": 4.0}),
         ("paper", {"steps": 50, "attention": (), "push_limit": None, "guidance_scale": 4.0}),
+        ("version-0.1", {"steps": 50, "attention": (), "guidance_scale": 1.5, "polyak_step": True}),
         ("no-guidance", {"guidance": ()}),
         ("cross-attention", {"guidance": ("cross-attention:weight=0.5",)}),
         ("contrastive", {"guidance": ("contrastive",)}),
@@ -197,6 +218,16 @@ def test_settings_of_a_method(name, expected):
     )
     recipe = methods.pick(name).recipe(MethodSettings(defaults, {"guidance_scale": 4.0}))
     assert {key: recipe[key] for key in expected} == expected
+
+
+def test_version_0_1_takes_the_smallest_limit_of_several_changes():
+    limits = {"attribute": 0.05, "time": 0.05, "place": 0.03, "style": 0.02}
+    text = methods.VERSION_0_1["guidance_limit"]
+    kinds = [kind for kind in CHANGES if kind not in ("several", "action")]  # 0.1 had neither
+    for one, other in combinations_with_replacement(kinds, 2):
+        changes = {one, other} if one == other else {one, other, "several"}
+        expected = min(limits.get(kind, 0.01) for kind in (one, other))
+        assert number_for(text, changes) == expected, changes
 
 
 def test_options_override_a_preset_and_fixed_settings_override_options():

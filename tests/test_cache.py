@@ -23,7 +23,7 @@ from test_memory import Short
 
 import zerocon
 from zerocon.api import edit_batch
-from zerocon.cache import Cache, key_of, size_of
+from zerocon.cache import Cache, inversion_key, key_of, size_of
 from zerocon.cli import main
 from zerocon.diffusion import Schedule
 from zerocon.editing import Plan
@@ -223,6 +223,34 @@ def test_everything_an_inversion_depends_on_is_in_its_key(model, weights, tmp_pa
     assert {key(**values) for values in same} == {key()}, "the trajectory is the same"
     assert key(load()) == key() == key(seed=1) == key(guidance_scale=7.0, strength=2.0)
     assert key(inverter="fixed-point:rounds=1") == key(inverter="fixed-point")
+
+
+def test_edits_share_an_inversion_in_memory_where_they_need_the_same_activations():
+    base = Settings(guidance=("cross-attention",))
+
+    def key(**changes: Any) -> object:
+        return inversion_key(Plan.of(replace(base, **changes)))
+
+    crops = {key(crop=crop) for crop in ("off", "0,0,32,32", "0,0,64,32")}
+    assert len(crops) == 3 and key(crop="auto") in crops
+    for same in (
+        {"composite": "model", "lock": "off"},
+        {"guidance": ("cross-attention:weight=9",), "guidance_scale": 3.0},
+        {"guidance_prompt": "source", "push_limit": 0.1, "guidance_limit": 0.1},
+    ):
+        assert key(**same) == key(), same
+    for other in (
+        {"steps": 25},
+        {"inverter": "virtual"},
+        {"seed": 1},
+        {"size": 256},
+        {"guidance_range": (0.0, 1.0)},
+        {"begin": 0.5},
+        {"cache_source": False},
+        {"guidance": ("contrastive",)},
+        {"attention": ("injection:self=0.5,cross=0.5",)},
+    ):
+        assert key(**other) != key(), other
 
 
 def test_a_model_without_files_is_never_cached(cache):

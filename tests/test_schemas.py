@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from conftest import gradient
 
 import zerocon
-from zerocon.bench import results, tables
+from zerocon.bench import results, sensitivity, tables
 from zerocon.bench.native import NativeMeasurements
 from zerocon.cli import main
 from zerocon.image.metadata import Provenance
@@ -148,6 +148,13 @@ def test_fields_of_benchmark_rows_and_tables_are_those_promised():
     sections = dict(SECTION.findall((ROOT / "docs" / "schemas.md").read_text()))
     sums = {field.name for field in dataclasses.fields(NativeMeasurements)}
     assert sums <= set(re.findall(r"`(\w+)`", sections["zerocon.bench.row/3"]))
+    fields = {field.name for field in dataclasses.fields(sensitivity.SensitivityRow)}
+    assert PROMISED["zerocon.bench.sensitivity-row/1"] == {"format", *fields}
+    numbers = set(re.findall(r"`(\w+)`", sections["zerocon.bench.sensitivity/1"]))
+    assert set(sensitivity.Summary._fields) | set(sensitivity.COMPARISONS) <= numbers
+    assert PROMISED["zerocon.bench.sensitivity/1"] == set(json.loads(sensitivity.as_json([]))) - {
+        "schema"
+    }
     columns = {column.name for column in (*tables.COLUMNS, *tables.NATIVE_COLUMNS)}
     assert columns <= set(re.findall(r"`(\w+)`", sections["zerocon.bench.tables/3"]))
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from zerocon.errors import ConfigurationError, FileFormatError, SettingError
 from zerocon.model.fingerprint import cache_folder
+from zerocon.settings import CROP
 from zerocon.storage.atomic import writing
 from zerocon.storage.versions import package_versions
 
@@ -247,6 +248,26 @@ def key_of(
     }
     line = json.dumps(facts, sort_keys=True)
     return hashlib.blake2b(line.encode(), digest_size=16).hexdigest()
+
+
+def inversion_key(plan: Plan) -> tuple[object, ...]:
+    """What an inversion of one image, caption and model depends on, with its recorded activations.
+
+    Plans with equal keys share inversions in memory: their edits get the same bits, at the same
+    cost. Where guidance acts and when edits begin decide which activations are recorded; an
+    inversion without those that an edit needs would cost further evaluations.
+    """
+    settings = plan.settings
+    crop = settings.crop if CROP.fullmatch(settings.crop) else None  # "auto": of the whole image
+    return (
+        settings.steps,
+        settings.inverter,
+        settings.seed,
+        settings.size,
+        crop,
+        plan.explicit_layers,
+        plan.cached_layers(),
+    )
 
 
 def read(path: Path) -> Inversion:

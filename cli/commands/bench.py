@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,12 @@ from ..progress import progress_bar
 if TYPE_CHECKING:
     import torch
 
+    from zerocon.bench.inputs import MethodSettings
     from zerocon.bench.results import ResultRow, ResultsFile
     from zerocon.bench.runner import BenchmarkRun, Cell, Work
     from zerocon.bench.suite import Row
+    from zerocon.bench.tasks import Task
+    from zerocon.bench.transfer import Variant
 
 # not "bank", "caption", "mean": one of them is the model's default and the same as "default"
 METHODS = "identity,vae,from-scratch,default,fast,no-guidance,cross-attention,contrastive,"
@@ -37,6 +40,8 @@ METHOD_TIMES = ("shape", "steps", "repeats", "batch_size", "compile")
         "zerocon bench world --per-kind 2 --methods default,fast",
         "zerocon bench world --results rows.jsonl --shard 1/4",
         "zerocon bench table rows-*.jsonl --format markdown",
+        "zerocon bench sensitivity --per-kind 5 --methods default,fast",
+        "zerocon bench transfer --results transfer",
         "zerocon bench speed --steps 20 --repeats 3",
     ),
 )
@@ -44,15 +49,62 @@ def command() -> None:
     """Measure quality and speed of edits with known answers."""
 
 
+def scenes(per_kind: int, skip: int = 0) -> tuple[Callable[[Any], Any], ...]:
+    """The options that choose scenes, with these defaults."""
+    return (
+        click.option(
+            "--per-kind",
+            metavar="N",
+            type=click.IntRange(1),
+            default=per_kind,
+            show_default=True,
+            help="Scenes of each kind of edit.",
+        ),
+        click.option(
+            "--split",
+            type=click.Choice(["validation", "test"]),
+            default="validation",
+            show_default=True,
+            help="Split of the scenes; do not tune on test.",
+        ),
+        click.option(
+            "--skip",
+            metavar="N",
+            type=click.IntRange(0),
+            default=skip,
+            show_default=True,
+            help="Scenes of each kind to skip first, such as those that settings were tuned on.",
+        ),
+    )
+
+
+true_captions = click.option(
+    "--true-captions", is_flag=True, help="Use the true captions instead of the captioner's."
+)
+batch_size = click.option(
+    "--batch-size",
+    metavar="N",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Scenes edited together; seconds are then a scene's share.",
+)
+results_file = click.option(
+    "--results",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Append a JSON line for every edit; the same command resumes from the file.",
+)
+table_format = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "markdown", "json"]),
+    default="text",
+    show_default=True,
+    help="Format of the tables on stdout.",
+)
 tables = options.together(
-    click.option(
-        "--format",
-        "form",
-        type=click.Choice(["text", "markdown", "json"]),
-        default="text",
-        show_default=True,
-        help="Format of the tables on stdout.",
-    ),
+    table_format,
     click.option(
         "--by-kind",
         "by_kind",
@@ -74,29 +126,7 @@ tables = options.together(
 )
 @cloup.option_group(
     "Tasks",
-    click.option(
-        "--per-kind",
-        metavar="N",
-        type=click.IntRange(1),
-        default=25,
-        show_default=True,
-        help="Scenes of each kind of edit.",
-    ),
-    click.option(
-        "--split",
-        type=click.Choice(["validation", "test"]),
-        default="validation",
-        show_default=True,
-        help="Split of the scenes; do not tune on test.",
-    ),
-    click.option(
-        "--skip",
-        metavar="N",
-        type=click.IntRange(0),
-        default=0,
-        show_default=True,
-        help="Scenes of each kind to skip first, such as those that settings were tuned on.",
-    ),
+    *scenes(25),
     click.option(
         "--render",
         metavar="N",
@@ -112,9 +142,7 @@ tables = options.together(
         metavar="I/N",
         help="Run part I of N.",
     ),
-    click.option(
-        "--true-captions", is_flag=True, help="Use the true captions instead of the captioner's."
-    ),
+    true_captions,
 )
 @cloup.option_group(
     "Methods",
@@ -123,27 +151,15 @@ tables = options.together(
         metavar="NAME,NAME,...",
         default=METHODS,
         show_default=True,
-        help="Methods to compare; also bank, caption, mean (the source of the direction), a "
-        "baseline with options, such as pix2pix-zero:amount=0.3, and folder:path=DIR for images "
-        "DIR/SEED.png of another program (no comma in DIR).",
+        help="Methods to compare; also version-0.1, bank, caption, mean (the source of the "
+        "direction), a baseline with options, such as pix2pix-zero:amount=0.3, and "
+        "folder:path=DIR for images DIR/SEED.png of another program (no comma in DIR).",
     ),
-    click.option(
-        "--batch-size",
-        metavar="N",
-        type=click.IntRange(1),
-        default=1,
-        show_default=True,
-        help="Scenes edited together; seconds are then a scene's share.",
-    ),
+    batch_size,
 )
 @cloup.option_group(
     "Output",
-    click.option(
-        "--results",
-        metavar="FILE",
-        type=click.Path(path_type=Path, dir_okay=False),
-        help="Append a JSON line for every edit; the same command resumes from the file.",
-    ),
+    results_file,
     click.option(
         "--sheet",
         metavar="FILE",
@@ -172,8 +188,7 @@ def world(methods: str, results: Path | None, sheet: Path | None, **values: Any)
     if sheet:
         _check_sheet(sheet, results, overwrite)
 
-    from zerocon import api
-    from zerocon.bench import classifiers, inputs, runner, tasks
+    from zerocon.bench import classifiers, runner, tasks
     from zerocon.bench import results as result_files
     from zerocon.image.saving import save_image
 
@@ -186,8 +201,7 @@ def world(methods: str, results: Path | None, sheet: Path | None, **values: Any)
     model: Any = options.load_model(values | {"model": values["model"] or "mini"})
     # at the model's size the method is measured, with --render the images that users get
     composite = {} if values["render"] else {"composite": "model"}
-    defaults = api.with_guidance_scale(model.settings, model)
-    setup = inputs.MethodSettings(defaults, composite | explicit)
+    setup = _method_settings(model, composite | explicit)
     judges, captions = classifiers.load(), values["true_captions"]
     run = runner.BenchmarkRun(
         model, judges, names, setup, captions, values["batch_size"], values["render"]
@@ -196,7 +210,7 @@ def world(methods: str, results: Path | None, sheet: Path | None, **values: Any)
         values["split"], values["per_kind"], values["skip"], values["render"] or tasks.SIZE
     )
     todo = runner.share(chosen, *values["shard"])
-    with result_files.keeping(results, run.check, overwrite=overwrite) as file:
+    with result_files.EDITS.keeping(results, run.check, overwrite=overwrite) as file:
         cells = _run(run, run.work(todo, file.rows), file, with_cells=sheet is not None)
     if sheet:
         save_image(runner.page(cells), sheet, overwrite=overwrite)
@@ -220,11 +234,169 @@ def table(files: tuple[Path, ...], form: str, by_kind: str) -> None:
     """
     from zerocon.bench import results
 
-    rows = [row for file in files for row in results.read(file)]
+    rows = [row for file in files for row in results.EDITS.read(file)]
     if not rows:
         raise click.UsageError("the files have no rows")
     results.check(rows)
     _print_tables(rows, form, _split(by_kind))
+
+
+@command.subcommand(
+    "sensitivity",
+    examples=(
+        "zerocon bench sensitivity --per-kind 5 --methods default,fast",
+        "zerocon bench sensitivity --results rows.jsonl --format markdown",
+    ),
+)
+@cloup.option_group("Tasks", *scenes(5), true_captions)
+@cloup.option_group(
+    "Methods",
+    click.option(
+        "--methods",
+        metavar="NAME,NAME,...",
+        default="default,fast",
+        show_default=True,
+        help="Methods to compare, of `zerocon bench world`.",
+    ),
+)
+@cloup.option_group("Output", results_file, table_format, options.overwrite)
+@options.method
+@options.model
+@options.verbosity
+def sensitivity(methods: str, results: Path | None, form: str, **values: Any) -> None:
+    """Measure how rounding changes the edits of drawn scenes.
+
+    "batch" compares an edit alone with the same in a batch of two, next to the mirror image with
+    the same prompt; "threads" compares 1 CPU thread with 2. PSNR is in dB, 99 for identical
+    images; "identical" is the share of these, "levels" the largest difference of any sample in
+    levels of 0..255. Uses the embedded model unless --model names another; settings apply to
+    `default`. The model's output is compared, without --composite native.
+    """
+    explicit, overwrite = options.explicit_settings(values), values["overwrite"]
+
+    from zerocon.bench import sensitivity, tasks
+    from zerocon.bench import tables as result_tables
+
+    model: Any = options.load_model(values | {"model": values["model"] or "mini"})
+    setup = _method_settings(model, {"composite": "model"} | explicit)
+    run = sensitivity.SensitivityRun(model, _split(methods), setup, values["true_captions"])
+    chosen = tasks.choose(values["split"], values["per_kind"], values["skip"])
+    with sensitivity.ROWS.keeping(results, run.check, overwrite=overwrite) as file:
+        work = run.work(chosen, file.rows)
+        with progress_bar("Editing", options.is_quiet()) as tick:
+            for done, row in enumerate(run.run(work), 1):
+                file.add(row)
+                if tick:
+                    tick(done, sum(len(names) for _, names in work))
+    rows = run.among(file.rows, chosen)
+    if form == "json":
+        click.echo(sensitivity.as_json(rows))
+    else:
+        lines = sensitivity.cells(rows)
+        text = result_tables.aligned if form == "text" else result_tables.markdown
+        click.echo(text(lines))
+
+
+@command.subcommand(
+    "transfer",
+    examples=(
+        "zerocon bench transfer --per-kind 2 --factors 0.5 --scales 1.5,3",
+        "zerocon bench transfer --results transfer --format markdown",
+    ),
+)
+@cloup.option_group("Tasks", *scenes(12, skip=140))
+@cloup.option_group(
+    "Models",
+    click.option(
+        "--factors",
+        metavar="X,X,...",
+        type=options.positive_numbers,
+        default="0.5,2",
+        show_default=True,
+        help="Multiply the output of the U-Net's cross-attention by X, one altered copy each.",
+    ),
+    click.option(
+        "--scales",
+        metavar="W,W,...",
+        type=options.positive_numbers,
+        default="1,1.5,2,3",
+        show_default=True,
+        help="Guidance scales of altered copies, besides the measured one.",
+    ),
+    batch_size,
+)
+@cloup.option_group(
+    "Output",
+    click.option(
+        "--results",
+        metavar="DIR",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Append a JSON line for every edit to a file for each model and scale; the same "
+        "command resumes from them.",
+    ),
+    table_format,
+    options.overwrite,
+)
+@options.verbosity
+def transfer(results: Path | None, form: str, **values: Any) -> None:
+    """Measure the default settings on copies of mini.
+
+    Compared with the embedded model are a copy that has its guidance scale, but none of its other
+    settings, and one whose guidance scale is measured. In altered copies the measured scale is
+    compared with the best of the --scales. "from-scratch" is the true target caption sampled from
+    noise, the bound of success. The columns are those of `zerocon bench world`.
+    """
+    from tempfile import TemporaryDirectory
+
+    from zerocon.bench import classifiers, runner, tasks
+    from zerocon.bench import tables as result_tables
+    from zerocon.bench import transfer as measurement
+
+    if results:
+        results.mkdir(exist_ok=True)
+    judges = classifiers.load()
+    chosen = tasks.choose(values["split"], values["per_kind"], values["skip"])
+    rows: dict[Variant, list[ResultRow]] = {}
+    equal: dict[tuple[str, ...], list[ResultRow]] = {}  # where a measured scale is the given one
+    with TemporaryDirectory(prefix="zerocon-") as folder:
+        for variant, model, settings in measurement.setups(
+            Path(folder), values["factors"], values["scales"]
+        ):
+            run = runner.BenchmarkRun(
+                model, judges, variant.methods, settings, False, values["batch_size"]
+            )
+            file = results / variant.file if results else None
+            recipes = tuple(run.recipe(method).hash for method in variant.methods)
+            if recipes not in equal:
+                equal[recipes] = _rows(
+                    run, chosen, file, variant.name, overwrite=values["overwrite"]
+                )
+            rows[variant] = equal[recipes]
+    shown = measurement.tables(rows)
+    if form == "json":
+        click.echo(result_tables.record(shown, *measurement.facts(rows)))
+    else:
+        text = result_tables.as_text if form == "text" else result_tables.as_markdown
+        click.echo(text(shown))
+
+
+def _rows(
+    run: BenchmarkRun, chosen: Sequence[Task], path: Path | None, label: str, *, overwrite: bool
+) -> list[ResultRow]:
+    """The rows of a run, of the file as far as it has them."""
+    from zerocon.bench.results import EDITS
+
+    with EDITS.keeping(path, run.check, overwrite=overwrite) as file:
+        _run(run, run.work(chosen, file.rows), file, label=label)
+    return run.among(file.rows, chosen)
+
+
+def _method_settings(model: Any, overrides: dict[str, Any]) -> MethodSettings:
+    """The model's settings with its guidance scale, and over them ``overrides``."""
+    from zerocon import api
+    from zerocon.bench import inputs
+
+    return inputs.MethodSettings(api.with_guidance_scale(model.settings, model), overrides)
 
 
 def _check_sheet(sheet: Path, results: Path | None, overwrite: bool) -> None:
@@ -236,14 +408,21 @@ def _check_sheet(sheet: Path, results: Path | None, overwrite: bool) -> None:
         raise click.UsageError(f"{results} has rows without images; omit --sheet")
 
 
-def _run(run: BenchmarkRun, work: Work, results: ResultsFile, *, with_cells: bool) -> list[Cell]:
+def _run(
+    run: BenchmarkRun,
+    work: Work,
+    results: ResultsFile[ResultRow],
+    *,
+    with_cells: bool = False,
+    label: str = "Editing",
+) -> list[Cell]:
     """Edit and save each row; with ``with_cells``, returns what a contact sheet shows."""
     from zerocon.bench import runner
 
     cells: list[Cell] = []
     tasks = {task.seed: task for task, _ in work}
     total = sum(len(methods) for _, methods in work)
-    with progress_bar("Editing", options.is_quiet()) as tick:
+    with progress_bar(label, options.is_quiet()) as tick:
         for done, (row, image) in enumerate(run.run(work), 1):
             results.add(row)
             if with_cells:  # before the next edit, which can free the images of the task

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from zerocon.batch.executor import edited_size, inversion_key, shape
+from zerocon.batch.executor import edited_size, shape
 from zerocon.batch.job import Job
+from zerocon.cache import inversion_key
 from zerocon.diagnostics import cost
 from zerocon.editing import Plan
 from zerocon.evaluation_count import Evaluations
@@ -58,15 +59,19 @@ def estimate_cost(model: Any, jobs: Sequence[tuple[Job, Collection[str]]]) -> Ba
         return cost.evaluations(model.schedule(settings.steps), settings, watched=watched, **about)
 
     @lru_cache
+    def inversion(settings: Settings) -> tuple[object, ...]:
+        return inversion_key(Plan.of(settings))
+
+    @lru_cache
     def seconds_each(width: int, height: int) -> float:
         return time_evaluation(model, (width, height))
 
     for job, changes in jobs:
         settings, size = _settings_and_size(model, job)
-        inversion = (job.image, job.prompt.get("caption"), *inversion_key(settings))
+        source = (job.image, job.prompt.get("caption"), inversion(settings))
         kind = replace(settings, seed=model.settings.seed)  # the seed does not change the cost
-        each = evaluations(kind, frozenset(changes), inversion in inverted)
-        inverted.add(inversion)
+        each = evaluations(kind, frozenset(changes), source in inverted)
+        inverted.add(source)
         total.forwards += each.forwards
         total.backwards += each.backwards
         seconds += each.total * seconds_each(*shape(size, model, settings))

@@ -14,8 +14,9 @@ from PIL.Image import Image
 from zerocon import api
 from zerocon.api import Edit
 from zerocon.batch.job import Job
-from zerocon.cache import Cache
+from zerocon.cache import Cache, inversion_key
 from zerocon.direction import Direction
+from zerocon.editing import Plan
 from zerocon.errors import (
     CropError,
     DeviceNotFoundError,
@@ -36,7 +37,7 @@ from zerocon.model.captioner import caption_image, caption_images
 from zerocon.model.segmenter import Segmenter
 from zerocon.recipe import Recipe
 from zerocon.request import EditRequest, parse_request
-from zerocon.settings import CROP, Settings
+from zerocon.settings import Settings
 from zerocon.trajectory import Inversion
 
 Key = tuple[object, ...]  # identifies an inversion
@@ -282,8 +283,9 @@ class BatchExecutor:
         An image is inverted once for all its jobs, at the cost of the first.
         """
         settings = batch[0].settings
+        shared = inversion_key(Plan.of(settings))
         keys = [
-            (prepared.source.file_hash, prepared.request.rewrite.caption, *inversion_key(settings))
+            (prepared.source.file_hash, prepared.request.rewrite.caption, *shared)
             for prepared in batch
         ]
         inversions = {key: self.inversions[key] for key in keys if key in self.inversions}
@@ -311,21 +313,6 @@ class BatchExecutor:
             return dict.fromkeys(missing, inversion)
         inversion = api.invert_batch(images, self.model, captions, **shared)
         return {key: inversion.rows(slice(i, i + 1)) for i, key in enumerate(missing)}
-
-
-def inversion_key(settings: Settings) -> tuple[object, ...]:
-    """Return the settings that an inversion and its cached activations depend on."""
-    crop = settings.crop if CROP.fullmatch(settings.crop) else None  # "auto": of the whole image
-    return (
-        settings.steps,
-        settings.inverter,
-        settings.seed,
-        settings.cache_source,
-        settings.guidance,
-        settings.attention,
-        settings.size,
-        crop,
-    )
 
 
 def shape_of(image: Path, model: Model, settings: Settings) -> str:

@@ -16,7 +16,8 @@ from PIL import Image
 from zerocon import api
 from zerocon.bench.native import NativeReference
 from zerocon.bench.tasks import Task
-from zerocon.editing import Step
+from zerocon.cache import inversion_key
+from zerocon.editing import Plan, Step
 from zerocon.evaluation_count import count_evaluations
 from zerocon.image.transforms import prepare, unfit
 from zerocon.model.captioner import caption_image
@@ -88,9 +89,19 @@ class TimedLatents:
 class TaskSource:
     """The source of one task as every method gets it; each part is computed once, when needed."""
 
-    def __init__(self, task: Task, model: StableDiffusion, *, true_captions: bool = False) -> None:
-        self.task, self.model, self.true_captions = task, model, true_captions
-        self.image = task.image
+    def __init__(
+        self,
+        task: Task,
+        model: StableDiffusion,
+        *,
+        true_captions: bool = False,
+        image: Image.Image | None = None,
+        caption: str | None = None,
+    ) -> None:
+        """Take ``image`` and ``caption`` in place of those of the task, if they are given."""
+        self.task, self.model = task, model
+        self.image = task.image if image is None else image
+        self._caption = task.caption if true_captions and caption is None else caption
         size = model.working_size.with_size(model.settings.size)
         self.fitted = prepare(self.image, size)
 
@@ -111,10 +122,8 @@ class TaskSource:
 
     @cached_property
     def caption(self) -> str:
-        """The scene's true caption with ``true_captions``, else the captioner's."""
-        if self.true_captions:
-            return self.task.caption
-        return caption_image(self.image, self.model)
+        """The caption that is given, the true one with ``true_captions``, else the captioner's."""
+        return caption_image(self.image, self.model) if self._caption is None else self._caption
 
     def decode(self, latents: Latents) -> Image.Image:
         """The image of latents (1, ...), in the size of the source image."""
@@ -146,13 +155,8 @@ class SourceBatch:
         return [source.image for source in self.sources]
 
     def invert(self, settings: Settings) -> TimedInversion:
-        """The inversion under the source captions, shared by methods that get the same bits.
-
-        Guidance and attention control decide which layers are observed, and observing a layer
-        changes the rounding.
-        """
-        names = ("steps", "inverter", "seed", "cache_source", "guidance", "attention", "size")
-        key = tuple(getattr(settings, name) for name in names)
+        """The inversion under the source captions, shared by methods that get the same bits."""
+        key = inversion_key(Plan.of(settings))
         if key not in self._inversions:
             captions, start = [source.caption for source in self.sources], perf_counter()
             with count_evaluations() as evaluations:

@@ -37,7 +37,7 @@ from zerocon.image.transfer import Transfer
 from zerocon.registry import parse
 from zerocon.rng import seeded_generator
 from zerocon.sampling import denoise
-from zerocon.settings import DIRECTION_FROM, PRESETS, Settings
+from zerocon.settings import DIRECTION_FROM, PAPER, PRESETS, Settings
 from zerocon.world import caption
 
 if TYPE_CHECKING:
@@ -260,12 +260,25 @@ def _mask(source: TaskSource, support: Support) -> NDArray[np.float32]:
     return np.asarray(native_mask(source.fitted, support), np.float32) / np.float32(255)
 
 
+# The embedded model's settings in version 0.1, chosen on it. It took the smallest limit of
+# several changes: the kinds are in ascending order, since an edit takes the first that fits.
+VERSION_0_1: Mapping[str, Any] = {
+    **PAPER,
+    "guidance_scale": 1.5,
+    "direction_from": "caption",
+    "guidance": ("cross-attention:weight=0.12", "contrastive:weight=300,targets=soft"),
+    "guidance_range": (0.0, 0.6),
+    "guidance_limit": "0.01,object=0.01,added=0.01,removed=0.01,caption=0.01,style=0.02,place=0.03,"
+    "attribute=0.05,time=0.05",
+    "polyak_step": True,
+}
 WITH_OPTIONS: Mapping[str, type] = {**BASELINES, "folder": Folder}
 METHODS: Mapping[str, Method] = {
     "identity": Unedited(),
     "vae": Reconstruction(),
     "from-scratch": FromScratch(),
     **{name: ZeroconMethod(preset=preset) for name, preset in PRESETS.items()},
+    "version-0.1": ZeroconMethod(fixed=VERSION_0_1),
     # what is made of the model's output: the rows of --render
     "enlarged": ZeroconMethod(fixed={"composite": "model"}),
     "difference": AddedDifference(fixed={"composite": "native"}),

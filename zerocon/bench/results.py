@@ -1,22 +1,43 @@
-"""The results file: one JSON line per edit, written when it is done and never repeated."""
+"""The results file: one JSON line per row, written when it is done and never repeated."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TextIO, TypeVar
 
 from zerocon.bench.native import NativeMeasurements
 from zerocon.errors import FileFormatError, MismatchError, MissingFolderError, about_argument
 
-FORMAT = "zerocon.bench.row/3"
-OLD_FORMATS = ("zerocon.bench.row/1", "zerocon.bench.row/2")
-HEAD = json.dumps({"format": FORMAT})[:-1]  # the beginning of every line
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+class Row(Protocol):
+    """What the rows of every measurement have; they are frozen dataclasses."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def recipe(self) -> str: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def setup(self) -> dict[str, str]: ...
+
+
+R = TypeVar("R", bound=Row)
+D = TypeVar("D", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
@@ -85,97 +106,125 @@ def digest(value: Any) -> str:
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def to_json(row: ResultRow) -> str:
-    """A row as one line."""
-    return json.dumps({"format": FORMAT, **asdict(row)}, ensure_ascii=False)
+@dataclass(frozen=True)
+class RowFormat(Generic[R]):
+    """How rows of one kind are written: a JSON object a line, which begins with the schema.
 
-
-def from_json(line: str) -> ResultRow:
-    """Parse a line of ``to_json``.
-
-    Raises:
-        FileFormatError: The line is something else, or a row of another version.
+    Attributes:
+        schema: Its name, with a version.
+        parse: The row of a JSON object without the schema; raises ``FileFormatError`` for others.
+        old: Schemas of earlier versions, which are refused by name.
     """
-    try:
-        values = json.loads(line)
-    except ValueError:
-        values = None
-    version = values.pop("format", None) if isinstance(values, dict) else None
-    if version in OLD_FORMATS:
-        raise FileFormatError(f"rows of {version} cannot be read, only {FORMAT}; run it again")
-    if version != FORMAT or not _has_fields(values, ResultRow):
-        raise FileFormatError("not a row of zerocon bench")
-    native = values["native"]
-    if native is not None:
-        if not _has_fields(native, NativeMeasurements):
-            raise FileFormatError("not a row of zerocon bench")
-        native = NativeMeasurements(**native)
-    return ResultRow(**{**values, "errors": tuple(values["errors"]), "native": native})
 
+    schema: str
+    parse: Callable[[Any], R]
+    old: tuple[str, ...] = ()
 
-@about_argument("path")
-def read(path: Path) -> list[ResultRow]:
-    """The rows of a file; a truncated last line is ignored.
+    def to_json(self, row: R) -> str:
+        """A row as one line."""
+        return json.dumps({"format": self.schema, **asdict(row)}, ensure_ascii=False)
 
-    Raises:
-        FileFormatError: Something else is in the file, or rows of another version.
-    """
-    lines, _ = _complete_lines(path)
-    rows = []
-    for number, line in enumerate(lines, 1):
+    def from_json(self, line: str) -> R:
+        """Parse a line of ``to_json``.
+
+        Raises:
+            FileFormatError: The line is something else, or a row of another version.
+        """
         try:
-            rows.append(from_json(line))
-        except FileFormatError as error:
-            raise FileFormatError(f"{path}, line {number}: {error}") from error
-    return rows
+            values = json.loads(line)
+        except ValueError:
+            values = None
+        version = values.pop("format", None) if isinstance(values, dict) else None
+        if version in self.old:
+            raise FileFormatError(
+                f"rows of {version} cannot be read, only {self.schema}; run it again"
+            )
+        if version != self.schema:
+            raise FileFormatError("not a row of zerocon bench")
+        return self.parse(values)
+
+    @about_argument("path")
+    def read(self, path: Path) -> list[R]:
+        """The rows of a file; a truncated last line is ignored.
+
+        Raises:
+            FileFormatError: Something else is in the file, or rows of another version.
+        """
+        lines, _ = self._complete_lines(path)
+        rows = []
+        for number, line in enumerate(lines, 1):
+            try:
+                rows.append(self.from_json(line))
+            except FileFormatError as error:
+                raise FileFormatError(f"{path}, line {number}: {error}") from error
+        return rows
+
+    @contextmanager
+    def keeping(
+        self,
+        path: Path | None,
+        accept: Callable[[Sequence[R]], None],
+        *,
+        overwrite: bool = False,
+    ) -> Iterator[ResultsFile[R]]:
+        """Open a results file to continue it; without ``path``, rows stay in memory.
+
+        Args:
+            path: The file; a truncated last line is removed from it.
+            accept: Raises ``ValueError`` for existing rows that must not be continued; the file is
+                then unchanged.
+            overwrite: Start with an empty file.
+        """
+        if path is None:
+            yield ResultsFile(self)
+            return
+        if not path.parent.is_dir():
+            raise MissingFolderError(f"there is no directory {path.parent} to write {path.name} to")
+        rows: list[R] = []
+        if path.exists() and not overwrite:
+            rows = self.read(path)
+            try:
+                accept(rows)
+                check(rows)
+            except ValueError as error:
+                raise MismatchError(
+                    f"{path}: {error}; name another file, or --overwrite it"
+                ) from error
+            os.truncate(path, self._complete_lines(path)[1])
+        with path.open("w" if overwrite else "a", encoding="utf-8") as file:
+            yield ResultsFile(self, rows, file)
+
+    def _complete_lines(self, path: Path) -> tuple[list[str], int]:
+        """The complete lines of a file, and the offset of the end of the last one.
+
+        What follows must be the beginning of a row: only a results file is ever truncated.
+        """
+        text = path.read_bytes()
+        end = text.rfind(b"\n") + 1
+        rest, head = text[end:], json.dumps({"format": self.schema})[:-1].encode()
+        if not (rest.startswith(head) or head.startswith(rest)):
+            raise FileFormatError(f"{path} is not a results file of zerocon bench")
+        return text[:end].decode(errors="replace").splitlines(), end
 
 
-class ResultsFile:
+class ResultsFile(Generic[R]):
     """Rows, and the open file that they are appended to, if there is one."""
 
-    def __init__(self, rows: Iterable[ResultRow] = (), file: TextIO | None = None) -> None:
-        self.rows, self._file = list(rows), file
+    def __init__(
+        self, form: RowFormat[R], rows: Iterable[R] = (), file: TextIO | None = None
+    ) -> None:
+        self._form, self.rows, self._file = form, list(rows), file
 
-    def add(self, row: ResultRow) -> None:
+    def add(self, row: R) -> None:
         """Append a row, and write it to the disk before returning."""
         self.rows.append(row)
         if self._file is not None:
-            self._file.write(to_json(row) + "\n")
+            self._file.write(self._form.to_json(row) + "\n")
             self._file.flush()
             os.fsync(self._file.fileno())
 
 
-@contextmanager
-def keeping(
-    path: Path | None, accept: Callable[[list[ResultRow]], None], *, overwrite: bool = False
-) -> Iterator[ResultsFile]:
-    """Open a results file to continue it; without ``path``, rows stay in memory.
-
-    Args:
-        path: The file; a truncated last line is removed from it.
-        accept: Raises ``ValueError`` for existing rows that must not be continued; the file is
-            then unchanged.
-        overwrite: Start with an empty file.
-    """
-    if path is None:
-        yield ResultsFile()
-        return
-    if not path.parent.is_dir():
-        raise MissingFolderError(f"there is no directory {path.parent} to write {path.name} to")
-    rows: list[ResultRow] = []
-    if path.exists() and not overwrite:
-        rows = read(path)
-        try:
-            accept(rows)
-            check(rows)
-        except ValueError as error:
-            raise MismatchError(f"{path}: {error}; name another file, or --overwrite it") from error
-        os.truncate(path, _complete_lines(path)[1])
-    with path.open("w" if overwrite else "a", encoding="utf-8") as file:
-        yield ResultsFile(rows, file)
-
-
-def check(rows: Iterable[ResultRow]) -> None:
+def check(rows: Iterable[Row]) -> None:
     """Raise ``MismatchError`` for rows that must not be mixed in one table.
 
     They must have one setup, one recipe per method, and no edit twice.
@@ -199,18 +248,19 @@ def differing(one: dict[str, str], other: dict[str, str]) -> list[str]:
     return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
 
 
-def _has_fields(values: Any, cls: type[ResultRow] | type[NativeMeasurements]) -> bool:
-    return isinstance(values, dict) and set(values) == {field.name for field in fields(cls)}
+def parse_fields(values: Any, cls: type[D]) -> D:
+    """A dataclass from a JSON object with exactly its fields; ``FileFormatError`` for others."""
+    if not isinstance(values, dict) or set(values) != {field.name for field in fields(cls)}:
+        raise FileFormatError("not a row of zerocon bench")
+    return cls(**values)
 
 
-def _complete_lines(path: Path) -> tuple[list[str], int]:
-    """The complete lines of a file, and the offset of the end of the last one.
+def _parse_edit(values: Any) -> ResultRow:
+    row = parse_fields(values, ResultRow)
+    native = None if row.native is None else parse_fields(row.native, NativeMeasurements)
+    return replace(row, errors=tuple(row.errors), native=native)
 
-    What follows must be the beginning of a row: only a results file is ever truncated.
-    """
-    text = path.read_bytes()
-    end = text.rfind(b"\n") + 1
-    rest, head = text[end:], HEAD.encode()
-    if not (rest.startswith(head) or head.startswith(rest)):
-        raise FileFormatError(f"{path} is not a results file of zerocon bench")
-    return text[:end].decode(errors="replace").splitlines(), end
+
+EDITS = RowFormat(
+    "zerocon.bench.row/3", _parse_edit, old=("zerocon.bench.row/1", "zerocon.bench.row/2")
+)

@@ -18,7 +18,7 @@ from zerocon.bench.inputs import MethodResult, MethodSettings, SourceBatch, Task
 from zerocon.bench.methods import pick
 from zerocon.bench.metrics import evaluate
 from zerocon.bench.native import NativeMeasurements
-from zerocon.bench.results import MethodRecord, ResultRow, differing, digest
+from zerocon.bench.results import MethodRecord, R, ResultRow, Row, differing, digest
 from zerocon.bench.tasks import Task
 from zerocon.errors import MismatchError
 from zerocon.image.contact_sheet import sheet
@@ -39,13 +39,75 @@ class Cell(NamedTuple):
     label: str
 
 
-@dataclass(frozen=True)
-class BenchmarkRun:
-    """Several methods on one model, evaluated by the same classifiers.
+class MethodsRun:
+    """Methods on one model: what their results depend on, and which of them are missing.
 
     Attributes:
         methods: Names, with options, as ``methods.pick`` reads them.
         true_captions: Use the scenes' true captions instead of the captioner's.
+    """
+
+    model: StableDiffusion
+    methods: tuple[str, ...]
+    settings: MethodSettings
+    true_captions: bool
+
+    def __post_init__(self) -> None:
+        for name in self.methods:  # mistakes are reported before the work
+            pick(name).recipe(self.settings)
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        """What results of this measurement depend on besides model, methods and captions."""
+        return {}
+
+    @cached_property
+    def setup(self) -> dict[str, str]:
+        """What all rows of this run share, for ``MethodRecord``."""
+        model = self.model
+        return {
+            "version": __version__,
+            "weights": fingerprint(model.unet, model.vae, model.text_encoder),
+            "settings": digest(asdict(self.settings.resolve())),
+            "captions": "true" if self.true_captions else "generated",
+            "device": model.device.type,
+            "dtype": str(model.unet.dtype).removeprefix("torch."),
+            **self.conditions,
+        }
+
+    def recipe(self, name: str) -> MethodRecord:
+        """The record of one method; raises ``MethodError`` for an unknown name."""
+        settings = json.loads(json.dumps(pick(name).recipe(self.settings)))
+        return MethodRecord(self.setup, name, settings)
+
+    def check(self, rows: Iterable[Row]) -> None:
+        """Raise ``MismatchError`` for a row that this run would have computed differently."""
+        recipes: dict[str, str] = {}
+        for row in rows:
+            if others := differing(row.setup, self.setup):
+                raise MismatchError(f"the rows are of another run: different {', '.join(others)}")
+            if row.method not in recipes:
+                recipes[row.method] = self.recipe(row.method).hash
+            if row.recipe != recipes[row.method]:
+                raise MismatchError(f"the rows of {row.method} have different settings")
+
+    def work(self, tasks: Iterable[Task], rows: Iterable[Row] = ()) -> Work:
+        """The tasks that are not complete, each with the methods that have no row yet."""
+        done = {(row.seed, row.method) for row in rows}
+        left = [(task, [m for m in self.methods if (task.seed, m) not in done]) for task in tasks]
+        return [(task, names) for task, names in left if names]
+
+    def among(self, rows: Iterable[R], tasks: Iterable[Task]) -> list[R]:
+        """The rows of this run's methods and tasks; a file may hold more."""
+        seeds = {task.seed for task in tasks}
+        return [row for row in rows if row.method in self.methods and row.seed in seeds]
+
+
+@dataclass(frozen=True)
+class BenchmarkRun(MethodsRun):
+    """Several methods on one model, evaluated by the same classifiers.
+
+    Attributes:
         batch_size: Tasks edited as one batch: faster, and equal up to rounding.
         render_size: Size of the tasks' images; edits are then measured at that size, against the
             source. With None they are measured against the source's reconstruction.
@@ -59,53 +121,15 @@ class BenchmarkRun:
     batch_size: int = 1
     render_size: int | None = None
 
-    def __post_init__(self) -> None:
-        for name in self.methods:  # mistakes are reported before the work
-            pick(name).recipe(self.settings)
-
-    @cached_property
-    def setup(self) -> dict[str, str]:
-        """What all rows of this run share, for ``MethodRecord``."""
-        model = self.model
+    @property
+    def conditions(self) -> dict[str, str]:
+        """Classifiers, batch size, and render size if there is one."""
         render_size = {} if self.render_size is None else {"render_size": str(self.render_size)}
         return {
-            "version": __version__,
-            "weights": fingerprint(model.unet, model.vae, model.text_encoder),
             "classifiers": fingerprint(self.classifiers.network),
-            "settings": digest(asdict(self.settings.resolve())),
-            "captions": "true" if self.true_captions else "generated",
             "batch_size": str(self.batch_size),
-            "device": model.device.type,
-            "dtype": str(model.unet.dtype).removeprefix("torch."),
             **render_size,
         }
-
-    def recipe(self, name: str) -> MethodRecord:
-        """The record of one method; raises ``MethodError`` for an unknown name."""
-        settings = json.loads(json.dumps(pick(name).recipe(self.settings)))
-        return MethodRecord(self.setup, name, settings)
-
-    def check(self, rows: Iterable[ResultRow]) -> None:
-        """Raise ``MismatchError`` for a row that this run would have computed differently."""
-        recipes: dict[str, str] = {}
-        for row in rows:
-            if others := differing(row.setup, self.setup):
-                raise MismatchError(f"the rows are of another run: different {', '.join(others)}")
-            if row.method not in recipes:
-                recipes[row.method] = self.recipe(row.method).hash
-            if row.recipe != recipes[row.method]:
-                raise MismatchError(f"the rows of {row.method} have different settings")
-
-    def work(self, tasks: Iterable[Task], rows: Iterable[ResultRow] = ()) -> Work:
-        """The tasks that are not complete, each with the methods that have no row yet."""
-        done = {(row.seed, row.method) for row in rows}
-        left = [(task, [m for m in self.methods if (task.seed, m) not in done]) for task in tasks]
-        return [(task, names) for task, names in left if names]
-
-    def among(self, rows: Iterable[ResultRow], tasks: Iterable[Task]) -> list[ResultRow]:
-        """The rows of this run's methods and tasks; a file may hold more."""
-        seeds = {task.seed for task in tasks}
-        return [row for row in rows if row.method in self.methods and row.seed in seeds]
 
     def run(self, work: Work) -> Iterator[tuple[ResultRow, Image.Image]]:
         """Edit and evaluate; yields row and image as soon as each edit is done.

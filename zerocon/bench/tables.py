@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -119,7 +119,7 @@ class Table:
 def compare(rows: Sequence[ResultRow]) -> Table:
     """Every method's means over kinds of edits, in the order of the rows."""
     title, columns = "Means over kinds of edits", _columns(rows)
-    lines = [_line(method, part, columns) for method, part in _by_method(rows).items()]
+    lines = [line(method, part, columns) for method, part in _by_method(rows).items()]
     return Table(title, "method", columns, tuple(lines))
 
 
@@ -132,7 +132,7 @@ def differ(rows: Sequence[ResultRow]) -> Table | None:
     lines, columns = [], _columns(rows)
     for name, part in methods.items():
         shared = [row for row in part if row.seed in reference]
-        lines.append(_line(name, shared, columns, lambda row: reference[row.seed]))
+        lines.append(line(name, shared, columns, lambda row: reference[row.seed]))
     title = f"Difference from {REFERENCE}, on the same scenes"
     return Table(title, "method", columns, tuple(lines), signed=True)
 
@@ -144,9 +144,40 @@ def by_kind(rows: Sequence[ResultRow], method: str) -> Table:
         raise CommandError(f"there are no rows of {method}; there are: {', '.join(methods)}")
     part, columns = methods[method], _columns(rows)
     kinds = [(kind, [row for row in part if row.kind == kind]) for kind in KINDS]
-    lines = [_line(kind, some, columns) for kind, some in kinds if some]
-    lines.append(_line("mean over kinds", part, columns))
+    lines = [line(kind, some, columns) for kind, some in kinds if some]
+    lines.append(line("mean over kinds", part, columns))
     return Table(f"{method}, by kind of edit", "edit", columns, tuple(lines))
+
+
+def line(
+    name: str,
+    rows: Sequence[ResultRow],
+    columns: Sequence[Column],
+    less: Callable[[ResultRow], ResultRow] | None = None,
+) -> TableLine:
+    """Estimates of every column; with ``less``, of the difference from the row that it returns.
+
+    Args:
+        name: In the first column.
+        rows: One per scene.
+        columns: What is estimated.
+        less: The row that a row is compared with, of the same scene.
+    """
+    cells = []
+    for column in columns:
+        statistic = column.statistic
+        groups: dict[str, list[tuple[float, ...]]] = {}
+        for row in rows:
+            terms = column.read(row)
+            if terms is not None and less is not None:
+                others = column.read(less(row))
+                terms = None if others is None else _pair(terms, others, statistic)
+            if terms is not None:
+                groups.setdefault(row.kind, []).append(terms)
+        if less is not None and statistic is not only:
+            statistic = _difference(statistic)
+        cells.append(estimate([np.array(group).T for group in groups.values()], statistic))
+    return TableLine(name, len(rows), tuple(cells))
 
 
 def estimate(groups: Groups, statistic: Statistic = only) -> Estimate | None:
@@ -173,40 +204,53 @@ def estimate(groups: Groups, statistic: Statistic = only) -> Estimate | None:
 
 def as_text(tables: Iterable[Table]) -> str:
     """Tables aligned for a terminal."""
-    parts = []
-    for table in tables:
-        cells = _cells(table)
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = [
-            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-            for row in cells
-        ]
-        parts.append("\n".join([f"{table.title}:", "", *lines]))
-    return "\n\n".join(parts)
+    return "\n\n".join(f"{table.title}:\n\n{aligned(_cells(table))}" for table in tables)
 
 
 def as_markdown(tables: Iterable[Table]) -> str:
     """Tables in Markdown."""
-    parts = []
-    for table in tables:
-        head, *lines = [f"| {' | '.join(row)} |" for row in _cells(table)]
-        rule = "|---" * (len(table.columns) + 2) + "|"
-        parts.append("\n".join([f"{table.title}:", "", head, rule, *lines]))
-    return "\n\n".join(parts)
+    return "\n\n".join(f"{table.title}:\n\n{markdown(_cells(table))}" for table in tables)
+
+
+def aligned(cells: Sequence[Sequence[str]]) -> str:
+    """Lines of cells, the heading first, in columns."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in cells]
+    return "\n".join("  ".join(line).rstrip() for line in lines)
+
+
+def markdown(cells: Sequence[Sequence[str]]) -> str:
+    """Lines of cells, the heading first, as a table in Markdown."""
+    head, *lines = [f"| {' | '.join(row)} |" for row in cells]
+    return "\n".join([head, "|---" * len(cells[0]) + "|", *lines])
 
 
 def as_json(tables: Iterable[Table], rows: Sequence[ResultRow]) -> str:
-    """Tables in the schema ``zerocon.bench.tables/3``; shares from 0 to 1, PSNR in dB."""
-    record: dict[str, Any] = {
+    """Tables of one run in the schema ``zerocon.bench.tables/3``."""
+    setup = rows[0].setup if rows else {}
+    return record(tables, setup, {row.method: row.settings for row in rows})
+
+
+def record(
+    tables: Iterable[Table], setup: Mapping[str, str], settings: Mapping[str, Mapping[str, Any]]
+) -> str:
+    """Tables in the schema ``zerocon.bench.tables/3``; shares from 0 to 1, PSNR in dB.
+
+    Args:
+        tables: The tables.
+        setup: What all rows share.
+        settings: Of every method or model, by name.
+    """
+    values: dict[str, Any] = {
         "schema": "zerocon.bench.tables/3",
-        "setup": rows[0].setup if rows else {},
-        "settings": {row.method: row.settings for row in rows},
+        "setup": setup,
+        "settings": settings,
         "tables": [
-            {"title": table.title, "lines": [_record(table, line) for line in table.lines]}
+            {"title": table.title, "lines": [_record(table, each) for each in table.lines]}
             for table in tables
         ],
     }
-    return json.dumps(record, indent=2, ensure_ascii=False)
+    return json.dumps(values, indent=2, ensure_ascii=False)
 
 
 def _columns(rows: Iterable[ResultRow]) -> tuple[Column, ...]:
@@ -218,30 +262,6 @@ def _by_method(rows: Iterable[ResultRow]) -> dict[str, list[ResultRow]]:
     for row in rows:
         methods.setdefault(row.method, []).append(row)
     return methods
-
-
-def _line(
-    name: str,
-    rows: Sequence[ResultRow],
-    columns: Sequence[Column],
-    less: Callable[[ResultRow], ResultRow] | None = None,
-) -> TableLine:
-    """Estimates of every column; with ``less``, of the difference from the row that it returns."""
-    cells = []
-    for column in columns:
-        statistic = column.statistic
-        groups: dict[str, list[tuple[float, ...]]] = {}
-        for row in rows:
-            terms = column.read(row)
-            if terms is not None and less is not None:
-                others = column.read(less(row))
-                terms = None if others is None else _pair(terms, others, statistic)
-            if terms is not None:
-                groups.setdefault(row.kind, []).append(terms)
-        if less is not None and statistic is not only:
-            statistic = _difference(statistic)
-        cells.append(estimate([np.array(group).T for group in groups.values()], statistic))
-    return TableLine(name, len(rows), tuple(cells))
 
 
 def _pair(
