@@ -55,7 +55,8 @@ class ClipScorer(Companion):
 
         def call(pixels: Tensor) -> Tensor:
             output = self.network.get_image_features(pixel_values=pixels.to(self.network.dtype))
-            return output.pooler_output.float()  # type: ignore[no-any-return]
+            embedding: Tensor = output.pooler_output.float()
+            return embedding
 
         with record_float32() as record:
             what = "CLIP's image embedding"
@@ -79,7 +80,8 @@ class ClipScorer(Companion):
             output = self.network.get_text_features(
                 input_ids=tokens.input_ids[rows], attention_mask=tokens.attention_mask[rows]
             )
-            return output.pooler_output.float()  # type: ignore[no-any-return]
+            embeddings: Tensor = output.pooler_output.float()
+            return embeddings
 
         rows = torch.arange(len(texts), device=device)
         what = "CLIP's text embeddings"
