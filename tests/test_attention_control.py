@@ -437,12 +437,19 @@ def test_an_edit_that_begins_late_with_a_lock(model: Any, lock: str) -> None:
     assert edited.image.size == (48, 64)
 
 
-def test_an_edit_that_begins_after_its_last_step_is_the_source(model: Any) -> None:
-    settings, image = replace(tiny.PLAIN, steps=3, begin=0.9), gradient(48, 64)
+@pytest.mark.parametrize("lock", ["pixel", "latent"])
+@pytest.mark.parametrize("begin", [0.1, "0,object=0.9"])
+@pytest.mark.parametrize(("steps", "edited_steps"), [(1, (1, 1)), (2, (2, 2)), (5, (4, 2))])
+def test_the_last_two_steps_always_edit(
+    model: Any, lock: str, begin: float | str, steps: int, edited_steps: tuple[int, int]
+) -> None:
+    settings, image = replace(tiny.PLAIN, steps=steps, begin=begin, lock=lock), gradient(48, 64)
     edited = zerocon.edit(image, model=model, to="dog", settings=settings)
-    assert edited.image.tobytes() == image.tobytes() and edited.evaluations.forwards == 4
-    ineffective = find_ineffective(settings, prepare(image, model.working_size), 8)
-    assert ineffective == {"begin": "is after the last step: the result is the source image"}
+    expected = edited_steps[begin != 0.1]
+    assert edited.evaluations.forwards == steps + 1 + 2 * expected
+    assert edited.image.tobytes() != image.tobytes()
+    counted = evaluations(model.schedule(steps), settings, changes=edited.request.kinds)
+    assert counted == edited.evaluations
 
 
 # cost and memory

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 import pytest
 import tiny
@@ -13,6 +15,8 @@ from conftest import gradient
 
 import zerocon
 from zerocon.api import run_within_memory
+from zerocon.batch.executor import BatchExecutor, ExecutedJob, NoResult, SourceImage
+from zerocon.batch.job import Job
 from zerocon.cli import main
 from zerocon.errors import OutOfMemoryError, classify
 from zerocon.evaluation_count import count_evaluations
@@ -86,8 +90,6 @@ def test_a_real_shortage_of_this_machine_is_classified():
 
 
 def test_tensors_of_a_failed_attempt_are_freed_before_the_next_one():
-    import weakref
-
     held = []
 
     def run(settings):
@@ -98,6 +100,74 @@ def test_tensors_of_a_failed_attempt_are_freed_before_the_next_one():
         return held[0]() is None
 
     assert run_within_memory(run, tiny.model(), Settings())
+
+
+class Failing:
+    """A U-Net that fails at gradients of several images, or of one image until it has failed once.
+
+    Attributes:
+        seen: Weak references to the memory of inputs, outputs and recorded activations.
+        left: How many of them still exist at the first call after the failures.
+    """
+
+    def __init__(self, model, images, error):
+        self.real, self.images, self.error = model.unet.forward, images, error
+        self.seen, self.left, self.failures = [], None, 0
+
+    def __call__(self, x, *args, **named):
+        if self.failures and len(x) == 1 and self.left is None:
+            self.left = sum(each() is not None for each in self.seen)
+        output = self.real(x, *args, **named)
+        self.add(x, output.sample)
+        if x.requires_grad and len(x) >= self.images and (self.images > 1 or not self.failures):
+            self.failures += 1
+            raise type(self.error)(*self.error.args)
+        return output
+
+    def add(self, *tensors):
+        self.seen += [weakref.ref(each.untyped_storage()) for each in tensors]
+
+
+def execute(folder, model, sizes):
+    """Execute a guided edit for an image of each size; equal sizes are one batch."""
+    jobs = []
+    for i, size in enumerate(sizes):
+        file = folder / f"{i}.png"
+        gradient(*size).rotate(180 * i).save(file)
+        settings = {"guidance": ("cross-attention",), "guidance_scale": 3.0, "steps": 2}
+        job = Job(file, PurePosixPath(file.name), {"to": "dog", "caption": "a cat"}, settings)
+        jobs.append((job, SourceImage.read(file)))
+    return BatchExecutor(model)(jobs)
+
+
+def test_a_batch_that_ran_out_of_memory_is_freed_before_its_jobs_are_retried(tmp_path, monkeypatch):
+    model = tiny.model()
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+    model.unet.forward = failing = Failing(model, 2, error)
+    inverted, invert_batch = [], zerocon.api.invert_batch
+
+    def invert(images, *args, **named):
+        inversion = invert_batch(images, *args, **named)
+        inverted.append(len(images))
+        maps = (part for level in inversion.observations for part in level.maps.values())
+        failing.add(inversion.latents, inversion.eps, *maps)
+        return inversion
+
+    monkeypatch.setattr(zerocon.api, "invert_batch", invert)
+    results = execute(tmp_path, model, [(48, 64), (48, 64)])
+    assert [type(each) for each in results] == [ExecutedJob, ExecutedJob]
+    assert inverted[0] == 2 and failing.failures == 1 + len(STEPS)
+    assert failing.left == 0
+
+
+def test_a_failed_job_holds_no_activations_while_others_run(tmp_path):
+    model = tiny.model()
+    model.unet.forward = failing = Failing(model, 1, KeyError("a bug"))
+    results = execute(tmp_path, model, [(48, 64), (64, 64)])
+    failed, edited = sorted(results, key=lambda each: isinstance(each, ExecutedJob))
+    assert isinstance(failed, NoResult) and isinstance(failed.error, KeyError)
+    assert isinstance(edited, ExecutedJob) and failing.failures == 1
+    assert failing.left == 0
 
 
 @pytest.mark.parametrize("second", [False, True])

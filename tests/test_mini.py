@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,6 +55,38 @@ def test_the_captioner_names_the_fox_and_clip_agrees(model: StableDiffusion, fox
     assert "fox" in caption and "orange" in caption and "forest" in caption
     similarity = model.scorer.similarity(fox, [caption, "a blue bus on the beach at night"])
     assert similarity is not None and similarity[0] > similarity[1] + 0.1
+
+
+def test_clip_encodes_the_source_once_and_the_edited_image_once(fox: Image.Image) -> None:
+    """The prompt compares two captions with the source, the request two more, the review two."""
+    model, texts = zerocon.load("mini", device="cpu"), []
+    clip = model.scorer
+    with encoded_images(clip) as images, pytest.MonkeyPatch.context() as patch:
+        similarity = clip.similarity
+        patch.setattr(clip, "similarity", lambda *a: texts.append(a[1]) or similarity(*a))
+        zerocon.edit(fox, model=model, to="at night", steps=4)
+    assert len(texts) == 3 and len(images) == 2
+
+
+def test_similarities_are_those_of_the_image_as_it_is_now(fox: Image.Image) -> None:
+    clip, sentences = zerocon.load("mini", device="cpu").scorer, ["a red square", "a fox"]
+    image = fox.copy()
+    with encoded_images(clip) as images:
+        before = clip.similarity(image, sentences)
+        image.paste((255, 0, 0), (0, 0, *image.size))
+        after = clip.similarity(image, sentences)
+        assert clip.similarity(image, sentences[:1]) == pytest.approx(after[:1])
+        assert clip.similarity(fox, sentences) == pytest.approx(before)
+    assert len(images) == 3 and after[1] < before[1] - 0.1
+
+
+@contextmanager
+def encoded_images(clip: Any) -> Iterator[list[Any]]:
+    """A list that grows with each pass of CLIP's image encoder."""
+    images: list[Any] = []
+    hook = clip.network.vision_model.register_forward_hook(lambda *call: images.append(call[2]))
+    yield images
+    hook.remove()
 
 
 @pytest.mark.parametrize("cache_source", [False, True])

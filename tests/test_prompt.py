@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import subprocess
 import sys
 from collections.abc import Sequence
 
 import pytest
+from lemminflect.config import lemma_lu_fn
 
 from zerocon.prompt import CaptionRewrite, Change, degenerate, rewrite_caption
-from zerocon.prompt.inflection import plural, singular
+from zerocon.prompt.inflection import _preferred, is_plural_word, lemmas, plural, singular
 from zerocon.prompt.vocabulary import determined
+from zerocon.prompt.word_files import grammar
 
 BENCH = "a cat sitting on a wooden bench"
 DRAWN = "a picture of a red fox wearing a hat next to a ball in the snow at night"
@@ -373,6 +376,17 @@ def test_articles(phrase: str, expected: str) -> None:
 def test_plurals(one: str, many: str) -> None:
     assert plural(one) == many
     assert singular(many) == one
+
+
+def test_every_plural_of_the_dictionary_has_an_ending_of_plurals() -> None:
+    """Words without one are singulars without a look at the dictionary."""
+    with gzip.open(lemma_lu_fn, "rt") as lines:
+        listed = {line.partition(",")[0] for line in lines}
+    nouns = {w: lemmas(w).get("NOUN", ()) for w in listed if w == w.lower() and " " not in w}
+    plurals = [word for word, singulars in nouns.items() if singulars and word not in singulars]
+    known = {*_preferred(), *grammar("uncountable")}  # which come before the dictionary
+    assert len(plurals) > 10_000
+    assert [w for w in plurals if not is_plural_word(w) and w not in known] == []
 
 
 def test_prompts_need_no_torch() -> None:

@@ -20,7 +20,7 @@ from zerocon.cli.collection import paused_collection
 FOX = Path(__file__).parent.parent / "examples" / "fox.png"
 UNUSED = {  # what an edit without further outputs has no use for
     "diffusers.pipelines", "transformers.pipelines", "transformers.trainer", "torchvision",
-    "matplotlib", "pandas", "sklearn", "ray",
+    "matplotlib", "pandas", "sklearn", "ray", "lemminflect", "PIL.WebPImagePlugin",
     "zerocon.batch", "zerocon.bench", "zerocon.training", "zerocon.world",
     "zerocon.diagnostics.explanation", "zerocon.model.segmenter",
 }  # fmt: skip

@@ -474,7 +474,7 @@ def run_within_memory(
                     saving = step
                 else:
                     raise
-            _free_memory()
+            free_memory()
             if saving is RECOMPUTE_SOURCE:
                 settings = replace(settings, cache_source=False)
             savings.enter_context(saving.active)
@@ -506,7 +506,7 @@ def run_finite(
         except NotFiniteError as error:
             if not _can_upcast(error, model):
                 raise
-        _free_memory()
+        free_memory()
         if on_warning is not None:
             on_warning(precision.warning("unet", model.runtime.dtype))
     with model.runtime.upcast():
@@ -517,7 +517,7 @@ def _can_upcast(error: NotFiniteError, model: Model) -> bool:
     return error.part == "unet" and model.runtime.unet_dtype != "float32"
 
 
-def _free_memory() -> None:
+def free_memory() -> None:
     """Free what a failed attempt held, once its error is gone, and with it all its frames."""
     gc.collect()
     if torch.cuda.is_available():
@@ -554,6 +554,7 @@ class _Batch:
             except NotFiniteError as error:
                 if not _can_upcast(error, model):
                     raise
+            free_memory()
         rows = range(len(self.images))
         return [edited for i in rows for edited in self._row(i).run(warn, context)]
 

@@ -97,7 +97,7 @@ class ImagePlan:
         return cls(
             seed=settings.seed,
             attention=None if attention == "none" else resolve("attention", attention),
-            begin=number_for(settings.begin, changes),
+            begin=settings.begin_for(changes),
             guidance_limit=number_for(settings.guidance_limit, changes),
             push_limit=number_for(settings.push_limit, changes),
         )
@@ -202,12 +202,9 @@ class Plan:
         """Whether ``D`` is zero at every step: the edit is the source, without any evaluation.
 
         That is so without a direction, if each step is corrected by the source's own error and no
-        loss has a gradient, and no attention control an effect, where nothing has changed; and if
-        the edit begins after the last step.
+        loss has a gradient, and no attention control an effect, where nothing has changed.
         """
         settings = self.settings
-        if not self.edits(1 - 1 / settings.steps):
-            return True
         unscaled = not self.guidance and settings.guidance_scale in (0, (0, 0))
         unguided = all(getattr(each, "zero_at_source", False) for each in self.guidance)
         same = all(

@@ -17,7 +17,7 @@ from zerocon.image.support import GIVEN, UNLOCKED, Support, detail_of, find_supp
 from zerocon.image.transfer import Array, find_transfer
 from zerocon.image.transforms import Box, Prepared
 from zerocon.lock import LatentLock
-from zerocon.settings import Settings, number_for
+from zerocon.settings import Settings
 
 if TYPE_CHECKING:
     from zerocon.image.masks import UserMask
@@ -96,7 +96,7 @@ def latent_lock(
         for mask, image in zip(masks, images, strict=True)
     ]
     kinds = [request.kinds for request in requests]
-    begins = [number_for(settings.begin, each) for each in kinds]
+    begins = [settings.begin_for(each) for each in kinds]
     return LatentLock(settings.steps, kinds, given, begins)
 
 

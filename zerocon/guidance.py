@@ -196,11 +196,12 @@ class Contrastive:
         maps = features.float().mT.reshape(len(features), -1, h, w)  # (images, features, h, w)
         pooled = F.avg_pool2d(maps, (min(size, h), min(size, w)))
         h, w = pooled.shape[-2:]
-        positions = torch.stack(
-            [sample_positions(s, name, h, w, self.patches, features.device) for s in seeds]
-        )
+        positions = torch.stack([self._positions(s, name, h, w, features.device) for s in seeds])
         images = torch.arange(len(seeds), device=features.device)[:, None]
         return F.normalize(pooled.flatten(2).mT[images, positions], dim=-1, eps=1e-7)
+
+    def _positions(self, seed: int, name: str, h: int, w: int, device: torch.device) -> Tensor:
+        return sample_positions(seed, name, h, w, self.patches, device)
 
     def _loss(self, q: Tensor, k: Tensor) -> PerImage:
         target = None

@@ -417,8 +417,17 @@ class Settings:
 
     @property
     def earliest_begin(self) -> float:
-        """The smallest ``begin`` of any kind of change."""
-        return min(number_for(self.begin, [kind]) for kind in ("", *CHANGES))
+        """The smallest ``begin_for`` of any kind of change."""
+        return min(self.begin_for([kind]) for kind in ("", *CHANGES))
+
+    def begin_for(self, changes: Collection[str]) -> float:
+        """Share of the steps before an edit with changes of these kinds begins.
+
+        That is ``begin``, but the last two steps always edit: else few steps would return the
+        source. Two, since the last one moves nothing where it starts at timestep 1, as with
+        ``timestep_spacing="leading"``.
+        """
+        return min(number_for(self.begin, changes), max(0.0, 1 - 2 / self.steps))
 
     @property
     def attention_controls(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import groupby
 from pathlib import Path
+from traceback import clear_frames
 from typing import Any
 
 from PIL.Image import Image
@@ -234,6 +235,8 @@ class BatchExecutor:
         except Exception as error:
             if len(batch) == 1:
                 return [NoResult(_single(error), batch[0].request.caption)]
+        self.inversions.clear()  # a row shares the memory of the whole batch
+        api.free_memory()
         return [result for prepared in batch for result in self._edit([prepared])]
 
     def _edit_together(self, batch: Sequence[PreparedJob]) -> list[ExecutedJob]:
@@ -349,10 +352,17 @@ def shape(size: Size, model: Model, settings: Settings) -> Size:
 
 
 def _single(error: Exception) -> Exception:
-    """Return an error that concerns one job; raise one that would concern every job."""
+    """Return an error that concerns one job; raise one that would concern every job.
+
+    What the frames of its traceback hold is freed: the error is kept while other jobs run.
+    """
     kind = classify(error)
     if kind is not None and issubclass(kind, COMMON):
         raise error
+    each: BaseException | None = error
+    while each is not None:
+        clear_frames(each.__traceback__)
+        each = each.__cause__ or each.__context__
     return error
 
 

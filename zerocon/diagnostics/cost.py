@@ -1,8 +1,8 @@
 """Cost of an edit before it runs: U-Net evaluations, floating-point operations, memory.
 
 Evaluations are counted by running the inversion and editing loops with a stub in place of the
-model. Operations and memory are counted by calling the real networks on fake tensors, which have
-shapes but no data.
+model. Operations and memory are counted by calling the networks: small ones themselves, of large
+ones copies with fake tensors, which have shapes but no data.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
 import torch
@@ -27,11 +28,14 @@ from zerocon.conditioning import Conditioning
 from zerocon.diffusion import Schedule
 from zerocon.editing import Plan, edit
 from zerocon.evaluation_count import Evaluations, count, count_evaluations
+from zerocon.guidance import Contrastive, Guidance
 from zerocon.image.transforms import WorkingSize
-from zerocon.model.attention import call_unet, change_layers, watch
+from zerocon.model.attention import LayerOutputs, call_unet, change_layers, watch
 from zerocon.settings import Settings
 from zerocon.tensor_types import Latents, PerImage
 from zerocon.trajectory import Inversion, LayersByLevel
+
+SMALL = 1e10  # parameters times positions of the latents; mini has 2e9, Stable Diffusion 4e12
 
 
 @dataclass(frozen=True)
@@ -95,14 +99,15 @@ def estimate_cost(
     facts: Any = {"inverted": inverted, "watched": watched, "changes": changes}
     spent = evaluations(schedule, settings, **facts)
     height, width, shape = _sizes(model, model.working_size.with_size(settings.size), size)
-    with FakeTensorMode():
-        unet, vae = map(_fake, networks[:2])
+    real = _is_small(model, shape)
+    with model.lock, nullcontext() if real else FakeTensorMode():
+        unet, vae = networks[:2] if real else map(_fake, networks[:2])
         network = _Network(unet, model, shape)
         each = network.operations()
         inverting, activations = network.observe(plan)
         guiding = network.guide(plan) if plan.guidance else 0
         stepping = network.step(plan)
-        pixels = torch.empty(1, 3, height, width, dtype=model.vae.dtype, device=model.device)
+        pixels = torch.zeros(1, 3, height, width, dtype=model.vae.dtype, device=model.device)
         coding = highest(lambda: vae.decode(vae.encode(pixels).latent_dist.mode()))
     image = 3 * height * width * 4
     trajectory = 2 * (settings.steps + 1) * torch.Size(shape).numel() * 4  # x and eps, float32
@@ -116,6 +121,14 @@ def estimate_cost(
         companions=sum(each.bytes for each in model.runtime.companions),
         apart=model.device.type != "cpu",
     )
+
+
+def _is_small(model: Any, shape: tuple[int, int, int]) -> bool:
+    """Whether real calls are faster than those on fake tensors, of 0.1 ms for each operator."""
+    changed = model.runtime.tiled or model.runtime.checkpointed
+    parameters = sum(each.numel() for each in model.unet.parameters())
+    work = parameters * shape[1] * shape[2]
+    return model.device.type == "cpu" and not changed and work < SMALL
 
 
 def operations(model: Any, size: tuple[int, int]) -> float:
@@ -217,8 +230,8 @@ class _Network:
         """Input and output of one call with a batch of ``rows``."""
         options = {"dtype": self.unet.dtype, "device": self.model.device}
         tokens = self.model.tokenizer.model_max_length, self.unet.config.cross_attention_dim
-        x = torch.empty(rows, *self.shape, **options).requires_grad_(grad)
-        c = Conditioning(torch.empty(rows, *tokens, **options), ((),) * rows, "")
+        x = torch.zeros(rows, *self.shape, **options).requires_grad_(grad)
+        c = Conditioning(torch.zeros(rows, *tokens, **options), ((),) * rows, "")
         return x, call_unet(self.unet, x, 0, c)
 
     def operations(self) -> float:
@@ -233,15 +246,16 @@ class _Network:
         if not plan.layer_patterns:
             return highest(lambda: self(1)), 0
         layers = plan.cached_layers()
-        with watch(self.unet, plan.layer_patterns, keep=max(layers, key=len)):
+        most, every = max(layers, key=len), frozenset[str]().union(*layers)
+        with watch(self.unet, plan.layer_patterns, keep=most) as observed:
             peak = highest(lambda: self(1))
-        kept = 0
-        for patterns, levels in Counter(filter(None, layers)).items():
-            with watch(self.unet, plan.layer_patterns, keep=patterns) as observed:
-                highest(lambda: self(1))
-            parts = (*observed.maps.values(), *observed.features.values())
-            kept += levels * sum(part.nbytes for part in parts)
-        return peak, kept
+        if every != most:  # no level keeps all of them
+            with watch(self.unet, plan.layer_patterns, keep=every) as observed, torch.no_grad():
+                self(1)
+        latents = torch.empty(1, *self.shape)
+        source = self._observation(latents, latents, observed)
+        levels = Counter(filter(None, layers)).items()
+        return peak, sum(count * _activation_bytes(source.only(each)) for each, count in levels)
 
     def step(self, plan: Plan) -> int:
         """Bytes at the highest point of a step's prediction; changed layers are copied."""
@@ -256,19 +270,58 @@ class _Network:
             return highest(lambda: self(rows))
 
     def guide(self, plan: Plan) -> int:
-        """Bytes at the highest point of one guided step; a loss is a sum of squares here."""
-        rows = (2 if plan.settings.guidance_prompt == "both" else 1) + (
-            not plan.settings.cache_source
-        )
+        """Bytes at the highest point of one guided step; see ``_measured_loss`` for the losses."""
+        first = int(not plan.settings.cache_source)  # row of the edited image
+        rows = first + (2 if plan.settings.guidance_prompt == "both" else 1)
+        losses = [_measured_loss(each) for each in plan.guidance]
 
         def step() -> Tensor:
             with torch.enable_grad(), watch(self.unet, plan.guidance_layers) as observed:
-                x, _ = self(rows, grad=True)
-                parts = (*observed.maps.values(), *observed.features.values())
-                loss = torch.stack([(p - p.detach()).float().square().sum() for p in parts]).sum()
-                return torch.autograd.grad(loss, x)[0]
+                batch = self._observation(*self(rows, grad=True), observed)
+                source = batch.rows(slice(1)).detach()
+                views = [batch.rows(slice(i, i + 1)) for i in range(first, rows)]
+                loss = torch.stack([loss(source, view) for loss in losses for view in views]).sum()
+                return torch.autograd.grad(loss, batch.x)[0]
 
         return highest(step)
+
+    @staticmethod
+    def _observation(x: Latents, eps: Latents, outputs: LayerOutputs) -> Observation:
+        rows = len(x)
+        return Observation(x, eps, ((),) * rows, (0,) * rows, outputs.maps, outputs.features)
+
+
+def _activation_bytes(observation: Observation) -> int:
+    parts = (*observation.maps.values(), *observation.features.values())
+    return sum(part.nbytes for part in parts)
+
+
+class _FirstPatches(Contrastive):
+    """Compares the first patches: those that are drawn are cached, and would be fake tensors."""
+
+    def _positions(self, seed: int, name: str, h: int, w: int, device: torch.device) -> Tensor:
+        return torch.arange(min(h * w, self.patches), device=device)
+
+
+def _measured_loss(guidance: Guidance) -> Callable[[Observation, Observation], PerImage]:
+    """A loss with the tensors of another one: the contrastive loss, else a sum of squares.
+
+    A loss of another package may depend on values, which fake tensors do not have.
+    """
+    if type(guidance) is Contrastive:
+        return _FirstPatches(
+            **{each.name: getattr(guidance, each.name) for each in fields(guidance)}
+        )
+
+    def squares(source: Observation, edited: Observation) -> PerImage:
+        edited = edited.only(guidance.layer_patterns)
+        pairs = [(source.maps[name], part) for name, part in edited.maps.items()]
+        pairs += [(source.features[name], part) for name, part in edited.features.items()]
+        pairs = pairs or [(source.eps, edited.eps)]  # of a loss without layers
+        terms = [(part - given).float().square().sum() for given, part in pairs]
+        return torch.stack(terms).sum().view(1)
+
+    return squares
 
 
 def _replaced(layer: Tensor) -> Tensor:

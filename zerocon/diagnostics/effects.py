@@ -41,7 +41,7 @@ def find_ineffective(
     """
     plan = Plan.of(settings, [changes])
     if plan.keeps_source:
-        return _of_no_edit(settings, plan)
+        return _of_no_edit(settings)
     width, height = image.size
     latents = height // vae_scale_factor, width // vae_scale_factor
     steps = [1 - i / settings.steps for i in range(settings.steps, 0, -1)]
@@ -69,13 +69,11 @@ def find_ineffective(
     return reasons | _of_region(settings, image, masked)
 
 
-def _of_no_edit(settings: Settings, plan: Plan) -> dict[str, str]:
+def _of_no_edit(settings: Settings) -> dict[str, str]:
     """Of an edit that keeps the source at every step: the one setting that makes it so."""
     whole = "the source image"
     if settings.composite == "model":
         whole += " as the autoencoder reconstructs it"
-    if not plan.edits(1 - 1 / settings.steps):
-        return {"begin": f"is after the last step: the result is {whole}"}
     cause = "strength" if settings.strength == 0 else "guidance_scale"
     return {cause: f"0 edits nothing: the result is {whole}"}
 

@@ -97,8 +97,8 @@ def check_direction(model: Model, direction: Direction) -> list[str]:
 
 def _unknown(model: Model, text: str) -> list[str]:
     """Unknown words of a text without those that name nothing: "and", but not "photo"."""
-    ignored = {w for w in grammar("stop words") if not vocabulary.lookup([w])}
-    return [word for word in model.unknown_words(text) if word not in ignored]
+    stop, unknown = grammar("stop words"), model.unknown_words(text)
+    return [word for word in unknown if word not in stop or vocabulary.lookup([word])]
 
 
 def _refusal(model: Model, words: Sequence[str], category: str) -> UnknownWordError:

@@ -38,7 +38,9 @@ class Format:
                     "HEIC needs pillow-heif, which is not installed: pip install pillow-heif"
                 ) from None
             register_heif_opener()
-        Image.init()
+        Image.preinit()  # the usual formats
+        if self.name not in Image.SAVE:
+            Image.init()  # all others
         if self.name not in Image.SAVE:
             raise MissingPackageError(
                 f"the installed Pillow cannot write {self.name}; install one that can: "

@@ -8,17 +8,20 @@ from pathlib import Path
 import torch
 from PIL.Image import Image
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from zerocon.errors import MissingError
 from zerocon.model.companion import Companion
 from zerocon.model.loading import disable_progress_bars, find_part, model_errors
-from zerocon.model.precision import compute_finite
+from zerocon.model.precision import compute_finite, record_float32
 from zerocon.model.tokenizing import token_limit, unread_text
 from zerocon.settings import DEFAULT_CLIP
 
 
 class ClipScorer(Companion):
     """CLIP with both encoders (arXiv 2103.00020)."""
+
+    _last: tuple[Tensor, Tensor] | None = None  # pixels and embedding of an image
 
     @property
     def max_tokens(self) -> int:
@@ -34,30 +37,55 @@ class ClipScorer(Companion):
     def similarity(self, image: Image, texts: Sequence[str]) -> list[float]:
         """Cosine similarity of the image's and each text's embedding, -1..1.
 
+        The embedding of the last image is kept: further texts cost no pass of the image encoder.
+
         Raises:
             NotFiniteError: The network computed NaN or infinity, in float32 too.
         """
         with self.in_use() as device:
-            tokens = self.tokenizer(
-                list(texts),
-                padding=True,
-                truncation=True,
-                max_length=self.max_tokens,
-                return_tensors="pt",
-            ).to(device)
-            pixels = self.images(image, return_tensors="pt").pixel_values.to(device)
+            image_embedding = self._embed_image(image, device)
+            text_embeddings = self._embed_texts(texts, device)
+        return [float(cosine) for cosine in text_embeddings @ image_embedding[0]]
 
-            def call(pixels: Tensor) -> Tensor:
-                output = self.network(
-                    input_ids=tokens.input_ids,
-                    attention_mask=tokens.attention_mask,
-                    pixel_values=pixels.to(self.network.dtype),
-                )
-                cosines: Tensor = output.image_embeds.float() @ output.text_embeds.float().T
-                return cosines
+    def _embed_image(self, image: Image, device: torch.device) -> Tensor:
+        """Embedding of unit length, (1, width) in float32 in main memory."""
+        pixels = self.images(image, return_tensors="pt").pixel_values
+        if self._last is not None and torch.equal(pixels, self._last[0]):
+            return self._last[1]
 
-            cosines = compute_finite("clip", self.network, call, pixels, "CLIP's similarities")
-        return [float(cosine) for cosine in cosines[0]]
+        def call(pixels: Tensor) -> Tensor:
+            output = self.network.get_image_features(pixel_values=pixels.to(self.network.dtype))
+            embedding: Tensor = output.pooler_output.float()
+            return embedding
+
+        with record_float32() as record:
+            what = "CLIP's image embedding"
+            output = compute_finite("clip", self.network, call, pixels.to(device), what)
+        embedding = normalize(output).cpu()
+        # what was computed again in float32 is computed anew each time, so that it is recorded
+        self._last = None if record.all() else (pixels, embedding)
+        return embedding
+
+    def _embed_texts(self, texts: Sequence[str], device: torch.device) -> Tensor:
+        """Embeddings of unit length, (texts, width) in float32 in main memory."""
+        tokens = self.tokenizer(
+            list(texts),
+            padding=True,
+            truncation=True,
+            max_length=self.max_tokens,
+            return_tensors="pt",
+        ).to(device)
+
+        def call(rows: Tensor) -> Tensor:
+            output = self.network.get_text_features(
+                input_ids=tokens.input_ids[rows], attention_mask=tokens.attention_mask[rows]
+            )
+            embeddings: Tensor = output.pooler_output.float()
+            return embeddings
+
+        rows = torch.arange(len(texts), device=device)
+        what = "CLIP's text embeddings"
+        return normalize(compute_finite("clip", self.network, call, rows, what)).cpu()
 
 
 def load_scorer(

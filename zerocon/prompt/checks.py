@@ -155,9 +155,10 @@ def _inner_article(tokens: Sequence[str]) -> str | None:
 def _verb_before(part: PromptPart) -> str | None:
     """A word before the noun that is only a verb: "bring dog"."""
     for word in part.modifiers.split():
+        if lookup([word]) or is_property_word(word):
+            continue
         kinds = set(lemmas(word)) - {"AUX"}
-        base = word in lemmas(word).get("VERB", ())
-        if base and kinds == {"VERB"} and not lookup([word]) and not is_property_word(word):
+        if kinds == {"VERB"} and word in lemmas(word)["VERB"]:
             return word
     return None
 

@@ -1,7 +1,7 @@
 """Inflection of English words: plurals, participles and parts of speech, by lemminflect.
 
-lemminflect's dictionary is that of the NIH SPECIALIST lexicon. It is loaded with the first word,
-in about 0.2 s.
+lemminflect's dictionary is that of the NIH SPECIALIST lexicon. It is loaded, in about 0.2 s, with
+the first word whose ending does not decide.
 """
 
 from __future__ import annotations
@@ -11,7 +11,12 @@ from functools import cache
 
 from zerocon.prompt.word_files import grammar, sections
 
-_PLURAL_ENDINGS = ("ss", "us", "is", "'s")  # "-s" of a singular: glass, cactus, iris
+_SINGULAR_ENDINGS = ("ss", "us", "is", "'s")  # "-s" of a singular: glass, cactus, iris
+# Every plural of the dictionary ends in one of these: buses, men, mice, feet, fungi, data.
+_PLURAL_ENDINGS = (
+    "s", "a", "i", "ae", "æ", "en", "ice", "eet", "eeth", "geese", "people", "pence", "im", "ieux",
+    "eaux", "sful", "matzot", "matzoth", "passersby", "kroner", "lire", "novelle", "fiant",
+)  # fmt: skip
 
 
 @cache
@@ -57,6 +62,8 @@ def is_plural_word(word: str) -> bool:
         return True
     if word in _preferred() or word in grammar("uncountable"):
         return False
+    if len(word) < 3 or not word.endswith(_PLURAL_ENDINGS):
+        return False  # without the dictionary, which takes as long as a few denoising steps
     nouns = lemmas(word).get("NOUN", ())
     if nouns and word not in nouns:
         return True
@@ -64,7 +71,7 @@ def is_plural_word(word: str) -> bool:
         return False
     # the dictionary has some plurals as words of their own: games, letters
     has_singular = "NOUN" in lemmas(word[:-1])
-    return has_singular if nouns else has_singular or not word.endswith(_PLURAL_ENDINGS)
+    return has_singular if nouns else has_singular or not word.endswith(_SINGULAR_ENDINGS)
 
 
 @cache

@@ -123,9 +123,10 @@ def _is_age_or_size(word: str) -> bool:
 
 def _is_compound_part(text: Sequence[str], i: int) -> bool:
     """Whether a word before a noun is a noun itself: "steam train", not "red train"."""
+    if text[i].endswith("'s") or is_boundary(text, i) or _is_listed_property(text[i]):
+        return False
     kinds = lemmas(text[i])
-    named = "NOUN" in kinds and "ADJ" not in kinds and not text[i].endswith("'s")
-    return named and not is_boundary(text, i) and not _is_listed_property(text[i])
+    return "NOUN" in kinds and "ADJ" not in kinds
 
 
 def _describe(caption: str, part: PromptPart, noun: Span) -> CaptionEdit:
