@@ -228,7 +228,7 @@ def test_the_default_model_follows_the_environment(monkeypatch):
 def test_preset_and_single_settings_override_those_of_the_model(mini):
     edited = zerocon.edit(FOX, to="dog", model=mini, preset="fast", steps=4, caption="a fox")
     assert edited.settings == mini.settings.overlay(FAST).overlay({"steps": 4})
-    assert edited.settings.guidance_scale == 1.5 and edited.settings.guidance == ()
+    assert edited.settings.guidance_scale == 1.75 and edited.settings.guidance == ()
     assert edited.inversion.schedule.steps == 4
 
 
