@@ -59,11 +59,6 @@ def number_range(text: str) -> tuple[float, float]:
         raise click.BadParameter(f"{text!r} is not a range A..B, such as 0..0.6") from None
 
 
-def range_or_none(text: str) -> str | tuple[float, float]:
-    """``A..B``, or "none"."""
-    return text if text == NONE else number_range(text)
-
-
 def integer_or_none(text: Any) -> int | str:
     """An integer, or "none"."""
     return NONE if text == NONE else int(click.INT.convert(text, None, None))
@@ -339,7 +334,6 @@ TYPES: Mapping[Any, Any] = {  # of a setting: what its option's value is read wi
     float | None: number_or_none,
     float | tuple[float, float] | None: number_or_range,
     tuple[float, float]: number_range,
-    tuple[float, float] | None: range_or_none,
     float | str | None: number_by_change,
     float | str: number_by_change,
     str: str,

@@ -590,31 +590,33 @@ def peaks(*norms, channels=4):
 
 def test_a_difference_below_the_threshold_becomes_zero_and_one_above_it_stays():
     before = peaks(0.1, 0.45, 1.0, 1.0)  # the 90th percentile is 1
-    after = threshold(before, (0.3, 0.6))
+    after = threshold(before, (0.3,))
     factors = (after / before)[0, 0]
     assert (factors[:3, :3] == 0).all() and (factors[5:, :] == 1).all()
     assert torch.allclose(factors[:3, 5:], torch.tensor(0.5), atol=1e-5)
     assert ((factors >= 0) & (factors <= 1)).all()
-    assert threshold(before, None) is before
+    assert threshold(before, (0.0,)) is before
 
 
 def test_the_threshold_knows_no_magnitude_and_no_batch_mate():
     D = torch.randn(3, 4, 8, 6, generator=torch.Generator().manual_seed(0))
     D[1] *= 1000
     D[:, :, :4] *= 0.2
-    after = threshold(D, (0.3, 0.9))
+    limits = (0.4, 0.4, 0.0)
+    after = threshold(D, limits)
     assert 0 < float((after == 0).float().mean()) < 1
     for factor in (1e-4, 1e4):
-        assert torch.allclose(threshold(factor * D, (0.3, 0.9)) / factor, after, rtol=1e-4)
+        assert torch.allclose(threshold(factor * D, limits) / factor, after, rtol=1e-4)
     for i in range(3):
-        assert torch.allclose(threshold(D[i : i + 1], (0.3, 0.9))[0], after[i], rtol=1e-5)
-    assert not threshold(torch.zeros(1, 4, 8, 8), (0.3, 0.6)).any(), "finite where D is zero"
+        assert torch.allclose(threshold(D[i : i + 1], limits[i : i + 1])[0], after[i], rtol=1e-5)
+    assert torch.equal(after[2], D[2])
+    assert not threshold(torch.zeros(1, 4, 8, 8), (0.3,)).any(), "finite where D is zero"
 
 
 def test_the_threshold_acts_in_the_middle_steps_only(model):
     x = torch.randn(1, 4, 8, 8)
     c, edited = model.embed(["a cat"]), model.embed(["a dog"])
-    plan = make_plan(5.0, difference_threshold=(0.8, 0.9))
+    plan = make_plan(5.0, difference_threshold=0.8)
     inversion = invert(model, x, c, steps=10)
     zeros = [
         10 - step.level

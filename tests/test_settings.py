@@ -39,8 +39,11 @@ def test_overlay_replaces_the_given_settings_only() -> None:
         ({"guidance_range": [0.6, 0.2]}, "guidance_range must be"),
         ({"guidance_range": [0.0, 1.2]}, "guidance_range must be"),
         ({"guidance_range": [0.0]}, "guidance_range must be"),
-        ({"difference_threshold": [0.6, 0.3]}, "difference_threshold must be two numbers, 0 <="),
-        ({"difference_threshold": 0.3}, "difference_threshold must be"),
+        (
+            {"difference_threshold": -0.1},
+            "difference_threshold must be from zero, or like 0.3,style=0",
+        ),
+        ({"difference_threshold": "0.3,styl=0"}, "difference_threshold must be"),
         ({"guidance_limit": 0}, "guidance_limit must be above zero"),
         (
             {"guidance_limit": "0.1,styl=0.2"},

@@ -22,10 +22,8 @@ step of the differences is the difference of an edit step and the source's own s
 An attention control puts attention of the source at the same level in place of the edit's own, in
 both predictions of ``eps_edit`` (see ``zerocon.attention_control``). With the setting
 ``difference_threshold``, ``D`` is set to zero after each of the middle steps at positions where it
-is small (see ``threshold``).
-
-With the setting ``begin``, ``D`` is zero at the first levels. It, the attention control and the
-limits of ``g`` may differ by kind of change and so between the images of a batch.
+is small (see ``threshold``). With the setting ``begin``, ``D`` is zero at the first levels. All of
+them, and the limits of ``g``, may differ by kind of change and so between the images of a batch.
 """
 
 from __future__ import annotations
@@ -82,6 +80,7 @@ class ImagePlan:
         begin: Share of the steps, counted from noise, before the edit begins.
         guidance_limit: Largest norm of the guidance gradient in norms of the latents.
         push_limit: Largest norm of the guidance gradient in norms of the prompt's push.
+        difference_threshold: See ``threshold``.
     """
 
     seed: int = 0
@@ -89,6 +88,7 @@ class ImagePlan:
     begin: float = 0.0
     guidance_limit: float = inf
     push_limit: float = inf
+    difference_threshold: float = 0.0
 
     @classmethod
     def of(cls, settings: Settings, changes: Collection[str]) -> ImagePlan:
@@ -100,6 +100,7 @@ class ImagePlan:
             begin=settings.begin_for(changes),
             guidance_limit=number_for(settings.guidance_limit, changes),
             push_limit=number_for(settings.push_limit, changes),
+            difference_threshold=number_for(settings.difference_threshold, changes),
         )
 
     def edits(self, progress: float) -> bool:
@@ -231,10 +232,10 @@ class Plan:
         """The layers that attention controls change at this share of the steps."""
         return frozenset(name for each in self.images for name in each.controlled_layers(progress))
 
-    def threshold_at(self, done: float) -> tuple[float, float] | None:
-        """The thresholds of ``D`` after this share of the steps; None for none."""
-        first, last = THRESHOLD_RANGE
-        return self.settings.difference_threshold if first <= done <= last else None
+    def thresholds_at(self, done: float) -> tuple[float, ...]:
+        """Every image's threshold of ``D`` after this share of the steps."""
+        acts = THRESHOLD_RANGE[0] <= done <= THRESHOLD_RANGE[1]
+        return tuple(each.difference_threshold if acts else 0.0 for each in self.images)
 
     def guides(self, progress: float) -> bool:
         """Whether guidance acts at this share of the steps, counted from noise."""
@@ -312,7 +313,7 @@ def edit(
         eps = eps_edit - network.step_noise(inversion, i, eps_src)
         g = network.limit_to_push(guided.gradient, eps, t, s)
         clean, D = ddim_step(D - g, eps, t, CLEAN), ddim_step(D - g, eps, t, s)
-        D = threshold(D, plan.threshold_at(1 - (i - 1) / steps))
+        D = threshold(D, plan.thresholds_at(1 - (i - 1) / steps))
         D = network.begun(constraint(source, edited, D, i - 1), progress)
         require_finite(D, f"the latents after step {steps - i + 1} of {steps}", "unet")
         x_src, losses = inversion.latents[i - 1], guided.losses
@@ -583,7 +584,7 @@ def require_finite_gradient(gradient: Latents) -> None:
     require_finite(norms, "the gradients of the guidance losses", "unet")
 
 
-def threshold(difference: Latents, limits: tuple[float, float] | None) -> Latents:
+def threshold(difference: Latents, limits: Sequence[float]) -> Latents:
     """``D`` without its small values: a soft mask, found from ``D`` itself.
 
     What a prompt moves where nothing was asked to change is small against the edit. The norm of
@@ -593,18 +594,19 @@ def threshold(difference: Latents, limits: tuple[float, float] | None) -> Latent
 
     Args:
         difference: (images, channels, height, width).
-        limits: Below the first ``D`` becomes zero, above the second it stays, and between them the
-            factor rises linearly. None for no threshold.
+        limits: Of each image: below it ``D`` becomes zero, above twice as much it stays, and in
+            between the factor rises linearly. 0 for no threshold.
     """
-    if limits is None:
+    if not any(limits):
         return difference
     norm = difference.float().square().sum(1, keepdim=True).sqrt()
     padded = torch.nn.functional.pad(norm, (1, 1, 1, 1), mode="replicate")
     weights = torch.tensor([1.0, 2.0, 1.0], device=norm.device) / 4
     smooth = torch.nn.functional.conv2d(padded, torch.outer(weights, weights)[None, None])
     unit = torch.quantile(smooth.flatten(1), THRESHOLD_UNIT, dim=1).view(-1, 1, 1, 1)
-    low, high = limits
-    return difference * ((smooth / unit.clamp_min(1e-12) - low) / (high - low)).clamp(0.0, 1.0)
+    limit = torch.tensor(limits, device=norm.device).view(-1, 1, 1, 1)
+    factor = (smooth / (limit * unit).clamp_min(1e-12) - 1).clamp(0.0, 1.0)
+    return difference * torch.where(limit > 0, factor, 1.0)
 
 
 def polyak_step(gradient: Latents, losses: Tensor, longest: float = inf) -> Latents:

@@ -52,7 +52,7 @@ PAPER: Mapping[str, Any] = {
     "guidance_balance": None,
     "guidance_limit": None,
     "push_limit": None,
-    "difference_threshold": None,
+    "difference_threshold": 0.0,
     "polyak_step": False,
     "reuse_prediction": False,
     "attention": (),
@@ -118,12 +118,6 @@ def _is_range(value: object) -> bool:
     return isinstance(value, tuple) and _is_pair(value) and bool(0 <= value[0] < value[1] <= 1)
 
 
-def _is_threshold(value: object) -> bool:
-    return value is None or (
-        isinstance(value, tuple) and _is_pair(value) and bool(0 <= value[0] < value[1])
-    )
-
-
 def _are_names(value: object) -> bool:
     return isinstance(value, tuple) and all(isinstance(name, str) and name for name in value)
 
@@ -168,6 +162,7 @@ def _by_change(accepts: Callable[[float], bool]) -> Callable[[object], bool]:
 
 _is_share = _by_change(lambda value: 0 <= value < 1)
 _is_positive = _by_change(lambda value: value > 0)
+_is_threshold = _by_change(lambda value: value >= 0)
 
 
 def _is_limit(value: object) -> bool:
@@ -319,12 +314,12 @@ class Settings:
         "X[,CHANGE=X,...]",
     )
     # allows a larger guidance scale: what the prompt moves elsewhere is mostly small
-    difference_threshold: tuple[float, float] | None = _setting(
-        (0.3, 0.6),
-        Rule(_is_threshold, "two numbers, 0 <= A < B"),
-        "While denoising remove differences from the source below A, in part up to B, in units of "
-        "their 90th percentile.",
-        "A..B",
+    difference_threshold: float | str = _setting(
+        "0.3,several=0.3,attribute=0.15,place=0.1,time=0,style=0",
+        Rule(_is_threshold, f"from zero, or like 0.3,style=0 of {', '.join(CHANGES)}"),
+        "While denoising remove differences from the source below T, in part up to 2T, in units of "
+        "their 90th percentile; by kind of change as in 0.3,style=0.",
+        "T[,CHANGE=T,...]",
     )
     source_correction: bool = _setting(
         True,

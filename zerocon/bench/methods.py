@@ -288,7 +288,7 @@ METHODS: Mapping[str, Method] = {
     "no-guidance": ZeroconMethod(fixed={"guidance": ()}),
     "cross-attention": ZeroconMethod(fixed={"guidance": ("cross-attention",)}),
     "contrastive": ZeroconMethod(fixed={"guidance": ("contrastive",)}),
-    "no-threshold": ZeroconMethod(fixed={"difference_threshold": None}),
+    "no-threshold": ZeroconMethod(fixed={"difference_threshold": 0.0}),
     "plain-ddim": ZeroconMethod(fixed={"source_correction": False}),
     **{name: ZeroconMethod(fixed={"direction_from": name}) for name in DIRECTION_FROM},
     # the usual baseline: DDIM inversion, then DDIM sampling under the target caption
@@ -298,7 +298,7 @@ METHODS: Mapping[str, Method] = {
             "guidance": (),
             "attention": (),
             "begin": 0.0,
-            "difference_threshold": None,
+            "difference_threshold": 0.0,
             "source_correction": False,
             "strength": 1.0,
             "direction_positions": "all",

@@ -58,8 +58,8 @@ def find_ineffective(
     controlled = [progress for progress in edited if plan.controlled_layers(progress)]
     if guided and {*filter(plan.guides, edited)} <= {*controlled}:
         reasons["reuse_prediction"] = "has no effect: attention control acts at every guided step"
-    if settings.difference_threshold and not any(
-        plan.threshold_at(progress + 1 / settings.steps) for progress in edited
+    if plan.images[0].difference_threshold and not any(
+        any(plan.thresholds_at(progress + 1 / settings.steps)) for progress in edited
     ):
         reasons["difference_threshold"] = "has no effect: it acts at no step"
     if settings.attention and not controlled:

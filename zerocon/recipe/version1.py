@@ -24,7 +24,7 @@ SETTINGS = {
 }
 PROMPTS = {"edited": "target"}
 LATER: Mapping[str, Any] = {  # did not exist
-    "attention": [], "begin": 0.0, "push_limit": None, "difference_threshold": None,
+    "attention": [], "begin": 0.0, "push_limit": None, "difference_threshold": 0.0,
 }  # fmt: skip
 REUSE = {1: True, 2: False}  # U-Net evaluations per guided step
 
