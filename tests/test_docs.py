@@ -168,13 +168,17 @@ def test_the_table_of_settings_is_that_of_the_code() -> None:
 def test_the_table_of_defaults_by_kind_of_change_is_that_of_the_code() -> None:
     defaults, lines = Settings(), []
     order = dict.fromkeys([split_change(each)[0] for each in defaults.attention])
-    order |= dict.fromkeys(each.partition("=")[0] for each in defaults.begin.split(",")[1:])
-    for kind in (each for each in order if each):
-        attention, begin = defaults.attention_for([kind]), number_for(defaults.begin, [kind])
-        lines.append(f"| `{kind}` | `{attention}` | `{begin:g}` |")
-    attention, begin = defaults.attention_for([]), number_for(defaults.begin, [])
-    lines.append(f"| any other | `{attention}` | `{begin:g}` |")
-    table = "\n".join(["| kind of change | attention | begin |", "|---|---|---|", *lines])
+    numbers = (defaults.begin, defaults.difference_threshold)
+    for text in numbers:
+        order |= dict.fromkeys(each.partition("=")[0] for each in text.split(",")[1:])
+    for kind in (*(each for each in order if each), ""):
+        kinds = [kind] if kind else []
+        begin, threshold = (number_for(each, kinds) for each in numbers)
+        name = f"`{kind}`" if kind else "any other"
+        attention = defaults.attention_for(kinds)
+        lines.append(f"| {name} | `{attention}` | `{begin:g}` | `{threshold:g}` |")
+    head = ["| kind of change | attention | begin | threshold |", "|---|---|---|---|"]
+    table = "\n".join([*head, *lines])
     assert table in OPTIONS, f"the table in docs/options.md should be\n{table}"
 
 

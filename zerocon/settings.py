@@ -315,7 +315,7 @@ class Settings:
     )
     # allows a larger guidance scale: what the prompt moves elsewhere is mostly small
     difference_threshold: float | str = _setting(
-        "0.3,several=0.3,attribute=0.15,place=0.1,time=0,style=0",
+        "0.3,several=0.3,attribute=0.2,place=0.2,time=0.1,style=0",
         Rule(_is_threshold, f"from zero, or like 0.3,style=0 of {', '.join(CHANGES)}"),
         "While denoising remove differences from the source below T, in part up to 2T, in units of "
         "their 90th percentile; by kind of change as in 0.3,style=0.",
