@@ -144,7 +144,7 @@ def shown(value: object) -> str:
     """A default as the table of settings has it."""
     if value == ():
         return "`none`"
-    if Settings.attention == value or Settings.begin == value:
+    if value in (Settings.attention, Settings.begin, Settings.difference_threshold):
         return BY_KIND
     if value is None or isinstance(value, bool):
         return f"`{str(value).lower()}`"
