@@ -436,8 +436,9 @@ def test_a_recipe_of_version_0_1_is_shown_in_today_s_names(run: Run, ending: str
     assert recipe.versions["zerocon"] == "0.1.0"
     with Image.open(FOX) as fox:
         recipe.require_source(fox.convert("RGB"))
-    before: dict[str, Any] = {  # what 0.1 did; three of them were no settings yet
-        "guidance_balance": None, "attention": (), "begin": 0.0, "push_limit": None, "difference_threshold": 0.0,
+    before: dict[str, Any] = {  # what 0.1 did; four of them were no settings yet
+        "guidance_balance": None, "attention": (), "begin": 0.0, "push_limit": None,
+        "difference_threshold": 0.0,
     }  # fmt: skip
     if ending == ".png":
         assert recipe.prompt == {"to": "dog"}
@@ -479,7 +480,8 @@ def test_all_settings_and_directions_of_version_0_1_have_a_name_today() -> None:
         "inverter": "fixed-point:rounds=3", "guidance_prompt": "target", "guidance_balance": 0.5,
         "direction_positions": "changed", "reuse_prediction": False, "source_correction": False,
         "cache_source": False, "seed": 7, "gone": 1,
-        "attention": [], "begin": 0.0, "push_limit": None, "difference_threshold": 0.0,  # what 0.1 did
+        "attention": [], "begin": 0.0, "push_limit": None,  # what 0.1 did
+        "difference_threshold": 0.0,
     }  # fmt: skip
     assert converted["directions"] == [{"change": "cat -> dog", "weight": 0.5, "hash": "0a"}]
     names = {each.name for each in fields(Settings)}
