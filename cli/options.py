@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 VERBOSE = "zerocon.verbose"  # in the context's meta, where the group finds it after an error
 QUIET = "zerocon.quiet"
 FORMAT = "zerocon.format"
+MODELS = ("model", "captioner", "clip", "segmenter")  # options that name one
 FORMATS = ("human", "json", "jsonl", "quiet")
 FORMAT_OPTION = re.compile("--format(=|$)")
 
@@ -275,11 +276,17 @@ def cache(values: Mapping[str, Any], warn: Callable[[str], None]) -> Cache | Non
 
 def input_files(values: Mapping[str, Any], *others: Path | None) -> tuple[Path, ...]:
     """Every file that the options make the command read, and ``others``: none may be written."""
-    files = [values.get(name) for name in ("inversion", "mask", "recipe", "manifest", "model")]
-    directions = [
-        each[0] if isinstance(each, tuple) else each for each in values.get("directions", ())
+    from zerocon.model.local_files import files_of
+
+    names = ("inversion", "mask", "recipe", "manifest", "files_from")
+    files = [Path(values[name]) for name in names if values.get(name) is not None]
+    files += [
+        Path(each[0] if isinstance(each, tuple) else each) for each in values.get("directions", ())
     ]
-    return tuple(Path(file) for file in (*files, *directions, *others) if file is not None)
+    files += [each for each in others if each is not None]
+    config = click.get_current_context().meta.get(config_file.META)
+    files += [config.path] if config and config.path else []
+    return (*files, *files_of(*(values.get(name) for name in MODELS)))
 
 
 def _store_verbose(ctx: click.Context, _: click.Parameter, verbose: bool) -> None:

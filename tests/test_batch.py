@@ -361,7 +361,7 @@ def test_no_result_replaces_an_input(run: Run, link: Callable[..., None] | None)
     else:
         args[0] = "in/one.png"
     refused = run(*args, "--overwrite", code=2)
-    assert "is an input of this run" in line(refused) and line(refused).endswith("[ZC-E031]")
+    assert "is an input of this command" in line(refused) and line(refused).endswith("[ZC-E031]")
     assert {path: path.read_bytes() for path in Path("in").rglob("*.[pj]*")} == before
     assert not Path(args[2], FOLDER).exists(), "a refused run has no journal"
 

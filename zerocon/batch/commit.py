@@ -10,9 +10,10 @@ from pathlib import Path
 
 from zerocon.batch.job import Job
 from zerocon.batch.journal import DONE, PLACED, JobRecord, Journal, Outcome
-from zerocon.errors import OutputExistsError, OutputIsInputError
+from zerocon.errors import NotWritableError, OutputExistsError
 from zerocon.storage.atomic import writing
 from zerocon.storage.hashing import file_hash
+from zerocon.storage.paths import leads_out, require_no_inputs
 
 SHOWN = 3  # names in a message
 PARTS = "parts"  # temporary files, below the journal's directory
@@ -48,6 +49,7 @@ def put(
     path, result_hash = journal.output / record.job.name, blake2b(data, digest_size=16).hexdigest()
     if not journal.place(record.name, worker, result_hash, image_hash, outcome):
         return  # another worker took this one for dead, and computes the same
+    require_below(journal.output, record.job)
     if not record.overwrite and _hash(path) == result_hash:
         return  # the same file, by a worker that died before recording it
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +104,7 @@ def plan(
         OutputIsInputError: For a result that is an image, a direction, a mask or one of ``inputs``.
     """
     jobs = list(jobs)
-    require_no_inputs(output, [job for job, _, _ in jobs], inputs)
+    require_places(output, [job for job, _, _ in jobs], inputs)
     changes, kept, existing = Changes(), list[str](), list[Path]()
     for job, recipe_hash, shape in jobs:
         old, path = find_record(str(job.name)), output / job.name
@@ -120,24 +122,37 @@ def plan(
     return changes, kept
 
 
-def require_no_inputs(output: Path, jobs: Sequence[Job], inputs: Iterable[Path]) -> None:
-    """Check that no result would replace a file that is read.
+def inputs_of(jobs: Iterable[Job]) -> set[Path]:
+    """Every file that jobs read: images, masks, directions."""
+    files: set[Path] = set()
+    for job in jobs:
+        files |= {job.image, *(Path(file) for file, _ in job.directions)}
+        files |= {job.mask} if job.mask else set()
+    return files
 
-    Files are compared by device and inode, so links and other spellings of a path are recognized.
+
+def require_places(output: Path, jobs: Sequence[Job], inputs: Iterable[Path]) -> None:
+    """Check that results lie in the output directory, and that none is a file that is read.
 
     Raises:
-        OutputIsInputError: For the first result that would.
+        OutputIsInputError: For a result that is an image, a direction, a mask or one of ``inputs``.
+        NotWritableError: For one that is elsewhere by a symbolic link.
     """
-    directions = {file for job in jobs for file, _ in job.directions}
-    files = {*inputs, *map(Path, directions), *(job.image for job in jobs)}
-    files |= {job.mask for job in jobs if job.mask}
-    read = {number for file in files if (number := _file_number(file))}
-    for job in jobs:
-        path = output / job.name
-        if (number := _file_number(path)) and number in read:
-            raise OutputIsInputError(
-                f"the result {path} is an input of this run; choose another -o or --name"
-            )
+    require_no_inputs((output / job.name for job in jobs), {*inputs, *inputs_of(jobs)})
+    for parent in {job.name.parent: job for job in jobs}.values():
+        require_below(output, parent)
+
+
+def require_below(output: Path, job: Job) -> None:
+    """Check that no symbolic link leads from the output directory to that of a result elsewhere.
+
+    Raises:
+        NotWritableError: One does.
+    """
+    if leads_out(output, job.name):
+        raise NotWritableError(
+            f"{output / job.name} is outside of {output} by a symbolic link; remove the link"
+        )
 
 
 def _require_none(existing: Sequence[Path]) -> None:
@@ -156,15 +171,6 @@ def _stays(record: JobRecord, output: Path, *, verify: bool, retry: bool, copy: 
     if record.state == "done" or record.copied:
         return intact(output, record) if verify else (output / record.job.name).is_file()
     return not (copy and record.state == "unchanged")
-
-
-def _file_number(file: Path) -> tuple[int, int] | None:
-    """Device and inode of a file, links followed; None if there is none."""
-    try:
-        stat = file.stat()
-    except OSError:
-        return None
-    return stat.st_dev, stat.st_ino
 
 
 def _same(old: JobRecord, new: JobRecord) -> bool:

@@ -37,7 +37,9 @@ from zerocon.batch.review_sheet import check_sheet, is_sheet, write_sheet
 from zerocon.batch.run_status import failure_of
 from zerocon.batch.worker import JobResult
 from zerocon.errors import CommandError, DeviceNotFoundError
+from zerocon.image.naming import SIDECAR
 from zerocon.model import Model
+from zerocon.model.local_files import files_of
 from zerocon.request import kinds_of
 from zerocon.settings import DEFAULT_SEGMENTER
 
@@ -210,6 +212,7 @@ def open_session(options: BatchOptions, *, dry_run: bool = False) -> Iterator[Ba
     jobs = expand(options) if options.has_inputs else []
     jobs = [job for job in jobs if in_shard(job.image, options.shard)]
     model, planned = None, None
+    commit.require_places(options.output, jobs, _input_files(options, jobs))
     if not exists:
         _check_sheet(options, jobs, None)
         model = _load(options)
@@ -264,10 +267,21 @@ def _require_resumable(options: BatchOptions, exists: bool) -> None:
 def _check_sheet(options: BatchOptions, jobs: list[Job], journal: Journal | None) -> None:
     """Check that the review sheet can be written; one of an earlier run is replaced."""
     if options.sheet is not None:
-        inputs = (*options.inputs, *(job.image for job in jobs))
+        inputs = _input_files(options, jobs)
         results = [options.output / job.name for job in jobs]
         replace = options.overwrite or (journal is not None and is_sheet(journal, options.sheet))
         check_sheet(options.sheet, options.output, results, inputs, overwrite=replace)
+
+
+def _input_files(options: BatchOptions, jobs: Sequence[Job]) -> set[Path]:
+    """Every file that a batch reads: nothing that it writes may be one of them."""
+    parameters = options.parameters
+    parts = (parameters.load.get("captioner"), parameters.load.get("clip"), parameters.segmenter)
+    files = {*options.inputs, *commit.inputs_of(jobs), *files_of(parameters.model, *parts)}
+    files |= {file for file in (options.manifest, options.files_from) if file is not None}
+    if options.sidecars:
+        files |= {job.image.with_suffix(SIDECAR) for job in jobs}
+    return files
 
 
 def _load(options: BatchOptions) -> Model:
@@ -296,12 +310,11 @@ def _plan(
 ) -> tuple[commit.Changes, list[str]]:
     require_distinct(jobs)
     find: Callable[[str], JobRecord | None] = journal.record if journal else lambda _: None
-    files = (options.manifest, options.files_from, options.parameters.model)
     return commit.plan(
         find,
         options.output,
         list(_described(jobs, model, options.parameters)),
-        inputs=[*options.inputs, *(Path(file) for file in files if file is not None)],
+        inputs=_input_files(options, jobs),
         overwrite=options.overwrite,
         verify=options.resume,
         retry=options.retry_failed,
