@@ -23,7 +23,6 @@ from zerocon.errors import (
     ZeroconError,
     classify,
 )
-
 from zerocon.storage.processes import use_safe_environment
 
 from . import config_file, render

@@ -319,7 +319,15 @@ def test_resume_verifies_results_by_their_hashes(run: Run) -> None:
     Path("out/two-dog-0.jpg").write_bytes(b"x" * len(before["two-dog-0.jpg"]))
     Path("out/deep/three-dog-0.png").unlink()
     assert record_of(run("in", "-o", "out", "--to", "dog"))["skipped"] == 2, "two files exist"
-    assert record_of(run("-o", "out", "--resume"))["skipped"] == 1
+    damaged = results()
+    done = run("-o", "out", "--resume")
+    assert results() | {"deep/three-dog-0.png": b""} == damaged | {"deep/three-dog-0.png": b""}
+    assert done.stderr.count("the file was changed since it was written, and is kept") == 2
+    warnings = record_of(done)["warnings"]
+    kept = [each["output"] for each in warnings if "was changed" in " ".join(each["warnings"])]
+    assert kept == ["out/one-dog-0.png", "out/two-dog-0.jpg"]
+    assert results()["deep/three-dog-0.png"] == before["deep/three-dog-0.png"]
+    assert record_of(run("-o", "out", "--resume", "--overwrite"))["skipped"] == 1
     assert results() == before
     assert record_of(run("-o", "out", "--resume"))["skipped"] == 3
 
@@ -584,7 +592,8 @@ def test_a_record_changed_by_another_process_stays(journal: Journal) -> None:
     job = journal.records(run)[0].job
     changes, _ = plan(journal.record, journal.output, [(job, "another recipe", "")])
     journal.claim(run, "worker")
-    journal.add(run, changes)
+    with pytest.raises(ValueError, match="another batch works in"):
+        journal.add(run, changes)
     assert [entry.state for entry in journal.records(run)] == ["running"]
 
 

@@ -12,10 +12,11 @@ from zerocon.batch.job import Job
 from zerocon.batch.journal import DONE, PLACED, JobRecord, Journal, Outcome
 from zerocon.errors import NotWritableError, OutputExistsError
 from zerocon.storage.atomic import writing
-from zerocon.storage.hashing import file_hash
+from zerocon.storage.hashing import hash_of
 from zerocon.storage.paths import leads_out, require_no_inputs
 
 SHOWN = 3  # names in a message
+CLAIMED_STATES = ("running", "placing", "copying")
 PARTS = "parts"  # temporary files, below the journal's directory
 
 Changes = list[tuple[JobRecord | None, JobRecord]]  # expected in the journal, and replacement
@@ -50,7 +51,7 @@ def put(
     if not journal.place(record.name, worker, result_hash, image_hash, outcome):
         return  # another worker took this one for dead, and computes the same
     require_below(journal.output, record.job)
-    if not record.overwrite and _hash(path) == result_hash:
+    if not record.overwrite and hash_of(path) == result_hash:
         return  # the same file, by a worker that died before recording it
     path.parent.mkdir(parents=True, exist_ok=True)
     parts = journal.folder / PARTS
@@ -76,7 +77,7 @@ def recover(journal: Journal) -> None:
 
 def intact(output: Path, record: JobRecord) -> bool:
     """Whether the file of a result has the hash in the journal."""
-    return _hash(output / record.job.name) == record.result_hash
+    return hash_of(output / record.job.name) == record.result_hash
 
 
 def plan(
@@ -89,15 +90,20 @@ def plan(
     verify: bool = False,
     retry: bool = False,
     copy: bool = False,
-) -> tuple[Changes, list[str]]:
+    on_changed: Callable[[JobRecord], object] = lambda _: None,
+) -> tuple[Changes, list[JobRecord]]:
     """Decide which of ``jobs`` have to run; writes nothing.
 
-    A job with the same recipe and image stays done while its file exists (``verify``: has the hash
-    in the journal), and stays failed or unchanged unless ``retry``. ``copy``: one that is unchanged
-    runs if its source has not been copied. ``jobs`` come with recipe hash and shape.
+    A job with the same recipe and image stays done while its file exists, and stays failed or
+    unchanged unless ``retry``. ``copy``: one that is unchanged runs if its source has not been
+    copied. ``jobs`` come with recipe hash and shape.
+
+    A file is replaced only with ``overwrite``, that of this command: what an earlier one was
+    allowed counts for nothing. With ``verify``, a file without the hash in the journal was changed
+    by someone: it is kept, and ``on_changed`` is called with its record, unless ``overwrite``.
 
     Returns:
-        The records to add to the journal, and the names of those that stay as they are.
+        The records to add to the journal, and those that stay as they are.
 
     Raises:
         OutputExistsError: For files that are of no such job, unless ``overwrite``.
@@ -105,18 +111,23 @@ def plan(
     """
     jobs = list(jobs)
     require_places(output, [job for job, _, _ in jobs], inputs)
-    changes, kept, existing = Changes(), list[str](), list[Path]()
+    changes, kept, existing = Changes(), list[JobRecord](), list[Path]()
     for job, recipe_hash, shape in jobs:
         old, path = find_record(str(job.name)), output / job.name
         new = JobRecord(job, recipe_hash, stamp(job.image), shape, "queued", overwrite)
-        if old is None or not _same(old, new):
-            if os.path.lexists(path) and not overwrite:
-                existing.append(path)
-        elif _stays(old, output, verify=verify, retry=retry, copy=copy):
-            kept.append(old.name)
+        same = old is not None and old.is_edit_of(new)
+        if old is not None and same and _stays(old, output, overwrite, verify, retry, copy):
+            if verify and _has_file(old) and not intact(output, old):
+                on_changed(old)
+            known = old if old.state in CLAIMED_STATES else replace(old, job=job, stamp=new.stamp)
+            if known == old:
+                kept.append(old)
+            else:  # what the journal says about a job is not taken from it, only how it ended
+                changes.append((old, known))
             continue
-        elif old.state == "done" or old.copied:
-            new = replace(new, overwrite=overwrite or verify or intact(output, old))
+        proved = old is not None and same and _has_file(old) and intact(output, old)
+        if os.path.lexists(path) and not (overwrite or proved):
+            existing.append(path)
         changes.append((old, new))
     _require_none(existing)
     return changes, kept
@@ -164,26 +175,20 @@ def _require_none(existing: Sequence[Path]) -> None:
         )
 
 
-def _stays(record: JobRecord, output: Path, *, verify: bool, retry: bool, copy: bool) -> bool:
+def _stays(
+    record: JobRecord, output: Path, overwrite: bool, verify: bool, retry: bool, copy: bool
+) -> bool:
     """Whether a record of the same job needs no new one."""
-    if retry and record.state in ("failed", "unchanged"):
+    if record.state in CLAIMED_STATES:  # of a worker that is alive
+        return True
+    if record.state == "queued" or (retry and record.state in ("failed", "unchanged")):
         return False
-    if record.state == "done" or record.copied:
-        return intact(output, record) if verify else (output / record.job.name).is_file()
+    if _has_file(record):
+        exists = (output / record.job.name).is_file()
+        return exists and not (verify and overwrite and not intact(output, record))
     return not (copy and record.state == "unchanged")
 
 
-def _same(old: JobRecord, new: JobRecord) -> bool:
-    """Whether both are the same edit of the same image; a moved or touched one is hashed."""
-    if old.recipe_hash != new.recipe_hash:
-        return False
-    if (old.job.image, old.stamp) == (new.job.image, new.stamp):
-        return True
-    return old.image_hash is not None and old.image_hash == _hash(new.job.image)
-
-
-def _hash(file: Path) -> str | None:
-    try:
-        return file_hash(file) if file.is_file() else None
-    except OSError:
-        return None
+def _has_file(record: JobRecord) -> bool:
+    """Whether the record is that of a file in place: a result, or a copied source."""
+    return record.state == "done" or record.copied
