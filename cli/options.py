@@ -14,6 +14,7 @@ import click
 import cloup
 from click.core import ParameterSource
 
+from zerocon.errors import UntrustedReferenceError
 from zerocon.model.spec import LOAD_OPTIONS as LOAD_OPTIONS
 from zerocon.settings import (
     DEFAULT_CAPTIONER,
@@ -213,6 +214,7 @@ def _recipe_settings(image: Path | None) -> dict[str, Any]:
 
     recipe = Recipe.read(image)
     recipe.require_known_settings()
+    recipe.require_within_limits()
     return asdict(recipe.settings)
 
 
@@ -236,7 +238,13 @@ def loading(name: str | None) -> Iterator[None]:
 def load_recipe_model(values: Mapping[str, Any], recipe: Recipe) -> Model:
     """The model of a recipe, except for what the ``replay_model`` options override."""
     import zerocon
+    from zerocon.storage.paths import names_path
 
+    if values["model"] is None and names_path(recipe.model):
+        raise UntrustedReferenceError(
+            f"the recipe names the model {recipe.model!r}, which is or could be a path; give the "
+            "model: --model"
+        )
     try:
         name, given = values["model"] or recipe.model, recipe.load_options()
         given |= {option: values[option] for option in ("device", "dtype") if values[option]}
@@ -244,7 +252,9 @@ def load_recipe_model(values: Mapping[str, Any], recipe: Recipe) -> Model:
             model: Model = zerocon.load(name, clip=values["clip"], **given)
     except zerocon.MissingError as error:
         hint = "" if values["model"] else "; or give the location of the recipe's model: --model"
-        raise type(error)(f"{error}{hint}") from None
+        replaced = type(error)(f"{error}{hint}")
+        replaced.path, replaced.hints = error.path, error.hints
+        raise replaced from None
     recipe.require_model(model)
     return model
 

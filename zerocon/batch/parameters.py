@@ -69,6 +69,8 @@ class RunParameters:
                 continue
             if not isinstance(value, kinds) or (value == "" and name in texts):
                 raise FileFormatError(f"the journal is damaged: {name} of a run is {value!r:.60}")
+        if not values.get("load", {}).keys() <= {*LOAD_OPTIONS}:
+            raise FileFormatError("the journal is damaged: it has unknown options of a model")
         if values.get("metadata", METADATA_LEVELS[0]) not in METADATA_LEVELS:
             raise FileFormatError("the journal is damaged: it has an unknown level of metadata")
         return cls(**values)
