@@ -152,8 +152,8 @@ run = cloup.option_group(
     click.option(
         "--resume",
         is_flag=True,
-        help="Verify results by their hashes and redo those missing or changed; without IMAGES, "
-        "of the last run.",
+        help="Verify results by their hashes and redo those missing, with --overwrite also those "
+        "changed; without a prompt, of the last run.",
     ),
     click.option(
         "--retry-failed",
