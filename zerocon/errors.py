@@ -385,11 +385,11 @@ class MismatchError(InputError):
 class UntrustedReferenceError(InputError):
     """A file names a path or a model that the command line does not.
 
-    Journals and recipes may come from anyone: what they name is not opened unless it is ``mini``, a
-    Hub id in the cache, or named by the command line too. Give the model with ``--model`` (also
-    ``--captioner``, ``--clip``, ``--segmenter``), and with ``batch --resume`` the directories of
-    the images: ``zerocon batch photos -o edited --resume``. A journal of your own needs neither,
-    unless it was changed or the cache directory was removed.
+    Journals and recipes may come from strangers: what they name is not opened unless it is
+    ``mini``, a Hub id in the cache, or named by the command line too. Give the model with
+    ``--model`` (also ``--captioner``, ``--clip``, ``--segmenter``), and with ``batch --resume`` the
+    directories of the images: ``zerocon batch photos -o edited --resume``. A journal of your own
+    needs neither, unless it was changed or the cache directory was removed.
     """
 
     id = "ZC-E064"

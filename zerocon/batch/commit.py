@@ -100,7 +100,8 @@ def plan(
 
     A file is replaced only with ``overwrite``, that of this command: what an earlier one was
     allowed counts for nothing. With ``verify``, a file without the hash in the journal was changed
-    by someone: it is kept, and ``on_changed`` is called with its record, unless ``overwrite``.
+    since it was written: it is kept, and ``on_changed`` is called with its record, unless
+    ``overwrite``.
 
     Returns:
         The records to add to the journal, and those that stay as they are.
@@ -119,11 +120,11 @@ def plan(
         if old is not None and same and _stays(old, output, overwrite, verify, retry, copy):
             if verify and _has_file(old) and not intact(output, old):
                 on_changed(old)
-            known = old if old.state in CLAIMED_STATES else replace(old, job=job, stamp=new.stamp)
-            if known == old:
+            updated = old if old.state in CLAIMED_STATES else replace(old, job=job, stamp=new.stamp)
+            if updated == old:
                 kept.append(old)
             else:  # what the journal says about a job is not taken from it, only how it ended
-                changes.append((old, known))
+                changes.append((old, updated))
             continue
         proved = old is not None and same and _has_file(old) and intact(output, old)
         if os.path.lexists(path) and not (overwrite or proved):

@@ -145,7 +145,7 @@ class JobRecord:
 class Journal:
     """The jobs of one output directory; any number of processes and threads may use it at once.
 
-    A journal may have been made by anyone: every row is checked when it is read, and results lie
+    A journal may come from another user: every row is checked when it is read, and results lie
     in the output directory. Whether a run is this user's own is known by its signature.
 
     Nothing depends on a clock. A worker that has claimed jobs holds a lock of the operating system,
@@ -261,7 +261,7 @@ class Journal:
         A record that another process has changed in between belongs to the run as it is.
 
         Raises:
-            MismatchError: It is of another edit; see ``begin``.
+            MismatchError: The record has a different edit; see ``begin``.
         """
         with self._transaction():
             self._add(run, changes)

@@ -60,7 +60,8 @@ class BatchSession:
     """Jobs with their state in the journal; ``journal`` is None for a plan without one.
 
     ``kept`` are the records that stay as they are, ``ignored`` the files in the input directories
-    that are no images by their endings, ``changed`` the records of results that someone changed.
+    that are no images by their endings, ``changed`` the records of results that were changed since
+    they were written.
     """
 
     options: BatchOptions
@@ -74,8 +75,8 @@ class BatchSession:
 
     def plan(self, progress: Callable[[int, int], object] = _ignore) -> BatchPlan:
         """Parse the prompts of the jobs, and estimate the cost of the edits."""
-        known = [new for _, new in self.changes if new.state in ENDED]
-        ended = {each.name: each.outcome for each in (*self.kept, *known) if each.state in ENDED}
+        updated = [new for _, new in self.changes if new.state in ENDED]
+        ended = {each.name: each.outcome for each in (*self.kept, *updated) if each.state in ENDED}
         edits = plan_jobs(
             self.jobs,
             {name: outcome for name, outcome in ended.items() if outcome},
@@ -343,7 +344,7 @@ def _named(options: BatchOptions, model: Model) -> BatchOptions:
 def _plan(
     options: BatchOptions, model: Model, jobs: list[Job], journal: Journal | None
 ) -> tuple[commit.Changes, list[JobRecord], tuple[JobRecord, ...]]:
-    """Changes of the journal, records that stay, and those of results that someone changed."""
+    """Changes of the journal, records that stay, and those of results that were changed since."""
     require_distinct(jobs)
     changed: list[JobRecord] = []
     find: Callable[[str], JobRecord | None] = journal.record if journal else lambda _: None

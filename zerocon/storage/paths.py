@@ -127,8 +127,8 @@ def is_inside(file: Path | str, folders: Iterable[Path | str]) -> bool:
 def names_path(model: str, *, part: bool = False) -> bool:
     """Whether the name of a model is, or could be, a path instead of ``mini`` or a Hub id.
 
-    Nothing is opened for names that are paths by their form: on Windows a look at a path
-    ``\\\\HOST\\SHARE`` tells that host who asks.
+    The file system is not asked about names that are paths by their form: on Windows
+    ``\\\\HOST\\SHARE`` would be sent the name and password hash of the user.
 
     Args:
         model: The name.

@@ -1,4 +1,4 @@
-"""Signatures of journals: those of this user are told from those of anyone else.
+"""Signatures of journals: those of this user are told from all others.
 
 The key is 32 random bytes in the cache directory, readable by its owner only. Without one, or after
 the cache directory was removed, journals are those of a stranger, which costs a longer command.
@@ -43,7 +43,7 @@ def _path() -> Path | None:
 
 
 def _key() -> bytes | None:
-    """The key, if nobody else can have read or written it."""
+    """The key, if no other user can have read or written it."""
     if (path := _path()) is None:
         return None
     try:
