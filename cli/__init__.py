@@ -23,6 +23,7 @@ from zerocon.errors import (
     ZeroconError,
     classify,
 )
+from zerocon.storage.processes import use_safe_environment
 
 from . import config_file, render
 from .help import WIDTH, HelpGroup
@@ -92,6 +93,8 @@ class CommandGroup(HelpGroup):
         extra["standalone_mode"] = False  # click would print three lines for an error
         extra["obj"] = args is None  # whether the process is the command's own, for options.loading
         words = [*(sys.argv[1:] if args is None else args)]
+        if args is None:
+            use_safe_environment()
         try:
             result = super().main(args, *rest, **extra)
         except click.exceptions.NoArgsIsHelpError as error:

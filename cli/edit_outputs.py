@@ -164,6 +164,7 @@ class EditOutputs:
         from zerocon.diagnostics import plots
         from zerocon.diagnostics.step_images import NAME, check_folder
         from zerocon.image.saving import check_output
+        from zerocon.storage.paths import folded
 
         output = None if self.output == stdio.PIPE else self.output
         files = {"-o": output, "--compare": self.compare, "--explain": self.explain}
@@ -175,11 +176,11 @@ class EditOutputs:
             check_folder(self.steps_dir, overwrite=self.overwrite, inputs=self.inputs)
             for option, path in outputs.items():
                 inside = path.resolve().parent == self.steps_dir.resolve()
-                if inside and NAME.fullmatch(path.name):
+                if inside and NAME.fullmatch(path.name.casefold()):
                     raise click.UsageError(f"--steps-dir and {option} name the same file")
             outputs["--steps-dir"] = self.steps_dir
         for (one, path), (other, same) in combinations(outputs.items(), 2):
-            if path.resolve() == same.resolve():
+            if folded(path.resolve()) == folded(same.resolve()):
                 raise click.UsageError(f"{other} and {one} name the same file")
         if self.explain:
             plots.require()

@@ -14,6 +14,7 @@ import click
 import cloup
 from click.core import ParameterSource
 
+from zerocon.errors import UntrustedReferenceError
 from zerocon.model.spec import LOAD_OPTIONS as LOAD_OPTIONS
 from zerocon.settings import (
     DEFAULT_CAPTIONER,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 VERBOSE = "zerocon.verbose"  # in the context's meta, where the group finds it after an error
 QUIET = "zerocon.quiet"
 FORMAT = "zerocon.format"
+MODELS = ("model", "captioner", "clip", "segmenter")  # options that name one
 FORMATS = ("human", "json", "jsonl", "quiet")
 FORMAT_OPTION = re.compile("--format(=|$)")
 
@@ -207,6 +209,7 @@ def _recipe_settings(image: Path | None) -> dict[str, Any]:
 
     recipe = Recipe.read(image)
     recipe.require_known_settings()
+    recipe.require_within_limits()
     return asdict(recipe.settings)
 
 
@@ -230,7 +233,13 @@ def loading(name: str | None) -> Iterator[None]:
 def load_recipe_model(values: Mapping[str, Any], recipe: Recipe) -> Model:
     """The model of a recipe, except for what the ``replay_model`` options override."""
     import zerocon
+    from zerocon.storage.paths import names_path
 
+    if values["model"] is None and names_path(recipe.model):
+        raise UntrustedReferenceError(
+            f"the recipe names the model {recipe.model!r}, which is or could be a path; give the "
+            "model: --model"
+        )
     try:
         name, given = values["model"] or recipe.model, recipe.load_options()
         given |= {option: values[option] for option in ("device", "dtype") if values[option]}
@@ -238,7 +247,9 @@ def load_recipe_model(values: Mapping[str, Any], recipe: Recipe) -> Model:
             model: Model = zerocon.load(name, clip=values["clip"], **given)
     except zerocon.MissingError as error:
         hint = "" if values["model"] else "; or give the location of the recipe's model: --model"
-        raise type(error)(f"{error}{hint}") from None
+        replaced = type(error)(f"{error}{hint}")
+        replaced.path, replaced.hints = error.path, error.hints
+        raise replaced from None
     recipe.require_model(model)
     return model
 
@@ -270,11 +281,17 @@ def cache(values: Mapping[str, Any], warn: Callable[[str], None]) -> Cache | Non
 
 def input_files(values: Mapping[str, Any], *others: Path | None) -> tuple[Path, ...]:
     """Every file that the options make the command read, and ``others``: none may be written."""
-    files = [values.get(name) for name in ("inversion", "mask", "recipe", "manifest", "model")]
-    directions = [
-        each[0] if isinstance(each, tuple) else each for each in values.get("directions", ())
+    from zerocon.model.local_files import files_of
+
+    names = ("inversion", "mask", "recipe", "manifest", "files_from")
+    files = [Path(values[name]) for name in names if values.get(name) is not None]
+    files += [
+        Path(each[0] if isinstance(each, tuple) else each) for each in values.get("directions", ())
     ]
-    return tuple(Path(file) for file in (*files, *directions, *others) if file is not None)
+    files += [each for each in others if each is not None]
+    config = click.get_current_context().meta.get(config_file.META)
+    files += [config.path] if config and config.path else []
+    return (*files, *files_of(*(values.get(name) for name in MODELS)))
 
 
 def _store_verbose(ctx: click.Context, _: click.Parameter, verbose: bool) -> None:

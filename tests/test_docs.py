@@ -212,7 +212,9 @@ def abridged(command: click.Command) -> str:
     options = [p for p in command.params if isinstance(p, click.Option)]
     flags = ["/".join(p.opts[-1:] + p.secondary_opts[-1:]) for p in options]
     whole = {name: group for name, group in GROUPS.items() if group <= {*flags}}
-    rest = sorted({*flags}.difference(*whole.values()) - {"--help", "--help-all", "--join"})
+    rest = sorted(
+        {*flags}.difference(*whole.values()) - {"--help", "--help-all", "--join", "--digest"}
+    )
     return " ".join([*(f"`{flag}`" for flag in rest), *(f"*{name}*" for name in whole)])
 
 

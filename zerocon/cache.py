@@ -21,6 +21,7 @@ from zerocon.errors import ConfigurationError, FileFormatError, SettingError
 from zerocon.model.fingerprint import cache_folder
 from zerocon.settings import CROP
 from zerocon.storage.atomic import writing
+from zerocon.storage.private import make_private
 from zerocon.storage.versions import package_versions
 
 if TYPE_CHECKING:  # entries are listed and removed without torch
@@ -87,6 +88,7 @@ class Cache:
     ) -> None:
         self.limit = default_limit() if limit is None else limit
         self._folder, self._on_warning, self._unusable = folder, on_warning, False
+        self._private = False  # until its rights are checked
 
     def __repr__(self) -> str:
         return f"Cache({str(self.folder)!r}, limit={self.limit})"
@@ -98,7 +100,7 @@ class Cache:
 
     def find(self, key: str) -> Inversion | None:
         """The inversion under ``key``, on the CPU, or None. A damaged entry is removed."""
-        if self._unusable:
+        if not self._usable():
             return None
         try:
             path = self._path(key)
@@ -121,7 +123,7 @@ class Cache:
         Activations are left out where they are too large; an inversion that is larger than the
         limit even so is not cached.
         """
-        if self._unusable:
+        if not self._usable():
             return
         try:
             self._write(key, inversion)
@@ -180,6 +182,17 @@ class Cache:
                 removed.append(entry)
         return removed
 
+    def _usable(self) -> bool:
+        """Whether the directory can be used; rights of other users are taken away first."""
+        if not self._unusable and not self._private:
+            try:
+                if line := make_private(self.folder):
+                    self._warn(line)
+                self._private = True
+            except UNUSABLE as error:
+                self._disable(error)
+        return not self._unusable
+
     def _write(self, key: str, inversion: Inversion) -> None:
         from safetensors.torch import save
 
@@ -195,6 +208,7 @@ class Cache:
         # copies of private images: readable by their owner only
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with writing(self._path(key), overwrite=True) as temporary:
+            temporary.chmod(0o600)
             temporary.write_bytes(save(tensors, metadata))
 
     def _path(self, key: str) -> Path:

@@ -227,8 +227,9 @@ class NotWritableError(InputError):
     """The output cannot be written.
 
     The directory does not exist or is a file, its permissions do not allow writing (or reading,
-    where the message says so), or the output's name is that of a directory. Create the directory,
-    change its permissions, or give another one.
+    where the message says so), or the output's name is that of a directory, or one that not every
+    system has (``CON.png``, ``a:b.png``). Create the directory, change its permissions, or give
+    another one.
     """
 
     id = "ZC-E032"
@@ -374,10 +375,24 @@ class MismatchError(InputError):
 
     An inversion belongs to one image, caption and model, a direction to one text encoder, a recipe
     to one source image and model, a results file to one set of options. Use it with those
-    (``--model``), or create a new one.
+    (``--model``), or create a new one. Two batches that work in one directory need the same
+    settings.
     """
 
     id = "ZC-E061"
+
+
+class UntrustedReferenceError(InputError):
+    """A file names a path or a model that the command line does not.
+
+    Journals and recipes may come from strangers: what they name is not opened unless it is
+    ``mini``, a Hub id in the cache, or named by the command line too. Give the model with
+    ``--model`` (also ``--captioner``, ``--clip``, ``--segmenter``), and with ``batch --resume`` the
+    directories of the images: ``zerocon batch photos -o edited --resume``. A journal of your own
+    needs neither, unless it was changed or the cache directory was removed.
+    """
+
+    id = "ZC-E064"
 
 
 class OutOfMemoryError(ZeroconError, MemoryError):

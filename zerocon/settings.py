@@ -64,6 +64,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {"default": {}, "fast": FAST, "paper"
 # Below 64 pixels Stable Diffusion's deepest layer has a single position; 2048 is 16 times the area
 # that it was trained on, where content repeats and self-attention takes 256 times as long.
 SMALLEST_SIZE, LARGEST_SIZE = 64, 2048
+LARGEST_SEED = 2**63  # of torch's generators
 
 
 class Rule(NamedTuple):
@@ -93,7 +94,7 @@ def _is_count(value: object) -> bool:
 
 
 def _is_seed(value: object) -> bool:
-    return isinstance(value, int) and _is_int(value) and value >= 0
+    return isinstance(value, int) and _is_int(value) and 0 <= value < LARGEST_SEED
 
 
 def _is_size(value: object) -> bool:
@@ -361,7 +362,7 @@ class Settings:
     )
     seed: int = _setting(
         0,
-        Rule(_is_seed, "an integer from 0"),
+        Rule(_is_seed, "an integer from 0 to 2**63 - 1"),
         "Random seed.",
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -152,8 +152,8 @@ run = cloup.option_group(
     click.option(
         "--resume",
         is_flag=True,
-        help="Verify results by their hashes and redo those missing or changed; without IMAGES, "
-        "of the last run.",
+        help="Verify results by their hashes and redo those missing, with --overwrite also those "
+        "changed; without a prompt, of the last run.",
     ),
     click.option(
         "--retry-failed",
@@ -169,6 +169,7 @@ run = cloup.option_group(
         help="Do part I of N, with a journal of its own: for job arrays of clusters.",
     ),
     click.option("--join", type=int, hidden=True),  # a run that another process has begun
+    click.option("--digest", hidden=True),  # and its hash
 )
 
 performance = cloup.option_group(
@@ -257,7 +258,8 @@ def command(images: tuple[str, ...], **values: Any) -> int:
     with interrupted_by_sigterm():
         if values["join"]:
             size, part = values["batch_size"], values["shard"]
-            batch.join(values["output"], values["join"], batch_size=size, shard=part)
+            run = (values["output"], values["join"], values["digest"])
+            batch.join(*run, batch_size=size, shard=part)
             return 0
         arguments, quiet = batch_arguments(images, values), options.is_quiet()
         loading = "Listing the images and loading the model ..."
@@ -306,13 +308,21 @@ def batch_arguments(images: tuple[str, ...], values: Mapping[str, Any]) -> dict[
     if values["files_from"] == STDIN:
         listed = read_stdin_names(null=values["null"])
         arguments |= {"images": (*images, *listed), "files_from": None}
-    if not (arguments["images"] or values["files_from"] or values["manifest"]):
+    if not _names_edits(arguments["images"], values):
         # a resumed run keeps its parameters, except those on the command line
         shared = {name: name for name in ("model", *SHARED, *LOAD_OPTIONS)} | {"cache": "no_cache"}
         for argument, option in shared.items():
             if not options.on_command_line(option):
                 arguments[argument] = None
     return arguments
+
+
+def _names_edits(images: Sequence[str], values: Mapping[str, Any]) -> bool:
+    """Whether the command line says what is edited; see ``BatchOptions.has_inputs``."""
+    if values["files_from"] or values["manifest"]:
+        return True
+    prompt = (values["tos"], values["from_"], values["to_caption"], values["directions"])
+    return bool(images) and (any(each not in (None, ()) for each in prompt) or not values["resume"])
 
 
 def read_stdin_names(*, null: bool) -> list[str]:

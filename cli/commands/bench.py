@@ -186,7 +186,8 @@ def world(methods: str, results: Path | None, sheet: Path | None, **values: Any)
     """
     explicit, overwrite = options.explicit_settings(values), values["overwrite"]
     if sheet:
-        _check_sheet(sheet, results, overwrite)
+        _check_sheet(sheet, results, overwrite, options.input_files(values))
+    _check_results(results, options.input_files(values))
 
     from zerocon.bench import classifiers, runner, tasks
     from zerocon.bench import results as result_files
@@ -273,6 +274,7 @@ def sensitivity(methods: str, results: Path | None, form: str, **values: Any) ->
     `default`. The model's output is compared, without --composite native.
     """
     explicit, overwrite = options.explicit_settings(values), values["overwrite"]
+    _check_results(results, options.input_files(values))
 
     from zerocon.bench import sensitivity, tasks
     from zerocon.bench import tables as result_tables
@@ -399,11 +401,22 @@ def _method_settings(model: Any, overrides: dict[str, Any]) -> MethodSettings:
     return inputs.MethodSettings(api.with_guidance_scale(model.settings, model), overrides)
 
 
-def _check_sheet(sheet: Path, results: Path | None, overwrite: bool) -> None:
+def _check_results(results: Path | None, inputs: Sequence[Path]) -> None:
+    """Raise if the results file is one that the command reads for something else."""
+    from zerocon.storage.paths import require_no_inputs, require_output_name
+
+    if results:
+        require_no_inputs([results], inputs)
+        require_output_name(results)
+
+
+def _check_sheet(
+    sheet: Path, results: Path | None, overwrite: bool, inputs: Sequence[Path]
+) -> None:
     """Raise if the sheet cannot be written, or would miss the images of resumed results."""
     from zerocon.image.saving import check_output
 
-    check_output(sheet, overwrite=overwrite)
+    check_output(sheet, overwrite=overwrite, inputs=[*inputs, *([results] if results else [])])
     if results and results.exists() and not overwrite:
         raise click.UsageError(f"{results} has rows without images; omit --sheet")
 

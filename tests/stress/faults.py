@@ -21,7 +21,7 @@ FAULTS = {
     ),
     "output directory read-only": Fault(storage.lock_outputs, 3, f"{REFUSED}; {RERUN}"),
     "result truncated, changed or deleted": Fault(
-        storage.damage_results, 9, f"--resume repeats exactly those edits; {ALL}"
+        storage.damage_results, 9, f"--resume --overwrite repeats exactly those edits; {ALL}"
     ),
     "journal truncated or overwritten": Fault(
         storage.damage_journal, 12, "a one-line error, or all as before; no result changed"

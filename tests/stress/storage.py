@@ -74,7 +74,7 @@ def damage_results(sandboxes: SandboxFactory, rng: random.Random) -> Iterator[Vi
         os.truncate(truncated, truncated.stat().st_size // 2)
         _flip_byte(changed)
         deleted.unlink()
-        violations = sandbox.check_complete(run := sandbox.start("--resume"))
+        violations = sandbox.check_complete(run := sandbox.start("--resume", "--overwrite"))
         repeated = {Path(each["output"]).name for each in run.events("done")}
         violations += [f"repeated: {sorted(repeated)}"] * (repeated != set(names))
         yield from ([*first, *violations] for _ in names)

@@ -154,18 +154,19 @@ def status(output: PathLike) -> RunStatus:
     return read_status(Path(output))
 
 
-def join(output: PathLike, run: int, **options: Any) -> None:
+def join(output: PathLike, run: int, digest: str | None = None, **options: Any) -> None:
     """Work on a run that another process of this machine has begun; reports nothing.
 
     Args:
         output: Output directory of the run.
         run: Its number in the journal.
+        digest: Hash of the run, from the process that has begun it; None: it is this user's own.
         options: ``batch_size`` and ``shard``, as in ``run``.
     """
     from zerocon.batch.parameters import BatchOptions
     from zerocon.batch.session import join_run
 
-    join_run(BatchOptions.of(output=output, **options), run)
+    join_run(BatchOptions.of(output=output, **options), run, digest)
 
 
 def __getattr__(name: str) -> Any:

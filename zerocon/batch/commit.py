@@ -10,11 +10,13 @@ from pathlib import Path
 
 from zerocon.batch.job import Job
 from zerocon.batch.journal import DONE, PLACED, JobRecord, Journal, Outcome
-from zerocon.errors import OutputExistsError, OutputIsInputError
+from zerocon.errors import NotWritableError, OutputExistsError
 from zerocon.storage.atomic import writing
-from zerocon.storage.hashing import file_hash
+from zerocon.storage.hashing import hash_of
+from zerocon.storage.paths import leads_out, require_no_inputs
 
 SHOWN = 3  # names in a message
+CLAIMED_STATES = ("running", "placing", "copying")
 PARTS = "parts"  # temporary files, below the journal's directory
 
 Changes = list[tuple[JobRecord | None, JobRecord]]  # expected in the journal, and replacement
@@ -48,7 +50,8 @@ def put(
     path, result_hash = journal.output / record.job.name, blake2b(data, digest_size=16).hexdigest()
     if not journal.place(record.name, worker, result_hash, image_hash, outcome):
         return  # another worker took this one for dead, and computes the same
-    if not record.overwrite and _hash(path) == result_hash:
+    require_below(journal.output, record.job)
+    if not record.overwrite and hash_of(path) == result_hash:
         return  # the same file, by a worker that died before recording it
     path.parent.mkdir(parents=True, exist_ok=True)
     parts = journal.folder / PARTS
@@ -74,7 +77,7 @@ def recover(journal: Journal) -> None:
 
 def intact(output: Path, record: JobRecord) -> bool:
     """Whether the file of a result has the hash in the journal."""
-    return _hash(output / record.job.name) == record.result_hash
+    return hash_of(output / record.job.name) == record.result_hash
 
 
 def plan(
@@ -87,57 +90,81 @@ def plan(
     verify: bool = False,
     retry: bool = False,
     copy: bool = False,
-) -> tuple[Changes, list[str]]:
+    on_changed: Callable[[JobRecord], object] = lambda _: None,
+) -> tuple[Changes, list[JobRecord]]:
     """Decide which of ``jobs`` have to run; writes nothing.
 
-    A job with the same recipe and image stays done while its file exists (``verify``: has the hash
-    in the journal), and stays failed or unchanged unless ``retry``. ``copy``: one that is unchanged
-    runs if its source has not been copied. ``jobs`` come with recipe hash and shape.
+    A job with the same recipe and image stays done while its file exists, and stays failed or
+    unchanged unless ``retry``. ``copy``: one that is unchanged runs if its source has not been
+    copied. ``jobs`` come with recipe hash and shape.
+
+    A file is replaced only with ``overwrite``, that of this command: what an earlier one was
+    allowed counts for nothing. With ``verify``, a file without the hash in the journal was changed
+    since it was written: it is kept, and ``on_changed`` is called with its record, unless
+    ``overwrite``.
 
     Returns:
-        The records to add to the journal, and the names of those that stay as they are.
+        The records to add to the journal, and those that stay as they are.
 
     Raises:
         OutputExistsError: For files that are of no such job, unless ``overwrite``.
         OutputIsInputError: For a result that is an image, a direction, a mask or one of ``inputs``.
     """
     jobs = list(jobs)
-    require_no_inputs(output, [job for job, _, _ in jobs], inputs)
-    changes, kept, existing = Changes(), list[str](), list[Path]()
+    require_places(output, [job for job, _, _ in jobs], inputs)
+    changes, kept, existing = Changes(), list[JobRecord](), list[Path]()
     for job, recipe_hash, shape in jobs:
         old, path = find_record(str(job.name)), output / job.name
         new = JobRecord(job, recipe_hash, stamp(job.image), shape, "queued", overwrite)
-        if old is None or not _same(old, new):
-            if os.path.lexists(path) and not overwrite:
-                existing.append(path)
-        elif _stays(old, output, verify=verify, retry=retry, copy=copy):
-            kept.append(old.name)
+        same = old is not None and old.is_edit_of(new)
+        if old is not None and same and _stays(old, output, overwrite, verify, retry, copy):
+            if verify and _has_file(old) and not intact(output, old):
+                on_changed(old)
+            updated = old if old.state in CLAIMED_STATES else replace(old, job=job, stamp=new.stamp)
+            if updated == old:
+                kept.append(old)
+            else:  # what the journal says about a job is not taken from it, only how it ended
+                changes.append((old, updated))
             continue
-        elif old.state == "done" or old.copied:
-            new = replace(new, overwrite=overwrite or verify or intact(output, old))
+        proved = old is not None and same and _has_file(old) and intact(output, old)
+        if os.path.lexists(path) and not (overwrite or proved):
+            existing.append(path)
         changes.append((old, new))
     _require_none(existing)
     return changes, kept
 
 
-def require_no_inputs(output: Path, jobs: Sequence[Job], inputs: Iterable[Path]) -> None:
-    """Check that no result would replace a file that is read.
+def inputs_of(jobs: Iterable[Job]) -> set[Path]:
+    """Every file that jobs read: images, masks, directions."""
+    files: set[Path] = set()
+    for job in jobs:
+        files |= {job.image, *(Path(file) for file, _ in job.directions)}
+        files |= {job.mask} if job.mask else set()
+    return files
 
-    Files are compared by device and inode, so links and other spellings of a path are recognized.
+
+def require_places(output: Path, jobs: Sequence[Job], inputs: Iterable[Path]) -> None:
+    """Check that results lie in the output directory, and that none is a file that is read.
 
     Raises:
-        OutputIsInputError: For the first result that would.
+        OutputIsInputError: For a result that is an image, a direction, a mask or one of ``inputs``.
+        NotWritableError: For one that is elsewhere by a symbolic link.
     """
-    directions = {file for job in jobs for file, _ in job.directions}
-    files = {*inputs, *map(Path, directions), *(job.image for job in jobs)}
-    files |= {job.mask for job in jobs if job.mask}
-    read = {number for file in files if (number := _file_number(file))}
-    for job in jobs:
-        path = output / job.name
-        if (number := _file_number(path)) and number in read:
-            raise OutputIsInputError(
-                f"the result {path} is an input of this run; choose another -o or --name"
-            )
+    require_no_inputs((output / job.name for job in jobs), {*inputs, *inputs_of(jobs)})
+    for parent in {job.name.parent: job for job in jobs}.values():
+        require_below(output, parent)
+
+
+def require_below(output: Path, job: Job) -> None:
+    """Check that no symbolic link leads from the output directory to that of a result elsewhere.
+
+    Raises:
+        NotWritableError: One does.
+    """
+    if leads_out(output, job.name):
+        raise NotWritableError(
+            f"{output / job.name} is outside of {output} by a symbolic link; remove the link"
+        )
 
 
 def _require_none(existing: Sequence[Path]) -> None:
@@ -149,35 +176,20 @@ def _require_none(existing: Sequence[Path]) -> None:
         )
 
 
-def _stays(record: JobRecord, output: Path, *, verify: bool, retry: bool, copy: bool) -> bool:
+def _stays(
+    record: JobRecord, output: Path, overwrite: bool, verify: bool, retry: bool, copy: bool
+) -> bool:
     """Whether a record of the same job needs no new one."""
-    if retry and record.state in ("failed", "unchanged"):
+    if record.state in CLAIMED_STATES:  # of a worker that is alive
+        return True
+    if record.state == "queued" or (retry and record.state in ("failed", "unchanged")):
         return False
-    if record.state == "done" or record.copied:
-        return intact(output, record) if verify else (output / record.job.name).is_file()
+    if _has_file(record):
+        exists = (output / record.job.name).is_file()
+        return exists and not (verify and overwrite and not intact(output, record))
     return not (copy and record.state == "unchanged")
 
 
-def _file_number(file: Path) -> tuple[int, int] | None:
-    """Device and inode of a file, links followed; None if there is none."""
-    try:
-        stat = file.stat()
-    except OSError:
-        return None
-    return stat.st_dev, stat.st_ino
-
-
-def _same(old: JobRecord, new: JobRecord) -> bool:
-    """Whether both are the same edit of the same image; a moved or touched one is hashed."""
-    if old.recipe_hash != new.recipe_hash:
-        return False
-    if (old.job.image, old.stamp) == (new.job.image, new.stamp):
-        return True
-    return old.image_hash is not None and old.image_hash == _hash(new.job.image)
-
-
-def _hash(file: Path) -> str | None:
-    try:
-        return file_hash(file) if file.is_file() else None
-    except OSError:
-        return None
+def _has_file(record: JobRecord) -> bool:
+    """Whether the record is that of a file in place: a result, or a copied source."""
+    return record.state == "done" or record.copied

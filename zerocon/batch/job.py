@@ -7,12 +7,16 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
+from math import isfinite
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from zerocon.errors import CommandError
 from zerocon.storage.hashing import file_hash
+from zerocon.storage.paths import result_fault
 
+TEXTS = ("image", "name")  # fields of the record of a job
+PARTS = ("prompt", "settings", "directions", "mask", "mask_text")
 PROMPT_FIELDS = ("to", "from_", "to_caption", "caption")  # arguments of ``zerocon.edit``
 
 
@@ -53,8 +57,14 @@ class Job:
 
     @classmethod
     def from_json(cls, line: str) -> Job:
-        """Parse what ``to_json`` returned, also before there were masks."""
+        """Parse what ``to_json`` returned, also before there were masks.
+
+        Raises:
+            ValueError: It is something else, or its result is outside of the output directory.
+        """
         fields = json.loads(line)
+        if fault := _fault(fields) or result_fault(fields["name"]):
+            raise ValueError(fault)
         mask = fields.get("mask")
         return cls(
             Path(fields["image"]),
@@ -85,6 +95,31 @@ class Job:
             "shared": dict(shared),
         }
         return blake2b(json.dumps(fields, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _fault(fields: Any) -> str | None:
+    """What in a record of a job has a wrong type; None for a right one."""
+    if not isinstance(fields, dict) or not set(TEXTS) <= fields.keys() <= {*TEXTS, *PARTS}:
+        return "it is not the record of a job"
+    texts = [fields[name] for name in TEXTS]
+    texts += [fields[name] for name in ("mask", "mask_text") if fields.get(name) is not None]
+    prompt, settings, directions = (fields.get(name) for name in PARTS[:3])
+    if not isinstance(prompt, dict) or not isinstance(settings, dict):
+        return "prompt or settings are no records"
+    if not prompt.keys() <= {*PROMPT_FIELDS} or not all(isinstance(n, str) for n in settings):
+        return "it has an unknown prompt"
+    if not all(isinstance(text, str) and "\0" not in text for text in [*texts, *prompt.values()]):
+        return "a text has another type"
+    pairs = directions if isinstance(directions, list) else [None]
+    if not all(isinstance(each, list) and len(each) == 2 for each in pairs):
+        return "its directions are no pairs"
+    if not all(isinstance(file, str) and _is_number(weight) for file, weight in directions or ()):
+        return "its directions are no files with weights"
+    return None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
 def _content(file: Path) -> str:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
+from stat import S_ISREG
 from time import monotonic, sleep
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
 from zerocon.batch.job import Job
-from zerocon.errors import FileFormatError, NoSpaceError, NotWritableError
+from zerocon.errors import FileFormatError, MismatchError, NoSpaceError, NotWritableError
+from zerocon.storage import signing
+from zerocon.storage.hashing import hash_of
 
 FOLDER, FILE = ".zerocon", "journal.sqlite"
 TIMEOUT = 60.0  # seconds to wait for another process's transaction
@@ -26,6 +31,8 @@ T = TypeVar("T")
 State = Literal["queued", "running", "placing", "copying", "done", "unchanged", "failed"]
 End = Literal["done", "unchanged", "failed"]
 PLACED: Mapping[State, End] = {"placing": "done", "copying": "unchanged"}  # once the file is there
+STATES = get_args(State)
+WORKER = re.compile(r"\w{1,64}")
 ENDED: tuple[End, ...] = ("done", "unchanged", "failed")
 CLAIMED = "('running', 'placing', 'copying')"  # states of jobs that are a worker's
 SCHEMA = """
@@ -50,12 +57,14 @@ CREATE TABLE IF NOT EXISTS runs (run INTEGER PRIMARY KEY, parameters TEXT NOT NU
 CREATE TABLE IF NOT EXISTS run_jobs (
     run INTEGER NOT NULL, name TEXT NOT NULL, PRIMARY KEY (run, name)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS signatures (run INTEGER PRIMARY KEY, signature TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS sessions (run INTEGER PRIMARY KEY, worker TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS sheets (file TEXT PRIMARY KEY, hash TEXT NOT NULL) STRICT;
 """
 ADDED = ("caption", "target_caption")  # columns that older journals do not have
 COLUMNS = (
-    "job, recipe_hash, stamp, shape, state, overwrite, result_hash, image_hash, message, worker, "
-    "caption, target_caption"
+    "name, job, recipe_hash, stamp, shape, state, overwrite, result_hash, image_hash, message, "
+    "worker, caption, target_caption"
 )
 
 
@@ -114,6 +123,14 @@ class JobRecord:
         """Whether the source of an unchanged image was copied to the output."""
         return self.state == "unchanged" and self.result_hash is not None
 
+    def is_edit_of(self, other: JobRecord) -> bool:
+        """Whether both are the same edit of the same image; a moved or touched one is hashed."""
+        if self.recipe_hash != other.recipe_hash:
+            return False
+        if (self.job.image, self.stamp) == (other.job.image, other.stamp):
+            return True
+        return self.image_hash is not None and self.image_hash == hash_of(other.job.image)
+
     @property
     def outcome(self) -> Outcome | None:
         """How the job ended, or will have ended when its file is in place; None before."""
@@ -128,6 +145,9 @@ class JobRecord:
 class Journal:
     """The jobs of one output directory; any number of processes and threads may use it at once.
 
+    A journal may come from another user: every row is checked when it is read, and results lie
+    in the output directory. Whether a run is this user's own is known by its signature.
+
     Nothing depends on a clock. A worker that has claimed jobs holds a lock of the operating system,
     which ends with the process, however that ends.
     """
@@ -139,6 +159,7 @@ class Journal:
             ValueError: If it cannot be created, or the file is not a journal of this version.
         """
         self.output, self.folder = output, output / FOLDER
+        self._require_no_links(file)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -150,6 +171,7 @@ class Journal:
             )
             self._enable_wal()
             self.connection.execute("PRAGMA synchronous = FULL")  # survives a power cut
+            self.connection.execute("PRAGMA trusted_schema = OFF")
             self._require_version()
             self.connection.executescript(
                 f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT;"
@@ -166,7 +188,9 @@ class Journal:
         self,
         parameters: Mapping[str, Any],
         changes: Iterable[tuple[JobRecord | None, JobRecord]] = (),
-        unchanged: Iterable[str] = (),
+        unchanged: Iterable[JobRecord] = (),
+        *,
+        session: str | None = None,
     ) -> int:
         """Begin a run; all of it is recorded or nothing, so that no partial run is resumed.
 
@@ -174,10 +198,15 @@ class Journal:
             parameters: What the workers have to know, as JSON values.
             changes: Pairs of the record expected in the journal and its replacement, as for
                 ``add``.
-            unchanged: Names of records that belong to the run as they are.
+            unchanged: Records that belong to the run as they are.
+            session: The name of ``worker`` that is registered while this run lasts: until then no
+                other run may have other edits of the same names.
 
         Returns:
             The number of the run.
+
+        Raises:
+            MismatchError: Another batch works, or has begun meanwhile, on other edits of a name.
         """
         with self._transaction():
             row = self.connection.execute(
@@ -185,8 +214,27 @@ class Journal:
             )
             run = int(row.lastrowid or 0)
             self._add(run, changes)
-            self._include(run, unchanged)
+            for each in unchanged:
+                self._require_agreement(self.record(each.name), each)
+                self._include(run, [each.name])
+            if session is not None:
+                self.connection.execute("INSERT INTO sessions VALUES (?, ?)", (run, session))
+            if signature := signing.sign(self._digest(run)):
+                self.connection.execute("INSERT INTO signatures VALUES (?, ?)", (run, signature))
         return run
+
+    def digest(self, run: int) -> str:
+        """A hash of the parameters and jobs of a run, but not of their states."""
+        with self._sqlite_errors():
+            return self._digest(run)
+
+    def is_own(self, run: int) -> bool:
+        """Whether this user, on this machine, has begun the run with these parameters and jobs."""
+        with self._sqlite_errors():
+            row = self.connection.execute(
+                "SELECT signature FROM signatures WHERE run = ?", (run,)
+            ).fetchone()
+            return row is not None and signing.verify(self._digest(run), row[0])
 
     def last_run(self) -> tuple[int, dict[str, Any]] | None:
         """Return number and parameters of the last run; None before the first."""
@@ -202,6 +250,8 @@ class Journal:
             row = self.connection.execute(
                 "SELECT parameters FROM runs WHERE run = ?", (run,)
             ).fetchone()
+        if row is None:
+            raise FileFormatError(f"the journal {self.file} has no run {run}")
         parameters: dict[str, Any] = _parsed(row[0], json.loads)
         return parameters
 
@@ -209,6 +259,9 @@ class Journal:
         """Add jobs to a run, each in place of the record that is expected in the journal.
 
         A record that another process has changed in between belongs to the run as it is.
+
+        Raises:
+            MismatchError: The record has a different edit; see ``begin``.
         """
         with self._transaction():
             self._add(run, changes)
@@ -333,7 +386,10 @@ class Journal:
                 f"SELECT DISTINCT worker FROM jobs WHERE state IN {CLAIMED}"
             ).fetchall()
         locks = (path.stem.removeprefix("worker-") for path in self.folder.glob("worker-*.lock"))
-        return sorted({*(worker for (worker,) in rows), *locks})
+        workers = {*(worker for (worker,) in rows), *locks}
+        if not all(isinstance(each, str) and WORKER.fullmatch(each) for each in workers):
+            raise FileFormatError(f"the journal {self.file} is damaged: it names no workers")
+        return sorted(workers)
 
     @contextmanager
     def worker(self) -> Iterator[str]:
@@ -350,6 +406,7 @@ class Journal:
         """Return those of ``workers`` whose processes have ended, and remove their lock files."""
         ended = []
         for worker in workers:
+            self._require_lock(worker)
             try:
                 with FileLock(self._lock_file(worker), timeout=0):
                     ended.append(worker)
@@ -381,6 +438,26 @@ class Journal:
                 f"{self.file} is a journal of format {version}, this version of zerocon uses "
                 f"format {VERSION}; use another output directory, or remove that file"
             )
+        foreign = "type IN ('trigger', 'view')" if version else "name NOT LIKE 'sqlite_%'"
+        row = self.connection.execute(f"SELECT 1 FROM sqlite_master WHERE {foreign}").fetchone()
+        if row is not None:  # a trigger would change what is recorded
+            self.connection.close()
+            raise FileFormatError(f"{self.file} is a database, but not a journal of zerocon")
+
+    def _require_no_links(self, file: str) -> None:
+        """Check that nothing of the journal is elsewhere: SQLite would write there."""
+        names = (file, *(f"{file}-{end}" for end in ("wal", "shm", "journal")), "parts")
+        for path in (self.folder, *(self.folder / name for name in names)):
+            if path.is_symlink():
+                raise NotWritableError(f"{path} is a symbolic link; remove it")
+
+    def _require_lock(self, worker: str) -> None:
+        """Check that a lock file is one: opening it for a lock empties it."""
+        path = self._lock_file(worker)
+        with suppress(FileNotFoundError):
+            stat = path.lstat()
+            if not S_ISREG(stat.st_mode) or stat.st_nlink > 1 or stat.st_size:
+                raise FileFormatError(f"{path} is not a lock of zerocon; remove it")
 
     def _add_columns(self) -> None:
         """Add what the table of an older version does not have; its jobs keep their states."""
@@ -398,17 +475,55 @@ class Journal:
                     self.connection.execute(f"ALTER TABLE jobs ADD COLUMN {name} TEXT")
 
     def _add(self, run: int, changes: Iterable[tuple[JobRecord | None, JobRecord]]) -> None:
+        active = self._active_runs()
         for expected, new in changes:
-            if self.record(new.name) == expected:
-                self.connection.execute(
-                    "INSERT OR REPLACE INTO jobs (name, job, recipe_hash, image, stamp, shape, "
-                    "state, overwrite) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        new.name, new.job.to_json(), new.recipe_hash, _text(new.job.image),
-                        new.stamp, new.shape, new.state, new.overwrite,
-                    ),
-                )  # fmt: skip
+            current = self.record(new.name)
+            if current is not None and (current != expected or active & self._runs_of(new.name)):
+                self._require_agreement(current, new)
+            if current == expected:
+                self._insert(new)
             self._include(run, [new.name])
+
+    def _insert(self, new: JobRecord) -> None:
+        columns = f"{COLUMNS}, image"
+        values = (
+            new.name, new.job.to_json(), new.recipe_hash, new.stamp, new.shape, new.state,
+            new.overwrite, new.result_hash, new.image_hash, new.message, new.worker,
+            new.caption, new.target_caption, _text(new.job.image),
+        )  # fmt: skip
+        places = ", ".join("?" * len(values))
+        self.connection.execute(
+            f"INSERT OR REPLACE INTO jobs ({columns}) VALUES ({places})", values
+        )
+
+    def _require_agreement(self, current: JobRecord | None, new: JobRecord) -> None:
+        """Check that the record of a name is that of the same edit."""
+        if current is None or not current.is_edit_of(new):
+            raise MismatchError(
+                f"another batch works in {self.output} with other settings or images (on "
+                f"{new.name}); wait until it ends, or use another -o or --name"
+            )
+
+    def _active_runs(self) -> set[int]:
+        """Runs whose sessions have not ended."""
+        rows = self.connection.execute("SELECT run, worker FROM sessions").fetchall()
+        if not all(isinstance(each, str) and WORKER.fullmatch(each) for _, each in rows):
+            raise FileFormatError(f"the journal {self.file} is damaged: it names no sessions")
+        dead = set(self.dead([worker for _, worker in rows]))
+        self.connection.executemany(
+            "DELETE FROM sessions WHERE worker = ?", [(worker,) for worker in dead]
+        )
+        return {int(run) for run, worker in rows if worker not in dead}
+
+    def _runs_of(self, name: str) -> set[int]:
+        rows = self.connection.execute("SELECT run FROM run_jobs WHERE name = ?", (name,))
+        return {int(run) for (run,) in rows}
+
+    def _digest(self, run: int) -> str:
+        parameters = "SELECT parameters FROM runs WHERE run = ?"
+        jobs = "SELECT name, job FROM jobs JOIN run_jobs USING (name) WHERE run = ? ORDER BY name"
+        rows = [self.connection.execute(text, (run,)).fetchall() for text in (parameters, jobs)]
+        return blake2b(repr(rows).encode(), digest_size=16).hexdigest()
 
     def _include(self, run: int, names: Iterable[str]) -> None:
         self.connection.executemany(
@@ -492,8 +607,21 @@ def _text(value: Path | str) -> str:
 
 
 def _record(row: tuple[Any, ...]) -> JobRecord:
-    job, recipe_hash, stamp, shape, state, overwrite, *others = row
+    name, job, recipe_hash, stamp, shape, state, overwrite, *others = row
+    texts = (
+        name,
+        job,
+        recipe_hash,
+        stamp,
+        shape,
+        state,
+        *(each for each in others if each is not None),
+    )
+    if not all(isinstance(each, str) for each in texts) or state not in STATES:
+        raise FileFormatError(f"the journal is damaged: the row of {name!r} has other types")
     parsed = _parsed(job, Job.from_json)
+    if str(parsed.name) != name:
+        raise FileFormatError(f"the journal is damaged: the row of {name!r} is of {parsed.name}")
     return JobRecord(parsed, recipe_hash, stamp, shape, state, bool(overwrite), *others)
 
 
@@ -501,5 +629,8 @@ def _parsed(line: str, parse: Callable[[str], T]) -> T:
     """Parse a line that was written here; SQLite does not detect bytes that changed in it."""
     try:
         return parse(line)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise FileFormatError(f"the journal is damaged: it contains {line[:60]!r}") from error
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        reason = "" if isinstance(error, json.JSONDecodeError) else f" ({error})"
+        raise FileFormatError(
+            f"the journal is damaged: it contains {str(line)[:60]!r}{reason}"
+        ) from error

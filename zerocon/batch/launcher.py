@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from zerocon.storage.processes import safe_environment
+
 RESTARTS = 1000  # times that the processes are started again after one of them died
 
 
@@ -33,9 +35,7 @@ def launch(module: str, arguments: Sequence[str], count: int) -> subprocess.Pope
     options += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     options += ["--max_restarts", str(RESTARTS), "-m", module, *arguments]
     threads = str(max(1, (os.cpu_count() or 1) // count))
-    # -m would put the working directory, and so any torch.py in it, before the installed packages
-    safe = {"PYTHONSAFEPATH": "1"}
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "accelerate.commands.launch", *options],
-        env={"OMP_NUM_THREADS": threads, **os.environ, **safe},
+        env={"OMP_NUM_THREADS": threads, **safe_environment()},
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zerocon.batch.job import Job
-from zerocon.errors import CommandError, SettingError
+from zerocon.errors import CommandError, FileFormatError, SettingError
 from zerocon.image import METADATA_LEVELS
 from zerocon.image.naming import TEMPLATE
 from zerocon.model.spec import LOAD_OPTIONS
@@ -35,6 +35,7 @@ class RunParameters:
         cache: Use the cache of inversions.
         segmenter: Name of the segmentation model; None: the default one.
         copy_unchanged: Copy the source of an image that is as the prompt describes it already.
+        overwrite: Replace existing files; never taken from an earlier run.
     """
 
     model: str | None = None
@@ -44,6 +45,7 @@ class RunParameters:
     cache: bool = True
     segmenter: str | None = None
     copy_unchanged: bool = False
+    overwrite: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the parameters as a JSON object."""
@@ -51,7 +53,26 @@ class RunParameters:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> RunParameters:
-        """Parse what ``to_json`` returned; missing values are the defaults."""
+        """Parse what ``to_json`` returned; missing values are the defaults.
+
+        Raises:
+            FileFormatError: It is something else.
+        """
+        texts = ("model", "segmenter", "metadata")
+        names = {each.name for each in fields(cls)}
+        if not isinstance(values, dict) or not values.keys() <= names:
+            raise FileFormatError("the journal is damaged: it has unknown parameters of a run")
+        for name, value in values.items():
+            kinds: tuple[type, ...] = (str,) if name in texts else (bool,)
+            kinds = (dict,) if name == "load" else kinds
+            if value is None and name in ("model", "segmenter"):
+                continue
+            if not isinstance(value, kinds) or (value == "" and name in texts):
+                raise FileFormatError(f"the journal is damaged: {name} of a run is {value!r:.60}")
+        if not values.get("load", {}).keys() <= {*LOAD_OPTIONS}:
+            raise FileFormatError("the journal is damaged: it has unknown options of a model")
+        if values.get("metadata", METADATA_LEVELS[0]) not in METADATA_LEVELS:
+            raise FileFormatError("the journal is damaged: it has an unknown level of metadata")
         return cls(**values)
 
 
@@ -146,8 +167,15 @@ class BatchOptions:
 
     @property
     def has_inputs(self) -> bool:
-        """Whether any images are named; if not, a resumed run has those of the last one."""
-        return bool(self.images or self.files_from or self.manifest)
+        """Whether edits are named; if not, a resumed run has those of the last one.
+
+        Images without a prompt name none: they are those of a resumed run.
+        """
+        if self.files_from or self.manifest or any(isinstance(each, Job) for each in self.images):
+            return True
+        prompt = (self.to, self.from_, self.to_caption, self.directions)
+        named = any(each not in (None, ()) for each in prompt)
+        return bool(self.images) and (named or not self.resume)
 
     @property
     def local(self) -> bool:
@@ -187,7 +215,8 @@ class BatchOptions:
         names = {each.name for each in fields(RunParameters)} & self.given
         values = {name: getattr(self.parameters, name) for name in names}
         load = {**recorded.load, **self.parameters.load}
-        return replace(self, parameters=replace(recorded, **values, load=load))
+        kept = replace(recorded, **values, load=load, overwrite=self.overwrite)
+        return replace(self, parameters=kept)
 
 
 def _converted(values: Mapping[str, Any]) -> dict[str, Any]:

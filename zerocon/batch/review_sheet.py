@@ -18,6 +18,7 @@ from zerocon.image.reading import Photograph
 from zerocon.image.saving import check_output, save_image
 from zerocon.storage.atomic import writing
 from zerocon.storage.hashing import file_hash
+from zerocon.storage.paths import file_number, folded, require_no_inputs, require_output_name
 
 PDF, ENDINGS = ".pdf", (".png", ".jpg", ".jpeg", ".pdf")
 ROWS = 24  # of an image; more would be too high for programs that show it
@@ -39,12 +40,18 @@ def check_sheet(
         CommandError: It is the file of a result.
         InputError: As ``check_output``; the output directory need not exist.
     """
-    if file.absolute() in {path.absolute() for path in results}:
+    results = list(results)
+    names = {folded(path.absolute()) for path in results}
+    if folded(file.absolute()) in names or file_number(file) in {*map(file_number, results)} - {
+        None
+    }:
         raise CommandError(f"the sheet {file} is the file of a result; give it another name")
     if file.suffix.lower() not in ENDINGS:
         raise OutputFormatError(f"{file} must end in {' or '.join(ENDINGS)}")
+    require_no_inputs([file], inputs)
+    require_output_name(file)
     if file.parent.absolute() != output.absolute() or output.is_dir():
-        check_output(file, overwrite=overwrite, inputs=inputs, endings=ENDINGS)
+        check_output(file, overwrite=overwrite, endings=ENDINGS)
 
 
 def is_sheet(journal: Journal, file: Path) -> bool:

@@ -27,23 +27,28 @@ from zerocon.batch.events import (
     WrittenSheet,
 )
 from zerocon.batch.executor import BatchExecutor, shape_of
-from zerocon.batch.expansion import expand, ignored_files, in_shard
+from zerocon.batch.expansion import check_settings, expand, ignored_files, in_shard
 from zerocon.batch.job import Job, require_distinct
 from zerocon.batch.journal import ENDED, FILE, FOLDER, JobRecord, Journal
 from zerocon.batch.launcher import rank, worker_device
 from zerocon.batch.parameters import ALL, AUTO, BatchOptions, RunParameters
 from zerocon.batch.planning import BatchPlan, plan_jobs
+from zerocon.batch.references import require_named
 from zerocon.batch.review_sheet import check_sheet, is_sheet, write_sheet
 from zerocon.batch.run_status import failure_of
 from zerocon.batch.worker import JobResult
-from zerocon.errors import CommandError, DeviceNotFoundError
+from zerocon.errors import CommandError, DeviceNotFoundError, UntrustedReferenceError
+from zerocon.image.naming import SIDECAR
 from zerocon.model import Model
+from zerocon.model.local_files import files_of
+from zerocon.recipe.limits import require_within_limits
 from zerocon.request import kinds_of
-from zerocon.settings import DEFAULT_SEGMENTER
+from zerocon.settings import DEFAULT_SEGMENTER, Settings
 
 OnEvent = Callable[[BatchEvent], object]
 WORKER_COMMAND = ("zerocon.cli", "batch")  # started with --join by ``devices``
 NONE: Mapping[str, Any] = {}
+CHANGED = "the file was changed since it was written, and is kept; --overwrite computes it again"
 
 
 def _ignore(*_: object) -> None:
@@ -54,22 +59,24 @@ def _ignore(*_: object) -> None:
 class BatchSession:
     """Jobs with their state in the journal; ``journal`` is None for a plan without one.
 
-    ``kept`` are the names of records that stay as they are, ``ignored`` the files in the input
-    directories that are no images by their endings.
+    ``kept`` are the records that stay as they are, ``ignored`` the files in the input directories
+    that are no images by their endings, ``changed`` the records of results that were changed since
+    they were written.
     """
 
     options: BatchOptions
     model: Model
     jobs: list[Job]
     changes: commit.Changes
-    kept: list[str]
+    kept: list[JobRecord]
     journal: Journal | None
     ignored: tuple[Path, ...] = ()
+    changed: tuple[JobRecord, ...] = ()
 
     def plan(self, progress: Callable[[int, int], object] = _ignore) -> BatchPlan:
         """Parse the prompts of the jobs, and estimate the cost of the edits."""
-        records = [self.journal.record(name) for name in self.kept] if self.journal else []
-        ended = {each.name: each.outcome for each in records if each and each.state in ENDED}
+        updated = [new for _, new in self.changes if new.state in ENDED]
+        ended = {each.name: each.outcome for each in (*self.kept, *updated) if each.state in ENDED}
         edits = plan_jobs(
             self.jobs,
             {name: outcome for name, outcome in ended.items() if outcome},
@@ -85,20 +92,24 @@ class BatchSession:
     def run(self, on_event: OnEvent) -> BatchSummary:
         """Execute the jobs; of several processes the first one alone reports events."""
         assert self.journal is not None
-        parameters = self.options.parameters.to_json()
-        number = self.journal.begin(parameters, self.changes, self.kept)
-        report = _Report(self.journal, number, len(self.jobs), on_event if rank() == 0 else _ignore)
-        report.start(self.ignored)
-        try:
-            with closing(self._results(number, report.warn)) as results:
-                for result in results:
-                    report.result(result)
-                    if result.failure and self.options.fail_fast:
-                        break
-        except KeyboardInterrupt:
-            report.interrupt()
-            raise
-        return report.end(self._write_sheet(number))
+        parameters = replace(self.options.parameters, overwrite=self.options.overwrite).to_json()
+        with self.journal.worker() as session:
+            number = self.journal.begin(parameters, self.changes, self.kept, session=session)
+            report = _Report(
+                self.journal, number, len(self.jobs), on_event if rank() == 0 else _ignore
+            )
+            report.start(self.ignored)
+            report.changed(self.changed)
+            try:
+                with closing(self._results(number, report.warn)) as results:
+                    for result in results:
+                        report.result(result)
+                        if result.failure and self.options.fail_fast:
+                            break
+            except KeyboardInterrupt:
+                report.interrupt()
+                raise
+            return report.end(self._write_sheet(number))
 
     def _write_sheet(self, number: int) -> WrittenSheet | None:
         """Write the review sheet, if there is to be one; of several processes only the first."""
@@ -118,7 +129,8 @@ class BatchSession:
             return backends.run_on_ray(journal, number, size, workers)
         if options.devices is not None:
             count = _gpus() if options.devices == ALL else int(options.devices)
-            return backends.run_processes(journal, number, _join_command(options, number), count)
+            command = _join_command(options, number, journal.digest(number))
+            return backends.run_processes(journal, number, command, count)
         size = _batch_size(options, self.model, self.jobs)
         return backends.run_local(journal, number, self.model, size, on_warning)
 
@@ -129,6 +141,7 @@ class _Report:
     def __init__(self, journal: Journal, run: int, total: int, on_event: OnEvent) -> None:
         self.journal, self.run, self.total, self.on_event = journal, run, total, on_event
         self.started, self.edited, self.evaluations = monotonic(), 0, 0.0
+        self.kept: dict[str, str] = {}  # warnings about results of earlier runs, by name
         self.before = journal.counts(run)
         self.skipped = self.before.get("done", 0)
 
@@ -139,6 +152,12 @@ class _Report:
 
     def warn(self, message: str) -> None:
         self.on_event(BatchWarning(message))
+
+    def changed(self, records: Sequence[JobRecord]) -> None:
+        """Say which results were changed since they were written: they are kept as they are."""
+        for record in records:
+            self.kept[record.name] = CHANGED
+            self.warn(f"{self.journal.output / record.job.name}: {CHANGED}")
 
     def result(self, result: JobResult) -> None:
         record, edited = result.record, result.edited
@@ -182,9 +201,9 @@ class _Report:
             unchanged=counts.get("unchanged", 0),
             copied=sum(each.copied for each in results),
             warnings=tuple(
-                JobWarnings(each.job, output / each.job.name, each.outcome.warnings)
+                JobWarnings(each.job, output / each.job.name, lines)
                 for each in results
-                if each.outcome and each.outcome.warnings
+                if each.outcome and (lines := (*each.outcome.warnings, *self._kept(each)))
             ),
             sheet=sheet,
             edited=self.edited,
@@ -193,6 +212,9 @@ class _Report:
         )
         self.on_event(summary)
         return summary
+
+    def _kept(self, record: JobRecord) -> tuple[str, ...]:
+        return (self.kept[record.name],) if record.name in self.kept else ()
 
 
 @contextmanager
@@ -210,6 +232,7 @@ def open_session(options: BatchOptions, *, dry_run: bool = False) -> Iterator[Ba
     jobs = expand(options) if options.has_inputs else []
     jobs = [job for job in jobs if in_shard(job.image, options.shard)]
     model, planned = None, None
+    commit.require_places(options.output, jobs, _input_files(options, jobs))
     if not exists:
         _check_sheet(options, jobs, None)
         model = _load(options)
@@ -219,26 +242,42 @@ def open_session(options: BatchOptions, *, dry_run: bool = False) -> Iterator[Ba
         if journal and not dry_run:
             commit.recover(journal)
         if journal and not options.has_inputs:
-            number, recorded = journal.last_run() or (0, NONE)
-            options = options.resumed(RunParameters.from_json(recorded))
-            jobs = [record.job for record in journal.records(number)]
+            options, jobs = _resumed(options, journal)
         if journal:
             _check_sheet(options, jobs, journal)
         model = model or _load(options)
         if planned is None or (journal and journal.last_run()):  # begun by another process since
             planned = _plan(options, model, jobs, journal)
-        changes, kept = planned
-        ignored = ignored_files(options)
-        yield BatchSession(_named(options, model), model, jobs, changes, kept, journal, ignored)
+        changes, kept, changed = planned
+        facts = (jobs, changes, kept, journal, ignored_files(options), changed)
+        yield BatchSession(_named(options, model), model, *facts)
     finally:
         if journal:
             journal.close()
 
 
-def join_run(options: BatchOptions, run: int) -> None:
-    """Work on a run that another process has begun, without events: as ``devices`` starts it."""
+def _resumed(options: BatchOptions, journal: Journal) -> tuple[BatchOptions, list[Job]]:
+    """Options and jobs of the last run, checked as if a stranger had written them."""
+    number, recorded = journal.last_run() or (0, NONE)
+    parameters = RunParameters.from_json(recorded)
+    jobs = [record.job for record in journal.records(number)]
+    if not journal.is_own(number):
+        require_named(options, parameters, jobs)
+    for job in jobs:
+        require_within_limits(Settings().overlay(check_settings(job.settings)))
+    return options.resumed(parameters), jobs
+
+
+def join_run(options: BatchOptions, run: int, digest: str | None = None) -> None:
+    """Work on a run that another process has begun, without events: as ``devices`` starts it.
+
+    Raises:
+        UntrustedReferenceError: The run is not that of ``digest``, or without one not this user's.
+    """
     journal = Journal(options.output, journal_file(options.shard))
     try:
+        if not (journal.is_own(run) if digest is None else journal.digest(run) == digest):
+            raise UntrustedReferenceError(f"run {run} of {journal.file} was not begun by this user")
         parameters = RunParameters.from_json(journal.parameters(run))
         model = _load(replace(options, model=None, parameters=parameters))
         size = _batch_size(options, model, [record.job for record in journal.records(run)])
@@ -264,10 +303,21 @@ def _require_resumable(options: BatchOptions, exists: bool) -> None:
 def _check_sheet(options: BatchOptions, jobs: list[Job], journal: Journal | None) -> None:
     """Check that the review sheet can be written; one of an earlier run is replaced."""
     if options.sheet is not None:
-        inputs = (*options.inputs, *(job.image for job in jobs))
+        inputs = _input_files(options, jobs)
         results = [options.output / job.name for job in jobs]
         replace = options.overwrite or (journal is not None and is_sheet(journal, options.sheet))
         check_sheet(options.sheet, options.output, results, inputs, overwrite=replace)
+
+
+def _input_files(options: BatchOptions, jobs: Sequence[Job]) -> set[Path]:
+    """Every file that a batch reads: nothing that it writes may be one of them."""
+    parameters = options.parameters
+    parts = (parameters.load.get("captioner"), parameters.load.get("clip"), parameters.segmenter)
+    files = {*options.inputs, *commit.inputs_of(jobs), *files_of(parameters.model, *parts)}
+    files |= {file for file in (options.manifest, options.files_from) if file is not None}
+    if options.sidecars:
+        files |= {job.image.with_suffix(SIDECAR) for job in jobs}
+    return files
 
 
 def _load(options: BatchOptions) -> Model:
@@ -293,20 +343,23 @@ def _named(options: BatchOptions, model: Model) -> BatchOptions:
 
 def _plan(
     options: BatchOptions, model: Model, jobs: list[Job], journal: Journal | None
-) -> tuple[commit.Changes, list[str]]:
+) -> tuple[commit.Changes, list[JobRecord], tuple[JobRecord, ...]]:
+    """Changes of the journal, records that stay, and those of results that were changed since."""
     require_distinct(jobs)
+    changed: list[JobRecord] = []
     find: Callable[[str], JobRecord | None] = journal.record if journal else lambda _: None
-    files = (options.manifest, options.files_from, options.parameters.model)
-    return commit.plan(
+    changes, kept = commit.plan(
         find,
         options.output,
         list(_described(jobs, model, options.parameters)),
-        inputs=[*options.inputs, *(Path(file) for file in files if file is not None)],
+        inputs=_input_files(options, jobs),
         overwrite=options.overwrite,
         verify=options.resume,
         retry=options.retry_failed,
         copy=options.parameters.copy_unchanged,
+        on_changed=changed.append,
     )
+    return changes, kept, tuple(changed)
 
 
 def _described(
@@ -330,10 +383,11 @@ def _batch_size(options: BatchOptions, model: Model, jobs: Sequence[Job]) -> int
     return size if isinstance(size, int) else fitting_batch_size(model, jobs)
 
 
-def _join_command(options: BatchOptions, number: int) -> list[str]:
+def _join_command(options: BatchOptions, number: int, digest: str) -> list[str]:
     """Module and arguments of a worker process."""
     size = str(options.batch_size or AUTO)
-    join = ["-o", str(options.output), "--join", str(number), "--batch-size", size]
+    join = ["-o", str(options.output), "--join", str(number), "--digest", digest]
+    join += ["--batch-size", size]
     shard = ["--shard", "{}/{}".format(*options.shard)] if options.shard else []
     return [*WORKER_COMMAND, *join, *shard]
 

@@ -58,14 +58,14 @@ class Worker:
     batch_size: int = 1
     keep_gps: bool = False
     copy_unchanged: bool = False
+    overwrite: bool = False
 
     @classmethod
     def of(cls, journal: Journal, run: int, execute: JobExecutor, batch_size: int) -> Worker:
         """A worker with the parameters of the run."""
         parameters = RunParameters.from_json(journal.parameters(run))
-        return cls(
-            journal, run, execute, batch_size, parameters.keep_gps, parameters.copy_unchanged
-        )
+        flags = (parameters.keep_gps, parameters.copy_unchanged, parameters.overwrite)
+        return cls(journal, run, execute, batch_size, *flags)
 
     def __call__(self) -> Generator[JobResult]:
         """Work until every job of the run is done, unchanged or failed, by any worker.
@@ -111,7 +111,8 @@ class Worker:
             image = record.job.image
             if image not in reading:
                 reading[image] = readers.submit(SourceImage.read, image, keep_gps=self.keep_gps)
-            claimed.append((record, reading[image]))
+            allowed = record.overwrite and self.overwrite  # also by this run, not only by another
+            claimed.append((replace(record, overwrite=allowed), reading[image]))
         return claimed
 
     def _finish(

@@ -14,9 +14,10 @@ from zerocon.errors import (
     about_argument,
 )
 from zerocon.image.metadata import Provenance
-from zerocon.image.saving import require_not_input, save_image
+from zerocon.image.saving import save_image
 from zerocon.image.transforms import Frame, unfit
 from zerocon.storage.atomic import require_writable
+from zerocon.storage.paths import require_no_inputs, require_output_name
 
 if TYPE_CHECKING:
     from zerocon.editing import Step
@@ -78,6 +79,7 @@ def check_folder(
         OutputExistsError: It has step images, and ``overwrite`` is false.
         OutputIsInputError: One of them is one of ``inputs``.
     """
+    require_output_name(folder)
     if folder.exists() and not folder.is_dir():
         raise NotWritableError(f"{folder} is a file; give a directory for the step images")
     if not folder.exists() and not folder.parent.is_dir():
@@ -86,8 +88,7 @@ def check_folder(
         )
     require_writable(folder if folder.exists() else folder.parent)
     existing = [path for path in sorted(folder.glob("step-*.png")) if NAME.fullmatch(path.name)]
-    for path in existing:
-        require_not_input(path, inputs)
+    require_no_inputs(existing, inputs)
     if existing and not overwrite:
         raise OutputExistsError(
             f"{existing[0]} exists already; add --overwrite or give another directory"

@@ -9,6 +9,7 @@ from string import Formatter
 from typing import TYPE_CHECKING
 
 from zerocon.errors import CommandError, PromptError
+from zerocon.storage.paths import name_fault, result_fault
 
 if TYPE_CHECKING:
     from zerocon import Direction
@@ -71,7 +72,8 @@ def fill(template: str, image: PurePosixPath, fields: Mapping[str, object]) -> P
         fields: Values of the fields, except ``stem`` and ``suffix``.
 
     Raises:
-        CommandError: The template has another field, or leads out of the root.
+        CommandError: The template has another field, or leads out of the root, or is not a valid
+            name on every system.
     """
     values = {name: str(value) for name, value in fields.items()}
     values |= {name: slug(values.get(name, "")) for name in ("to", "from")}
@@ -85,7 +87,17 @@ def fill(template: str, image: PurePosixPath, fields: Mapping[str, object]) -> P
         name = PurePosixPath(template.format(**values))
     except ValueError as error:  # the one above, or unbalanced braces
         raise CommandError(str(error)) from None
-    if name.is_absolute() or ".." in name.parts or not name.name:
-        raise CommandError(f"--name {template} leads out of the output directory")
+    if fault := result_fault(str(name)) or _template_fault(template):
+        raise CommandError(f"--name {template}: {str(name)!r} {fault}")
     # bytes of another encoding in a name are replaced: JSON and the journal need valid text
-    return PurePosixPath(str(image.parent / name).encode("utf-8", "replace").decode())
+    path = str(image.parent / name).encode("utf-8", "replace").decode()
+    if fault := result_fault(path):  # of the image's own directory
+        raise CommandError(f"the result {path!r} {fault}; name the image itself, or use --name")
+    return PurePosixPath(path)
+
+
+def _template_fault(template: str) -> str | None:
+    """What in a template itself is not valid on every system; the fields are names of files."""
+    parts = Formatter().parse(template)
+    typed = "".join(text + ("x" if field is not None else "") for text, field, _, _ in parts)
+    return next((fault for part in typed.split("/") if (fault := name_fault(part))), None)

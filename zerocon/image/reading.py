@@ -29,6 +29,7 @@ from zerocon.errors import (
 from zerocon.image.color import ColorSpace, colors_and_alpha, eight_bits, off_white, on_white
 from zerocon.image.formats import ALPHA, GRAY, NAMED, Format, format_named, format_of
 from zerocon.image.indexed import recolored
+from zerocon.image.libtiff import quiet_libtiff
 from zerocon.image.metadata import Provenance, recipe_of
 from zerocon.image.saving import check_output
 from zerocon.image.transforms import SMALLEST
@@ -117,7 +118,7 @@ class Photograph:
         if _is_heic(data):
             NAMED["HEIF"].require()
             formats = ("HEIF",)
-        with WARNINGS, warnings.catch_warnings():
+        with WARNINGS, quiet_libtiff(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, about EXIF and about large images
             try:
                 with Image.open(BytesIO(data), formats=formats) as image:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable
 from io import BytesIO
 from pathlib import Path
@@ -14,12 +13,12 @@ from zerocon.errors import (
     NotWritableError,
     OutputExistsError,
     OutputFormatError,
-    OutputIsInputError,
     about_argument,
 )
 from zerocon.image.formats import ENDINGS, format_of
 from zerocon.image.metadata import Provenance
 from zerocon.storage.atomic import require_writable, writing
+from zerocon.storage.paths import require_no_inputs, require_output_name
 
 
 @about_argument("path")
@@ -37,13 +36,15 @@ def check_output(
         OutputIsInputError: It is the same file as one of ``inputs``, also through a link and with
             ``overwrite``.
         OutputExistsError: It exists, and ``overwrite`` is false.
-        NotWritableError: The directory does not exist or is not writable, or ``path`` is one.
+        NotWritableError: The directory does not exist or is not writable, or ``path`` is one, or
+            its name is not valid on every system.
         MissingPackageError: The installed Pillow cannot write the format.
     """
     path = Path(path)
     if path.suffix.lower() not in endings:
         raise OutputFormatError(f"{path} must end in {' or '.join(endings)}")
-    require_not_input(path, inputs)
+    require_output_name(path)
+    require_no_inputs([path], inputs)
     if not path.parent.is_dir():
         raise MissingFolderError(
             f"the directory {path.parent} of {path.name} does not exist; create it"
@@ -56,13 +57,6 @@ def check_output(
     if endings is ENDINGS:
         format_of(path).require()
     return path
-
-
-def require_not_input(path: Path, inputs: Iterable[Path | str]) -> None:
-    """Raise ``OutputIsInputError`` if ``path`` is the same file as one of ``inputs``."""
-    for each in inputs:
-        if path.exists() and os.path.exists(each) and os.path.samefile(path, each):
-            raise OutputIsInputError(f"{path} is an input of this command; give another output")
 
 
 def save_image(

@@ -73,6 +73,6 @@ def _read_hashes() -> dict[str, Any]:
 def _write_hashes(stored: Mapping[str, Any]) -> None:
     # a disk that is full or read-only, or a missing home directory, only costs time
     with suppress(OSError, RuntimeError):
-        cache_folder().mkdir(parents=True, exist_ok=True)
+        cache_folder().mkdir(mode=0o700, parents=True, exist_ok=True)
         with writing(cache_folder() / CACHE, overwrite=True) as temporary:
             temporary.write_text(json.dumps(stored, indent=1, sort_keys=True), encoding="utf-8")

@@ -208,6 +208,13 @@ class Recipe:
                 "pixels"
             )
         self.require_known_settings()
+        self.require_within_limits()
+
+    def require_within_limits(self) -> None:
+        """Raise ``MismatchError`` for settings that would take without end; see ``limits``."""
+        from zerocon.recipe.limits import require_within_limits
+
+        require_within_limits(self.settings)
 
     def require_known_settings(self) -> None:
         """Raise ``MismatchError`` if ``settings`` or ``prompt`` have keys of a later version."""

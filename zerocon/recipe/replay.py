@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from zerocon.errors import AnimatedImageError, MismatchError, ZeroconError
+from zerocon.errors import AnimatedImageError, ZeroconError, classify
 from zerocon.image.compare import ImageComparison
 from zerocon.image.formats import ENDINGS
 from zerocon.image.reading import READ, Photograph
@@ -62,7 +62,7 @@ class RecipeFolder:
             except AnimatedImageError:  # no edit writes one
                 without_recipe += 1
             except FAILURES as error:
-                files.append(RecipeFile(file, problem=str(error)))
+                files.append(RecipeFile(file, problem=problem_of(error)))
         return cls(folder, tuple(files), without_recipe)
 
 
@@ -83,6 +83,11 @@ class ReplayResult:
     def same(self) -> bool:
         """Whether the replayed file has the same bytes."""
         return self.comparison is not None and self.comparison.same
+
+
+def problem_of(error: Exception) -> str:
+    """One line that ends in the error's id."""
+    return f"{' '.join(str(error).split())} [{(classify(error) or ZeroconError).id}]"
 
 
 def images(folder: Path) -> list[Path]:
@@ -114,7 +119,7 @@ def find_sources(path: Path) -> tuple[Sources, list[str]]:
         try:
             files.setdefault(image_hash(Photograph.read(file).image), []).append(file)
         except FAILURES as error:
-            problems.append(str(error))
+            problems.append(problem_of(error))
     return files, problems
 
 
@@ -158,7 +163,7 @@ def _repeat(
     try:
         model = load(group[0][1])
     except FAILURES as error:
-        yield from (ReplayResult(file, problem=str(error)) for file, _ in group)
+        yield from (ReplayResult(file, problem=problem_of(error)) for file, _ in group)
         return
     for file, recipe in group:
         used = [direction for direction in directions if recipe.uses(direction)]
@@ -172,7 +177,7 @@ def _repeat(
                 (ImageComparison.of_replay(file, each, edited.image), each) for each in files
             ]
         except FAILURES as error:
-            yield ReplayResult(file, problem=str(error))
+            yield ReplayResult(file, problem=problem_of(error))
             continue
         comparison, source = min(results, key=lambda pair: not pair[0].same)
         replayed = Recipe.of(edited, model)
@@ -182,8 +187,8 @@ def _repeat(
 def _not_replayable(recipe: Recipe) -> str:
     try:
         recipe.require_replayable()
-    except MismatchError as error:
-        return str(error)
+    except FAILURES as error:
+        return problem_of(error)
     return ""
 
 

@@ -19,6 +19,14 @@ def image_hash(image: Image) -> str:
     return digest.hexdigest()
 
 
+def hash_of(file: Path) -> str | None:
+    """``file_hash``; None for anything that is no readable file."""
+    try:
+        return file_hash(file) if file.is_file() else None
+    except OSError:
+        return None
+
+
 def file_hash(file: Path) -> str:
     """BLAKE2b of a file's bytes: 32 hexadecimal digits."""
     digest = blake2b(digest_size=16)

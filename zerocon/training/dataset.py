@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zerocon import world
+from zerocon.storage.processes import use_safe_environment
 from zerocon.training.array_file import ArrayFile
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def _mapper(workers: int) -> Iterator[Any]:
     if workers < 2:
         yield map
         return
+    use_safe_environment()
     # a fork could copy locks that torch's threads hold, if an earlier stage has run
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         yield pool.map
