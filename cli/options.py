@@ -235,10 +235,16 @@ def loading(name: str | None) -> Iterator[None]:
 def load_recipe_model(values: Mapping[str, Any], recipe: Recipe) -> Model:
     """The model of a recipe, except for what the ``replay_model`` options override."""
     import zerocon
+    from zerocon.errors import ModelNotFoundError
+    from zerocon.model.loading import is_hub_id
 
     try:
         name, given = values["model"] or recipe.model, recipe.load_options()
-        given |= {option: values[option] for option in ("device", "dtype") if values[option]}
+        given |= {option: values[option] for option in ("device", "dtype", "vae") if values[option]}
+        if not values["vae"] and "vae" in given and not is_hub_id(str(given["vae"])):
+            raise ModelNotFoundError(
+                f"the image was edited with the VAE {given['vae']}; give its location: --vae"
+            )
         with loading(name):
             model: Model = zerocon.load(name, clip=values["clip"], **given)
     except zerocon.MissingError as error:
@@ -275,7 +281,9 @@ def cache(values: Mapping[str, Any], warn: Callable[[str], None]) -> Cache | Non
 
 def input_files(values: Mapping[str, Any], *others: Path | None) -> tuple[Path, ...]:
     """Every file that the options make the command read, and ``others``: none may be written."""
-    files = [values.get(name) for name in ("inversion", "mask", "recipe", "manifest", "model")]
+    files = [
+        values.get(name) for name in ("inversion", "mask", "recipe", "manifest", "model", "vae")
+    ]
     directions = [
         each[0] if isinstance(each, tuple) else each for each in values.get("directions", ())
     ]
@@ -494,6 +502,19 @@ model_names = cloup.option_group(
         metavar="NAME",
         help=f"CLIP model. [default: model's, else {DEFAULT_CLIP}]",
     ),
+    click.option(
+        "--vae",
+        cls=ExpertOption,
+        metavar="NAME",
+        help="VAE: a directory, a .safetensors file or a Hub id. [default: model's]",
+    ),
+    click.option(
+        "--clip-skip",
+        cls=ExpertOption,
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Leave out the last N layers of the text encoder. [default: 0]",
+    ),
 )
 
 performance = (
@@ -523,6 +544,7 @@ replay_model = together(
     click.option("--device", metavar="NAME", help="Device to compute on. [default: recipe's]"),
     click.option("--dtype", metavar="NAME", help="Precision to compute in. [default: recipe's]"),
     click.option("--clip", metavar="NAME", help="CLIP model. [default: model's]"),
+    click.option("--vae", metavar="NAME", help="VAE. [default: recipe's, else model's]"),
 )
 
 settings = {name: _setting(name) for name in dict.fromkeys((*USUAL, *NAMES))}

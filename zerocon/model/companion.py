@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from threading import RLock
 from typing import Any
 
 import torch
 
+from zerocon.errors import ModelNotFoundError, UnsupportedModelError
+from zerocon.model.config import IMAGE_CONFIGS, IMAGES, choose, read_json, shorten
 from zerocon.model.precision import in_float32
 
 CPU = torch.device("cpu")
+LARGEST_IMAGE = 2048  # pixels a side that a companion may scale images to
 
 
 class Companion:
@@ -71,3 +76,34 @@ def companion_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     captions, and bfloat16 has steps of 0.004 at 1.
     """
     return torch.float32 if device == CPU or dtype == torch.float32 else torch.float16
+
+
+def image_config(folder: Path, name: str) -> dict[str, Any]:
+    """The options of an image processor in a model's directory.
+
+    Raises:
+        ModelNotFoundError: There are none.
+        UnsupportedModelError: They are damaged, or scale images to sizes that no network takes.
+    """
+    file = next((folder / each for each in IMAGE_CONFIGS if (folder / each).is_file()), None)
+    if file is None:
+        raise ModelNotFoundError(f"{name} is not complete: there is no {IMAGE_CONFIGS[1]}")
+    values = read_json(file, name)
+    inner = values.get("image_processor", values)  # newer versions of transformers nest it
+    if file.name == IMAGE_CONFIGS[0] and inner is values and (folder / IMAGE_CONFIGS[1]).is_file():
+        inner = read_json(folder / IMAGE_CONFIGS[1], name)
+    if not isinstance(inner, dict):
+        raise UnsupportedModelError(f"{name} is damaged: image_processor is not an object")
+    chosen = choose(inner, IMAGES, name, file.name)
+    for key in ("size", "crop_size"):
+        size = chosen.get(key)
+        sides = size.values() if isinstance(size, dict) else [] if size is None else [size]
+        if not all(isinstance(side, int) and 1 <= side <= LARGEST_IMAGE for side in sides):
+            raise UnsupportedModelError(f"{name} is damaged: {key} of images is {shorten(size)}")
+    for key in ("image_mean", "image_std"):
+        numbers = chosen.get(key, [1.0])
+        numbers = numbers if isinstance(numbers, list) else [numbers]
+        low = -math.inf if key == "image_mean" else 0
+        if not all(isinstance(each, int | float) and each > low for each in numbers):
+            raise UnsupportedModelError(f"{name} is damaged: {key} is {shorten(chosen[key])}")
+    return chosen
