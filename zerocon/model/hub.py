@@ -23,7 +23,7 @@ from zerocon.errors import (
 )
 from zerocon.model.checkpoint import Checkpoint, plan_checkpoint
 from zerocon.model.config import IMAGE_CONFIGS
-from zerocon.model.families import family_of_pipeline
+from zerocon.model.families import family_of_pipeline, require_networks
 from zerocon.model.loading import (
     NETWORKS,
     SCHEDULER_CONFIG,
@@ -275,9 +275,13 @@ def _plans(folder: Path, name: str, dtype: str) -> dict[str, Plan]:
 
     if (folder / "model_index.json").is_file():
         family_of(folder, name)
-        read_scheduler(folder, name)
+        scheduler = read_scheduler(folder, name)
         require_tokenizer("CLIPTokenizer", folder / "tokenizer", name)
-        return plan_parts(folder, name, dtype)
+        plans = plan_parts(folder, name, dtype)
+        unet, vae = plans["unet"].network, plans["vae"].network
+        networks.fix_sample_size(unet, scheduler.config.prediction_type, name)
+        require_networks(name, unet, vae, scheduler)
+        return plans
     use = _use(folder) or ""
     require_tokenizer(TOKENIZERS.get(use, "CLIPTokenizer"), folder, name)
     image_config(folder, name)

@@ -205,22 +205,22 @@ def require_complete(
         ModelNotFoundError: Weights are missing.
         UnsupportedModelError: Weights have other shapes than the network, or are quantized.
     """
-    if missing := [key for key in expected if key not in tensors]:
-        raise ModelNotFoundError(
-            f"{name} is not complete: the {part} lacks {len(missing)} of {len(expected)} weights: "
-            f"{listed(missing)}"
-        )
-    for key, shape in expected.items():
-        if _squeezed(tensors[key].shape) != _squeezed(shape):
+    for key in (each for each in expected if each in tensors):
+        if _squeezed(tensors[key].shape) != _squeezed(expected[key]):
             raise UnsupportedModelError(
                 f"{name} is damaged: the weights of the {part} do not fit its configuration: {key} "
-                f"has the shape {_text(tensors[key].shape)} instead of {_text(shape)}"
+                f"has the shape {_text(tensors[key].shape)} instead of {_text(expected[key])}"
             )
         if tensors[key].dtype not in DTYPES:
             raise UnsupportedModelError(
                 f"{name} has quantized weights: {key} of the {part} is {tensors[key].dtype}; use "
                 "weights in float32, float16 or bfloat16"
             )
+    if missing := [key for key in expected if key not in tensors]:
+        raise ModelNotFoundError(
+            f"{name} is not complete: the {part} lacks {len(missing)} of {len(expected)} weights: "
+            f"{listed(missing)}"
+        )
 
 
 def require_expected(part: str, name: str, unexpected: Collection[str]) -> None:
