@@ -322,6 +322,7 @@ CONFIGURATIONS = [
     Case("too few betas", edit_json(SCHEDULER, trained_betas=[0.01]), "ZC-E054", "trained_betas"),
     Case("no such spacing", edit_json(SCHEDULER, timestep_spacing="odd"), "ZC-E054", "one of"),
     Case("an offset as text", edit_json(SCHEDULER, steps_offset="1"), "ZC-E054", "whole number"),
+    Case("an offset of 2", edit_json(SCHEDULER, steps_offset=2), "ZC-E054", "whole number"),
     Case("a large offset", edit_json(SCHEDULER, steps_offset=HUGE), "ZC-E054", "whole number"),
     Case("negative times", edit_json(SCHEDULER, num_train_timesteps=-5), "ZC-E054"),
     Case("1e9 times", edit_json(SCHEDULER, num_train_timesteps=HUGE), "ZC-E054"),
@@ -390,6 +391,18 @@ CONFIGURATIONS = [
         edit_json("clip/preprocessor_config.json", size={"shortest_edge": 10**6}),
         "ZC-E054",
         "size of images",
+    ),
+    Case(
+        "images of another size",
+        edit_json("clip/preprocessor_config.json", do_center_crop=False),
+        "ZC-E054",
+        "the network takes 3x128x128",
+    ),
+    Case(
+        "images of another size for the captioner",
+        edit_json("captioner/preprocessor_config.json", size={"height": 64, "width": 64}),
+        "ZC-E054",
+        "the network takes 3x128x128",
     ),
     Case(
         "a deviation of 0",
@@ -490,6 +503,14 @@ def test_a_directory_loads_or_is_refused(base: Path, tmp_path: Path, case: Case)
 
 
 U = "model.diffusion_model."
+
+
+def widen(values: dict[str, torch.Tensor]) -> Weights:
+    """A U-Net that takes a mask and a masked image too."""
+    key = f"{U}input_blocks.0.0.weight"
+    return values | {key: torch.cat([values[key], values[key], values[key][:, :1]], 1)}
+
+
 FILES = [
     ("as it is", lambda values: values, LOADS, ""),
     ("compiled", rename("^", "_orig_mod."), LOADS, ""),
@@ -515,6 +536,7 @@ FILES = [
     ("words lost", without("token_embedding"), "ZC-E050", "token_embedding"),
     ("NaN", spoil(float("nan"), 500), "ZC-E054", "NaN"),
     ("more layers", with_more(model__diffusion_model__x__w=torch.ones(1)), "ZC-E054", PLACE),
+    ("inpainting", widen, "ZC-E054", "is for inpainting"),
     ("VAE weight lost", without(r"encoder\.mid\.block_1\.conv1\.bias"), "ZC-E050", "lacks"),
 ]
 KINDS = [
@@ -574,6 +596,31 @@ def test_files_that_are_no_base_model_are_named(tmp_path: Path, key: str, messag
     file = tmp_path / "other.safetensors"
     save_file({key: torch.zeros(2, 2)}, file)
     assert refusal(lambda: zerocon.load(str(file), device="cpu"), message) == "ZC-E054"
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"adapter_config.json": "{}"}, "it is a LoRA"),
+        ({"config.json": '{"_class_name": "ControlNetModel"}'}, "it has ControlNetModel alone"),
+        ({"config.json": '{"_class_name": "AutoencoderKL"}'}, "AutoencoderKL alone, for --vae"),
+        ({"config.json": '{"model_type": "blip"}'}, "it has blip alone, for --captioner"),
+        ({"config.json": "["}, r"\(no model_index.json\)"),
+    ],
+)
+def test_directories_that_are_no_base_model_are_named(
+    tmp_path: Path, files: dict[str, str], message: str
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    assert refusal(lambda: zerocon.load(str(tmp_path), device="cpu"), message) == "ZC-E050"
+
+
+def test_names_in_files_are_printed_as_one_line(base: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(base, tmp_path / "model")
+    weights(UNET, with_more(**{"a\n\x1b[31m": torch.zeros(1)}))(folder)
+    message = r"'a\\n\\x1b\[31m'"
+    assert refusal(lambda: zerocon.load(str(folder), device="cpu"), message) == "ZC-E054"
 
 
 def test_renamed_keys_give_the_same_network(single: Path, tmp_path: Path) -> None:

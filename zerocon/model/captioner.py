@@ -11,7 +11,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from zerocon.errors import MissingError, ModelNotFoundError
-from zerocon.model.companion import Companion, image_config
+from zerocon.model.companion import Companion, load_images
 from zerocon.model.loading import disable_progress_bars, find_part, model_errors
 from zerocon.model.networks import plan_captioner
 from zerocon.model.precision import call_finite
@@ -21,6 +21,9 @@ from zerocon.tensor_types import require_finite
 
 if TYPE_CHECKING:
     from zerocon.model import Model
+
+
+LONGEST = 40  # tokens of a caption
 
 
 class BlipCaptioner(Companion):
@@ -52,8 +55,9 @@ class BlipCaptioner(Companion):
         handle = self.network.text_decoder.register_forward_hook(check)
         try:
             pixels = pixels.to(self.network.dtype)
+            longest = self.network.config.text_config.max_position_embeddings - 1  # after the start
             tokens: Tensor = self.network.generate(
-                pixel_values=pixels, max_new_tokens=40, do_sample=False
+                pixel_values=pixels, max_new_tokens=min(LONGEST, longest), do_sample=False
             )
         finally:
             handle.remove()
@@ -84,10 +88,11 @@ def load_captioner(
     with model_errors(str(folder)):
         plan = plan_captioner(folder, str(folder), str(dtype).removeprefix("torch."))
         text = plan.network.config.text_config
+        vision = plan.network.config.vision_config
         tokenizer = load_tokenizer(
             BertTokenizer, folder, str(folder), text.max_position_embeddings, text.vocab_size
         )
-        images = BlipImageProcessorPil(**image_config(folder, str(folder)))
+        images = load_images(BlipImageProcessorPil, folder, str(folder), vision.image_size)
         return BlipCaptioner(plan.load(dtype), tokenizer, images, device)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zerocon.errors import CommandError, MissingError, ModelNotFoundError, UnsupportedModelError
-from zerocon.model.families import UNET_PREFIX, family_of_keys
+from zerocon.model.families import UNET_PREFIX, family_of_keys, require_networks
 from zerocon.model.identify import require_base_model
 from zerocon.model.loading import (
     Header,
@@ -274,8 +274,6 @@ def read_checkpoint(
         ModelNotFoundError: There is no tokenizer, or weights are missing.
         UnsupportedModelError: It is damaged or of another family.
     """
-    from diffusers import DDIMScheduler
-
     disable_progress_bars()
     checkpoint = Checkpoint.open(file, without_vae=vae is not None)
     prediction = prediction or checkpoint.prediction()
@@ -283,14 +281,21 @@ def read_checkpoint(
         plans = plan_checkpoint(checkpoint, name, prediction, vae)
         tokenizer = _tokenizer(checkpoint)
         parts = {part: each.load(dtype) for part, each in plans.items()}
+        scheduler = _scheduler(checkpoint, prediction)
+    return {**parts, "tokenizer": tokenizer, "scheduler": scheduler}
+
+
+def _scheduler(checkpoint: Checkpoint, prediction: str) -> Any:
+    """The noise schedule of a released model, as ``DDIMScheduler``."""
+    from diffusers import DDIMScheduler
+
     zero_snr = "ztsnr" in checkpoint.shapes  # trainers mark zero terminal SNR with this key
-    scheduler = DDIMScheduler(
+    return DDIMScheduler(
         **SCHEDULER,
         rescale_betas_zero_snr=zero_snr,
         timestep_spacing="trailing" if zero_snr else "leading",
         prediction_type=prediction,
     )
-    return {**parts, "tokenizer": tokenizer, "scheduler": scheduler}
 
 
 def plan_checkpoint(
@@ -323,7 +328,9 @@ def plan_checkpoint(
             "text encoder", name, lambda: CLIPTextModel(text), dict(_text_tensors(checkpoint))
         ),
     }
-    networks.require_networks_fit(name, *(each.network for each in plans.values()))
+    unet_network, vae_network, text_network = (each.network for each in plans.values())
+    networks.require_networks_fit(name, unet_network, vae_network, text_network)
+    require_networks(name, unet_network, vae_network, _scheduler(checkpoint, prediction))
     return plans
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from zerocon.errors import MissingError
-from zerocon.model.companion import Companion, image_config
+from zerocon.model.companion import Companion, load_images
 from zerocon.model.loading import disable_progress_bars, find_part, model_errors
 from zerocon.model.networks import plan_clip
 from zerocon.model.precision import compute_finite, record_float32
@@ -113,8 +113,9 @@ def load_scorer(
     with model_errors(str(folder)):
         plan = plan_clip(folder, str(folder), str(dtype).removeprefix("torch."))
         text = plan.network.config.text_config
+        vision = plan.network.config.vision_config
         tokenizer = load_tokenizer(
             CLIPTokenizer, folder, str(folder), text.max_position_embeddings, text.vocab_size
         )
-        images = CLIPImageProcessorPil(**image_config(folder, str(folder)))
+        images = load_images(CLIPImageProcessorPil, folder, str(folder), vision.image_size)
         return ClipScorer(plan.load(dtype), tokenizer, images, device)

@@ -10,6 +10,7 @@ from threading import RLock
 from typing import Any
 
 import torch
+from PIL import Image
 
 from zerocon.errors import ModelNotFoundError, UnsupportedModelError
 from zerocon.model.config import IMAGE_CONFIGS, IMAGES, choose, read_json, shorten
@@ -76,6 +77,31 @@ def companion_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     captions, and bfloat16 has steps of 0.004 at 1.
     """
     return torch.float32 if device == CPU or dtype == torch.float32 else torch.float16
+
+
+def load_images(kind: type, folder: Path, name: str, side: int | None) -> Any:
+    """An image processor of transformers, tried on an image.
+
+    Args:
+        kind: Its class.
+        folder: With its configuration.
+        name: Of the model, for messages.
+        side: Of the only images that the network takes, in pixels; None for any size.
+
+    Raises:
+        ModelNotFoundError: There is no configuration.
+        UnsupportedModelError: It is damaged, or makes images that the network does not take.
+    """
+    images = kind(**image_config(folder, name))
+    pixels = images(Image.new("RGB", (48, 32)), return_tensors="pt").pixel_values
+    shape = tuple(pixels.shape[1:])
+    if shape != ((3, *shape[1:]) if side is None else (3, side, side)):
+        wanted = "RGB images" if side is None else f"3x{side}x{side}"
+        raise UnsupportedModelError(
+            f"{name} is damaged: images are scaled to {'x'.join(map(str, shape))}, and the network "
+            f"takes {wanted}"
+        )
+    return images
 
 
 def image_config(folder: Path, name: str) -> dict[str, Any]:

@@ -190,7 +190,8 @@ def _scheduler_fault(key: str, value: Any, timesteps: Any) -> str | None:
     if key == "trained_betas":
         are = isinstance(value, list) and all(_is_number(b) and 0 <= b < 1 for b in value)
         return None if are and len(value) == timesteps else f"{timesteps} numbers between 0 and 1"
-    least, most = (2, TRAIN_TIMESTEPS) if key == "num_train_timesteps" else (0, 100)
+    # an offset above 1 leads past the last timestep
+    least, most = (2, TRAIN_TIMESTEPS) if key == "num_train_timesteps" else (0, 1)
     is_whole = isinstance(value, int) and not isinstance(value, bool)
     return None if is_whole and least <= value <= most else f"a whole number of {least} to {most}"
 
@@ -199,6 +200,13 @@ def shorten(value: Any) -> str:
     """A value for a message, of at most 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def printable(text: object) -> str:
+    """A name from a file for a message: one line of at most 120 printable characters."""
+    name = str(text)
+    name = name if name.isprintable() else ascii(name)
+    return name if len(name) <= 120 else f"{name[:117]}..."
 
 
 def _is_number(value: Any) -> bool:

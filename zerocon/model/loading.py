@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,11 +22,12 @@ from zerocon.errors import (
     about,
     classify,
 )
-from zerocon.model.config import LIBRARIES, read_json, shorten
+from zerocon.model.config import LIBRARIES, printable, read_json, shorten
 from zerocon.model.families import (
     Family,
     family_of_keys,
     family_of_pipeline,
+    require_networks,
     require_scheduler,
 )
 from zerocon.model.weights import PICKLES, PREFERENCES, VARIANTS, pickle_message
@@ -79,10 +80,24 @@ def find(name: str) -> Path:
     if path.is_dir():
         if not (path / "model_index.json").is_file():
             raise ModelNotFoundError(
-                f"{name} is not a diffusers directory (no model_index.json); {instead}"
+                f"{name} is not a diffusers directory (no model_index.json{_content(path)}); "
+                f"{instead}"
             )
         return path
     return _find_cached(name, "model_index.json", f", {instead}")
+
+
+def _content(folder: Path) -> str:
+    """What a directory has that is no pipeline, for a message; "" if that is unknown."""
+    if (folder / "adapter_config.json").is_file():
+        return "; it is a LoRA, an addition to a model"
+    with suppress(ZeroconError):
+        values = read_json(folder / "config.json", folder.name)
+        kind = values.get("_class_name") or values.get("model_type")
+        if isinstance(kind, str):
+            option = {"AutoencoderKL": "--vae", "blip": "--captioner", "clip": "--clip"}.get(kind)
+            return f"; it has {printable(kind)} alone" + (f", for {option}" if option else "")
+    return ""
 
 
 def find_part(name: str) -> Path:
@@ -173,6 +188,7 @@ def read_folder(
     with model_errors(name):
         plans = plan_parts(folder, name, str(dtype).removeprefix("torch."), vae)
         scheduler = read_scheduler(folder, name, prediction)
+        require_networks(name, plans["unet"].network, plans["vae"].network, scheduler)
         text = plans["text_encoder"].network.config
         positions, words = text.max_position_embeddings, text.vocab_size
         tokenizer = load_tokenizer(CLIPTokenizer, folder / "tokenizer", name, positions, words)

@@ -21,9 +21,11 @@ from zerocon.model.config import (
     TEXT,
     VISION,
     choose,
+    printable,
     read_json,
     sample_size,
     scheduler_values,
+    shorten,
 )
 from zerocon.model.weights import (
     StoredTensor,
@@ -213,7 +215,9 @@ def require_class(part: str, values: Mapping[str, Any], name: str, expected: str
     """Raise ``UnsupportedModelError`` if a configuration is for another class of diffusers."""
     kind = values.get("_class_name", expected)
     if kind != expected:
-        raise UnsupportedModelError(f"{name} has the {part} {kind}; zerocon edits with {expected}")
+        raise UnsupportedModelError(
+            f"{name} has the {part} {printable(kind)}; zerocon edits with {expected}"
+        )
 
 
 def require_type(
@@ -223,7 +227,7 @@ def require_type(
     kind = values.get("model_type", expected[0])
     if kind in expected:
         return
-    text = f"{name} is {OTHER_TYPES.get(str(kind), f'a model of type {kind}')}"
+    text = f"{name} is {OTHER_TYPES.get(str(kind), f'a model of type {printable(kind)}')}"
     raise UnsupportedModelError(f"{text}; {ADVICE[part]}")
 
 
@@ -238,10 +242,10 @@ def nested(values: Mapping[str, Any], key: str, name: str) -> dict[str, Any]:
 def require_networks_fit(name: str, unet: Any, vae: Any, text_encoder: Any) -> None:
     """Raise ``UnsupportedModelError`` if the networks of a model are not for each other."""
     width, wanted = text_encoder.config.hidden_size, unet.config.cross_attention_dim
-    if width != wanted:
+    if any(each != width for each in (wanted if isinstance(wanted, list | tuple) else [wanted])):
         raise UnsupportedModelError(
             f"{name} is damaged: the text encoder's embeddings have {width} features, and the "
-            f"U-Net takes {wanted}"
+            f"U-Net takes {shorten(wanted)}"
         )
     more = [
         key
@@ -254,7 +258,12 @@ def require_networks_fit(name: str, unet: Any, vae: Any, text_encoder: Any) -> N
         )
     scale = vae.config.scaling_factor
     if not isinstance(scale, int | float) or not 0 < scale < 100:
-        raise UnsupportedModelError(f"{name} is damaged: the VAE's scaling_factor is {scale}")
+        raise UnsupportedModelError(
+            f"{name} is damaged: the VAE's scaling_factor is {shorten(scale)}"
+        )
+    for key in ("shift_factor", "latents_mean", "latents_std"):
+        if vae.config.get(key):
+            raise UnsupportedModelError(f"{name} has a VAE of another family ({key})")
     pixels = (vae.config.in_channels, vae.config.out_channels)
     if pixels != (3, 3):
         raise UnsupportedModelError(f"{name} has a VAE of {pixels} channels instead of RGB images")

@@ -28,7 +28,8 @@ from zerocon.model.weights import PICKLES, StoredTensor, pickle_message
 if TYPE_CHECKING:
     from zerocon.model.networks import Plan
 
-LATENT_INPUT = "encoder.conv_in.weight"  # of both layouts
+PREFIX = re.compile(r"^.*?(?=(?:encoder|decoder)\.|(?:post_)?quant_conv\.)")
+ENCODER_INPUT = "encoder.conv_in.weight"  # of both layouts
 
 
 def find_vae(name: str) -> Path:
@@ -79,9 +80,9 @@ def plan_other_vae(name: str, dtype: str) -> Plan:
 def _checkpoint(file: Path, header: Header, name: str) -> Checkpoint:
     """A checkpoint with the VAE of a file, whose keys may lack the prefix."""
     checkpoint = Checkpoint.of(file, header)
-    if f"{VAE}{LATENT_INPUT}" in checkpoint.shapes:
+    if f"{VAE}{ENCODER_INPUT}" in checkpoint.shapes:
         return checkpoint
-    if LATENT_INPUT not in checkpoint.shapes:
+    if ENCODER_INPUT not in checkpoint.shapes:
         kind = identify(header.shapes)
         raise UnsupportedModelError(f"{name} is {kind.name if kind else 'no VAE'}, not a VAE")
     shapes = {f"{VAE}{key}": shape for key, shape in checkpoint.shapes.items()}
@@ -104,10 +105,7 @@ def _plan_renamed(file: Path, header: Header, name: str) -> Plan:
         key: StoredTensor(file, key, shape, header.dtypes[key])
         for key, shape in header.shapes.items()
     }
-    bare = {
-        re.sub(r"^.*?(?=(?:encoder|decoder)\.|(?:post_)?quant_conv\.)", "", k): s
-        for k, s in header.shapes.items()
-    }
+    bare = {PREFIX.sub("", key, count=1): shape for key, shape in header.shapes.items()}
     config = _config(bare)
     return networks.plan("VAE", name, lambda: AutoencoderKL(**config), tensors, strict=True)
 

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from zerocon.errors import MaskTextError, MissingError, ModelNotFoundError
-from zerocon.model.companion import Companion, image_config
+from zerocon.model.companion import Companion, load_images
 from zerocon.model.loading import disable_progress_bars, find_part, model_errors
 from zerocon.model.networks import plan_segmenter
 from zerocon.model.precision import compute_finite
@@ -62,7 +62,7 @@ class Segmenter(Companion):
             tokenizer = load_tokenizer(
                 CLIPTokenizer, folder, str(folder), text.max_position_embeddings, text.vocab_size
             )
-            images = ViTImageProcessorPil(**image_config(folder, str(folder)))
+            images = load_images(ViTImageProcessorPil, folder, str(folder), None)
             return cls(plan.load(dtype), tokenizer, images, device)
 
     def mask(self, image: Image.Image, text: str) -> Image.Image:

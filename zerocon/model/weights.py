@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from safetensors import safe_open
 
 from zerocon.errors import ModelNotFoundError, PickleRefusedError, UnsupportedModelError
-from zerocon.model.config import INDEX_BYTES, read_json
+from zerocon.model.config import INDEX_BYTES, printable, read_json, shorten
 
 if TYPE_CHECKING:
     import torch
@@ -282,7 +282,7 @@ def listed(keys: Iterable[str]) -> str:
     """The first three keys, for a message."""
     keys = list(keys)
     more = f" and {len(keys) - LISTED} more" if len(keys) > LISTED else ""
-    return ", ".join(keys[:LISTED]) + more
+    return ", ".join(map(printable, keys[:LISTED])) + more
 
 
 def _shards(index: Path, name: str) -> tuple[Path, ...]:
@@ -296,12 +296,12 @@ def _shards(index: Path, name: str) -> tuple[Path, ...]:
     for each in names:
         if PureWindowsPath(each).suffix.lower() in PICKLES:
             raise PickleRefusedError(
-                f"{name}: {index.name} names the pickle {each}, and opening one can run code of "
+                f"{name}: {index.name} names the pickle {printable(each)}, and opening one can run code of "
                 "whoever made it; get the same weights as .safetensors"
             )
         if PureWindowsPath(each).name != each or not each.endswith(SUFFIX):
             raise UnsupportedModelError(
-                f"{name} is damaged: {index.name} names {each!r}, which is no .safetensors file "
+                f"{name} is damaged: {index.name} names {shorten(each)}, which is no .safetensors file "
                 "beside it"
             )
     return tuple(index.parent / each for each in names)
