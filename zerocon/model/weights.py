@@ -296,13 +296,13 @@ def _shards(index: Path, name: str) -> tuple[Path, ...]:
     for each in names:
         if PureWindowsPath(each).suffix.lower() in PICKLES:
             raise PickleRefusedError(
-                f"{name}: {index.name} names the pickle {printable(each)}, and opening one can run code of "
-                "whoever made it; get the same weights as .safetensors"
+                f"{name}: {index.name} names the pickle {printable(each)}, and opening one can run "
+                "code of whoever made it; get the same weights as .safetensors"
             )
         if PureWindowsPath(each).name != each or not each.endswith(SUFFIX):
             raise UnsupportedModelError(
-                f"{name} is damaged: {index.name} names {shorten(each)}, which is no .safetensors file "
-                "beside it"
+                f"{name} is damaged: {index.name} names {shorten(each)}, which is no "
+                ".safetensors file beside it"
             )
     return tuple(index.parent / each for each in names)
 
