@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 VERBOSE = "zerocon.verbose"  # in the context's meta, where the group finds it after an error
 QUIET = "zerocon.quiet"
 FORMAT = "zerocon.format"
-MODELS = ("model", "captioner", "clip", "segmenter")  # options that name one
+MODELS = ("model", "vae", "captioner", "clip", "segmenter")  # options that name one
 FORMATS = ("human", "json", "jsonl", "quiet")
 FORMAT_OPTION = re.compile("--format(=|$)")
 
@@ -242,7 +242,12 @@ def load_recipe_model(values: Mapping[str, Any], recipe: Recipe) -> Model:
         )
     try:
         name, given = values["model"] or recipe.model, recipe.load_options()
-        given |= {option: values[option] for option in ("device", "dtype") if values[option]}
+        given |= {option: values[option] for option in ("device", "dtype", "vae") if values[option]}
+        if not values["vae"] and "vae" in given and names_path(str(given["vae"]), part=True):
+            raise UntrustedReferenceError(
+                f"the recipe names the VAE {given['vae']!r}, which is or could be a path; give the "
+                "VAE: --vae"
+            )
         with loading(name):
             model: Model = zerocon.load(name, clip=values["clip"], **given)
     except zerocon.MissingError as error:
@@ -505,6 +510,19 @@ model_names = cloup.option_group(
         metavar="NAME",
         help=f"CLIP model. [default: model's, else {DEFAULT_CLIP}]",
     ),
+    click.option(
+        "--vae",
+        cls=ExpertOption,
+        metavar="NAME",
+        help="VAE: a directory, a .safetensors file or a Hub id. [default: model's]",
+    ),
+    click.option(
+        "--clip-skip",
+        cls=ExpertOption,
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Leave out the last N layers of the text encoder. [default: 0]",
+    ),
 )
 
 performance = (
@@ -534,6 +552,7 @@ replay_model = together(
     click.option("--device", metavar="NAME", help="Device to compute on. [default: recipe's]"),
     click.option("--dtype", metavar="NAME", help="Precision to compute in. [default: recipe's]"),
     click.option("--clip", metavar="NAME", help="CLIP model. [default: model's]"),
+    click.option("--vae", metavar="NAME", help="VAE. [default: recipe's, else model's]"),
 )
 
 settings = {name: _setting(name) for name in dict.fromkeys((*USUAL, *NAMES))}

@@ -168,7 +168,7 @@ MODELS = [
     ("a part without weights", f"{ASK} --model models/bare", 3, "ZC-E050"),
     ("a U-Net cut off", f"{ASK} --model models/cut-unet", 3, "ZC-E050"),
     ("a text encoder cut off", f"{ASK} --model models/cut-text", 3, "ZC-E050"),
-    ("settings cut off", f"{ASK} --model models/cut-config", 3, "ZC-E050"),
+    ("settings cut off", f"{ASK} --model models/cut-config", 2, "ZC-E054"),
     ("no words", f"{ASK} --model models/mute", 3, "ZC-E050"),
     ("a tokenizer cut off", f"{ASK} --model models/cut-words", 2, "ZC-E054"),
     ("an index cut off", f"{ASK} --model models/cut-index", 2, "ZC-E054"),

@@ -119,7 +119,7 @@ REFUSED = [
     ("model.diffusion_model.label_emb.0.0.weight", "is Stable Diffusion XL; zerocon edits"),
     ("model.diffusion_model.joint_blocks.0.x", "is Stable Diffusion 3; zerocon edits"),
     ("double_blocks.0.img_attn.norm.key_norm.scale", "is Flux; zerocon edits"),
-    ("lora_unet_down_blocks_0.weight", "is a LoRA, an addition to a model; zerocon edits"),
+    ("lora_unet_down_blocks_0.weight", "is a LoRA, an addition to a model; merge it"),
     ("conv_in.weight", "no U-Net (model.diffusion_model.*) in it"),
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -15,7 +16,9 @@ from click.testing import CliRunner, Result
 from conftest import gradient
 from huggingface_hub.errors import LocalEntryNotFoundError
 from huggingface_hub.hf_api import RepoFile
+from safetensors.torch import load_file, save_file
 
+import zerocon
 from zerocon.cli import main
 from zerocon.model.loading import files_to_download
 
@@ -84,16 +87,70 @@ def test_complete_models_are_reported(cache: Path, folder: Path) -> None:
     assert run("models", "verify", "mini").exit_code == 0
 
 
+def test_files_of_the_cache_are_compared_with_their_hashes(cache: Path, folder: Path) -> None:
+    snapshot = keep(cache, NAME, folder)
+    for link in [each for each in snapshot.rglob("*") if each.is_file()]:
+        blob = link.resolve()
+        data = blob.read_bytes()
+        git = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+        hashed = hashlib.sha256(data).hexdigest() if link.suffix == ".safetensors" else git
+        blob.rename(blob.with_name(hashed))
+        link.unlink()
+        link.symlink_to(blob.with_name(hashed))
+    report = json.loads(run("models", "verify", NAME, "--format", "json").stdout)
+    assert report["hashed"] == len(report["files"])
+    weights = snapshot / "unet" / "diffusion_pytorch_model.safetensors"
+    changed = bytearray(weights.read_bytes())
+    changed[-1] ^= 1
+    weights.write_bytes(changed)
+    done = run("models", "verify", NAME)
+    assert done.exit_code == 3
+    assert "unet/diffusion_pytorch_model.safetensors is damaged (hash)" in done.stderr
+
+
+@pytest.mark.parametrize(("reference", "text"), [("fp16", "abc"), ("main", "abc\n"), ("x", "abc")])
+def test_a_cache_with_any_reference_is_found(
+    cache: Path, folder: Path, reference: str, text: str
+) -> None:
+    snapshot = keep(cache, NAME, folder)
+    (snapshot.parents[1] / "refs" / "main").unlink()
+    (snapshot.parents[1] / "refs" / reference).write_text(text)
+    assert run("models", "verify", NAME).exit_code == 0
+    assert zerocon.load(NAME, device="cpu").fingerprint()
+    assert f"{NAME}  diffusion  " in run("models", "list").stdout
+
+
+def test_variants_and_shards_are_reported(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "x.safetensors")
+    whole = copy / "vae" / "diffusion_pytorch_model.safetensors"
+    whole.rename(whole.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    split(copy / "unet" / "diffusion_pytorch_model.safetensors")
+    report = json.loads(run("models", "verify", copy, "--format", "json").stdout)
+    assert report["variants"] == {"unet": None, "vae": "fp16", "text_encoder": None}
+    assert report["shards"] == {"unet": 2, "vae": 1, "text_encoder": 1}
+    summary = run("models", "verify", copy).stdout
+    assert "; vae fp16; unet in 2 shards" in summary
+    assert zerocon.load(str(copy), device="cpu").fingerprint()
+
+
+def split(whole: Path) -> None:
+    """Write the weights of a file as two shards and an index."""
+    values, listing = load_file(whole), {}
+    for number, name in enumerate(("first.safetensors", "second.safetensors")):
+        part = {key: values[key] for key in sorted(values)[number::2]}
+        save_file(part, whole.with_name(name))
+        listing |= dict.fromkeys(part, name)
+    whole.unlink()
+    whole.with_name(f"{whole.name}.index.json").write_text(json.dumps({"weight_map": listing}))
+
+
 def test_an_index_is_followed_to_every_shard(folder: Path, tmp_path: Path) -> None:
-    split = shutil.copytree(folder, tmp_path / "split")
-    whole = split / "unet" / "diffusion_pytorch_model.safetensors"
-    whole.rename(whole.with_name("first.safetensors"))
-    index = {"weight_map": {"a": "first.safetensors", "b": "second.safetensors"}}
-    whole.with_name(f"{whole.name}.index.json").write_text(json.dumps(index))
-    done = run("models", "verify", split)
+    copy = shutil.copytree(folder, tmp_path / "split")
+    split(copy / "unet" / "diffusion_pytorch_model.safetensors")
+    assert run("models", "verify", copy).exit_code == 0
+    (copy / "unet" / "second.safetensors").unlink()
+    done = run("models", "verify", copy)
     assert done.exit_code == 3 and "unet/second.safetensors is missing" in done.stderr
-    shutil.copy(whole.with_name("first.safetensors"), whole.with_name("second.safetensors"))
-    assert run("models", "verify", split).exit_code == 0
 
 
 def lost(file: Path) -> None:

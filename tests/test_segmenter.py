@@ -207,7 +207,11 @@ def cut_config(folder: Path) -> None:
     [
         (remove_weights, ModelNotFoundError, "is not complete"),
         (cut_weights, ModelNotFoundError, "is not complete"),
-        (change_type, UnsupportedModelError, "is a model of type blip; a mask needs clipseg"),
+        (
+            change_type,
+            UnsupportedModelError,
+            "is BLIP, .*; a mask needs clipseg",
+        ),
         (cut_config, UnsupportedModelError, "is damaged"),
     ],
 )

@@ -157,8 +157,8 @@ def load(name: str | None = None, **options: Any) -> Model:
 
     Args:
         name: Default: the environment's ``ZEROCON_MODEL``, else Stable Diffusion 1.5.
-        options: Fields of ``ModelSpec``: device, dtype, captioner, clip, prediction, offload, tile,
-            compile.
+        options: Fields of ``ModelSpec``: device, dtype, captioner, clip, prediction, vae,
+            clip_skip, offload, tile, compile.
 
     Raises:
         MissingError: for a model, part or device that is not on this machine.

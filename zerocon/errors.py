@@ -307,11 +307,12 @@ class UnknownWordError(PromptError):
 
 
 class ModelNotFoundError(MissingError):
-    """A model, or a part of it, is not installed.
+    """A model, or a part of it, is not installed or not complete.
 
-    Models are only downloaded by ``zerocon models pull NAME``, which also completes partial
-    downloads. ``zerocon models list`` lists the installed ones, ``zerocon models verify NAME`` the
-    missing parts of one. ``--model mini`` is always available.
+    The message names the missing file, or up to three of the missing weights. Models are only
+    downloaded by ``zerocon models pull NAME``, which also completes partial downloads. ``zerocon
+    models list`` lists the installed ones, ``zerocon models verify NAME`` the missing parts of one.
+    ``--model mini`` is always available.
     """
 
     id = "ZC-E050"
@@ -341,8 +342,9 @@ class MissingPackageError(MissingError):
 class PickleRefusedError(InputError):
     """The model is a pickle file.
 
-    Loading a pickle (``.ckpt``, ``.bin``, ``.pt``, ``.pth``) can execute code of its author. The
-    message has a command that converts it without executing any; then give the new file.
+    Loading a pickle (``.ckpt``, ``.bin``, ``.pt``, ``.pth``) can execute code of its author. None
+    is opened: not as a model, not as the weights of a part, and not when an index of shards names
+    one. The message has a command that converts it without executing any; then give the new file.
     """
 
     id = "ZC-E053"
@@ -353,7 +355,9 @@ class UnsupportedModelError(InputError):
 
     Supported are complete text-to-image models of Stable Diffusion 1.x and 2.x; not SDXL, SD 3, a
     LoRA or an inpainting model. The message says which kind was detected; use a base model.
-    ``zerocon models verify NAME`` names corrupt files; download those again.
+    A configuration that names code or kernels of its own, or quantized weights, is refused.
+    Weights must be finite and fit the configuration. ``zerocon models verify NAME`` names corrupt
+    files; download those again. A VAE alone is given with ``--vae``.
     """
 
     id = "ZC-E054"

@@ -93,13 +93,19 @@ def _sizes(download: Download) -> str:
 @options.output_format
 @options.verbosity
 def verify(name: str, form: str) -> None:
-    """Check that all files of NAME are complete.
+    """Check that NAME would load: files, configurations, and shapes of all weights.
 
-    NAME is a Hub id, a directory or a file.
+    NAME is a Hub id, a directory or a file. Files in the Hub cache are compared with their hashes.
+    Values of weights are checked when the model is loaded.
     """
     from zerocon.model import hub
 
-    files = [str(file) for file in hub.verify(name)]
-    summary = f"{name} is complete: {len(files)} files"
-    record = {"schema": "zerocon.verify/1", "name": name, "files": files}
+    found = hub.verify(name)
+    files = [str(file) for file in found.files]
+    variants = [f"{part} {kind}" for part, kind in found.variants.items() if kind]
+    shards = [f"{part} in {n} shards" for part, n in found.shards.items() if n > 1]
+    hashed = [f"{found.hashed} with the Hub's hash"] if found.hashed else []
+    summary = "; ".join([f"{name} is complete: {len(files)} files", *variants, *shards, *hashed])
+    facts = {"variants": found.variants, "shards": found.shards, "hashed": found.hashed}
+    record = {"schema": "zerocon.verify/1", "name": name, "files": files, **facts}
     render.print_result(form, summary, record)

@@ -11,14 +11,19 @@ from PIL.Image import Image
 from torch import Tensor
 
 from zerocon.errors import MissingError, ModelNotFoundError
-from zerocon.model.companion import Companion
+from zerocon.model.companion import Companion, load_images
 from zerocon.model.loading import disable_progress_bars, find_part, model_errors
+from zerocon.model.networks import plan_captioner
 from zerocon.model.precision import call_finite
+from zerocon.model.tokenizing import load_tokenizer
 from zerocon.settings import DEFAULT_CAPTIONER
 from zerocon.tensor_types import require_finite
 
 if TYPE_CHECKING:
     from zerocon.model import Model
+
+
+LONGEST = 40  # tokens of a caption
 
 
 class BlipCaptioner(Companion):
@@ -50,8 +55,9 @@ class BlipCaptioner(Companion):
         handle = self.network.text_decoder.register_forward_hook(check)
         try:
             pixels = pixels.to(self.network.dtype)
+            longest = self.network.config.text_config.max_position_embeddings - 1  # after the start
             tokens: Tensor = self.network.generate(
-                pixel_values=pixels, max_new_tokens=40, do_sample=False
+                pixel_values=pixels, max_new_tokens=min(LONGEST, longest), do_sample=False
             )
         finally:
             handle.remove()
@@ -64,9 +70,11 @@ def load_captioner(
     """BLIP from ``name`` if given, else from ``parent/captioner``, else the default one.
 
     Raises:
-        ModelNotFoundError: It is not on this machine.
+        ModelNotFoundError: It is not on this machine, or not complete.
+        PickleRefusedError: Its weights are pickles.
+        UnsupportedModelError: It is another model, or damaged.
     """
-    from transformers import AutoTokenizer, BlipForConditionalGeneration
+    from transformers import BertTokenizer
     from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
     disable_progress_bars()
@@ -78,12 +86,14 @@ def load_captioner(
     except MissingError as error:
         raise ModelNotFoundError(f"{error}, or give the source caption: --caption") from None
     with model_errors(str(folder)):
-        return BlipCaptioner(
-            BlipForConditionalGeneration.from_pretrained(folder, dtype=dtype),
-            AutoTokenizer.from_pretrained(folder),
-            BlipImageProcessorPil.from_pretrained(folder),
-            device,
+        plan = plan_captioner(folder, str(folder), str(dtype).removeprefix("torch."))
+        text = plan.network.config.text_config
+        vision = plan.network.config.vision_config
+        tokenizer = load_tokenizer(
+            BertTokenizer, folder, str(folder), text.max_position_embeddings, text.vocab_size
         )
+        images = load_images(BlipImageProcessorPil, folder, str(folder), vision.image_size)
+        return BlipCaptioner(plan.load(dtype), tokenizer, images, device)
 
 
 def caption_image(image: Image, model: Model) -> str:

@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from zerocon.errors import MissingError
-from zerocon.model.companion import Companion
+from zerocon.model.companion import Companion, load_images
 from zerocon.model.loading import disable_progress_bars, find_part, model_errors
+from zerocon.model.networks import plan_clip
 from zerocon.model.precision import compute_finite, record_float32
-from zerocon.model.tokenizing import token_limit, unread_text
+from zerocon.model.tokenizing import load_tokenizer, token_limit, unread_text
 from zerocon.settings import DEFAULT_CLIP
 
 
@@ -94,9 +95,11 @@ def load_scorer(
     """CLIP from ``name`` if given, else from ``parent/clip``, else the default one or None.
 
     Raises:
-        ModelNotFoundError: The named one is not on this machine.
+        ModelNotFoundError: The named one is not on this machine, or one is not complete.
+        PickleRefusedError: Its weights are pickles.
+        UnsupportedModelError: It is another model, or damaged.
     """
-    from transformers import AutoTokenizer, CLIPModel
+    from transformers import CLIPTokenizer
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
     disable_progress_bars()
@@ -108,9 +111,11 @@ def load_scorer(
             raise
         return None
     with model_errors(str(folder)):
-        return ClipScorer(
-            CLIPModel.from_pretrained(folder, dtype=dtype),
-            AutoTokenizer.from_pretrained(folder),
-            CLIPImageProcessorPil.from_pretrained(folder),
-            device,
+        plan = plan_clip(folder, str(folder), str(dtype).removeprefix("torch."))
+        text = plan.network.config.text_config
+        vision = plan.network.config.vision_config
+        tokenizer = load_tokenizer(
+            CLIPTokenizer, folder, str(folder), text.max_position_embeddings, text.vocab_size
         )
+        images = load_images(CLIPImageProcessorPil, folder, str(folder), vision.image_size)
+        return ClipScorer(plan.load(dtype), tokenizer, images, device)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from threading import RLock
 from typing import Any
 
 import torch
+from PIL import Image
 
+from zerocon.errors import ModelNotFoundError, UnsupportedModelError
+from zerocon.model.config import IMAGE_CONFIGS, IMAGES, choose, read_json, shorten
 from zerocon.model.precision import in_float32
 
 CPU = torch.device("cpu")
+LARGEST_IMAGE = 2048  # pixels a side that a companion may scale images to
 
 
 class Companion:
@@ -71,3 +77,59 @@ def companion_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     captions, and bfloat16 has steps of 0.004 at 1.
     """
     return torch.float32 if device == CPU or dtype == torch.float32 else torch.float16
+
+
+def load_images(kind: type, folder: Path, name: str, side: int | None) -> Any:
+    """An image processor of transformers, tried on an image.
+
+    Args:
+        kind: Its class.
+        folder: With its configuration.
+        name: Of the model, for messages.
+        side: Of the only images that the network takes, in pixels; None for any size.
+
+    Raises:
+        ModelNotFoundError: There is no configuration.
+        UnsupportedModelError: It is damaged, or makes images that the network does not take.
+    """
+    images = kind(**image_config(folder, name))
+    pixels = images(Image.new("RGB", (48, 32)), return_tensors="pt").pixel_values
+    shape = tuple(pixels.shape[1:])
+    if shape != ((3, *shape[1:]) if side is None else (3, side, side)):
+        wanted = "RGB images" if side is None else f"3x{side}x{side}"
+        raise UnsupportedModelError(
+            f"{name} is damaged: images are scaled to {'x'.join(map(str, shape))}, and the network "
+            f"takes {wanted}"
+        )
+    return images
+
+
+def image_config(folder: Path, name: str) -> dict[str, Any]:
+    """The options of an image processor in a model's directory.
+
+    Raises:
+        ModelNotFoundError: There are none.
+        UnsupportedModelError: They are damaged, or scale images to sizes that no network takes.
+    """
+    file = next((folder / each for each in IMAGE_CONFIGS if (folder / each).is_file()), None)
+    if file is None:
+        raise ModelNotFoundError(f"{name} is not complete: there is no {IMAGE_CONFIGS[1]}")
+    values = read_json(file, name)
+    inner = values.get("image_processor", values)  # newer versions of transformers nest it
+    if file.name == IMAGE_CONFIGS[0] and inner is values and (folder / IMAGE_CONFIGS[1]).is_file():
+        inner = read_json(folder / IMAGE_CONFIGS[1], name)
+    if not isinstance(inner, dict):
+        raise UnsupportedModelError(f"{name} is damaged: image_processor is not an object")
+    chosen = choose(inner, IMAGES, name, file.name)
+    for key in ("size", "crop_size"):
+        size = chosen.get(key)
+        sides = size.values() if isinstance(size, dict) else [] if size is None else [size]
+        if not all(isinstance(side, int) and 1 <= side <= LARGEST_IMAGE for side in sides):
+            raise UnsupportedModelError(f"{name} is damaged: {key} of images is {shorten(size)}")
+    for key in ("image_mean", "image_std"):
+        numbers = chosen.get(key, [1.0])
+        numbers = numbers if isinstance(numbers, list) else [numbers]
+        low = -math.inf if key == "image_mean" else 0
+        if not all(isinstance(each, int | float) and each > low for each in numbers):
+            raise UnsupportedModelError(f"{name} is damaged: {key} is {shorten(chosen[key])}")
+    return chosen

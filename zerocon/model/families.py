@@ -62,7 +62,6 @@ FAMILIES = (  # the first one whose beginning fits: longer names before shorter 
     Family("Stable Diffusion XL", ("StableDiffusionXL",), ("conditioner.", "label_emb.")),
     Family("Stable Diffusion 3", ("StableDiffusion3",), ("joint_blocks.",)),
     Family("Flux", ("Flux",), ("double_blocks.",)),
-    Family("a LoRA, an addition to a model", keys=("lora_",)),
     STABLE_DIFFUSION,
 )
 SUPPORTED = "zerocon edits with " + ", ".join(each.name for each in FAMILIES if each.module)

@@ -12,22 +12,28 @@ from pathlib import Path
 from typing import Any
 
 from zerocon.model.hub import needed_files
+from zerocon.model.other_vae import find_vae
 from zerocon.storage.atomic import writing
 
 CACHE = "weights.json"  # {file: [size, time of its last change, hash]}
 
 
-def weights_hash(path: Path) -> str:
+def weights_hash(path: Path, dtype: str = "float32", vae: str | None = None) -> str:
     """Hash of a diffusion model's weights: of a single file, or of a directory's names and files.
 
     Gigabytes take seconds to read, so hashes are kept in ``cache_folder()`` until a file's size or
     modification time changes. Where they cannot be kept they are computed again.
+
+    Args:
+        path: The file or directory.
+        dtype: Of the networks: which variant of the weights is read.
+        vae: Name of another VAE than the model's own, whose files count as well.
     """
-    if path.is_file():
-        files = {"": path}
-    else:
-        files = {str(file.relative_to(path).as_posix()): file for file in needed_files(path)}
-        files = {name: file for name, file in files.items() if file.suffix == ".safetensors"}
+    files = {"": path} if path.is_file() else _weights(path, dtype, "" if vae is None else "vae/")
+    if vae is not None:
+        other = find_vae(vae)
+        found = {"": other} if other.is_file() else _weights(other, dtype)
+        files |= {f"--vae/{name}": file for name, file in found.items()}
     stored = _read_hashes()
     hashes = {file: _entry(file.resolve(), stored) for file in files.values()}
     entries = {str(file.resolve()): entry for file, entry in hashes.items()}
@@ -37,6 +43,16 @@ def weights_hash(path: Path) -> str:
     for name, file in sorted(files.items()):
         whole.update(f"{name}={hashes[file][2]}\n".encode())
     return whole.hexdigest()
+
+
+def _weights(folder: Path, dtype: str, without: str = "") -> dict[str, Path]:
+    """The weight files of a directory that are read in a dtype, by their names in it."""
+    files = {file.relative_to(folder).as_posix(): file for file in needed_files(folder, dtype)}
+    return {
+        name: file
+        for name, file in files.items()
+        if file.suffix == ".safetensors" and not (without and name.startswith(without))
+    }
 
 
 def cache_folder() -> Path:

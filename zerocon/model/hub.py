@@ -1,14 +1,15 @@
-"""Models in the Hugging Face hub's cache: list, download, verify. Imports no torch."""
+"""Models in the Hugging Face hub's cache: list, download, verify. Starts without torch."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -20,24 +21,37 @@ from zerocon.errors import (
     UnsupportedModelError,
     about,
 )
-from zerocon.model.checkpoint import Checkpoint
-from zerocon.model.families import family_of_pipeline
+from zerocon.model.checkpoint import Checkpoint, plan_checkpoint
+from zerocon.model.config import IMAGE_CONFIGS
+from zerocon.model.families import family_of_pipeline, require_networks
 from zerocon.model.loading import (
-    PARTS,
-    WEIGHTS,
+    NETWORKS,
+    SCHEDULER_CONFIG,
+    cached_snapshots,
+    family_of,
     files_to_download,
     find,
     find_part,
     is_hub_id,
     local_path,
-    variant,
+    model_errors,
+    plan_parts,
+    read_scheduler,
 )
+from zerocon.model.tokenizing import require_tokenizer, tokenizer_files
+from zerocon.model.weights import WeightFiles, weight_files
+
+if TYPE_CHECKING:
+    from zerocon.model.networks import Plan
 
 USES = {
     "blip": "captioner",
     "clip": "clip",
     "clipseg": "segmenter",
 }  # by model type of transformers
+DIFFUSERS, TRANSFORMERS = "diffusion_pytorch_model.safetensors", "model.safetensors"
+TOKENIZERS = {"captioner": "BertTokenizer"}  # by use; the others have CLIP's
+ETAGS = {64: hashlib.sha256, 40: hashlib.sha1}  # by length: of large files, and as git does
 LFS_POINTER = b"version https://git-lfs"
 
 
@@ -87,19 +101,19 @@ def cache_folder() -> Path:
 
 def scan() -> list[CachedModel]:
     """The cached models that zerocon can use, sorted by name."""
-    from huggingface_hub import CacheNotFound, scan_cache_dir
-
-    try:
-        repos = scan_cache_dir(cache_folder()).repos
-    except CacheNotFound:
-        return []
-    models = [
-        CachedModel(repo.repo_id, use, revision.snapshot_path, revision.size_on_disk)
-        for repo in repos
-        for revision in repo.revisions
-        if "main" in revision.refs and (use := _use(revision.snapshot_path))
-    ]
+    models = []
+    for repository in sorted(cache_folder().glob("models--*--*")):
+        name = repository.name.removeprefix("models--").replace("--", "/", 1)
+        found = [(use, each) for each in cached_snapshots(name) if (use := _use(each))]
+        if is_hub_id(name) and found:
+            use, folder = found[0]
+            models.append(CachedModel(name, use, folder, _size(folder)))
     return sorted(models, key=lambda model: model.name)
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the files in a directory; links count as what they lead to."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def embedded() -> CachedModel:
@@ -107,8 +121,7 @@ def embedded() -> CachedModel:
     from zerocon import mini
 
     folder = mini.path()
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    return CachedModel("mini", "diffusion, captioner, clip", folder, size)
+    return CachedModel("mini", "diffusion, captioner, clip", folder, _size(folder))
 
 
 def plan_download(name: str) -> Download:
@@ -194,29 +207,105 @@ def _reason(name: str, error: Exception) -> str:
     return line
 
 
-def verify(name: str) -> list[Path]:
-    """The files that a model needs, after checking that all are there and complete.
+@dataclass(frozen=True)
+class Verified:
+    """A model that would load.
 
-    Weights are not read: their headers must fit their sizes.
+    Attributes:
+        files: That it needs.
+        variants: Of the weights, by network: "fp16", "bf16", "non_ema"; None for a plain file.
+        shards: Number of files of a network's weights, by network.
+        hashed: Number of files whose hash is the Hub's; the Hub's is known in its cache only.
+    """
+
+    files: tuple[Path, ...]
+    variants: Mapping[str, str | None]
+    shards: Mapping[str, int]
+    hashed: int
+
+
+def verify(name: str, dtype: str = "float32") -> Verified:
+    """Check everything that loading a model checks, except the values of its weights.
+
+    All files are there and fit their sizes, configurations are valid, and every network has all
+    weights in the shapes that it needs. Files in the Hub's cache are hashed, where their names in
+    it say what their hash is.
+
+    Args:
+        name: A hub id, a directory or a file.
+        dtype: That the model would be loaded in: which variant of the weights is preferred.
 
     Raises:
         ModelNotFoundError: Files are missing or damaged; the message lists them.
+        UnsupportedModelError: It is another model, or damaged.
+        PickleRefusedError: It is a pickle.
     """
-    with about(local_path(name)):
-        return _verified(name)
+    with about(local_path(name)), model_errors(name):
+        path = _find_any(name)
+        if path.is_file():
+            checkpoint = Checkpoint.open(path)
+            plan_checkpoint(checkpoint, name, checkpoint.prediction())
+            return Verified((path,), {}, {}, 0)
+        files = needed_files(path, dtype, name)
+        faults = [f"{file.relative_to(path)} {fault}" for file in files if (fault := _fault(file))]
+        _require_faultless(name, faults)
+        plans = _plans(path, name, dtype)
+        hashes = {file: _has_its_hash(file) for file in files}
+        wrong = [file for file, same in hashes.items() if same is False]
+        _require_faultless(name, [f"{file.relative_to(path)} is damaged (hash)" for file in wrong])
+    weights = {part: each.files for part, each in plans.items() if each.files}
+    return Verified(
+        tuple(files),
+        {part: each.variant for part, each in weights.items()},
+        {part: len(each.files) for part, each in weights.items()},
+        sum(same is True for same in hashes.values()),
+    )
 
 
-def _verified(name: str) -> list[Path]:
-    path = _find_any(name)
-    if path.is_file():
-        Checkpoint.open(path)
-        return [path]
-    files = needed_files(path)
-    faults = [f"{file.relative_to(path)} {fault}" for file in files if (fault := _fault(file))]
+def _require_faultless(name: str, faults: Sequence[str]) -> None:
     if faults:
         again = f"; get it with: zerocon models pull {name}" if is_hub_id(name) else ""
         raise ModelNotFoundError(f"{name} is not complete: {', '.join(faults)}{again}")
-    return files
+
+
+def _plans(folder: Path, name: str, dtype: str) -> dict[str, Plan]:
+    """The networks of a model's directory, by name."""
+    from zerocon.model import networks
+    from zerocon.model.companion import image_config
+
+    if (folder / "model_index.json").is_file():
+        family_of(folder, name)
+        scheduler = read_scheduler(folder, name)
+        require_tokenizer("CLIPTokenizer", folder / "tokenizer", name)
+        plans = plan_parts(folder, name, dtype)
+        unet, vae = plans["unet"].network, plans["vae"].network
+        networks.fix_sample_size(unet, scheduler.config.prediction_type, name)
+        require_networks(name, unet, vae, scheduler)
+        return plans
+    use = _use(folder) or ""
+    require_tokenizer(TOKENIZERS.get(use, "CLIPTokenizer"), folder, name)
+    image_config(folder, name)
+    plan = {
+        "captioner": networks.plan_captioner,
+        "clip": networks.plan_clip,
+        "segmenter": networks.plan_segmenter,
+    }[use]
+    return {use: plan(folder, name, dtype)}
+
+
+def _has_its_hash(file: Path) -> bool | None:
+    """Whether a file of the Hub's cache has the hash that its name there is; None elsewhere."""
+    blob = file.resolve()
+    method = ETAGS.get(len(blob.name))
+    if method is None or blob.parent.name != "blobs" or set(blob.name) - set("0123456789abcdef"):
+        return None
+    digest = method(usedforsecurity=False)
+    if method is hashlib.sha1:
+        digest.update(b"blob %d\0" % blob.stat().st_size)
+    with blob.open("rb") as opened:
+        while chunk := opened.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest() == blob.name
 
 
 def _find_any(name: str) -> Path:
@@ -243,36 +332,37 @@ def _use(folder: Path) -> str | None:
         return None
 
 
-def needed_files(folder: Path) -> list[Path]:
-    """Every file that a model's directory must have."""
-    if not (folder / "model_index.json").is_file():
-        more = ["config.json", "preprocessor_config.json"]
-        return [
-            *(folder / name for name in more),
-            *_tokenizer_files(folder),
-            *_shards(folder, "model.safetensors"),
-        ]
-    files = [folder / "model_index.json", folder / "scheduler" / "scheduler_config.json"]
-    for part in PARTS:
-        if part in WEIGHTS:
-            files += [folder / part / "config.json", *_shards(folder / part, WEIGHTS[part])]
-    return [*files, *_tokenizer_files(folder / "tokenizer")]
+def needed_files(folder: Path, dtype: str = "float32", name: str | None = None) -> list[Path]:
+    """Every file that a model's directory must have.
 
+    Args:
+        folder: Of a model, or of one network with its configuration.
+        dtype: Of the networks: which variant of the weights is preferred.
+        name: Of the model, for messages; default: its directory.
 
-def _tokenizer_files(folder: Path) -> list[Path]:
-    """``tokenizer.json``, or the two files of older tokenizers."""
-    whole = folder / "tokenizer.json"
-    return [whole] if whole.exists() else [folder / "vocab.json", folder / "merges.txt"]
+    Raises:
+        PickleRefusedError: The weights are pickles; or ``UnsupportedModelError``.
+    """
+    name = name or str(folder)
 
+    def network(part: Path, plain: str) -> list[Path]:
+        files: WeightFiles = weight_files(part, plain, name, dtype)
+        return [part / "config.json", *files.all]
 
-def _shards(folder: Path, name: str) -> list[Path]:
-    """The files of a network's weights: one file, or an index and its shards."""
-    if kind := variant(folder, name):
-        return [folder / name.replace(".safetensors", f".{kind}.safetensors")]
-    index = folder / f"{name}.index.json"
-    if not index.exists() or _fault(index):
-        return [index if index.exists() else folder / name]
-    return [index, *(folder / each for each in sorted(set(_json(index)["weight_map"].values())))]
+    if (folder / "model_index.json").is_file():
+        files = [folder / "model_index.json", folder / "scheduler" / SCHEDULER_CONFIG]
+        for part in NETWORKS:
+            plain = TRANSFORMERS if part == "text_encoder" else DIFFUSERS
+            files += network(folder / part, plain)
+        return [*files, *tokenizer_files(folder / "tokenizer", "CLIPTokenizer")]
+    if not (use := _use(folder)):  # a VAE
+        return network(folder, DIFFUSERS)
+    images = [folder / each for each in IMAGE_CONFIGS]
+    return [
+        *network(folder, TRANSFORMERS),
+        next((each for each in images if each.is_file()), images[-1]),
+        *tokenizer_files(folder, TOKENIZERS.get(use, "CLIPTokenizer")),
+    ]
 
 
 def _fault(file: Path) -> str | None:

@@ -5,11 +5,9 @@ Nothing is imported from torch, diffusers or transformers before weights are rea
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,35 +22,35 @@ from zerocon.errors import (
     about,
     classify,
 )
+from zerocon.model.config import LIBRARIES, printable, read_json, shorten
 from zerocon.model.families import (
     Family,
     family_of_keys,
     family_of_pipeline,
+    require_networks,
     require_scheduler,
 )
+from zerocon.model.weights import PICKLES, PREFERENCES, VARIANTS, pickle_message
 
 if TYPE_CHECKING:
     import torch
 
+    from zerocon.model.networks import Plan
+
 NETWORKS = ("unet", "vae", "text_encoder")
 PARTS = (*NETWORKS, "tokenizer", "scheduler")
-VOCABULARIES = ("tokenizer.json", "vocab.json")
-PICKLES = (".ckpt", ".bin", ".pt", ".pth")
-WEIGHTS = {
-    "unet": "diffusion_pytorch_model.safetensors",
-    "vae": "diffusion_pytorch_model.safetensors",
-    "text_encoder": "model.safetensors",
-}
-VARIANT = "fp16"  # the one variant of use: half the bytes, and no visible difference
+SCHEDULER_CONFIG = "scheduler_config.json"
 SUFFIXES = (".json", ".txt", ".safetensors")
+REVISION = re.compile(r"\w[\w.-]*")  # a directory of snapshots in the Hub's cache
 # One model is loaded at a time: both libraries change torch's default dtype of the whole process.
 LOAD_LOCK = RLock()
 
 
 class Header(NamedTuple):
-    """What a safetensors file says about its tensors: shapes by key, and its metadata."""
+    """What a safetensors file says about its tensors, by key, and its metadata."""
 
     shapes: Mapping[str, tuple[int, ...]]
+    dtypes: Mapping[str, str]
     metadata: Mapping[str, str]
 
 
@@ -74,24 +72,49 @@ def find(name: str) -> Path:
     instead = "or use the embedded model: --model mini"
     path = Path(name).expanduser()
     if path.suffix.lower() in PICKLES and not path.is_dir():
-        raise PickleRefusedError(_pickle_message(path))
-    if path.suffix.lower() == ".safetensors":
+        raise PickleRefusedError(pickle_message(path))
+    if path.suffix.lower() == ".safetensors" and not path.is_dir():
         if not path.is_file():
             raise ModelNotFoundError(f"there is no file {name}; {instead}")
         return path
     if path.is_dir():
         if not (path / "model_index.json").is_file():
             raise ModelNotFoundError(
-                f"{name} is not a diffusers directory (no model_index.json); {instead}"
+                f"{name} is not a diffusers directory (no model_index.json{_content(path)}); "
+                f"{instead}"
             )
         return path
     return _find_cached(name, "model_index.json", f", {instead}")
 
 
+def _content(folder: Path) -> str:
+    """What a directory has that is no pipeline, for a message; "" if that is unknown."""
+    if (folder / "adapter_config.json").is_file():
+        return "; it is a LoRA, an addition to a model"
+    with suppress(ZeroconError):
+        values = read_json(folder / "config.json", folder.name)
+        kind = values.get("_class_name") or values.get("model_type")
+        if isinstance(kind, str):
+            option = {"AutoencoderKL": "--vae", "blip": "--captioner", "clip": "--clip"}.get(kind)
+            return f"; it has {printable(kind)} alone" + (f", for {option}" if option else "")
+    return ""
+
+
 def find_part(name: str) -> Path:
-    """The directory of a captioner, CLIP or segmentation model: local, or in the hub's cache."""
+    """The directory of a captioner, CLIP or segmentation model: local, or in the hub's cache.
+
+    Raises:
+        ModelNotFoundError: It is not on this machine, or is a file.
+        PickleRefusedError: It is a pickle.
+    """
     path = Path(name).expanduser()
-    return path if path.is_dir() else _find_cached(name, "config.json", "")
+    if path.is_dir():
+        return path
+    if path.is_file():
+        if path.suffix.lower() in PICKLES:
+            raise PickleRefusedError(pickle_message(path))
+        raise ModelNotFoundError(f"{name} is a file; give the directory of the model")
+    return _find_cached(name, "config.json", "")
 
 
 def family_of(path: Path, name: str) -> Family:
@@ -103,21 +126,47 @@ def family_of(path: Path, name: str) -> Family:
     if path.is_file():
         return family_of_keys(str(path), read_header(path).shapes)
     with model_errors(name):
-        return family_of_pipeline(name, _class_name(path / "model_index.json"))
+        values = read_json(path / "model_index.json", name)
+        pipeline = values.get("_class_name", "model without a class name")
+        for key, value in ({"_class_name": ["", pipeline]} | values).items():
+            _require_library(name, key, value)
+        return family_of_pipeline(name, str(pipeline))
+
+
+def _require_library(name: str, key: str, value: object) -> None:
+    """Raise ``UnsupportedModelError`` if a part or pipeline is of a class in the model itself."""
+    is_pipeline = key == "_class_name"
+    if not is_pipeline and key not in PARTS:
+        return
+    module = value[0] if isinstance(value, list) and value else None
+    if is_pipeline and not isinstance(value, str):
+        module = module or shorten(value)
+    elif is_pipeline or module is None or module in LIBRARIES:
+        return
+    raise UnsupportedModelError(
+        f"{name} names code of its own ({shorten(module)} for {key} in model_index.json); zerocon "
+        "runs no code of a model"
+    )
 
 
 def read_header(file: Path) -> Header:
     """Shapes and metadata of a single-file checkpoint; ``UnsupportedModelError`` if damaged."""
     try:
         with safe_open(file, framework="np") as weights:
-            shapes = {key: tuple(weights.get_slice(key).get_shape()) for key in weights.keys()}
-            return Header(shapes, weights.metadata() or {})
+            slices = {key: weights.get_slice(key) for key in weights.keys()}
+            shapes = {key: tuple(each.get_shape()) for key, each in slices.items()}
+            dtypes = {key: str(each.get_dtype()) for key, each in slices.items()}
+            return Header(shapes, dtypes, weights.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise UnsupportedModelError(f"cannot read {file} as a checkpoint: {error}") from error
 
 
 def read_folder(
-    folder: Path, name: str, dtype: torch.dtype, prediction: str | None = None
+    folder: Path,
+    name: str,
+    dtype: torch.dtype,
+    prediction: str | None = None,
+    vae: Plan | None = None,
 ) -> dict[str, Any]:
     """Networks, tokenizer and scheduler of a Stable Diffusion directory, by argument name.
 
@@ -126,65 +175,86 @@ def read_folder(
         name: For error messages.
         dtype: Of the networks.
         prediction: What the U-Net predicts, instead of what the scheduler's configuration says.
+        vae: Another VAE than the directory's own.
 
     Raises:
         ModelNotFoundError: A part is missing; or ``UnsupportedModelError``, ``PickleRefusedError``.
     """
-    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTokenizer
+
+    from zerocon.model.tokenizing import load_tokenizer
 
     disable_progress_bars()
-    _require_parts(folder, name)
-    changed = {} if prediction is None else {"prediction_type": prediction}
-
-    def options(part: str) -> dict[str, Any]:  # without them a pickle may be preferred
-        return {"use_safetensors": True, "variant": variant(folder / part, WEIGHTS[part])}
-
     with model_errors(name):
-        require_scheduler(name, _class_name(folder / "scheduler" / "scheduler_config.json"))
-        return {
-            "unet": UNet2DConditionModel.from_pretrained(
-                folder / "unet", torch_dtype=dtype, **options("unet")
-            ),
-            "vae": AutoencoderKL.from_pretrained(
-                folder / "vae", torch_dtype=dtype, **options("vae")
-            ),
-            "text_encoder": CLIPTextModel.from_pretrained(
-                folder / "text_encoder", dtype=dtype, **options("text_encoder")
-            ),
-            "tokenizer": CLIPTokenizer.from_pretrained(folder / "tokenizer"),
-            "scheduler": DDIMScheduler.from_pretrained(folder / "scheduler", **changed),
-        }
+        plans = plan_parts(folder, name, str(dtype).removeprefix("torch."), vae)
+        scheduler = read_scheduler(folder, name, prediction)
+        require_networks(name, plans["unet"].network, plans["vae"].network, scheduler)
+        text = plans["text_encoder"].network.config
+        positions, words = text.max_position_embeddings, text.vocab_size
+        tokenizer = load_tokenizer(CLIPTokenizer, folder / "tokenizer", name, positions, words)
+        loaded = {part: each.load(dtype) for part, each in plans.items()}
+        return {**loaded, "tokenizer": tokenizer, "scheduler": scheduler}
+
+
+def plan_parts(
+    folder: Path, name: str, dtype: str = "float32", vae: Plan | None = None
+) -> dict[str, Plan]:
+    """The networks of a Stable Diffusion directory, by argument name, checked but not read.
+
+    Args:
+        folder: In diffusers' layout.
+        name: For error messages.
+        dtype: "float32", "float16" or "bfloat16": which variant of the weights is preferred.
+        vae: Another VAE than the directory's own.
+
+    Raises:
+        ModelNotFoundError: A part is missing; or ``UnsupportedModelError``, ``PickleRefusedError``.
+    """
+    from zerocon.model import networks
+
+    for part in PARTS:
+        if not (folder / part).is_dir() and not (part == "vae" and vae):
+            raise ModelNotFoundError(f"{name} is not complete: there is no {part} in {folder}")
+    plans = {
+        "unet": networks.plan_unet(folder / "unet", name, dtype),
+        "vae": vae or networks.plan_vae(folder / "vae", name, dtype),
+        "text_encoder": networks.plan_text_encoder(folder / "text_encoder", name, dtype),
+    }
+    networks.require_networks_fit(name, *(each.network for each in plans.values()))
+    return plans
+
+
+def read_scheduler(folder: Path, name: str, prediction: str | None = None) -> Any:
+    """The scheduler of a Stable Diffusion directory, as ``DDIMScheduler``."""
+    from zerocon.model import networks
+
+    file = folder / "scheduler" / SCHEDULER_CONFIG
+    require_scheduler(name, str(read_json(file, name).get("_class_name", "")))
+    return networks.read_scheduler(file, name, prediction)
 
 
 @contextmanager
 def model_errors(name: str) -> Iterator[None]:
-    """Load files of model ``name``, one model at a time; turn libraries' errors into ours."""
+    """Load files of model ``name``, one model at a time; turn libraries' errors into ours.
+
+    Every exception here is about the files, since the code is the same for all models: libraries
+    raise any class for a file that they do not expect. What is about this machine is left alone.
+    """
     with about(local_path(name)):
         try:
             with LOAD_LOCK:
                 yield
-        except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+        except BaseException as error:
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise  # interrupted; a panic of the Rust code of tokenizers is about a file
             if classify(error) not in (ZeroconError, None):  # ours already, or not about the files
                 raise
             reason = str(error).strip().partition("\n")[0]
             if isinstance(error, OSError | SafetensorError):
                 raise ModelNotFoundError(f"{name} is not complete: {reason}") from error
+            if not isinstance(error, ValueError | RuntimeError):
+                reason = f"{type(error).__name__}: {reason}"
             raise UnsupportedModelError(f"{name} is damaged: {reason}") from error
-
-
-def variant(part: Path, name: str) -> str | None:
-    """``fp16`` where a part's weights exist in that precision only."""
-    full = any((part / each).exists() for each in (name, f"{name}.index.json"))
-    half = name.replace(".safetensors", f".{VARIANT}.safetensors")
-    return VARIANT if not full and (part / half).exists() else None
-
-
-def refuse_pickles(folder: Path) -> None:
-    """Raise ``PickleRefusedError`` if the only weights in a network's directory are pickles."""
-    pickles = sorted(folder.glob("*.bin"))
-    if pickles and not any(folder.glob("*.safetensors")):
-        raise PickleRefusedError(_pickle_message(pickles[0]))
 
 
 def files_to_download(files: Collection[str]) -> list[str]:
@@ -196,26 +266,28 @@ def files_to_download(files: Collection[str]) -> list[str]:
     chosen = [file for file in files if file.endswith(SUFFIXES)]
     if "model_index.json" in files:
         chosen = [f for f in chosen if f == "model_index.json" or f.partition("/")[0] in PARTS]
-    plain = {file for file in chosen if file.endswith(".safetensors") and _stem(file) == file}
-    return [file for file in chosen if file in plain or _stem(file) not in plain]
+    variants: dict[str, set[str | None]] = {}  # by directory
+    for file in chosen:
+        if _is_weights(file):
+            variants.setdefault(_folder(file), set()).add(_variant(file))
+    order = PREFERENCES["float32"]
+    best = {folder: min(found, key=order.index) for folder, found in variants.items()}
+    return [f for f in chosen if not _is_weights(f) or _variant(f) == best[_folder(f)]]
 
 
-def _require_parts(folder: Path, name: str) -> None:
-    for part in PARTS:
-        if not (folder / part).is_dir():
-            raise ModelNotFoundError(f"{name} is not complete: there is no {part} in {folder}")
-    if not any((folder / "tokenizer" / file).is_file() for file in VOCABULARIES):
-        # transformers would load an empty vocabulary
-        raise ModelNotFoundError(
-            f"{name} is not complete: the tokenizer has no {' or '.join(VOCABULARIES)}"
-        )
-    for part in NETWORKS:
-        refuse_pickles(folder / part)
+def _is_weights(file: str) -> bool:
+    """Whether a file of a repository is weights, or their index."""
+    return ".safetensors" in file
 
 
-def _stem(file: str) -> str:
-    """``unet/model.fp16.safetensors`` without its precision."""
-    return re.sub(r"\.(fp16|fp32|bf16|non_ema)(?=\.)", "", file)
+def _folder(file: str) -> str:
+    return file.rpartition("/")[0]
+
+
+def _variant(file: str) -> str | None:
+    """The variant in the name of a weight file or index: ``model.fp16-00001-of-00002``."""
+    match = re.search(rf"\.({'|'.join(VARIANTS)})(?=[.-])", file)
+    return match[1] if match else None
 
 
 def is_hub_id(name: str) -> bool:
@@ -239,36 +311,32 @@ def disable_progress_bars() -> None:
         logging.disable_progress_bar()
 
 
-def _class_name(config: Path) -> str:
-    """The class of diffusers that a configuration is for."""
-    return str(json.loads(config.read_text()).get("_class_name", "model without a class name"))
+def cached_snapshots(name: str) -> Iterator[Path]:
+    """The directories of a hub id in the hub's cache, that of ``main`` first.
 
+    A cache filled by ``revision="fp16"`` has no ``main``. Names of revisions are read from files
+    and checked: they would otherwise lead anywhere.
+    """
+    from huggingface_hub import constants
 
-def _pickle_message(file: Path) -> str:
-    """Why a pickle is refused, and how to convert it without running its code."""
-    # diffusers looks for the same name with the new suffix, transformers for a shorter one
-    target = "model.safetensors" if file.name == "pytorch_model.bin" else f"{file.stem}.safetensors"
-    return (
-        f"{file} is a pickle, which can run code when it is opened; convert it once, without "
-        f'running any: python -c "import torch; from safetensors.torch import save_file; '
-        f"w = torch.load('{file}', map_location='cpu', weights_only=True); "
-        "save_file({k: v.clone() for k, v in w.get('state_dict', w).items() "
-        f"if hasattr(v, 'clone')}}, '{file.with_name(target)}', "
-        "{'format': 'pt'})\""
-    )
+    repository = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
+    references = repository / "refs"
+    others = sorted(file for file in references.glob("*") if file.is_file())
+    for file in sorted(others, key=lambda each: each.name != "main"):
+        revision = file.read_text(encoding="utf-8", errors="replace").strip()
+        if REVISION.fullmatch(revision) and (repository / "snapshots" / revision).is_dir():
+            yield repository / "snapshots" / revision
 
 
 def _find_cached(name: str, file: str, alternative: str) -> Path:
-    from huggingface_hub import try_to_load_from_cache
-
     if not is_hub_id(name):
         raise ModelNotFoundError(
             f'no model "{name}": use mini, a diffusers directory, a .safetensors file, or a hub id '
             "such as owner/name"
         )
-    path = try_to_load_from_cache(name, file)
-    if isinstance(path, str | os.PathLike):
-        return Path(path).parent
+    for snapshot in cached_snapshots(name):
+        if (snapshot / file).is_file():
+            return snapshot
     raise ModelNotFoundError(
         f"{name} is not on this machine; get it with: zerocon models pull {name}{alternative}"
     )

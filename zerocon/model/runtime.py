@@ -43,6 +43,7 @@ class Runtime:
         checkpointed: Whether activations are recomputed in the backward pass.
         upcasted: Whether the U-Net computes in float32 for a while.
         companions: Captioner, CLIP and segmentation model, as far as they are loaded.
+        model_options: Load options that give another model than the files alone, by name.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Runtime:
         self._offload_hooks: list[Any] = []
         self._compiled: Any = None
         self.companions: list[Companion] = []
+        self.model_options: dict[str, Any] = {}
         self._dtype = ""  # of the U-Net's weights, while it is upcasted
         if device.type == "cuda":  # read when the first matrix product is computed
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -102,6 +104,7 @@ class Runtime:
             "offloaded": self.offloaded,
             "checkpointed": self.checkpointed,
             "threads": torch.get_num_threads(),
+            **self.model_options,
             **upcasted,
         }
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from zerocon.errors import MaskTextError, MissingError, ModelNotFoundError, UnsupportedModelError
-from zerocon.model.companion import Companion
-from zerocon.model.loading import disable_progress_bars, find_part, model_errors, refuse_pickles
+from zerocon.errors import MaskTextError, MissingError, ModelNotFoundError
+from zerocon.model.companion import Companion, load_images
+from zerocon.model.loading import disable_progress_bars, find_part, model_errors
+from zerocon.model.networks import plan_segmenter
 from zerocon.model.precision import compute_finite
+from zerocon.model.tokenizing import load_tokenizer
 from zerocon.settings import DEFAULT_SEGMENTER
 
 THRESHOLD = 0.3  # probability from which a pixel belongs to the words
@@ -48,7 +48,7 @@ class Segmenter(Companion):
             PickleRefusedError: Its weights are a pickle.
             UnsupportedModelError: It is another model, or damaged.
         """
-        from transformers import AutoTokenizer, CLIPSegForImageSegmentation
+        from transformers import CLIPTokenizer
         from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
         disable_progress_bars()
@@ -56,17 +56,14 @@ class Segmenter(Companion):
             folder = find_part(name or DEFAULT_SEGMENTER)
         except MissingError as error:
             raise ModelNotFoundError(f"{error}, or give a mask: --mask FILE") from None
-        refuse_pickles(folder)
         with model_errors(str(folder)):
-            _require_clipseg(folder)
-            return cls(
-                CLIPSegForImageSegmentation.from_pretrained(
-                    folder, dtype=dtype, use_safetensors=True
-                ),
-                AutoTokenizer.from_pretrained(folder),
-                ViTImageProcessorPil.from_pretrained(folder),
-                device,
+            plan = plan_segmenter(folder, str(folder), str(dtype).removeprefix("torch."))
+            text = plan.network.config.text_config
+            tokenizer = load_tokenizer(
+                CLIPTokenizer, folder, str(folder), text.max_position_embeddings, text.vocab_size
             )
+            images = load_images(ViTImageProcessorPil, folder, str(folder), None)
+            return cls(plan.load(dtype), tokenizer, images, device)
 
     def mask(self, image: Image.Image, text: str) -> Image.Image:
         """Where ``text`` is in an image: mode L, of the image's size, 255 where it surely is.
@@ -117,10 +114,3 @@ class Segmenter(Companion):
             (values,) = compute_finite("segmenter", self.network, call, pixels, what).cpu()
         scaled = Image.fromarray(values.numpy()).resize(image.size, Image.Resampling.BILINEAR)
         return np.array(scaled)
-
-
-def _require_clipseg(folder: Path) -> None:
-    """Raise ``UnsupportedModelError`` for another model: transformers would add random weights."""
-    kind = json.loads((folder / "config.json").read_text("utf-8")).get("model_type")
-    if kind != "clipseg":
-        raise UnsupportedModelError(f"{folder} is a model of type {kind}; a mask needs clipseg")

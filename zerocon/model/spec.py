@@ -11,6 +11,7 @@ from zerocon.errors import SettingError
 from zerocon.model.families import PREDICTIONS
 from zerocon.settings import DEFAULT_MODEL
 
+LAYERS = 64  # more than any text encoder has
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -25,6 +26,9 @@ class ModelSpec:
         captioner: Folder or hub id. Default: ``captioner/`` next to the weights, else BLIP.
         clip: Folder or hub id. Default: ``clip/`` next to the weights, else CLIP if it is cached.
         prediction: What the U-Net predicts, where its files do not say or are wrong.
+        vae: Another VAE than the model's own: a directory, a ``.safetensors`` file or a hub id.
+        clip_skip: Number of last layers of the text encoder that are left out. Programs that call
+            the last layer 1 count one more: their 2 is 1 here.
         offload: Keep each network in main memory until it is called.
         tile: Encode and decode in overlapping tiles.
         compile: Compile the U-Net with ``torch.compile``.
@@ -36,6 +40,8 @@ class ModelSpec:
     captioner: str | None = None
     clip: str | None = None
     prediction: str | None = None
+    vae: str | None = None
+    clip_skip: int = 0
     offload: bool = False
     tile: bool = False
     compile: bool = False
@@ -45,9 +51,11 @@ class ModelSpec:
             value, kind = getattr(self, field.name), type(field.default)
             if field.default is None and value is None:
                 continue
-            if not isinstance(value, str if field.default is None else kind):
-                right = "true or false" if kind is bool else "text"
+            if type(value) is not (str if field.default is None else kind):
+                right = {bool: "true or false", int: "a whole number"}.get(kind, "text")
                 raise SettingError(f"{field.name} must be {right}, not {value!r}")
+        if not 0 <= self.clip_skip <= LAYERS:
+            raise SettingError(f"clip_skip must be between 0 and {LAYERS}, not {self.clip_skip}")
         for name, choices in (("dtype", DTYPES), ("prediction", PREDICTIONS)):
             if getattr(self, name) not in (None, *choices):
                 raise SettingError(

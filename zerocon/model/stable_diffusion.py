@@ -27,7 +27,9 @@ from zerocon.model.companion import companion_dtype
 from zerocon.model.defaults import ModelDefaults
 from zerocon.model.families import require_networks
 from zerocon.model.fingerprint import weights_hash
-from zerocon.model.loading import read_folder
+from zerocon.model.loading import is_hub_id, read_folder
+from zerocon.model.networks import fix_sample_size
+from zerocon.model.other_vae import plan_other_vae
 from zerocon.model.precision import compute_finite
 from zerocon.model.runtime import Runtime, pick_device, pick_dtype
 from zerocon.model.tokenizing import token_limit, unknown_words, unread_text
@@ -53,19 +55,25 @@ def load(path: Path, spec: ModelSpec) -> StableDiffusion:
     device, defaults = pick_device(spec.device), ModelDefaults.read(path)
     read, parent = (read_checkpoint, path.parent) if path.is_file() else (read_folder, path)
     dtype = pick_dtype(spec.dtype, device)
+    vae = None if spec.vae is None else plan_other_vae(spec.vae, str(dtype).removeprefix("torch."))
     half = companion_dtype(dtype, device)
     model = StableDiffusion(
         spec.name,
-        **read(path, spec.name, dtype, spec.prediction),
+        **read(path, spec.name, dtype, spec.prediction, vae),
         device=device,
         settings=defaults.settings_in(str(dtype).removeprefix("torch.")),
         size_rule=defaults.size_rule,
         words=defaults.words,
-        path=path,
+        clip_skip=spec.clip_skip,
+        weights=lambda: weights_hash(path, str(dtype).removeprefix("torch."), spec.vae),
         captioner=lambda: load_captioner(parent, spec.captioner, device, half),
         scorer=lambda: load_scorer(parent, spec.clip, device, half),
     )
     runtime = model.runtime
+    if spec.clip_skip:
+        runtime.model_options["clip_skip"] = spec.clip_skip
+    if spec.vae is not None:
+        runtime.model_options["vae"] = spec.vae if is_hub_id(spec.vae) else Path(spec.vae).name
     for wanted, switch in (
         (spec.offload, runtime.offload),
         (spec.tile, runtime.tile),
@@ -107,7 +115,8 @@ class StableDiffusion:
         settings: Settings | None = None,
         size_rule: SizeRule = ModelDefaults.size_rule,
         words: Collection[str] = ModelDefaults.words,
-        path: Path | None = None,
+        clip_skip: int = 0,
+        weights: Callable[[], str] | None = None,
     ) -> None:
         """Move the networks to ``device``.
 
@@ -120,18 +129,22 @@ class StableDiffusion:
             settings: Default settings of an edit.
             size_rule: What the sample size of ``unet`` is, see ``WorkingSize``.
             words: All words of its training captions; empty if they are not listed.
-            path: Of the weights; None if there are no files.
+            clip_skip: Number of last layers of ``text_encoder`` that are left out.
+            weights: Hash of the weight files, for ``fingerprint``; None if there are no files.
 
         Raises:
             UnsupportedModelError: The U-Net takes other inputs than latents and tokens.
+            SettingError: The text encoder has no more than ``clip_skip`` layers.
         """
         self.name, self.settings = name, settings or Settings()
         self.unet, self.vae, self.text_encoder = unet, vae, text_encoder
         self.tokenizer, self.scheduler = tokenizer, scheduler
-        self._path, self._load_captioner, self._load_scorer = path, captioner, scorer
+        self._hash_weights, self._load_captioner, self._load_scorer = weights, captioner, scorer
+        self.clip_skip = _require_layers(clip_skip, text_encoder)
         self._words = frozenset(words)
         require_networks(name, unet, vae, scheduler)
         self.prediction: str = scheduler.config.prediction_type
+        fix_sample_size(unet, self.prediction, name)
         self.vae_scale_factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
         self.working_size = WorkingSize(
             size=unet.config.sample_size * self.vae_scale_factor,
@@ -229,13 +242,23 @@ class StableDiffusion:
 
         def call(ids: Tensor) -> Tensor:
             batches = torch.split(ids, TEXT_BATCH)
-            parts = [self.text_encoder(each.to(self.device))[0] for each in batches]
+            parts = [self._hidden_states(each.to(self.device)) for each in batches]
             return torch.cat([part.float() for part in parts])
 
         what = f"the text embeddings of {self.name}"
         tokens = compute_finite("text_encoder", self.text_encoder, call, ids, what)
         unpadded = tuple(_unpadded(row, self.tokenizer.eos_token_id) for row in ids.tolist())
         return Conditioning(tokens, unpadded, self._encoder)
+
+    def _hidden_states(self, ids: Tensor) -> Tensor:
+        """Output of the last layer that is not left out, normalized as the last one is."""
+        if not self.clip_skip:
+            last: Tensor = self.text_encoder(ids)[0]
+            return last
+        states = self.text_encoder(ids, output_hidden_states=True).hidden_states
+        network = getattr(self.text_encoder, "text_model", self.text_encoder)  # of transformers 5.5
+        skipped: Tensor = network.final_layer_norm(states[-1 - self.clip_skip])
+        return skipped
 
     @locked
     def eps(self, x: Latents, t: float, c: Conditioning) -> Latents:
@@ -283,7 +306,7 @@ class StableDiffusion:
         return LAYERS.get(kind, kind)
 
     def fingerprint(self) -> str | None:
-        """Hash of the weight files; None for a model built in memory."""
+        """Hash of the weight files, with ``clip_skip``; None for a model built in memory."""
         with self.lock:
             return self._weights
 
@@ -301,7 +324,10 @@ class StableDiffusion:
 
     @cached_property
     def _weights(self) -> str | None:
-        return None if self._path is None else weights_hash(self._path)
+        if self._hash_weights is None:
+            return None
+        skipped = f"-clip-skip-{self.clip_skip}" if self.clip_skip else ""
+        return self._hash_weights() + skipped
 
     @cached_property
     def _encoder(self) -> str:
@@ -311,7 +337,19 @@ class StableDiffusion:
         for name in sorted(weights):
             if name.endswith("q_proj.weight"):
                 digest.update(weights[name].half().cpu().numpy().tobytes())
+        if self.clip_skip:
+            digest.update(b"clip_skip=%d" % self.clip_skip)
         return digest.hexdigest()
+
+
+def _require_layers(clip_skip: int, text_encoder: Any) -> int:
+    """``clip_skip``, or ``SettingError`` if the text encoder has not more layers than it."""
+    layers = text_encoder.config.num_hidden_layers
+    if not 0 <= clip_skip < layers:
+        raise SettingError(
+            f"clip_skip must be between 0 and {layers - 1} for this model, not {clip_skip}"
+        )
+    return clip_skip
 
 
 def _unpadded(row: list[int], end: int) -> Ids:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # a recipe is read without torch
 SCHEMA = "zerocon.recipe/2"
 PROMPT = {"from": "from_", "to": "to", "to_caption": "to_caption"}  # and the arguments of an edit
 LOAD = {"tiled": "tile", "compiled": "compile", "offloaded": "offload"}  # and arguments of load
+MODEL_OPTIONS = ("vae", "clip_skip")  # of ``compute``, and arguments of load
 # records whose unknown keys are kept one by one
 NESTED = {"prompt": PROMPT.keys(), "settings": {each.name for each in fields(Settings)}}
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # could be terminal escapes
@@ -63,7 +64,8 @@ class Recipe:
         compute: How the networks computed: "device", "dtype", and, if recorded, "tiled",
             "compiled", "offloaded", "checkpointed" and "threads"; see
             ``Runtime.compute_options``. "float32" names the parts that computed in float32 what was
-            not finite in half precision, as in "unet+vae".
+            not finite in half precision, as in "unet+vae". "clip_skip" and "vae" are there if the
+            model was loaded with them; "vae" is a hub id, or a name without its parents.
         prompt: What the edit was given: "from", "to", "to_caption".
         caption: Source caption.
         target_caption: Target caption.
@@ -192,7 +194,8 @@ class Recipe:
         """Arguments of ``zerocon.load`` with which the model computes as it did for the edit."""
         options = {name: bool(self.compute.get(key, False)) for key, name in LOAD.items()}
         device, dtype = self.compute["device"], self.compute["dtype"]
-        return {"device": device, "dtype": dtype, "prediction": self.prediction, **options}
+        given = {name: self.compute[name] for name in MODEL_OPTIONS if name in self.compute}
+        return {"device": device, "dtype": dtype, "prediction": self.prediction, **options, **given}
 
     def differences(self, other: Recipe) -> list[str]:
         """What is different in ``other``, one line each: ``torch 2.12 -> 2.13``."""
