@@ -90,7 +90,28 @@ def eight_bits(image: Image.Image) -> Image.Image:
     """16-bit gray as 8-bit gray; other images unchanged."""
     if image.mode != "I;16":
         return image
-    return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+    values = np.asarray(image)
+    result = np.empty(values.shape, np.uint8)
+    for rows in _row_slices(len(values)):
+        result[rows] = (values[rows] / 257).round()
+    return Image.fromarray(result)
+
+
+def to_srgb(stored: Image.Image, profile: bytes | None) -> Image.Image:
+    """The pixels of a file as RGB in sRGB, on white; with little memory beside the result."""
+    space = ColorSpace(profile, color_mode(stored))
+    result = Image.new("RGB", stored.size)
+    for rows in _row_slices(stored.height):
+        part = stored.crop((0, rows.start, stored.width, min(rows.stop, stored.height)))
+        colors, alpha = colors_and_alpha(part)
+        srgb = space.to_srgb(eight_bits(colors))
+        result.paste(srgb if alpha is None else on_white(srgb, alpha), (0, rows.start))
+    return result
+
+
+def color_mode(stored: Image.Image) -> str:
+    """Mode of the colors that ``colors_and_alpha`` returns."""
+    return {"P": "RGB", "RGBA": "RGB", "LA": "L", "1": "L"}.get(stored.mode, stored.mode)
 
 
 def colors_and_alpha(stored: Image.Image) -> tuple[Image.Image, Image.Image | None]:
