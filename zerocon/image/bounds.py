@@ -17,7 +17,6 @@ from PIL import Image
 
 from zerocon.errors import AnimatedImageError, ImageTooLargeError
 
-MEGAPIXELS = 100.0  # of an image, unless another limit is given
 PIPE_BYTES = 200_000_000  # of an image on stdin, which has no size to check in advance
 METADATA = 32_000_000  # bytes of everything in a file but pixels
 PROFILE = 8_000_000  # bytes of an ICC profile; those of printers have 1 to 4 million

@@ -6,10 +6,19 @@ from io import BytesIO
 
 import numpy as np
 from PIL import Image, ImageCms
+from PIL.Image import Transpose
 
 MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}  # Pillow's modes of ICC color spaces
 FADE = 32  # levels of change over which the stored value's rounding and gamut are given up
+STRIP = 1 << 18  # pixels converted at a time
 ROWS = 256  # processed at a time, to limit the memory of intermediate arrays
+
+SIDEWAYS = {
+    Transpose.TRANSPOSE, Transpose.TRANSVERSE, Transpose.ROTATE_90, Transpose.ROTATE_270,
+}  # fmt: skip
+LAST_ROW_FIRST = {  # the last row becomes the first row or column
+    Transpose.FLIP_TOP_BOTTOM, Transpose.ROTATE_180, Transpose.TRANSVERSE, Transpose.ROTATE_270,
+}  # fmt: skip
 
 
 class ColorSpace:
@@ -97,15 +106,26 @@ def eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(result)
 
 
-def to_srgb(stored: Image.Image, profile: bytes | None) -> Image.Image:
-    """The pixels of a file as RGB in sRGB, on white; with little memory beside the result."""
+def to_srgb(
+    stored: Image.Image, profile: bytes | None, turn: Transpose | None = None
+) -> Image.Image:
+    """The pixels of a file as RGB in sRGB, on white, turned; with little memory beside the result.
+
+    Raises:
+        ValueError: As ``ColorSpace``.
+    """
     space = ColorSpace(profile, color_mode(stored))
-    result = Image.new("RGB", stored.size)
-    for rows in _row_slices(stored.height):
-        part = stored.crop((0, rows.start, stored.width, min(rows.stop, stored.height)))
-        colors, alpha = colors_and_alpha(part)
-        srgb = space.to_srgb(eight_bits(colors))
-        result.paste(srgb if alpha is None else on_white(srgb, alpha), (0, rows.start))
+    width, height = stored.size
+    result = Image.new("RGB", (height, width) if turn in SIDEWAYS else (width, height))
+    step = max(1, STRIP // width)
+    for first in range(0, height, step):
+        last = min(first + step, height)
+        colors, alpha = colors_and_alpha(stored.crop((0, first, width, last)))
+        part = space.to_srgb(eight_bits(colors))
+        part = part if alpha is None else on_white(part, alpha)
+        place = height - last if turn in LAST_ROW_FIRST else first
+        part = part if turn is None else part.transpose(turn)
+        result.paste(part, (place, 0) if turn in SIDEWAYS else (0, place))
     return result
 
 

@@ -28,12 +28,11 @@ from zerocon.errors import (
     UnreadableImageError,
     about_argument,
 )
+from zerocon.image import MEGAPIXELS
 from zerocon.image.bounds import (
-    MEGAPIXELS,
     PIPE_BYTES,
     check_file,
     check_opened,
-    check_size,
     file_limit,
 )
 from zerocon.image.color import ColorSpace, color_mode, colors_and_alpha, off_white, to_srgb
@@ -169,6 +168,7 @@ class Photograph:
         kind = {"MPO": "JPEG"}.get(image.format or "", image.format or "")
         encoding = _encoding(image, data)
         profile, dpi = image.info.get("icc_profile") or None, _dpi(image)
+        vars(image).pop("_decoder", None)  # of WebP and AVIF: holds the pixels twice
         stored, recipe = stored_pixels(image), recipe_of(image)
         image.close()  # else there would be two copies of the pixels
         if kind in TURNED:
@@ -180,7 +180,7 @@ class Photograph:
         except ValueError as error:
             problems.append(f"the color profile is ignored: {error}")
             profile = None
-        upright = to_srgb(_turned(stored, UPRIGHT.get(orientation)), profile)
+        upright = to_srgb(stored, profile, UPRIGHT.get(orientation))
         return cls(
             upright, stored, kind, orientation, profile, exif, dpi, encoding, tuple(problems),
             recipe,
@@ -338,7 +338,7 @@ class Photograph:
         return file.getvalue()
 
 
-def peek(path: Path, *, max_megapixels: float = MEGAPIXELS) -> tuple[int, int] | None:
+def peek(path: Path) -> tuple[int, int] | None:
     """(width, height) of the upright image, from a file's header; None if it is not an image."""
     try:
         if not path.is_file():  # opening a pipe would block
@@ -347,7 +347,6 @@ def peek(path: Path, *, max_megapixels: float = MEGAPIXELS) -> tuple[int, int] |
             with mmap(file.fileno(), 0, access=ACCESS_READ) as data:
                 check_file(data)
             with Image.open(file, formats=READ) as image:
-                check_size(*image.size, max_megapixels)
                 return image.size[::-1] if _is_sideways(image) else image.size
     except Exception:  # any decoder error; ``read`` reports it
         return None
