@@ -35,6 +35,7 @@ from zerocon.image.bounds import (
     check_opened,
     file_limit,
 )
+from zerocon.image.cicp import bits_per_channel, is_hdr, refuse_hdr, stated_colors
 from zerocon.image.color import ColorSpace, color_mode, colors_and_alpha, off_white, to_srgb
 from zerocon.image.formats import ALPHA, GRAY, NAMED, Format, format_named, format_of
 from zerocon.image.indexed import recolored
@@ -151,11 +152,14 @@ class Photograph:
 
     @classmethod
     def _of(cls, image: ImageFile.ImageFile, data: bytes, keep_gps: bool) -> Photograph:
+        colors = stated_colors(image, data)
         frames = getattr(image, "n_frames", 1)
         # the further frames of MPO and HEIC are previews or depth maps of one photograph
         if frames > 1 and image.format not in ("MPO", "HEIF"):
             raise AnimatedImageError(f"it has {frames} frames; give a still image")
-        deep = ";16" in str(image.tile) or image.info.get("bit_depth", 8) > 8
+        bits = 16 if ";16" in str(image.tile) else 8
+        if image.format in ("AVIF", "HEIF"):
+            bits = max(bits_per_channel(data), image.info.get("bit_depth", 8))
         problems = []
         if image.format != "TIFF":  # Pillow drops a TIFF's orientation on load
             image.load()
@@ -173,8 +177,13 @@ class Photograph:
         image.close()  # else there would be two copies of the pixels
         if kind in TURNED:
             stored = _turned(stored, STORED.get(orientation))
-        if deep and stored.mode != "I;16":
-            problems.append("16 bits per channel are reduced to 8")
+        if bits > 8 and stored.mode != "I;16":
+            problems.append(f"{bits} bits per channel are reduced to 8")
+        if colors.problem:
+            problems.append(f"the stated color space is ignored: {colors.problem}")
+        if profile and (hdr := is_hdr(profile)):
+            refuse_hdr(hdr)
+        profile = colors.profile(color_mode(stored) in GRAY) or profile
         try:
             ColorSpace(profile, color_mode(stored))
         except ValueError as error:
