@@ -330,7 +330,7 @@ def _check_coding(style: bytes, width: int, height: int, channels: int, tiles: i
             precincts += channels * across * _parts(height >> level, 1 << (packed >> 4))
     levels = channels * tiles * (style[5] + 1)
     _limit(precincts + levels, CODE_BLOCKS, "precincts")
-    _limit(layers * (precincts + levels), 20 * CODE_BLOCKS, "packets")
+    _limit(layers * (precincts + levels), 2 * CODE_BLOCKS, "packets")
 
 
 def _parts(length: int, part: int) -> int:
