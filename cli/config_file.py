@@ -28,7 +28,7 @@ FILE, PREFIX, META = "zerocon.toml", "ZEROCON_", "zerocon.configuration"
 COMMANDS = ("edit", "batch", "invert", "direction", "caption")  # that read file and environment
 KEYS = (
     "model", *LOAD_OPTIONS, "preset", "fast", *(each.name for each in fields(Settings)),
-    "no_cache", "keep_gps", "metadata", "format", "quiet",
+    "no_cache", "keep_gps", "max_megapixels", "metadata", "format", "quiet",
 )  # fmt: skip
 RANKS = (ParameterSource.DEFAULT_MAP, ParameterSource.ENVIRONMENT, ParameterSource.COMMANDLINE)
 

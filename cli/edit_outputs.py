@@ -257,16 +257,18 @@ class EditOutputs:
         mark = None if self.metadata == "none" else Provenance()
         save_image(sheet, self.output, overwrite=self.overwrite, provenance=mark)
 
-    def copy(self, source: Path | bytes, *, keep_gps: bool) -> None:
+    def copy(self, source: Path | bytes, *, keep_gps: bool, max_megapixels: float) -> None:
         """Write the source image to the output: the same bytes, if the format is the same."""
         from zerocon.image.writing import copied_file, copy_image
 
         if self.output == stdio.PIPE:
-            stdio.send(copied_file(source, self.format, keep_gps=keep_gps))
-            return
+            limit = max_megapixels
+            copy = copied_file(source, self.format, keep_gps=keep_gps, max_megapixels=limit)
+            return stdio.send(copy)
         copy_image(
             source, self.output,
-            overwrite=self.overwrite, inputs=self.inputs, keep_gps=keep_gps,
+            overwrite=self.overwrite, inputs=self.inputs,
+            keep_gps=keep_gps, max_megapixels=max_megapixels,
         )  # fmt: skip
 
     def _write_explanation(

@@ -15,6 +15,7 @@ import cloup
 from click.core import ParameterSource
 
 from zerocon.errors import UntrustedReferenceError
+from zerocon.image import MEGAPIXELS
 from zerocon.model.spec import LOAD_OPTIONS as LOAD_OPTIONS
 from zerocon.settings import (
     DEFAULT_CAPTIONER,
@@ -266,7 +267,8 @@ def user_mask(values: Mapping[str, Any], image: Image) -> UserMask | None:
     if values["mask"] and values["mask_text"]:
         raise click.UsageError("--mask and --mask-text both say what may change; give one of them")
     if values["mask"]:
-        return read_mask(values["mask"], image.size)
+        limit = values["max_megapixels"]
+        return read_mask(values["mask"], image.size, max_megapixels=limit)
     if not values["mask_text"]:
         return None
     from zerocon.model.runtime import pick_device
@@ -405,6 +407,15 @@ prompt = cloup.option_group(
         is_flag=True,
         help="On a terminal, if the prompt is unclear, offer prompts that are understood.",
     ),
+)
+
+max_megapixels = click.option(
+    "--max-megapixels",
+    cls=ExpertOption,
+    type=click.FloatRange(0, 10_000, min_open=True),
+    default=MEGAPIXELS,
+    metavar="N",
+    help=f"Limit of an image in million pixels. [default: {MEGAPIXELS:g}]",
 )
 
 verbosity = together(

@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING
 
 import click
 
+from zerocon.errors import ImageTooLargeError
+
 if TYPE_CHECKING:
     from zerocon.image.reading import Photograph
 
 PIPE = Path("-")  # stdin as IMAGE, stdout as output
 
 
-def read(image_path: Path, *, keep_gps: bool = False) -> Photograph:
+def read(
+    image_path: Path, *, keep_gps: bool = False, max_megapixels: float | None = None
+) -> Photograph:
     """The image in a file, or on stdin."""
-    return parse(contents(image_path), keep_gps=keep_gps)
+    return parse(contents(image_path), keep_gps=keep_gps, max_megapixels=max_megapixels)
 
 
 def contents(image_path: Path) -> Path | bytes:
@@ -25,14 +29,24 @@ def contents(image_path: Path) -> Path | bytes:
         return image_path
     if sys.stdin.isatty():
         raise click.UsageError("stdin is a terminal; pipe an image into it, or name a file")
-    return sys.stdin.buffer.read()
+    from zerocon.image.bounds import PIPE_BYTES
+
+    data = sys.stdin.buffer.read(PIPE_BYTES + 1)
+    if len(data) > PIPE_BYTES:
+        limit = f"{PIPE_BYTES / 1e6:.0f} MB"
+        raise ImageTooLargeError(f"stdin is larger than {limit}; save the image in a file")
+    return data
 
 
-def parse(source: Path | bytes, *, keep_gps: bool = False) -> Photograph:
-    """The image that ``contents`` returned."""
+def parse(
+    source: Path | bytes, *, keep_gps: bool = False, max_megapixels: float | None = None
+) -> Photograph:
+    """The image that ``contents`` returned; None is the default limit of pixels."""
+    from zerocon.image import MEGAPIXELS
     from zerocon.image.reading import Photograph
 
-    return Photograph.read(source, keep_gps=keep_gps, name="stdin")
+    limit = MEGAPIXELS if max_megapixels is None else max_megapixels
+    return Photograph.read(source, keep_gps=keep_gps, name="stdin", max_megapixels=limit)
 
 
 def is_interactive() -> bool:

@@ -164,10 +164,12 @@ class ImageTooSmallError(InputError):
 
 
 class ImageTooLargeError(InputError):
-    """The image has too many pixels.
+    """The image has too many pixels, or its file too many parts.
 
-    The limit protects against small files that decompress to many gigabytes. Scale the image down
-    with another program, if the file comes from a source you trust.
+    The limits protect against small files that take minutes or gigabytes to decode: 100 million
+    pixels, which ``--max-megapixels`` raises; scans of a JPEG, directories of a TIFF, bytes of
+    headers and metadata. If the file comes from a source you trust, save the image again with
+    another program.
     """
 
     id = "ZC-E024"

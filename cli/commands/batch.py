@@ -242,6 +242,7 @@ class BatchGroup(HelpGroup):
 @options.common_method
 @options.model_names
 @performance
+@options.max_megapixels
 @options.output_format
 @options.verbosity
 def command(images: tuple[str, ...], **values: Any) -> int:

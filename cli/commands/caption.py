@@ -19,11 +19,12 @@ from ..help import command as help_command
 )
 @options.image_path
 @options.model
+@options.max_megapixels
 @options.output_format
 @options.verbosity
 def command(image_path: Path, **values: Any) -> None:
     """Print the caption that an edit of IMAGE starts from."""
-    image = stdio.read(image_path).image
+    image = stdio.read(image_path, max_megapixels=values["max_megapixels"]).image
     model = options.load_model(values)
 
     from zerocon.model.captioner import caption_image

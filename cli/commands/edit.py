@@ -77,6 +77,7 @@ class EditCommand(HelpCommand):
 @edit_outputs.output_options
 @options.method_with_mask
 @options.model_with_reuse
+@options.max_megapixels
 @options.output_format
 @options.verbosity
 def command(image_path: Path, **values: Any) -> None:
@@ -120,7 +121,8 @@ class EditRun:
 
         text, several = _prompt(values), _several(values)
         source = stdio.contents(image_path)
-        photograph = stdio.parse(source, keep_gps=values["keep_gps"])
+        limit = values["max_megapixels"]
+        photograph = stdio.parse(source, keep_gps=values["keep_gps"], max_megapixels=limit)
         directions = [(zerocon.Direction.load(file), w) for file, w in values["directions"]]
         text = f"{text} {words_of(each for each, _ in directions)}"
         outputs = EditOutputs.of(image_path, photograph, text, values)
@@ -238,7 +240,9 @@ class EditRun:
         outputs, values = self.outputs, self.values
         copied = values["copy_unchanged"] and not values["dry_run"]
         if copied:
-            outputs.copy(self.source, keep_gps=values["keep_gps"])
+            outputs.copy(
+                self.source, **{name: values[name] for name in ("keep_gps", "max_megapixels")}
+            )
         about = (self.request["settings"], self.model.name, self.image_path)
         caption = error.caption or values["caption"]
         record = render.unchanged(*about, outputs.output if copied else None, values, caption)

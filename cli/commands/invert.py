@@ -45,6 +45,7 @@ EXTENSION = ".safetensors"
     options.no_cache,
 )
 @options.model
+@options.max_megapixels
 @options.output_format
 @options.verbosity
 def command(image_path: Path, output: Path | None, **values: Any) -> None:
@@ -56,7 +57,7 @@ def command(image_path: Path, output: Path | None, **values: Any) -> None:
     """
     from zerocon.image.saving import check_output
 
-    image = stdio.read(image_path).image
+    image = stdio.read(image_path, max_megapixels=values["max_megapixels"]).image
     output = output or stdio.require_name(image_path).with_suffix(EXTENSION)
     overwrite = values["overwrite"]
     inputs = options.input_files(values, stdio.source(image_path))

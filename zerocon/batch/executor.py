@@ -28,6 +28,7 @@ from zerocon.errors import (
     classify,
 )
 from zerocon.evaluation_count import Evaluations, count_evaluations
+from zerocon.image import MEGAPIXELS
 from zerocon.image.formats import format_of
 from zerocon.image.masks import UserMask, read_mask
 from zerocon.image.metadata import Provenance
@@ -55,15 +56,21 @@ class SourceImage:
     photograph: Photograph | Exception
 
     @classmethod
-    def read(cls, file: Path, *, keep_gps: bool = False) -> SourceImage:
+    def read(
+        cls, file: Path, *, keep_gps: bool = False, max_megapixels: float = MEGAPIXELS
+    ) -> SourceImage:
         """Read a file; an error is returned in place of the photograph, not raised."""
+        limit = max_megapixels
         try:
-            data = contents(file)
+            data = contents(file, max_megapixels=limit)
         except ZeroconError as error:
             return cls("", error)
         digest = blake2b(data, digest_size=16).hexdigest()
         try:
-            return cls(digest, Photograph.read(data, keep_gps=keep_gps, name=str(file)))
+            photograph = Photograph.read(
+                data, keep_gps=keep_gps, name=str(file), max_megapixels=limit
+            )
+            return cls(digest, photograph)
         except Exception as error:  # whatever a decoder raises concerns this image alone
             return cls(digest, error)
 

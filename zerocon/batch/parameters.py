@@ -10,7 +10,7 @@ from typing import Any
 
 from zerocon.batch.job import Job
 from zerocon.errors import CommandError, FileFormatError, SettingError
-from zerocon.image import METADATA_LEVELS
+from zerocon.image import MEGAPIXELS, METADATA_LEVELS
 from zerocon.image.naming import TEMPLATE
 from zerocon.model.spec import LOAD_OPTIONS
 from zerocon.settings import PRESETS, Settings
@@ -18,7 +18,7 @@ from zerocon.settings import PRESETS, Settings
 BACKENDS = ("local", "ray")
 AUTO, ALL = "auto", "all"
 # run parameters that are options
-SHARED = ("metadata", "keep_gps", "cache", "segmenter", "copy_unchanged")
+SHARED = ("metadata", "keep_gps", "cache", "segmenter", "copy_unchanged", "max_megapixels")
 
 PathLike = str | os.PathLike[str]
 
@@ -36,6 +36,7 @@ class RunParameters:
         segmenter: Name of the segmentation model; None: the default one.
         copy_unchanged: Copy the source of an image that is as the prompt describes it already.
         overwrite: Replace existing files; never taken from an earlier run.
+        max_megapixels: Limit of million pixels of an image.
     """
 
     model: str | None = None
@@ -46,6 +47,7 @@ class RunParameters:
     segmenter: str | None = None
     copy_unchanged: bool = False
     overwrite: bool = False
+    max_megapixels: float = MEGAPIXELS
 
     def to_json(self) -> dict[str, Any]:
         """Return the parameters as a JSON object."""
@@ -110,8 +112,8 @@ class BatchOptions:
         backend: "local" or "ray".
         shard: (I, N): only part I of N, with a journal of its own.
         model: A model or its name.
-        parameters: Load options, metadata level, ``keep_gps``, ``cache``, ``segmenter`` and
-            ``copy_unchanged``.
+        parameters: Load options, metadata level, ``keep_gps``, ``cache``, ``segmenter``,
+            ``copy_unchanged`` and ``max_megapixels``.
         given: Names of run parameters that the caller set: they override those of a resumed run.
         inputs: More files that no result may replace.
         sheet: A review sheet of the run's edits, written at its end as PNG, JPEG or PDF.

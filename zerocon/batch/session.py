@@ -83,6 +83,7 @@ class BatchSession:
             BatchExecutor(self.model),
             self.options.output,
             keep_gps=self.options.parameters.keep_gps,
+            max_megapixels=self.options.parameters.max_megapixels,
             progress=progress,
         )
         planned = tuple(edits)

@@ -15,6 +15,7 @@ from zerocon.batch.job import Job
 from zerocon.batch.journal import JobRecord, Journal, Outcome
 from zerocon.batch.parameters import RunParameters
 from zerocon.errors import NothingToChangeError, NotWritableError, classify
+from zerocon.image import MEGAPIXELS
 from zerocon.image.formats import format_of
 from zerocon.image.reading import Photograph, contents
 from zerocon.image.writing import copied_file
@@ -59,13 +60,15 @@ class Worker:
     keep_gps: bool = False
     copy_unchanged: bool = False
     overwrite: bool = False
+    max_megapixels: float = MEGAPIXELS
 
     @classmethod
     def of(cls, journal: Journal, run: int, execute: JobExecutor, batch_size: int) -> Worker:
         """A worker with the parameters of the run."""
         parameters = RunParameters.from_json(journal.parameters(run))
-        flags = (parameters.keep_gps, parameters.copy_unchanged, parameters.overwrite)
-        return cls(journal, run, execute, batch_size, *flags)
+        names = ("keep_gps", "copy_unchanged", "overwrite", "max_megapixels")
+        values = {name: getattr(parameters, name) for name in names}
+        return cls(journal, run, execute, batch_size, **values)
 
     def __call__(self) -> Generator[JobResult]:
         """Work until every job of the run is done, unchanged or failed, by any worker.
@@ -110,10 +113,14 @@ class Worker:
         for record in self.journal.claim(self.run, name, self.batch_size, last):
             image = record.job.image
             if image not in reading:
-                reading[image] = readers.submit(SourceImage.read, image, keep_gps=self.keep_gps)
+                reading[image] = readers.submit(self._read, image)
             allowed = record.overwrite and self.overwrite  # also by this run, not only by another
             claimed.append((replace(record, overwrite=allowed), reading[image]))
         return claimed
+
+    def _read(self, image: Path) -> SourceImage:
+        limit = self.max_megapixels
+        return SourceImage.read(image, keep_gps=self.keep_gps, max_megapixels=limit)
 
     def _finish(
         self, name: str, record: JobRecord, source: SourceImage, result: ExecutedJob | NoResult
@@ -146,10 +153,13 @@ class Worker:
         outcome = Outcome("unchanged", reason(result.error), caption=result.caption)
         if not self.copy_unchanged or not isinstance(source.photograph, Photograph):
             return outcome, None
-        format, data = format_of(Path(job.name)), contents(job.image)
+        format, data = (
+            format_of(Path(job.name)),
+            contents(job.image, max_megapixels=self.max_megapixels),
+        )
         photograph = source.photograph
         warnings = photograph.format_warnings(format) if photograph.kind != format.name else ()
-        copy = copied_file(data, format, keep_gps=self.keep_gps)
+        copy = copied_file(data, format, keep_gps=self.keep_gps, max_megapixels=self.max_megapixels)
         return replace(outcome, warnings=warnings), copy
 
     def _written(self, pending: list[Future[JobResult]], *, wait: bool) -> Iterator[JobResult]:

@@ -6,10 +6,19 @@ from io import BytesIO
 
 import numpy as np
 from PIL import Image, ImageCms
+from PIL.Image import Transpose
 
 MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}  # Pillow's modes of ICC color spaces
 FADE = 32  # levels of change over which the stored value's rounding and gamut are given up
+STRIP = 1 << 18  # pixels converted at a time
 ROWS = 256  # processed at a time, to limit the memory of intermediate arrays
+
+SIDEWAYS = {
+    Transpose.TRANSPOSE, Transpose.TRANSVERSE, Transpose.ROTATE_90, Transpose.ROTATE_270,
+}  # fmt: skip
+LAST_ROW_FIRST = {  # the last row becomes the first row or column
+    Transpose.FLIP_TOP_BOTTOM, Transpose.ROTATE_180, Transpose.TRANSVERSE, Transpose.ROTATE_270,
+}  # fmt: skip
 
 
 class ColorSpace:
@@ -90,7 +99,39 @@ def eight_bits(image: Image.Image) -> Image.Image:
     """16-bit gray as 8-bit gray; other images unchanged."""
     if image.mode != "I;16":
         return image
-    return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+    values = np.asarray(image)
+    result = np.empty(values.shape, np.uint8)
+    for rows in _row_slices(len(values)):
+        result[rows] = (values[rows] / 257).round()
+    return Image.fromarray(result)
+
+
+def to_srgb(
+    stored: Image.Image, profile: bytes | None, turn: Transpose | None = None
+) -> Image.Image:
+    """The pixels of a file as RGB in sRGB, on white, turned; with little memory beside the result.
+
+    Raises:
+        ValueError: As ``ColorSpace``.
+    """
+    space = ColorSpace(profile, color_mode(stored))
+    width, height = stored.size
+    result = Image.new("RGB", (height, width) if turn in SIDEWAYS else (width, height))
+    step = max(1, STRIP // width)
+    for first in range(0, height, step):
+        last = min(first + step, height)
+        colors, alpha = colors_and_alpha(stored.crop((0, first, width, last)))
+        part = space.to_srgb(eight_bits(colors))
+        part = part if alpha is None else on_white(part, alpha)
+        place = height - last if turn in LAST_ROW_FIRST else first
+        part = part if turn is None else part.transpose(turn)
+        result.paste(part, (place, 0) if turn in SIDEWAYS else (0, place))
+    return result
+
+
+def color_mode(stored: Image.Image) -> str:
+    """Mode of the colors that ``colors_and_alpha`` returns."""
+    return {"P": "RGB", "RGBA": "RGB", "LA": "L", "1": "L"}.get(stored.mode, stored.mode)
 
 
 def colors_and_alpha(stored: Image.Image) -> tuple[Image.Image, Image.Image | None]:

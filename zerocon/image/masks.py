@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
 from zerocon.errors import MaskError, about_argument
+from zerocon.image import MEGAPIXELS
 from zerocon.image.color import colors_and_alpha, eight_bits
 from zerocon.image.reading import Photograph, Source, stored_pixels
 from zerocon.image.transforms import Size
@@ -40,7 +41,7 @@ class UserMask:
 
 
 @about_argument("source")
-def read_mask(source: MaskSource, size: Size) -> UserMask:
+def read_mask(source: MaskSource, size: Size, *, max_megapixels: float = MEGAPIXELS) -> UserMask:
     """Read a mask, and fit it to an image.
 
     The mask is the luminance (0..255, stored values without their color profile), times alpha. If
@@ -52,6 +53,7 @@ def read_mask(source: MaskSource, size: Size) -> UserMask:
             orientation; a PIL image; or an array (height, width) of bool, of uint8, or of floats
             0..1.
         size: (width, height) of the upright source image.
+        max_megapixels: Limit of million pixels of a file.
 
     Raises:
         MaskError: Its aspect ratio is not that of the image within 1 %, it is black everywhere, or
@@ -64,7 +66,7 @@ def read_mask(source: MaskSource, size: Size) -> UserMask:
     elif isinstance(source, Image.Image):
         gray = _gray(stored_pixels(source))
     else:
-        photograph = Photograph.read(source, name="the mask")
+        photograph = Photograph.read(source, name="the mask", max_megapixels=max_megapixels)
         gray = photograph.turn_upright(_gray(photograph.stored))
         problems = tuple(f"the mask: {line}" for line in photograph.warnings)
     mask = _fitted(gray, size)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from threading import Lock
 from typing import IO, Any, TypeAlias
@@ -26,7 +28,15 @@ from zerocon.errors import (
     UnreadableImageError,
     about_argument,
 )
-from zerocon.image.color import ColorSpace, colors_and_alpha, eight_bits, off_white, on_white
+from zerocon.image import MEGAPIXELS
+from zerocon.image.bounds import (
+    PIPE_BYTES,
+    check_file,
+    check_opened,
+    file_limit,
+)
+from zerocon.image.cicp import bits_per_channel, is_hdr, refuse_hdr, stated_colors
+from zerocon.image.color import ColorSpace, color_mode, colors_and_alpha, off_white, to_srgb
 from zerocon.image.formats import ALPHA, GRAY, NAMED, Format, format_named, format_of
 from zerocon.image.indexed import recolored
 from zerocon.image.libtiff import quiet_libtiff
@@ -38,8 +48,6 @@ from zerocon.storage.atomic import writing
 # Pillow reads more formats; of those, some start programs (EPS), and most hold no photographs.
 READ = ("PNG", "JPEG", "WEBP", "TIFF", "AVIF", "GIF", "BMP", "PPM", "JPEG2000")
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16")  # of images that can be edited
-# bytes of a file; Pillow's limit of pixels, uncompressed with 16 bits per channel, is 1.4 billion
-LARGEST = 2_000_000_000
 WARNINGS = Lock()  # warning filters are global to all threads
 
 Source: TypeAlias = Path | str | bytes | IO[bytes]
@@ -98,30 +106,41 @@ class Photograph:
 
     @classmethod
     @about_argument("source")
-    def read(cls, source: Source, *, keep_gps: bool = False, name: str = "the image") -> Photograph:
+    def read(
+        cls,
+        source: Source,
+        *,
+        keep_gps: bool = False,
+        name: str = "the image",
+        max_megapixels: float = MEGAPIXELS,
+    ) -> Photograph:
         """Read an image file.
 
         Args:
             source: Path, bytes, or a file opened in binary mode.
             keep_gps: Keep the GPS position in ``exif``.
             name: Name of bytes and of files without a name, in errors.
+            max_megapixels: Limit of million pixels. Reading takes at most 6 times width x height x
+                channels x bytes per sample, and the file's bytes.
 
         Raises:
-            InputError: It is not one complete still image of at least 16 pixels per side, or has
-                more pixels than Pillow's limit; see the subclasses in ``zerocon.errors``.
+            InputError: It is not one complete still image of at least 16 pixels per side, or
+                exceeds the limits of ``zerocon.image.bounds``; see the subclasses in
+                ``zerocon.errors``.
             MissingPackageError: It is HEIC and pillow-heif is not installed.
         """
-        data, name = _contents(source, name)
+        data, name = _contents(source, name, max_megapixels)
         if not data:
             raise UnreadableImageError(f"{name} is empty, not an image")
         formats: tuple[str, ...] = READ
         if _is_heic(data):
             NAMED["HEIF"].require()
             formats = ("HEIF",)
-        with WARNINGS, quiet_libtiff(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's, about EXIF and about large images
+        with _decoding():
             try:
+                check_file(data)
                 with Image.open(BytesIO(data), formats=formats) as image:
+                    check_opened(image, max_megapixels)
                     photograph = cls._of(image, data, keep_gps)
             except MemoryError:
                 raise
@@ -134,11 +153,14 @@ class Photograph:
 
     @classmethod
     def _of(cls, image: ImageFile.ImageFile, data: bytes, keep_gps: bool) -> Photograph:
+        colors = stated_colors(image, data)
         frames = getattr(image, "n_frames", 1)
         # the further frames of MPO and HEIC are previews or depth maps of one photograph
         if frames > 1 and image.format not in ("MPO", "HEIF"):
             raise AnimatedImageError(f"it has {frames} frames; give a still image")
-        deep = ";16" in str(image.tile) or image.info.get("bit_depth", 8) > 8
+        bits = 16 if ";16" in str(image.tile) else 8
+        if image.format in ("AVIF", "HEIF"):
+            bits = max(bits_per_channel(data), image.info.get("bit_depth", 8))
         problems = []
         if image.format != "TIFF":  # Pillow drops a TIFF's orientation on load
             image.load()
@@ -151,21 +173,27 @@ class Photograph:
         kind = {"MPO": "JPEG"}.get(image.format or "", image.format or "")
         encoding = _encoding(image, data)
         profile, dpi = image.info.get("icc_profile") or None, _dpi(image)
-        stored = stored_pixels(image)
+        vars(image).pop("_decoder", None)  # of WebP and AVIF: holds the pixels twice
+        stored, recipe = stored_pixels(image), recipe_of(image)
+        image.close()  # else there would be two copies of the pixels
         if kind in TURNED:
             stored = _turned(stored, STORED.get(orientation))
-        if deep and stored.mode != "I;16":
-            problems.append("16 bits per channel are reduced to 8")
-        colors, _ = colors_and_alpha(stored)
+        if bits > 8 and stored.mode != "I;16":
+            problems.append(f"{bits} bits per channel are reduced to 8")
+        if colors.problem:
+            problems.append(f"the stated color space is ignored: {colors.problem}")
+        if profile and (hdr := is_hdr(profile)):
+            refuse_hdr(hdr)
+        profile = colors.profile(color_mode(stored) in GRAY) or profile
         try:
-            ColorSpace(profile, colors.mode)
+            ColorSpace(profile, color_mode(stored))
         except ValueError as error:
             problems.append(f"the color profile is ignored: {error}")
             profile = None
-        upright = _turned(_to_srgb(stored, profile), UPRIGHT.get(orientation))
+        upright = to_srgb(stored, profile, UPRIGHT.get(orientation))
         return cls(
             upright, stored, kind, orientation, profile, exif, dpi, encoding, tuple(problems),
-            recipe_of(image),
+            recipe,
         )  # fmt: skip
 
     @property
@@ -325,29 +353,44 @@ def peek(path: Path) -> tuple[int, int] | None:
     try:
         if not path.is_file():  # opening a pipe would block
             return None
-        with WARNINGS, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=READ) as image:
+        with _decoding(), path.open("rb") as file:
+            with mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+                check_file(data)
+            with Image.open(file, formats=READ) as image:
                 return image.size[::-1] if _is_sideways(image) else image.size
     except Exception:  # any decoder error; ``read`` reports it
         return None
 
 
-def contents(path: Path) -> bytes:
+@contextmanager
+def _decoding() -> Iterator[None]:
+    """Without Pillow's warnings and its own limit of pixels, which ``check_size`` replaces."""
+    with WARNINGS, quiet_libtiff(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        usual = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = usual
+
+
+def contents(path: Path, *, max_megapixels: float = MEGAPIXELS) -> bytes:
     """The bytes of an image file.
 
     Raises:
         UnreadableImageError: It is not a file, or cannot be read.
-        ImageTooLargeError: It is larger than ``LARGEST``.
+        ImageTooLargeError: It is larger than ``bounds.file_limit`` of this many pixels.
     """
+    limit = file_limit(max_megapixels)
     try:
         if not path.exists():
             raise UnreadableImageError(f"there is no file {path}")
         if not path.is_file():
             what = "a directory" if path.is_dir() else "not a regular file"
             raise UnreadableImageError(f"{path} is {what}, not an image")
-        if path.stat().st_size > LARGEST:  # checked before memory is allocated for it
-            raise ImageTooLargeError(f"{path} is larger than {LARGEST / 1e9:.0f} GB")
+        if path.stat().st_size > limit:  # checked before memory is allocated for it
+            raise ImageTooLargeError(f"{path} is larger than {limit / 1e6:.0f} MB")
         return path.read_bytes()
     except OSError as error:
         raise UnreadableImageError(f"cannot read {path}: {error.strerror}") from error
@@ -374,19 +417,22 @@ def stored_pixels(image: Image.Image) -> Image.Image:
     return image
 
 
-def _contents(source: Source, name: str) -> tuple[bytes, str]:
+def _contents(source: Source, name: str, max_megapixels: float) -> tuple[bytes, str]:
     """The bytes of an image, and its name in errors."""
-    if isinstance(source, bytes):
-        return source, name
+    limit = file_limit(max_megapixels)
     if isinstance(source, str | os.PathLike):
-        return contents(Path(source)), str(source)
-    path = getattr(source, "name", name)
-    name = path if isinstance(path, str) else name
-    data = source.read(LARGEST + 1)
+        return contents(Path(source), max_megapixels=max_megapixels), str(source)
+    if isinstance(source, bytes):
+        data = source
+    else:
+        path = getattr(source, "name", name)
+        name = path if isinstance(path, str) else name
+        limit = limit if source.seekable() else min(limit, PIPE_BYTES)
+        data = source.read(limit + 1)
     if not isinstance(data, bytes):
         raise UnreadableImageError(f"{name} is open in text mode; open it in binary mode")
-    if len(data) > LARGEST:
-        raise ImageTooLargeError(f"{name} is larger than {LARGEST / 1e9:.0f} GB")
+    if len(data) > limit:
+        raise ImageTooLargeError(f"{name} is larger than {limit / 1e6:.0f} MB")
     return data, name
 
 
@@ -397,9 +443,7 @@ def _unreadable(error: Exception, name: str) -> InputError:
         return ImageFormatError(f"{name} is not an image of a supported format ({formats})")
     line = " ".join(str(error).split()) or type(error).__name__
     kind: type[InputError] = UnreadableImageError
-    if isinstance(error, Image.DecompressionBombError):
-        kind = ImageTooLargeError
-    elif isinstance(error, InputError):
+    if isinstance(error, InputError):
         kind = type(error)
     return kind(f"{name} cannot be read as an image: {line}")
 
@@ -470,12 +514,6 @@ def _dpi(image: Image.Image) -> tuple[float, float] | None:
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
     return (x, y) if all(math.isfinite(each) and 1 < each < 65536 for each in (x, y)) else None
-
-
-def _to_srgb(stored: Image.Image, profile: bytes | None) -> Image.Image:
-    colors, alpha = colors_and_alpha(stored)
-    srgb = ColorSpace(profile, colors.mode).to_srgb(eight_bits(colors))
-    return srgb if alpha is None else on_white(srgb, alpha)
 
 
 def _turned(image: Image.Image, method: Transpose | None) -> Image.Image:

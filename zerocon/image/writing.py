@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from zerocon.image import MEGAPIXELS
 from zerocon.image.formats import Format, format_of
 from zerocon.image.reading import Photograph, contents
 from zerocon.image.saving import check_output
@@ -20,6 +21,7 @@ def copy_image(
     overwrite: bool = False,
     inputs: Iterable[Path | str] = (),
     keep_gps: bool = False,
+    max_megapixels: float = MEGAPIXELS,
 ) -> None:
     """Write the source image to ``output`` atomically, as ``copied_file`` makes it.
 
@@ -29,29 +31,38 @@ def copy_image(
         overwrite: Replace an existing file.
         inputs: Files that are never replaced; ``source`` is one of them.
         keep_gps: Keep the GPS position.
+        max_megapixels: Limit of million pixels of ``source``.
 
     Raises:
         InputError: ``source`` is not a readable image, or ``output`` cannot be written.
     """
     files = (*inputs, *([] if isinstance(source, bytes) else [source]))
     output = check_output(output, overwrite=overwrite, inputs=files)
-    data = copied_file(source, format_of(output), keep_gps=keep_gps)
+    limit = max_megapixels
+    data = copied_file(source, format_of(output), keep_gps=keep_gps, max_megapixels=limit)
     with writing(output, overwrite=overwrite) as temporary:
         temporary.write_bytes(data)
 
 
-def copied_file(source: Path | str | bytes, format: Format, *, keep_gps: bool = False) -> bytes:
+def copied_file(
+    source: Path | str | bytes,
+    format: Format,
+    *,
+    keep_gps: bool = False,
+    max_megapixels: float = MEGAPIXELS,
+) -> bytes:
     """The bytes of ``source`` if it is of this format, else the same image encoded in it.
 
     A file with a GPS position is encoded again unless ``keep_gps`` is set: an edit drops the
     position too. The copy has neither recipe nor mark, since no model made any of it.
     """
-    data = source if isinstance(source, bytes) else contents(Path(source))
+    limit = max_megapixels
+    data = source if isinstance(source, bytes) else contents(Path(source), max_megapixels=limit)
     name = "the image" if isinstance(source, bytes) else str(source)
-    photograph = Photograph.read(data, keep_gps=True, name=name)
+    photograph = Photograph.read(data, keep_gps=True, name=name, max_megapixels=limit)
     located = photograph.has_location or XMP_LOCATION in data
     if photograph.kind == format.name and (keep_gps or not located):
         return data
     if not keep_gps:
-        photograph = Photograph.read(data, name=name)
+        photograph = Photograph.read(data, name=name, max_megapixels=limit)
     return photograph.encode(photograph.image, format)
