@@ -9,6 +9,7 @@ from string import Formatter
 from typing import TYPE_CHECKING
 
 from zerocon.errors import CommandError, PromptError
+from zerocon.storage.escaping import has_control_characters, one_line
 
 if TYPE_CHECKING:
     from zerocon import Direction
@@ -17,6 +18,10 @@ LONGEST = 40  # characters of a prompt in a file name
 SIDECAR = ".txt"  # extension of caption files
 TEMPLATE = "{stem}-{to}-{seed}{suffix}"  # default name of a batch's outputs
 FIELDS = ("stem", "suffix", "to", "from", "seed", "strength")
+# of a field: fill and alignment, width, longest part, as in {seed:0>4} and {stem:.20}
+FORM = re.compile(r"(?:[^{}/\\]?[<>^])?(?P<width>\d{1,3})?(?:\.\d{1,3})?")
+WIDEST = 200  # characters of a field; file systems allow names of 255 bytes
+LONGEST_TEMPLATE = 1000  # characters
 
 
 def prompt_of(
@@ -67,25 +72,44 @@ def fill(template: str, image: PurePosixPath, fields: Mapping[str, object]) -> P
 
     Args:
         template: Text with ``FIELDS`` in braces, may contain directories: ``{to}/{stem}{suffix}``.
+            A field may have an alignment and a width: ``{seed:0>4}``; nothing in it is evaluated.
         image: Path of the input.
         fields: Values of the fields, except ``stem`` and ``suffix``.
 
     Raises:
-        CommandError: The template has another field, or leads out of the root.
+        CommandError: The template has another field or form, or leads out of the root.
     """
+    check_template(template)
     values = {name: str(value) for name, value in fields.items()}
     values |= {name: slug(values.get(name, "")) for name in ("to", "from")}
     values |= {"stem": image.stem, "suffix": suffix_of(image), "to": values["to"] or "edit"}
-    try:
-        for _, field, _, _ in Formatter().parse(template):
-            if field is not None and field not in FIELDS:
-                raise CommandError(
-                    f"--name {template}: no field {field!r}; there are: {', '.join(FIELDS)}"
-                )
-        name = PurePosixPath(template.format(**values))
-    except ValueError as error:  # the one above, or unbalanced braces
-        raise CommandError(str(error)) from None
+    name = PurePosixPath(template.format(**values))
     if name.is_absolute() or ".." in name.parts or not name.name:
         raise CommandError(f"--name {template} leads out of the output directory")
     # bytes of another encoding in a name are replaced: JSON and the journal need valid text
     return PurePosixPath(str(image.parent / name).encode("utf-8", "replace").decode())
+
+
+def check_template(template: str) -> None:
+    """Raise ``CommandError`` unless all fields of a template of names are plain."""
+    if len(template) > LONGEST_TEMPLATE:
+        raise CommandError(f"--name has {len(template)} characters, more than {LONGEST_TEMPLATE}")
+    if has_control_characters(template):
+        raise CommandError(f"--name {one_line(template)} contains control characters")
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:  # unbalanced braces
+        raise CommandError(f"--name {template}: {error}") from None
+    for _, field, form, conversion in parts:
+        if field is None:
+            continue
+        if field not in FIELDS:
+            raise CommandError(
+                f"--name {template}: no field {field!r}; there are: {', '.join(FIELDS)}"
+            )
+        match = FORM.fullmatch(form or "")
+        if conversion or match is None or int(match["width"] or 0) > WIDEST:
+            raise CommandError(
+                f"--name {template}: the form of {{{field}}} must be an alignment and a width up "
+                f"to {WIDEST}, as in {{seed:0>4}}"
+            )
