@@ -460,7 +460,10 @@ def test_all_invalid_rows_of_a_manifest_are_reported_together(run: Run) -> None:
     Path("in/a.csv").write_text("\n".join(["image,to,seed", *rows]))
     error = run("--manifest", "in/a.csv", code=2).stderr
     assert "in/a.csv has 4 invalid rows: row 2 (line 3), column to: no prompt; fill in to" in error
-    assert "; row 3 (line 4), column seed: seed must be an integer from 0, not 'x'; " in error
+    assert (
+        "; row 3 (line 4), column seed: seed must be an integer from 0 to 2**63 - 1, not 'x'; "
+        in error
+    )
     assert "; row 4 (line 5), column image: no image; row 5 (line 6): more cells than" in error
     assert error.count("\n") == 1 and not Path("out").exists()
 

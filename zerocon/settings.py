@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from zerocon import registry
 from zerocon.errors import SettingError
+from zerocon.storage.escaping import one_line
 
 DEFAULT_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"  # the family of the papers
 DEFAULT_CAPTIONER = "Salesforce/blip-image-captioning-base"  # the method captions with BLIP
@@ -64,6 +65,11 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {"default": {}, "fast": FAST, "paper"
 # Below 64 pixels Stable Diffusion's deepest layer has a single position; 2048 is 16 times the area
 # that it was trained on, where content repeats and self-attention takes 256 times as long.
 SMALLEST_SIZE, LARGEST_SIZE = 64, 2048
+# Values come from recipes and manifests of others, too.
+MOST_STEPS = 10_000  # no model has been trained with more; each says how many it takes
+LARGEST_SEED = 2**63 - 1
+LARGEST_NUMBER = 1e6
+MOST_METHODS, LONGEST_METHOD = 64, 1000  # of a setting, and characters of one
 
 
 class Rule(NamedTuple):
@@ -89,11 +95,11 @@ def _is_int(value: object) -> bool:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and _is_int(value) and value >= 1
+    return isinstance(value, int) and _is_int(value) and 1 <= value <= MOST_STEPS
 
 
 def _is_seed(value: object) -> bool:
-    return isinstance(value, int) and _is_int(value) and value >= 0
+    return isinstance(value, int) and _is_int(value) and 0 <= value <= LARGEST_SEED
 
 
 def _is_size(value: object) -> bool:
@@ -107,7 +113,12 @@ def _is_factor(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether it is a number that float32 can hold, with room for products."""
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and abs(value) <= LARGEST_NUMBER  # false for NaN
+    )
 
 
 def _is_pair(value: object) -> bool:
@@ -125,7 +136,11 @@ def _is_threshold(value: object) -> bool:
 
 
 def _are_names(value: object) -> bool:
-    return isinstance(value, tuple) and all(isinstance(name, str) and name for name in value)
+    return (
+        isinstance(value, tuple)
+        and len(value) <= MOST_METHODS
+        and all(isinstance(name, str) and 0 < len(name) <= LONGEST_METHOD for name in value)
+    )
 
 
 def _are_controls(value: object) -> bool:
@@ -208,7 +223,7 @@ class Settings:
     # with attention control more steps gained nothing; 20 to 30 are usual for Stable Diffusion
     steps: int = _setting(
         24,
-        Rule(_is_count, "an integer from 1"),
+        Rule(_is_count, f"an integer from 1 to {MOST_STEPS}"),
         "Denoising steps.",
     )
     # its U-Net evaluations are the ones that the edit needs again
@@ -366,7 +381,7 @@ class Settings:
     )
     seed: int = _setting(
         0,
-        Rule(_is_seed, "an integer from 0"),
+        Rule(_is_seed, "an integer from 0 to 2**63 - 1"),
         "Random seed.",
     )
 
@@ -380,7 +395,8 @@ class Settings:
         for each in fields(self):
             rule, value = option_of(each).rule, getattr(self, each.name)
             if not rule.accepts(value):
-                raise SettingError(f"{each.name} must be {rule.wanted}, not {value!r}")
+                shown = one_line(repr(value), 200)
+                raise SettingError(f"{each.name} must be {rule.wanted}, not {shown}")
 
     def overlay(self, values: Mapping[str, Any]) -> Settings:
         """A copy with ``values`` in place; lists (of JSON) become tuples.

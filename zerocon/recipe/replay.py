@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from zerocon.errors import AnimatedImageError, MismatchError, ZeroconError
+from zerocon.errors import AnimatedImageError, MismatchError, ZeroconError, classify
 from zerocon.image.compare import ImageComparison
 from zerocon.image.formats import ENDINGS
 from zerocon.image.reading import READ, Photograph
@@ -61,8 +61,8 @@ class RecipeFolder:
                 without_recipe += text is None
             except AnimatedImageError:  # no edit writes one
                 without_recipe += 1
-            except FAILURES as error:
-                files.append(RecipeFile(file, problem=str(error)))
+            except Exception as error:  # no image may hide the others, whatever is wrong with it
+                files.append(RecipeFile(file, problem=_problem(file, error)))
         return cls(folder, tuple(files), without_recipe)
 
 
@@ -83,6 +83,12 @@ class ReplayResult:
     def same(self) -> bool:
         """Whether the replayed file has the same bytes."""
         return self.comparison is not None and self.comparison.same
+
+
+def _problem(file: Path, error: Exception) -> str:
+    """One line about an image that cannot be read; of a bug with the class of its exception."""
+    text = str(error) if classify(error) else f"{type(error).__name__}: {error}"
+    return text if str(file) in text else f"{file}: {text}"
 
 
 def images(folder: Path) -> list[Path]:
@@ -113,8 +119,8 @@ def find_sources(path: Path) -> tuple[Sources, list[str]]:
     for file in images(path):
         try:
             files.setdefault(image_hash(Photograph.read(file).image), []).append(file)
-        except FAILURES as error:
-            problems.append(str(error))
+        except Exception as error:  # as in ``RecipeFolder.of``
+            problems.append(_problem(file, error))
     return files, problems
 
 
