@@ -145,10 +145,8 @@ def announce(ctx: click.Context, quiet: bool) -> str | None:
 
 def _matters(name: str, value: Any) -> bool:
     """Whether a value of a file weakens privacy, or loads weights or code of others."""
-    if name not in ANNOUNCED or value in (False, "mini", METADATA_LEVELS[0], NONE):
-        return False
     if name not in FAMILIES:
-        return True
+        return name in ANNOUNCED and value not in (False, "mini", METADATA_LEVELS[0])
     texts = value if isinstance(value, list) else [str(value)]
     names = {split_change(text)[1].partition(":")[0].strip() for text in texts}
     return not names <= {NONE, *(row.name for row in describe_own(name))}

@@ -39,6 +39,22 @@ class CleanStream:
         return getattr(self.stream, name)
 
 
+def _is_open(number: int) -> bool:
+    """Whether a descriptor is open, and those of stdout and stderr for writing.
+
+    A shell that runs a script without stdin or stderr opens the script with that number.
+    """
+    try:
+        os.fstat(number)
+        import fcntl
+    except OSError:
+        return False
+    except ImportError:  # not on Windows
+        return True
+    reads_only = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+    return number == 0 or not reads_only
+
+
 @contextmanager
 def clean_streams() -> Iterator[None]:
     """While the block runs stdout and stderr are ``CleanStream``."""
@@ -65,11 +81,14 @@ def open_closed_streams() -> None:
     Else the next file that it opens has their number, and whatever a library prints goes into it.
     """
     for number, mode in enumerate("rww"):
-        try:
-            os.fstat(number)
-        except OSError:
+        if not _is_open(number):
             _closed.add(number)
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            null = os.open(os.devnull, os.O_RDWR)
+            if null == number:
+                os.set_inheritable(number, True)
+            else:
+                os.dup2(null, number)
+                os.close(null)
         name = ("stdin", "stdout", "stderr")[number]
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))

@@ -502,4 +502,4 @@ def _parsed(line: str, parse: Callable[[str], T]) -> T:
     try:
         return parse(line)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise FileFormatError(f"the journal is damaged: it contains {line[:60]!r}") from error
+        raise FileFormatError(f"the journal is damaged: it contains {str(line)[:60]!r}") from error

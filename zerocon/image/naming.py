@@ -9,7 +9,7 @@ from string import Formatter
 from typing import TYPE_CHECKING
 
 from zerocon.errors import CommandError, PromptError
-from zerocon.storage.escaping import has_control_characters, one_line
+from zerocon.storage.escaping import one_line
 
 if TYPE_CHECKING:
     from zerocon import Direction
@@ -94,8 +94,8 @@ def check_template(template: str) -> None:
     """Raise ``CommandError`` unless all fields of a template of names are plain."""
     if len(template) > LONGEST_TEMPLATE:
         raise CommandError(f"--name has {len(template)} characters, more than {LONGEST_TEMPLATE}")
-    if has_control_characters(template):
-        raise CommandError(f"--name {one_line(template)} contains control characters")
+    if template != one_line(template):
+        raise CommandError(f"--name {one_line(template)} contains characters that are not visible")
     try:
         parts = list(Formatter().parse(template))
     except ValueError as error:  # unbalanced braces
