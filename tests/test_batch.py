@@ -196,8 +196,7 @@ def test_a_manifest_row_overrides_options(run: Run, file: str, text: str) -> Non
         ("image,to,to\none.png,dog,bus\n", 'a.csv, line 1: two columns "to"'),
         (
             "image,to,seed\n\n\none.png,dog,x\n",
-            "a.csv, row 1 (line 4), column seed: seed must be an integer from 0 to 2**63 - 1, "
-            "not 'x'",
+            "a.csv, row 1 (line 4), column seed: seed must be an integer from 0 to 2**63 - 1, not",
         ),
         ("image,to,inverter\none.png,dog,no\n", "a.csv, row 1 (line 2), column inverter: "),
         ("image,to\none.png,dog,red\n", "a.csv, row 1 (line 2): more cells than columns"),

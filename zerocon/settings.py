@@ -62,14 +62,15 @@ PAPER: Mapping[str, Any] = {
 NONE = "none"  # no method, or no value, in texts
 PRESETS: Mapping[str, Mapping[str, Any]] = {"default": {}, "fast": FAST, "paper": PAPER}
 
+# Values come from recipes and manifests of others, too.
+MOST_STEPS = 10_000  # no model has been trained with more; each says how many it takes
+LARGEST_NUMBER = 1e6
+MOST_METHODS, LONGEST_METHOD = 64, 1000  # of a setting, and characters of one
+
 # Below 64 pixels Stable Diffusion's deepest layer has a single position; 2048 is 16 times the area
 # that it was trained on, where content repeats and self-attention takes 256 times as long.
 SMALLEST_SIZE, LARGEST_SIZE = 64, 2048
-# Values come from recipes and manifests of others, too.
-MOST_STEPS = 10_000  # no model has been trained with more; each says how many it takes
-LARGEST_SEED = 2**63 - 1
-LARGEST_NUMBER = 1e6
-MOST_METHODS, LONGEST_METHOD = 64, 1000  # of a setting, and characters of one
+LARGEST_SEED = 2**63  # of torch's generators
 
 
 class Rule(NamedTuple):
@@ -99,7 +100,7 @@ def _is_count(value: object) -> bool:
 
 
 def _is_seed(value: object) -> bool:
-    return isinstance(value, int) and _is_int(value) and 0 <= value <= LARGEST_SEED
+    return isinstance(value, int) and _is_int(value) and 0 <= value < LARGEST_SEED
 
 
 def _is_size(value: object) -> bool:

@@ -501,5 +501,8 @@ def _parsed(line: str, parse: Callable[[str], T]) -> T:
     """Parse a line that was written here; SQLite does not detect bytes that changed in it."""
     try:
         return parse(line)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise FileFormatError(f"the journal is damaged: it contains {str(line)[:60]!r}") from error
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        reason = "" if isinstance(error, json.JSONDecodeError) else f" ({error})"
+        raise FileFormatError(
+            f"the journal is damaged: it contains {str(line)[:60]!r}{reason}"
+        ) from error

@@ -60,6 +60,25 @@ def output_name(image: Path, prompt: str) -> Path:
     return image.with_name(f"{image.stem}-{slug(prompt) or 'edit'}{suffix_of(image)}")
 
 
+def _require_plain(template: str) -> None:
+    """Raise ``CommandError`` for a template that is too long, or whose fields have other forms."""
+    if len(template) > LONGEST_TEMPLATE:
+        raise CommandError(f"--name has {len(template)} characters, more than {LONGEST_TEMPLATE}")
+    if template != one_line(template):
+        raise CommandError(f"--name {one_line(template)} contains characters that are not visible")
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:  # unbalanced braces
+        raise CommandError(f"--name {template}: {error}") from None
+    for _, field, form, conversion in parts:
+        match = FORM.fullmatch(form or "")
+        if conversion or match is None or int(match["width"] or 0) > WIDEST:
+            raise CommandError(
+                f"--name {template}: the form of {{{field}}} must be an alignment and a width up "
+                f"to {WIDEST}, as in {{seed:0>4}}"
+            )
+
+
 def suffix_of(image: Path | PurePosixPath) -> str:
     """The extension of an output: the input's, or ``.png`` if its format cannot be written."""
     from zerocon.image.formats import ENDINGS
@@ -77,39 +96,22 @@ def fill(template: str, image: PurePosixPath, fields: Mapping[str, object]) -> P
         fields: Values of the fields, except ``stem`` and ``suffix``.
 
     Raises:
-        CommandError: The template has another field or form, or leads out of the root.
+        CommandError: The template has another field, or leads out of the root.
     """
-    check_template(template)
+    _require_plain(template)
     values = {name: str(value) for name, value in fields.items()}
     values |= {name: slug(values.get(name, "")) for name in ("to", "from")}
     values |= {"stem": image.stem, "suffix": suffix_of(image), "to": values["to"] or "edit"}
-    name = PurePosixPath(template.format(**values))
+    try:
+        for _, field, _, _ in Formatter().parse(template):
+            if field is not None and field not in FIELDS:
+                raise CommandError(
+                    f"--name {template}: no field {field!r}; there are: {', '.join(FIELDS)}"
+                )
+        name = PurePosixPath(template.format(**values))
+    except ValueError as error:  # the one above, or unbalanced braces
+        raise CommandError(str(error)) from None
     if name.is_absolute() or ".." in name.parts or not name.name:
         raise CommandError(f"--name {template} leads out of the output directory")
     # bytes of another encoding in a name are replaced: JSON and the journal need valid text
     return PurePosixPath(str(image.parent / name).encode("utf-8", "replace").decode())
-
-
-def check_template(template: str) -> None:
-    """Raise ``CommandError`` unless all fields of a template of names are plain."""
-    if len(template) > LONGEST_TEMPLATE:
-        raise CommandError(f"--name has {len(template)} characters, more than {LONGEST_TEMPLATE}")
-    if template != one_line(template):
-        raise CommandError(f"--name {one_line(template)} contains characters that are not visible")
-    try:
-        parts = list(Formatter().parse(template))
-    except ValueError as error:  # unbalanced braces
-        raise CommandError(f"--name {template}: {error}") from None
-    for _, field, form, conversion in parts:
-        if field is None:
-            continue
-        if field not in FIELDS:
-            raise CommandError(
-                f"--name {template}: no field {field!r}; there are: {', '.join(FIELDS)}"
-            )
-        match = FORM.fullmatch(form or "")
-        if conversion or match is None or int(match["width"] or 0) > WIDEST:
-            raise CommandError(
-                f"--name {template}: the form of {{{field}}} must be an alignment and a width up "
-                f"to {WIDEST}, as in {{seed:0>4}}"
-            )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from zerocon.errors import AnimatedImageError, MismatchError, ZeroconError, classify
+from zerocon.errors import AnimatedImageError, ZeroconError, classify
 from zerocon.image.compare import ImageComparison
 from zerocon.image.formats import ENDINGS
 from zerocon.image.reading import READ, Photograph
@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # recipes are listed without torch
     from zerocon.trajectory import Inversion
 
 Sources = Mapping[str, Sequence[Path]]  # files by the hash of their pixels, which may be equal
-FAILURES = (ZeroconError, ValueError)  # of one image; the others are processed
+FAILURES = (Exception,)  # of one image, whatever is wrong with it; the others are processed
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class RecipeFolder:
                 without_recipe += text is None
             except AnimatedImageError:  # no edit writes one
                 without_recipe += 1
-            except Exception as error:  # no image may hide the others, whatever is wrong with it
-                files.append(RecipeFile(file, problem=_problem(file, error)))
+            except FAILURES as error:
+                files.append(RecipeFile(file, problem=problem_of(error)))
         return cls(folder, tuple(files), without_recipe)
 
 
@@ -85,10 +85,9 @@ class ReplayResult:
         return self.comparison is not None and self.comparison.same
 
 
-def _problem(file: Path, error: Exception) -> str:
-    """One line about an image that cannot be read; of a bug with the class of its exception."""
-    text = str(error) if classify(error) else f"{type(error).__name__}: {error}"
-    return text if str(file) in text else f"{file}: {text}"
+def problem_of(error: Exception) -> str:
+    """One line that ends in the error's id."""
+    return f"{' '.join(str(error).split())} [{(classify(error) or ZeroconError).id}]"
 
 
 def images(folder: Path) -> list[Path]:
@@ -119,8 +118,8 @@ def find_sources(path: Path) -> tuple[Sources, list[str]]:
     for file in images(path):
         try:
             files.setdefault(image_hash(Photograph.read(file).image), []).append(file)
-        except Exception as error:  # as in ``RecipeFolder.of``
-            problems.append(_problem(file, error))
+        except FAILURES as error:
+            problems.append(problem_of(error))
     return files, problems
 
 
@@ -164,7 +163,7 @@ def _repeat(
     try:
         model = load(group[0][1])
     except FAILURES as error:
-        yield from (ReplayResult(file, problem=str(error)) for file, _ in group)
+        yield from (ReplayResult(file, problem=problem_of(error)) for file, _ in group)
         return
     for file, recipe in group:
         used = [direction for direction in directions if recipe.uses(direction)]
@@ -178,7 +177,7 @@ def _repeat(
                 (ImageComparison.of_replay(file, each, edited.image), each) for each in files
             ]
         except FAILURES as error:
-            yield ReplayResult(file, problem=str(error))
+            yield ReplayResult(file, problem=problem_of(error))
             continue
         comparison, source = min(results, key=lambda pair: not pair[0].same)
         replayed = Recipe.of(edited, model)
@@ -188,8 +187,8 @@ def _repeat(
 def _not_replayable(recipe: Recipe) -> str:
     try:
         recipe.require_replayable()
-    except MismatchError as error:
-        return str(error)
+    except FAILURES as error:
+        return problem_of(error)
     return ""
 
 
