@@ -158,7 +158,7 @@ def _shown(value: Any) -> str:
 
 def _require_own(path: Path) -> None:
     """Raise ``ConfigurationError`` for a file that another user owns, or may write."""
-    if os.name != "posix":  # elsewhere neither owner nor mode says who may write
+    if not _is_posix():
         return
     try:
         status = path.stat()
@@ -174,6 +174,11 @@ def _require_own(path: Path) -> None:
         raise ConfigurationError(
             f"other users may write {path}, which is not used; chmod go-w it, or give --config FILE"
         )
+
+
+def _is_posix() -> bool:
+    """Whether owner and mode of a file say who may write it."""
+    return os.name == "posix"
 
 
 def _is_private_group(group: int) -> bool:

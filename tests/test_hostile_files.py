@@ -9,7 +9,8 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path, PurePosixPath
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,7 +29,6 @@ from zerocon.batch.expansion import expand
 from zerocon.cli import main
 from zerocon.direction import Direction
 from zerocon.errors import CommandError, FileFormatError, MismatchError, SettingError, ZeroconError
-from zerocon.image import naming
 from zerocon.image.metadata import Provenance
 from zerocon.image.saving import save_image
 from zerocon.recipe import Recipe
@@ -376,9 +376,9 @@ def test_an_option_of_a_method_out_of_range(text: str) -> None:
      "{stem!r}", "{0}", "{}", "{", "}", "{stem:%Y}", "{stem:\n<9}", "a\x1b{stem}", "x" * 1001,
      "{stem:a<b}", "../{stem}", "/{stem}"],
 )  # fmt: skip
-def test_a_template_is_refused(template: str) -> None:
+def test_a_template_is_refused(template: str, files: Path) -> None:
     with pytest.raises(CommandError) as caught:
-        naming.fill(template, PurePosixPath("cat.png"), mutations.FIELDS)
+        name_of(template, files)
     assert "\n" not in str(caught.value)
 
 
@@ -390,9 +390,15 @@ def test_a_template_is_refused(template: str) -> None:
         ("{{{stem}}}.png", "{cat}.png"),
     ],
 )
-def test_a_template_is_filled(template: str, name: str) -> None:
-    result = naming.fill(template, PurePosixPath("cat.png"), mutations.FIELDS)
-    assert result == PurePosixPath(name)
+def test_a_template_is_filled(template: str, name: str, files: Path) -> None:
+    assert name_of(template, files) == name
+
+
+def name_of(template: str, files: Path) -> str:
+    """The name of the result of one edit."""
+    options = replace(mutations.ONE, images=(str(files / "cat.png"),), name=template)
+    (job,) = expand(options)
+    return str(job.name)
 
 
 MANIFESTS = {

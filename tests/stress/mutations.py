@@ -14,7 +14,7 @@ import struct
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -31,7 +31,6 @@ from zerocon.batch.journal import JobRecord, Journal
 from zerocon.cli import config_file
 from zerocon.direction import Direction
 from zerocon.errors import ZeroconError
-from zerocon.image import naming
 from zerocon.recipe import DirectionReference, Recipe
 from zerocon.settings import Settings
 from zerocon.trajectory import Inversion
@@ -62,7 +61,7 @@ TEMPLATES = (
     "/etc/x", "\x1b{stem}", "{stem}\0", "{{stem}}", "{stem:\n<9}", "x" * 5000,
     "{from}{to}{strength}",
 )  # fmt: skip
-FIELDS = {"to": "dog", "from": "", "seed": 1, "strength": 1.0}
+ONE = BatchOptions(output=Path("output"), to=("dog",), seed=(1,))
 RECIPE = Recipe(
     image="a" * 32,
     size=(64, 64),
@@ -164,7 +163,7 @@ def read(kind: str, data: bytes, folder: Path) -> None:
         "inversion": lambda: repr(Inversion.load(file)),
         "recipe": lambda: Recipe.from_json(text).to_json(),
         "config": lambda: config_file.read(file),
-        "name": lambda: naming.fill(text, PurePosixPath("cat.png"), FIELDS),
+        "name": lambda: expand(replace(ONE, images=(str(folder / "cat.png"),), name=text)),
     }
     readers.get(kind, lambda: expand(BatchOptions(output=folder / "out", manifest=file)))()
 
