@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from zerocon.errors import (
 )
 from zerocon.storage.processes import use_safe_environment
 
-from . import config_file, render
+from . import config_file, render, stdio
 from .help import WIDTH, HelpGroup
 from .options import FORMAT, VERBOSE, format_in
 
@@ -95,17 +96,34 @@ class CommandGroup(HelpGroup):
         words = [*(sys.argv[1:] if args is None else args)]
         if args is None:
             use_safe_environment()
-        try:
-            result = super().main(args, *rest, **extra)
-        except click.exceptions.NoArgsIsHelpError as error:
-            error.show()
-            sys.exit(CommandError.code)
-        except click.ClickException as error:
-            sys.exit(_print_error(error, words))
-        except click.Abort:
-            render.print_error(format_in(words) or "human", Interrupted, "Interrupted")
-            sys.exit(Interrupted.code)
-        sys.exit(result if isinstance(result, int) else 0)
+            stdio.open_closed_streams()
+        with stdio.clean_streams(), _broken_pipe():
+            try:
+                result = super().main(args, *rest, **extra)
+                sys.stdout.flush()
+            except click.exceptions.NoArgsIsHelpError as error:
+                error.show()
+                sys.exit(CommandError.code)
+            except click.ClickException as error:
+                sys.exit(_print_error(error, words))
+            except click.Abort:
+                render.print_error(format_in(words) or "human", Interrupted, "Interrupted")
+                sys.exit(Interrupted.code)
+            sys.exit(result if isinstance(result, int) else 0)
+
+
+@contextmanager
+def _broken_pipe() -> Iterator[None]:
+    """Exit status 1 without a message where whatever reads stdout or stderr has ended."""
+    try:
+        yield
+    except BrokenPipeError:
+        # what is left in the buffers would raise it again at the end of the process
+        null = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):
+                os.dup2(null, stream.fileno())
+        sys.exit(ExitCode.CHECK_FAILED)
 
 
 def _print_error(error: click.ClickException, words: Sequence[str]) -> ExitCode:

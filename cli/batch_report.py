@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -144,7 +143,7 @@ class BatchReport:
     def _json(self, event: str, **fields: Any) -> None:
         if self.form == "jsonl":
             line = {"schema": "zerocon.batch-event/1", "event": event, **fields}
-            render.echo(json.dumps(line, ensure_ascii=False), self.stdout)
+            render.print_json(line, file=self.stdout)
 
 
 def print_plan(form: str, plan: BatchPlan) -> None:
@@ -171,7 +170,7 @@ def print_plan(form: str, plan: BatchPlan) -> None:
         f"{estimate.peak / 1e9:.2f} GB peak memory"
     )
     lines = dict.fromkeys(line for each in plan.edits for line in _planned_lines(each))
-    render.print_result(form, "\n".join([*lines, end]), record)
+    render.print_result(form, [*lines, end], record)
 
 
 def print_status(form: str, status: RunStatus) -> None:
@@ -243,8 +242,8 @@ def _failures(failures: Iterable[JobFailure]) -> list[dict[str, Any]]:
     ]
 
 
-def _table(rows: Iterable[tuple[str, str]]) -> str:
-    return "\n".join(f"{name:10}{text}" for name, text in rows)
+def _table(rows: Iterable[tuple[str, str]]) -> list[str]:
+    return [f"{name:10}{text}" for name, text in rows]
 
 
 def _rows(summary: BatchSummary) -> Iterator[tuple[str, str]]:

@@ -5,10 +5,17 @@ one from the working directory upwards, or the one that ``--config`` names. Its 
 of options with dashes or underscores; its tables ``[presets.NAME]`` are sets of them. Measuring
 commands (``bench``, ``train``) read neither file nor environment, so that their numbers mean the
 same everywhere.
+
+A file that was found may be of another person, in a shared directory or in an unpacked archive. It
+must belong to the user or to root, and nobody else may be able to write it. Which file is used is
+said on stderr, and what it sets of ``ANNOUNCED`` is said even with ``--quiet``.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import stat
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -20,9 +27,13 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from zerocon.errors import ConfigurationError, about_argument
+from zerocon.errors import ConfigurationError, FileFormatError, about_argument
+from zerocon.image import METADATA_LEVELS
 from zerocon.model.spec import LOAD_OPTIONS
-from zerocon.settings import NONE, PRESETS, Settings
+from zerocon.registry import FAMILIES, describe_own
+from zerocon.settings import NONE, PRESETS, Settings, split_change
+from zerocon.storage.bounded import read_text
+from zerocon.storage.escaping import one_line
 
 FILE, PREFIX, META = "zerocon.toml", "ZEROCON_", "zerocon.configuration"
 COMMANDS = ("edit", "batch", "invert", "direction", "caption")  # that read file and environment
@@ -30,6 +41,10 @@ KEYS = (
     "model", *LOAD_OPTIONS, "preset", "fast", *(each.name for each in fields(Settings)),
     "no_cache", "keep_gps", "max_megapixels", "metadata", "format", "quiet",
 )  # fmt: skip
+ANNOUNCED = (  # privacy, and weights or code that are loaded
+    "keep_gps", "metadata", "model", "captioner", "clip", "guidance", "inverter", "attention",
+)  # fmt: skip
+LONGEST = 256_000  # bytes of a file
 RANKS = (ParameterSource.DEFAULT_MAP, ParameterSource.ENVIRONMENT, ParameterSource.COMMANDLINE)
 
 Values = Mapping[str, Any]  # by key; strings, booleans and lists of strings, as options take them
@@ -41,6 +56,7 @@ class ConfigFile:
 
     path: Path | None = None
     values: Values = field(default_factory=dict)
+    found: bool = False  # not named by --config
     presets: Mapping[str, Values] = field(default_factory=dict)
 
     def apply(self, ctx: click.Context, command: click.Command) -> None:
@@ -65,21 +81,29 @@ class ConfigFile:
 
 
 def read(path: Path | None = None) -> ConfigFile:
-    """Parse ``path``, or the nearest file; ``ConfigurationError`` if it is not valid."""
+    """Parse ``path``, or the nearest file.
+
+    Raises:
+        ConfigurationError: It is not valid; or it was found, and others may have written it.
+    """
+    if path is not None:
+        return _parse(path, found=False)
     here = Path.cwd()
     nearest = (folder / FILE for folder in (here, *here.parents))
-    path = path or next((file for file in nearest if file.is_file()), None)
-    return ConfigFile() if path is None else _parse(path)
+    path = next((file for file in nearest if file.is_file()), None)
+    return ConfigFile() if path is None else _parse(path, found=True)
 
 
 @about_argument("path")
-def _parse(path: Path) -> ConfigFile:
+def _parse(path: Path, *, found: bool) -> ConfigFile:
+    if found:
+        _require_own(path)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} is not valid TOML: {error}") from None
-    except OSError as error:
-        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
+        content = tomllib.loads(read_text(path, longest=LONGEST, pipes=not found))
+    except FileFormatError as error:
+        raise ConfigurationError(str(error)) from None
+    except (ValueError, RecursionError) as error:  # ValueError: an integer of 5,000 digits
+        raise ConfigurationError(f"{path} is not valid TOML: {one_line(error, 200)}") from None
     presets = content.pop("presets", {})
     if not isinstance(presets, dict) or not all(
         isinstance(each, dict) for each in presets.values()
@@ -88,9 +112,86 @@ def _parse(path: Path) -> ConfigFile:
     for name, values in presets.items():
         _validate(values, [key for key in KEYS if key != "preset"], f"{path}, preset {name}")
     _validate(content, KEYS, str(path))
-    return ConfigFile(
-        path, _as_options(content), {name: _as_options(each) for name, each in presets.items()}
-    )
+    presets = {name: _as_options(each) for name, each in presets.items()}
+    return ConfigFile(path, _as_options(content), found, presets)
+
+
+def announce(ctx: click.Context, quiet: bool) -> str | None:
+    """The line about the file that was found, and applies to the command of this context.
+
+    None for a file that ``--config`` names, and for one that sets nothing here; with ``quiet`` also
+    where it sets nothing of ``ANNOUNCED``. The embedded model and built-in methods are no foreign
+    weights or code.
+    """
+    config = current(ctx)
+    if not config.found or config.path is None:
+        return None
+    used = {
+        key(option): option
+        for option in _options(ctx.command)
+        if ctx.get_parameter_source(str(option.name)) is ParameterSource.DEFAULT_MAP
+    }
+    preset = ctx.params.get("preset")
+    of_preset = config.presets.get(preset, {}) if isinstance(preset, str) else {}
+    if not used and not of_preset:
+        return None
+    values = {name: config.values[name] for name in used} | dict(of_preset)
+    said = [f"{name} = {_shown(value)}" for name, value in values.items() if _matters(name, value)]
+    if quiet and not said:
+        return None
+    file = FILE if config.path.parent == Path.cwd() else config.path
+    return f"Configuration: {file}{' sets ' if said else ''}{', '.join(said)}"
+
+
+def _matters(name: str, value: Any) -> bool:
+    """Whether a value of a file weakens privacy, or loads weights or code of others."""
+    if name not in FAMILIES:
+        return name in ANNOUNCED and value not in (False, "mini", METADATA_LEVELS[0])
+    texts = value if isinstance(value, list) else [str(value)]
+    names = {split_change(text)[1].partition(":")[0].strip() for text in texts}
+    return not names <= {NONE, *(row.name for row in describe_own(name))}
+
+
+def _shown(value: Any) -> str:
+    return one_line(json.dumps(value, ensure_ascii=False), 120)
+
+
+def _require_own(path: Path) -> None:
+    """Raise ``ConfigurationError`` for a file that another user owns, or may write."""
+    if not _is_posix():
+        return
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
+    if status.st_uid not in (os.getuid(), 0):
+        raise ConfigurationError(
+            f"{path} belongs to another user and is not used; name a file of your own: "
+            "--config FILE"
+        )
+    by_group = status.st_mode & stat.S_IWGRP and not _is_private_group(status.st_gid)
+    if by_group or status.st_mode & stat.S_IWOTH:
+        raise ConfigurationError(
+            f"other users may write {path}, which is not used; chmod go-w it, or give --config FILE"
+        )
+
+
+def _is_posix() -> bool:
+    """Whether owner and mode of a file say who may write it."""
+    return os.name == "posix"
+
+
+def _is_private_group(group: int) -> bool:
+    """Whether only the user is in a group, as where every user has a group of the same name."""
+    import grp
+    import pwd
+
+    try:
+        user, entry = pwd.getpwuid(os.getuid()), grp.getgrgid(group)
+    except KeyError:
+        return False
+    alone = set(entry.gr_mem) <= {user.pw_name}
+    return alone and entry.gr_gid == user.pw_gid and entry.gr_name == user.pw_name
 
 
 def current(ctx: click.Context) -> ConfigFile:
@@ -172,7 +273,8 @@ def _validate(values: Mapping[str, Any], keys: Collection[str], place: str) -> N
         if name.replace("-", "_") not in keys:
             close = get_close_matches(name.replace("-", "_"), keys, 1)
             hint = f'did you mean "{close[0]}"?' if close else f"there are: {', '.join(keys)}"
-            raise ConfigurationError(f'{place}: no setting "{name}"; {hint}')
+            shown = one_line(name, 80)
+            raise ConfigurationError(f'{place}: no setting "{shown}"; {hint}')
         if isinstance(value, dict):
             raise ConfigurationError(f"{place}: {name} must be one value, not a table")
 

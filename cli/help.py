@@ -29,6 +29,17 @@ class HelpCommand(cloup.Command):
         self.examples = examples
         self.params.append(_help_all(self.params))
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Say which configuration file applies, and run the command."""
+        from . import config_file, options, render
+
+        # of a group with a subcommand, the subcommand says it
+        runs = not (isinstance(self, click.Group) and ctx._protected_args)
+        line = config_file.announce(ctx, options.is_quiet()) if runs else None
+        if line:
+            render.print_message(line)
+        return super().invoke(ctx)
+
     def get_default_option_group(
         self, ctx: click.Context, is_the_only_visible_option_group: bool = False
     ) -> cloup.OptionGroup:

@@ -10,6 +10,10 @@ from typing import Any, Protocol
 
 import click
 
+from zerocon.storage.escaping import one_line
+
+from . import stdio
+
 FORM = "{desc}  [{bar}]  {n_fmt}/{total_fmt}  {remaining}"
 
 
@@ -35,8 +39,8 @@ def status(text: str, quiet: bool) -> Iterator[None]:
     if not quiet and sys.stderr.isatty():
         erase_status()
         columns = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be erased
-        _shown.append(text[:columns])
-        click.echo(_shown[-1], err=True, nl=False)
+        _shown.append(one_line(text)[:columns])
+        click.echo(_shown[-1], stdio.terminal(), nl=False)
     try:
         yield
     finally:
@@ -46,7 +50,7 @@ def status(text: str, quiet: bool) -> Iterator[None]:
 def erase_status() -> None:
     """Erase the status line, if one is shown: before anything else is printed on stderr."""
     if _shown:
-        click.echo(f"\r{' ' * len(_shown.pop())}\r", err=True, nl=False)
+        click.echo(f"\r{' ' * len(_shown.pop())}\r", stdio.terminal(), nl=False)
 
 
 @contextmanager
@@ -79,15 +83,16 @@ class _Bar:
             options = {"bar_format": FORM, "ascii": " #", "ncols": columns - 1, "nrows": rows}
             # steps before the first one here took no time of this process
             options |= {"desc": self.label, "initial": done, "total": total}
-            self.bar = tqdm(file=sys.stderr, **options)
-        self.bar.set_description_str(f"{self.label}, {note}" if note else self.label, refresh=False)
+            self.bar = tqdm(file=stdio.terminal(), **options)
+        label = one_line(f"{self.label}, {note}" if note else self.label)
+        self.bar.set_description_str(label, refresh=False)
         self.bar.update(done - self.bar.n)
 
     def write(self, line: str) -> None:
         from tqdm import tqdm
 
         erase_status()
-        tqdm.write(line, file=sys.stderr)
+        tqdm.write(one_line(line), file=stdio.terminal())
 
     def close(self) -> None:
         """Leave the bar as it is and end its line."""

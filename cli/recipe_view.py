@@ -8,11 +8,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from zerocon.storage.escaping import markdown_row, one_line
+
 if TYPE_CHECKING:
     from zerocon import Recipe
     from zerocon.recipe.replay import RecipeFile, RecipeFolder, ReplayResult
 
 WIDTH, MARGIN = 100, 11
+LONGEST = 20_000  # characters of a field
 
 
 def prompt(recipe: Recipe) -> str:
@@ -20,8 +23,8 @@ def prompt(recipe: Recipe) -> str:
     return ", ".join(f'{name} "{text}"' for name, text in recipe.prompt.items())
 
 
-def page(recipe: Recipe) -> str:
-    """One field a line or more, after its name."""
+def page(recipe: Recipe) -> list[str]:
+    """The lines of a page: one field a line or more, after its name."""
     settings = asdict(recipe.settings).items()
     rows = [
         ("prompt", prompt(recipe)),
@@ -41,8 +44,9 @@ def page(recipe: Recipe) -> str:
     fill = textwrap.TextWrapper(
         WIDTH, subsequent_indent=" " * MARGIN, break_long_words=False, break_on_hyphens=False
     )
-    lines = (fill.fill(f"{name:{MARGIN}}{text}") for name, text in rows if text)
-    return "\n".join(lines).replace("\xa0", " ")  # no line ends between a name and its version
+    texts = (f"{name:{MARGIN}}{one_line(text, LONGEST)}" for name, text in rows if text)
+    # no line ends between a name and its version
+    return [line.replace("\xa0", " ") for text in texts for line in fill.wrap(text)]
 
 
 def _value(value: Any) -> str:
@@ -58,19 +62,18 @@ def _computed(compute: Mapping[str, Any]) -> str:
     return ", ".join([place, *(flag.replace("_", " ") for flag in flags)])
 
 
-def table(folder: RecipeFolder) -> str:
-    """A row for each recipe, then the number of images with and without one."""
+def table(folder: RecipeFolder) -> list[str]:
+    """The lines of a table of recipes, then the number of images with and without one."""
     lines = ["| image | prompt | caption | model | seed |", "|---|---|---|---|---|"]
     for file, recipe in ((each.file, each.recipe) for each in folder.files):
         if recipe is not None:
             directions = [f"{d.change} (direction x {d.weight:g})" for d in recipe.directions]
             prompts = ", ".join([*filter(None, [prompt(recipe)]), *directions])
             cells = (file, prompts, recipe.caption, recipe.model, recipe.settings.seed)
-            lines.append(f"| {' | '.join(map(str, cells))} |")
+            lines.append(markdown_row(*cells))
     count = len(lines) - 2
-    return "\n".join(
-        [*(lines if count else []), f"with a recipe: {count}, without: {folder.without_recipe}"]
-    )
+    end = f"with a recipe: {count}, without: {folder.without_recipe}"
+    return [*(lines if count else []), end]
 
 
 def file_record(each: RecipeFile) -> dict[str, Any]:

@@ -1,8 +1,11 @@
-"""What commands print: results on stdout, messages and warnings on stderr."""
+"""What commands print: results on stdout, messages and warnings on stderr.
+
+A line is one string, several lines are a list of strings: a line feed inside a string is part of a
+value, such as a file's name, and is printed as its escape.
+"""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -13,6 +16,7 @@ import click
 
 from zerocon.errors import Interrupted, NothingToChangeError, ZeroconError
 from zerocon.evaluation_count import Evaluations
+from zerocon.storage.escaping import json_text, one_line
 
 from .progress import erase_status
 
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from zerocon.image.transforms import Box, Frame
 
 JSON = {"json": 2, "jsonl": None}  # the formats that are JSON, and how they are indented
+LONGEST = 1_000_000  # characters of a line of a result
 
 
 def print_request(quiet: bool, request: EditRequest) -> None:
@@ -117,22 +122,32 @@ def labels(request: EditRequest) -> list[str]:
     return texts if len(texts) == 2 else [*texts, "; ".join(directions(request))]
 
 
-def print_result(form: str, human: str, record: dict[str, Any]) -> None:
-    """The result on stdout: ``human``, or ``record`` as JSON."""
+def print_result(form: str, human: str | Sequence[str], record: dict[str, Any]) -> None:
+    """The result on stdout: ``human``, one line or a list of lines, or ``record`` as JSON."""
     if form in JSON:
-        human = json.dumps(record, indent=JSON[form], ensure_ascii=False)
-    echo(human)
+        print_json(record, indent=JSON[form])
+        return
+    print_lines([human] if isinstance(human, str) else human)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Lines of a result on stdout."""
+    _echo("\n".join(one_line(line, LONGEST) for line in lines))
+
+
+def print_json(record: Any, *, indent: int | None = None, file: TextIO | None = None) -> None:
+    """A record as JSON, on stdout by default."""
+    _echo(json_text(record, indent=indent), file)
 
 
 def print_message(text: str) -> None:
     """Print a line on stderr."""
-    echo(text, sys.stderr)
+    _echo(one_line(text), sys.stderr)
 
 
-def echo(text: str, file: TextIO | None = None) -> None:
-    """Print on stdout; bytes of file names that are not UTF-8 are escaped, as JSON does."""
+def _echo(text: str, file: TextIO | None = None) -> None:
     erase_status()
-    click.echo(text.encode("utf-8", "backslashreplace").decode(), file)
+    click.echo(text, file)
 
 
 def print_comparison(
@@ -140,7 +155,7 @@ def print_comparison(
 ) -> None:
     """How ``file`` and its replay differ, and what else ``changed``, as ``zerocon.replay/1``."""
     facts = {"schema": "zerocon.replay/1", "file": str(file), **asdict(comparison)}
-    print_result(form, "\n".join([str(comparison), *changed]), {**facts, "changed": changed})
+    print_result(form, [str(comparison), *changed], {**facts, "changed": changed})
 
 
 def cost(evaluations: Evaluations) -> dict[str, float]:

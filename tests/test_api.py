@@ -259,7 +259,7 @@ def test_single_settings_override_given_settings(model, image):
     [
         ({"preset": "slow"}, 'no preset "slow"; there are: default, fast, paper'),
         ({"stepps": 3}, "no setting 'stepps'; there are: steps,"),
-        ({"steps": 0}, "steps must be an integer from 1, not 0"),
+        ({"steps": 0}, "steps must be an integer from 1 to 10000, not 0"),
         ({"guidance": (3,)}, "guidance must be names of guidance losses"),
     ],
 )

@@ -227,7 +227,7 @@ RECIPE = Recipe(
         ({"compute": {"device": "cpu"}}, "damaged: \"'dtype'\""),
         ({"compute": {"device": "cpu", "dtype": 32}}, "damaged: 'compute'"),
         ({"versions": {"torch": 2}}, "damaged: 'versions'"),
-        ({"settings": {"steps": 0}}, "steps must be an integer from 1, not 0"),
+        ({"settings": {"steps": 0}}, "steps must be an integer from 1 to 10000, not 0"),
         ({"directions": [{"change": "a -> b"}]}, "damaged: \"'weight'\""),
     ],
 )

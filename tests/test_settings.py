@@ -24,7 +24,7 @@ def test_overlay_replaces_the_given_settings_only() -> None:
     ("values", "message"),
     [
         ({"step": 3}, "no setting 'step'; there are: steps, inverter, guidance_scale"),
-        ({"steps": 0}, "steps must be an integer from 1, not 0"),
+        ({"steps": 0}, "steps must be an integer from 1 to 10000, not 0"),
         ({"steps": True}, "steps must be"),
         ({"steps": 2.0}, "steps must be"),
         ({"guidance_scale": float("nan")}, "guidance_scale must be a number"),

@@ -907,8 +907,15 @@ def _check(
     inversion: Inversion, images: Sequence[Prepared], model: Model, captions: Sequence[str] | None
 ) -> None:
     inversion.require_images(images, model.vae_scale_factor)
-    if inversion.recipe.get("encoder") != model.embed([""]).encoder:
+    of_other = inversion.recipe.get("encoder") != model.embed([""]).encoder
+    if of_other or "inverter" not in inversion.recipe:
         raise MismatchError(f"the inversion was made with {inversion.model}, not with {model.name}")
+    channels = model.unet.config.in_channels
+    if inversion.latents.shape[2] != channels:
+        raise MismatchError(
+            f"the inversion has {inversion.latents.shape[2]} latent channels, {model.name} has "
+            f"{channels}"
+        )
     if captions is not None and tuple(captions) != inversion.captions:
         texts = '", "'.join(inversion.captions)
         raise MismatchError(f'the inversion was made with the caption "{texts}"')

@@ -10,10 +10,9 @@ from functools import reduce
 from operator import add
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
 
@@ -24,12 +23,14 @@ from zerocon.prompt import Change, vocabulary
 from zerocon.prompt.parser import parse
 from zerocon.prompt.sentence_bank import pairs
 from zerocon.storage.atomic import writing
+from zerocon.storage.tensor_file import TensorFile, read_tensor_file, require, text, texts
 from zerocon.tensor_types import Tokens
 
 if TYPE_CHECKING:
     from zerocon.model import Model
 
 FORMAT = "zerocon.direction/1"
+POSITIONS, FEATURES, WORDS = 1024, 8192, 1000  # at most, in a file
 
 _means: WeakKeyDictionary[Model, dict[tuple[str, ...], Conditioning]] = WeakKeyDictionary()
 
@@ -169,13 +170,21 @@ class Direction:
         """The direction as a conditioning of one row, on the model's device.
 
         Raises:
-            MismatchError: if its text encoder does not match.
+            MismatchError: if its text encoder, or the number of its positions, does not match.
         """
         empty = model.embed([""])
         if empty.encoder != self.encoder:
             raise MismatchError(
                 f"the direction {self.origin_text} does not fit {model.name}, whose text encoder "
                 f"is {empty.encoder}"
+            )
+        shapes = [
+            None if each is None else tuple(each.shape) for each in (empty.pooled, self.pooled)
+        ]
+        if self.tokens.shape != empty.tokens.shape or shapes[0] != shapes[1]:
+            raise MismatchError(
+                f"the direction {self.origin_text} has the shape {tuple(self.tokens.shape)}, the "
+                f"captions of {model.name} have {tuple(empty.tokens.shape)}"
             )
         pooled = None if self.pooled is None else self.pooled.to(model.device)
         return replace(empty, tokens=self.tokens.to(model.device), pooled=pooled)
@@ -214,24 +223,44 @@ class Direction:
         Raises:
             FileFormatError: for any other file.
         """
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = json.loads((file.metadata() or {}).get("direction", "{}"))
-                if metadata.get("format") != FORMAT:
-                    raise FileFormatError(f"{path} is not a direction made by zerocon direction")
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
-        except (SafetensorError, OSError) as error:
-            raise FileFormatError(f"cannot read {path} as a direction: {error}") from error
-        source, target = metadata["sentences"]
-        return cls(
-            **tensors,
-            source=tuple(metadata["source"]),
-            target=tuple(metadata["target"]),
-            sentences=(tuple(source), tuple(target)),
-            encoder=metadata["encoder"],
-            model=metadata["model"],
-            version=metadata["version"],
+        file = read_tensor_file(
+            path,
+            entry="direction",
+            format=FORMAT,
+            noun="a direction",
+            names=("tokens", "origin", "pooled"),
+            dimensions=_is_shape,
         )
+        try:
+            return cls(**_checked(file))
+        except (LookupError, ValueError) as error:
+            raise FileFormatError(f"{path} is not a valid direction: {error}") from None
+
+
+def _is_shape(name: str, shape: Sequence[int]) -> bool:
+    """Whether a tensor of a file may have this shape: one row of tokens, or of pooled features."""
+    rows, *positions, features = shape if len(shape) > 1 else (0, 0)
+    fits = len(positions) == (0 if name == "pooled" else 1)
+    return (
+        fits
+        and rows == 1
+        and 1 <= features <= FEATURES
+        and all(1 <= each <= POSITIONS for each in positions)
+    )
+
+
+def _checked(file: TensorFile) -> dict[str, Any]:
+    """The fields of a direction; ``ValueError`` or ``LookupError`` for one that is not valid."""
+    tensors, metadata = file.tensors, file.metadata
+    require(tensors["tokens"].shape == tensors["origin"].shape, "the shapes of tokens and origin")
+    values: dict[str, Any] = dict(tensors)
+    values |= {name: texts(metadata[name], name, most=WORDS) for name in ("source", "target")}
+    require(0 < len(values["source"]) == len(values["target"]), "source and target")
+    sides = metadata["sentences"]
+    require(isinstance(sides, list) and len(sides) == 2, "sentences")
+    values["sentences"] = tuple(texts(each, "sentences") for each in sides)
+    require(all(values["sentences"]), "sentences")
+    return values | {name: text(metadata[name], name) for name in ("encoder", "model", "version")}
 
 
 def mean_conditioning(model: Model, sentences: Sequence[str]) -> Conditioning:

@@ -97,7 +97,8 @@ class ConfigurationError(InputError):
 
     A ``zerocon.toml`` with a syntax error or an unknown key, or an invalid value in it or in a
     ``ZEROCON_*`` environment variable. The message names the file or the variable. ``zerocon config
-    show --origin`` lists every value and where it comes from.
+    show --origin`` lists every value and where it comes from. A file that was found, not named by
+    ``--config``, is not used if it belongs to another user or others may write it.
     """
 
     id = "ZC-E011"
@@ -370,7 +371,9 @@ class FileFormatError(InputError):
 
     Directions are made by ``zerocon direction``, inversions by ``zerocon invert``, results by
     ``zerocon bench world --results``, recipes are in images written by ``zerocon edit``; sentence
-    files are UTF-8 text with one sentence per line. Check the name, or create the file again.
+    files are UTF-8 text with one sentence per line. Files with values that are not finite, control
+    characters, or sizes that no file of zerocon has are refused too. Check the name, or create the
+    file again.
     """
 
     id = "ZC-E060"

@@ -25,6 +25,7 @@ from zerocon.tensor_types import Latents, Scalar
 
 Seeds = tuple[int, ...]  # of the edits, one per image
 
+ROUNDS = 1000  # at most; a recipe of someone else may name an inverter
 COARSEST = 8  # smallest side of the pyramid of the noise regularization, in latent positions
 
 
@@ -68,8 +69,8 @@ class DDIM:
     divergence: float = 20.0
 
     def __post_init__(self) -> None:
-        if self.rounds < 0:
-            raise ValueError(f"rounds must be 0 or more, not {self.rounds}")
+        if not 0 <= self.rounds <= ROUNDS:
+            raise ValueError(f"rounds must be from 0 to {ROUNDS}, not {self.rounds}")
 
     @property
     def stochastic(self) -> bool:
@@ -109,8 +110,8 @@ class FixedPoint:
     stochastic: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise ValueError(f"rounds must be 1 or more, not {self.rounds}")
+        if not 1 <= self.rounds <= ROUNDS:
+            raise ValueError(f"rounds must be from 1 to {ROUNDS}, not {self.rounds}")
 
     def __call__(
         self, observer: Observer, x: Latents, schedule: Schedule, seeds: Seeds = (0,)

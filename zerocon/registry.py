@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import fields
@@ -128,9 +129,13 @@ def describe(family: str) -> list[MethodRow]:
 
     The family's own classes are read from their source, so that listing them imports no torch.
     """
-    module, mapping = FAMILIES[family]
-    rows = [*_rows_from_source(module, mapping), *_rows_of_others(family)]
+    rows = [*describe_own(family), *_rows_of_others(family)]
     return sorted({row.name: row for row in reversed(rows)}.values())
+
+
+def describe_own(family: str) -> list[MethodRow]:
+    """The rows of zerocon's own methods of a family, which no other package can replace."""
+    return _rows_from_source(*FAMILIES[family])
 
 
 def _external(family: str) -> dict[str, str | type]:
@@ -215,10 +220,15 @@ def _parse_value(text: str, wanted: Any) -> Any:
             raise ValueError("must be true or false")
         return text == "true"
     try:
-        return wanted(text)
+        value = wanted(text)
     except ValueError:
         noun = {int: "an integer", float: "a number"}.get(wanted, wanted.__name__)
         raise ValueError(f"must be {noun}") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("must be a finite number")
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ValueError("must be an integer of at most 64 bits")
+    return value
 
 
 def _to_text(value: Any) -> str:

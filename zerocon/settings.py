@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from zerocon import registry
 from zerocon.errors import SettingError
+from zerocon.storage.escaping import one_line
 
 DEFAULT_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"  # the family of the papers
 DEFAULT_CAPTIONER = "Salesforce/blip-image-captioning-base"  # the method captions with BLIP
@@ -61,6 +62,11 @@ PAPER: Mapping[str, Any] = {
 NONE = "none"  # no method, or no value, in texts
 PRESETS: Mapping[str, Mapping[str, Any]] = {"default": {}, "fast": FAST, "paper": PAPER}
 
+# Values come from recipes and manifests of others, too.
+MOST_STEPS = 10_000  # no model has been trained with more; each says how many it takes
+LARGEST_NUMBER = 1e6
+MOST_METHODS, LONGEST_METHOD = 64, 1000  # of a setting, and characters of one
+
 # Below 64 pixels Stable Diffusion's deepest layer has a single position; 2048 is 16 times the area
 # that it was trained on, where content repeats and self-attention takes 256 times as long.
 SMALLEST_SIZE, LARGEST_SIZE = 64, 2048
@@ -90,7 +96,7 @@ def _is_int(value: object) -> bool:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and _is_int(value) and value >= 1
+    return isinstance(value, int) and _is_int(value) and 1 <= value <= MOST_STEPS
 
 
 def _is_seed(value: object) -> bool:
@@ -108,7 +114,12 @@ def _is_factor(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether it is a number that float32 can hold, with room for products."""
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and abs(value) <= LARGEST_NUMBER  # false for NaN
+    )
 
 
 def _is_pair(value: object) -> bool:
@@ -120,7 +131,11 @@ def _is_range(value: object) -> bool:
 
 
 def _are_names(value: object) -> bool:
-    return isinstance(value, tuple) and all(isinstance(name, str) and name for name in value)
+    return (
+        isinstance(value, tuple)
+        and len(value) <= MOST_METHODS
+        and all(isinstance(name, str) and 0 < len(name) <= LONGEST_METHOD for name in value)
+    )
 
 
 def _are_controls(value: object) -> bool:
@@ -204,7 +219,7 @@ class Settings:
     # with attention control more steps gained nothing; 20 to 30 are usual for Stable Diffusion
     steps: int = _setting(
         24,
-        Rule(_is_count, "an integer from 1"),
+        Rule(_is_count, f"an integer from 1 to {MOST_STEPS}"),
         "Denoising steps.",
     )
     # its U-Net evaluations are the ones that the edit needs again
@@ -376,7 +391,8 @@ class Settings:
         for each in fields(self):
             rule, value = option_of(each).rule, getattr(self, each.name)
             if not rule.accepts(value):
-                raise SettingError(f"{each.name} must be {rule.wanted}, not {value!r}")
+                shown = one_line(repr(value), 200)
+                raise SettingError(f"{each.name} must be {rule.wanted}, not {shown}")
 
     def overlay(self, values: Mapping[str, Any]) -> Settings:
         """A copy with ``values`` in place; lists (of JSON) become tuples.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +11,6 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
 
@@ -18,12 +18,22 @@ from zerocon.activations import Observation, Observer
 from zerocon.diffusion import Schedule
 from zerocon.errors import FileFormatError, MismatchError, about_argument
 from zerocon.storage.atomic import writing
+from zerocon.storage.tensor_file import (
+    TensorFile,
+    numbers,
+    read_tensor_file,
+    require,
+    text,
+    texts,
+)
 from zerocon.tensor_types import Trajectory, require_finite
 
 if TYPE_CHECKING:
     from zerocon.image.transforms import Prepared
 
 FORMAT = "zerocon.inversion/3"
+LEVELS, IMAGES, CHANNELS, SIDE = 10_001, 4096, 64, 2048  # at most, in a file
+COLUMNS = ("times", "alphas", "sigmas")
 
 LayersByLevel = tuple[frozenset[str], ...]  # patterns of layer names at each level from 0 on
 
@@ -88,7 +98,7 @@ class Inversion:
         Args:
             observations: Include the recorded activations.
         """
-        columns = {name: getattr(self.schedule, name) for name in ("times", "alphas", "sigmas")}
+        columns = {name: getattr(self.schedule, name) for name in COLUMNS}
         metadata: dict[str, Any] = {
             "format": FORMAT,
             "schedule": columns,
@@ -244,22 +254,25 @@ class Inversion:
         Raises:
             FileFormatError: for any other file.
         """
+        file = read_tensor_file(
+            path,
+            entry="inversion",
+            format=FORMAT,
+            noun="an inversion",
+            names=("latents", "eps"),
+            dimensions=_is_shape,
+        )
         try:
-            with safe_open(path, framework="pt") as file:
-                metadata = json.loads((file.metadata() or {}).get("inversion", "{}"))
-                if metadata.get("format") != FORMAT:
-                    raise FileFormatError(f"{path} is not an inversion made by zerocon invert")
-                tensors = {name: file.get_tensor(name) for name in ("latents", "eps")}
-        except (SafetensorError, OSError) as error:
-            raise FileFormatError(f"cannot read {path} as an inversion: {error}") from error
-        return cls.from_tensors(tensors, metadata)
+            return cls.from_tensors(file.tensors, _checked(file))
+        except (LookupError, TypeError, ValueError) as error:
+            raise FileFormatError(f"{path} is not a valid inversion: {error}") from None
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Inversion:
         """The inversion of which ``to_tensors`` made ``tensors`` and, as JSON, ``metadata``."""
         latents, eps = tensors["latents"], tensors["eps"]
         layer_patterns = tuple(map(frozenset, metadata.get("layer_patterns", ())))
-        columns = (metadata["schedule"][name] for name in ("times", "alphas", "sigmas"))
+        columns = (metadata["schedule"][name] for name in COLUMNS)
 
         def layers(level: int, kind: str) -> dict[str, Tensor]:
             return {layer: tensors[f"{level}/{layer}"] for layer in metadata[kind][level]}
@@ -327,3 +340,37 @@ def _on_trajectory(
 def _cat_levels(trajectories: Sequence[Trajectory]) -> Trajectory:
     """Batches joined level by level, which keeps the memory layout that rounding depends on."""
     return torch.stack([torch.cat(rows) for rows in zip(*trajectories, strict=True)])
+
+
+def _is_shape(name: str, shape: Sequence[int]) -> bool:
+    """Whether a trajectory in a file may have this shape."""
+    limits = (LEVELS, IMAGES, CHANNELS, SIDE, SIDE)
+    return len(shape) == len(limits) and all(
+        1 <= side <= most for side, most in zip(shape, limits, strict=True)
+    )
+
+
+def _checked(file: TensorFile) -> dict[str, Any]:
+    """The metadata of an inversion; ``ValueError`` or ``LookupError`` if it is not valid."""
+    latents, metadata = file.tensors["latents"], dict(file.metadata)
+    require(latents.shape == file.tensors["eps"].shape, "the shapes of latents and eps")
+    levels, rows = latents.shape[:2]
+    schedule = metadata["schedule"]
+    require(isinstance(schedule, dict), "schedule")
+    times, alphas, sigmas = (numbers(schedule[name], name, 0, 1e6) for name in COLUMNS)
+    require(len(times) == len(alphas) == len(sigmas) == levels, "the lengths of the schedule")
+    require(all(map(operator.ge, times[1:], times)), "the schedule's order")
+    noise = [sigma / alpha for sigma, alpha in zip(sigmas, alphas, strict=True) if alpha > 0]
+    require(len(noise) == levels and all(map(operator.ge, noise[1:], noise)), "the noise levels")
+    for name in ("captions", "images"):
+        metadata[name] = list(texts(metadata[name], name, most=IMAGES))
+        require(len(metadata[name]) == rows, f"the number of {name}")
+    float32 = texts(metadata.get("float32", []), "float32", most=IMAGES)
+    require(len(float32) in (0, rows), "float32")
+    recipe = metadata["recipe"]
+    require(isinstance(recipe, dict), "recipe")
+    texts([*recipe, *recipe.values()], "recipe")
+    known = ("schedule", "captions", "images", "float32", "recipe")  # observations are not saved
+    return {name: metadata[name] for name in known if name in metadata} | {
+        "model": text(metadata["model"], "model")
+    }

@@ -292,11 +292,11 @@ def sensitivity(methods: str, results: Path | None, form: str, **values: Any) ->
                     tick(done, sum(len(names) for _, names in work))
     rows = run.among(file.rows, chosen)
     if form == "json":
-        click.echo(sensitivity.as_json(rows))
+        render.print_lines(sensitivity.as_json(rows).split("\n"))
     else:
         lines = sensitivity.cells(rows)
         text = result_tables.aligned if form == "text" else result_tables.markdown
-        click.echo(text(lines))
+        render.print_lines(text(lines).split("\n"))
 
 
 @command.subcommand(
@@ -376,10 +376,10 @@ def transfer(results: Path | None, form: str, **values: Any) -> None:
             rows[variant] = equal[recipes]
     shown = measurement.tables(rows)
     if form == "json":
-        click.echo(result_tables.record(shown, *measurement.facts(rows)))
+        render.print_lines(result_tables.record(shown, *measurement.facts(rows)).split("\n"))
     else:
         text = result_tables.as_text if form == "text" else result_tables.as_markdown
-        click.echo(text(shown))
+        render.print_lines(text(shown).split("\n"))
 
 
 def _rows(
@@ -460,9 +460,10 @@ def _print_tables(rows: Sequence[ResultRow], form: str, by_kind: Sequence[str]) 
     every += [tables.by_kind(rows, name) for name in by_kind]
     shown = [table for table in every if table]
     if form == "json":
-        click.echo(tables.as_json(shown, rows))
+        render.print_lines(tables.as_json(shown, rows).split("\n"))
     else:
-        click.echo(tables.as_text(shown) if form == "text" else tables.as_markdown(shown))
+        text = tables.as_text if form == "text" else tables.as_markdown
+        render.print_lines(text(shown).split("\n"))
 
 
 @command.subcommand(
@@ -613,7 +614,7 @@ def _time_methods(
     laps = list(speed.race(model, steps, repeats=repeats, together=batch_size))
     facts = {"shape": shape, "device": str(device), "dtype": name, "steps": steps, "rate": rate}
     record = {"schema": "zerocon.speed/1", **facts, "laps": [asdict(lap) for lap in laps]}
-    render.print_result(form, speed.as_markdown(laps, rate), record)
+    render.print_result(form, speed.as_markdown(laps, rate).split("\n"), record)
 
 
 def _time_suite(
@@ -638,7 +639,7 @@ def _time_suite(
     timings = suite.Suite(device, dtype, tiny=tiny, methods=_split(methods))
     rows: list[Row] = []
     if form == "markdown":
-        click.echo(timing_table.markdown_head())
+        render.print_lines(timing_table.markdown_head().split("\n"))
     for row in timings.run(budget):
         rows.append(row)
         report = suite.to_json(timings, rows)
@@ -646,5 +647,6 @@ def _time_suite(
             with writing(results, overwrite=overwrite or len(rows) > 1) as file:
                 file.write_text(json.dumps(report, indent=2) + "\n")
         if form == "markdown":
-            click.echo(timing_table.markdown_row(report["rows"][len(rows) - 1]))
-    render.print_result(form, f"\n{timing_table.markdown_targets(report['targets'])}", report)
+            render.print_lines([timing_table.markdown_row(report["rows"][len(rows) - 1])])
+    targets = timing_table.markdown_targets(report["targets"]).split("\n")
+    render.print_result(form, ["", *targets], report)

@@ -110,7 +110,7 @@ def _print(
     facts = {"folder": str(cache.folder), "limit": cache.limit, "bytes": size, "entries": entries}
     facts |= {"damaged": [each.path.name for each in damaged]}
     facts |= {"removed": [each.path.name for each in removed]}
-    render.print_result(form, "\n".join(lines), {"schema": "zerocon.cache/1", **facts})
+    render.print_result(form, lines, {"schema": "zerocon.cache/1", **facts})
 
 
 def _record(entry: CacheEntry) -> dict[str, Any]:

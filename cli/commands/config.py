@@ -57,7 +57,7 @@ def show(ctx: click.Context, origin: bool, form: str) -> None:
         name: {"value": value, "origin": source} for name, (value, source) in settings.items()
     }
     facts = {"file": None if file is None else str(file), "settings": values}
-    render.print_result(form, "\n".join(lines), {"schema": "zerocon.config/1", **facts})
+    render.print_result(form, lines, {"schema": "zerocon.config/1", **facts})
 
 
 def _line(name: str, value: Any, source: str) -> str:

@@ -10,6 +10,7 @@ import cloup
 
 from zerocon.errors import about
 from zerocon.image.naming import slug
+from zerocon.storage.escaping import markdown_row
 
 from .. import options, render, stdio
 from ..help import group
@@ -169,13 +170,14 @@ def _similarity(
     return {"caption": caption, "from": similarity[0], "to": similarity[1], "length": length}
 
 
-def _similarity_table(direction: Direction, rows: list[dict[str, Any]]) -> str:
+def _similarity_table(direction: Direction, rows: list[dict[str, Any]]) -> list[str]:
     source, target = ", ".join(direction.source), ", ".join(direction.target)
-    lines = [f"| image | caption | {source} | {target} | length |", "|---|---|---|---|---|"]
+    head = markdown_row("image", "caption", source, target, "length")
+    lines = [head, "|---|---|---|---|---|"]
     for row in rows:
-        numbers = f"{row['from']:.3f} | {row['to']:.3f} | {row['length']:.2f}"
-        lines.append(f"| {row['input']} | {row['caption']} | {numbers} |")
-    return "\n".join(lines)
+        numbers = f"{row['from']:.3f}", f"{row['to']:.3f}", f"{row['length']:.2f}"
+        lines.append(markdown_row(row["input"], row["caption"], *numbers))
+    return lines
 
 
 def _summary(direction: Direction) -> str:
@@ -203,19 +205,16 @@ def _record(direction: Direction) -> dict[str, Any]:
     }
 
 
-def _page(direction: Direction) -> str:
+def _page(direction: Direction) -> list[str]:
     """Texts, version, model, the first sentences, and the norm per token position."""
     sides = zip(("from", "to"), direction.sentences, strict=True)
-    return "\n".join(
-        [
-            _summary(direction),
-            f"zerocon {direction.version}, model {direction.model}, "
-            f"text encoder {direction.encoder}",
-            *(f"{side}: {_first(sentences)}" for side, sentences in sides),
-            "",
-            *_profile(direction),
-        ]
-    )
+    return [
+        _summary(direction),
+        f"zerocon {direction.version}, model {direction.model}, text encoder {direction.encoder}",
+        *(f"{side}: {_first(sentences)}" for side, sentences in sides),
+        "",
+        *_profile(direction),
+    ]
 
 
 def _first(sentences: tuple[str, ...]) -> str:

@@ -59,7 +59,7 @@ def command(form: str, **values: Any) -> None:
     for check in _examine(values):
         checks.append(check)
         if form not in render.JSON:
-            render.echo(_lines(check))
+            render.print_lines(_lines(check))
     passed = all(check.status != "error" for check in checks)
     if form in render.JSON:
         facts = {"well": passed, "findings": [asdict(check) for check in checks]}
@@ -84,7 +84,7 @@ def _examine(values: dict[str, Any]) -> Iterator[Check]:
         yield from examine_model(ModelSpec.of(values["model"], **given))
 
 
-def _lines(check: Check) -> str:
+def _lines(check: Check) -> list[str]:
     """A check as text: its result, then what to do."""
     advice = [f"{'':16}-> {line}" for line in check.advice.split("; ") if line]
-    return "\n".join([f"{check.status:5}  {check.name:8} {check.message}", *advice])
+    return [f"{check.status:5}  {check.name:8} {check.message}", *advice]

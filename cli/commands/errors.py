@@ -40,7 +40,9 @@ def command(id: str | None, form: str) -> None:
     chosen = [_find(id)] if id else list(ERRORS.values())
     text = "\n".join([*([] if id else [HEAD]), *map(_section, chosen)])
     errors = [{"id": each.id, "exit_code": each.code, **_explanation(each)} for each in chosen]
-    render.print_result(form, text.rstrip(), {"schema": "zerocon.errors/1", "errors": errors})
+    render.print_result(
+        form, text.rstrip().split("\n"), {"schema": "zerocon.errors/1", "errors": errors}
+    )
 
 
 def _find(text: str) -> type[ZeroconError]:

@@ -46,7 +46,8 @@ def _print_folder(path: Path, form: str) -> None:
     from zerocon.recipe.replay import RecipeFolder
 
     folder = RecipeFolder.of(path)
-    render.warn(each.problem for each in folder.files if each.problem)
+    problems = {each.file: each.problem for each in folder.files if each.problem}
+    render.warn(text if str(file) in text else f"{file}: {text}" for file, text in problems.items())
     records = [recipe_view.file_record(each) for each in folder.files]
     if form == "jsonl":
         for record in records:

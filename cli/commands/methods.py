@@ -35,10 +35,10 @@ def command(form: str) -> None:
     render.print_result(form, _table(methods), {"schema": "zerocon.methods/1", "methods": methods})
 
 
-def _table(methods: list[dict[str, Any]]) -> str:
+def _table(methods: list[dict[str, Any]]) -> list[str]:
     """A Markdown table, which the documentation repeats."""
     rows = ["| family | name | what it does | options |", "|---|---|---|---|"]
     for method in methods:
         defaults = " ".join(f"`{key}={value}`" for key, value in method["options"].items())
         rows.append(f"| {method['family']} | `{method['name']}` | {method['does']} | {defaults} |")
-    return "\n".join(rows)
+    return rows

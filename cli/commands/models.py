@@ -42,7 +42,7 @@ def list_models(form: str) -> None:
         {"name": each.name, "use": each.use, "folder": str(each.folder), "bytes": each.size}
         for each in models
     ]
-    page = "\n".join([f"{models[0].name}  {models[0].use}  (embedded)", *rows])
+    page = [f"{models[0].name}  {models[0].use}  (embedded)", *rows]
     render.print_result(form, page, {"schema": "zerocon.models/1", "models": records})
 
 
@@ -63,7 +63,8 @@ def pull(name: str, yes: bool, form: str) -> None:
     with status(f"Listing the files of {name} ...", options.is_quiet()):
         download = hub.plan_download(name)
     if not options.is_quiet():
-        render.print_message(_sizes(download))
+        for line in _sizes(download):
+            render.print_message(line)
     if download.size > LARGE and not yes and stdio.is_interactive():
         if not click.confirm(f"Download {size(download.size)}?", default=True, err=True):
             render.print_message("Nothing is downloaded")
@@ -78,14 +79,14 @@ def size(count: float) -> str:
     return f"{count / GIGABYTE:.2f} GB" if count >= GIGABYTE / 100 else f"{count / 1e6:.2f} MB"
 
 
-def _sizes(download: Download) -> str:
+def _sizes(download: Download) -> list[str]:
     """Every file to download with its size, and the sum."""
     name, here = download.name, len(download.files) - len(download.missing)
     if not download.missing:
-        return f"{name}: all {here} files are here"
+        return [f"{name}: all {here} files are here"]
     lines = [f"{file}  {size(count)}" for file, count in download.missing.items()]
     rest = f", {here} are here" if here else ""
-    return "\n".join([*lines, f"{name}: {size(download.size)} in {len(lines)} files{rest}"])
+    return [*lines, f"{name}: {size(download.size)} in {len(lines)} files{rest}"]
 
 
 @command.subcommand("verify", examples=("zerocon models verify openai/clip-vit-large-patch14",))

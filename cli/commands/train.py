@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .. import options
+from .. import options, render
 from ..help import command as help_command
 
 MINUTES = click.FloatRange(0, min_open=True)
@@ -74,7 +74,7 @@ def command(
 
     def log(line: str) -> None:
         if not quiet:
-            click.echo(line, err=True)
+            render.print_message(line)
 
     work = Workspace(folder, str(pick_device(device)), minutes, workers, log)
     for stage in [parse(text, STAGES, "stage") for text in stages or STAGES]:

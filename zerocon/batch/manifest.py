@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -13,12 +12,17 @@ from typing import Any, TypeVar, get_type_hints
 
 from zerocon.errors import FileFormatError
 from zerocon.settings import Settings
+from zerocon.storage import strict_json
+from zerocon.storage.bounded import read_text
+from zerocon.storage.escaping import has_control_characters, one_line
 
 PROMPT_COLUMNS = {"to": "to", "from": "from_", "to_caption": "to_caption", "caption": "caption"}
 COLUMNS = ("image", *PROMPT_COLUMNS, "mask", "mask_text", "seed", "strength", "name")
 INTEGERS = {name for name, kind in get_type_hints(Settings).items() if kind in (int, int | None)}
 EXCLUSIVE = (("mask", "mask_text"), ("to", "to_caption"), ("from", "to_caption"))
 SHOWN = 10  # invalid rows in a message
+LONGEST, LONGEST_TOML = 256_000_000, 4_000_000  # bytes; TOML takes a second per million
+LONGEST_CELL = 10_000  # characters; paths and prompts are shorter
 T = TypeVar("T")
 TRUE, FALSE = {"1", "true", "t", "yes", "y", "on"}, {"0", "false", "f", "no", "n", "off"}
 
@@ -65,12 +69,7 @@ def read_manifest(file: Path, convert: Callable[[ManifestRow], T]) -> list[T]:
     reader = readers.get(file.suffix.lower())
     if reader is None:
         raise FileFormatError(f"{file} must end in {', '.join(readers)}")
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise FileFormatError(f"{file} is not valid UTF-8: {error.reason}") from None
-    except OSError as error:
-        raise FileFormatError(f"cannot read {file}: {error.strerror}") from error
+    text = read_text(file, longest=LONGEST_TOML if reader is _toml else LONGEST)
     rows, problems = list[T](), list[str]()
     for place, cells in reader(file, text):
         try:
@@ -127,7 +126,10 @@ def _row(file: Path, cells: dict[str, Any]) -> ManifestRow:
     others = {"name": name, "mask": mask, "mask_text": mask_text}
     texts |= {key: text for key, text in others.items() if text is not None}
     if wrong := [key for key, text in texts.items() if not isinstance(text, str)]:
-        raise cell_error(wrong[0], f"must be text, not {texts[wrong[0]]!r}")
+        raise cell_error(wrong[0], f"must be text, not {one_line(repr(texts[wrong[0]]), 80)}")
+    for key, text in {**texts, "image": image}.items():
+        if len(text) > LONGEST_CELL or has_control_characters(text):
+            raise cell_error(key, f"control characters, or more than {LONGEST_CELL} characters")
     for one, other in EXCLUSIVE:
         if texts.get(one) and texts.get(other):
             raise cell_error(other, f"the row has a {one} too; give one of them")
@@ -153,7 +155,8 @@ def _require_column(key: str) -> None:
     names = [each.name for each in fields(Settings)]
     if key not in COLUMNS and _setting_name(key) not in names:
         available = dict.fromkeys([*COLUMNS, *names])
-        raise FileFormatError(f'no column "{key}"; available: {", ".join(available)}')
+        name = one_line(key, 80)
+        raise FileFormatError(f'no column "{name}"; available: {", ".join(available)}')
 
 
 Rows = Iterator[tuple[str, dict[str, Any] | str]]  # place of a row, and its cells or its fault
@@ -192,11 +195,12 @@ def _require_header(file: Path, columns: list[str]) -> None:
 
 
 def _jsonl(file: Path, text: str) -> Rows:
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    # not splitlines, which divides a text at characters that JSON allows in it
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     for row, (number, line) in enumerate(lines, 1):
         try:
-            content = json.loads(line)
-        except (ValueError, RecursionError):
+            content = strict_json.parse(line)
+        except ValueError:
             content = None
         cells = content if isinstance(content, dict) else "not a JSON object"
         yield f"row {row} (line {number})", cells
@@ -205,8 +209,8 @@ def _jsonl(file: Path, text: str) -> Rows:
 def _toml(file: Path, text: str) -> Rows:
     try:
         content = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise FileFormatError(f"{file} is not valid TOML: {error}") from None
+    except (ValueError, RecursionError) as error:  # ValueError: an integer of 5,000 digits
+        raise FileFormatError(f"{file} is not valid TOML: {one_line(error, 200)}") from None
     edits = content.pop("edits", None)
     if content or not isinstance(edits, list) or not all(isinstance(e, dict) for e in edits):
         raise FileFormatError(f"{file} must contain only tables named [[edits]]")

@@ -8,6 +8,9 @@ from typing import TypeAlias
 
 from PIL import Image, ImageDraw, ImageFont
 
+from zerocon.storage.escaping import one_line
+
+LONGEST = 1000  # characters of a text: more than fit
 LINES = 3  # of a label, at most
 SMALLEST_FONT = 10  # pixels
 CELL, TEXT, GAP = 320, 460, 20  # pixels: side of an image on a page, width of its text, and between
@@ -83,7 +86,7 @@ def _wrapped(text: str, fits: Callable[[str], bool]) -> list[str]:
 def _filled(text: str, fits: Callable[[str], bool]) -> list[str]:
     """The text in lines that fit, but for words that do not."""
     lines = [""]
-    for word in text.split():
+    for word in one_line(text, LONGEST).split():
         longer = f"{lines[-1]} {word}".strip()
         if fits(longer) or not lines[-1]:
             lines[-1] = longer

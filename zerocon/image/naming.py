@@ -9,6 +9,7 @@ from string import Formatter
 from typing import TYPE_CHECKING
 
 from zerocon.errors import CommandError, PromptError
+from zerocon.storage.escaping import one_line
 from zerocon.storage.paths import name_fault, result_fault
 
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ LONGEST = 40  # characters of a prompt in a file name
 SIDECAR = ".txt"  # extension of caption files
 TEMPLATE = "{stem}-{to}-{seed}{suffix}"  # default name of a batch's outputs
 FIELDS = ("stem", "suffix", "to", "from", "seed", "strength")
+# of a field: fill and alignment, width, longest part, as in {seed:0>4} and {stem:.20}
+FORM = re.compile(r"(?:[^{}/\\]?[<>^])?(?P<width>\d{1,3})?(?:\.\d{1,3})?")
+WIDEST = 200  # characters of a field; file systems allow names of 255 bytes
+LONGEST_TEMPLATE = 1000  # characters
 
 
 def prompt_of(
@@ -56,6 +61,25 @@ def output_name(image: Path, prompt: str) -> Path:
     return image.with_name(f"{image.stem}-{slug(prompt) or 'edit'}{suffix_of(image)}")
 
 
+def _require_plain(template: str) -> None:
+    """Raise ``CommandError`` for a template that is too long, or whose fields have other forms."""
+    if len(template) > LONGEST_TEMPLATE:
+        raise CommandError(f"--name has {len(template)} characters, more than {LONGEST_TEMPLATE}")
+    if template != one_line(template):
+        raise CommandError(f"--name {one_line(template)} contains characters that are not visible")
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:  # unbalanced braces
+        raise CommandError(f"--name {template}: {error}") from None
+    for _, field, form, conversion in parts:
+        match = FORM.fullmatch(form or "")
+        if conversion or match is None or int(match["width"] or 0) > WIDEST:
+            raise CommandError(
+                f"--name {template}: the form of {{{field}}} must be an alignment and a width up "
+                f"to {WIDEST}, as in {{seed:0>4}}"
+            )
+
+
 def suffix_of(image: Path | PurePosixPath) -> str:
     """The extension of an output: the input's, or ``.png`` if its format cannot be written."""
     from zerocon.image.formats import ENDINGS
@@ -68,6 +92,7 @@ def fill(template: str, image: PurePosixPath, fields: Mapping[str, object]) -> P
 
     Args:
         template: Text with ``FIELDS`` in braces, may contain directories: ``{to}/{stem}{suffix}``.
+            A field may have an alignment and a width: ``{seed:0>4}``; nothing in it is evaluated.
         image: Path of the input.
         fields: Values of the fields, except ``stem`` and ``suffix``.
 
@@ -75,6 +100,7 @@ def fill(template: str, image: PurePosixPath, fields: Mapping[str, object]) -> P
         CommandError: The template has another field, or leads out of the root, or is not a valid
             name on every system.
     """
+    _require_plain(template)
     values = {name: str(value) for name, value in fields.items()}
     values |= {name: slug(values.get(name, "")) for name in ("to", "from")}
     values |= {"stem": image.stem, "suffix": suffix_of(image), "to": values["to"] or "edit"}

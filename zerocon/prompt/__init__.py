@@ -22,6 +22,9 @@ from zerocon.prompt.parser import parse
 from zerocon.prompt.splice import CaptionEdit
 from zerocon.prompt.vocabulary import words
 from zerocon.prompt.word_files import grammar
+from zerocon.storage.escaping import has_control_characters, one_line
+
+LONGEST = 10_000  # characters of a prompt or caption; the text encoder reads a few hundred of them
 
 __all__ = ["CaptionRewrite", "Change", "degenerate", "keep_caption", "rewrite_caption"]
 
@@ -61,12 +64,15 @@ def rewrite_caption(
             no related words.
 
     Raises:
-        PromptError: There is no prompt, it names nothing, or removes what is not there.
+        PromptError: There is no prompt, it names nothing, removes what is not there, or contains
+            control characters.
         UnclearPromptError: The prompt is not understood.
         NothingToChangeError: The caption says already what the prompt asks for.
     """
     if to is not None and to_caption is not None:
         raise PromptError("to and to_caption exclude each other: give one of them")
+    for text in (to, from_, to_caption):
+        _require_printable(text or "", "prompt")
     unchanged = keep_caption(caption)
     caption, warnings = unchanged.caption, unchanged.warnings
     if to_caption is not None:
@@ -94,13 +100,26 @@ def rewrite_caption(
 
 
 def keep_caption(caption: str) -> CaptionRewrite:
-    """A rewrite without changes, with a warning if the caption is degenerate."""
+    """A rewrite without changes, with a warning if the caption is degenerate.
+
+    Raises:
+        PromptError: The caption has control characters, or is much longer than any caption.
+    """
+    _require_printable(caption, "caption")
     flaw = degenerate(caption)
     warnings = (
         (f"the caption is useless ({flaw}); give a better one with --caption",) if flaw else ()
     )
     caption = cleaning.clean_caption(caption)
     return CaptionRewrite(caption, caption, (), warnings)
+
+
+def _require_printable(text: str, noun: str) -> None:
+    """Raise ``PromptError`` for text that a recipe could not hold."""
+    if has_control_characters(text):
+        raise PromptError(f"the {noun} contains control characters: {one_line(text, 80)}")
+    if len(text) > LONGEST:
+        raise PromptError(f"the {noun} has {len(text)} characters, more than {LONGEST}")
 
 
 def _edits(

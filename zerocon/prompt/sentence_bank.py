@@ -16,6 +16,9 @@ from zerocon.prompt import vocabulary
 from zerocon.prompt.change import Change
 from zerocon.prompt.parser import parse
 from zerocon.prompt.word_files import grammar, sections
+from zerocon.storage.escaping import has_control_characters
+
+LONGEST_LINE = 10_000  # characters of a sentence; the text encoder reads a few hundred of them
 
 
 def pairs(change: Change, limit: int = 72) -> tuple[list[str], list[str]]:
@@ -72,7 +75,8 @@ def read(path: Path | str) -> list[str]:
     """Sentences of a UTF-8 file, one per line; blank lines and lines with # are skipped.
 
     Raises:
-        FileFormatError: The file is missing, not UTF-8, or has no sentences.
+        FileFormatError: The file is missing, not UTF-8, has control characters or no sentences, or
+            a line that is longer than any sentence.
     """
     try:
         lines = [" ".join(line.split()) for line in Path(path).read_text("utf-8-sig").splitlines()]
@@ -82,6 +86,10 @@ def read(path: Path | str) -> list[str]:
         raise FileFormatError(f"{path} is not UTF-8 text; give one sentence per line") from error
     if not (sentences := [line for line in lines if line and not line.startswith("#")]):
         raise FileFormatError(f"{path} contains no sentences; give one per line")
+    if any(len(line) > LONGEST_LINE or has_control_characters(line) for line in sentences):
+        raise FileFormatError(
+            f"{path} contains control characters, or a line of more than {LONGEST_LINE} letters"
+        )
     return sentences
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -16,6 +15,8 @@ from zerocon.image.reading import Photograph
 from zerocon.image.transforms import Prepared
 from zerocon.recipe import version1
 from zerocon.settings import Settings
+from zerocon.storage import strict_json
+from zerocon.storage.escaping import has_control_characters, one_line
 from zerocon.storage.hashing import image_hash
 from zerocon.storage.versions import package_versions
 
@@ -36,7 +37,8 @@ LOAD = {"tiled": "tile", "compiled": "compile", "offloaded": "offload"}  # and a
 MODEL_OPTIONS = ("vae", "clip_skip")  # of ``compute``, and arguments of load
 # records whose unknown keys are kept one by one
 NESTED = {"prompt": PROMPT.keys(), "settings": {each.name for each in fields(Settings)}}
-CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # could be terminal escapes
+LONGEST = 500  # characters of a message about a recipe
+LARGEST = 100_000  # pixels of a side of the working size
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class Recipe:
             caption=edited.caption,
             target_caption=edited.target_caption,
             directions=tuple(
-                DirectionReference(str(direction), weight, _hash(direction.tokens))
+                DirectionReference(one_line(direction), weight, _hash(direction.tokens))
                 for direction, weight in edited.request.directions
             ),
             inversion=_hash(inversion.latents, inversion.eps) if given else None,
@@ -137,23 +139,24 @@ class Recipe:
             FileFormatError: It is damaged, or has another schema.
         """
         try:
-            record = json.loads(text)
+            record = strict_json.parse(text)
             schema = record["schema"]
             if schema == version1.SCHEMA:
                 record = version1.convert(record) | {"converted_from": schema}
             if schema in (SCHEMA, version1.SCHEMA):
                 return cls._of(record)
-        except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
-            line = " ".join(str(error).split())
+        except (LookupError, TypeError, AttributeError, ArithmeticError, ValueError) as error:
+            line = one_line(" ".join(str(error).split()), LONGEST)
             raise FileFormatError(f"the recipe is damaged: {line!r}") from None
         raise FileFormatError(
-            f"the recipe has the schema {schema!r}; this version of zerocon reads {SCHEMA!r} "
+            f"the recipe has the schema {one_line(schema, 80)!r}; this version of zerocon reads "
+            f"{SCHEMA!r} "
             f"and {version1.SCHEMA!r}"
         )
 
     @classmethod
     def _of(cls, record: Mapping[str, Any]) -> Recipe:
-        if any(map(CONTROL.search, _strings(record))):
+        if any(map(has_control_characters, _strings(record))):
             raise ValueError("it contains control characters")
         record, unknown = _without_unknown(record)
         names = ("image", "model", "prediction", "caption", "target_caption")
@@ -166,6 +169,8 @@ class Recipe:
         compute = {name: str(record["compute"][name]) for name in ("device", "dtype")}
         values["compute"] = {**record["compute"], **compute}
         width, height = map(int, record["size"])
+        if not (0 < width <= LARGEST and 0 < height <= LARGEST):
+            raise ValueError(f"the size {width}x{height}")
         values["size"] = (width, height)
         values["directions"] = tuple(
             DirectionReference(str(each["change"]), float(each["weight"]), str(each["hash"]))
@@ -350,7 +355,8 @@ def _require_same(record: Mapping[str, Any], recipe: Recipe) -> None:
 def _name(model: str) -> str:
     """A model's name; of a file or folder on this machine only the last part of its path."""
     path = Path(model).expanduser()
-    return path.resolve().name if path.exists() else model
+    # the name of a file may have characters that no recipe may contain
+    return one_line(path.resolve().name) if path.exists() else model
 
 
 def _hash(*tensors: Tensor) -> str:

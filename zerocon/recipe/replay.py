@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # recipes are listed without torch
     from zerocon.trajectory import Inversion
 
 Sources = Mapping[str, Sequence[Path]]  # files by the hash of their pixels, which may be equal
-FAILURES = (ZeroconError, ValueError)  # of one image; the others are processed
+FAILURES = (Exception,)  # of one image, whatever is wrong with it; the others are processed
 
 
 @dataclass(frozen=True)
