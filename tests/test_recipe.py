@@ -23,7 +23,8 @@ import zerocon
 from zerocon.cli import main
 from zerocon.image import metadata
 from zerocon.image.formats import FORMATS
-from zerocon.image.metadata import LABEL, Provenance
+from zerocon.image.metadata import Provenance
+from zerocon.image.xmp import LABEL
 from zerocon.image.reading import Photograph
 from zerocon.model.fingerprint import cache_folder, weights_hash
 from zerocon.recipe import Recipe

@@ -6,13 +6,12 @@ import math
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
 from typing import IO, Any, TypeAlias
 
-import numpy as np
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, UnidentifiedImageError
 from PIL.Image import Transpose
 
@@ -26,9 +25,14 @@ from zerocon.errors import (
     UnreadableImageError,
     about_argument,
 )
+from zerocon.image import embedding, keyed
+from zerocon.image import exif as exif_data
+from zerocon.image import kept as kept_metadata
 from zerocon.image.color import ColorSpace, colors_and_alpha, eight_bits, off_white, on_white
+from zerocon.image.embedding import Parts
 from zerocon.image.formats import ALPHA, GRAY, NAMED, Format, format_named, format_of
 from zerocon.image.indexed import recolored
+from zerocon.image.kept import Kept
 from zerocon.image.metadata import Provenance, recipe_of
 from zerocon.image.saving import check_output
 from zerocon.image.transforms import SMALLEST
@@ -39,6 +43,10 @@ READ = ("PNG", "JPEG", "WEBP", "TIFF", "AVIF", "GIF", "BMP", "PPM", "JPEG2000")
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16")  # of images that can be edited
 # bytes of a file; Pillow's limit of pixels, uncompressed with 16 bits per channel, is 1.4 billion
 LARGEST = 2_000_000_000
+STRIP = 16  # pixels of one side of a blank image that is tried
+JPEG, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+LENIENT = "; --lenient reads what is there"
+TRUNCATED = "the end of the file is missing: the lower part of the image may be gray"
 WARNINGS = Lock()  # warning filters are global to all threads
 
 Source: TypeAlias = Path | str | bytes | IO[bytes]
@@ -56,19 +64,20 @@ STORED = UPRIGHT | {6: Transpose.ROTATE_90, 8: Transpose.ROTATE_270}
 SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange width and height
 TURNED = {"TIFF", "HEIF"}  # Pillow's decoders turn them upright
 
-# TIFF tags about the layout of its bytes, and copies of metadata that is handled elsewhere.
-LAYOUT = {
-    *range(254, 260), 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, *range(322, 326),
-    330, 338, 339, 347, 512, 513, 514, 529, 530, 531, 532, 700, 33723, 34377, 34675,
-}  # fmt: skip
 COMPRESSIONS = {"raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "group3", "group4"}  # lossless
+
+
+@dataclass(frozen=True)
+class Written:
+    """The bytes of a file, and what of the source's metadata could not be written."""
+
+    data: bytes
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Photograph:
     """A still image, and the metadata of its file.
-
-    XMP, IPTC and the text chunks of PNG are not kept, except for zerocon's recipe.
 
     Attributes:
         image: The image to edit: upright, RGB in sRGB, on white where it is transparent.
@@ -76,12 +85,13 @@ class Photograph:
         kind: The file's format, Pillow's name.
         orientation: 1..8, as in EXIF.
         profile: ICC profile of ``stored``; None for sRGB.
-        exif: EXIF data, with the orientation, without the thumbnail (it would show the source) and,
-            unless it was asked for, without the GPS position.
+        exif: EXIF data, byte by byte those of the file, but without the thumbnail (it would show
+            the source) and, unless it was asked for, without the GPS position.
         dpi: Resolution (x, y) in dots per inch.
         encoding: Arguments of Pillow's ``save`` that compress as the file is compressed.
-        warnings: What of the file could not be read, one line each.
+        warnings: What of the file could not be read or cannot be written, one line each.
         recipe: JSON of zerocon's recipe, as it was written; None if there is none.
+        kept: XMP, IPTC, comments and texts; without a GPS position, as ``exif``.
     """
 
     image: Image.Image
@@ -94,16 +104,25 @@ class Photograph:
     encoding: Mapping[str, Any] | None = None
     warnings: tuple[str, ...] = ()
     recipe: str | None = None
+    kept: Kept = field(default_factory=Kept)
 
     @classmethod
     @about_argument("source")
-    def read(cls, source: Source, *, keep_gps: bool = False, name: str = "the image") -> Photograph:
+    def read(
+        cls,
+        source: Source,
+        *,
+        keep_gps: bool = False,
+        name: str = "the image",
+        lenient: bool = False,
+    ) -> Photograph:
         """Read an image file.
 
         Args:
             source: Path, bytes, or a file opened in binary mode.
-            keep_gps: Keep the GPS position in ``exif``.
+            keep_gps: Keep the GPS position in ``exif`` and ``kept``.
             name: Name of bytes and of files without a name, in errors.
+            lenient: Read a JPEG whose end is missing, with a warning.
 
         Raises:
             InputError: It is not one complete still image of at least 16 pixels per side, or has
@@ -120,32 +139,43 @@ class Photograph:
         with WARNINGS, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, about EXIF and about large images
             try:
-                with Image.open(BytesIO(data), formats=formats) as image:
-                    photograph = cls._of(image, data, keep_gps)
+                photograph = cls._decoded(data, formats, keep_gps, lenient)
             except MemoryError:
                 raise
             except Exception as error:  # damaged bytes make decoders raise nearly anything
-                raise _unreadable(error, name) from error
+                hint = "" if lenient or not _is_cut(data) else LENIENT
+                raise _unreadable(error, name, hint) from error
         if min(photograph.image.size) < SMALLEST:
             size = "{}x{}".format(*photograph.image.size)
             raise ImageTooSmallError(f"{name} is {size}; an image needs {SMALLEST} pixels per side")
         return photograph
 
     @classmethod
+    def _decoded(
+        cls, data: bytes, formats: tuple[str, ...], keep_gps: bool, lenient: bool
+    ) -> Photograph:
+        complete = not (lenient and _is_cut(data))
+        given = data if complete else data + JPEG_END
+        with Image.open(BytesIO(given), formats=formats) as image:
+            photograph = cls._of(image, given, keep_gps)
+        if complete:
+            return photograph
+        return replace(photograph, warnings=(*photograph.warnings, TRUNCATED))
+
+    @classmethod
     def _of(cls, image: ImageFile.ImageFile, data: bytes, keep_gps: bool) -> Photograph:
         frames = getattr(image, "n_frames", 1)
         # the further frames of MPO and HEIC are previews or depth maps of one photograph
-        if frames > 1 and image.format not in ("MPO", "HEIF"):
+        pages = image.format == "TIFF" and exif_data.only_thumbnails_follow(data)
+        if frames > 1 and image.format not in ("MPO", "HEIF") and not pages:
             raise AnimatedImageError(f"it has {frames} frames; give a still image")
         deep = ";16" in str(image.tile) or image.info.get("bit_depth", 8) > 8
         problems = []
         if image.format != "TIFF":  # Pillow drops a TIFF's orientation on load
             image.load()
-        orientation, exif = 1, b""
-        try:
-            orientation, exif = _exif(image, keep_gps)
-        except Exception:  # damaged EXIF makes Pillow raise nearly anything
-            problems.append("the EXIF data are damaged and are not kept")
+        found = kept_metadata.find(image, data, keep_gps=keep_gps)
+        orientation, exif, lines = _exif(image, data, found.exif, keep_gps)
+        problems += [*lines, *found.problems]
         image.load()
         kind = {"MPO": "JPEG"}.get(image.format or "", image.format or "")
         encoding = _encoding(image, data)
@@ -161,10 +191,11 @@ class Photograph:
         except ValueError as error:
             problems.append(f"the color profile is ignored: {error}")
             profile = None
-        upright = _turned(_to_srgb(stored, profile), UPRIGHT.get(orientation))
+        upright = keyed.on_white(_to_srgb(stored, profile), stored)
+        upright = _turned(upright, UPRIGHT.get(orientation))
         return cls(
             upright, stored, kind, orientation, profile, exif, dpi, encoding, tuple(problems),
-            recipe_of(image),
+            recipe_of(image), found.kept,
         )  # fmt: skip
 
     @property
@@ -202,7 +233,7 @@ class Photograph:
         else:
             result = turned if mode == "RGB" else turned.convert(mode)
         result = result.copy() if result is edited else result
-        if mode not in ("P", "PA"):
+        if mode not in ("P", "PA", "I;16"):
             result.info.clear()  # of ``edited``
         return result
 
@@ -219,7 +250,7 @@ class Photograph:
         if alpha is not None:
             under = off_white(turned, space.to_srgb(colors), alpha)
         if mode == self.mode:
-            under = space.carry(colors, under)
+            under = keyed.with_key(space.carry(colors, under), self.stored)
         if mode in ("P", "PA"):
             return recolored(self.stored, under)
         if mode == "1":  # thresholded: dithering would add dots to drawings and scans
@@ -231,13 +262,25 @@ class Photograph:
 
     @property
     def has_location(self) -> bool:
-        """Whether ``exif`` has a GPS position."""
-        return ExifTags.IFD.GPSInfo in _tags(self.exif)
+        """Whether ``exif`` or ``kept`` have a GPS position."""
+        return exif_data.has_gps(self.exif) or self.kept.has_position
 
     def encode(
         self, edited: Image.Image, format: Format | str, provenance: Provenance | None = None
     ) -> bytes:
         """The bytes of a file with the edited image and the metadata of this one.
+
+        See ``write``, which also returns what of the metadata could not be written.
+        """
+        return self.write(edited, format, provenance).data
+
+    def write(
+        self, edited: Image.Image, format: Format | str, provenance: Provenance | None = None
+    ) -> Written:
+        """A file with the edited image and the metadata of this one.
+
+        What an encoder refuses of the metadata or of the source's compression is left out, with a
+        warning.
 
         Args:
             edited: RGB, of ``image``'s size.
@@ -245,7 +288,7 @@ class Photograph:
             provenance: Label and recipe of the edit.
 
         Raises:
-            OutputFormatError: No format has this name.
+            OutputFormatError: No format has this name, or it cannot hold the image.
         """
         format = format_named(format) if isinstance(format, str) else format
         return self._file(self.restore(edited, format), format, provenance)
@@ -257,57 +300,94 @@ class Photograph:
         *,
         overwrite: bool = False,
         provenance: Provenance | None = None,
-    ) -> None:
-        """Write the output of ``encode`` atomically; the extension of ``path`` is the format."""
+    ) -> tuple[str, ...]:
+        """Write the output of ``encode`` atomically; the extension of ``path`` is the format.
+
+        Returns:
+            The warnings of ``write``.
+        """
         path = check_output(path, overwrite=overwrite)
-        data = self.encode(edited, format_of(path), provenance)
+        written = self.write(edited, format_of(path), provenance)
         with writing(path, overwrite=overwrite) as temporary:
-            temporary.write_bytes(data)
+            temporary.write_bytes(written.data)
+        return written.warnings
 
     def format_warnings(self, format: Format) -> tuple[str, ...]:
         """Warnings about what ``format`` cannot hold of this image; cheap, call before editing.
 
         Raises:
-            OutputFormatError: It cannot hold an image of this size or mode; a blank one is tried.
+            OutputFormatError: It cannot hold an image of this size or mode; two blank strips, as
+                wide and as high as the image, are tried.
         """
         mode = format.mode(self.mode)
-        try:
-            self._file(Image.new(mode.replace("PA", "P"), self.size), format)
-        except MemoryError:
-            raise
-        except Exception as error:  # encoders have limits of their own
-            line = " ".join(str(error).split()) or type(error).__name__
-            raise OutputFormatError(f"cannot write this image as {format.name}: {line}") from error
+        width, height = self.size
         lines = []
+        if self.kind not in NAMED:
+            lines.append(f"{self.kind} is read but not written: the result is {format.name}")
+        for size in ((width, min(height, STRIP)), (min(width, STRIP), height)):
+            strip = Image.new(mode.replace("PA", "P"), size)
+            lines += [each for each in self._file(strip, format).warnings if each not in lines]
         if self.mode in ALPHA and mode not in ALPHA:
             lines.append(f"{format.name} has no transparency: transparent pixels become white")
+        if keyed.key_of(self.stored) is not None and format.name != "PNG":
+            lines.append(f"transparency of 16-bit gray is not kept in {format.name}")
         if self.mode == "I;16" != mode:
             lines.append(f"16 bits per channel are reduced to 8 in {format.name}")
         if self.mode == "CMYK" != mode:
             lines.append(f"CMYK is converted to sRGB in {format.name}")
-        return tuple(lines)
+        return (*lines, *self.kept.losses(format.name))
 
     def _file(
         self, image: Image.Image, format: Format, provenance: Provenance | None = None
-    ) -> bytes:
-        options = dict(format.options)
+    ) -> Written:
+        """With everything; where that fails, without one part of it, and at last without all."""
+        whole = self._parts(image, format, provenance)
+        try:
+            return Written(embedding.encoded(image, format.name, whole))
+        except MemoryError:
+            raise
+        except Exception as error:  # encoders have limits of their own
+            first = error
+        own = provenance.packet(format.name) if provenance else b""
+        plain = Parts(_usual(format, image))
+        attempts = {
+            "compression": replace(whole, options=self._colors(format) | plain.options),
+            "EXIF data": replace(whole, exif=b""),
+            "XMP data": replace(whole, xmp=own),
+            "IPTC data, comments and texts": replace(whole, kept=Kept()),
+            "color profile": replace(whole, options=whole.options | {"icc_profile": None}),
+            "metadata": replace(plain, orientation=self.orientation, xmp=own),
+        }
+        for name, parts in attempts.items():
+            try:
+                data = embedding.encoded(image, format.name, parts)
+            except MemoryError:
+                raise
+            except Exception:
+                continue
+            return Written(data, (f"{format.name} does not take the {name} of the source",))
+        line = " ".join(str(first).split()) or type(first).__name__
+        raise OutputFormatError(f"cannot write this image as {format.name}: {line}") from first
+
+    def _parts(self, image: Image.Image, format: Format, provenance: Provenance | None) -> Parts:
+        """What is written next to the pixels."""
+        options = _usual(format, image)
         if self.encoding and format.name == self.kind:
             options = dict(self.encoding)
-        if image.mode in GRAY:
-            options.pop("subsampling", None)  # with it AVIF would convert gray to color
-        if self.exif:
-            options["exif"] = self.exif
-        if provenance:
-            options |= provenance.options(format.name, self.exif)
-        tags = _tags(self.exif)
-        if format.name == "TIFF" and (ExifTags.IFD.Exif in tags or ExifTags.IFD.GPSInfo in tags):
-            options["compression"] = "raw"  # Pillow cannot compress a TIFF with EXIF directories
-        if self.dpi:
-            options["dpi"] = self.dpi
+        options |= self._colors(format)
+        packet = self.kept.xmp
+        provenance = provenance and provenance.within(format.name, packet)
+        return Parts(
+            options, self.exif, self.orientation,
+            provenance.packet(format.name, packet) if provenance else packet,
+            provenance.recipe if provenance else None,
+            self.kept, self.kind == "TIFF",
+        )  # fmt: skip
+
+    def _colors(self, format: Format) -> dict[str, Any]:
+        """Options of color profile and resolution."""
         profile = self.profile if format.mode(self.mode) == self.mode else None
-        file = BytesIO()
-        image.save(file, format=format.name, icc_profile=profile, **options)
-        return file.getvalue()
+        return {"icc_profile": profile, **({"dpi": self.dpi} if self.dpi else {})}
 
     def __repr__(self) -> str:
         width, height = self.image.size
@@ -358,9 +438,9 @@ def stored_pixels(image: Image.Image) -> Image.Image:
     Raises:
         ImageFormatError: The mode is none of those, and has no equivalent among them.
     """
-    if image.mode.startswith("I;16") and "transparency" not in image.info:
-        return Image.fromarray(np.asarray(image).astype(np.uint16))
-    if image.mode not in MODES or image.mode == "I;16":
+    if image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM"):
+        return keyed.deep_gray(image)
+    if image.mode not in MODES:
         raise ImageFormatError(
             f"its mode {image.mode} is not supported; convert it to one of {', '.join(MODES)}"
         )
@@ -389,7 +469,12 @@ def _contents(source: Source, name: str) -> tuple[bytes, str]:
     return data, name
 
 
-def _unreadable(error: Exception, name: str) -> InputError:
+def _is_cut(data: bytes) -> bool:
+    """Whether the end of a JPEG is missing."""
+    return data.startswith(JPEG) and not kept_metadata.is_complete(data)
+
+
+def _unreadable(error: Exception, name: str, hint: str) -> InputError:
     """The error of zerocon for one that a decoder raised."""
     if isinstance(error, UnidentifiedImageError):
         formats = ", ".join(NAMED).replace("HEIF", "HEIC")
@@ -400,7 +485,7 @@ def _unreadable(error: Exception, name: str) -> InputError:
         kind = ImageTooLargeError
     elif isinstance(error, InputError):
         kind = type(error)
-    return kind(f"{name} cannot be read as an image: {line}")
+    return kind(f"{name} cannot be read as an image: {line}{hint}")
 
 
 def _is_heic(data: bytes) -> bool:
@@ -408,49 +493,71 @@ def _is_heic(data: bytes) -> bool:
     return data[4:8] == b"ftyp" and any(brand in brands for brand in (b"heic", b"heix", b"heim"))
 
 
-def _exif(image: Image.Image, keep_gps: bool) -> tuple[int, bytes]:
-    """Orientation, and the EXIF data to write with the edit."""
-    exif = image.getexif()
-    orientation = exif.get(ExifTags.Base.Orientation, 1)
-    orientation = image.info.get("original_orientation") or orientation  # HEIF
-    if orientation not in range(1, 9):
-        orientation = 1
-    for tag in LAYOUT.intersection(exif):
-        del exif[tag]
-    if not keep_gps:
-        exif.pop(ExifTags.IFD.GPSInfo, None)
-    if orientation != 1:
-        exif[ExifTags.Base.Orientation] = orientation
-    return orientation, exif.tobytes() if exif else b""
+def _exif(
+    image: Image.Image, data: bytes, raw: bytes, keep_gps: bool
+) -> tuple[int, bytes, tuple[str, ...]]:
+    """Orientation, the EXIF data to write with the edit, and lines about what is not kept."""
+    displayed = image.info.get("original_orientation")  # HEIF, whose EXIF data have 1 by now
+    try:
+        if image.format == "TIFF":
+            patched = exif_data.of_tiff(data, keep_gps=keep_gps)
+        elif raw:
+            patched = exif_data.patch(raw, keep_gps=keep_gps, orientation=displayed)
+        else:
+            patched = exif_data.Patched()
+    except ValueError:
+        patched = exif_data.Patched(problems=("the EXIF data are damaged and are not kept",))
+    return _orientation(image, displayed or patched.orientation), patched.data, patched.problems
+
+
+def _orientation(image: Image.Image, stored: int | None) -> int:
+    """That of the EXIF data, else that of AVIF's container or of XMP; 1..8."""
+    if stored is None or image.format == "AVIF":
+        try:
+            # of the base class, since that of PNG decodes the image
+            stored = Image.Image.getexif(image).get(ExifTags.Base.Orientation, stored or 1)
+        except Exception:  # damaged EXIF makes Pillow raise nearly anything
+            stored = stored or 1
+    return stored if stored in range(1, 9) else 1
 
 
 def _is_sideways(image: ImageFile.ImageFile) -> bool:
     """Whether width and height of an opened file are exchanged when it is turned upright."""
     if image.format in TURNED:
         return False
-    try:  # of the base class, since that of PNG decodes the image
-        orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
-    except Exception:  # damaged EXIF, as in ``Photograph.read``
-        return False
-    return orientation in SIDEWAYS
+    stored = exif_data.orientation_in(image.info.get("exif", b""))
+    return _orientation(image, stored) in SIDEWAYS
 
 
-def _tags(exif: bytes) -> Image.Exif:
-    tags = Image.Exif()
-    tags.load(exif)
-    return tags
+def _usual(format: Format, image: Image.Image) -> dict[str, Any]:
+    """The options of a format for an image from another one."""
+    options = dict(format.options)
+    if image.mode in GRAY:
+        options.pop("subsampling", None)  # with it AVIF would convert gray to color
+    return options
 
 
 def _encoding(image: Image.Image, data: bytes) -> dict[str, Any] | None:
     """Arguments of Pillow's ``save`` to compress as this file is; None if that is unknown."""
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         sampling = JpegImagePlugin.get_sampling(image)  # -1 if it is none of Pillow's: none then
-        return {"qtables": image.quantization, "subsampling": max(sampling, 0)}
+        return {"qtables": _tables(image), "subsampling": max(sampling, 0)}
     if image.format == "WEBP" and _is_lossless(data):
         return {"lossless": True, "exact": True}
     if image.format == "TIFF" and image.info.get("compression") in COMPRESSIONS:
         return {"compression": image.info["compression"]}
     return None
+
+
+def _tables(image: JpegImagePlugin.JpegImageFile) -> list[list[int]]:
+    """The quantization table of every channel, without repetitions of the last one.
+
+    Files may number their tables in any way; Pillow numbers them by channels.
+    """
+    tables = [list(image.quantization[layer[3]]) for layer in image.layer]
+    while len(tables) > 1 and tables[-1] == tables[-2]:
+        tables.pop()
+    return tables
 
 
 def _is_lossless(webp: bytes) -> bool:

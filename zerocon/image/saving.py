@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable
-from io import BytesIO
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -17,6 +17,7 @@ from zerocon.errors import (
     OutputIsInputError,
     about_argument,
 )
+from zerocon.image.embedding import Parts, encoded
 from zerocon.image.formats import ENDINGS, format_of
 from zerocon.image.metadata import Provenance
 from zerocon.storage.atomic import require_writable, writing
@@ -75,8 +76,12 @@ def save_image(
 ) -> None:
     """Write an RGB image atomically; the extension is the format. See ``check_output``."""
     path = check_output(path, overwrite=overwrite, inputs=inputs)
-    format, file = format_of(path), BytesIO()
-    metadata = provenance.within(format.name).options(format.name) if provenance else {}
-    image.save(file, format=format.name, **format.options, **metadata)
+    format = format_of(path)
+    parts = Parts(dict(format.options))
+    if provenance:
+        fitting = provenance.within(format.name)
+        packet = fitting.packet(format.name)
+        parts = replace(parts, xmp=packet, recipe=fitting.recipe)
+    data = encoded(image, format.name, parts)
     with writing(path, overwrite=overwrite) as temporary:
-        temporary.write_bytes(file.getvalue())  # unlike Pillow, raises the system's error
+        temporary.write_bytes(data)  # unlike Pillow, raises the system's error

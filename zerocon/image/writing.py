@@ -10,8 +10,6 @@ from zerocon.image.reading import Photograph, contents
 from zerocon.image.saving import check_output
 from zerocon.storage.atomic import writing
 
-XMP_LOCATION = b"exif:GPS"  # XMP is text, and repeats the position of the EXIF data
-
 
 def copy_image(
     source: Path | str | bytes,
@@ -49,8 +47,7 @@ def copied_file(source: Path | str | bytes, format: Format, *, keep_gps: bool = 
     data = source if isinstance(source, bytes) else contents(Path(source))
     name = "the image" if isinstance(source, bytes) else str(source)
     photograph = Photograph.read(data, keep_gps=True, name=name)
-    located = photograph.has_location or XMP_LOCATION in data
-    if photograph.kind == format.name and (keep_gps or not located):
+    if photograph.kind == format.name and (keep_gps or not photograph.has_location):
         return data
     if not keep_gps:
         photograph = Photograph.read(data, name=name)
