@@ -227,16 +227,22 @@ class EditOutputs:
         from zerocon.image.saving import save_image
 
         complete = Provenance.at(self.metadata, lambda: recipe().to_json())
-        provenance = complete and complete.within(self.format.name)
-        for warning in complete.format_warnings(self.format.name) if complete else ():
-            self.warn(warning)
+        if complete:
+            packet = self.photograph.kept.xmp
+            for warning in complete.format_warnings(self.format.name, packet):
+                self.warn(warning)
         save = partial(save_image, overwrite=self.overwrite, provenance=complete)
         if self.output == stdio.PIPE:
-            stdio.send(self.photograph.encode(edited.image, self.format, provenance))
+            written = self.photograph.write(edited.image, self.format, complete)
+            stdio.send(written.data)
+            left_out = written.warnings
         else:
-            self.photograph.save(
-                edited.image, self.output, overwrite=self.overwrite, provenance=provenance
+            left_out = self.photograph.save(
+                edited.image, self.output, overwrite=self.overwrite, provenance=complete
             )
+        for warning in left_out:
+            if warning not in self.warnings:
+                self.warn(warning)
         if self.compare:
             labels = render.labels(edited.request)
             save(sheet([self.photograph.image, edited.image], labels, 2), self.compare)
@@ -256,16 +262,17 @@ class EditOutputs:
         mark = None if self.metadata == "none" else Provenance()
         save_image(sheet, self.output, overwrite=self.overwrite, provenance=mark)
 
-    def copy(self, source: Path | bytes, *, keep_gps: bool) -> None:
+    def copy(self, source: Path | bytes, *, keep_gps: bool, lenient: bool) -> None:
         """Write the source image to the output: the same bytes, if the format is the same."""
         from zerocon.image.writing import copied_file, copy_image
 
         if self.output == stdio.PIPE:
-            stdio.send(copied_file(source, self.format, keep_gps=keep_gps))
+            data = copied_file(source, self.format, keep_gps=keep_gps, lenient=lenient)
+            stdio.send(data)
             return
         copy_image(
             source, self.output,
-            overwrite=self.overwrite, inputs=self.inputs, keep_gps=keep_gps,
+            overwrite=self.overwrite, inputs=self.inputs, keep_gps=keep_gps, lenient=lenient,
         )  # fmt: skip
 
     def _write_explanation(

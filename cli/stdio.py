@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 PIPE = Path("-")  # stdin as IMAGE, stdout as output
 
 
-def read(image_path: Path, *, keep_gps: bool = False) -> Photograph:
+def read(image_path: Path, *, lenient: bool = False) -> Photograph:
     """The image in a file, or on stdin."""
-    return parse(contents(image_path), keep_gps=keep_gps)
+    return parse(contents(image_path), lenient=lenient)
 
 
 def contents(image_path: Path) -> Path | bytes:
@@ -28,11 +28,11 @@ def contents(image_path: Path) -> Path | bytes:
     return sys.stdin.buffer.read()
 
 
-def parse(source: Path | bytes, *, keep_gps: bool = False) -> Photograph:
+def parse(source: Path | bytes, *, keep_gps: bool = False, lenient: bool = False) -> Photograph:
     """The image that ``contents`` returned."""
     from zerocon.image.reading import Photograph
 
-    return Photograph.read(source, keep_gps=keep_gps, name="stdin")
+    return Photograph.read(source, keep_gps=keep_gps, lenient=lenient, name="stdin")
 
 
 def is_interactive() -> bool:

@@ -18,20 +18,24 @@ from ..help import command as help_command
     ),
 )
 @options.image_path
+@options.lenient
 @options.model
 @options.output_format
 @options.verbosity
 def command(image_path: Path, **values: Any) -> None:
     """Print the caption that an edit of IMAGE starts from."""
-    image = stdio.read(image_path).image
+    photograph = stdio.read(image_path, lenient=values["lenient"])
+    image = photograph.image
     model = options.load_model(values)
 
+    from zerocon.image.reading import TRUNCATED
     from zerocon.model.captioner import caption_image
     from zerocon.prompt import degenerate
 
     with options.loading("the captioner"):
         caption = caption_image(image, model)
-    warnings = [fault] if (fault := degenerate(caption)) else []
+    cut = [TRUNCATED] if TRUNCATED in photograph.warnings else []
+    warnings = [*cut, *([fault] if (fault := degenerate(caption)) else [])]
     render.warn(warnings)
     facts = {
         "input": str(image_path),

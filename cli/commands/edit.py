@@ -73,6 +73,7 @@ class EditCommand(HelpCommand):
     ),
 )
 @options.image_path
+@options.lenient
 @options.prompt
 @edit_outputs.output_options
 @options.method_with_mask
@@ -120,7 +121,8 @@ class EditRun:
 
         text, several = _prompt(values), _several(values)
         source = stdio.contents(image_path)
-        photograph = stdio.parse(source, keep_gps=values["keep_gps"])
+        reading = {name: values[name] for name in ("keep_gps", "lenient")}
+        photograph = stdio.parse(source, **reading)
         directions = [(zerocon.Direction.load(file), w) for file, w in values["directions"]]
         text = f"{text} {words_of(each for each, _ in directions)}"
         outputs = EditOutputs.of(image_path, photograph, text, values)
@@ -238,7 +240,7 @@ class EditRun:
         outputs, values = self.outputs, self.values
         copied = values["copy_unchanged"] and not values["dry_run"]
         if copied:
-            outputs.copy(self.source, keep_gps=values["keep_gps"])
+            outputs.copy(self.source, keep_gps=values["keep_gps"], lenient=values["lenient"])
         about = (self.request["settings"], self.model.name, self.image_path)
         caption = error.caption or values["caption"]
         record = render.unchanged(*about, outputs.output if copied else None, values, caption)

@@ -27,6 +27,7 @@ EXTENSION = ".safetensors"
     ),
 )
 @options.image_path
+@options.lenient
 @cloup.option_group(
     "Output",
     click.option(
@@ -56,7 +57,7 @@ def command(image_path: Path, output: Path | None, **values: Any) -> None:
     """
     from zerocon.image.saving import check_output
 
-    image = stdio.read(image_path).image
+    image = stdio.read(image_path, lenient=values["lenient"]).image
     output = output or stdio.require_name(image_path).with_suffix(EXTENSION)
     overwrite = values["overwrite"]
     inputs = options.input_files(values, stdio.source(image_path))

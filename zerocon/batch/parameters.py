@@ -18,7 +18,7 @@ from zerocon.settings import PRESETS, Settings
 BACKENDS = ("local", "ray")
 AUTO, ALL = "auto", "all"
 # run parameters that are options
-SHARED = ("metadata", "keep_gps", "cache", "segmenter", "copy_unchanged")
+SHARED = ("metadata", "keep_gps", "lenient", "cache", "segmenter", "copy_unchanged")
 
 PathLike = str | os.PathLike[str]
 
@@ -31,7 +31,8 @@ class RunParameters:
         model: Name of the model; None: ``ZEROCON_MODEL``, then the default model.
         load: Options of ``zerocon.load`` (``ModelSpec``).
         metadata: What the results' metadata contain: "full", "minimal" or "none".
-        keep_gps: Keep GPS coordinates in the EXIF of results.
+        keep_gps: Keep GPS coordinates in the metadata of results.
+        lenient: Read JPEG files whose end is missing.
         cache: Use the cache of inversions.
         segmenter: Name of the segmentation model; None: the default one.
         copy_unchanged: Copy the source of an image that is as the prompt describes it already.
@@ -41,6 +42,7 @@ class RunParameters:
     load: Mapping[str, Any] = field(default_factory=dict)
     metadata: str = METADATA_LEVELS[0]
     keep_gps: bool = False
+    lenient: bool = False
     cache: bool = True
     segmenter: str | None = None
     copy_unchanged: bool = False
@@ -89,8 +91,8 @@ class BatchOptions:
         backend: "local" or "ray".
         shard: (I, N): only part I of N, with a journal of its own.
         model: A model or its name.
-        parameters: Load options, metadata level, ``keep_gps``, ``cache``, ``segmenter`` and
-            ``copy_unchanged``.
+        parameters: Load options, metadata level, ``keep_gps``, ``lenient``, ``cache``,
+            ``segmenter`` and ``copy_unchanged``.
         given: Names of run parameters that the caller set: they override those of a resumed run.
         inputs: More files that no result may replace.
         sheet: A review sheet of the run's edits, written at its end as PNG, JPEG or PDF.

@@ -90,6 +90,7 @@ def plan_jobs(
     output: Path,
     *,
     keep_gps: bool,
+    lenient: bool,
     progress: Callable[[int, int], object],
 ) -> Iterator[PlannedJob]:
     """Read the images and parse the prompts of ``jobs``; nothing is inverted.
@@ -100,6 +101,7 @@ def plan_jobs(
         executor: Captions the images and parses the prompts.
         output: The output directory.
         keep_gps: As in a run.
+        lenient: As in a run.
         progress: Called after every job with the number of planned jobs and of all.
     """
     image, source = None, None
@@ -110,7 +112,8 @@ def plan_jobs(
             yield PlannedJob(job, path, outcome.state, *texts, warnings=outcome.warnings)
         else:
             if source is None or job.image != image:
-                image, source = job.image, SourceImage.read(job.image, keep_gps=keep_gps)
+                image = job.image
+                source = SourceImage.read(image, keep_gps=keep_gps, lenient=lenient)
             (prepared,) = executor.prepare([(job, source)])
             yield _planned(job, path, prepared)
         progress(number, len(jobs))

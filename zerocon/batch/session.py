@@ -76,6 +76,7 @@ class BatchSession:
             BatchExecutor(self.model),
             self.options.output,
             keep_gps=self.options.parameters.keep_gps,
+            lenient=self.options.parameters.lenient,
             progress=progress,
         )
         planned = tuple(edits)

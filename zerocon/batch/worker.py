@@ -57,15 +57,16 @@ class Worker:
     execute: JobExecutor
     batch_size: int = 1
     keep_gps: bool = False
+    lenient: bool = False
     copy_unchanged: bool = False
 
     @classmethod
     def of(cls, journal: Journal, run: int, execute: JobExecutor, batch_size: int) -> Worker:
         """A worker with the parameters of the run."""
         parameters = RunParameters.from_json(journal.parameters(run))
-        return cls(
-            journal, run, execute, batch_size, parameters.keep_gps, parameters.copy_unchanged
-        )
+        names = ("keep_gps", "lenient", "copy_unchanged")
+        shared = {name: getattr(parameters, name) for name in names}
+        return cls(journal, run, execute, batch_size, **shared)
 
     def __call__(self) -> Generator[JobResult]:
         """Work until every job of the run is done, unchanged or failed, by any worker.
@@ -110,7 +111,8 @@ class Worker:
         for record in self.journal.claim(self.run, name, self.batch_size, last):
             image = record.job.image
             if image not in reading:
-                reading[image] = readers.submit(SourceImage.read, image, keep_gps=self.keep_gps)
+                options = {"keep_gps": self.keep_gps, "lenient": self.lenient}
+                reading[image] = readers.submit(SourceImage.read, image, **options)
             claimed.append((record, reading[image]))
         return claimed
 
@@ -138,8 +140,10 @@ class Worker:
     ) -> tuple[Outcome, bytes | None]:
         """How a job ends, and the bytes of its file if it gets one; raises if it fails."""
         if isinstance(result, ExecutedJob):
-            texts = (result.warnings, result.caption, result.target_caption)
-            return Outcome("done", None, *texts), result.encode(job.name.suffix)
+            written = result.write(job.name.suffix)
+            warnings = tuple(dict.fromkeys(result.warnings + written.warnings))
+            texts = (warnings, result.caption, result.target_caption)
+            return Outcome("done", None, *texts), written.data
         if not isinstance(result.error, NothingToChangeError):
             raise result.error
         outcome = Outcome("unchanged", reason(result.error), caption=result.caption)
@@ -148,7 +152,7 @@ class Worker:
         format, data = format_of(Path(job.name)), contents(job.image)
         photograph = source.photograph
         warnings = photograph.format_warnings(format) if photograph.kind != format.name else ()
-        copy = copied_file(data, format, keep_gps=self.keep_gps)
+        copy = copied_file(data, format, keep_gps=self.keep_gps, lenient=self.lenient)
         return replace(outcome, warnings=warnings), copy
 
     def _written(self, pending: list[Future[JobResult]], *, wait: bool) -> Iterator[JobResult]:

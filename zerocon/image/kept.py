@@ -55,12 +55,14 @@ class Kept:
         photoshop: Image resources of Photoshop, of which IPTC is one; may be empty.
         comments: Of JPEG or GIF.
         texts: Text chunks of PNG, each its type and its bytes.
+        hidden_position: Whether XMP that is damaged, and left out, may have a position.
     """
 
     xmp: bytes = b""
     photoshop: bytes = b""
     comments: tuple[bytes, ...] = ()
     texts: tuple[tuple[bytes, bytes], ...] = ()
+    hidden_position: bool = False
 
     def losses(self, format: str) -> tuple[str, ...]:
         """What a format cannot hold, one line each."""
@@ -80,9 +82,9 @@ class Kept:
 
     @property
     def has_position(self) -> bool:
-        """Whether the XMP packet or a text has a GPS position."""
+        """Whether the XMP packet or a text has a GPS position in the file."""
         texts = any(POSITION.fullmatch(each) for each in self._keywords())
-        return texts or xmp.has_position(self.xmp)
+        return self.hidden_position or texts or xmp.has_position(self.xmp)
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,9 @@ def find(image: Image.Image, data: bytes, *, keep_gps: bool) -> Found:
     if kept.xmp and (packet := xmp.cleaned(kept.xmp, keep_gps=keep_gps)) is None:
         problems += ("the XMP data are damaged and are not kept",)
     texts = tuple(each for each in kept.texts if keep_gps or not _is_position(each))
-    return Found(found.exif, replace(kept, xmp=packet or b"", texts=texts), problems)
+    hidden = packet is None and b"gps" in kept.xmp.lower()
+    kept = replace(kept, xmp=packet or b"", texts=texts, hidden_position=hidden)
+    return Found(found.exif, kept, problems)
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:

@@ -20,7 +20,7 @@ from zerocon.errors import (
 from zerocon.image.embedding import Parts, encoded
 from zerocon.image.formats import ENDINGS, format_of
 from zerocon.image.metadata import Provenance
-from zerocon.storage.atomic import require_writable, writing
+from zerocon.storage.atomic import require_short, require_writable, writing
 
 
 @about_argument("path")
@@ -38,12 +38,14 @@ def check_output(
         OutputIsInputError: It is the same file as one of ``inputs``, also through a link and with
             ``overwrite``.
         OutputExistsError: It exists, and ``overwrite`` is false.
-        NotWritableError: The directory does not exist or is not writable, or ``path`` is one.
+        NotWritableError: The directory does not exist or is not writable, or ``path`` is one, is
+            read-only, or has a name of more than 255 bytes.
         MissingPackageError: The installed Pillow cannot write the format.
     """
     path = Path(path)
     if path.suffix.lower() not in endings:
         raise OutputFormatError(f"{path} must end in {' or '.join(endings)}")
+    require_short(path)
     require_not_input(path, inputs)
     if not path.parent.is_dir():
         raise MissingFolderError(
@@ -53,6 +55,8 @@ def check_output(
         raise NotWritableError(f"{path} is a directory; give a file name")
     if path.exists() and not overwrite:
         raise OutputExistsError(f"{path} exists already; add --overwrite or give another output")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise NotWritableError(f"{path} is read-only; give another output")
     require_writable(path.parent)
     if endings is ENDINGS:
         format_of(path).require()
