@@ -42,6 +42,9 @@ CREDENTIALS = "the content credentials (C2PA) are not kept: they are valid for t
 GAIN_MAP = "the gain map (HDR) is not kept"
 DEPTH_MAP = "the depth map is not kept"
 FURTHER = "further images in the file are not kept"
+AUXILIARY = "the auxiliary images are not kept"
+THUMBNAIL_PAGE = "the thumbnail in the file's second page is not kept"
+LAYERS = "the layers of the file are not kept"
 EXTENDED = "the extended XMP data are not kept"
 MOTION = "the video of the motion photo is not kept"
 
@@ -279,9 +282,9 @@ def _tiff(_: Image.Image, data: bytes) -> Found:
         irb += resource(IPTC, tags[exif.IPTC])
     lines = {
         CREDENTIALS: 52545 in tags,
-        "the layers of the file are not kept": exif.LAYERS in tags,
+        LAYERS: exif.LAYERS in tags,
         FURTHER: exif.SUBFILES in tags,
-        "the thumbnail in the file's second page is not kept": directory.next > 0,
+        THUMBNAIL_PAGE: directory.next > 0,
     }
     kept = Kept(tags.get(exif.XMP, b""), irb)
     return Found(b"", kept, tuple(line for line, true in lines.items() if true))
@@ -298,7 +301,7 @@ def _other(image: Image.Image, data: bytes) -> Found:
     if "gainmap" in auxiliary or (boxes and b"tmap" in data[:BOXES]):
         lines.append(GAIN_MAP)
     elif auxiliary:
-        lines.append("the auxiliary images are not kept")
+        lines.append(AUXILIARY)
     if info.get("depth_images") or (boxes and b"auxiliary:depth" in data[:BOXES]):
         lines.append(DEPTH_MAP)
     if getattr(image, "n_frames", 1) > 1:

@@ -43,6 +43,8 @@ READ = ("PNG", "JPEG", "WEBP", "TIFF", "AVIF", "GIF", "BMP", "PPM", "JPEG2000")
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16")  # of images that can be edited
 # bytes of a file; Pillow's limit of pixels, uncompressed with 16 bits per channel, is 1.4 billion
 LARGEST = 2_000_000_000
+WITHOUT_RESOLUTION = {"WEBP", "AVIF", "HEIF"}
+DEFAULT_DPI = {(72.0, 72.0), (96.0, 96.0)}  # written by programs that know no resolution
 STRIP = 16  # pixels of one side of a blank image that is tried
 JPEG, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 LENIENT = "; --lenient reads what is there"
@@ -335,6 +337,8 @@ class Photograph:
             lines.append(f"16 bits per channel are reduced to 8 in {format.name}")
         if self.mode == "CMYK" != mode:
             lines.append(f"CMYK is converted to sRGB in {format.name}")
+        if self.dpi and self.dpi not in DEFAULT_DPI and format.name in WITHOUT_RESOLUTION:
+            lines.append(f"the resolution is not kept in {format.name}")
         return (*lines, *self.kept.losses(format.name))
 
     def _file(
