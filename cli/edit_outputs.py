@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from zerocon.diagnostics.step_images import StepImages
     from zerocon.editing import Step
     from zerocon.image.formats import Format
+    from zerocon.image.options import ReadOptions
     from zerocon.image.reading import Photograph
     from zerocon.image.support import Support
 
@@ -228,16 +229,22 @@ class EditOutputs:
         from zerocon.image.saving import save_image
 
         complete = Provenance.at(self.metadata, lambda: recipe().to_json())
-        provenance = complete and complete.within(self.format.name)
-        for warning in complete.format_warnings(self.format.name) if complete else ():
-            self.warn(warning)
+        if complete:
+            packet = self.photograph.kept.xmp
+            for warning in complete.format_warnings(self.format.name, packet):
+                self.warn(warning)
         save = partial(save_image, overwrite=self.overwrite, provenance=complete)
         if self.output == stdio.PIPE:
-            stdio.send(self.photograph.encode(edited.image, self.format, provenance))
+            written = self.photograph.write(edited.image, self.format, complete)
+            stdio.send(written.data)
+            left_out = written.warnings
         else:
-            self.photograph.save(
-                edited.image, self.output, overwrite=self.overwrite, provenance=provenance
+            left_out = self.photograph.save(
+                edited.image, self.output, overwrite=self.overwrite, provenance=complete
             )
+        for warning in left_out:
+            if warning not in self.warnings:
+                self.warn(warning)
         if self.compare:
             labels = render.labels(edited.request)
             save(sheet([self.photograph.image, edited.image], labels, 2), self.compare)
@@ -257,18 +264,16 @@ class EditOutputs:
         mark = None if self.metadata == "none" else Provenance()
         save_image(sheet, self.output, overwrite=self.overwrite, provenance=mark)
 
-    def copy(self, source: Path | bytes, *, keep_gps: bool, max_megapixels: float) -> None:
+    def copy(self, source: Path | bytes, reading: ReadOptions) -> None:
         """Write the source image to the output: the same bytes, if the format is the same."""
         from zerocon.image.writing import copied_file, copy_image
 
         if self.output == stdio.PIPE:
-            limit = max_megapixels
-            copy = copied_file(source, self.format, keep_gps=keep_gps, max_megapixels=limit)
-            return stdio.send(copy)
+            stdio.send(copied_file(source, self.format, **reading.arguments()))
+            return
         copy_image(
             source, self.output,
-            overwrite=self.overwrite, inputs=self.inputs,
-            keep_gps=keep_gps, max_megapixels=max_megapixels,
+            overwrite=self.overwrite, inputs=self.inputs, **reading.arguments(),
         )  # fmt: skip
 
     def _write_explanation(

@@ -375,6 +375,13 @@ SEVERAL = ("seed", "strength", "guidance_scale")  # that an edit does with --gri
 
 image_path = click.argument("image_path", metavar="IMAGE", type=click.Path(path_type=Path))
 
+lenient = click.option(
+    "--lenient",
+    cls=ExpertOption,
+    is_flag=True,
+    help="Read a JPEG whose end is missing; what is missing is gray.",
+)
+
 PROMPT = ("to", "from_", "to_caption", "caption")
 
 caption = click.option(

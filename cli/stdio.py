@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from zerocon.errors import ImageTooLargeError
+from zerocon.image.options import ReadOptions
 from zerocon.storage.escaping import visible
 
 if TYPE_CHECKING:
@@ -95,11 +96,9 @@ def open_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
 
 
-def read(
-    image_path: Path, *, keep_gps: bool = False, max_megapixels: float | None = None
-) -> Photograph:
+def read(image_path: Path, options: ReadOptions | None = None) -> Photograph:
     """The image in a file, or on stdin."""
-    return parse(contents(image_path), keep_gps=keep_gps, max_megapixels=max_megapixels)
+    return parse(contents(image_path), options)
 
 
 def contents(image_path: Path) -> Path | bytes:
@@ -119,15 +118,12 @@ def contents(image_path: Path) -> Path | bytes:
     return data
 
 
-def parse(
-    source: Path | bytes, *, keep_gps: bool = False, max_megapixels: float | None = None
-) -> Photograph:
-    """The image that ``contents`` returned; None is the default limit of pixels."""
-    from zerocon.image import MEGAPIXELS
+def parse(source: Path | bytes, options: ReadOptions | None = None) -> Photograph:
+    """The image that ``contents`` returned; None are the default options."""
     from zerocon.image.reading import Photograph
 
-    limit = MEGAPIXELS if max_megapixels is None else max_megapixels
-    return Photograph.read(source, keep_gps=keep_gps, name="stdin", max_megapixels=limit)
+    options = options or ReadOptions()
+    return Photograph.read(source, name="stdin", **options.arguments())
 
 
 def is_interactive() -> bool:

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from stress.options import pytest_addoption  # noqa: F401
 
+from zerocon.image.metadata import KEYWORD, Provenance
 from zerocon.model import Model, ModelSpec, load
 
 torch.set_num_threads(1)  # on a busy machine two threads make small networks a hundred times slower
@@ -58,6 +60,14 @@ def gradient(width: int, height: int) -> Image.Image:
     """A smooth image in which every column and every row has a different color."""
     x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
     return Image.fromarray(np.stack([x, y, 255 - x], -1).astype(np.uint8))
+
+
+def recipe_chunk(recipe: str) -> PngInfo:
+    """The texts of an edited PNG: its recipe and its label."""
+    provenance, chunks = Provenance(recipe), PngInfo()
+    chunks.add_itxt(KEYWORD, recipe)
+    chunks.add_itxt("XML:com.adobe.xmp", provenance.packet("PNG").decode())
+    return chunks
 
 
 @pytest.fixture

@@ -16,15 +16,16 @@ import pytest
 import tiny
 import torch
 from click.testing import CliRunner, Result
-from conftest import gradient
+from conftest import gradient, recipe_chunk
 from PIL import Image, ImageCms
 
 import zerocon
 from zerocon.cli import main
 from zerocon.image import metadata
 from zerocon.image.formats import FORMATS
-from zerocon.image.metadata import LABEL, Provenance
+from zerocon.image.metadata import Provenance
 from zerocon.image.reading import Photograph
+from zerocon.image.xmp import LABEL
 from zerocon.model.fingerprint import cache_folder, weights_hash
 from zerocon.recipe import Recipe
 from zerocon.recipe.version1 import SETTINGS, convert
@@ -168,7 +169,7 @@ def test_a_recipe_too_long_for_the_format_is_a_warning(
 
 def test_an_xmp_packet_rewritten_by_another_program_is_read() -> None:
     recipe = '{"a": "<&\\""}'
-    (packet,) = Provenance(recipe).options("JPEG").values()
+    packet = Provenance(recipe).packet("JPEG")
     element = b"<zerocon:recipe>" + packet.split(b"recipe>")[1] + b"recipe>"
     value = element[16:-17].replace(b'"', b"&quot;")
     attribute = packet.replace(element, b"").replace(
@@ -284,7 +285,7 @@ def test_a_changed_pixel_is_found(run: Run) -> None:
     with Image.open("cat-dog.png") as image:
         red, *others = image.getpixel((3, 4))  # type: ignore[misc]
         image.putpixel((3, 4), ((red + 7) % 256, *others))
-        image.save("cat-dog.png", **Provenance(recipe).options("PNG"))
+        image.save("cat-dog.png", pnginfo=recipe_chunk(recipe))
     done = replay(run, "cat-dog.png", "-o", "new.png")
     assert (done.exit_code, done.stdout) == (1, "1 of 6144 pixels differ, by up to 7\n")
     assert replay(run, "new.png").exit_code == 0
@@ -296,7 +297,7 @@ def test_other_metadata_and_versions_are_reported(run: Run) -> None:
     assert run(*EDIT, "--to", "dog").exit_code == 0
     recipe = Recipe.read("cat-dog.png")
     old = replace(recipe, versions={**recipe.versions, "torch": "1.0"})
-    rewritten("cat-dog.png", **Provenance(old.to_json()).options("PNG"))
+    rewritten("cat-dog.png", pnginfo=recipe_chunk(old.to_json()))
     done = replay(run, "cat-dog.png")
     assert done.exit_code == 1 and done.stdout.startswith(
         "identical pixels; metadata or compression differs"
@@ -410,7 +411,7 @@ def test_keys_of_a_later_version_are_kept_and_shown(run: Run, names: list[str]) 
     assert json.loads(recipe.to_json()) == json.loads(json.dumps(record))
     assert Recipe.from_json(recipe.to_json()) == recipe
 
-    rewritten("cat-dog.png", **Provenance(recipe.to_json()).options("PNG"))
+    rewritten("cat-dog.png", pnginfo=recipe_chunk(recipe.to_json()))
     page = " ".join(run("inspect", "cat-dog.png").stdout.split())  # lines are wrapped
     assert f" unknown {json.dumps(unknown, sort_keys=True)}" in page
     done = replay(run, "cat-dog.png")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import tiny
 from click.testing import CliRunner, Result
-from conftest import gradient
+from conftest import gradient, recipe_chunk
 from PIL import Image
 
 import zerocon
@@ -41,7 +41,7 @@ def store(output: str, recipe: zerocon.Recipe) -> None:
     """Give a PNG another recipe."""
     with Image.open(output) as image:
         image.load()
-        image.save(output, **Provenance(recipe.to_json()).options("PNG"))
+        image.save(output, pnginfo=recipe_chunk(recipe.to_json()))
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_different_pixels_and_missing_sources_are_reported(run: Run, loaded: lis
     with Image.open("edits/a.png") as image:
         recipe = zerocon.Recipe.read("edits/a.png")
         image.putpixel((3, 4), (0, 0, 0))
-        image.save("edits/a.png", **Provenance(recipe.to_json()).options("PNG"))
+        image.save("edits/a.png", pnginfo=recipe_chunk(recipe.to_json()))
     store("edits/deep/d.png", replace(recipe, versions={**recipe.versions, "torch": "1.0"}))
     done = run("replay", "edits", "--source", "sources/cat.png")
     assert done.exit_code == 1

@@ -107,6 +107,7 @@ inputs = cloup.option_group(
         metavar="FILE",
         help="Read more image names from a file, one per line; - is stdin.",
     ),
+    options.lenient,
     click.option(
         "-0", "--null", is_flag=True, help="Names of --files-from are separated by zero bytes."
     ),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from zerocon.image.options import ReadOptions
+
 from .. import options, render, stdio
 from ..help import command as help_command
 
@@ -18,21 +20,24 @@ from ..help import command as help_command
     ),
 )
 @options.image_path
+@options.lenient
 @options.model
 @options.max_megapixels
 @options.output_format
 @options.verbosity
 def command(image_path: Path, **values: Any) -> None:
     """Print the caption that an edit of IMAGE starts from."""
-    image = stdio.read(image_path, max_megapixels=values["max_megapixels"]).image
+    photograph = stdio.read(image_path, ReadOptions.of(values))
     model = options.load_model(values)
 
+    from zerocon.image.reading import TRUNCATED
     from zerocon.model.captioner import caption_image
     from zerocon.prompt import degenerate
 
     with options.loading("the captioner"):
-        caption = caption_image(image, model)
-    warnings = [fault] if (fault := degenerate(caption)) else []
+        caption = caption_image(photograph.image, model)
+    cut = [TRUNCATED] if TRUNCATED in photograph.warnings else []
+    warnings = [*cut, *([fault] if (fault := degenerate(caption)) else [])]
     render.warn(warnings)
     facts = {
         "input": str(image_path),

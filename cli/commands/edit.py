@@ -14,6 +14,7 @@ import cloup
 
 from zerocon.errors import NothingToChangeError, UnclearPromptError
 from zerocon.image.naming import output_name, prompt_of, words_of
+from zerocon.image.options import ReadOptions
 
 from .. import edit_outputs, options, render, stdio
 from ..dry_run import print_edit_plan
@@ -73,6 +74,7 @@ class EditCommand(HelpCommand):
     ),
 )
 @options.image_path
+@options.lenient
 @options.prompt
 @edit_outputs.output_options
 @options.method_with_mask
@@ -121,8 +123,7 @@ class EditRun:
 
         text, several = _prompt(values), _several(values)
         source = stdio.contents(image_path)
-        limit = values["max_megapixels"]
-        photograph = stdio.parse(source, keep_gps=values["keep_gps"], max_megapixels=limit)
+        photograph = stdio.parse(source, ReadOptions.of(values))
         directions = [(zerocon.Direction.load(file), w) for file, w in values["directions"]]
         text = f"{text} {words_of(each for each, _ in directions)}"
         outputs = EditOutputs.of(image_path, photograph, text, values)
@@ -240,9 +241,7 @@ class EditRun:
         outputs, values = self.outputs, self.values
         copied = values["copy_unchanged"] and not values["dry_run"]
         if copied:
-            outputs.copy(
-                self.source, **{name: values[name] for name in ("keep_gps", "max_megapixels")}
-            )
+            outputs.copy(self.source, ReadOptions.of(values))
         about = (self.request["settings"], self.model.name, self.image_path)
         caption = error.caption or values["caption"]
         record = render.unchanged(*about, outputs.output if copied else None, values, caption)

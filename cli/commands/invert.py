@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
+from zerocon.image.options import ReadOptions
+
 from .. import options, render, stdio
 from ..help import command as help_command
 from ..progress import progress_bar, status
@@ -27,6 +29,7 @@ EXTENSION = ".safetensors"
     ),
 )
 @options.image_path
+@options.lenient
 @cloup.option_group(
     "Output",
     click.option(
@@ -57,7 +60,7 @@ def command(image_path: Path, output: Path | None, **values: Any) -> None:
     """
     from zerocon.image.saving import check_output
 
-    image = stdio.read(image_path, max_megapixels=values["max_megapixels"]).image
+    image = stdio.read(image_path, ReadOptions.of(values)).image
     output = output or stdio.require_name(image_path).with_suffix(EXTENSION)
     overwrite = values["overwrite"]
     inputs = options.input_files(values, stdio.source(image_path))

@@ -99,8 +99,8 @@ def run(
         on_event: Called with every event of the run, at last with the summary. An exception that
             it raises stops the run: files being written are completed, the rest stays queued.
         options: The fields of ``BatchOptions``, the options of ``zerocon.load``, ``metadata``,
-            ``keep_gps``, ``cache``, ``segmenter``, ``copy_unchanged``, ``max_megapixels``, and any
-            setting; settings lie over the model's own.
+            ``keep_gps``, ``lenient``, ``max_megapixels``, ``cache``, ``segmenter``,
+            ``copy_unchanged``, and any setting; settings lie over the model's own.
 
     Returns:
         The summary. Failed jobs raise nothing: see ``BatchSummary.failures``.

@@ -12,7 +12,7 @@ from zerocon.errors import CommandError, FileFormatError, NotWritableError
 from zerocon.image.formats import ENDINGS
 from zerocon.image.naming import SIDECAR
 
-SUFFIXES = (*ENDINGS, ".gif", ".bmp", ".ppm", ".jp2")  # of files used from a directory
+SUFFIXES = (*ENDINGS, ".gif", ".bmp", ".ppm", ".pgm", ".jp2")  # of files used from a directory
 
 
 @dataclass(frozen=True)

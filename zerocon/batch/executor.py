@@ -28,11 +28,11 @@ from zerocon.errors import (
     classify,
 )
 from zerocon.evaluation_count import Evaluations, count_evaluations
-from zerocon.image import MEGAPIXELS
 from zerocon.image.formats import format_of
 from zerocon.image.masks import UserMask, read_mask
 from zerocon.image.metadata import Provenance
-from zerocon.image.reading import Photograph, contents, peek
+from zerocon.image.options import ReadOptions
+from zerocon.image.reading import Photograph, Written, contents, peek
 from zerocon.image.transforms import Size, crop_box
 from zerocon.model import Model
 from zerocon.model.captioner import caption_image, caption_images
@@ -56,20 +56,16 @@ class SourceImage:
     photograph: Photograph | Exception
 
     @classmethod
-    def read(
-        cls, file: Path, *, keep_gps: bool = False, max_megapixels: float = MEGAPIXELS
-    ) -> SourceImage:
+    def read(cls, file: Path, options: ReadOptions | None = None) -> SourceImage:
         """Read a file; an error is returned in place of the photograph, not raised."""
-        limit = max_megapixels
+        options = options or ReadOptions()
         try:
-            data = contents(file, max_megapixels=limit)
+            data = contents(file, max_megapixels=options.max_megapixels)
         except ZeroconError as error:
             return cls("", error)
         digest = blake2b(data, digest_size=16).hexdigest()
         try:
-            photograph = Photograph.read(
-                data, keep_gps=keep_gps, name=str(file), max_megapixels=limit
-            )
+            photograph = Photograph.read(data, name=str(file), **options.arguments())
             return cls(digest, photograph)
         except Exception as error:  # whatever a decoder raises concerns this image alone
             return cls(digest, error)
@@ -90,12 +86,11 @@ class ExecutedJob:
     provenance: Provenance | None
     warnings: tuple[str, ...]
 
-    def encode(self, suffix: str) -> bytes:
-        """Return the bytes of a file with this suffix; needs no model and no lock."""
+    def write(self, suffix: str) -> Written:
+        """Return a file with this suffix; needs no model and no lock."""
         photograph, form = self.source.photograph, format_of(Path(f"image{suffix}"))
         assert isinstance(photograph, Photograph)
-        provenance = self.provenance and self.provenance.within(form.name)
-        return photograph.encode(self.image, form, provenance)
+        return photograph.write(self.image, form, self.provenance)
 
 
 @dataclass(frozen=True)
@@ -272,11 +267,9 @@ class BatchExecutor:
         # computed here, if for several jobs: a replay computes it again, and needs no file
         recipe = Recipe.of(replace(edited, inversion_source="computed"), self.model)
         provenance = Provenance.at(self.metadata, recipe.to_json)
-        losses = (
-            provenance.format_warnings(format_of(Path(prepared.job.name)).name)
-            if provenance
-            else ()
-        )
+        photograph, format = prepared.source.photograph, format_of(Path(prepared.job.name))
+        assert isinstance(photograph, Photograph)
+        losses = provenance.format_warnings(format.name, photograph.kept.xmp) if provenance else ()
         return ExecutedJob(
             edited.image,
             prepared.source,

@@ -16,6 +16,7 @@ from zerocon.batch.parameters import BatchOptions
 from zerocon.errors import CommandError, PromptError
 from zerocon.image import naming
 from zerocon.settings import PRESETS, Settings, without_none
+from zerocon.storage.atomic import require_short
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,10 @@ def _result_name(
     )
     numbers = {name: settings.get(name, getattr(Settings, name)) for name in ("seed", "strength")}
     values = {"to": text, "from": prompt.get("from_", ""), **numbers}
-    return naming.fill(template.name, template.relative, values)
+    suffix = naming.suffix_of(template.image)
+    name = naming.fill(template.name, template.relative, values, suffix=suffix)
+    require_short(name)
+    return name
 
 
 def _shared_prompt(options: BatchOptions) -> dict[str, str]:

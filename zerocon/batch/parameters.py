@@ -12,13 +12,16 @@ from zerocon.batch.job import Job
 from zerocon.errors import CommandError, FileFormatError, SettingError
 from zerocon.image import MEGAPIXELS, METADATA_LEVELS
 from zerocon.image.naming import TEMPLATE
+from zerocon.image.options import ReadOptions
 from zerocon.model.spec import LOAD_OPTIONS
 from zerocon.settings import PRESETS, Settings
 
 BACKENDS = ("local", "ray")
 AUTO, ALL = "auto", "all"
 # run parameters that are options
-SHARED = ("metadata", "keep_gps", "cache", "segmenter", "copy_unchanged", "max_megapixels")
+SHARED = (
+    "metadata", "keep_gps", "lenient", "max_megapixels", "cache", "segmenter", "copy_unchanged",
+)  # fmt: skip
 
 PathLike = str | os.PathLike[str]
 
@@ -31,7 +34,8 @@ class RunParameters:
         model: Name of the model; None: ``ZEROCON_MODEL``, then the default model.
         load: Options of ``zerocon.load`` (``ModelSpec``).
         metadata: What the results' metadata contain: "full", "minimal" or "none".
-        keep_gps: Keep GPS coordinates in the EXIF of results.
+        keep_gps: Keep GPS coordinates in the metadata of results.
+        lenient: Read JPEG files whose end is missing.
         cache: Use the cache of inversions.
         segmenter: Name of the segmentation model; None: the default one.
         copy_unchanged: Copy the source of an image that is as the prompt describes it already.
@@ -43,11 +47,17 @@ class RunParameters:
     load: Mapping[str, Any] = field(default_factory=dict)
     metadata: str = METADATA_LEVELS[0]
     keep_gps: bool = False
+    lenient: bool = False
     cache: bool = True
     segmenter: str | None = None
     copy_unchanged: bool = False
     overwrite: bool = False
     max_megapixels: float = MEGAPIXELS
+
+    @property
+    def reading(self) -> ReadOptions:
+        """How images are read."""
+        return ReadOptions.of(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
         """Return the parameters as a JSON object."""
@@ -66,10 +76,10 @@ class RunParameters:
             raise FileFormatError("the journal is damaged: it has unknown parameters of a run")
         for name, value in values.items():
             kinds: tuple[type, ...] = (str,) if name in texts else (bool,)
-            kinds = (dict,) if name == "load" else kinds
+            kinds = {"load": (dict,), "max_megapixels": (int, float)}.get(name, kinds)
             if value is None and name in ("model", "segmenter"):
                 continue
-            if not isinstance(value, kinds) or (value == "" and name in texts):
+            if type(value) not in kinds or (value == "" and name in texts):
                 raise FileFormatError(f"the journal is damaged: {name} of a run is {value!r:.60}")
         if not values.get("load", {}).keys() <= {*LOAD_OPTIONS}:
             raise FileFormatError("the journal is damaged: it has unknown options of a model")
@@ -112,8 +122,8 @@ class BatchOptions:
         backend: "local" or "ray".
         shard: (I, N): only part I of N, with a journal of its own.
         model: A model or its name.
-        parameters: Load options, metadata level, ``keep_gps``, ``cache``, ``segmenter``,
-            ``copy_unchanged`` and ``max_megapixels``.
+        parameters: Load options, metadata level, ``keep_gps``, ``lenient``, ``max_megapixels``,
+            ``cache``, ``segmenter`` and ``copy_unchanged``.
         given: Names of run parameters that the caller set: they override those of a resumed run.
         inputs: More files that no result may replace.
         sheet: A review sheet of the run's edits, written at its end as PNG, JPEG or PDF.

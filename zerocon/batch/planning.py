@@ -13,6 +13,7 @@ from zerocon.batch.executor import BatchExecutor, NoResult, PreparedJob, SourceI
 from zerocon.batch.job import Job
 from zerocon.batch.journal import Outcome
 from zerocon.errors import NothingToChangeError
+from zerocon.image.options import ReadOptions
 from zerocon.prompt import Change
 
 PlanState = Literal["todo", "refused", "unchanged", "done", "failed"]
@@ -89,8 +90,7 @@ def plan_jobs(
     executor: BatchExecutor,
     output: Path,
     *,
-    keep_gps: bool,
-    max_megapixels: float,
+    reading: ReadOptions,
     progress: Callable[[int, int], object],
 ) -> Iterator[PlannedJob]:
     """Read the images and parse the prompts of ``jobs``; nothing is inverted.
@@ -100,8 +100,7 @@ def plan_jobs(
         ended: How jobs ended in an earlier run and do not run again, by the names of their results.
         executor: Captions the images and parses the prompts.
         output: The output directory.
-        keep_gps: As in a run.
-        max_megapixels: As in a run.
+        reading: How the images are read.
         progress: Called after every job with the number of planned jobs and of all.
     """
     image, source = None, None
@@ -113,7 +112,7 @@ def plan_jobs(
         else:
             if source is None or job.image != image:
                 image = job.image
-                source = SourceImage.read(image, keep_gps=keep_gps, max_megapixels=max_megapixels)
+                source = SourceImage.read(image, reading)
             (prepared,) = executor.prepare([(job, source)])
             yield _planned(job, path, prepared)
         progress(number, len(jobs))

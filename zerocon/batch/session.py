@@ -82,8 +82,7 @@ class BatchSession:
             {name: outcome for name, outcome in ended.items() if outcome},
             BatchExecutor(self.model),
             self.options.output,
-            keep_gps=self.options.parameters.keep_gps,
-            max_megapixels=self.options.parameters.max_megapixels,
+            reading=self.options.parameters.reading,
             progress=progress,
         )
         planned = tuple(edits)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import sleep
 from typing import Protocol
@@ -15,8 +15,8 @@ from zerocon.batch.job import Job
 from zerocon.batch.journal import JobRecord, Journal, Outcome
 from zerocon.batch.parameters import RunParameters
 from zerocon.errors import NothingToChangeError, NotWritableError, classify
-from zerocon.image import MEGAPIXELS
 from zerocon.image.formats import format_of
+from zerocon.image.options import ReadOptions
 from zerocon.image.reading import Photograph, contents
 from zerocon.image.writing import copied_file
 
@@ -57,16 +57,15 @@ class Worker:
     run: int
     execute: JobExecutor
     batch_size: int = 1
-    keep_gps: bool = False
+    reading: ReadOptions = field(default_factory=ReadOptions)
     copy_unchanged: bool = False
     overwrite: bool = False
-    max_megapixels: float = MEGAPIXELS
 
     @classmethod
     def of(cls, journal: Journal, run: int, execute: JobExecutor, batch_size: int) -> Worker:
         """A worker with the parameters of the run."""
         parameters = RunParameters.from_json(journal.parameters(run))
-        names = ("keep_gps", "copy_unchanged", "overwrite", "max_megapixels")
+        names = ("reading", "copy_unchanged", "overwrite")
         values = {name: getattr(parameters, name) for name in names}
         return cls(journal, run, execute, batch_size, **values)
 
@@ -113,14 +112,10 @@ class Worker:
         for record in self.journal.claim(self.run, name, self.batch_size, last):
             image = record.job.image
             if image not in reading:
-                reading[image] = readers.submit(self._read, image)
+                reading[image] = readers.submit(SourceImage.read, image, self.reading)
             allowed = record.overwrite and self.overwrite  # also by this run, not only by another
             claimed.append((replace(record, overwrite=allowed), reading[image]))
         return claimed
-
-    def _read(self, image: Path) -> SourceImage:
-        limit = self.max_megapixels
-        return SourceImage.read(image, keep_gps=self.keep_gps, max_megapixels=limit)
 
     def _finish(
         self, name: str, record: JobRecord, source: SourceImage, result: ExecutedJob | NoResult
@@ -146,20 +141,20 @@ class Worker:
     ) -> tuple[Outcome, bytes | None]:
         """How a job ends, and the bytes of its file if it gets one; raises if it fails."""
         if isinstance(result, ExecutedJob):
-            texts = (result.warnings, result.caption, result.target_caption)
-            return Outcome("done", None, *texts), result.encode(job.name.suffix)
+            written = result.write(job.name.suffix)
+            warnings = tuple(dict.fromkeys(result.warnings + written.warnings))
+            texts = (warnings, result.caption, result.target_caption)
+            return Outcome("done", None, *texts), written.data
         if not isinstance(result.error, NothingToChangeError):
             raise result.error
         outcome = Outcome("unchanged", reason(result.error), caption=result.caption)
         if not self.copy_unchanged or not isinstance(source.photograph, Photograph):
             return outcome, None
-        format, data = (
-            format_of(Path(job.name)),
-            contents(job.image, max_megapixels=self.max_megapixels),
-        )
+        format = format_of(Path(job.name))
+        data = contents(job.image, max_megapixels=self.reading.max_megapixels)
         photograph = source.photograph
         warnings = photograph.format_warnings(format) if photograph.kind != format.name else ()
-        copy = copied_file(data, format, keep_gps=self.keep_gps, max_megapixels=self.max_megapixels)
+        copy = copied_file(data, format, **self.reading.arguments())
         return replace(outcome, warnings=warnings), copy
 
     def _written(self, pending: list[Future[JobResult]], *, wait: bool) -> Iterator[JobResult]:

@@ -22,7 +22,6 @@ METADATA = 32_000_000  # bytes of everything in a file but pixels
 PROFILE = 8_000_000  # bytes of an ICC profile; those of printers have 1 to 4 million
 EXIF = 1_000_000  # bytes of EXIF data outside TIFF; a JPEG's segment has 65 thousand
 TAG_VALUES = 4_000_000  # bytes of numbers in TIFF tags; each becomes a Python object
-XMP_PARSED = 4_000_000  # bytes of XMP in which a recipe is searched
 SCANS = 64  # of a JPEG
 USUAL_SCANS = 16  # progressive ones have about 10
 SCANNED = 1_000_000_000  # pixels of all scans of a JPEG together, if there are more

@@ -8,6 +8,8 @@ import numpy as np
 from PIL import Image, ImageCms
 from PIL.Image import Transpose
 
+from zerocon.image import keyed
+
 MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}  # Pillow's modes of ICC color spaces
 FADE = 32  # levels of change over which the stored value's rounding and gamut are given up
 STRIP = 1 << 18  # pixels converted at a time
@@ -120,9 +122,10 @@ def to_srgb(
     step = max(1, STRIP // width)
     for first in range(0, height, step):
         last = min(first + step, height)
-        colors, alpha = colors_and_alpha(stored.crop((0, first, width, last)))
+        strip = stored.crop((0, first, width, last))
+        colors, alpha = colors_and_alpha(strip)
         part = space.to_srgb(eight_bits(colors))
-        part = part if alpha is None else on_white(part, alpha)
+        part = keyed.on_white(part, strip) if alpha is None else on_white(part, alpha)
         place = height - last if turn in LAST_ROW_FIRST else first
         part = part if turn is None else part.transpose(turn)
         result.paste(part, (place, 0) if turn in SIDEWAYS else (0, place))

@@ -50,7 +50,7 @@ class ImageComparison:
         ``image`` is encoded as ``file`` is, with the metadata of ``source``.
         """
         saved = Photograph.read(file, keep_gps=True)
-        photograph = Photograph.read(source, keep_gps=saved.has_location)
+        photograph = Photograph.read(source, keep_gps=saved.has_location, lenient=True)
         replayed = photograph.encode(image, saved.kind, Provenance(saved.recipe))
         return cls.of(file.read_bytes(), replayed)
 

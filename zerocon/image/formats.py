@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +61,12 @@ ALPHA = {"LA", "RGBA", "PA"}
 # No chroma subsampling where it can be chosen: it would blur the colors of the edit.
 FORMATS = (
     Format("PNG", (".png",), ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16")),
-    Format("JPEG", (".jpg", ".jpeg"), ("L", "RGB", "CMYK"), {"quality": 95, "subsampling": 0}),
+    Format(
+        "JPEG",
+        (".jpg", ".jpeg", ".jpe", ".jfif"),
+        ("L", "RGB", "CMYK"),
+        {"quality": 95, "subsampling": 0},
+    ),
     Format("WEBP", (".webp",), ("RGB", "RGBA"), {"quality": 95, "exact": True}),
     Format(
         "TIFF",
@@ -72,6 +78,16 @@ FORMATS = (
     Format("HEIF", (".heic", ".heif"), ("L", "RGB", "RGBA"), {"quality": 90, "chroma": 444}),
 )
 
+SIGNATURE = 12  # bytes at the start of a file that tell its format
+SIGNATURES = {
+    rb"\x89PNG\r\n\x1a\n": "PNG",
+    rb"\xff\xd8\xff": "JPEG",
+    rb"RIFF....WEBP": "WEBP",
+    rb"II[*+]\0|MM\0[*+]": "TIFF",
+    rb"....ftypavi": "AVIF",
+    rb"....ftyphe[iv]": "HEIF",
+}
+
 NAMED = {each.name: each for each in FORMATS}
 ENDINGS = {ending: each for each in FORMATS for ending in each.endings}
 
@@ -82,6 +98,20 @@ def format_of(path: Path) -> Format:
     if format is None:
         raise OutputFormatError(f"{path} must end in {' or '.join(ENDINGS)}")
     return format
+
+
+def format_in(file: Path) -> Format | None:
+    """The format of a file by its first bytes; None if it is no file of ``FORMATS``."""
+    try:
+        if not file.is_file():  # opening a pipe would block
+            return None
+        with file.open("rb") as opened:
+            start = opened.read(SIGNATURE)
+    except OSError:  # reported when the image is read
+        return None
+    names = (name for pattern, name in SIGNATURES.items() if re.match(pattern, start, re.DOTALL))
+    name = next(names, None)
+    return NAMED[name] if name else None
 
 
 def format_named(name: str) -> Format:

@@ -80,14 +80,22 @@ def _require_plain(template: str) -> None:
             )
 
 
-def suffix_of(image: Path | PurePosixPath) -> str:
-    """The extension of an output: the input's, or ``.png`` if its format cannot be written."""
-    from zerocon.image.formats import ENDINGS
+def suffix_of(image: Path) -> str:
+    """The extension of an output: the input's if a format has it, else that of its format.
 
-    return image.suffix if image.suffix.lower() in ENDINGS else ".png"
+    ``.png`` if the format is not written, or if there is no such file.
+    """
+    from zerocon.image.formats import ENDINGS, format_in
+
+    if image.suffix.lower() in ENDINGS:
+        return image.suffix
+    format = format_in(image)
+    return format.endings[0] if format else ".png"
 
 
-def fill(template: str, image: PurePosixPath, fields: Mapping[str, object]) -> PurePosixPath:
+def fill(
+    template: str, image: PurePosixPath, fields: Mapping[str, object], *, suffix: str
+) -> PurePosixPath:
     """The output path of the input ``image``, both relative to their root directories.
 
     Args:
@@ -95,6 +103,7 @@ def fill(template: str, image: PurePosixPath, fields: Mapping[str, object]) -> P
             A field may have an alignment and a width: ``{seed:0>4}``; nothing in it is evaluated.
         image: Path of the input.
         fields: Values of the fields, except ``stem`` and ``suffix``.
+        suffix: Extension of the output, see ``suffix_of``.
 
     Raises:
         CommandError: The template has another field, or leads out of the root, or is not a valid
@@ -103,7 +112,7 @@ def fill(template: str, image: PurePosixPath, fields: Mapping[str, object]) -> P
     _require_plain(template)
     values = {name: str(value) for name, value in fields.items()}
     values |= {name: slug(values.get(name, "")) for name in ("to", "from")}
-    values |= {"stem": image.stem, "suffix": suffix_of(image), "to": values["to"] or "edit"}
+    values |= {"stem": image.stem, "suffix": suffix, "to": values["to"] or "edit"}
     try:
         for _, field, _, _ in Formatter().parse(template):
             if field is not None and field not in FIELDS:

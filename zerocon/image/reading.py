@@ -7,14 +7,13 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from threading import Lock
 from typing import IO, Any, TypeAlias
 
-import numpy as np
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, UnidentifiedImageError
 from PIL.Image import Transpose
 
@@ -28,19 +27,19 @@ from zerocon.errors import (
     UnreadableImageError,
     about_argument,
 )
-from zerocon.image import MEGAPIXELS
-from zerocon.image.bounds import (
-    PIPE_BYTES,
-    check_file,
-    check_opened,
-    file_limit,
-)
+from zerocon.image import MEGAPIXELS, embedding, keyed
+from zerocon.image import exif as exif_data
+from zerocon.image import kept as kept_metadata
+from zerocon.image.bounds import PIPE_BYTES, check_file, check_opened, file_limit
 from zerocon.image.cicp import bits_per_channel, is_hdr, refuse_hdr, stated_colors
 from zerocon.image.color import ColorSpace, color_mode, colors_and_alpha, off_white, to_srgb
+from zerocon.image.embedding import Parts
 from zerocon.image.formats import ALPHA, GRAY, NAMED, Format, format_named, format_of
 from zerocon.image.indexed import recolored
+from zerocon.image.kept import Kept
 from zerocon.image.libtiff import quiet_libtiff
 from zerocon.image.metadata import Provenance, recipe_of
+from zerocon.image.options import ReadOptions
 from zerocon.image.saving import check_output
 from zerocon.image.transforms import SMALLEST
 from zerocon.storage.atomic import writing
@@ -48,6 +47,12 @@ from zerocon.storage.atomic import writing
 # Pillow reads more formats; of those, some start programs (EPS), and most hold no photographs.
 READ = ("PNG", "JPEG", "WEBP", "TIFF", "AVIF", "GIF", "BMP", "PPM", "JPEG2000")
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16")  # of images that can be edited
+WITHOUT_RESOLUTION = {"WEBP", "AVIF", "HEIF"}
+DEFAULT_DPI = {(72.0, 72.0), (96.0, 96.0)}  # written by programs that know no resolution
+STRIP = 16  # pixels of one side of a blank image that is tried
+JPEG, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+LENIENT = "; --lenient reads what is there"
+TRUNCATED = "the end of the file is missing: the lower part of the image may be gray"
 WARNINGS = Lock()  # warning filters are global to all threads
 
 Source: TypeAlias = Path | str | bytes | IO[bytes]
@@ -65,19 +70,20 @@ STORED = UPRIGHT | {6: Transpose.ROTATE_90, 8: Transpose.ROTATE_270}
 SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange width and height
 TURNED = {"TIFF", "HEIF"}  # Pillow's decoders turn them upright
 
-# TIFF tags about the layout of its bytes, and copies of metadata that is handled elsewhere.
-LAYOUT = {
-    *range(254, 260), 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, *range(322, 326),
-    330, 338, 339, 347, 512, 513, 514, 529, 530, 531, 532, 700, 33723, 34377, 34675,
-}  # fmt: skip
 COMPRESSIONS = {"raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "group3", "group4"}  # lossless
+
+
+@dataclass(frozen=True)
+class Written:
+    """The bytes of a file, and what of the source's metadata could not be written."""
+
+    data: bytes
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Photograph:
     """A still image, and the metadata of its file.
-
-    XMP, IPTC and the text chunks of PNG are not kept, except for zerocon's recipe.
 
     Attributes:
         image: The image to edit: upright, RGB in sRGB, on white where it is transparent.
@@ -85,12 +91,13 @@ class Photograph:
         kind: The file's format, Pillow's name.
         orientation: 1..8, as in EXIF.
         profile: ICC profile of ``stored``; None for sRGB.
-        exif: EXIF data, with the orientation, without the thumbnail (it would show the source) and,
-            unless it was asked for, without the GPS position.
+        exif: EXIF data, byte by byte those of the file, but without the thumbnail (it would show
+            the source) and, unless it was asked for, without the GPS position.
         dpi: Resolution (x, y) in dots per inch.
         encoding: Arguments of Pillow's ``save`` that compress as the file is compressed.
-        warnings: What of the file could not be read, one line each.
+        warnings: What of the file could not be read or cannot be written, one line each.
         recipe: JSON of zerocon's recipe, as it was written; None if there is none.
+        kept: XMP, IPTC, comments and texts; without a GPS position, as ``exif``.
     """
 
     image: Image.Image
@@ -103,6 +110,7 @@ class Photograph:
     encoding: Mapping[str, Any] | None = None
     warnings: tuple[str, ...] = ()
     recipe: str | None = None
+    kept: Kept = field(default_factory=Kept)
 
     @classmethod
     @about_argument("source")
@@ -112,14 +120,16 @@ class Photograph:
         *,
         keep_gps: bool = False,
         name: str = "the image",
+        lenient: bool = False,
         max_megapixels: float = MEGAPIXELS,
     ) -> Photograph:
         """Read an image file.
 
         Args:
             source: Path, bytes, or a file opened in binary mode.
-            keep_gps: Keep the GPS position in ``exif``.
+            keep_gps: Keep the GPS position in ``exif`` and ``kept``.
             name: Name of bytes and of files without a name, in errors.
+            lenient: Read a JPEG whose end is missing, with a warning.
             max_megapixels: Limit of million pixels. Reading takes at most 6 times width x height x
                 channels x bytes per sample, and the file's bytes.
 
@@ -138,25 +148,38 @@ class Photograph:
             formats = ("HEIF",)
         with _decoding():
             try:
-                check_file(data)
-                with Image.open(BytesIO(data), formats=formats) as image:
-                    check_opened(image, max_megapixels)
-                    photograph = cls._of(image, data, keep_gps)
+                options = ReadOptions(keep_gps, lenient, max_megapixels)
+                photograph = cls._decoded(data, formats, options)
             except MemoryError:
                 raise
             except Exception as error:  # damaged bytes make decoders raise nearly anything
-                raise _unreadable(error, name) from error
+                refused = lenient or isinstance(error, InputError)  # not for a missing end
+                hint = LENIENT if not refused and _is_cut(data) else ""
+                raise _unreadable(error, name, hint) from error
         if min(photograph.image.size) < SMALLEST:
             size = "{}x{}".format(*photograph.image.size)
             raise ImageTooSmallError(f"{name} is {size}; an image needs {SMALLEST} pixels per side")
         return photograph
 
     @classmethod
+    def _decoded(cls, data: bytes, formats: tuple[str, ...], options: ReadOptions) -> Photograph:
+        check_file(data)
+        complete = not (options.lenient and _is_cut(data))
+        given = data if complete else data + JPEG_END
+        with Image.open(BytesIO(given), formats=formats) as image:
+            check_opened(image, options.max_megapixels)
+            photograph = cls._of(image, given, options.keep_gps)
+        if complete:
+            return photograph
+        return replace(photograph, warnings=(*photograph.warnings, TRUNCATED))
+
+    @classmethod
     def _of(cls, image: ImageFile.ImageFile, data: bytes, keep_gps: bool) -> Photograph:
         colors = stated_colors(image, data)
         frames = getattr(image, "n_frames", 1)
         # the further frames of MPO and HEIC are previews or depth maps of one photograph
-        if frames > 1 and image.format not in ("MPO", "HEIF"):
+        pages = image.format == "TIFF" and exif_data.only_thumbnails_follow(data)
+        if frames > 1 and image.format not in ("MPO", "HEIF") and not pages:
             raise AnimatedImageError(f"it has {frames} frames; give a still image")
         bits = 16 if ";16" in str(image.tile) else 8
         if image.format in ("AVIF", "HEIF"):
@@ -164,11 +187,9 @@ class Photograph:
         problems = []
         if image.format != "TIFF":  # Pillow drops a TIFF's orientation on load
             image.load()
-        orientation, exif = 1, b""
-        try:
-            orientation, exif = _exif(image, keep_gps)
-        except Exception:  # damaged EXIF makes Pillow raise nearly anything
-            problems.append("the EXIF data are damaged and are not kept")
+        found = kept_metadata.find(image, data, keep_gps=keep_gps)
+        orientation, exif, lines = _exif(image, data, found.exif, keep_gps)
+        problems += [*lines, *found.problems]
         image.load()
         kind = {"MPO": "JPEG"}.get(image.format or "", image.format or "")
         encoding = _encoding(image, data)
@@ -193,7 +214,7 @@ class Photograph:
         upright = to_srgb(stored, profile, UPRIGHT.get(orientation))
         return cls(
             upright, stored, kind, orientation, profile, exif, dpi, encoding, tuple(problems),
-            recipe,
+            recipe, found.kept,
         )  # fmt: skip
 
     @property
@@ -231,7 +252,7 @@ class Photograph:
         else:
             result = turned if mode == "RGB" else turned.convert(mode)
         result = result.copy() if result is edited else result
-        if mode not in ("P", "PA"):
+        if mode not in ("P", "PA", "I;16"):
             result.info.clear()  # of ``edited``
         return result
 
@@ -248,7 +269,7 @@ class Photograph:
         if alpha is not None:
             under = off_white(turned, space.to_srgb(colors), alpha)
         if mode == self.mode:
-            under = space.carry(colors, under)
+            under = keyed.with_key(space.carry(colors, under), self.stored)
         if mode in ("P", "PA"):
             return recolored(self.stored, under)
         if mode == "1":  # thresholded: dithering would add dots to drawings and scans
@@ -260,13 +281,25 @@ class Photograph:
 
     @property
     def has_location(self) -> bool:
-        """Whether ``exif`` has a GPS position."""
-        return ExifTags.IFD.GPSInfo in _tags(self.exif)
+        """Whether ``exif`` or ``kept`` have a GPS position."""
+        return exif_data.has_gps(self.exif) or self.kept.has_position
 
     def encode(
         self, edited: Image.Image, format: Format | str, provenance: Provenance | None = None
     ) -> bytes:
         """The bytes of a file with the edited image and the metadata of this one.
+
+        See ``write``, which also returns what of the metadata could not be written.
+        """
+        return self.write(edited, format, provenance).data
+
+    def write(
+        self, edited: Image.Image, format: Format | str, provenance: Provenance | None = None
+    ) -> Written:
+        """A file with the edited image and the metadata of this one.
+
+        What an encoder refuses of the metadata or of the source's compression is left out, with a
+        warning.
 
         Args:
             edited: RGB, of ``image``'s size.
@@ -274,7 +307,7 @@ class Photograph:
             provenance: Label and recipe of the edit.
 
         Raises:
-            OutputFormatError: No format has this name.
+            OutputFormatError: No format has this name, or it cannot hold the image.
         """
         format = format_named(format) if isinstance(format, str) else format
         return self._file(self.restore(edited, format), format, provenance)
@@ -286,57 +319,96 @@ class Photograph:
         *,
         overwrite: bool = False,
         provenance: Provenance | None = None,
-    ) -> None:
-        """Write the output of ``encode`` atomically; the extension of ``path`` is the format."""
+    ) -> tuple[str, ...]:
+        """Write the output of ``encode`` atomically; the extension of ``path`` is the format.
+
+        Returns:
+            The warnings of ``write``.
+        """
         path = check_output(path, overwrite=overwrite)
-        data = self.encode(edited, format_of(path), provenance)
+        written = self.write(edited, format_of(path), provenance)
         with writing(path, overwrite=overwrite) as temporary:
-            temporary.write_bytes(data)
+            temporary.write_bytes(written.data)
+        return written.warnings
 
     def format_warnings(self, format: Format) -> tuple[str, ...]:
         """Warnings about what ``format`` cannot hold of this image; cheap, call before editing.
 
         Raises:
-            OutputFormatError: It cannot hold an image of this size or mode; a blank one is tried.
+            OutputFormatError: It cannot hold an image of this size or mode; two blank strips, as
+                wide and as high as the image, are tried.
         """
         mode = format.mode(self.mode)
-        try:
-            self._file(Image.new(mode.replace("PA", "P"), self.size), format)
-        except MemoryError:
-            raise
-        except Exception as error:  # encoders have limits of their own
-            line = " ".join(str(error).split()) or type(error).__name__
-            raise OutputFormatError(f"cannot write this image as {format.name}: {line}") from error
+        width, height = self.size
         lines = []
+        if self.kind not in NAMED:
+            lines.append(f"{self.kind} is read but not written: the result is {format.name}")
+        for size in ((width, min(height, STRIP)), (min(width, STRIP), height)):
+            strip = Image.new(mode.replace("PA", "P"), size)
+            lines += [each for each in self._file(strip, format).warnings if each not in lines]
         if self.mode in ALPHA and mode not in ALPHA:
             lines.append(f"{format.name} has no transparency: transparent pixels become white")
+        if keyed.key_of(self.stored) is not None and format.name != "PNG":
+            lines.append(f"transparency of 16-bit gray is not kept in {format.name}")
         if self.mode == "I;16" != mode:
             lines.append(f"16 bits per channel are reduced to 8 in {format.name}")
         if self.mode == "CMYK" != mode:
             lines.append(f"CMYK is converted to sRGB in {format.name}")
-        return tuple(lines)
+        if self.dpi and self.dpi not in DEFAULT_DPI and format.name in WITHOUT_RESOLUTION:
+            lines.append(f"the resolution is not kept in {format.name}")
+        return (*lines, *self.kept.losses(format.name))
 
     def _file(
         self, image: Image.Image, format: Format, provenance: Provenance | None = None
-    ) -> bytes:
-        options = dict(format.options)
+    ) -> Written:
+        """With everything; where that fails, without one part of it, and at last without all."""
+        whole = self._parts(image, format, provenance)
+        try:
+            return Written(embedding.encoded(image, format.name, whole))
+        except MemoryError:
+            raise
+        except Exception as error:  # encoders have limits of their own
+            first = error
+        own = provenance.packet(format.name) if provenance else b""
+        plain = Parts(_usual(format, image))
+        attempts = {
+            "compression": replace(whole, options=self._colors(format) | plain.options),
+            "EXIF data": replace(whole, exif=b""),
+            "XMP data": replace(whole, xmp=own),
+            "IPTC data, comments and texts": replace(whole, kept=Kept()),
+            "color profile": replace(whole, options=whole.options | {"icc_profile": None}),
+            "metadata": replace(plain, orientation=self.orientation, xmp=own),
+        }
+        for name, parts in attempts.items():
+            try:
+                data = embedding.encoded(image, format.name, parts)
+            except MemoryError:
+                raise
+            except Exception:
+                continue
+            return Written(data, (f"{format.name} does not take the {name} of the source",))
+        line = " ".join(str(first).split()) or type(first).__name__
+        raise OutputFormatError(f"cannot write this image as {format.name}: {line}") from first
+
+    def _parts(self, image: Image.Image, format: Format, provenance: Provenance | None) -> Parts:
+        """What is written next to the pixels."""
+        options = _usual(format, image)
         if self.encoding and format.name == self.kind:
             options = dict(self.encoding)
-        if image.mode in GRAY:
-            options.pop("subsampling", None)  # with it AVIF would convert gray to color
-        if self.exif:
-            options["exif"] = self.exif
-        if provenance:
-            options |= provenance.options(format.name, self.exif)
-        tags = _tags(self.exif)
-        if format.name == "TIFF" and (ExifTags.IFD.Exif in tags or ExifTags.IFD.GPSInfo in tags):
-            options["compression"] = "raw"  # Pillow cannot compress a TIFF with EXIF directories
-        if self.dpi:
-            options["dpi"] = self.dpi
+        options |= self._colors(format)
+        packet = self.kept.xmp
+        provenance = provenance and provenance.within(format.name, packet)
+        return Parts(
+            options, self.exif, self.orientation,
+            provenance.packet(format.name, packet) if provenance else packet,
+            provenance.recipe if provenance else None,
+            self.kept, self.kind == "TIFF",
+        )  # fmt: skip
+
+    def _colors(self, format: Format) -> dict[str, Any]:
+        """Options of color profile and resolution."""
         profile = self.profile if format.mode(self.mode) == self.mode else None
-        file = BytesIO()
-        image.save(file, format=format.name, icc_profile=profile, **options)
-        return file.getvalue()
+        return {"icc_profile": profile, **({"dpi": self.dpi} if self.dpi else {})}
 
     def __repr__(self) -> str:
         width, height = self.image.size
@@ -402,9 +474,9 @@ def stored_pixels(image: Image.Image) -> Image.Image:
     Raises:
         ImageFormatError: The mode is none of those, and has no equivalent among them.
     """
-    if image.mode.startswith("I;16") and "transparency" not in image.info:
-        return Image.fromarray(np.asarray(image).astype(np.uint16))
-    if image.mode not in MODES or image.mode == "I;16":
+    if image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM"):
+        return keyed.deep_gray(image)
+    if image.mode not in MODES:
         raise ImageFormatError(
             f"its mode {image.mode} is not supported; convert it to one of {', '.join(MODES)}"
         )
@@ -436,7 +508,12 @@ def _contents(source: Source, name: str, max_megapixels: float) -> tuple[bytes, 
     return data, name
 
 
-def _unreadable(error: Exception, name: str) -> InputError:
+def _is_cut(data: bytes) -> bool:
+    """Whether the end of a JPEG is missing."""
+    return data.startswith(JPEG) and not kept_metadata.is_complete(data)
+
+
+def _unreadable(error: Exception, name: str, hint: str) -> InputError:
     """The error of zerocon for one that a decoder raised."""
     if isinstance(error, UnidentifiedImageError):
         formats = ", ".join(NAMED).replace("HEIF", "HEIC")
@@ -445,7 +522,7 @@ def _unreadable(error: Exception, name: str) -> InputError:
     kind: type[InputError] = UnreadableImageError
     if isinstance(error, InputError):
         kind = type(error)
-    return kind(f"{name} cannot be read as an image: {line}")
+    return kind(f"{name} cannot be read as an image: {line}{hint}")
 
 
 def _is_heic(data: bytes) -> bool:
@@ -453,49 +530,71 @@ def _is_heic(data: bytes) -> bool:
     return data[4:8] == b"ftyp" and any(brand in brands for brand in (b"heic", b"heix", b"heim"))
 
 
-def _exif(image: Image.Image, keep_gps: bool) -> tuple[int, bytes]:
-    """Orientation, and the EXIF data to write with the edit."""
-    exif = image.getexif()
-    orientation = exif.get(ExifTags.Base.Orientation, 1)
-    orientation = image.info.get("original_orientation") or orientation  # HEIF
-    if orientation not in range(1, 9):
-        orientation = 1
-    for tag in LAYOUT.intersection(exif):
-        del exif[tag]
-    if not keep_gps:
-        exif.pop(ExifTags.IFD.GPSInfo, None)
-    if orientation != 1:
-        exif[ExifTags.Base.Orientation] = orientation
-    return orientation, exif.tobytes() if exif else b""
+def _exif(
+    image: Image.Image, data: bytes, raw: bytes, keep_gps: bool
+) -> tuple[int, bytes, tuple[str, ...]]:
+    """Orientation, the EXIF data to write with the edit, and lines about what is not kept."""
+    displayed = image.info.get("original_orientation")  # HEIF, whose EXIF data have 1 by now
+    try:
+        if image.format == "TIFF":
+            patched = exif_data.of_tiff(data, keep_gps=keep_gps)
+        elif raw:
+            patched = exif_data.patch(raw, keep_gps=keep_gps, orientation=displayed)
+        else:
+            patched = exif_data.Patched()
+    except ValueError:
+        patched = exif_data.Patched(problems=("the EXIF data are damaged and are not kept",))
+    return _orientation(image, displayed or patched.orientation), patched.data, patched.problems
+
+
+def _orientation(image: Image.Image, stored: int | None) -> int:
+    """That of the EXIF data, else that of AVIF's container or of XMP; 1..8."""
+    if stored is None or image.format == "AVIF":
+        try:
+            # of the base class, since that of PNG decodes the image
+            stored = Image.Image.getexif(image).get(ExifTags.Base.Orientation, stored or 1)
+        except Exception:  # damaged EXIF makes Pillow raise nearly anything
+            stored = stored or 1
+    return stored if stored in range(1, 9) else 1
 
 
 def _is_sideways(image: ImageFile.ImageFile) -> bool:
     """Whether width and height of an opened file are exchanged when it is turned upright."""
     if image.format in TURNED:
         return False
-    try:  # of the base class, since that of PNG decodes the image
-        orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
-    except Exception:  # damaged EXIF, as in ``Photograph.read``
-        return False
-    return orientation in SIDEWAYS
+    stored = exif_data.orientation_in(image.info.get("exif", b""))
+    return _orientation(image, stored) in SIDEWAYS
 
 
-def _tags(exif: bytes) -> Image.Exif:
-    tags = Image.Exif()
-    tags.load(exif)
-    return tags
+def _usual(format: Format, image: Image.Image) -> dict[str, Any]:
+    """The options of a format for an image from another one."""
+    options = dict(format.options)
+    if image.mode in GRAY:
+        options.pop("subsampling", None)  # with it AVIF would convert gray to color
+    return options
 
 
 def _encoding(image: Image.Image, data: bytes) -> dict[str, Any] | None:
     """Arguments of Pillow's ``save`` to compress as this file is; None if that is unknown."""
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         sampling = JpegImagePlugin.get_sampling(image)  # -1 if it is none of Pillow's: none then
-        return {"qtables": image.quantization, "subsampling": max(sampling, 0)}
+        return {"qtables": _tables(image), "subsampling": max(sampling, 0)}
     if image.format == "WEBP" and _is_lossless(data):
         return {"lossless": True, "exact": True}
     if image.format == "TIFF" and image.info.get("compression") in COMPRESSIONS:
         return {"compression": image.info["compression"]}
     return None
+
+
+def _tables(image: JpegImagePlugin.JpegImageFile) -> list[list[int]]:
+    """The quantization table of every channel, without repetitions of the last one.
+
+    Files may number their tables in any way; Pillow numbers them by channels.
+    """
+    tables = [list(image.quantization[layer[3]]) for layer in image.layer]
+    while len(tables) > 1 and tables[-1] == tables[-2]:
+        tables.pop()
+    return tables
 
 
 def _is_lossless(webp: bytes) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable
-from io import BytesIO
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -15,9 +16,10 @@ from zerocon.errors import (
     OutputFormatError,
     about_argument,
 )
+from zerocon.image.embedding import Parts, encoded
 from zerocon.image.formats import ENDINGS, format_of
 from zerocon.image.metadata import Provenance
-from zerocon.storage.atomic import require_writable, writing
+from zerocon.storage.atomic import require_short, require_writable, writing
 from zerocon.storage.paths import require_no_inputs, require_output_name
 
 
@@ -36,13 +38,14 @@ def check_output(
         OutputIsInputError: It is the same file as one of ``inputs``, also through a link and with
             ``overwrite``.
         OutputExistsError: It exists, and ``overwrite`` is false.
-        NotWritableError: The directory does not exist or is not writable, or ``path`` is one, or
-            its name is not valid on every system.
+        NotWritableError: The directory does not exist or is not writable, or ``path`` is one, is
+            read-only, or its name is not valid on every system or has more than 255 bytes.
         MissingPackageError: The installed Pillow cannot write the format.
     """
     path = Path(path)
     if path.suffix.lower() not in endings:
         raise OutputFormatError(f"{path} must end in {' or '.join(endings)}")
+    require_short(path)
     require_output_name(path)
     require_no_inputs([path], inputs)
     if not path.parent.is_dir():
@@ -53,6 +56,8 @@ def check_output(
         raise NotWritableError(f"{path} is a directory; give a file name")
     if path.exists() and not overwrite:
         raise OutputExistsError(f"{path} exists already; add --overwrite or give another output")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise NotWritableError(f"{path} is read-only; give another output")
     require_writable(path.parent)
     if endings is ENDINGS:
         format_of(path).require()
@@ -69,8 +74,12 @@ def save_image(
 ) -> None:
     """Write an RGB image atomically; the extension is the format. See ``check_output``."""
     path = check_output(path, overwrite=overwrite, inputs=inputs)
-    format, file = format_of(path), BytesIO()
-    metadata = provenance.within(format.name).options(format.name) if provenance else {}
-    image.save(file, format=format.name, **format.options, **metadata)
+    format = format_of(path)
+    parts = Parts(dict(format.options))
+    if provenance:
+        fitting = provenance.within(format.name)
+        packet = fitting.packet(format.name)
+        parts = replace(parts, xmp=packet, recipe=fitting.recipe)
+    data = encoded(image, format.name, parts)
     with writing(path, overwrite=overwrite) as temporary:
-        temporary.write_bytes(file.getvalue())  # unlike Pillow, raises the system's error
+        temporary.write_bytes(data)  # unlike Pillow, raises the system's error

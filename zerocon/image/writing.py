@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from zerocon.image import MEGAPIXELS
 from zerocon.image.formats import Format, format_of
+from zerocon.image.options import ReadOptions
 from zerocon.image.reading import Photograph, contents
 from zerocon.image.saving import check_output
 from zerocon.storage.atomic import writing
-
-XMP_LOCATION = b"exif:GPS"  # XMP is text, and repeats the position of the EXIF data
 
 
 def copy_image(
@@ -21,6 +21,7 @@ def copy_image(
     overwrite: bool = False,
     inputs: Iterable[Path | str] = (),
     keep_gps: bool = False,
+    lenient: bool = False,
     max_megapixels: float = MEGAPIXELS,
 ) -> None:
     """Write the source image to ``output`` atomically, as ``copied_file`` makes it.
@@ -31,6 +32,7 @@ def copy_image(
         overwrite: Replace an existing file.
         inputs: Files that are never replaced; ``source`` is one of them.
         keep_gps: Keep the GPS position.
+        lenient: As in ``Photograph.read``.
         max_megapixels: Limit of million pixels of ``source``.
 
     Raises:
@@ -38,8 +40,8 @@ def copy_image(
     """
     files = (*inputs, *([] if isinstance(source, bytes) else [source]))
     output = check_output(output, overwrite=overwrite, inputs=files)
-    limit = max_megapixels
-    data = copied_file(source, format_of(output), keep_gps=keep_gps, max_megapixels=limit)
+    options = ReadOptions(keep_gps, lenient, max_megapixels)
+    data = copied_file(source, format_of(output), **options.arguments())
     with writing(output, overwrite=overwrite) as temporary:
         temporary.write_bytes(data)
 
@@ -49,6 +51,7 @@ def copied_file(
     format: Format,
     *,
     keep_gps: bool = False,
+    lenient: bool = False,
     max_megapixels: float = MEGAPIXELS,
 ) -> bytes:
     """The bytes of ``source`` if it is of this format, else the same image encoded in it.
@@ -56,13 +59,14 @@ def copied_file(
     A file with a GPS position is encoded again unless ``keep_gps`` is set: an edit drops the
     position too. The copy has neither recipe nor mark, since no model made any of it.
     """
-    limit = max_megapixels
-    data = source if isinstance(source, bytes) else contents(Path(source), max_megapixels=limit)
-    name = "the image" if isinstance(source, bytes) else str(source)
-    photograph = Photograph.read(data, keep_gps=True, name=name, max_megapixels=limit)
-    located = photograph.has_location or XMP_LOCATION in data
-    if photograph.kind == format.name and (keep_gps or not located):
+    data, name = source, "the image"
+    if not isinstance(data, bytes):
+        data, name = contents(Path(data), max_megapixels=max_megapixels), str(source)
+    options = ReadOptions(True, lenient, max_megapixels)
+    photograph = Photograph.read(data, name=name, **options.arguments())
+    if photograph.kind == format.name and (keep_gps or not photograph.has_location):
         return data
     if not keep_gps:
-        photograph = Photograph.read(data, name=name, max_megapixels=limit)
+        options = replace(options, keep_gps=False)
+        photograph = Photograph.read(data, name=name, **options.arguments())
     return photograph.encode(photograph.image, format)

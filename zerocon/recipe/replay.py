@@ -112,12 +112,13 @@ def find_sources(path: Path) -> tuple[Sources, list[str]]:
         InputError: ``path`` is one file, and not an image.
     """
     if not path.is_dir():
-        return {image_hash(Photograph.read(path).image): [path]}, []
+        return {image_hash(Photograph.read(path, lenient=True).image): [path]}, []
     files: dict[str, list[Path]] = {}
     problems = []
     for file in images(path):
         try:
-            files.setdefault(image_hash(Photograph.read(file).image), []).append(file)
+            image = Photograph.read(file, lenient=True).image
+            files.setdefault(image_hash(image), []).append(file)
         except FAILURES as error:
             problems.append(problem_of(error))
     return files, problems
@@ -170,7 +171,7 @@ def _repeat(
         given = inversion if inversion and recipe.uses(inversion) else None
         files = sources[recipe.image]
         try:
-            image = Photograph.read(files[0]).image
+            image = Photograph.read(files[0], lenient=True).image
             edited = recipe.repeat(image, model, directions=used, inversion=given)
             # files with equal pixels may have other metadata, which the edit took from one of them
             results = [

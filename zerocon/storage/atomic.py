@@ -7,9 +7,12 @@ import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from zerocon.errors import MissingFolderError, NotWritableError, OutputExistsError
+
+LONGEST = 255  # bytes of a name, on nearly all file systems
+SHOWN = 40  # characters of a long name in an error
 
 
 @contextmanager
@@ -35,7 +38,7 @@ def writing(path: Path, *, overwrite: bool = False, through: Path | None = None)
         raise MissingFolderError(
             f"the directory {path.parent} of {path.name} does not exist; create it"
         )
-    prefix = through or path.with_name(f".{path.name}.")
+    prefix = through or path.with_name(f".{path.name[:SHOWN]}.")
     temporary = prefix.with_name(f"{prefix.name}{secrets.token_hex(4)}.part")
     # not mkstemp: its files have mode 0600 instead of the umask's, and the umask cannot be read
     # without changing it for all threads
@@ -49,6 +52,16 @@ def writing(path: Path, *, overwrite: bool = False, through: Path | None = None)
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def require_short(path: PurePath) -> None:
+    """Raise ``NotWritableError`` if a part of a path is too long for file systems."""
+    for part in path.parts:
+        if (length := len(os.fsencode(part))) > LONGEST:
+            raise NotWritableError(
+                f"the name {part[:SHOWN]}... has {length} bytes, the limit is {LONGEST}; "
+                "give a shorter one"
+            )
 
 
 def require_writable(folder: Path) -> None:
