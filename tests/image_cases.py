@@ -206,7 +206,10 @@ METADATA: dict[str, dict[str, Any]] = {
     "icc": {"icc": True},
     "resolution": {"dpi": (300, 300)},
     "all": {
-        "exif": replace(camera(">"), gps=((2, 5, SECRET),), thumbnail=THUMBNAIL),
+        "exif": replace(
+            camera(">"), first=(*camera(">").first, (ORIENTATION, 3, b"\0\6")),
+            gps=((2, 5, SECRET),), thumbnail=THUMBNAIL,
+        ),
         "xmp": LOCATED_XMP, "iptc": RESOURCES, "comment": UTF8, "icc": True, "dpi": (300, 300),
         "texts": {"parameters": "a fox, seed: 1"},
     },

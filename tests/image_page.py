@@ -47,21 +47,25 @@ LINES = (
 INTRODUCTION = """\
 # Image files
 
-What an edit keeps of a file, and what it cannot keep. The tables are measured: each cell is an edit that changes nothing, of a file made for it, compared
-tag by tag. The tests do the same with over 400 files of all formats and pixel modes, and compare every sample.
+What an edit keeps of a file, and what it cannot keep. The tables are measured: each cell is an
+edit that changes nothing, of a file made for it, compared tag by tag. The tests do the same with
+over 400 files of all formats and pixel modes, and compare every sample.
 
 ## Same format
 """
 CONVERSION = """
-EXIF data are not decoded: except for orientation, GPS position and thumbnail their bytes are those of the file. A damaged tag is left out, with a warning,
-and an orientation of an unusual type (text, byte, ratio) is used and written as a number. The GPS position is also removed from XMP and from texts; other
-places, such as the name of a city in IPTC or the coordinates of a GeoTIFF, are kept. Thumbnails are removed because they show the source.
-zerocon's label and [recipe](provenance.md) are added to the source's XMP. If an encoder refuses a part of the metadata, the image is written without it,
-with a warning.
+EXIF data are not decoded: except for orientation, GPS position and thumbnail their bytes are
+those of the file. A damaged tag is left out, with a warning, and an orientation of an unusual
+type (text, byte, ratio) is used and written as a number. The GPS position is also removed from
+XMP and from texts; other places, such as the name of a city in IPTC or the coordinates of a
+GeoTIFF, are kept. Thumbnails are removed because they show the source. zerocon's label and
+[recipe](provenance.md) are added to the source's XMP. If an encoder refuses a part of the
+metadata, the image is written without it, with a warning.
 
 ## Another format
 
-`-o` with another extension converts. A file of every format with all metadata gives (columns are the output):
+`-o` with another extension converts. A file of every format with all metadata gives (columns are
+the output):
 """
 LOSSES = """
 ## What cannot be kept
@@ -69,14 +73,16 @@ LOSSES = """
 One warning for each of these; the image itself is edited:
 """
 READING = """
-GIF, BMP, PPM and JPEG 2000 are read and written as PNG, with a warning. Animations are refused, and so is a TIFF of several pages, unless the others are
-its thumbnails. 16-bit colors are reduced to 8 bits, with a warning; 16-bit gray keeps its levels, also with a transparent one in a PNG. JPEG files keep
-quantization tables and chroma subsampling, and TIFF files a lossless compression; BigTIFF becomes TIFF. A JPEG may have any name: `.jfif`, `.jpe`,
-`photo.jpg_large` or no extension stay JPEG.
+GIF, BMP, PPM and JPEG 2000 are read and written as PNG, with a warning. Animations are refused,
+and so is a TIFF of several pages, unless the others are its thumbnails. 16-bit colors are reduced
+to 8 bits, with a warning; 16-bit gray keeps its levels, also with a transparent one in a PNG.
+JPEG files keep quantization tables and chroma subsampling, and TIFF files a lossless compression;
+BigTIFF becomes TIFF. A JPEG may have any name: `.jfif`, `.jpe`, `photo.jpg_large` or no extension
+stay JPEG.
 
 A JPEG whose end is missing is refused, since its lower part is gray:
 
-    zerocon edit cut.jpg --to "a dog" --lenient
+zerocon edit cut.jpg --to "a dog" --lenient
 
 edits it, with a warning. `--lenient` is also an option of `batch`, `caption` and `invert`.
 """
@@ -150,7 +156,11 @@ def thumbnail(kind: str) -> str:
     """Whether the thumbnail is removed."""
     if kind == "TIFF":  # has pages instead
         return "-"
-    return "removed" if THUMBNAIL not in edited(file(Case(kind, "RGB", "thumbnail"), wide()))[0] else "lost"
+    return (
+        "removed"
+        if THUMBNAIL not in edited(file(Case(kind, "RGB", "thumbnail"), wide()))[0]
+        else "lost"
+    )
 
 
 def _equal(before: Seen, after: Seen, part: str) -> bool:

@@ -34,16 +34,17 @@ RECIPE = """
 </rdf:Description>"""
 
 # what describes images and videos that are not written, or shows the source: names by namespace
+ANY = r"\w+"
 DROPPED = {
-    NAMESPACE: r"\w+",
+    NAMESPACE: ANY,
     "http://ns.adobe.com/xap/1.0/": "Thumbnails",
     "http://ns.adobe.com/xmp/note/": "HasExtendedXMP",
-    "http://ns.adobe.com/hdr-gain-map/1.0/": r"\w+",
-    "http://ns.apple.com/HDRGainMap/1.0/": r"\w+",
+    "http://ns.adobe.com/hdr-gain-map/1.0/": ANY,
+    "http://ns.apple.com/HDRGainMap/1.0/": ANY,
     "http://ns.google.com/photos/1.0/camera/": r"(?:MotionPhoto|MicroVideo)\w*",
     "http://ns.google.com/photos/1.0/container/": "Directory",
-    "http://ns.google.com/photos/1.0/depthmap/": r"\w+",
-    "http://ns.google.com/photos/1.0/image/": r"\w+",
+    "http://ns.google.com/photos/1.0/depthmap/": ANY,
+    "http://ns.google.com/photos/1.0/image/": ANY,
 }
 POSITION = re.compile(r"gps\w*|(?:\w*_)?(?:latitude|longitude|longtitude)", re.IGNORECASE)
 
@@ -60,6 +61,11 @@ def cleaned(packet: bytes, *, keep_gps: bool) -> bytes | None:
     for namespace, local in DROPPED.items():
         if any(each == namespace and re.fullmatch(local, name) for each, name in names):
             packet = _without(packet, _prefixes(packet, namespace), local)
+            if local == ANY:  # by its namespace programs expect the other image
+                declared = re.escape(namespace).encode()
+                packet = re.sub(
+                    rb"\s+xmlns:[\w.-]+\s*=\s*[\"']" + declared + rb"[\"']", b"", packet
+                )
     if not keep_gps and any(POSITION.fullmatch(name) for _, name in names):
         packet = _without(packet, [r"[\w.-]+"], f"(?i:{POSITION.pattern})")
     if (root := parsed(packet)) is None or any(_dropped(*each, keep_gps) for each in _names(root)):
