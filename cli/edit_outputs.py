@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from zerocon.diagnostics.step_images import StepImages
     from zerocon.editing import Step
     from zerocon.image.formats import Format
-    from zerocon.image.options import ReadOptions
+    from zerocon.image.read_options import ReadOptions
     from zerocon.image.reading import Photograph
     from zerocon.image.support import Support
 

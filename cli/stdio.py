@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from zerocon.errors import ImageTooLargeError
-from zerocon.image.options import ReadOptions
+from zerocon.image.read_options import ReadOptions
 from zerocon.storage.escaping import visible
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from zerocon.image.options import ReadOptions
+from zerocon.image.read_options import ReadOptions
 
 from .. import options, render, stdio
 from ..help import command as help_command

@@ -14,7 +14,7 @@ import cloup
 
 from zerocon.errors import NothingToChangeError, UnclearPromptError
 from zerocon.image.naming import output_name, prompt_of, words_of
-from zerocon.image.options import ReadOptions
+from zerocon.image.read_options import ReadOptions
 
 from .. import edit_outputs, options, render, stdio
 from ..dry_run import print_edit_plan

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
-from zerocon.image.options import ReadOptions
+from zerocon.image.read_options import ReadOptions
 
 from .. import options, render, stdio
 from ..help import command as help_command

@@ -31,7 +31,7 @@ from zerocon.evaluation_count import Evaluations, count_evaluations
 from zerocon.image.formats import format_of
 from zerocon.image.masks import UserMask, read_mask
 from zerocon.image.metadata import Provenance
-from zerocon.image.options import ReadOptions
+from zerocon.image.read_options import ReadOptions
 from zerocon.image.reading import Photograph, Written, contents, peek
 from zerocon.image.transforms import Size, crop_box
 from zerocon.model import Model

@@ -12,7 +12,7 @@ from zerocon.batch.job import Job
 from zerocon.errors import CommandError, FileFormatError, SettingError
 from zerocon.image import MEGAPIXELS, METADATA_LEVELS
 from zerocon.image.naming import TEMPLATE
-from zerocon.image.options import ReadOptions
+from zerocon.image.read_options import ReadOptions
 from zerocon.model.spec import LOAD_OPTIONS
 from zerocon.settings import PRESETS, Settings
 

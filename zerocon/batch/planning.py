@@ -13,7 +13,7 @@ from zerocon.batch.executor import BatchExecutor, NoResult, PreparedJob, SourceI
 from zerocon.batch.job import Job
 from zerocon.batch.journal import Outcome
 from zerocon.errors import NothingToChangeError
-from zerocon.image.options import ReadOptions
+from zerocon.image.read_options import ReadOptions
 from zerocon.prompt import Change
 
 PlanState = Literal["todo", "refused", "unchanged", "done", "failed"]

@@ -16,7 +16,7 @@ from zerocon.batch.journal import JobRecord, Journal, Outcome
 from zerocon.batch.parameters import RunParameters
 from zerocon.errors import NothingToChangeError, NotWritableError, classify
 from zerocon.image.formats import format_of
-from zerocon.image.options import ReadOptions
+from zerocon.image.read_options import ReadOptions
 from zerocon.image.reading import Photograph, contents
 from zerocon.image.writing import copied_file
 

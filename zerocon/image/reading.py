@@ -39,7 +39,7 @@ from zerocon.image.indexed import recolored
 from zerocon.image.kept import Kept
 from zerocon.image.libtiff import quiet_libtiff
 from zerocon.image.metadata import Provenance, recipe_of
-from zerocon.image.options import ReadOptions
+from zerocon.image.read_options import ReadOptions
 from zerocon.image.saving import check_output
 from zerocon.image.transforms import SMALLEST
 from zerocon.storage.atomic import writing

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from zerocon.image import MEGAPIXELS
 from zerocon.image.formats import Format, format_of
-from zerocon.image.options import ReadOptions
+from zerocon.image.read_options import ReadOptions
 from zerocon.image.reading import Photograph, contents
 from zerocon.image.saving import check_output
 from zerocon.storage.atomic import writing
