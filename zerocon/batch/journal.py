@@ -622,7 +622,7 @@ def _record(row: tuple[Any, ...]) -> JobRecord:
         raise FileFormatError(f"the journal is damaged: the row of {name!r} has other types")
     parsed = _parsed(job, Job.from_json)
     if str(parsed.name) != name:
-        raise FileFormatError(f"the journal is damaged: the row of {name!r} is of another name")
+        raise FileFormatError(f"the journal is damaged: the row of {name!r} has a different name")
     return JobRecord(parsed, recipe_hash, stamp, shape, state, bool(overwrite), *others)
 
 
