@@ -120,7 +120,9 @@ def test_the_same_call_again_runs_only_missing_jobs(arguments: dict[str, Any]) -
     assert (again.skipped, again.edited, again.done) == (2, 1, 3)
     Path("out/a-dog-0.png").write_bytes(content[:50])
     rest = {name: arguments[name] for name in ("output", "model")}
-    resumed = batch.run(**rest, resume=True)
+    kept = batch.run(**rest, resume=True)
+    assert (kept.skipped, kept.edited) == (3, 0) and "is kept" in kept.warnings[0].warnings[-1]
+    resumed = batch.run(**rest, resume=True, overwrite=True)
     assert (resumed.skipped, resumed.edited, resumed.done) == (2, 1, 3)
     assert Path("out/a-dog-0.png").read_bytes() == content
 

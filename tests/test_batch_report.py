@@ -195,7 +195,7 @@ def test_copy_unchanged_puts_the_source_in_place_and_verifies_it(run: Run) -> No
     assert run("in", "--to", "dog", "--copy-unchanged", form="human").stderr.count("\n") == 1
     for damage in (lambda: copy.write_bytes(b"changed"), copy.unlink):
         damage()
-        run("--resume")
+        run("--resume", "--overwrite")
         assert copy.read_bytes() == source.read_bytes(), "the option belongs to the run"
     assert not list(Path("out", FOLDER).rglob("*.part"))
 

@@ -478,7 +478,7 @@ class Journal:
         active = self._active_runs()
         for expected, new in changes:
             current = self.record(new.name)
-            if current is not None and (current != expected or active & self._runs_of(new.name)):
+            if current is not None and (current != expected or self._is_in(active, new.name)):
                 self._require_agreement(current, new)
             if current == expected:
                 self._insert(new)
@@ -515,9 +515,10 @@ class Journal:
         )
         return {int(run) for run, worker in rows if worker not in dead}
 
-    def _runs_of(self, name: str) -> set[int]:
-        rows = self.connection.execute("SELECT run FROM run_jobs WHERE name = ?", (name,))
-        return {int(run) for (run,) in rows}
+    def _is_in(self, runs: Collection[int], name: str) -> bool:
+        """Whether a result belongs to one of these runs."""
+        query = "SELECT 1 FROM run_jobs WHERE run = ? AND name = ?"
+        return any(self.connection.execute(query, (run, name)).fetchone() for run in runs)
 
     def _digest(self, run: int) -> str:
         parameters = "SELECT parameters FROM runs WHERE run = ?"
@@ -621,7 +622,7 @@ def _record(row: tuple[Any, ...]) -> JobRecord:
         raise FileFormatError(f"the journal is damaged: the row of {name!r} has other types")
     parsed = _parsed(job, Job.from_json)
     if str(parsed.name) != name:
-        raise FileFormatError(f"the journal is damaged: the row of {name!r} is of {parsed.name}")
+        raise FileFormatError(f"the journal is damaged: the row of {name!r} has a different name")
     return JobRecord(parsed, recipe_hash, stamp, shape, state, bool(overwrite), *others)
 
 
