@@ -492,11 +492,8 @@ def test_a_directory_loads_or_is_refused(base: Path, tmp_path: Path, case: Case)
     case.change(folder)
     options = {} if case.dtype is None else {"dtype": case.dtype}
     assert refusal(lambda: load_all(folder, **options), case.message) == case.id
-    if case.verified or not re.match(
-        "captioner|clip|CLIP|a captioner|images|no images|a dev", case.name
-    ):
-        verified = refusal(lambda: hub.verify(str(folder), case.dtype or "float32"), "")
-        assert bool(verified) == (bool(case.id) and case.verified is None), verified
+    verified = refusal(lambda: hub.verify(str(folder), case.dtype or "float32"), "")
+    assert bool(verified) == (bool(case.id) and case.verified is None), verified
 
 
 # single files
