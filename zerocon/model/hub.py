@@ -52,6 +52,7 @@ USES = {
 DIFFUSERS, TRANSFORMERS = "diffusion_pytorch_model.safetensors", "model.safetensors"
 TOKENIZERS = {"captioner": "BertTokenizer"}  # by use; the others have CLIP's
 ETAGS = {64: hashlib.sha256, 40: hashlib.sha1}  # by length: of large files, and as git does
+COMPANIONS = ("captioner", "clip")  # directories beside the parts of a model
 LFS_POINTER = b"version https://git-lfs"
 
 
@@ -246,13 +247,25 @@ def verify(name: str, dtype: str = "float32") -> Verified:
             checkpoint = Checkpoint.open(path)
             plan_checkpoint(checkpoint, name, checkpoint.prediction())
             return Verified((path,), {}, {}, 0)
-        files = needed_files(path, dtype, name)
-        faults = [f"{file.relative_to(path)} {fault}" for file in files if (fault := _fault(file))]
-        _require_faultless(name, faults)
-        plans = _plans(path, name, dtype)
-        hashes = {file: _has_its_hash(file) for file in files}
-        wrong = [file for file, same in hashes.items() if same is False]
-        _require_faultless(name, [f"{file.relative_to(path)} is damaged (hash)" for file in wrong])
+        return _verify_folder(path, name, dtype)
+
+
+def _verify_folder(path: Path, name: str, dtype: str) -> Verified:
+    """``verify`` for a directory, with its own captioner and CLIP."""
+    uses = {path: _use(path) or ""}
+    if (path / "model_index.json").is_file():
+        uses |= {path / use: use for use in COMPANIONS if (path / use).is_dir()}
+    files = [
+        each for folder, use in uses.items() for each in needed_files(folder, dtype, name, use)
+    ]
+    faults = [f"{file.relative_to(path)} {fault}" for file in files if (fault := _fault(file))]
+    _require_faultless(name, faults)
+    plans: dict[str, Plan] = {}
+    for folder, use in uses.items():
+        plans |= _plans(folder, name, dtype, use)
+    hashes = {file: _has_its_hash(file) for file in files}
+    wrong = [file for file, same in hashes.items() if same is False]
+    _require_faultless(name, [f"{file.relative_to(path)} is damaged (hash)" for file in wrong])
     weights = {part: each.files for part, each in plans.items() if each.files}
     return Verified(
         tuple(files),
@@ -268,7 +281,7 @@ def _require_faultless(name: str, faults: Sequence[str]) -> None:
         raise ModelNotFoundError(f"{name} is not complete: {', '.join(faults)}{again}")
 
 
-def _plans(folder: Path, name: str, dtype: str) -> dict[str, Plan]:
+def _plans(folder: Path, name: str, dtype: str, use: str) -> dict[str, Plan]:
     """The networks of a model's directory, by name."""
     from zerocon.model import networks
     from zerocon.model.companion import image_config
@@ -282,7 +295,6 @@ def _plans(folder: Path, name: str, dtype: str) -> dict[str, Plan]:
         networks.fix_sample_size(unet, scheduler.config.prediction_type, name)
         require_networks(name, unet, vae, scheduler)
         return plans
-    use = _use(folder) or ""
     require_tokenizer(TOKENIZERS.get(use, "CLIPTokenizer"), folder, name)
     image_config(folder, name)
     plan = {
@@ -332,13 +344,16 @@ def _use(folder: Path) -> str | None:
         return None
 
 
-def needed_files(folder: Path, dtype: str = "float32", name: str | None = None) -> list[Path]:
+def needed_files(
+    folder: Path, dtype: str = "float32", name: str | None = None, use: str | None = None
+) -> list[Path]:
     """Every file that a model's directory must have.
 
     Args:
         folder: Of a model, or of one network with its configuration.
         dtype: Of the networks: which variant of the weights is preferred.
         name: Of the model, for messages; default: its directory.
+        use: What it is for, as in ``CachedModel``; default: what its configuration says.
 
     Raises:
         PickleRefusedError: The weights are pickles; or ``UnsupportedModelError``.
@@ -355,7 +370,8 @@ def needed_files(folder: Path, dtype: str = "float32", name: str | None = None) 
             plain = TRANSFORMERS if part == "text_encoder" else DIFFUSERS
             files += network(folder / part, plain)
         return [*files, *tokenizer_files(folder / "tokenizer", "CLIPTokenizer")]
-    if not (use := _use(folder)):  # a VAE
+    use = use or _use(folder)
+    if not use:  # a VAE
         return network(folder, DIFFUSERS)
     images = [folder / each for each in IMAGE_CONFIGS]
     return [
