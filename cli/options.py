@@ -29,6 +29,7 @@ from zerocon.settings import (
 
 from . import config_file
 from .collection import paused_collection
+from .help import QUIET as QUIET
 from .help import ExpertOption
 from .progress import status
 
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from zerocon.image.masks import UserMask
 
 VERBOSE = "zerocon.verbose"  # in the context's meta, where the group finds it after an error
-QUIET = "zerocon.quiet"
 FORMAT = "zerocon.format"
 FORMATS = ("human", "json", "jsonl", "quiet")
 FORMAT_OPTION = re.compile("--format(=|$)")
