@@ -7,8 +7,8 @@ commands (``bench``, ``train``) read neither file nor environment, so that their
 same everywhere.
 
 A file that was found may be of another person, in a shared directory or in an unpacked archive. It
-must belong to the user or to root, and nobody else may be able to write it. Which file is used is
-said on stderr, and what it sets of ``ANNOUNCED`` is said even with ``--quiet``.
+must belong to the user or to root, and no other user may have the right to write it. Which file is
+used is said on stderr, and what it sets of ``ANNOUNCED`` is said even with ``--quiet``.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class ConfigFile:
 
     path: Path | None = None
     values: Values = field(default_factory=dict)
-    found: bool = False  # not named by --config
+    discovered: bool = False  # not named by --config
     presets: Mapping[str, Values] = field(default_factory=dict)
 
     def apply(self, ctx: click.Context, command: click.Command) -> None:
@@ -87,19 +87,19 @@ def read(path: Path | None = None) -> ConfigFile:
         ConfigurationError: It is not valid; or it was found, and others may have written it.
     """
     if path is not None:
-        return _parse(path, found=False)
+        return _parse(path, discovered=False)
     here = Path.cwd()
     nearest = (folder / FILE for folder in (here, *here.parents))
     path = next((file for file in nearest if file.is_file()), None)
-    return ConfigFile() if path is None else _parse(path, found=True)
+    return ConfigFile() if path is None else _parse(path, discovered=True)
 
 
 @about_argument("path")
-def _parse(path: Path, *, found: bool) -> ConfigFile:
-    if found:
+def _parse(path: Path, *, discovered: bool) -> ConfigFile:
+    if discovered:
         _require_own(path)
     try:
-        content = tomllib.loads(read_text(path, longest=LONGEST, pipes=not found))
+        content = tomllib.loads(read_text(path, longest=LONGEST, pipes=not discovered))
     except FileFormatError as error:
         raise ConfigurationError(str(error)) from None
     except (ValueError, RecursionError) as error:  # ValueError: an integer of 5,000 digits
@@ -113,7 +113,7 @@ def _parse(path: Path, *, found: bool) -> ConfigFile:
         _validate(values, [key for key in KEYS if key != "preset"], f"{path}, preset {name}")
     _validate(content, KEYS, str(path))
     presets = {name: _as_options(each) for name, each in presets.items()}
-    return ConfigFile(path, _as_options(content), found, presets)
+    return ConfigFile(path, _as_options(content), discovered, presets)
 
 
 def announce(ctx: click.Context, quiet: bool) -> str | None:
@@ -124,7 +124,7 @@ def announce(ctx: click.Context, quiet: bool) -> str | None:
     weights or code.
     """
     config = current(ctx)
-    if not config.found or config.path is None:
+    if not config.discovered or config.path is None:
         return None
     used = {
         key(option): option
@@ -136,11 +136,11 @@ def announce(ctx: click.Context, quiet: bool) -> str | None:
     if not used and not of_preset:
         return None
     values = {name: config.values[name] for name in used} | dict(of_preset)
-    said = [f"{name} = {_shown(value)}" for name, value in values.items() if _matters(name, value)]
-    if quiet and not said:
+    parts = [f"{name} = {_shown(value)}" for name, value in values.items() if _matters(name, value)]
+    if quiet and not parts:
         return None
     file = FILE if config.path.parent == Path.cwd() else config.path
-    return f"Configuration: {file}{' sets ' if said else ''}{', '.join(said)}"
+    return f"Configuration: {file}{' sets ' if parts else ''}{', '.join(parts)}"
 
 
 def _matters(name: str, value: Any) -> bool:

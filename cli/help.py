@@ -9,6 +9,7 @@ import click
 import cloup
 
 WIDTH = 100  # columns of a help page, on terminals that have them
+QUIET = "zerocon.quiet"  # in the context's meta: whether only results and warnings are printed
 META = "zerocon.help_all"  # in the context's meta: whether expert options are listed
 GENERAL = "General"  # the group of the options that no other group has
 
@@ -31,11 +32,11 @@ class HelpCommand(cloup.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Say which configuration file applies, and run the command."""
-        from . import config_file, options, render
+        from . import config_file, render
 
         # of a group with a subcommand, the subcommand says it
         runs = not (isinstance(self, click.Group) and ctx._protected_args)
-        line = config_file.announce(ctx, options.is_quiet()) if runs else None
+        line = config_file.announce(ctx, bool(ctx.meta.get(QUIET))) if runs else None
         if line:
             render.print_message(line)
         return super().invoke(ctx)

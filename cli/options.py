@@ -31,6 +31,7 @@ from zerocon.settings import (
 
 from . import config_file
 from .collection import paused_collection
+from .help import QUIET as QUIET
 from .help import ExpertOption
 from .progress import status
 
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from zerocon.image.masks import UserMask
 
 VERBOSE = "zerocon.verbose"  # in the context's meta, where the group finds it after an error
-QUIET = "zerocon.quiet"
 FORMAT = "zerocon.format"
 MODELS = ("model", "vae", "captioner", "clip", "segmenter")  # options that name one
 FORMATS = ("human", "json", "jsonl", "quiet")

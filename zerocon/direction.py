@@ -19,11 +19,11 @@ from torch import Tensor
 from zerocon import __version__, prompt
 from zerocon.conditioning import Conditioning
 from zerocon.errors import FileFormatError, MismatchError, PromptError, about_argument
+from zerocon.model.tensor_file import TensorFile, read_tensor_file, require, text, texts
 from zerocon.prompt import Change, vocabulary
 from zerocon.prompt.parser import parse
 from zerocon.prompt.sentence_bank import pairs
 from zerocon.storage.atomic import writing
-from zerocon.storage.tensor_file import TensorFile, read_tensor_file, require, text, texts
 from zerocon.tensor_types import Tokens
 
 if TYPE_CHECKING:

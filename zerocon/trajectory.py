@@ -17,8 +17,7 @@ from torch import Tensor
 from zerocon.activations import Observation, Observer
 from zerocon.diffusion import Schedule
 from zerocon.errors import FileFormatError, MismatchError, about_argument
-from zerocon.storage.atomic import writing
-from zerocon.storage.tensor_file import (
+from zerocon.model.tensor_file import (
     TensorFile,
     numbers,
     read_tensor_file,
@@ -26,6 +25,7 @@ from zerocon.storage.tensor_file import (
     text,
     texts,
 )
+from zerocon.storage.atomic import writing
 from zerocon.tensor_types import Trajectory, require_finite
 
 if TYPE_CHECKING:
@@ -370,7 +370,7 @@ def _checked(file: TensorFile) -> dict[str, Any]:
     recipe = metadata["recipe"]
     require(isinstance(recipe, dict), "recipe")
     texts([*recipe, *recipe.values()], "recipe")
-    known = ("schedule", "captions", "images", "float32", "recipe")  # observations are not saved
-    return {name: metadata[name] for name in known if name in metadata} | {
+    names = ("schedule", "captions", "images", "float32", "recipe")  # observations are not saved
+    return {name: metadata[name] for name in names if name in metadata} | {
         "model": text(metadata["model"], "model")
     }

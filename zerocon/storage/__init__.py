@@ -1,1 +1,1 @@
-"""Files on disk: atomic writes, hashes of content, package versions."""
+"""Files on disk: atomic writes, bounded reads, hashes, package versions; text made safe to show."""
