@@ -115,10 +115,10 @@ def png_chunks(data: Data) -> Iterator[tuple[bytes, int, int]]:
 
 def _check_png(data: Data) -> None:
     count = others = size = 0
-    for name, _, length in png_chunks(data):
+    for name, start, length in png_chunks(data):
         count += 1
         if name not in (b"IDAT", b"fdAT"):
-            others, size = others + 1, size + length
+            others, size = others + 1, size + max(min(length, len(data) - start), 0)
         _limit(count, CHUNKS, "chunks")
         _limit(others, OTHER_CHUNKS, "chunks other than IDAT")
         _limit(size, METADATA, "bytes of metadata")
@@ -256,7 +256,8 @@ def _check_riff(data: Data) -> None:
     while place + 8 <= len(data):
         name, length = unpack_from("<4sI", data, place)
         count += 1
-        size += length * (name not in (b"VP8 ", b"VP8L", b"ALPH", b"ANMF"))
+        if name not in (b"VP8 ", b"VP8L", b"ALPH", b"ANMF"):
+            size += min(length, len(data) - place)
         _limit(count, OTHER_CHUNKS, "chunks")
         _limit(size, METADATA, "bytes of metadata")
         place += 8 + length + length % 2

@@ -11,6 +11,8 @@ from xml.sax.saxutils import escape
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from zerocon.image.bounds import XMP_PARSED
+
 # IPTC digital source type of images that a trained model has partly changed
 LABEL = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 KEYWORD = "zerocon"  # PNG text chunk of the recipe
@@ -96,6 +98,8 @@ def _packet(recipe: str | None) -> bytes:
 
 def _unpacked(packet: bytes) -> str | None:
     """The recipe in an XMP packet: an element, or an attribute where a program rewrote it."""
+    if NAMESPACE.encode() not in packet or len(packet) > XMP_PARSED:  # a tree takes 40 times it
+        return None
     if b"<!DOCTYPE" in packet:  # not valid in XMP, and its entities can expand to any size
         return None
     try:
