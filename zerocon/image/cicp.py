@@ -49,7 +49,7 @@ HDR = {16: "PQ", 18: "HLG"}
 UNSPECIFIED = 2
 CHUNKS = (b"cICP", b"iCCP", b"sRGB", b"gAMA")  # of a PNG; earlier ones decide (PNG 3, 4.3)
 CLOSE = 0.001  # of chromaticities, which sRGB's are rounded to in files
-GAMMA = (0.44, 0.47)  # of gAMA chunks that stand for sRGB's curve: 0.45455
+GAMMA = (0.44, 0.47)  # of gAMA chunks that mean sRGB's curve: 0.45455
 
 BRADFORD = np.array(
     [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]

@@ -512,7 +512,7 @@ def _usable(
     if profile and (hdr := is_hdr(profile)):
         refuse_hdr(hdr)
     lines = [f"the stated color space is ignored: {colors.problem}"] if colors.problem else []
-    profile = colors.profile(mode in GRAY) or profile  # cICP stands over iCCP (PNG 3, 4.3)
+    profile = colors.profile(mode in GRAY) or profile  # cICP precedes iCCP (PNG 3, 4.3)
     try:
         ColorSpace(profile, mode)
     except ValueError as error:
