@@ -157,10 +157,8 @@ class Worker:
         outcome = Outcome("unchanged", reason(result.error), caption=result.caption)
         if not self.copy_unchanged or not isinstance(source.photograph, Photograph):
             return outcome, None
-        format, data = (
-            format_of(Path(job.name)),
-            contents(job.image, max_megapixels=self.max_megapixels),
-        )
+        format = format_of(Path(job.name))
+        data = contents(job.image, max_megapixels=self.max_megapixels)
         photograph = source.photograph
         warnings = photograph.format_warnings(format) if photograph.kind != format.name else ()
         copy = copied_file(data, format, keep_gps=self.keep_gps, max_megapixels=self.max_megapixels)
