@@ -128,7 +128,7 @@ def test_srgb_stated_in_any_way_needs_no_profile(chunks: dict[str, bytes]) -> No
     assert (photograph.profile, photograph.warnings) == (None, ())
 
 
-def test_a_profile_stands_over_gamma_and_chromaticities() -> None:
+def test_a_profile_precedes_gamma_and_chromaticities() -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     embedded = chunk(b"iCCP", b"x\0\0" + zlib.compress(profile))
     data = png(colors(), gAMA=gamma(1))

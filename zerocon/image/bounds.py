@@ -19,6 +19,7 @@ from zerocon.errors import AnimatedImageError, ImageTooLargeError
 
 PIPE_BYTES = 200_000_000  # of an image on stdin, which has no size to check in advance
 METADATA = 32_000_000  # bytes of everything in a file but pixels
+XMP_PARSED = 4_000_000  # bytes of XMP that is parsed; longer XMP is not kept
 PROFILE = 8_000_000  # bytes of an ICC profile; those of printers have 1 to 4 million
 EXIF = 1_000_000  # bytes of EXIF data outside TIFF; a JPEG's segment has 65 thousand
 TAG_VALUES = 4_000_000  # bytes of numbers in TIFF tags; each becomes a Python object
@@ -114,10 +115,10 @@ def png_chunks(data: Data) -> Iterator[tuple[bytes, int, int]]:
 
 def _check_png(data: Data) -> None:
     count = others = size = 0
-    for name, _, length in png_chunks(data):
+    for name, start, length in png_chunks(data):
         count += 1
         if name not in (b"IDAT", b"fdAT"):
-            others, size = others + 1, size + length
+            others, size = others + 1, size + max(min(length, len(data) - start), 0)
         _limit(count, CHUNKS, "chunks")
         _limit(others, OTHER_CHUNKS, "chunks other than IDAT")
         _limit(size, METADATA, "bytes of metadata")
@@ -255,7 +256,8 @@ def _check_riff(data: Data) -> None:
     while place + 8 <= len(data):
         name, length = unpack_from("<4sI", data, place)
         count += 1
-        size += length * (name not in (b"VP8 ", b"VP8L", b"ALPH", b"ANMF"))
+        if name not in (b"VP8 ", b"VP8L", b"ALPH", b"ANMF"):
+            size += min(length, len(data) - place)
         _limit(count, OTHER_CHUNKS, "chunks")
         _limit(size, METADATA, "bytes of metadata")
         place += 8 + length + length % 2

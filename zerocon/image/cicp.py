@@ -49,7 +49,7 @@ HDR = {16: "PQ", 18: "HLG"}
 UNSPECIFIED = 2
 CHUNKS = (b"cICP", b"iCCP", b"sRGB", b"gAMA")  # of a PNG; earlier ones decide (PNG 3, 4.3)
 CLOSE = 0.001  # of chromaticities, which sRGB's are rounded to in files
-GAMMA = (0.44, 0.47)  # of gAMA chunks that stand for sRGB's curve: 0.45455
+GAMMA = (0.44, 0.47)  # of gAMA chunks that mean sRGB's curve: 0.45455
 
 BRADFORD = np.array(
     [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
@@ -151,10 +151,10 @@ def _of_code_points(primaries: int, transfer: int, full_range: int = 1) -> State
         refuse_hdr(HDR[transfer])
     if not full_range:
         raise ImageFormatError("its values have the narrow range of video; convert them to 0..255")
-    known = primaries in (*PRIMARIES, UNSPECIFIED), transfer in (*TRANSFERS, UNSPECIFIED)
-    if not all(known):
-        what = "primaries" if not known[0] else "transfer function"
-        code = primaries if not known[0] else transfer
+    supported = primaries in (*PRIMARIES, UNSPECIFIED), transfer in (*TRANSFERS, UNSPECIFIED)
+    if not all(supported):
+        what = "primaries" if not supported[0] else "transfer function"
+        code = primaries if not supported[0] else transfer
         return StatedColors(problem=f"its {what} {code} (H.273) are not supported")
     curve = TRANSFERS.get(transfer, SRGB)
     return StatedColors(PRIMARIES.get(primaries), None if curve == SRGB else curve)
@@ -164,10 +164,10 @@ def _inside(data: bytes, *path: tuple[bytes, int]) -> list[tuple[bytes, int, int
     """The boxes in a box, given by names from the outermost, each with bytes of its own to skip."""
     place, end = 0, len(data)
     for name, skip in path:
-        found = next((each for each in boxes(data, place, end) if each[0] == name), None)
-        if found is None:
+        inner = next((each for each in boxes(data, place, end) if each[0] == name), None)
+        if inner is None:
             return []
-        place, end = found[1] + skip, found[2]
+        place, end = inner[1] + skip, inner[2]
     return list(boxes(data, place, end))
 
 
@@ -186,8 +186,8 @@ def _nclx(data: bytes) -> tuple[int, int] | None:
         for number, (name, start, end) in enumerate(_properties(data), 1)
         if name == b"colr" and data[start : start + 4] == b"nclx" and end - start >= 10
     }
-    own = [each for each in _primary_properties(data) if each in stated]
-    return next((stated[number] for number in (*own, *stated)), None)
+    primary = [each for each in _primary_properties(data) if each in stated]
+    return next((stated[number] for number in (*primary, *stated)), None)
 
 
 def _primary_properties(data: bytes) -> list[int]:

@@ -111,7 +111,7 @@ def eight_bits(image: Image.Image) -> Image.Image:
 def to_srgb(
     stored: Image.Image, profile: bytes | None, turn: Transpose | None = None
 ) -> Image.Image:
-    """The pixels of a file as RGB in sRGB, on white, turned; with little memory beside the result.
+    """The pixels of a file as RGB in sRGB, on white, turned; with little memory except the result.
 
     Raises:
         ValueError: As ``ColorSpace``.

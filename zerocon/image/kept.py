@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from PIL import Image
 
 from zerocon.image import exif, xmp
+from zerocon.image.bounds import XMP_PARSED
 from zerocon.image.metadata import KEYWORD
 
 SEGMENTS = 10_000  # of a JPEG that are read
@@ -112,7 +113,8 @@ def find(image: Image.Image, data: bytes, *, keep_gps: bool) -> Found:
     kept, problems = found.kept, found.problems
     packet: bytes | None = b""
     if kept.xmp and (packet := xmp.cleaned(kept.xmp, keep_gps=keep_gps)) is None:
-        problems += ("the XMP data are damaged and are not kept",)
+        fault = "too large" if len(kept.xmp) > XMP_PARSED else "damaged"
+        problems += (f"the XMP data are {fault} and are not kept",)
     texts = tuple(each for each in kept.texts if keep_gps or not _is_position(each))
     hidden = packet is None and b"gps" in kept.xmp.lower()
     kept = replace(kept, xmp=packet or b"", texts=texts, hidden_position=hidden)

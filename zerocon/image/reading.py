@@ -31,7 +31,7 @@ from zerocon.image import MEGAPIXELS, embedding, keyed
 from zerocon.image import exif as exif_data
 from zerocon.image import kept as kept_metadata
 from zerocon.image.bounds import PIPE_BYTES, check_file, check_opened, file_limit
-from zerocon.image.cicp import bits_per_channel, is_hdr, refuse_hdr, stated_colors
+from zerocon.image.cicp import StatedColors, bits_per_channel, is_hdr, refuse_hdr, stated_colors
 from zerocon.image.color import ColorSpace, color_mode, colors_and_alpha, off_white, to_srgb
 from zerocon.image.embedding import Parts
 from zerocon.image.formats import ALPHA, GRAY, NAMED, Format, format_named, format_of
@@ -201,16 +201,8 @@ class Photograph:
             stored = _turned(stored, STORED.get(orientation))
         if bits > 8 and stored.mode != "I;16":
             problems.append(f"{bits} bits per channel are reduced to 8")
-        if colors.problem:
-            problems.append(f"the stated color space is ignored: {colors.problem}")
-        if profile and (hdr := is_hdr(profile)):
-            refuse_hdr(hdr)
-        profile = colors.profile(color_mode(stored) in GRAY) or profile
-        try:
-            ColorSpace(profile, color_mode(stored))
-        except ValueError as error:
-            problems.append(f"the color profile is ignored: {error}")
-            profile = None
+        profile, faults = _usable(profile, colors, color_mode(stored))
+        problems += faults
         upright = to_srgb(stored, profile, UPRIGHT.get(orientation))
         return cls(
             upright, stored, kind, orientation, profile, exif, dpi, encoding, tuple(problems),
@@ -605,6 +597,21 @@ def _is_lossless(webp: bytes) -> bool:
         length = int.from_bytes(webp[place + 4 : place + 8], "little")
         place += 8 + length + length % 2
     return False
+
+
+def _usable(
+    profile: bytes | None, colors: StatedColors, mode: str
+) -> tuple[bytes | None, list[str]]:
+    """The ICC profile, embedded or of what the file states, and why there is none."""
+    if profile and (hdr := is_hdr(profile)):
+        refuse_hdr(hdr)
+    lines = [f"the stated color space is ignored: {colors.problem}"] if colors.problem else []
+    profile = colors.profile(mode in GRAY) or profile  # cICP precedes iCCP (PNG 3, 4.3)
+    try:
+        ColorSpace(profile, mode)
+    except ValueError as error:
+        return None, [*lines, f"the color profile is ignored: {error}"]
+    return profile, lines
 
 
 def _dpi(image: Image.Image) -> tuple[float, float] | None:

@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
+from zerocon.image.bounds import XMP_PARSED
+
 # IPTC digital source type of images that a trained model has partly changed
 LABEL = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 NAMESPACE = "urn:zerocon:recipe:1#"  # XMP namespace of the recipe, whatever its schema
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
-LONGEST = 16_000_000  # bytes of a packet that is read
 
 PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/">
@@ -93,7 +94,7 @@ def merged(source: bytes, recipe: str | None) -> bytes:
 
 def recipe_in(packet: bytes) -> str | None:
     """The recipe in a packet: an element, or an attribute where a program rewrote it."""
-    if (root := parsed(packet.rstrip(b"\0"))) is None:
+    if NAMESPACE.encode() not in packet or (root := parsed(packet.rstrip(b"\0"))) is None:
         return None
     name = f"{{{NAMESPACE}}}recipe"
     descriptions = root.iter(f"{{{RDF}}}Description")
@@ -113,7 +114,7 @@ def parsed(packet: bytes) -> ElementTree.Element | None:
     """The root of a packet in UTF-8; None if it is damaged."""
     if b"<!DOCTYPE" in packet:  # not valid in XMP, and its entities can expand to any size
         return None
-    if len(packet) > LONGEST:
+    if len(packet) > XMP_PARSED:  # a tree takes 40 times it
         return None
     try:
         return ElementTree.fromstring(packet.decode())
