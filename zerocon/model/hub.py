@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,11 @@ USES = {
 DIFFUSERS, TRANSFORMERS = "diffusion_pytorch_model.safetensors", "model.safetensors"
 TOKENIZERS = {"captioner": "BertTokenizer"}  # by use; the others have CLIP's
 ETAGS = {64: hashlib.sha256, 40: hashlib.sha1}  # by length: of large files, and as git does
+IMAGE_PROCESSORS = {  # of transformers, by use
+    "captioner": ("blip.image_processing_pil_blip", "BlipImageProcessorPil"),
+    "clip": ("clip.image_processing_pil_clip", "CLIPImageProcessorPil"),
+    "segmenter": ("vit.image_processing_pil_vit", "ViTImageProcessorPil"),
+}
 COMPANIONS = ("captioner", "clip")  # directories beside the parts of a model
 LFS_POINTER = b"version https://git-lfs"
 
@@ -284,7 +290,7 @@ def _require_faultless(name: str, faults: Sequence[str]) -> None:
 def _plans(folder: Path, name: str, dtype: str, use: str) -> dict[str, Plan]:
     """The networks of a model's directory, by name."""
     from zerocon.model import networks
-    from zerocon.model.companion import image_config
+    from zerocon.model.companion import load_images
 
     if (folder / "model_index.json").is_file():
         family_of(folder, name)
@@ -296,13 +302,15 @@ def _plans(folder: Path, name: str, dtype: str, use: str) -> dict[str, Plan]:
         require_networks(name, unet, vae, scheduler)
         return plans
     require_tokenizer(TOKENIZERS.get(use, "CLIPTokenizer"), folder, name)
-    image_config(folder, name)
     plan = {
         "captioner": networks.plan_captioner,
         "clip": networks.plan_clip,
         "segmenter": networks.plan_segmenter,
-    }[use]
-    return {use: plan(folder, name, dtype)}
+    }[use](folder, name, dtype)
+    module, kind = IMAGE_PROCESSORS[use]
+    side = None if use == "segmenter" else plan.network.config.vision_config.image_size
+    load_images(getattr(import_module(f"transformers.models.{module}"), kind), folder, name, side)
+    return {use: plan}
 
 
 def _has_its_hash(file: Path) -> bool | None:
