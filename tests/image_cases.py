@@ -321,13 +321,15 @@ def _tiff(image: Image.Image, parts: dict[str, Any], **options: Any) -> bytes:
     (start,) = struct.unpack_from("<I", data, 4)
     (count,) = struct.unpack_from("<H", data, start)
     places = range(start + 2, start + 2 + 12 * count, 12)
-    own = {struct.unpack_from("<H", data, place)[0]: data[place : place + 12] for place in places}
+    layout = {
+        struct.unpack_from("<H", data, place)[0]: data[place : place + 12] for place in places
+    }
     exif = parts.get("exif", Exif()).for_tiff()
     packets = [(700, 1, parts["xmp"])] if "xmp" in parts else []
     packets += [(33723, 7, IIM), (34377, 1, parts["iptc"])] if "iptc" in parts else []
     data += bytes(len(data) % 2)
     exif = replace(exif, first=(*exif.first, *packets))
-    return data[:4] + struct.pack("<I", len(data)) + data[8:] + exif.directories(len(data), own)
+    return data[:4] + struct.pack("<I", len(data)) + data[8:] + exif.directories(len(data), layout)
 
 
 def _saved(image: Image.Image, kind: str, **options: Any) -> bytes:

@@ -129,7 +129,8 @@ class UnreadableImageError(InputError):
     """The image cannot be read.
 
     The file does not exist, is a directory, lacks read permission, is empty, truncated or corrupt.
-    Check the name, and whether another program opens the file; then copy or save it again.
+    Check the name, and whether another program opens the file; then copy or save it again. A JPEG
+    whose end is missing is edited with ``--lenient``; what is missing is gray.
     """
 
     id = "ZC-E020"

@@ -229,17 +229,19 @@ def graft(tiff: bytes, exif: bytes, more: Iterable[Entry] = (), *, resolution: b
         resolution: Take the resolution from ``exif``.
     """
     reader = TiffReader(tiff)
-    own = {each.tag: each for each in reader.read(reader.first).entries}
+    entries_by_tag = {each.tag: each for each in reader.read(reader.first).entries}
     if exif:
         source = TiffReader(exif.removeprefix(PREFIX))
         directory = source.read(source.first)
         if source.order != reader.order:
             directory = _swapped(directory)
         for each in directory.entries:
-            if each.tag not in LAYOUT and (each.tag not in own or _resolution(each, resolution)):
-                own[each.tag] = each
-    own |= {each.tag: each for each in more}
-    entries = tuple(own[tag] for tag in sorted(own))
+            if each.tag not in LAYOUT and (
+                each.tag not in entries_by_tag or _resolution(each, resolution)
+            ):
+                entries_by_tag[each.tag] = each
+    entries_by_tag |= {each.tag: each for each in more}
+    entries = tuple(entries_by_tag[tag] for tag in sorted(entries_by_tag))
     start = len(tiff) + len(tiff) % 2
     head = tiff[:4] + start.to_bytes(4, reader.order) + tiff[8:]
     return head.ljust(start, b"\0") + _encoded(Directory(entries), start, reader.order)

@@ -92,7 +92,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Found:
+class FileMetadata:
     """The metadata of a file: EXIF as it is in the file, the rest, and lines about what is lost."""
 
     exif: bytes = b""
@@ -100,7 +100,7 @@ class Found:
     problems: tuple[str, ...] = ()
 
 
-def find(image: Image.Image, data: bytes, *, keep_gps: bool) -> Found:
+def find(image: Image.Image, data: bytes, *, keep_gps: bool) -> FileMetadata:
     """The metadata of a file.
 
     Args:
@@ -109,8 +109,8 @@ def find(image: Image.Image, data: bytes, *, keep_gps: bool) -> Found:
         keep_gps: Keep the GPS position in XMP and texts.
     """
     readers = {"JPEG": _jpeg, "MPO": _jpeg, "PNG": _png, "TIFF": _tiff}
-    found = readers.get(image.format or "", _other)(image, data)
-    kept, problems = found.kept, found.problems
+    metadata = readers.get(image.format or "", _other)(image, data)
+    kept, problems = metadata.kept, metadata.problems
     packet: bytes | None = b""
     if kept.xmp and (packet := xmp.cleaned(kept.xmp, keep_gps=keep_gps)) is None:
         fault = "too large" if len(kept.xmp) > XMP_PARSED else "damaged"
@@ -118,7 +118,7 @@ def find(image: Image.Image, data: bytes, *, keep_gps: bool) -> Found:
     texts = tuple(each for each in kept.texts if keep_gps or not _is_position(each))
     hidden = packet is None and b"gps" in kept.xmp.lower()
     kept = replace(kept, xmp=packet or b"", texts=texts, hidden_position=hidden)
-    return Found(found.exif, kept, problems)
+    return FileMetadata(metadata.exif, kept, problems)
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
@@ -180,7 +180,7 @@ def resource(number: int, data: bytes) -> bytes:
     return head + data + bytes(len(data) % 2)
 
 
-def _jpeg(image: Image.Image, data: bytes) -> Found:
+def _jpeg(image: Image.Image, data: bytes) -> FileMetadata:
     """XMP, image resources and comments before the pixels; what follows the image."""
     packet, irb, comments, lines, end = b"", b"", list[bytes](), list[str](), len(data)
     gain_map = False
@@ -204,7 +204,7 @@ def _jpeg(image: Image.Image, data: bytes) -> Found:
             end = stop
     lines += _after(image, packet, data[end:], gain_map=gain_map)
     kept = Kept(packet, _usable(irb), tuple(comments))
-    return Found(image.info.get("exif", b""), kept, tuple(lines))
+    return FileMetadata(image.info.get("exif", b""), kept, tuple(lines))
 
 
 def _after(image: Image.Image, packet: bytes, trailer: bytes, *, gain_map: bool) -> list[str]:
@@ -225,39 +225,39 @@ def _after(image: Image.Image, packet: bytes, trailer: bytes, *, gain_map: bool)
     return lines
 
 
-def _png(image: Image.Image, data: bytes) -> Found:
-    found = Found(image.info.get("exif", b""))
+def _png(image: Image.Image, data: bytes) -> FileMetadata:
+    metadata = FileMetadata(image.info.get("exif", b""))
     for name, start, end in png_chunks(data):
         if name == b"caBX":
-            found = replace(found, problems=(*found.problems, CREDENTIALS))
+            metadata = replace(metadata, problems=(*metadata.problems, CREDENTIALS))
         if name in TEXT_CHUNKS:
-            found = _with_text(found, name, data[start:end])
-    return found
+            metadata = _with_text(metadata, name, data[start:end])
+    return metadata
 
 
-def _with_text(found: Found, name: bytes, content: bytes) -> Found:
-    """``found`` with a text chunk, or with the metadata that programs store in one."""
-    kept = found.kept
+def _with_text(metadata: FileMetadata, name: bytes, content: bytes) -> FileMetadata:
+    """``metadata`` with a text chunk, or with the metadata that programs store in one."""
+    kept = metadata.kept
     keyword = content.partition(b"\0")[0].decode("latin-1")
     if keyword == KEYWORD:
-        return found
+        return metadata
     profile = keyword.removeprefix(PROFILE).lower() if keyword.startswith(PROFILE) else ""
     if keyword != XMP_KEYWORD and profile not in PROFILES:
-        return replace(found, kept=replace(kept, texts=(*kept.texts, (name, content))))
+        return replace(metadata, kept=replace(kept, texts=(*kept.texts, (name, content))))
     try:
         value = _text_of(name, content)
         value = bytes.fromhex("".join(value.decode("latin-1").split()[2:])) if profile else value
     except (ValueError, zlib.error):
         line = f"the text {_printable(keyword)} of the PNG is damaged and is not kept"
-        return replace(found, problems=(*found.problems, line))
+        return replace(metadata, problems=(*metadata.problems, line))
     if value.startswith(exif.PREFIX) or profile == "exif":
-        return replace(found, exif=found.exif or value)
+        return replace(metadata, exif=metadata.exif or value)
     if keyword == XMP_KEYWORD or profile == "xmp" or value.startswith(XMP):
-        return replace(found, kept=replace(kept, xmp=kept.xmp or value.removeprefix(XMP)))
+        return replace(metadata, kept=replace(kept, xmp=kept.xmp or value.removeprefix(XMP)))
     if profile in ("iptc", "8bim"):
         value = value if value.startswith(b"8BIM") else resource(IPTC, value)
-        return replace(found, kept=replace(kept, photoshop=kept.photoshop or _usable(value)))
-    return found  # a color profile, which no program reads from a text
+        return replace(metadata, kept=replace(kept, photoshop=kept.photoshop or _usable(value)))
+    return metadata  # a color profile, which no program reads from a text
 
 
 def _text_of(name: bytes, content: bytes) -> bytes:
@@ -272,12 +272,12 @@ def _text_of(name: bytes, content: bytes) -> bytes:
     return zlib.decompressobj().decompress(rest, TEXTS) if compressed else rest
 
 
-def _tiff(_: Image.Image, data: bytes) -> Found:
+def _tiff(_: Image.Image, data: bytes) -> FileMetadata:
     """The packets in the tags of a TIFF; its EXIF data are those of ``exif.of_tiff``."""
     try:
         directory, _order = exif.directory_of(data)
     except ValueError:
-        return Found()
+        return FileMetadata()
     tags = {each.tag: each.value for each in directory.entries}
     irb = _usable(tags.get(exif.PHOTOSHOP, b""))
     if exif.IPTC in tags and not has_iptc(irb):
@@ -289,10 +289,10 @@ def _tiff(_: Image.Image, data: bytes) -> Found:
         THUMBNAIL_PAGE: directory.next > 0,
     }
     kept = Kept(tags.get(exif.XMP, b""), irb)
-    return Found(b"", kept, tuple(line for line, true in lines.items() if true))
+    return FileMetadata(b"", kept, tuple(line for line, true in lines.items() if true))
 
 
-def _other(image: Image.Image, data: bytes) -> Found:
+def _other(image: Image.Image, data: bytes) -> FileMetadata:
     """What the decoders of WebP, AVIF, HEIC, GIF and others return."""
     info, lines = image.info, []
     raw = info.get("exif", b"")
@@ -315,7 +315,7 @@ def _other(image: Image.Image, data: bytes) -> Found:
     packet = packet.encode() if isinstance(packet, str) else bytes(packet)
     comment = comment.encode() if isinstance(comment, str) else bytes(comment)
     kept = Kept(packet, comments=(comment,) if comment else ())
-    return Found(raw or b"", kept, tuple(lines))
+    return FileMetadata(raw or b"", kept, tuple(lines))
 
 
 def _has_chunk(webp: bytes, name: bytes) -> bool:

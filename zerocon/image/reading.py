@@ -187,9 +187,9 @@ class Photograph:
         problems = []
         if image.format != "TIFF":  # Pillow drops a TIFF's orientation on load
             image.load()
-        found = kept_metadata.find(image, data, keep_gps=keep_gps)
-        orientation, exif, lines = _exif(image, data, found.exif, keep_gps)
-        problems += [*lines, *found.problems]
+        metadata = kept_metadata.find(image, data, keep_gps=keep_gps)
+        orientation, exif, lines = _exif(image, data, metadata.exif, keep_gps)
+        problems += [*lines, *metadata.problems]
         image.load()
         kind = {"MPO": "JPEG"}.get(image.format or "", image.format or "")
         encoding = _encoding(image, data)
@@ -206,7 +206,7 @@ class Photograph:
         upright = to_srgb(stored, profile, UPRIGHT.get(orientation))
         return cls(
             upright, stored, kind, orientation, profile, exif, dpi, encoding, tuple(problems),
-            recipe, found.kept,
+            recipe, metadata.kept,
         )  # fmt: skip
 
     @property
@@ -361,15 +361,15 @@ class Photograph:
             raise
         except Exception as error:  # encoders have limits of their own
             first = error
-        own = provenance.packet(format.name) if provenance else b""
+        label = provenance.packet(format.name) if provenance else b""
         plain = Parts(_usual(format, image))
         attempts = {
             "compression": replace(whole, options=self._colors(format) | plain.options),
             "EXIF data": replace(whole, exif=b""),
-            "XMP data": replace(whole, xmp=own),
+            "XMP data": replace(whole, xmp=label),
             "IPTC data, comments and texts": replace(whole, kept=Kept()),
             "color profile": replace(whole, options=whole.options | {"icc_profile": None}),
-            "metadata": replace(plain, orientation=self.orientation, xmp=own),
+            "metadata": replace(plain, orientation=self.orientation, xmp=label),
         }
         for name, parts in attempts.items():
             try:

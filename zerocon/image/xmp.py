@@ -63,15 +63,12 @@ def cleaned(packet: bytes, *, keep_gps: bool) -> bytes | None:
         if any(each == namespace and re.fullmatch(local, name) for each, name in names):
             packet = _without(packet, _prefixes(packet, namespace), local)
             if local == ANY:  # by its namespace programs expect the other image
-                declared = re.escape(namespace).encode()
-                packet = re.sub(
-                    rb"\s+xmlns:[\w.-]+\s*=\s*[\"']" + declared + rb"[\"']", b"", packet
-                )
+                packet = re.sub(rb"\s+" + _declaration(namespace), b"", packet)
     if not keep_gps and any(POSITION.fullmatch(name) for _, name in names):
         packet = _without(packet, [r"[\w.-]+"], f"(?i:{POSITION.pattern})")
     if (root := parsed(packet)) is None or any(_dropped(*each, keep_gps) for each in _names(root)):
         return None
-    return packet
+    return packet if _joined(packet, "{}") else None
 
 
 def merged(source: bytes, recipe: str | None) -> bytes:
@@ -79,17 +76,21 @@ def merged(source: bytes, recipe: str | None) -> bytes:
 
     The label replaces another one; the source is one that ``cleaned`` returned, or empty.
     """
-    if source:
-        name, spaces = "DigitalSourceType", _prefixes(source, IPTC)
-        unlabeled = _without(source, spaces, name)
-        ends = list(re.finditer(rb"</(?:[\w.-]+:)?RDF\s*>", unlabeled))
-        place = ends[-1].start() if ends else 0
-        packet = unlabeled[:place] + _descriptions(recipe, alone=False) + unlabeled[place:]
-        root = parsed(packet) if ends else None
-        if root is not None and recipe_in(packet) == recipe:
-            return packet
+    if source and (packet := _joined(source, recipe)):
+        return packet
     descriptions = _descriptions(recipe, alone=True).decode()
     return PACKET.format(rdf=RDF, descriptions=descriptions).encode()
+
+
+def _joined(source: bytes, recipe: str | None) -> bytes | None:
+    """The packet of the source with label and recipe; None if it has no place for them."""
+    unlabeled = _without(source, _prefixes(source, IPTC), "DigitalSourceType")
+    ends = list(re.finditer(rb"</(?:[\w.-]+:)?RDF\s*>", unlabeled))
+    if not ends:
+        return None
+    place = ends[-1].start()
+    packet = unlabeled[:place] + _descriptions(recipe, alone=False) + unlabeled[place:]
+    return packet if parsed(packet) is not None and recipe_in(packet) == recipe else None
 
 
 def recipe_in(packet: bytes) -> str | None:
@@ -152,8 +153,13 @@ def _names(root: ElementTree.Element) -> Iterator[tuple[str, str]]:
 
 
 def _prefixes(packet: bytes, namespace: str) -> list[str]:
-    declared = rb"xmlns:([\w.-]+)\s*=\s*[\"']" + re.escape(namespace).encode() + rb"[\"']"
-    return [re.escape(each.decode()) for each in sorted(set(re.findall(declared, packet)))]
+    names = set(re.findall(_declaration(namespace), packet))
+    return [re.escape(each.decode()) for each in sorted(names)]
+
+
+def _declaration(namespace: str) -> bytes:
+    """A pattern of a namespace's declaration; its group is the prefix."""
+    return rb"xmlns:([\w.-]+)\s*=\s*[\"']" + re.escape(namespace).encode() + rb"[\"']"
 
 
 def _without(packet: bytes, prefixes: list[str], local: str) -> bytes:
