@@ -58,7 +58,7 @@ IMAGE_PROCESSORS = {  # of transformers, by use
     "clip": ("clip.image_processing_pil_clip", "CLIPImageProcessorPil"),
     "segmenter": ("vit.image_processing_pil_vit", "ViTImageProcessorPil"),
 }
-COMPANIONS = ("captioner", "clip")  # directories beside the parts of a model
+COMPANIONS = ("captioner", "clip")  # directories next to the parts of a model
 LFS_POINTER = b"version https://git-lfs"
 
 
