@@ -160,7 +160,7 @@ def test_an_index_that_names_a_file_elsewhere(bad: Path, target: str) -> None:
     (whole,) = (bad / "unet").glob("*.safetensors")
     shutil.copy(whole, bad / "shard.safetensors")
     write_index(bad / "unet", target)
-    with pytest.raises(UnsupportedModelError, match="beside it"):
+    with pytest.raises(UnsupportedModelError, match="in the same directory"):
         load(bad)
 
 

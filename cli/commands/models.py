@@ -101,12 +101,12 @@ def verify(name: str, form: str) -> None:
     """
     from zerocon.model import hub
 
-    found = hub.verify(name)
-    files = [str(file) for file in found.files]
-    variants = [f"{part} {kind}" for part, kind in found.variants.items() if kind]
-    shards = [f"{part} in {n} shards" for part, n in found.shards.items() if n > 1]
-    hashed = [f"{found.hashed} with the Hub's hash"] if found.hashed else []
+    verified = hub.verify(name)
+    files = [str(file) for file in verified.files]
+    variants = [f"{part} {kind}" for part, kind in verified.variants.items() if kind]
+    shards = [f"{part} in {n} shards" for part, n in verified.shards.items() if n > 1]
+    hashed = [f"{verified.hashed} with the Hub's hash"] if verified.hashed else []
     summary = "; ".join([f"{name} is complete: {len(files)} files", *variants, *shards, *hashed])
-    facts = {"variants": found.variants, "shards": found.shards, "hashed": found.hashed}
+    facts = {"variants": verified.variants, "shards": verified.shards, "hashed": verified.hashed}
     record = {"schema": "zerocon.verify/1", "name": name, "files": files, **facts}
     render.print_result(form, summary, record)

@@ -32,8 +32,8 @@ def weights_hash(path: Path, dtype: str = "float32", vae: str | None = None) -> 
     files = {"": path} if path.is_file() else _weights(path, dtype, "" if vae is None else "vae/")
     if vae is not None:
         other = find_vae(vae)
-        found = {"": other} if other.is_file() else _weights(other, dtype)
-        files |= {f"--vae/{name}": file for name, file in found.items()}
+        weights = {"": other} if other.is_file() else _weights(other, dtype)
+        files |= {f"--vae/{name}": file for name, file in weights.items()}
     stored = _read_hashes()
     hashes = {file: _entry(file.resolve(), stored) for file in files.values()}
     entries = {str(file.resolve()): entry for file, entry in hashes.items()}

@@ -58,7 +58,7 @@ IMAGE_PROCESSORS = {  # of transformers, by use
     "clip": ("clip.image_processing_pil_clip", "CLIPImageProcessorPil"),
     "segmenter": ("vit.image_processing_pil_vit", "ViTImageProcessorPil"),
 }
-COMPANIONS = ("captioner", "clip")  # directories beside the parts of a model
+COMPANIONS = ("captioner", "clip")  # directories next to the parts of a model
 LFS_POINTER = b"version https://git-lfs"
 
 
@@ -111,9 +111,9 @@ def scan() -> list[CachedModel]:
     models = []
     for repository in sorted(cache_folder().glob("models--*--*")):
         name = repository.name.removeprefix("models--").replace("--", "/", 1)
-        found = [(use, each) for each in cached_snapshots(name) if (use := _use(each))]
-        if is_hub_id(name) and found:
-            use, folder = found[0]
+        usable = [(use, each) for each in cached_snapshots(name) if (use := _use(each))]
+        if is_hub_id(name) and usable:
+            use, folder = usable[0]
             models.append(CachedModel(name, use, folder, _size(folder)))
     return sorted(models, key=lambda model: model.name)
 

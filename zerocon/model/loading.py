@@ -271,7 +271,7 @@ def files_to_download(files: Collection[str]) -> list[str]:
         if _is_weights(file):
             variants.setdefault(_folder(file), set()).add(_variant(file))
     order = PREFERENCES["float32"]
-    best = {folder: min(found, key=order.index) for folder, found in variants.items()}
+    best = {folder: min(kinds, key=order.index) for folder, kinds in variants.items()}
     return [f for f in chosen if not _is_weights(f) or _variant(f) == best[_folder(f)]]
 
 

@@ -113,15 +113,17 @@ def _plan_renamed(file: Path, header: Header, name: str) -> Plan:
 def _config(shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
     """diffusers' configuration of a VAE with diffusers' names."""
     level = re.compile(r"encoder\.down_blocks\.(\d+)\.resnets\.(\d+)\.conv1\.weight")
-    found = {(int(m[1]), int(m[2])): s for key, s in shapes.items() if (m := level.fullmatch(key))}
-    if "decoder.conv_in.weight" not in shapes or (0, 0) not in found:
+    convolutions = {
+        (int(m[1]), int(m[2])): s for key, s in shapes.items() if (m := level.fullmatch(key))
+    }
+    if "decoder.conv_in.weight" not in shapes or (0, 0) not in convolutions:
         raise ModelNotFoundError("the VAE is not complete: it has no encoder or no decoder")
-    levels = len({i for i, _ in found})
+    levels = len({i for i, _ in convolutions})
     return {
         "down_block_types": ["DownEncoderBlock2D"] * levels,
         "up_block_types": ["UpDecoderBlock2D"] * levels,
-        "block_out_channels": [found[i, 0][0] for i in range(levels)],
-        "layers_per_block": len([j for i, j in found if i == 0]),
+        "block_out_channels": [convolutions[i, 0][0] for i in range(levels)],
+        "layers_per_block": len([j for i, j in convolutions if i == 0]),
         "latent_channels": shapes["decoder.conv_in.weight"][1],
         "use_quant_conv": "quant_conv.weight" in shapes,
         "use_post_quant_conv": "post_quant_conv.weight" in shapes,

@@ -36,7 +36,7 @@ LISTED = 3  # keys that a message names
 # Modules around a network whose names are left in front of its keys, and wrappers inside of it.
 WRAPPERS = ("module", "model", "text_model", "transformer", "unet", "vae", "text_encoder")
 COMPILED = "_orig_mod."  # of torch.compile, anywhere in a key
-# Weights beside a network that take no part in it: averages, losses, counters.
+# Weights next to those of a network that take no part in it: averages, losses, counters.
 ASIDE = ("model_ema.", "loss.", "ema.", "num_batches_tracked", "position_ids", "decay")
 OLD_NAMES = (  # of older versions of diffusers and transformers
     (r"\.LayerNorm\.gamma$", ".LayerNorm.weight"),
@@ -286,7 +286,7 @@ def listed(keys: Iterable[str]) -> str:
 
 
 def _shards(index: Path, name: str) -> tuple[Path, ...]:
-    """The files that an index names, all of them safetensors beside it."""
+    """The files that an index names, all of them safetensors in the same directory."""
     listing = read_json(index, name, INDEX_BYTES).get("weight_map")
     if not isinstance(listing, dict) or not listing:
         raise UnsupportedModelError(f"{name} is damaged: {index.name} has no weight_map")
@@ -297,12 +297,12 @@ def _shards(index: Path, name: str) -> tuple[Path, ...]:
         if PureWindowsPath(each).suffix.lower() in PICKLES:
             raise PickleRefusedError(
                 f"{name}: {index.name} names the pickle {printable(each)}, and opening one can run "
-                "code of whoever made it; get the same weights as .safetensors"
+                "code of its author; get the same weights as .safetensors"
             )
         if PureWindowsPath(each).name != each or not each.endswith(SUFFIX):
             raise UnsupportedModelError(
                 f"{name} is damaged: {index.name} names {shorten(each)}, which is no "
-                ".safetensors file beside it"
+                ".safetensors file in the same directory"
             )
     return tuple(index.parent / each for each in names)
 
