@@ -326,7 +326,7 @@ def refuse(
     done = CliRunner(env=environment).invoke(main, shlex.split(line), input=stdin)
     assert done.exit_code == code, done.output + repr(done.exception)
     assert "--format json" in line or done.stdout == ""
-    announced = ('"', "Warning: ")
+    announced = ('"', "Warning: ", "Configuration: ")
     (message,) = (
         each for each in done.stderr.splitlines() if each and not each.startswith(announced)
     )
