@@ -130,7 +130,7 @@ class Photograph:
 
         Raises:
             InputError: It is not one complete still image of at least 16 pixels per side, or
-                exceeds a limit of ``zerocon.image.bounds``; see the subclasses in ``zerocon.errors``.
+                exceeds a limit of ``image.bounds``; see the subclasses in ``zerocon.errors``.
             MissingPackageError: It is HEIC and pillow-heif is not installed.
         """
         data, name = _contents(source, name, max_megapixels)
