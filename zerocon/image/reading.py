@@ -135,17 +135,13 @@ class Photograph:
 
         Raises:
             InputError: It is not one complete still image of at least 16 pixels per side, or
-                exceeds the limits of ``zerocon.image.bounds``; see the subclasses in
-                ``zerocon.errors``.
+                exceeds a limit of ``image.bounds``; see the subclasses in ``zerocon.errors``.
             MissingPackageError: It is HEIC and pillow-heif is not installed.
         """
         data, name = _contents(source, name, max_megapixels)
         if not data:
             raise UnreadableImageError(f"{name} is empty, not an image")
-        formats: tuple[str, ...] = READ
-        if _is_heic(data):
-            NAMED["HEIF"].require()
-            formats = ("HEIF",)
+        formats = _formats(data)
         with _decoding():
             try:
                 options = ReadOptions(keep_gps, lenient, max_megapixels)
@@ -515,6 +511,14 @@ def _unreadable(error: Exception, name: str, hint: str) -> InputError:
     if isinstance(error, InputError):
         kind = type(error)
     return kind(f"{name} cannot be read as an image: {line}{hint}")
+
+
+def _formats(data: bytes) -> tuple[str, ...]:
+    """Pillow's names of the formats to try."""
+    if not _is_heic(data):
+        return READ
+    NAMED["HEIF"].require()
+    return ("HEIF",)
 
 
 def _is_heic(data: bytes) -> bool:
