@@ -353,14 +353,17 @@ class Photograph:
         except Exception as error:  # encoders have limits of their own
             first = error
         label = provenance.packet(format.name) if provenance else b""
+        upright = b""  # what displays the image upright is not left out
+        if self.orientation != 1:
+            upright = exif_data.with_orientation(b"", self.orientation)
         plain = Parts(_usual(format, image))
         attempts = {
             "compression": replace(whole, options=self._colors(format) | plain.options),
-            "EXIF data": replace(whole, exif=b""),
+            "EXIF data": replace(whole, exif=upright),
             "XMP data": replace(whole, xmp=label),
             "IPTC data, comments and texts": replace(whole, kept=Kept()),
             "color profile": replace(whole, options=whole.options | {"icc_profile": None}),
-            "metadata": replace(plain, orientation=self.orientation, xmp=label),
+            "metadata": replace(plain, exif=upright, orientation=self.orientation, xmp=label),
         }
         for name, parts in attempts.items():
             try:
@@ -511,7 +514,10 @@ def _exif(
             patched = exif_data.Patched()
     except ValueError:
         patched = exif_data.Patched(problems=("the EXIF data are damaged and are not kept",))
-    return _orientation(image, displayed or patched.orientation), patched.data, patched.problems
+    orientation, written = _orientation(image, displayed or patched.orientation), patched.data
+    if orientation != (exif_data.orientation_in(written) or 1):  # of a container, or of XMP
+        written = exif_data.with_orientation(written, orientation)
+    return orientation, written, patched.problems
 
 
 def _orientation(image: Image.Image, stored: int | None) -> int:
