@@ -145,8 +145,7 @@ class Photograph:
             except MemoryError:
                 raise
             except Exception as error:  # damaged bytes make decoders raise nearly anything
-                hint = "" if lenient or not _is_cut(data) else LENIENT
-                raise _unreadable(error, name, hint) from error
+                raise _unreadable(error, name, data, lenient=lenient) from error
         if min(photograph.image.size) < SMALLEST:
             size = "{}x{}".format(*photograph.image.size)
             raise ImageTooSmallError(f"{name} is {size}; an image needs {SMALLEST} pixels per side")
@@ -481,11 +480,12 @@ def _is_cut(data: bytes) -> bool:
     return data.startswith(JPEG) and not kept_metadata.is_complete(data)
 
 
-def _unreadable(error: Exception, name: str, hint: str) -> InputError:
+def _unreadable(error: Exception, name: str, data: bytes, *, lenient: bool) -> InputError:
     """The error of zerocon for one that a decoder raised."""
     if isinstance(error, UnidentifiedImageError):
         formats = ", ".join(NAMED).replace("HEIF", "HEIC")
         return ImageFormatError(f"{name} is not an image of a supported format ({formats})")
+    hint = "" if lenient or not _is_cut(data) else LENIENT
     line = " ".join(str(error).split()) or type(error).__name__
     kind: type[InputError] = UnreadableImageError
     if isinstance(error, Image.DecompressionBombError):
