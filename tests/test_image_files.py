@@ -222,6 +222,20 @@ def test_bytes_that_are_no_exif_data_are_refused(data: bytes) -> None:
                 continue
 
 
+@pytest.mark.parametrize("kind", ["AVIF", "TIFF", "PNG"])
+def test_the_orientation_is_written_also_without_the_rest(kind: str) -> None:
+    turned = Exif("<", ((0x0112, 3, b"\6\0"),)).encode()
+    photograph = Photograph.read(encoded(gradient(40, 30), kind, exif=turned))
+    back = Photograph.read(photograph.encode(photograph.image, "JPEG"))
+    assert photograph.orientation == back.orientation == 6
+    assert back.image.size == photograph.image.size == (30, 40)
+    large = Exif("<", ((0x010E, 2, b"a" * 70000), (0x0112, 3, b"\6\0"))).encode()
+    photograph = Photograph.read(encoded(gradient(40, 30), kind, exif=large))
+    written = photograph.write(photograph.image, "JPEG")
+    assert written.warnings == ("JPEG does not take the EXIF data of the source",)
+    assert Photograph.read(written.data).orientation == 6
+
+
 # XMP
 
 

@@ -279,6 +279,14 @@ def has_gps(exif: bytes) -> bool:
     return bool(exif) and directory_of(exif)[0].entry(GPS) is not None
 
 
+def with_orientation(exif: bytes, orientation: int) -> bytes:
+    """EXIF data of ``patch``, ``of_tiff`` or none, with this orientation."""
+    if exif:
+        return patch(exif, keep_gps=True, orientation=orientation).data
+    entry = Entry(ORIENTATION, SHORT, 1, orientation.to_bytes(2, "big"))
+    return PREFIX + b"MM\0*\0\0\0\x08" + _encoded(Directory((entry,)), 8, "big")
+
+
 def without_orientation(exif: bytes) -> bytes:
     """The same EXIF data without the orientation, for formats that have it elsewhere."""
     if not exif:

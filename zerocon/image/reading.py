@@ -149,9 +149,7 @@ class Photograph:
             except MemoryError:
                 raise
             except Exception as error:  # damaged bytes make decoders raise nearly anything
-                refused = lenient or isinstance(error, InputError)  # not for a missing end
-                hint = LENIENT if not refused and _is_cut(data) else ""
-                raise _unreadable(error, name, hint) from error
+                raise _unreadable(error, name, data, lenient=lenient) from error
         if min(photograph.image.size) < SMALLEST:
             size = "{}x{}".format(*photograph.image.size)
             raise ImageTooSmallError(f"{name} is {size}; an image needs {SMALLEST} pixels per side")
@@ -358,14 +356,17 @@ class Photograph:
         except Exception as error:  # encoders have limits of their own
             first = error
         label = provenance.packet(format.name) if provenance else b""
+        upright = b""  # what displays the image upright is not left out
+        if self.orientation != 1:
+            upright = exif_data.with_orientation(b"", self.orientation)
         plain = Parts(_usual(format, image))
         attempts = {
             "compression": replace(whole, options=self._colors(format) | plain.options),
-            "EXIF data": replace(whole, exif=b""),
+            "EXIF data": replace(whole, exif=upright),
             "XMP data": replace(whole, xmp=label),
             "IPTC data, comments and texts": replace(whole, kept=Kept()),
             "color profile": replace(whole, options=whole.options | {"icc_profile": None}),
-            "metadata": replace(plain, orientation=self.orientation, xmp=label),
+            "metadata": replace(plain, exif=upright, orientation=self.orientation, xmp=label),
         }
         for name, parts in attempts.items():
             try:
@@ -501,11 +502,13 @@ def _is_cut(data: bytes) -> bool:
     return data.startswith(JPEG) and not kept_metadata.is_complete(data)
 
 
-def _unreadable(error: Exception, name: str, hint: str) -> InputError:
+def _unreadable(error: Exception, name: str, data: bytes, *, lenient: bool) -> InputError:
     """The error of zerocon for one that a decoder raised."""
     if isinstance(error, UnidentifiedImageError):
         formats = ", ".join(NAMED).replace("HEIF", "HEIC")
         return ImageFormatError(f"{name} is not an image of a supported format ({formats})")
+    refused = isinstance(error, InputError)  # not for a missing end
+    hint = "" if refused or lenient or not _is_cut(data) else LENIENT
     line = " ".join(str(error).split()) or type(error).__name__
     kind: type[InputError] = UnreadableImageError
     if isinstance(error, InputError):
@@ -540,7 +543,10 @@ def _exif(
             patched = exif_data.Patched()
     except ValueError:
         patched = exif_data.Patched(problems=("the EXIF data are damaged and are not kept",))
-    return _orientation(image, displayed or patched.orientation), patched.data, patched.problems
+    orientation, written = _orientation(image, displayed or patched.orientation), patched.data
+    if orientation != (exif_data.orientation_in(written) or 1):  # of a container, or of XMP
+        written = exif_data.with_orientation(written, orientation)
+    return orientation, written, patched.problems
 
 
 def _orientation(image: Image.Image, stored: int | None) -> int:
