@@ -156,7 +156,7 @@ def test_targets_are_compared_with_full_size_rows(rows, monkeypatch):
 
     def row(seconds, memory=None, method="default", **case):
         timing = speed.Timing(method, seconds, 10.0, 1e12, memory)
-        return suite.Row(suite.Case("sd1", method, **case), timing)
+        return suite.SuiteRow(suite.Case("sd1", method, **case), timing)
 
     measured = [
         row(2.0), row(1.0, images=8), row(3.0, compiled=True),

@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 from test_cache import inversion_of
 
+from zerocon.batch import signing
 from zerocon.cache import Cache
 from zerocon.errors import InputError
 from zerocon.image import libtiff
 from zerocon.image.reading import Photograph
 from zerocon.model import fingerprint
-from zerocon.storage import signing
 
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from zerocon.bench.inputs import MethodSettings
     from zerocon.bench.results import ResultRow, ResultsFile
     from zerocon.bench.runner import BenchmarkRun, Cell, Work
-    from zerocon.bench.suite import Row
+    from zerocon.bench.suite import SuiteRow
     from zerocon.bench.tasks import Task
     from zerocon.bench.transfer import Variant
 
@@ -637,7 +637,7 @@ def _time_suite(
     if results:
         check_output(results, overwrite=overwrite, endings=(".json",))
     timings = suite.Suite(device, dtype, tiny=tiny, methods=_split(methods))
-    rows: list[Row] = []
+    rows: list[SuiteRow] = []
     if form == "markdown":
         render.print_lines(timing_table.markdown_head().split("\n"))
     for row in timings.run(budget):

@@ -18,9 +18,9 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
+from zerocon.batch import signing
 from zerocon.batch.job import Job
 from zerocon.errors import FileFormatError, MismatchError, NoSpaceError, NotWritableError
-from zerocon.storage import signing
 from zerocon.storage.hashing import hash_of
 
 FOLDER, FILE = ".zerocon", "journal.sqlite"

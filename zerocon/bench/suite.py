@@ -92,7 +92,7 @@ CASES = (
 
 
 @dataclass(frozen=True)
-class Row:
+class SuiteRow:
     """A case and its timing, or the reason why it has none."""
 
     case: Case
@@ -178,7 +178,7 @@ class Suite:
             **{name: version(name) for name in ("torch", "diffusers", "transformers")},
         }
 
-    def run(self, budget: float) -> Iterator[Row]:
+    def run(self, budget: float) -> Iterator[SuiteRow]:
         """Time the cases in order; those for which the ``budget`` in seconds has no time left,
         and those that fail, get a reason."""
         start = perf_counter()
@@ -186,12 +186,12 @@ class Suite:
             left = budget - (perf_counter() - start)
             if left <= case.reserve:
                 reason = f"{max(left, 0):.0f} s of the budget left, {case.reserve:.0f} s needed"
-                yield Row(case, None, reason)
+                yield SuiteRow(case, None, reason)
                 continue
             try:
-                row = Row(case, self._time(case))
+                row = SuiteRow(case, self._time(case))
             except Exception as error:  # of one pipeline or shape: the others are timed still
-                row = Row(case, None, f"{type(error).__name__}: {error}".splitlines()[0])
+                row = SuiteRow(case, None, f"{type(error).__name__}: {error}".splitlines()[0])
             yield row
 
     def _time(self, case: Case) -> Timing:
@@ -288,7 +288,7 @@ def whole_edit(model: StableDiffusion, settings: Settings) -> Run:
     return run
 
 
-def targets(suite: Suite, rows: Sequence[Row]) -> list[Target]:
+def targets(suite: Suite, rows: Sequence[SuiteRow]) -> list[Target]:
     """The measurements that matter most, next to what is wanted of them of a GPU.
 
     Without values on a CPU and for tiny networks, of which nothing is wanted.
@@ -296,7 +296,7 @@ def targets(suite: Suite, rows: Sequence[Row]) -> list[Target]:
     if suite.is_tiny or suite.device.type == "cpu":
         rows = ()
 
-    def find(method: str, *, many: bool = False, compiled: bool = False) -> Row | None:
+    def find(method: str, *, many: bool = False, compiled: bool = False) -> SuiteRow | None:
         wanted = ("sd1", method, many, compiled)
         for row in rows:
             case = row.case
@@ -304,7 +304,7 @@ def targets(suite: Suite, rows: Sequence[Row]) -> list[Target]:
                 return row
         return None
 
-    def timing(row: Row | None) -> Timing | None:
+    def timing(row: SuiteRow | None) -> Timing | None:
         return None if row is None else row.timing
 
     one, many = timing(find("default")), timing(find("default", many=True))
@@ -325,12 +325,12 @@ def _target(
     return Target(text, value, None if value is None else least <= value <= most)
 
 
-def to_json(suite: Suite, rows: Sequence[Row]) -> dict[str, Any]:
+def to_json(suite: Suite, rows: Sequence[SuiteRow]) -> dict[str, Any]:
     """The rows so far with the device's facts, as JSON values (``zerocon.speed-suite/1``).
 
     Cases that have no row yet have one without a timing, in case that the run is interrupted.
     """
-    rows = [*rows, *[Row(case, None, "not reached") for case in suite.cases[len(rows) :]]]
+    rows = [*rows, *[SuiteRow(case, None, "not reached") for case in suite.cases[len(rows) :]]]
     return {
         "schema": "zerocon.speed-suite/1",
         **suite.facts,

@@ -28,7 +28,7 @@ from zerocon.settings import DEFAULT_CLIP
 if TYPE_CHECKING:
     import torch
 
-    from zerocon.model.networks import Plan
+    from zerocon.model.networks import NetworkPlan
 
 UNET, VAE, TEXT = UNET_PREFIX, "first_stage_model.", "cond_stage_model."
 PARTS = {UNET: "U-Net", VAE: "VAE", TEXT: "text encoder"}
@@ -263,7 +263,7 @@ def read_checkpoint(
     name: str,
     dtype: torch.dtype,
     prediction: str | None = None,
-    vae: Plan | None = None,
+    vae: NetworkPlan | None = None,
 ) -> dict[str, Any]:
     """Networks, tokenizer and scheduler of a Stable Diffusion file, by argument name.
 
@@ -299,8 +299,8 @@ def _scheduler(checkpoint: Checkpoint, prediction: str) -> Any:
 
 
 def plan_checkpoint(
-    checkpoint: Checkpoint, name: str, prediction: str, vae: Plan | None = None
-) -> dict[str, Plan]:
+    checkpoint: Checkpoint, name: str, prediction: str, vae: NetworkPlan | None = None
+) -> dict[str, NetworkPlan]:
     """The networks of a checkpoint, by argument name, checked but not read.
 
     Args:
@@ -334,7 +334,7 @@ def plan_checkpoint(
     return plans
 
 
-def plan_vae(checkpoint: Checkpoint, name: str) -> Plan:
+def plan_vae(checkpoint: Checkpoint, name: str) -> NetworkPlan:
     """The VAE of a checkpoint, checked but not read."""
     from diffusers import AutoencoderKL
     from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint

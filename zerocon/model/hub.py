@@ -43,7 +43,7 @@ from zerocon.model.tokenizing import require_tokenizer, tokenizer_files
 from zerocon.model.weights import WeightFiles, weight_files
 
 if TYPE_CHECKING:
-    from zerocon.model.networks import Plan
+    from zerocon.model.networks import NetworkPlan
 
 USES = {
     "blip": "captioner",
@@ -266,7 +266,7 @@ def _verify_folder(path: Path, name: str, dtype: str) -> Verified:
     ]
     faults = [f"{file.relative_to(path)} {fault}" for file in files if (fault := _fault(file))]
     _require_faultless(name, faults)
-    plans: dict[str, Plan] = {}
+    plans: dict[str, NetworkPlan] = {}
     for folder, use in uses.items():
         plans |= _plans(folder, name, dtype, use)
     hashes = {file: _has_its_hash(file) for file in files}
@@ -287,7 +287,7 @@ def _require_faultless(name: str, faults: Sequence[str]) -> None:
         raise ModelNotFoundError(f"{name} is not complete: {', '.join(faults)}{again}")
 
 
-def _plans(folder: Path, name: str, dtype: str, use: str) -> dict[str, Plan]:
+def _plans(folder: Path, name: str, dtype: str, use: str) -> dict[str, NetworkPlan]:
     """The networks of a model's directory, by name."""
     from zerocon.model import networks
     from zerocon.model.companion import load_images

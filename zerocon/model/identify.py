@@ -92,7 +92,7 @@ KINDS = (  # the first one that fits
 FIRST_WEIGHT = f"{UNET_PREFIX}input_blocks.0.0.weight"  # of every U-Net in a released file
 
 
-def identify(keys: Collection[str]) -> Kind | None:
+def kind_of(keys: Collection[str]) -> Kind | None:
     """What a file is, if it is one of the known kinds that are no base model."""
     for kind in KINDS:
         if kind.without and any(re.search(kind.without, key) for key in keys):
@@ -104,5 +104,5 @@ def identify(keys: Collection[str]) -> Kind | None:
 
 def require_base_model(name: str, keys: Collection[str]) -> None:
     """Raise ``UnsupportedModelError`` for files that are known to be no base model."""
-    if FIRST_WEIGHT not in keys and (kind := identify(keys)):
+    if FIRST_WEIGHT not in keys and (kind := kind_of(keys)):
         raise UnsupportedModelError(f"{name} is {kind.name}; {kind.advice}; {SUPPORTED}")

@@ -35,7 +35,7 @@ from zerocon.model.weights import PICKLES, PREFERENCES, VARIANTS, pickle_message
 if TYPE_CHECKING:
     import torch
 
-    from zerocon.model.networks import Plan
+    from zerocon.model.networks import NetworkPlan
 
 NETWORKS = ("unet", "vae", "text_encoder")
 PARTS = (*NETWORKS, "tokenizer", "scheduler")
@@ -166,7 +166,7 @@ def read_folder(
     name: str,
     dtype: torch.dtype,
     prediction: str | None = None,
-    vae: Plan | None = None,
+    vae: NetworkPlan | None = None,
 ) -> dict[str, Any]:
     """Networks, tokenizer and scheduler of a Stable Diffusion directory, by argument name.
 
@@ -197,8 +197,8 @@ def read_folder(
 
 
 def plan_parts(
-    folder: Path, name: str, dtype: str = "float32", vae: Plan | None = None
-) -> dict[str, Plan]:
+    folder: Path, name: str, dtype: str = "float32", vae: NetworkPlan | None = None
+) -> dict[str, NetworkPlan]:
     """The networks of a Stable Diffusion directory, by argument name, checked but not read.
 
     Args:

@@ -42,7 +42,7 @@ DIFFUSERS, TRANSFORMERS = "diffusion_pytorch_model.safetensors", "model.safetens
 
 
 @dataclass(frozen=True)
-class Plan:
+class NetworkPlan:
     """A network whose weights are known to be complete.
 
     Attributes:
@@ -86,7 +86,7 @@ def plan(
     *,
     files: WeightFiles | None = None,
     strict: bool = False,
-) -> Plan:
+) -> NetworkPlan:
     """Check a network's weights against the network that its configuration describes.
 
     Args:
@@ -114,19 +114,19 @@ def plan(
     require_complete(part, name, expected, fitted)
     if strict:
         require_expected(part, name, unexpected)
-    return Plan(part, name, network, fitted, files)
+    return NetworkPlan(part, name, network, fitted, files)
 
 
 def plan_folder(
     part: str, name: str, folder: Path, plain: str, dtype: str, build: Callable[[], Any]
-) -> Plan:
+) -> NetworkPlan:
     """``plan`` for the weight files in a network's directory."""
     files = weight_files(folder, plain, name, dtype)
     tensors = stored_tensors(files)
     return plan(part, name, build, tensors, files=files, strict=plain == DIFFUSERS)
 
 
-def plan_unet(folder: Path, name: str, dtype: str = "float32") -> Plan:
+def plan_unet(folder: Path, name: str, dtype: str = "float32") -> NetworkPlan:
     """diffusers' ``UNet2DConditionModel`` in a directory."""
     from diffusers import UNet2DConditionModel
 
@@ -138,7 +138,7 @@ def plan_unet(folder: Path, name: str, dtype: str = "float32") -> Plan:
     )
 
 
-def plan_vae(folder: Path, name: str, dtype: str = "float32") -> Plan:
+def plan_vae(folder: Path, name: str, dtype: str = "float32") -> NetworkPlan:
     """diffusers' ``AutoencoderKL`` in a directory."""
     from diffusers import AutoencoderKL
 
@@ -148,7 +148,7 @@ def plan_vae(folder: Path, name: str, dtype: str = "float32") -> Plan:
     return plan_folder("VAE", name, folder, DIFFUSERS, dtype, lambda: AutoencoderKL(**config))
 
 
-def plan_text_encoder(folder: Path, name: str, dtype: str = "float32") -> Plan:
+def plan_text_encoder(folder: Path, name: str, dtype: str = "float32") -> NetworkPlan:
     """transformers' ``CLIPTextModel`` in a directory, also from a CLIP of both encoders."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -162,7 +162,7 @@ def plan_text_encoder(folder: Path, name: str, dtype: str = "float32") -> Plan:
     )
 
 
-def plan_captioner(folder: Path, name: str, dtype: str = "float32") -> Plan:
+def plan_captioner(folder: Path, name: str, dtype: str = "float32") -> NetworkPlan:
     """transformers' ``BlipForConditionalGeneration`` in a directory."""
     from transformers import BlipConfig, BlipForConditionalGeneration
 
@@ -172,7 +172,7 @@ def plan_captioner(folder: Path, name: str, dtype: str = "float32") -> Plan:
     )
 
 
-def plan_clip(folder: Path, name: str, dtype: str = "float32") -> Plan:
+def plan_clip(folder: Path, name: str, dtype: str = "float32") -> NetworkPlan:
     """transformers' ``CLIPModel`` in a directory."""
     from transformers import CLIPConfig, CLIPModel
 
@@ -180,7 +180,7 @@ def plan_clip(folder: Path, name: str, dtype: str = "float32") -> Plan:
     return plan_folder("CLIP", name, folder, TRANSFORMERS, dtype, lambda: CLIPModel(config))
 
 
-def plan_segmenter(folder: Path, name: str, dtype: str = "float32") -> Plan:
+def plan_segmenter(folder: Path, name: str, dtype: str = "float32") -> NetworkPlan:
     """transformers' ``CLIPSegForImageSegmentation`` in a directory."""
     from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 

@@ -14,7 +14,7 @@ from zerocon.errors import (
     about,
 )
 from zerocon.model.checkpoint import VAE, Checkpoint, plan_vae
-from zerocon.model.identify import identify
+from zerocon.model.identify import kind_of
 from zerocon.model.loading import (
     Header,
     find,
@@ -26,7 +26,7 @@ from zerocon.model.loading import (
 from zerocon.model.weights import PICKLES, StoredTensor, pickle_message
 
 if TYPE_CHECKING:
-    from zerocon.model.networks import Plan
+    from zerocon.model.networks import NetworkPlan
 
 PREFIX = re.compile(r"^.*?(?=(?:encoder|decoder)\.|(?:post_)?quant_conv\.)")
 ENCODER_INPUT = "encoder.conv_in.weight"  # of both layouts
@@ -53,7 +53,7 @@ def find_vae(name: str) -> Path:
     return folder / "vae" if (folder / "model_index.json").is_file() else folder
 
 
-def plan_other_vae(name: str, dtype: str) -> Plan:
+def plan_other_vae(name: str, dtype: str) -> NetworkPlan:
     """The VAE ``name``, checked but not read.
 
     Args:
@@ -83,7 +83,7 @@ def _checkpoint(file: Path, header: Header, name: str) -> Checkpoint:
     if f"{VAE}{ENCODER_INPUT}" in checkpoint.shapes:
         return checkpoint
     if ENCODER_INPUT not in checkpoint.shapes:
-        kind = identify(header.shapes)
+        kind = kind_of(header.shapes)
         raise UnsupportedModelError(f"{name} is {kind.name if kind else 'no VAE'}, not a VAE")
     shapes = {f"{VAE}{key}": shape for key, shape in checkpoint.shapes.items()}
     dtypes = {f"{VAE}{key}": each.dtype for key, each in checkpoint.tensors.items()}
@@ -95,7 +95,7 @@ def _checkpoint(file: Path, header: Header, name: str) -> Checkpoint:
     return Checkpoint(file, prefixed.shapes, header.metadata, tensors)
 
 
-def _plan_renamed(file: Path, header: Header, name: str) -> Plan:
+def _plan_renamed(file: Path, header: Header, name: str) -> NetworkPlan:
     """The VAE in a file with diffusers' names, whose configuration follows from the shapes."""
     from diffusers import AutoencoderKL
 
