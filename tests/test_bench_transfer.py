@@ -17,9 +17,18 @@ from test_bench_runner import TrueClassifiers
 import zerocon
 from zerocon import mini
 from zerocon.bench import classifiers, tables, tasks, transfer
+from zerocon.bench.altered_models import (
+    COPY,
+    EDIT,
+    MINI,
+    SCRATCH,
+    Setup,
+    Variant,
+    network_of,
+    write_copy,
+)
 from zerocon.bench.inputs import MethodSettings
 from zerocon.bench.results import ResultRow
-from zerocon.bench.transfer import COPY, EDIT, MINI, SCRATCH, Setup, Variant, network_of, write_copy
 from zerocon.cli import main
 from zerocon.model.defaults import FILE
 from zerocon.model.guidance_scale import measured_scale

@@ -457,6 +457,7 @@ def test_json_has_every_setting_by_name(run: Run, library: Library, image_file: 
         "guidance_balance": Settings.guidance_balance,
         "guidance_limit": None,
         "push_limit": None,
+        "difference_threshold": Settings.difference_threshold,
         "polyak_step": False,
         "attention": [],
         "begin": "0.1,style=0.2",

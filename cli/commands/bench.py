@@ -18,12 +18,12 @@ from ..progress import progress_bar
 if TYPE_CHECKING:
     import torch
 
+    from zerocon.bench.altered_models import Variant
     from zerocon.bench.inputs import MethodSettings
     from zerocon.bench.results import ResultRow, ResultsFile
     from zerocon.bench.runner import BenchmarkRun, Cell, Work
     from zerocon.bench.suite import SuiteRow
     from zerocon.bench.tasks import Task
-    from zerocon.bench.transfer import Variant
 
 # not "bank", "caption", "mean": one of them is the model's default and the same as "default"
 METHODS = "identity,vae,from-scratch,default,fast,no-guidance,cross-attention,contrastive,"
@@ -350,9 +350,9 @@ def transfer(results: Path | None, form: str, **values: Any) -> None:
     """
     from tempfile import TemporaryDirectory
 
+    from zerocon.bench import altered_models as measurement
     from zerocon.bench import classifiers, runner, tasks
     from zerocon.bench import tables as result_tables
-    from zerocon.bench import transfer as measurement
 
     if results:
         results.mkdir(exist_ok=True)

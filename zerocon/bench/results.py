@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 
-class Row(Protocol):
+class AnyRow(Protocol):
     """What the rows of every measurement have; they are frozen dataclasses."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -36,7 +36,7 @@ class Row(Protocol):
     def setup(self) -> dict[str, str]: ...
 
 
-R = TypeVar("R", bound=Row)
+R = TypeVar("R", bound=AnyRow)
 D = TypeVar("D", bound="DataclassInstance")
 
 
@@ -224,7 +224,7 @@ class ResultsFile(Generic[R]):
             os.fsync(self._file.fileno())
 
 
-def check(rows: Iterable[Row]) -> None:
+def check(rows: Iterable[AnyRow]) -> None:
     """Raise ``MismatchError`` for rows that must not be mixed in one table.
 
     They must have one setup, one recipe per method, and no edit twice.

@@ -18,7 +18,7 @@ from zerocon.bench.inputs import MethodResult, MethodSettings, SourceBatch, Task
 from zerocon.bench.methods import pick
 from zerocon.bench.metrics import evaluate
 from zerocon.bench.native import NativeMeasurements
-from zerocon.bench.results import MethodRecord, R, ResultRow, Row, differing, digest
+from zerocon.bench.results import AnyRow, MethodRecord, R, ResultRow, differing, digest
 from zerocon.bench.tasks import Task
 from zerocon.errors import MismatchError
 from zerocon.image.contact_sheet import sheet
@@ -80,7 +80,7 @@ class MethodsRun:
         settings = json.loads(json.dumps(pick(name).recipe(self.settings)))
         return MethodRecord(self.setup, name, settings)
 
-    def check(self, rows: Iterable[Row]) -> None:
+    def check(self, rows: Iterable[AnyRow]) -> None:
         """Raise ``MismatchError`` for a row that this run would have computed differently."""
         recipes: dict[str, str] = {}
         for row in rows:
@@ -91,7 +91,7 @@ class MethodsRun:
             if row.recipe != recipes[row.method]:
                 raise MismatchError(f"the rows of {row.method} have different settings")
 
-    def work(self, tasks: Iterable[Task], rows: Iterable[Row] = ()) -> Work:
+    def work(self, tasks: Iterable[Task], rows: Iterable[AnyRow] = ()) -> Work:
         """The tasks that are not complete, each with the methods that have no row yet."""
         done = {(row.seed, row.method) for row in rows}
         left = [(task, [m for m in self.methods if (task.seed, m) not in done]) for task in tasks]
