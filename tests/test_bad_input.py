@@ -122,7 +122,7 @@ OUTPUTS = [
     ("an ending that is read only", f"{ASK} -o dog.gif", 2, "ZC-E033"),
     ("an image for an inversion", "invert cat.png -o cat.jpg", 2, "ZC-E033"),
     ("wider than a WebP", "edit wide.png --to dog -o dog.webp", 2, "ZC-E033"),
-    ("a name that is too long", f"{ASK} -o {'x' * 300}.png", 2, "ZC-E001"),
+    ("a name that is too long", f"{ASK} -o {'x' * 300}.png", 2, "ZC-E032"),
 ]
 
 WORDS = [

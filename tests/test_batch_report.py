@@ -263,6 +263,19 @@ def test_a_copy_drops_the_position_as_an_edit_does(run: Run) -> None:
         assert copy.has_location == keep
 
 
+def test_workers_read_images_as_the_options_say(run: Run) -> None:
+    Path("cut").mkdir()
+    gradient(64, 48).save(file := io.BytesIO(), "JPEG")
+    Path("cut/a.jpg").write_bytes(file.getvalue()[:-40])
+    strict = record_of(run("cut", "--to", "cat", "--copy-unchanged", code=1))
+    assert "; --lenient reads what is there" in strict["failures"][0]["reason"]
+    again = ("cut", "--to", "cat", "--copy-unchanged", "--lenient", "--retry-failed")
+    small = record_of(run(*again, "--max-megapixels", "0.003", code=1))
+    assert small["failures"][0]["id"] == "ZC-E024"  # 3072 pixels
+    assert record_of(run(*again, "--max-megapixels", "0.0031"))["unchanged"] == 1
+    assert Path("out/a-cat-0.jpg").read_bytes() == Path("cut/a.jpg").read_bytes()
+
+
 # Dry runs
 
 

@@ -461,6 +461,7 @@ def test_json_has_every_setting_by_name(run: Run, library: Library, image_file: 
         "polyak_step": False,
         "attention": [],
         "begin": "0.1,style=0.2",
+        "difference_threshold": Settings.difference_threshold,
         "source_correction": True,
         "cache_source": True,
         "composite": "native",
@@ -583,7 +584,8 @@ def test_prompt_and_model_options_are_passed_to_the_library(
     assert arguments == {"from_": "cat", "to": "", "caption": "a cat", "to_caption": "a sofa"}
     options = {"device": "cpu", "dtype": "float32", "captioner": "B", "clip": "C"}
     manner = {"prediction": "epsilon", "offload": False, "tile": True, "compile": False}
-    assert library.loaded == ("mini", {**options, **manner})
+    unset = {"vae": None, "clip_skip": None}
+    assert library.loaded == ("mini", {**options, **manner, **unset})
 
 
 def test_edit_from_an_inversion_file(run: Run, library: Library, image_file: Path) -> None:

@@ -94,7 +94,7 @@ def _sizes(download: Download) -> list[str]:
 @options.output_format
 @options.verbosity
 def verify(name: str, form: str) -> None:
-    """Check that NAME would load: files, configurations, and shapes of all weights.
+    """Check that NAME would load: files, configurations, shapes of weights.
 
     NAME is a Hub id, a directory or a file. Files in the Hub cache are compared with their hashes.
     Values of weights are checked when the model is loaded.

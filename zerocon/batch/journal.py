@@ -431,15 +431,17 @@ class Journal:
             raise NotWritableError(f"the journal {self.file} was replaced by another one")
 
     def _require_version(self) -> None:
+        self.connection.execute("BEGIN")  # both are read before or after another worker's schema
         (version,) = self.connection.execute("PRAGMA user_version").fetchone()
+        foreign = "type IN ('trigger', 'view')" if version else "name NOT LIKE 'sqlite_%'"
+        row = self.connection.execute(f"SELECT 1 FROM sqlite_master WHERE {foreign}").fetchone()
+        self.connection.execute("COMMIT")
         if version not in (0, VERSION):
             self.connection.close()
             raise FileFormatError(
                 f"{self.file} is a journal of format {version}, this version of zerocon uses "
                 f"format {VERSION}; use another output directory, or remove that file"
             )
-        foreign = "type IN ('trigger', 'view')" if version else "name NOT LIKE 'sqlite_%'"
-        row = self.connection.execute(f"SELECT 1 FROM sqlite_master WHERE {foreign}").fetchone()
         if row is not None:  # a trigger would change what is recorded
             self.connection.close()
             raise FileFormatError(f"{self.file} is a database, but not a journal of zerocon")

@@ -25,5 +25,7 @@ def files_of(model: str | None, *parts: str | None) -> Iterator[Path]:
             try:
                 folder = search(each)
             except (ZeroconError, OSError):  # loading it will give the reason
-                continue
+                folder = Path(each)
+                if not folder.is_file():
+                    continue
             yield from files_in(folder)
