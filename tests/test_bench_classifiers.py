@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageFilter
+from safetensors.torch import save_file
 
 from zerocon import world
 from zerocon.bench import classifiers
 from zerocon.bench.classifiers import AttributeNetwork
-from zerocon.errors import MissingError
+from zerocon.errors import FileFormatError, MissingError
 
 
 @pytest.fixture
@@ -46,6 +49,52 @@ def test_the_file_is_small_and_gives_the_same_logits(
     assert all(torch.allclose(loaded[name], saved[name], atol=2e-2) for name in world.VALUES)
 
 
+def test_a_value_without_enough_probability_is_unclear(network: AttributeNetwork) -> None:
+    image = world.render(world.sample(1))
+    with torch.no_grad():
+        rows = network.probabilities(classifiers._pixels(image)[None])
+    best = torch.stack([row.max() for row in rows.values()])
+    for offset in (-1e-3, 1e-3):
+        network.thresholds.copy_(best)
+        network.thresholds[0] += offset
+        network.thresholds[1:] -= 1e-3
+        (prediction,) = classifiers.Classifiers(network).read([image])
+        assert (prediction["kind"] == classifiers.UNCLEAR) == (offset > 0)
+        assert classifiers.UNCLEAR not in list(prediction.values())[1:]
+
+
+def test_the_shipped_classifiers_read_clean_scenes_and_no_shapeless_ones() -> None:
+    trained = classifiers.load()
+    scenes = [world.sample(seed) for seed in world.VALIDATION[2000:2060]]
+    correct = [
+        prediction == world.truth(scene)
+        for scene, prediction in zip(
+            scenes, trained.read([world.render(scene) for scene in scenes]), strict=True
+        )
+    ]
+    assert sum(correct) >= 56
+    shapeless = [without_shape(scene) for scene in scenes]
+    unclear = [p["kind"] == classifiers.UNCLEAR for p in trained.read(shapeless)]
+    assert sum(unclear) >= 50
+
+
+def without_shape(scene: world.Scene) -> Image.Image:
+    """The scene with the pixels of the subject in random order, then blurred."""
+    pixels, mask = np.array(world.render(scene)), world.masks(scene)["subject"]
+    pixels[mask] = np.random.default_rng(0).permutation(pixels[mask])
+    image = Image.fromarray(pixels)
+    return Image.composite(image.filter(ImageFilter.GaussianBlur(3)), image, Image.fromarray(mask))
+
+
 def test_missing_classifiers(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="zerocon train mini"):
         classifiers.load(tmp_path / "none.safetensors")
+
+
+def test_classifiers_with_other_layers_are_refused(
+    network: AttributeNetwork, tmp_path: Path
+) -> None:
+    weights = {n: w for n, w in network.state_dict().items() if n != "thresholds"}
+    save_file(weights, tmp_path / "old.safetensors")
+    with pytest.raises(FileFormatError, match="has no thresholds"):
+        classifiers.load(tmp_path / "old.safetensors")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from PIL import Image
 
 import zerocon
 from zerocon.bench import methods, runner
@@ -33,7 +34,7 @@ class TrueClassifiers:
         self.task = task
         self.predictions = {render(task.target).tobytes(): truth(task.target)}
 
-    def read(self, images):
+    def read(self, images, min_probability=0.0):
         source = truth(self.task.source)
         return [self.predictions.get(image.tobytes(), source) for image in images]
 
@@ -101,6 +102,48 @@ def test_metrics_of_the_exact_result_and_of_the_source(tasks):
         scratch = evaluate(task, target, None, stub)
         assert scratch.success
         assert (scratch.preserved, scratch.psnr_inside, scratch.psnr_outside) == (None, None, None)
+
+
+class Readings:
+    """Classifiers that read the source, except for the given values of result and reference."""
+
+    def __init__(self, task, *changes):
+        self.values = [truth(task.source) | change for change in changes]
+
+    def read(self, images, min_probability=0.0):
+        return self.values[: len(images)]
+
+
+def test_a_parameter_that_is_misread_on_the_reference_is_left_out(tasks):
+    task = next(task for task in tasks if task.kind == "color")
+    image, new = render(task.target), {"color": task.target.color}
+    wrong = {"time": "unclear", "style": "none"}
+    assert evaluate(task, image, image, Readings(task, new, {})).preserved
+    for result, reference, preserved in (
+        (new | wrong, {}, False),
+        (new | {"time": "unclear"}, {}, False),
+        (new | wrong, wrong, True),
+        (new, wrong, True),
+        (new | wrong, {"style": "none"}, False),
+    ):
+        metrics = evaluate(task, image, image, Readings(task, result, reference))
+        assert metrics.success and metrics.preserved == preserved
+        assert bool(metrics.errors) == (not preserved)
+    unclear = evaluate(task, image, image, Readings(task, {"color": "unclear"}, {}))
+    assert not unclear.success and unclear.preserved
+
+
+def test_a_removal_must_change_the_pixels_that_it_should(tasks):
+    """Whatever the classifiers read."""
+    for task in [task for task in tasks if task.kind == "remove"]:
+        ((name, _),) = task.changed.items()
+        stub, source, exact = Readings(task, {name: "none"}, {}), task.image, task.truth
+        assert evaluate(task, exact, source, stub).success
+        for share, success in ((0.1, False), (0.5, True)):
+            result = Image.blend(source, exact, share)
+            assert evaluate(task, result, source, stub).success == success
+        kept = evaluate(task, source, source, stub)
+        assert not kept.success and kept.preserved and kept.errors == (f"{name}: not removed",)
 
 
 def test_a_shared_inversion_changes_neither_image_nor_cost(model, tasks):

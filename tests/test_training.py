@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors.torch import load_file
 from torch import nn
 
 from zerocon import load as load_model
 from zerocon import world
 from zerocon.bench import classifiers
 from zerocon.cli.commands.train import command
+from zerocon.errors import MissingError
 from zerocon.registry import parse
 from zerocon.training import clip, unet, vae
 from zerocon.training.array_file import ArrayFile
@@ -29,6 +31,7 @@ from zerocon.training.clip import ClipStage
 from zerocon.training.dataset import ScenesStage, drawn
 from zerocon.training.evaluate import EvaluationStage
 from zerocon.training.export import ExportStage
+from zerocon.training.initial_weights import start_from
 from zerocon.training.latents import LatentsStage, encoded
 from zerocon.training.loop import TrainingRun, restore, train
 from zerocon.training.mini import STAGES, run
@@ -44,7 +47,7 @@ TINY = {
     "clip": ClipStage(**SHORT, width=16, layers=1, image_width=16, image_layers=1),
     "captioner": CaptionerStage(**SHORT, width=16, image_layers=1, layers=1),
     "unet": UNetStage(**SHORT, channels=(16, 16, 16), heads=2, compiled=False),
-    "classifiers": ClassifiersStage(**SHORT, again=6),
+    "classifiers": ClassifiersStage(**SHORT, again=6, ambiguous=4),
 }
 
 
@@ -188,6 +191,73 @@ def test_every_network_resumes_from_its_checkpoint(
     assert any(not torch.equal(before[key], after[key]) for key in before)
     log = map(json.loads, (copy.folder / name / "log.jsonl").read_text().splitlines())
     assert {line["step"] for line in log} == {2, 3}
+
+
+def test_every_network_starts_from_a_trained_model(
+    work: Workspace, exported: Path, tmp_path: Path
+) -> None:
+    """The checkpoints have the model's weights, and another export gives the same model."""
+    new = replace(work, folder=tmp_path / "new")
+    start_from(new, exported)
+    shutil.copytree(work.folder / "scenes", new.folder / "scenes")
+    for name in ("vae", "clip", "captioner", "unet"):
+        (before, old), (after, weights) = restore(work, name), restore(new, name)
+        assert after == before | {"steps": after["steps"]}  # all options of the model card
+        assert new.facts(name)["step"] == work.facts(name)["step"] == 2
+        for key, value in weights.items():
+            if name != "clip" or key.startswith("clip."):
+                assert torch.equal(value, old[key].half().to(value)), key
+    again = tmp_path / "again"
+    run(ExportStage(to=str(again), classifiers=str(tmp_path / "c.safetensors")), new)
+    files = [file.relative_to(exported) for file in exported.rglob("*.safetensors")]
+    assert len(files) == 5
+    for file in files:
+        first, second = load_file(exported / file), load_file(again / file)
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[key], second[key]) for key in first)
+    shipped, copied = load_file(classifiers.WEIGHTS), load_file(tmp_path / "c.safetensors")
+    assert all(torch.equal(shipped[key], copied[key]) for key in shipped)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_stage_resumes_from_a_trained_model(
+    work: Workspace, exported: Path, name: str, tmp_path: Path
+) -> None:
+    new = replace(work, folder=tmp_path / "new")
+    (tmp_path / "new").mkdir()
+    (new.folder / "scenes").symlink_to(work.folder / "scenes")
+    start_from(new, exported)
+    if name == "unet":
+        run(LatentsStage(), new)
+    step = new.facts(name)["step"]
+    before = restore(new, name)[1]
+    settings = replace(TINY[name], steps=step + 1, lr=0.0)
+    run(settings, new)
+    assert new.facts(name)["step"] == step + 1
+    after = restore(new, name)[1]
+    trained = [key for key in before if "running" not in key and "num_batches" not in key]
+    assert all(torch.equal(before[key], after[key]) for key in trained)
+
+
+def test_a_model_without_card_and_captioner_can_be_started_from(
+    work: Workspace, exported: Path, tmp_path: Path
+) -> None:
+    ignored = shutil.ignore_patterns("README.md", "captioner")
+    shutil.copytree(exported, tmp_path / "model", ignore=ignored)
+    new = replace(work, folder=tmp_path / "new")
+    start_from(new, tmp_path / "model")
+    settings, weights = restore(new, "vae")
+    assert new.facts("vae")["step"] == 0 and settings["batch"] == VaeStage().batch
+    assert settings["channels"] == (8, 8, 8, 8)  # those of the weights, not the defaults
+    assert not (new.folder / "captioner").exists()
+    torch.save({"average": weights, "settings": {"mark": 1}}, new.folder / "vae" / "checkpoint.pt")
+    start_from(new, tmp_path / "model")
+    assert restore(new, "vae")[0] == {"mark": 1}, "a checkpoint is never replaced"
+
+
+def test_only_a_model_can_be_started_from(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match="no model in"):
+        start_from(Workspace(tmp_path / "work"), tmp_path)
 
 
 def test_a_checkpoint_of_another_network_is_refused(work: Workspace) -> None:

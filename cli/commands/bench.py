@@ -175,10 +175,11 @@ tables = options.together(
 def world(methods: str, results: Path | None, sheet: Path | None, **values: Any) -> None:
     """Evaluate edits of drawn scenes against the known target.
 
-    "success": classifiers of the changed scene parameters predict their new values. "preserved":
-    all other classifiers predict the same as for the source after the VAE. PSNR inside the region
-    that should change is to the true target, outside it to the source after the VAE. Uses the
-    embedded model unless --model names another; settings apply to `default`.
+    "success": classifiers of the changed scene parameters predict their new values, and a removal
+    changes the pixels that it should. "preserved": all other classifiers that are right about the
+    source after the VAE predict the same for the edit. PSNR inside the region that should change is
+    to the true target, outside it to the source after the VAE. Uses the embedded model unless
+    --model names another; settings apply to `default`.
 
     With --render, methods edit scenes of that size. The classifiers read the result reduced to 128
     pixels; "preserved" and PSNR outside compare with the source itself. The tables then have more

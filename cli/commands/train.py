@@ -18,6 +18,7 @@ MINUTES = click.FloatRange(0, min_open=True)
         "zerocon train mini --work ../mini-run",
         "zerocon train mini --work ../mini-run --stage unet:steps=1000 --device cuda",
         "zerocon train mini --work ../mini-run --time-limit 30",
+        "zerocon train mini --work ../mini-run --start-from mini --time-limit 60",
     ),
 )
 @click.argument("name", type=click.Choice(["mini"]))
@@ -35,6 +36,11 @@ MINUTES = click.FloatRange(0, min_open=True)
     multiple=True,
     metavar="NAME[:KEY=VALUE,...]",
     help="Stage to run, with its settings; repeatable. [default: all, in order]",
+)
+@click.option(
+    "--start-from",
+    metavar="MODEL",
+    help="Model to continue from, mini or a directory, in stages that have no checkpoint yet.",
 )
 @click.option(
     "--time-limit",
@@ -57,6 +63,7 @@ def command(
     name: str,
     folder: Path,
     stages: tuple[str, ...],
+    start_from: str | None,
     minutes: float | None,
     device: str | None,
     workers: int,
@@ -64,9 +71,15 @@ def command(
     """Train the embedded model on drawn scenes.
 
     The scenes are drawn first. Every stage resumes where it stopped, also after a crash.
+
+    With --start-from, a stage without a checkpoint continues from the model's weights: steps and
+    options are those on its model card, the optimizer starts anew, and the classifiers are those
+    that zerocon has.
     """
+    from zerocon import mini
     from zerocon.model.runtime import pick_device
     from zerocon.registry import parse
+    from zerocon.training import initial_weights
     from zerocon.training.mini import STAGES, run
     from zerocon.training.workspace import Workspace
 
@@ -77,5 +90,7 @@ def command(
             render.print_message(line)
 
     work = Workspace(folder, str(pick_device(device)), minutes, workers, log)
+    if start_from:
+        initial_weights.start_from(work, mini.path() if start_from == "mini" else Path(start_from))
     for stage in [parse(text, STAGES, "stage") for text in stages or STAGES]:
         run(stage, work)

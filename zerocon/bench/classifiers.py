@@ -1,11 +1,13 @@
 """Classifiers of drawn images: the kind, color, place, ... that an image shows.
 
-Trained on renders and their reconstructions by the autoencoder, never on a generated image.
+Trained on drawn scenes only, never on a generated image: on renders, on their reconstructions by
+the autoencoder, and on reconstructions in which a parameter was made ambiguous.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +15,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from zerocon.errors import ModelNotFoundError
+from zerocon.errors import FileFormatError, ModelNotFoundError
 from zerocon.world import VALUES
 
 SIZE = 128  # pixels a side
 WIDTHS = (24, 48, 96, 160)
 WEIGHTS = Path(__file__).with_name("classifiers.safetensors")
 BATCH = 64  # images per call of the network
+REACH = 2  # pixels by which the views of an image are shifted, of which predictions are the mean
+UNCLEAR = "unclear"  # the value of a parameter whose most probable value is not probable enough
 
 
 class Classifiers:
@@ -30,16 +34,19 @@ class Classifiers:
         self.device = next(network.parameters()).device
 
     @torch.no_grad()
-    def read(self, images: Sequence[Image.Image]) -> list[dict[str, str]]:
-        """Predicted values of all parameters in ``world.VALUES``, for RGB images of any size."""
+    def read(
+        self, images: Sequence[Image.Image], min_probability: float = 0.0
+    ) -> list[dict[str, str]]:
+        """Predicted values of all parameters in ``world.VALUES``, for RGB images of any size.
+
+        A value is ``UNCLEAR`` if its probability is below the threshold of its parameter, which
+        almost all clean images reach, or below ``min_probability``.
+        """
         predictions: list[dict[str, str]] = []
         for first in range(0, len(images), BATCH):
             part = [_pixels(image) for image in images[first : first + BATCH]]
-            logits = self.network(torch.stack(part).to(self.device))
-            best = {name: rows.argmax(1).tolist() for name, rows in logits.items()}
-            predictions += [
-                {name: VALUES[name][best[name][i]] for name in VALUES} for i in range(len(part))
-            ]
+            best = self.network.predict(torch.stack(part).to(self.device), min_probability)
+            predictions += [_values(row) for row in best.tolist()]
         return predictions
 
 
@@ -48,6 +55,7 @@ def load(path: Path = WEIGHTS, device: str = "cpu") -> Classifiers:
 
     Raises:
         ModelNotFoundError: The file does not exist.
+        FileFormatError: It is of a network with other layers.
     """
     from safetensors.torch import load_file
 
@@ -56,7 +64,9 @@ def load(path: Path = WEIGHTS, device: str = "cpu") -> Classifiers:
             f"there are no classifiers at {path}; train them with: zerocon train mini"
         )
     network = AttributeNetwork()
-    network.load_state_dict(load_file(path), strict=False)  # without batch counters
+    missing, _ = network.load_state_dict(load_file(path), strict=False)
+    if absent := [name for name in missing if not name.endswith("num_batches_tracked")]:
+        raise FileFormatError(f"{path} has no {absent[0]}; its version is different")
     return Classifiers(network.to(device))
 
 
@@ -73,6 +83,14 @@ def save(network: AttributeNetwork, path: Path = WEIGHTS) -> None:
     )  # safetensors creates it readable by its owner only, and it would be installed so
 
 
+def _values(numbers: list[int]) -> dict[str, str]:
+    """The values of all parameters, from what ``AttributeNetwork.predict`` gives for an image."""
+    return {
+        name: values[i] if i >= 0 else UNCLEAR
+        for (name, values), i in zip(VALUES.items(), numbers, strict=True)
+    }
+
+
 def _pixels(image: Image.Image) -> torch.Tensor:
     if image.size != (SIZE, SIZE):
         image = image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
@@ -84,21 +102,48 @@ class AttributeNetwork(nn.Module):
     """Logits of every value of every named parameter, for images (n, 3, 128, 128) in -1..1.
 
     A small convolutional network; each parameter has a separate spatial attention over the 8 x 8
-    positions of the last feature map.
+    positions of the last feature map. ``thresholds`` (parameters,) are the probabilities from which
+    a value is predicted.
     """
+
+    thresholds: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         blocks: list[nn.Module] = []
         for before, width in zip((3, *WIDTHS), WIDTHS, strict=False):
             blocks.append(_Downsample(before, width))
-            if width >= WIDTHS[2]:  # cheap, since the wide maps are small
+            if width >= WIDTHS[1]:  # cheap, since the wide maps are small
                 blocks.append(_Residual(width))
         self.trunk = nn.Sequential(*blocks)
         self.where = nn.Conv2d(WIDTHS[-1], len(VALUES), 1)
         self.heads = nn.ModuleDict(
             {name: nn.Linear(2 * WIDTHS[-1], len(values)) for name, values in VALUES.items()}
         )
+
+        self.register_buffer("thresholds", torch.zeros(len(VALUES)))
+
+    def predict(self, pixels: Tensor, min_probability: float = 0.0) -> Tensor:
+        """The number of the predicted value of every parameter, (n, parameters); -1 if unclear."""
+        best = [rows.max(1) for rows in self.probabilities(pixels).values()]
+        numbers, p = (torch.stack([both[i] for both in best], 1) for i in (1, 0))
+        return numbers.where(p >= self.thresholds.clamp(min=min_probability), -1)
+
+    def probabilities(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Probabilities of the values of every parameter, the means over ten views of an image.
+
+        The views are the image and four shifted ones, and their mirror images. Their errors
+        differ, so the mean has fewer.
+        """
+        height, width = pixels.shape[2:]
+        padded = nn.functional.pad(pixels, (REACH,) * 4, mode="replicate")
+        offsets = [(REACH, REACH), *product((0, 2 * REACH), repeat=2)]
+        shifted = [padded[:, :, y : y + height, x : x + width] for y, x in offsets]
+        views = [self(view) for part in shifted for view in (part, part.flip(3))]
+        return {
+            name: torch.stack([view[name].float().softmax(1) for view in views]).mean(0)
+            for name in VALUES
+        }
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         features = self.trunk(pixels)

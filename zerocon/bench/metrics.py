@@ -1,4 +1,13 @@
-"""Metrics of one edit against its exact result: edit success, preservation, PSNR."""
+"""Metrics of one edit against its exact result: edit success, preservation, PSNR.
+
+Success and preservation are decided by classifiers, which read "unclear" where a parameter has no
+probable value: that is neither a success nor preserved. A changed parameter must be as clear as it
+is in good images (``CLEAR``); for the others it is enough that the value is still the probable one.
+Classifiers can be wrong, and the autoencoder can lose a parameter, so only those parameters are
+compared whose true value is read on the reference too. Classifiers may overlook what should be
+removed, and a result may have lost another thing: a removal must also change the pixels that it
+should towards the exact result.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +19,13 @@ import numpy as np
 from PIL import Image
 
 from zerocon.bench.tasks import Task
+from zerocon.world import truth
 
 if TYPE_CHECKING:
     from zerocon.bench.classifiers import Classifiers
 
+CLEAR = 0.8  # probability of a value that can be seen, as chosen by eye on validation scenes
+MIN_REMOVAL = 0.2  # of the exact change; what the model paints behind the thing may differ
 MAX_PSNR = 99.0  # dB for equal images: infinity has no mean
 
 
@@ -22,13 +34,18 @@ class TaskMetrics:
     """Metrics of one result. All but ``success`` are None if the method ignores the source.
 
     Attributes:
-        success: Whether the classifiers of all changed parameters predict the target values.
-        preserved: Whether all other classifiers predict the same as for the reference.
+        success: Whether the classifiers of all changed parameters predict the target values with
+            a probability of at least ``CLEAR``, and a removal makes at least ``MIN_REMOVAL`` of
+            the exact change: the projection of result - reference on exact result - source, in
+            the region that should change.
+        preserved: Whether all other classifiers that predict the true values for the reference
+            predict them for the result.
         psnr_inside: PSNR in dB to the exact result, in the region that should change; None if
             there is no such region.
         psnr_outside: PSNR in dB to the reference, outside that region; None if there is no such
             region.
-        errors: Every wrong prediction as ``name: predicted, not expected``.
+        errors: Every wrong prediction as ``name: predicted, not expected``, or ``name: not
+            removed``.
     """
 
     success: bool
@@ -51,24 +68,44 @@ def evaluate(
             is measured.
         classifiers: Classifiers of the named parameters.
     """
-    images = [result] if reference is None else [result, reference]
-    predicted, *before = classifiers.read(images)
     target = {name: after for name, (_, after) in task.changed.items()}
-    expected = {**before[0], **target} if before else target
-    wrong = [name for name in expected if predicted[name] != expected[name]]
-    errors = tuple(f"{name}: {predicted[name]}, not {expected[name]}" for name in wrong)
-    success = not target.keys() & set(wrong)
+    errors = _wrong(target, classifiers.read([result], CLEAR)[0])
     if reference is None:
-        return TaskMetrics(success, None, None, None, errors)
-    truth = _array(task.truth)
-    region = np.abs(truth - _array(task.image)).max(-1) > 0
+        return TaskMetrics(not errors, None, None, None, tuple(errors.values()))
+    predicted, before = classifiers.read([result, reference])
+    kept = _read_correctly(before, task)
+    errors |= _wrong(kept, predicted)
+    source, exact, edited = (_array(image) for image in (task.image, task.truth, result))
+    region = np.abs(exact - source).max(-1) > 0
+    if removed := {name for name, value in target.items() if value == "none"} - errors.keys():
+        edit, ideal = (edited - _array(reference))[region], (exact - source)[region]
+        if (edit * ideal).sum() < MIN_REMOVAL * np.square(ideal).sum():
+            errors |= {name: f"{name}: not removed" for name in removed}
     return TaskMetrics(
-        success=success,
-        preserved=target.keys() >= set(wrong),
-        psnr_inside=psnr(_array(result), truth, region),
-        psnr_outside=psnr(_array(result), _array(reference), ~region),
-        errors=errors,
+        success=not target.keys() & errors.keys(),
+        preserved=not kept.keys() & errors.keys(),
+        psnr_inside=psnr(edited, exact, region),
+        psnr_outside=psnr(edited, _array(reference), ~region),
+        errors=tuple(errors.values()),
     )
+
+
+def _wrong(expected: dict[str, str], predicted: dict[str, str]) -> dict[str, str]:
+    """A line for every parameter that is predicted wrongly."""
+    return {
+        name: f"{name}: {predicted[name]}, not {value}"
+        for name, value in expected.items()
+        if predicted[name] != value
+    }
+
+
+def _read_correctly(predicted: dict[str, str], task: Task) -> dict[str, str]:
+    """The parameters that should not change and are predicted correctly for the reference."""
+    return {
+        name: value
+        for name, value in truth(task.source).items()
+        if name not in task.changed and predicted[name] == value
+    }
 
 
 def psnr(a: np.ndarray, b: np.ndarray, region: np.ndarray) -> float | None:

@@ -105,6 +105,18 @@ def restore(work: Workspace, stage: str) -> tuple[dict[str, Any], dict[str, Tens
     return settings, saved["average"]
 
 
+def write_initial(
+    work: Workspace, stage: str, settings: TrainingRun, step: int, network: nn.Module
+) -> None:
+    """Write a checkpoint from which a stage continues with the weights of ``network``.
+
+    They are the averaged weights too; the optimizer starts anew.
+    """
+    network.requires_grad_(True)
+    adam = _optimizer(list(network.parameters()), settings, work)
+    _State(work, stage, settings, network, network, adam).write(step)
+
+
 @dataclass
 class _State:
     """Everything that a checkpoint of a stage holds."""
@@ -140,8 +152,8 @@ class _State:
             self.adam.load_state_dict(saved["optimizer"])
         return int(saved["step"])
 
-    def save(self, step: int, preview: Preview) -> None:
-        """Write the checkpoint, then the sample sheet and the numbers of ``preview``."""
+    def write(self, step: int) -> None:
+        """Write the checkpoint."""
         saved = {
             "settings": asdict(self.settings),
             "step": step,
@@ -151,6 +163,10 @@ class _State:
         }
         with writing(self.work.place(self.stage) / "checkpoint.pt", overwrite=True) as file:
             torch.save(saved, file)
+
+    def save(self, step: int, preview: Preview) -> None:
+        """Write the checkpoint, then the sample sheet and the numbers of ``preview``."""
+        self.write(step)
         with torch.no_grad():
             image, numbers = preview(self.average)
         if image is not None:

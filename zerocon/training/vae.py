@@ -130,7 +130,8 @@ def load(work: Workspace) -> Any:
     network = VaeStage(**settings).build()
     network.load_state_dict(weights)
     network.register_to_config(scaling_factor=work.facts("vae").get("scaling_factor", 1.0))
-    return network.to(work.device).eval().requires_grad_(False)
+    network = network.to(work.device, memory_format=torch.channels_last)  # faster on CPUs too
+    return network.eval().requires_grad_(False)
 
 
 def psnr(x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -42,7 +42,8 @@ class Workspace:
 
         if self.device.startswith("cuda"):
             return torch.autocast("cuda", torch.bfloat16)
-        enabled = bool(torch.cpu.get_capabilities().get("amx_bf16"))
+        capabilities = torch.cpu.get_capabilities()
+        enabled = bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
         return torch.autocast("cpu", torch.bfloat16, enabled=enabled)
 
     def note(self, stage: str, **facts: Any) -> None:
