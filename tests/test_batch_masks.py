@@ -213,7 +213,7 @@ def test_no_result_replaces_a_mask(run: Run) -> None:
     before = Path("in/masks/a.png").read_bytes()
     manifest = write_manifest("image,to,mask,name\na.png,dog,masks/a.png,link.png\n")
     refused = run(*manifest, "--overwrite", code=2)
-    assert "is an input of this run" in refused.stderr and "[ZC-E031]" in refused.stderr
+    assert "is an input of this command" in refused.stderr and "[ZC-E031]" in refused.stderr
     assert Path("in/masks/a.png").read_bytes() == before
 
 
@@ -428,7 +428,7 @@ def test_a_journal_from_before_there_were_masks_is_read(run: Run) -> None:
             values = json.dumps(parameters), number
             base.execute("UPDATE runs SET parameters = ? WHERE run = ?", values)
     Path("out/b.png").unlink()
-    resumed = record_of(run("--resume"))
+    resumed = record_of(run("in", "--resume"))  # its directory, since the journal was changed
     assert (resumed["skipped"], resumed["done"]) == (2, 3)
     assert {path.name: path.read_bytes() for path in Path("out").glob("*.png")} == before
 

@@ -16,7 +16,8 @@ from test_bench_runner import TrueClassifiers
 
 import zerocon
 from zerocon import mini
-from zerocon.bench import classifiers, tables, tasks, transfer
+from zerocon.bench import altered_models as transfer
+from zerocon.bench import classifiers, tables, tasks
 from zerocon.bench.altered_models import (
     COPY,
     EDIT,

@@ -461,7 +461,6 @@ def test_json_has_every_setting_by_name(run: Run, library: Library, image_file: 
         "polyak_step": False,
         "attention": [],
         "begin": "0.1,style=0.2",
-        "difference_threshold": Settings.difference_threshold,
         "source_correction": True,
         "cache_source": True,
         "composite": "native",

@@ -292,8 +292,8 @@ def test_invalid_input_prints_one_line_and_writes_nothing(
 
 @pytest.mark.usefixtures("model")
 def test_a_name_with_a_colon_is_a_file_where_there_is_one(run: Run, image_file: Path) -> None:
-    run("direction", "--from", "cat", "--to", "dog", "-o", "cat:2.safetensors")
-    Path("cat:2.safetensors").rename("cat:2")
+    run("direction", "--from", "cat", "--to", "dog", "-o", "cat2.safetensors")
+    Path("cat2.safetensors").rename("cat:2")
     done = run("edit", "cat.png", "--direction", "cat:2", "--format", "json")
     assert json.loads(done.stdout)["directions"][0]["weight"] == 1
     done = run("edit", "cat.png", "--direction", "cat:2:3", "--format", "json", "-o", "x.png")

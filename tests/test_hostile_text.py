@@ -58,8 +58,14 @@ def bytes_that_are_not_utf8() -> tuple[list[str], int]:
     return ["edit", os.fsdecode(b"\xff\x1b[2J.png"), "--to", "dog"], 2
 
 
+def save_with_hostile_name() -> None:
+    """An edited image with a name that zerocon itself would not write."""
+    save_image(gradient(32, 32), Path("edited.png"), provenance=Provenance(RECIPE.to_json()))
+    Path("edited.png").rename(f"{HOSTILE}.png")
+
+
 def file_name_of_a_recipe() -> tuple[list[str], int]:
-    save_image(gradient(32, 32), Path(f"{HOSTILE}.png"), provenance=Provenance(RECIPE.to_json()))
+    save_with_hostile_name()
     return ["inspect", "."], 0
 
 
@@ -206,7 +212,7 @@ def test_a_batch_of_hostile_names(form: str, shared_models: None) -> None:
 
 
 def test_tables_have_their_columns() -> None:
-    save_image(gradient(32, 32), Path(f"{HOSTILE}.png"), provenance=Provenance(RECIPE.to_json()))
+    save_with_hostile_name()
     recipes_of_a_folder()
     lines = run("inspect", ".", form="human").stdout.splitlines()
     assert len(lines) == 5

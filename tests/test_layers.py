@@ -48,7 +48,6 @@ SHARED_NAMES = {
     "captioner": "training.captioner trains what model.captioner loads",
     "clip": "training.clip trains what model.clip loads",
     "classifiers": "training.classifiers trains what bench.classifiers loads",
-    "transfer": "bench.transfer is of settings to models, image.transfer of edits to images",
 }
 
 

@@ -18,13 +18,13 @@ from click.testing import CliRunner, Result
 from conftest import gradient
 
 import zerocon
+from zerocon.batch import signing
 from zerocon.batch.commit import plan
 from zerocon.batch.job import Job
 from zerocon.batch.journal import FOLDER, JobRecord, Journal
 from zerocon.cli import main
 from zerocon.errors import MismatchError
 from zerocon.model.fingerprint import cache_folder
-from zerocon.storage import signing
 
 Run = Callable[..., Result]
 BRIEF = ("--steps", "2", "--guidance", "none")

@@ -188,7 +188,8 @@ def patch(exif: bytes, *, keep_gps: bool, orientation: int | None = None) -> Pat
     chain = _chain(reader, first.next)
     removed = [range_ for each in chain for range_ in _ranges(each, reader.order)]
     removed += [r for e in first.entries if e.tag not in _tags(kept) for r in _entry_ranges(e)]
-    _wipe(buffer, removed, _ranges(kept, reader.order))
+    header = (0, 8)  # which a damaged offset can point to
+    _wipe(buffer, removed, [header, *_ranges(kept, reader.order)])
     buffer = _rewritten(buffer, kept, reader.order)
     if damaged := first.all_damaged:
         problems += (f"EXIF tags that are damaged are not kept: {damaged}",)
@@ -413,7 +414,7 @@ def _wipe(buffer: bytearray, removed: Sequence[Range], kept: Sequence[Range]) ->
     values = np.frombuffer(buffer, np.uint8).copy()
     values[free] = 0
     used = np.flatnonzero(~free)
-    buffer[:] = values[: used[-1] + 1].tobytes()  # the header is never removed
+    buffer[:] = values[: used[-1] + 1].tobytes()  # the header is kept
 
 
 def _rewritten(buffer: bytearray, directory: Directory, order: Order) -> bytearray:
