@@ -101,7 +101,7 @@ class TiffReader:
     """
 
     def __init__(self, data: bytes) -> None:
-        self.data, self.seen = data, set[int]()
+        self.data, self.seen = data, list[Range]()
         self.budget = 2 * len(data) + 64  # values that overlap would multiply the data
         if data[:2] not in (b"II", b"MM"):
             raise ValueError("no byte order")
@@ -120,21 +120,21 @@ class TiffReader:
 
     def read(self, start: int, depth: int = DEPTH) -> Directory:
         """The directory at an offset; ``ValueError`` if there is none."""
-        if start < 8 or start in self.seen:
-            raise ValueError(f"no directory at {start}")
-        self.seen.add(start)
         head, size, word = (8, 20, 8) if self.big else (2, 12, 4)
         count = self.number(start, head)
         present = min(count, max(0, len(self.data) - start - head) // size)
         entries, damaged = [], count - present
         if count > 0 and present == 0:
             raise ValueError(f"no entries at {start}")
+        end = start + head + present * size
+        if start < 8 or any(start < last and first < end for first, last in self.seen):
+            raise ValueError(f"no directory at {start}")  # or one that overlaps another one
+        self.seen.append((start, end))
         for place in range(start + head, start + head + present * size, size):
             try:
                 entries.append(self._entry(place, word, depth))
             except ValueError:
                 damaged += 1
-        end = start + head + present * size
         try:
             after = self.number(end, word) if count == present else 0
         except ValueError:
