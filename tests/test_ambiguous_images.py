@@ -12,7 +12,7 @@ NUMBERS = range(48)
 
 
 def latents(images: tuple[np.ndarray, ...]) -> torch.Tensor:
-    """Stand-ins for latents: the mean color of each cell, and its brightness."""
+    """Values in place of latents: the mean color of each cell, and its brightness."""
     x = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
     cells = torch.nn.functional.avg_pool2d(x, 8)
     return torch.cat([cells, cells.mean(1, keepdim=True)], 1)

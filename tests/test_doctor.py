@@ -143,6 +143,15 @@ def test_weights_that_are_not_numbers_fail(examine_model, tmp_path):
     assert results["model"]["status"] == "error" and "NaN" in results["model"]["message"]
 
 
+def test_finite_weights_that_compute_infinity_fail(examine_model, tmp_path):
+    model = tiny.model()
+    model.unet.conv_out.weight.data.fill_(3e38)  # sums of a few products overflow in float32
+    results, code = examine_model(tiny.save(tmp_path / "model", model))
+    assert code == 1 and results["model"]["status"] == "ok" and "trace" not in results
+    for name in ("network", "scale", "identity", "example"):
+        assert results[name]["status"] == "error" and "NotFiniteError" in results[name]["message"]
+
+
 def test_parts_that_compute_again_in_float32_are_noted(examine_model, tmp_path):
     model = tiny.model()
     weight = model.unet.conv_out.weight.data

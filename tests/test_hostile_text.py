@@ -35,7 +35,7 @@ def run(*args: str, form: str, **environment: str) -> Result:
 
 
 def require_clean(done: Result, form: str, code: int) -> None:
-    """No character of either stream does anything but stand where it is printed."""
+    """Neither stream has a character that controls the terminal."""
     assert done.exit_code == code, done.output
     for text in (done.stdout, done.stderr):
         unsafe = [c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")]

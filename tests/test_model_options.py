@@ -163,7 +163,7 @@ def test_both_are_recorded_and_replayed(single: Path, vaes: Path, image_file: Pa
     assert recipe.compute["vae"] == "bare.safetensors" and recipe.compute["clip_skip"] == 1
     again = ["replay", edited, "--source", image_file, "--model", single, "--format", "json"]
     refused = run(*again)
-    assert refused.exit_code == 2 and "--vae" in refused.stderr
+    assert refused.exit_code == 2 and "give the VAE: --vae [ZC-E064]" in refused.stderr
     other = run(*again, "--vae", vaes / "prefixed.safetensors")
     assert other.exit_code == 2 and "other weights" in other.stderr
     replayed = run(*again, "--vae", vaes / "bare.safetensors")

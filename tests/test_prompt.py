@@ -379,7 +379,7 @@ def test_plurals(one: str, many: str) -> None:
 
 
 def test_every_plural_of_the_dictionary_has_an_ending_of_plurals() -> None:
-    """Words without one are singulars without a look at the dictionary."""
+    """Words without a plural ending are singulars; the dictionary is not loaded for them."""
     with gzip.open(lemma_lu_fn, "rt") as lines:
         listed = {line.partition(",")[0] for line in lines}
     nouns = {w: lemmas(w).get("NOUN", ()) for w in listed if w == w.lower() and " " not in w}

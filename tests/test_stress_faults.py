@@ -2,7 +2,6 @@
 
 import os
 import random
-import re
 import subprocess
 import sys
 from pathlib import Path, PurePosixPath
@@ -163,8 +162,15 @@ def test_pytest_prints_the_table_and_injects_nothing_that_is_in_the_results_file
 
 def test_stress_tests_do_not_run_by_default():
     done = pytest_stress("-q", "--collect-only")
-    assert "test_faults" not in done.stdout and "test_mutated_images" not in done.stdout
-    assert int(re.search(r"(\d+) deselected", done.stdout)[1]) > len(FAULTS)
+    collected = [line for line in done.stdout.splitlines() if "::" in line]
+    assert collected == [  # the slice of the fuzz test that belongs to the usual tests
+        "tests/stress/test_fuzz.py::test_a_few_mutated_images",
+        "tests/stress/test_fuzz.py::test_a_seed_gives_one_image",
+    ]
+    fuzz = ("fuzz", "model_files", "mutations")
+    ignored = [f"--ignore=tests/stress/test_{name}.py" for name in fuzz]
+    done = pytest_stress("-q", "--collect-only", *ignored)
+    assert "no tests collected" in done.stdout and f"({len(FAULTS) + 1} deselected)" in done.stdout
 
 
 def test_bad_images_are_refused_and_odd_ones_read(tmp_path):
