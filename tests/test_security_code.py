@@ -77,7 +77,8 @@ from zerocon.cli import main
 try:
     main()
 except SystemExit:
-    assert os.environ["PYTHONSAFEPATH"] == "1" and "." not in os.environ["PYTHONPATH"].split(":")
+    assert os.environ["PYTHONSAFEPATH"] == "1"
+    assert "." not in os.environ.get("PYTHONPATH", "").split(":")
     sys.exit(7)
 """
     path = os.pathsep.join([os.environ.get("PYTHONPATH", ""), "."])
