@@ -23,7 +23,7 @@ LAYERS = {
     3: "inversion trajectory guidance attention_control direction sampling",
     4: "editing lock finishing diagnostics.text_check diagnostics.review diagnostics.trace",
     5: "request cache api",
-    6: "recipe diagnostics batch",
+    6: "recipe diagnostics batch exemplar",
     7: "bench training diagnostics.doctor diagnostics.model_checks",
     8: "cli",
 }
