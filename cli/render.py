@@ -42,9 +42,12 @@ def print_support(quiet: bool, edited: Edit) -> None:
     """Which part of the image was edited, and why, on one line."""
     if quiet or edited.support is None:
         return
-    crop = edited.source.crop
-    part = "" if crop is None else f" of the crop {box_text(crop)}"
-    print_message(f"Support: {edited.support}{part}; other pixels are the source's own")
+    support, crop = edited.support, edited.source.crop
+    whole = "image" if crop is None else f"crop {box_text(crop)}"
+    rest = "all other pixels are copied from the source"
+    if support.share == 1 and crop is None:
+        rest = "every pixel may change"
+    print_message(f"Support: {100 * support.share:.0f} % of the {whole} ({support.reason}); {rest}")
 
 
 def box_text(box: Box) -> str:

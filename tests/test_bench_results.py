@@ -84,6 +84,7 @@ def test_more_methods_and_scenes_are_added_to_the_same_file(bench, tmp_path):
         (["--by-kind", "fast"], "--by-kind fast is not one of the --methods"),
         (["--by-kind", "vae,fast"], "--by-kind fast is not one of the --methods"),
         (["--render", "256"], "different render_size"),
+        (["--kinds", "style,colour"], "no kind of edit colour; there are: object, color,"),
     ],
 )
 def test_another_run_does_not_change_the_file(bench, tmp_path, arguments, message, monkeypatch):
@@ -254,6 +255,13 @@ def test_a_contact_sheet_of_large_images_is_reduced(bench, tmp_path):
     assert done.exit_code == 0, done.output
     with Image.open(page) as image:
         assert image.width == 6 * 256
+
+
+def test_only_the_kinds_that_are_named_are_measured(bench, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    assert bench("--kinds", "style,two", "--results", path).exit_code == 0
+    kinds = [json.loads(line)["kind"] for line in path.read_text().splitlines()]
+    assert kinds == ["style", "style", "two", "two"]
 
 
 @pytest.mark.parametrize("size", ["64", "4096"])

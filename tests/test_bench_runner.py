@@ -68,6 +68,11 @@ def test_skip_leaves_out_the_first_scenes(tasks):
     assert drawn.choose("validation", 3, skip=5) == later
 
 
+def test_some_kinds_have_the_scenes_that_they_have_among_all(tasks):
+    chosen = [task for task in tasks if task.kind in ("add", "style")]
+    assert drawn.choose("validation", 8, kinds=("style", "add")) == chosen
+
+
 def test_a_task_changes_as_many_parameters_as_its_kind_has(tasks):
     for task in tasks:
         assert len(task.changed) == (2 if task.kind == "two" else 1), task

@@ -364,10 +364,19 @@ def test_an_edit_tells_and_saves_its_support(tmp_path):
     source, output, saved = (tmp_path / name for name in ("bus.png", "truck.png", "mask.png"))
     render(SCENE, 256).save(source)
     result = run("edit", source, *PROMPT, "-o", output, "--save-mask", saved, *BRIEF)
-    assert "Support: " in result.stderr and "only the replaced object" in result.stderr
+    assert " % of the image (only the replaced object); all other pixels are" in result.stderr
     changed = (samples(output) != samples(source)).any(-1)
     assert not changed[np.asarray(Image.open(saved).convert("L")) == 0].any()
     assert run("replay", output, "--source", source).stdout == "identical, byte for byte\n"
+
+
+def test_an_edit_of_the_whole_image_or_of_a_crop_says_what_stays(tmp_path):
+    source, output = tmp_path / "bus.png", tmp_path / "mosaic.png"
+    render(SCENE, 256).save(source)
+    command = ("edit", source, "--to", "mosaic", "-o", output, "--overwrite", *BRIEF)
+    whole, crop = run(*command), run(*command, "--crop", "0,0,64,64")
+    assert "100 % of the image (the whole image, for a style); every pixel may" in whole.stderr
+    assert "of the crop 0,0,64,64 (" in crop.stderr and "all other pixels are" in crop.stderr
 
 
 # crops

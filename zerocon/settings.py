@@ -38,7 +38,7 @@ ATTENTION = (
     "removed=injection:self=0.8,cross=0.25",
     "place=injection:self=0.5,cross=0.8",
     "time=injection:self=0.5,cross=0.8",
-    "style=injection:self=0.3,cross=0.3",
+    "style=injection:self=0.15,cross=0",
 )
 # Attention control alone: no gradient, so that rounding is not amplified.
 FAST: Mapping[str, Any] = {"guidance": ()}

@@ -128,6 +128,12 @@ tables = options.together(
     "Tasks",
     *scenes(25),
     click.option(
+        "--kinds",
+        metavar="NAME,NAME,...",
+        default="",
+        help="Kinds of edit: object, color, add, remove, place, time, style, two. [default: all]",
+    ),
+    click.option(
         "--render",
         metavar="N",
         type=click.IntRange(128, 2048),
@@ -200,6 +206,10 @@ def world(methods: str, results: Path | None, sheet: Path | None, **values: Any)
     for name in by_kind:
         if name not in names:
             raise click.UsageError(f"--by-kind {name} is not one of the --methods")
+    kinds = _split(values["kinds"]) or tasks.KINDS
+    for kind in kinds:
+        if kind not in tasks.KINDS:
+            raise click.UsageError(f"no kind of edit {kind}; there are: {', '.join(tasks.KINDS)}")
     model: Any = options.load_model(values | {"model": values["model"] or "mini"})
     # at the model's size the method is measured, with --render the images that users get
     composite = {} if values["render"] else {"composite": "model"}
@@ -208,9 +218,8 @@ def world(methods: str, results: Path | None, sheet: Path | None, **values: Any)
     run = runner.BenchmarkRun(
         model, judges, names, setup, captions, values["batch_size"], values["render"]
     )
-    chosen = tasks.choose(
-        values["split"], values["per_kind"], values["skip"], values["render"] or tasks.SIZE
-    )
+    size = values["render"] or tasks.SIZE
+    chosen = tasks.choose(values["split"], values["per_kind"], values["skip"], size, kinds)
     todo = runner.share(chosen, *values["shard"])
     with result_files.EDITS.keeping(results, run.check, overwrite=overwrite) as file:
         cells = _run(run, run.work(todo, file.rows), file, with_cells=sheet is not None)

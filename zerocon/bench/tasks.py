@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypedDict
@@ -77,17 +78,19 @@ class Task:
         return {"from_": phrase(name, before), "to": phrase(name, after)}
 
 
-def choose(split: str, per_kind: int, skip: int = 0, size: int = SIZE) -> list[Task]:
-    """Tasks of a split: ``per_kind`` of every kind of edit, after leaving out the first ``skip``.
+def choose(
+    split: str, per_kind: int, skip: int = 0, size: int = SIZE, kinds: Sequence[str] = KINDS
+) -> list[Task]:
+    """Tasks of a split: ``per_kind`` of each of ``kinds``, after leaving out the first ``skip``.
 
     Ordered by kind, then by seed; images are rendered with ``size`` pixels a side.
     """
-    by_kind: dict[str, list[Task]] = {kind: [] for kind in KINDS}
+    by_kind: dict[str, list[Task]] = {kind: [] for kind in KINDS if kind in kinds}
     for seed in SPLITS[split]:
         scene = sample(seed)
         target, kind = edits(scene, 0)
-        if len(by_kind[kind]) < skip + per_kind:
+        if kind in by_kind and len(by_kind[kind]) < skip + per_kind:
             by_kind[kind].append(Task(seed, kind, scene, target, size))
         if all(len(tasks) == skip + per_kind for tasks in by_kind.values()):
             break
-    return [task for kind in KINDS for task in by_kind[kind][skip:]]
+    return [task for tasks in by_kind.values() for task in tasks[skip:]]
