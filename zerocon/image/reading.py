@@ -409,10 +409,14 @@ class Photograph:
         return file.getvalue()
 
 
-def peek(path: Path) -> tuple[int, int] | None:
-    """(width, height) of the upright image, from a file's header; None if it is not an image."""
+def peek(path: Path, *, max_megapixels: float = MEGAPIXELS) -> tuple[int, int] | None:
+    """(width, height) of the upright image, from a file's header; None if it is not an image.
+
+    None also for a file that is larger than ``bounds.file_limit`` of this many pixels.
+    """
     try:
-        if not path.is_file():  # opening a pipe would block
+        # opening a pipe would block; holes of a file take no space
+        if not path.is_file() or path.stat().st_size > file_limit(max_megapixels):
             return None
         with _decoding(), path.open("rb") as file:
             with mmap(file.fileno(), 0, access=ACCESS_READ) as data:
