@@ -41,6 +41,7 @@ NETWORKS = ("unet", "vae", "text_encoder")
 PARTS = (*NETWORKS, "tokenizer", "scheduler")
 SCHEDULER_CONFIG = "scheduler_config.json"
 SUFFIXES = (".json", ".txt", ".safetensors")
+LONGEST_REVISION = 1000  # bytes
 REVISION = re.compile(r"\w[\w.-]*")  # a directory of snapshots in the Hub's cache
 # One model is loaded at a time: both libraries change torch's default dtype of the whole process.
 LOAD_LOCK = RLock()
@@ -323,7 +324,8 @@ def cached_snapshots(name: str) -> Iterator[Path]:
     references = repository / "refs"
     others = sorted(file for file in references.glob("*") if file.is_file())
     for file in sorted(others, key=lambda each: each.name != "main"):
-        revision = file.read_text(encoding="utf-8", errors="replace").strip()
+        with file.open("rb") as opened:
+            revision = opened.read(LONGEST_REVISION).decode("utf-8", "replace").strip()
         if REVISION.fullmatch(revision) and (repository / "snapshots" / revision).is_dir():
             yield repository / "snapshots" / revision
 
