@@ -77,8 +77,7 @@ def command(file: Path, source: Path, **values: Any) -> int:
     from zerocon.image.metadata import Provenance
     from zerocon.image.saving import check_output
 
-    output, quiet = values["output"], options.is_quiet()
-    limit = {"max_megapixels": values["max_megapixels"]}
+    output, quiet, limit = values["output"], options.is_quiet(), _limit(values)
     if output:
         inputs = options.input_files(values, file, source)
         check_output(output, overwrite=values["overwrite"], inputs=inputs)
@@ -86,15 +85,15 @@ def command(file: Path, source: Path, **values: Any) -> int:
     recipe, with_gps = zerocon.Recipe.read(file, **limit), saved.has_location
     # lenient: the recipe's hash decides whether the pixels are those of the edit
     photograph = zerocon.Photograph.read(source, keep_gps=with_gps, lenient=True, **limit)
-    render.warn(photograph.warnings)
+    render.warn(photograph.warnings if output else photograph.truncation)
     recipe.require_replayable()
     recipe.require_source(photograph.image)
     directions = [zerocon.Direction.load(each) for each in values["directions"]]
     recipe.weighted(directions)
     inversion = zerocon.Inversion.load(values["inversion"]) if values["inversion"] else None
     recipe.require_inversion(inversion)
-    given, size = values["mask"], photograph.image.size
-    mask = read_mask(given, size, **limit) if given else None
+    given = values["mask"]
+    mask = read_mask(given, photograph.image.size, **limit) if given else None
     recipe.require_mask(mask)
     model = options.load_recipe_model(values, recipe)
     with status("Replaying ...", quiet), progress_bar("Replaying", quiet) as tick:
@@ -120,7 +119,7 @@ def _replay_folder(path: Path, source: Path, values: Mapping[str, Any]) -> int:
             raise click.UsageError(
                 f"{option} is for the replay of one image; {path} is a directory"
             )
-    form, limit = values["form"], {"max_megapixels": values["max_megapixels"]}
+    form, limit = values["form"], _limit(values)
     folder = RecipeFolder.of(path, **limit)
     if not folder.files:
         raise FileFormatError(f"no image in {path} has a zerocon recipe")
@@ -142,6 +141,11 @@ def _replay_folder(path: Path, source: Path, values: Mapping[str, Any]) -> int:
     if form != "jsonl":
         render.print_result(form, f"{same} of {len(results)} came out the same", facts)
     return ExitCode.OK if same == len(results) else ExitCode.CHECK_FAILED
+
+
+def _limit(values: Mapping[str, Any]) -> dict[str, float]:
+    """How all images are read."""
+    return {"max_megapixels": values["max_megapixels"]}
 
 
 def _load_files(

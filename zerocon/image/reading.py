@@ -266,6 +266,11 @@ class Photograph:
         return under
 
     @property
+    def truncation(self) -> tuple[str, ...]:
+        """The one of ``warnings`` that is about pixels, of a file without its end."""
+        return tuple(each for each in self.warnings if each == TRUNCATED)
+
+    @property
     def has_location(self) -> bool:
         """Whether ``exif`` or ``kept`` have a GPS position."""
         return exif_data.has_gps(self.exif) or self.kept.has_position

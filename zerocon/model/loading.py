@@ -30,7 +30,13 @@ from zerocon.model.families import (
     require_networks,
     require_scheduler,
 )
-from zerocon.model.weights import PICKLES, PREFERENCES, VARIANTS, pickle_message
+from zerocon.model.weights import (
+    PICKLES,
+    PREFERENCES,
+    VARIANTS,
+    pickle_message,
+    require_header,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -153,6 +159,7 @@ def _require_library(name: str, key: str, value: object) -> None:
 def read_header(file: Path) -> Header:
     """Shapes and metadata of a single-file checkpoint; ``UnsupportedModelError`` if damaged."""
     try:
+        require_header(file)
         with safe_open(file, framework="np") as weights:
             slices = {key: weights.get_slice(key) for key in weights.keys()}
             shapes = {key: tuple(each.get_shape()) for key, each in slices.items()}
