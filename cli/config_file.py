@@ -2,9 +2,9 @@
 
 Order of precedence: options, environment, file, model, zerocon's defaults. The file is the nearest
 one from the working directory upwards, or the one that ``--config`` names. Its keys are the names
-of options with dashes or underscores; its tables ``[presets.NAME]`` are sets of those that are
-settings of an edit. Some options are of one command only, such as ``--lenient``. Measuring commands (``bench``, ``train``) read neither file nor environment, so that their numbers mean the
-same everywhere.
+of options with dashes or underscores, except of those for one command, such as ``--lenient``; its
+tables ``[presets.NAME]`` are sets of settings of an edit. Measuring commands (``bench``, ``train``)
+read neither file nor environment, so that their numbers mean the same everywhere.
 
 A file that was found may be of another person, in a shared directory or in an unpacked archive. It
 must belong to the user or to root, and no other user may have the right to write it. Which file is

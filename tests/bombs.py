@@ -309,10 +309,10 @@ def just_allowed(number: int) -> bytes:
         lambda: png_after_header(chunk(b"eXIf", covering(60_000))),
         lambda: png_after_header(chunk(b"eXIf", pointing(9_000))),
         lambda: png_after_header(chunk(b"eXIf", tags(1, 19_000)[:-4096])),
-        lambda: strips(140_000),
+        lambda: strips(95_000),
         lambda: png[:33] + chunk(b"IDAT", b"") * 99_000 + png[33:],
         lambda: gif[: -len(frame) - 1] + frame[:11] + b"\1\0" * 590_000 + b"\0;",
-        lambda: runs(7_900_000),
+        lambda: runs(5_900_000),
         lambda: jp2[:siz] + size + jp2[siz + 32 :],
     ][number]()
 
