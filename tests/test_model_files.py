@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -136,6 +137,18 @@ def test_a_pickle_in_named_companions(
     for file in (bad / "captioner").glob("*.bin"):
         direct = ["--model", "mini", "--captioner", str(file)]
         refuse_line(direct, image_file, "ZC-E053")
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize("part", ["vae", "clip", "captioner", "unet"])
+def test_a_pickle_in_a_model_that_training_starts_from(
+    victim: Path, tmp_path: Path, part: str
+) -> None:
+    model = shutil.copytree(mini.path(), tmp_path / "model")
+    replace_weights(model / part, victim)
+    args = ["train", "mini", "--work", str(tmp_path / "work"), "--start-from", str(model)]
+    done = CliRunner().invoke(main, args)
+    assert done.exit_code == 2 and done.stderr.splitlines()[-1].endswith("[ZC-E053]"), done.output
     assert not victim.exists()
 
 
@@ -325,10 +338,10 @@ def test_a_reference_of_the_hubs_cache_leads_into_the_cache_only(
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no pipes")
 @pytest.mark.parametrize(
     "file",
-    ["model_index.json", "unet/config.json", f"vae/{NETWORK}.safetensors", "tokenizer/vocab.json"],
+    ["model_index.json", "unet/config.json", f"vae/{NETWORK}.safetensors", "tokenizer/tokenizer.json"],
 )
 def test_a_pipe_in_the_place_of_a_file_does_not_wait(bad: Path, file: str) -> None:
-    (bad / file).unlink()
+    (bad / file).unlink(missing_ok=True)
     os.mkfifo(bad / file)
     for args in (["models", "verify", str(bad)], ["caption", "x.png", "--model", str(bad)]):
         Image.new("RGB", (64, 64)).save("x.png")
@@ -394,7 +407,14 @@ def test_weights_are_only_read_by_one_function() -> None:
         for word in words
         if word in file.read_text(encoding="utf-8")
     ]
+    of_networks = r"(?:Model|AutoencoderKL|Generation|Segmentation|network\))\s*\.from_pretrained\("
+    found += [
+        f"{file.relative_to(folder)}: from_pretrained"
+        for file in folder.rglob("*.py")
+        if re.search(of_networks, file.read_text(encoding="utf-8"))
+    ]
     allowed = [
+        "model/networks.py: from_pretrained",  # from tensors that were read already
         "model/weights.py: torch.load(",  # in a command that a message suggests
         "training/loop.py: torch.load(",  # what a training of this machine wrote itself
     ]
