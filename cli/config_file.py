@@ -148,7 +148,7 @@ def announce(ctx: click.Context, quiet: bool) -> str | None:
 def _matters(name: str, value: Any) -> bool:
     """Whether a value of a file weakens privacy or limits, or loads weights or code of others."""
     if name == "max_megapixels":
-        return value != f"{MEGAPIXELS:g}"
+        return str(value) != f"{MEGAPIXELS:g}"
     if name not in FAMILIES:
         return name in ANNOUNCED and value not in (False, "mini", METADATA_LEVELS[0])
     texts = value if isinstance(value, list) else [str(value)]

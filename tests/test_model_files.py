@@ -338,7 +338,12 @@ def test_a_reference_of_the_hubs_cache_leads_into_the_cache_only(
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no pipes")
 @pytest.mark.parametrize(
     "file",
-    ["model_index.json", "unet/config.json", f"vae/{NETWORK}.safetensors", "tokenizer/tokenizer.json"],
+    [
+        "model_index.json",
+        "unet/config.json",
+        f"vae/{NETWORK}.safetensors",
+        "tokenizer/tokenizer.json",
+    ],
 )
 def test_a_pipe_in_the_place_of_a_file_does_not_wait(bad: Path, file: str) -> None:
     (bad / file).unlink(missing_ok=True)

@@ -127,7 +127,7 @@ def _replay_folder(path: Path, source: Path, values: Mapping[str, Any]) -> int:
     sources, unreadable = find_sources(source, **limit)
     render.warn(unreadable)
     results, load = [], partial(options.load_recipe_model, values)
-    given = {"directions": directions, "inversion": inversion, **limit}
+    given: dict[str, Any] = {"directions": directions, "inversion": inversion, **limit}
     for each in repeat(folder, sources, load, **given):
         results.append(each)
         if form != "json":
@@ -143,7 +143,7 @@ def _replay_folder(path: Path, source: Path, values: Mapping[str, Any]) -> int:
     return ExitCode.OK if same == len(results) else ExitCode.CHECK_FAILED
 
 
-def _limit(values: Mapping[str, Any]) -> dict[str, float]:
+def _limit(values: Mapping[str, Any]) -> dict[str, Any]:
     """How all images are read."""
     return {"max_megapixels": values["max_megapixels"]}
 

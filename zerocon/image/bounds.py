@@ -113,20 +113,20 @@ def _limit(count: float, most: int, what: str) -> None:
 
 
 def png_chunks(data: Data) -> Iterator[tuple[bytes, int, int]]:
-    """(name, first byte, length) of the chunks of a PNG, as far as they are complete."""
+    """Name, start and end of the content of each chunk of a PNG; the last end may be missing."""
     place = 8
     while place + 8 <= len(data):
         length, name = unpack_from(">I4s", data, place)
-        yield name, place + 8, length
+        yield name, place + 8, place + 8 + length
         place += 12 + length
 
 
 def _check_png(data: Data) -> None:
     count = others = size = 0
-    for name, start, length in png_chunks(data):
+    for name, start, end in png_chunks(data):
         count += 1
         if name not in (b"IDAT", b"fdAT"):
-            others, size = others + 1, size + max(min(length, len(data) - start), 0)
+            others, size = others + 1, size + max(min(end, len(data)) - start, 0)
         _limit(count, CHUNKS, "chunks")
         _limit(others, OTHER_CHUNKS, "chunks other than IDAT")
         _limit(size, METADATA, "bytes of metadata")
