@@ -208,7 +208,8 @@ def _recipe_settings(values: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     from zerocon.recipe import Recipe
 
-    recipe = Recipe.read(values["recipe"], max_megapixels=values["max_megapixels"])
+    limit = values.get("max_megapixels", MEGAPIXELS)  # `bench` reads no other images
+    recipe = Recipe.read(values["recipe"], max_megapixels=limit)
     recipe.require_known_settings()
     recipe.require_within_limits()
     return asdict(recipe.settings)
