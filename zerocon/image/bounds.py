@@ -27,7 +27,7 @@ SCANS = 64  # of a JPEG
 USUAL_SCANS = 16  # progressive ones have about 10
 SCANNED = 1_000_000_000  # pixels of all scans of a JPEG together, if there are more
 SEGMENTS = 5_000  # of a JPEG's header
-JUNK = 100_000  # bytes between the parts of a JPEG's header or of a GIF, skipped one by one
+SKIPPED = 100_000  # bytes between the parts of a JPEG's header or of a GIF, skipped one by one
 DIRECTORIES = 100  # of a TIFF
 TAGS = 20_000  # of a TIFF's directories together, or of EXIF data
 STRIPS = 100_000  # of a TIFF, or tiles
@@ -133,10 +133,10 @@ def _check_png(data: Data) -> None:
 
 
 def _check_jpeg(data: Data) -> None:
-    place, scans, segments, size, exif, pixels, junk = 0, 0, 0, 0, 0, 0, 0
+    place, scans, segments, size, exif, pixels, skipped = 0, 0, 0, 0, 0, 0, 0
     while marker := MARKER.search(data, place):
-        junk += 0 if scans else marker.start() - place
-        _limit(junk, JUNK, "bytes between its segments")
+        skipped += 0 if scans else marker.start() - place
+        _limit(skipped, SKIPPED, "bytes between its segments")
         place, name = marker.end(), marker[1][0]
         if name == 0xD9:  # end of the image
             return
@@ -159,7 +159,7 @@ def _check_jpeg(data: Data) -> None:
         _limit(size, METADATA, "bytes of metadata")
         _limit(exif, EXIF, "bytes of EXIF")
         place += length
-    _limit(0 if scans else junk + len(data) - place, JUNK, "bytes between its segments")
+    _limit(0 if scans else skipped + len(data) - place, SKIPPED, "bytes between its segments")
 
 
 class _Directories:
@@ -241,15 +241,15 @@ def _check_ppm(data: Data) -> None:
 def _check_gif(data: Data) -> None:
     flags = data[10:11] or b"\0"
     place = 13 + _colors(flags[0])
-    frames = blocks = texts = junk = 0
+    frames = blocks = texts = skipped = 0
     # other bytes between the blocks are skipped, as Pillow does
     while place < len(data):
-        found = BLOCK.search(data, place)
-        junk += (found.start() if found else len(data)) - place
-        _limit(junk, JUNK, "bytes between its blocks")
-        if found is None or (kind := found[0][0]) == 0x3B:
+        mark = BLOCK.search(data, place)
+        skipped += (mark.start() if mark else len(data)) - place
+        _limit(skipped, SKIPPED, "bytes between its blocks")
+        if mark is None or (kind := mark[0][0]) == 0x3B:
             return
-        place = found.end()
+        place = mark.end()
         if kind == 0x2C and place + 9 <= len(data):
             frames += 1
             _limit(frames, FRAMES, "frames")

@@ -14,7 +14,7 @@ from typing import Any
 from zerocon.model.hub import needed_files
 from zerocon.model.other_vae import find_vae
 from zerocon.storage.atomic import writing
-from zerocon.storage.private import read_own
+from zerocon.storage.private import read_unshared
 
 CACHE = "weights.json"  # {file: [size, time of its last change, hash]}
 
@@ -81,7 +81,7 @@ def _entry(file: Path, stored: Mapping[str, Any]) -> list[Any]:
 
 def _read_hashes() -> dict[str, Any]:
     try:
-        stored = json.loads(read_own(cache_folder() / CACHE) or "{}")
+        stored = json.loads(read_unshared(cache_folder() / CACHE) or "{}")
     except (ValueError, RuntimeError):  # damaged: compute the hashes again
         return {}
     return stored if isinstance(stored, dict) else {}

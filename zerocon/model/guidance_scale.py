@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from zerocon.errors import NotFiniteError, NotWritableError, SettingError
 from zerocon.model.fingerprint import cache_folder
 from zerocon.storage.atomic import writing
-from zerocon.storage.private import read_own
+from zerocon.storage.private import read_unshared
 
 if TYPE_CHECKING:
     from zerocon.model import Model
@@ -159,7 +159,7 @@ def _key(model: Model) -> str | None:
 
 def _read() -> Mapping[str, Any]:
     try:
-        stored = json.loads(read_own(cache_folder() / FILE) or "{}")
+        stored = json.loads(read_unshared(cache_folder() / FILE) or "{}")
     except (ValueError, RuntimeError):  # damaged: measure again
         return {}
     return stored if isinstance(stored, dict) else {}

@@ -43,7 +43,7 @@ def make_private(folder: Path) -> str | None:
     return f"{which} {was} open to other users; only you can read and change it now"
 
 
-def read_own(file: Path, *, longest: int = 50_000_000) -> str | None:
+def read_unshared(file: Path, *, longest: int = 50_000_000) -> str | None:
     """The text of a file that this user alone can have written; None for any other, or none.
 
     Args:
@@ -52,8 +52,8 @@ def read_own(file: Path, *, longest: int = 50_000_000) -> str | None:
     """
     try:
         stat = file.stat()
-        own = os.name == "nt" or (stat.st_uid == os.getuid() and not stat.st_mode & OTHERS_WRITE)
-        if not own or not S_ISREG(stat.st_mode) or stat.st_size > longest:
+        alone = os.name == "nt" or (stat.st_uid == os.getuid() and not stat.st_mode & OTHERS_WRITE)
+        if not alone or not S_ISREG(stat.st_mode) or stat.st_size > longest:
             return None
         return file.read_text(encoding="utf-8")
     except (OSError, ValueError):
