@@ -2,9 +2,9 @@
 
 Order of precedence: options, environment, file, model, zerocon's defaults. The file is the nearest
 one from the working directory upwards, or the one that ``--config`` names. Its keys are the names
-of options with dashes or underscores; its tables ``[presets.NAME]`` are sets of them. Measuring
-commands (``bench``, ``train``) read neither file nor environment, so that their numbers mean the
-same everywhere.
+of options with dashes or underscores, except of those for one command, such as ``--lenient``; its
+tables ``[presets.NAME]`` are sets of settings of an edit. Measuring commands (``bench``, ``train``)
+read neither file nor environment, so that their numbers mean the same everywhere.
 
 A file that was found may be of another person, in a shared directory or in an unpacked archive. It
 must belong to the user or to root, and no other user may have the right to write it. Which file is
@@ -28,7 +28,7 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from zerocon.errors import ConfigurationError, FileFormatError, about_argument
-from zerocon.image import METADATA_LEVELS
+from zerocon.image import MEGAPIXELS, METADATA_LEVELS
 from zerocon.model.spec import LOAD_OPTIONS
 from zerocon.registry import FAMILIES, describe_own
 from zerocon.settings import NONE, PRESETS, Settings, split_change
@@ -37,12 +37,14 @@ from zerocon.storage.escaping import one_line
 
 FILE, PREFIX, META = "zerocon.toml", "ZEROCON_", "zerocon.configuration"
 COMMANDS = ("edit", "batch", "invert", "direction", "caption")  # that read file and environment
+SETTINGS = tuple(each.name for each in fields(Settings))
 KEYS = (
-    "model", *LOAD_OPTIONS, "preset", "fast", *(each.name for each in fields(Settings)),
+    "model", *LOAD_OPTIONS, "preset", "fast", *SETTINGS,
     "no_cache", "keep_gps", "max_megapixels", "metadata", "format", "quiet",
 )  # fmt: skip
-ANNOUNCED = (  # privacy, and weights or code that are loaded
-    "keep_gps", "metadata", "model", "captioner", "clip", "guidance", "inverter", "attention",
+ANNOUNCED = (  # privacy, limits, and weights or code that are loaded
+    "keep_gps", "metadata", "max_megapixels", "model", "vae", "captioner", "clip", "guidance",
+    "inverter", "attention",
 )  # fmt: skip
 LONGEST = 256_000  # bytes of a file
 RANKS = (ParameterSource.DEFAULT_MAP, ParameterSource.ENVIRONMENT, ParameterSource.COMMANDLINE)
@@ -110,7 +112,7 @@ def _parse(path: Path, *, discovered: bool) -> ConfigFile:
     ):
         raise ConfigurationError(f"{path}: a preset must be a table, [presets.NAME]")
     for name, values in presets.items():
-        _validate(values, [key for key in KEYS if key != "preset"], f"{path}, preset {name}")
+        _validate(values, SETTINGS, f"{path}, preset {name}")
     _validate(content, KEYS, str(path))
     presets = {name: _as_options(each) for name, each in presets.items()}
     return ConfigFile(path, _as_options(content), discovered, presets)
@@ -144,7 +146,9 @@ def announce(ctx: click.Context, quiet: bool) -> str | None:
 
 
 def _matters(name: str, value: Any) -> bool:
-    """Whether a value of a file weakens privacy, or loads weights or code of others."""
+    """Whether a value of a file weakens privacy or limits, or loads weights or code of others."""
+    if name == "max_megapixels":
+        return str(value) != f"{MEGAPIXELS:g}"
     if name not in FAMILIES:
         return name in ANNOUNCED and value not in (False, "mini", METADATA_LEVELS[0])
     texts = value if isinstance(value, list) else [str(value)]
@@ -273,6 +277,8 @@ def _validate(values: Mapping[str, Any], keys: Collection[str], place: str) -> N
         if name.replace("-", "_") not in keys:
             close = get_close_matches(name.replace("-", "_"), keys, 1)
             hint = f'did you mean "{close[0]}"?' if close else f"there are: {', '.join(keys)}"
+            if name.replace("-", "_") in KEYS:
+                hint = "a preset has settings of an edit only; write it above the presets"
             shown = one_line(name, 80)
             raise ConfigurationError(f'{place}: no setting "{shown}"; {hint}')
         if isinstance(value, dict):

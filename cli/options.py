@@ -15,7 +15,7 @@ import cloup
 from click.core import ParameterSource
 
 from zerocon.errors import UntrustedReferenceError
-from zerocon.image import MEGAPIXELS
+from zerocon.image import MEGAPIXELS, MOST_MEGAPIXELS
 from zerocon.model.spec import LOAD_OPTIONS as LOAD_OPTIONS
 from zerocon.settings import (
     DEFAULT_CAPTIONER,
@@ -162,7 +162,7 @@ def explicit_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     options = values
     values = config_file.with_presets(click.get_current_context(), options)
-    from_recipe = _recipe_settings(values.get("recipe"))
+    from_recipe = _recipe_settings(values)
     # a recipe, like a preset, overrides the file and the environment
     overridden = {
         name
@@ -202,13 +202,14 @@ def validated(settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _recipe_settings(image: Path | None) -> dict[str, Any]:
-    """The settings in an edited image's recipe."""
-    if image is None:
+def _recipe_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in the recipe of the edited image that ``--recipe`` names."""
+    if values.get("recipe") is None:
         return {}
     from zerocon.recipe import Recipe
 
-    recipe = Recipe.read(image)
+    limit = values.get("max_megapixels", MEGAPIXELS)  # `bench` reads no other images
+    recipe = Recipe.read(values["recipe"], max_megapixels=limit)
     recipe.require_known_settings()
     recipe.require_within_limits()
     return asdict(recipe.settings)
@@ -419,7 +420,7 @@ prompt = cloup.option_group(
 max_megapixels = click.option(
     "--max-megapixels",
     cls=ExpertOption,
-    type=click.FloatRange(0, 10_000, min_open=True),
+    type=click.FloatRange(0, MOST_MEGAPIXELS, min_open=True),
     default=MEGAPIXELS,
     metavar="N",
     help=f"Limit of an image in million pixels. [default: {MEGAPIXELS:g}]",

@@ -234,7 +234,123 @@ def tile_of_gigabytes() -> bytes:
     return data + bytes(4) + packed
 
 
+def repetitions(number: int) -> bytes:
+    """Bytes, tags, strips and boxes that decoders skip or read one by one."""
+    many = 20_000_000
+    jpeg, gif, jp2 = (
+        encoded(small(), "JPEG"),
+        encoded(small("P"), "GIF"),
+        encoded(small(), "JPEG2000"),
+    )
+    avif, header = encoded(small(), "AVIF"), jp2.index(b"jp2h") - 4
+    free = struct.pack(">I4s", 8, b"free")
+    return [
+        lambda: jpeg[:2] + b"\xff" * many + jpeg[2:],
+        lambda: jpeg[:2] + b"\xff\0" * (many // 2) + jpeg[2:],
+        lambda: jpeg[: jpeg.index(b"\xff\xda")] + bytes(many),
+        lambda: jpeg[:2] + b"\xff" * many + b"\0" + jpeg[2:],
+        lambda: gif[:-1] + bytes(many) + b";",
+        lambda: gif[:-1] + bytes(many),
+        lambda: strips(450_000),
+        lambda: tags(1, 60_000),
+        lambda: tags(90, 60_000),
+        lambda: png_after_header(chunk(b"eXIf", tags(1, 60_000))),
+        lambda: within(jp2, header, free * 1_000_000),
+        lambda: within(avif, avif.index(b"meta") - 4, free * 1_000_000),
+    ][number]()
+
+
+def strips(count: int) -> bytes:
+    """A TIFF of one row in each strip."""
+    start = 8 + 2 + 12 * 9 + 4
+    values = {256: 16, 257: count, 258: 8, 259: 1, 262: 1, 273: start, 277: 1, 278: 1}
+    values[279] = start + 4 * count
+    data = b"II*\0\x08\0\0\0" + struct.pack("<H", len(values))
+    for tag, value in values.items():
+        number = count if tag in (273, 279) else 1
+        data += struct.pack("<HHII", tag, 4, number, value)
+    offsets = struct.pack("<I", start + 8 * count) * count
+    return data + bytes(4) + offsets + struct.pack("<I", 16) * count + bytes(16)
+
+
+def tags(directories: int, each: int) -> bytes:
+    """A TIFF whose directories have many tags."""
+    usual = {256: 64, 257: 64, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 64, 279: 4096}
+    body = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in usual.items())
+    body += b"".join(
+        struct.pack("<HHII", tag, 4, 1, 1) for tag in range(1000, 1000 + each - len(usual))
+    )
+    data, size = b"II*\0\x08\0\0\0", 2 + 12 * each + 4
+    for number in range(directories):
+        following = 8 + size * (number + 1) if number + 1 < directories else 0
+        data += struct.pack("<H", each) + body + struct.pack("<I", following)
+    return data + bytes(64 * 64)
+
+
+def within(data: bytes, place: int, more: bytes) -> bytes:
+    """A file with further bytes at the end of the box at ``place``."""
+    (size,) = struct.unpack_from(">I", data, place)
+    longer = struct.pack(">I", size + len(more))
+    return data[:place] + longer + data[place + 4 : place + size] + more + data[place + size :]
+
+
+def just_allowed(number: int) -> bytes:
+    """Files that the limits allow, and whose reading is not to take longer than linear time."""
+    gif, jp2 = encoded(small("P"), "GIF"), encoded(small(), "JPEG2000", no_jp2=True)
+    frame = gif[gif.index(b"\x2c\0\0\0\0") : -1]
+    png = encoded(small(), "PNG")
+    size = struct.pack(">8I", 9_000, 9_000, 0, 0, 100, 100, 0, 0)
+    siz = jp2.index(b"\xff\x51") + 6
+    return [
+        lambda: with_xmp(b" " * 900_000),
+        lambda: with_xmp(b"<exif:GPSx b='>'/>" * 50_000),
+        lambda: with_xmp(b"<a/>" * 240_000),
+        lambda: with_xmp(b"<a " + b" ".join(b'b%d=""' % i for i in range(90_000)) + b"/>"),
+        lambda: png_after_header(chunk(b"eXIf", covering(60_000))),
+        lambda: png_after_header(chunk(b"eXIf", pointing(9_000))),
+        lambda: png_after_header(chunk(b"eXIf", tags(1, 19_000)[:-4096])),
+        lambda: strips(95_000),
+        lambda: png[:33] + chunk(b"IDAT", b"") * 99_000 + png[33:],
+        lambda: gif[: -len(frame) - 1] + frame[:11] + b"\1\0" * 590_000 + b"\0;",
+        lambda: runs(5_900_000),
+        lambda: jp2[:siz] + size + jp2[siz + 32 :],
+    ][number]()
+
+
+def with_xmp(content: bytes) -> bytes:
+    """A PNG with elements in an XMP packet that has properties of the IPTC and of EXIF."""
+    names = (
+        b'xmlns:exif="http://ns.adobe.com/exif/1.0/" '
+        b'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"'
+    )
+    rdf = b'<r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><r:Description ' + names
+    packet = b'<x:xmpmeta xmlns:x="adobe:ns:meta/">' + rdf + b">" + content
+    packet += b"</r:Description></r:RDF></x:xmpmeta>"
+    return png_after_header(chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + packet))
+
+
+def covering(count: int) -> bytes:
+    """EXIF data of a thumbnail in as many strips, each of which is all of the data."""
+    make = struct.pack("<HHII", 0x010F, 2, 4, 0)
+    first = struct.pack("<H", 1) + make + struct.pack("<I", 26)
+    second = struct.pack("<HHHII", 2, 273, 4, count, 56)
+    second += struct.pack("<HHII", 279, 4, count, 56 + 4 * count) + bytes(4)
+    places = struct.pack("<I", 8) * count + struct.pack("<I", 8 * count) * count
+    return b"II*\0\x08\0\0\0" + first + second + places
+
+
+def pointing(count: int) -> bytes:
+    """EXIF data with as many directories in the first one."""
+    start = 8 + 2 + 12 * count + 4
+    entries = [struct.pack("<HHII", 0x8769, 4, 1, start + 18 * i) for i in range(count)]
+    inner = struct.pack("<HHHII", 1, 0x010F, 2, 4, 0) + bytes(4)
+    return (
+        b"II*\0\x08\0\0\0" + struct.pack("<H", count) + b"".join(entries) + bytes(4) + inner * count
+    )
+
+
 KINDS: dict[str, Callable[[int], bytes]] = {
-    each.__name__: each for each in (pixels, scans, directories, headers, metadata, structures)
+    each.__name__: each
+    for each in (pixels, scans, directories, headers, metadata, structures, repetitions)
 }
 EACH = 12

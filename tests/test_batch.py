@@ -226,6 +226,20 @@ def test_captions_are_read_from_sidecars(run: Run) -> None:
     }
 
 
+def test_lists_and_captions_have_a_longest_size(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zerocon.batch.discovery.LONGEST", 20)
+    Path("list").write_text("in/one.png\n" * 2)
+    done = run("--files-from", "list", "-o", "out", "--to", "dog", code=2)
+    assert line(done) == "Error: list has more than 20 bytes [ZC-E060]"
+    args = ["batch", "--files-from", "-", "-o", "out", "--to", "dog"]
+    done = CliRunner().invoke(main, args, input="in/one.png\n" * 2)
+    assert line(done) == "Error: stdin has more than 20 bytes [ZC-E060]"
+    for text in (b"a" * 200_000, b"\xff"):
+        Path("in/one.txt").write_bytes(text)
+        done = run("in", "-o", "out", "--to", "dog", "--sidecars", code=2)
+        assert "one.txt" in line(done) and line(done).endswith("[ZC-E060]")
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

@@ -30,6 +30,7 @@ from zerocon.batch.job import Job
 from zerocon.batch.journal import FILE, FOLDER, Journal
 from zerocon.batch.parameters import BatchOptions
 from zerocon.cli import main
+from zerocon.direction import Direction
 from zerocon.errors import CommandError, CropError
 from zerocon.image.masks import read_mask
 from zerocon.model.segmenter import Segmenter
@@ -160,6 +161,35 @@ def test_a_changed_mask_file_is_another_edit(run: Run) -> None:
     assert (again["skipped"], again["done"]) == (2, 3)
     after = {name: Path(f"out/{name}.png").read_bytes() for name in "abc"}
     assert [name for name in "abc" if after[name] != before[name]] == ["a"]
+
+
+def test_a_mask_is_read_with_the_limit_of_pixels_of_the_images(run: Run) -> None:
+    save_mask("in/masks/a.png", (0, 0, 99, 99), (192, 128))  # of four times as many pixels
+    command = (*write_manifest("image,to,mask\na.png,dog,masks/a.png\n"), "--max-megapixels")
+    (failure,) = json.loads(run(*command, 0.02, code=1).stdout)["failures"]
+    assert "it has 192x128 pixels" in failure["reason"] and failure["id"] == "ZC-E024"
+    assert json.loads(run(*command, 0.03, "--retry-failed").stdout)["done"] == 1
+
+
+def test_a_direction_is_read_once_and_again_where_its_file_has_changed(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny.model()
+    pairs = {"red": "blue", "cat": "dog"}
+    for one, other in pairs.items():
+        Direction.of_words(model, one, other).save(f"{one}.safetensors")
+    read: list[str] = []
+    load = Direction.load
+    monkeypatch.setattr(Direction, "load", lambda file: (read.append(file), load(file))[1])
+    directions = tuple((f"{one}.safetensors", 1.0) for one in pairs)
+    job = Job(Path("in/a.png"), PurePosixPath("a.png"), {"caption": "a red cat"}, {}, directions)
+    sources = [(job, SourceImage.read(job.image))] * 3
+    executor = BatchExecutor(model)
+    before = [each.request.directions for each in executor.prepare(sources)]
+    assert read == [file for file, _ in directions] and len(before) == 3
+    Direction.of_words(model, "cat", "bird").save("cat.safetensors", overwrite=True)
+    (after,) = executor.prepare(sources[:1])
+    assert read[2:] == ["cat.safetensors"] and str(after.request.directions[1][0]) == "cat -> bird"
 
 
 def test_a_mask_that_does_not_fit_fails_its_job_alone(run: Run) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zerocon.errors import ImageTooLargeError
+from zerocon.errors import ImageFormatError, ImageTooLargeError
 from zerocon.image.bounds import MARKER, PIPE_BYTES, check_file
 from zerocon.image.reading import Photograph, peek
 
@@ -81,6 +81,36 @@ def test_a_bomb_is_refused_at_once(tmp_path: Path, kind: str, number: int) -> No
     assert problem is not None and problem[0] in ("ZC-E024", "ZC-E022") and not torch
     assert "\n" not in problem[1] and problem[1].startswith(str(path))
     assert seconds < SECONDS and peak < BYTES
+
+
+# the first two are read also without -m stress
+@LINUX
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(n, marks=[pytest.mark.stress] * (n > 1)) for n in range(bombs.EACH)],
+)
+def test_what_the_limits_allow_is_read_at_once(tmp_path: Path, number: int) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(bombs.just_allowed(number))
+    problem, seconds, peak, growth, _ = read(path)
+    print(number, path.stat().st_size, problem, f"{seconds:.2f} s", f"{peak / 1e6:.0f} MB")
+    # twelve times the samples of the one that has 9,000 x 9,000 pixels
+    assert seconds < SECONDS and (peak < BYTES or growth < 12 * 81_000_000)
+
+
+def test_a_file_of_holes_is_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "image.jpg"
+    with path.open("wb") as file:
+        file.write(b"\xff\xd8")
+        file.truncate(1 << 40)
+    assert peek(path) is None
+    with pytest.raises(ImageTooLargeError, match="is larger than 832 MB"):
+        Photograph.read(path)
+
+
+def test_files_of_other_formats_are_none_of_an_image(tmp_path: Path) -> None:
+    with pytest.raises(ImageFormatError):
+        Photograph.read(b"PK\3\4" + bytes(20_000))  # begins as a PPM does
 
 
 @pytest.mark.stress

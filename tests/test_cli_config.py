@@ -91,6 +91,12 @@ def test_config_show_can_be_read_back(show, tmp_path):
         ("[presets]\na = 1", "a preset must be a table, [presets.NAME]"),
         ("[presets.a]\nb = 1", 'preset a: no setting "b"'),
         ("[presets.a]\npreset = 'b'", 'preset a: no setting "preset"'),
+        *(
+            (f"[presets.a]\n{line}", "a preset has settings of an edit only; write it above")
+            for line in ("model = 'mini'", "keep-gps = true", "vae = 'x'", "max_megapixels = 9")
+        ),
+        # a damaged image is accepted by a command, not by a project
+        ("lenient = true", 'no setting "lenient"; there are: model'),
     ],
 )
 def test_an_invalid_file_prints_one_line(show, tmp_path, text, message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -251,6 +252,23 @@ def test_the_label_replaces_another_one_and_the_recipe_an_older_one() -> None:
 
 
 @pytest.mark.parametrize(
+    ("content", "left"),
+    [
+        (b"<e:GPSLatitude>9</e:GPSLatitude><e:Make>A</e:Make>", b"<e:Make>A</e:Make>"),
+        (b"<e:GPSa b='>'/><e:GPSb c=\"/>\"><e:GPSb>9</e:GPSb>9</e:GPSb>A", b"A"),
+        (b"<e:GPSa ><e:Make/><!-- </e:GPSa> --></e:GPSa\n><e:Make />", b"<e:Make />"),
+        (b"<e:Make e:GPSLatitude = '9,9' e:Model='/>'/>", b"<e:Make e:Model='/>'/>"),
+        (b"<!-- <e:GPSa> --><![CDATA[<e:GPSb>]]>A", b"<!-- <e:GPSa> --><![CDATA[<e:GPSb>]]>A"),
+    ],
+)
+def test_a_position_is_removed_and_all_else_keeps_its_bytes(content: bytes, left: bytes) -> None:
+    head = b'<r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns:e="urn:e">'
+    whole, expected = (head + each + b"</r:RDF>" for each in (content, left))
+    assert xmp.cleaned(whole, keep_gps=True) == whole
+    assert xmp.cleaned(whole, keep_gps=False) == expected
+
+
+@pytest.mark.parametrize(
     "packet",
     [b"<xyz", b"\xff\xfe<", b"<!DOCTYPE a><a/>", b'<a b:GPSLatitude="1"/>', b"<a>" * 9],
     ids=str,
@@ -387,6 +405,19 @@ def test_the_command_edits_unusual_files(
     assert (after.mode, after.size, after.exif) == (before.mode, before.size, before.exif)
     if before.kind not in ("JPEG", "GIF"):
         assert np.array_equal(after.stored, before.stored)
+
+
+def test_inverting_a_file_without_its_end_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_models: None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("cut.jpg").write_bytes(encoded(gradient(64, 64), "JPEG")[:-40])
+    command = ["invert", "cut.jpg", "--model", "mini", "--caption", "a bear", "--steps", "2"]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 2 and "; --lenient reads what is there" in done.stderr
+    done = CliRunner().invoke(main, [*command, "--lenient", "--format", "json"])
+    assert done.exit_code == 0 and f"Warning: {TRUNCATED}\n" in done.stderr
+    assert json.loads(done.stdout)["warnings"] == [TRUNCATED]
 
 
 def test_a_long_name_is_refused_before_a_model_is_loaded(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import tiny
 import torch
 from click.testing import CliRunner
+from PIL import Image
 from safetensors.torch import load_file
 
 import zerocon
@@ -135,6 +137,18 @@ def test_a_pickle_in_named_companions(
     for file in (bad / "captioner").glob("*.bin"):
         direct = ["--model", "mini", "--captioner", str(file)]
         refuse_line(direct, image_file, "ZC-E053")
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize("part", ["vae", "clip", "captioner", "unet"])
+def test_a_pickle_in_a_model_that_training_starts_from(
+    victim: Path, tmp_path: Path, part: str
+) -> None:
+    model = shutil.copytree(mini.path(), tmp_path / "model")
+    replace_weights(model / part, victim)
+    args = ["train", "mini", "--work", str(tmp_path / "work"), "--start-from", str(model)]
+    done = CliRunner().invoke(main, args)
+    assert done.exit_code == 2 and done.stderr.splitlines()[-1].endswith("[ZC-E053]"), done.output
     assert not victim.exists()
 
 
@@ -321,6 +335,67 @@ def test_a_reference_of_the_hubs_cache_leads_into_the_cache_only(
             load(Path("some/model"))
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no pipes")
+@pytest.mark.parametrize(
+    "file",
+    [
+        "model_index.json",
+        "unet/config.json",
+        f"vae/{NETWORK}.safetensors",
+        "tokenizer/tokenizer.json",
+    ],
+)
+def test_a_pipe_in_the_place_of_a_file_does_not_wait(bad: Path, file: str) -> None:
+    (bad / file).unlink(missing_ok=True)
+    os.mkfifo(bad / file)
+    for args in (["models", "verify", str(bad)], ["caption", "x.png", "--model", str(bad)]):
+        Image.new("RGB", (64, 64)).save("x.png")
+        done = CliRunner().invoke(main, args)
+        assert done.exit_code in (2, 3) and done.stderr.count("\n") == 1, done.stderr
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"down_block_types": ["DownBlock2D"] * 20_000},
+        {"layers_per_block": 200},
+        {"layers_per_block": [1, 200]},
+        {"transformer_layers_per_block": [[1, 200], [200]], "layers_per_block": 3},
+        {"transformer_layers_per_block": [[1, 10**9]]},
+    ],
+    ids=str,
+)
+def test_a_network_without_end_is_refused_before_it_is_built(
+    bad: Path, values: dict[str, Any]
+) -> None:
+    file = bad / "unet" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+    with pytest.raises(UnsupportedModelError, match="is damaged: "):
+        zerocon.load(str(bad), device="cpu")
+
+
+def test_a_header_without_end_is_refused(bad: Path) -> None:
+    file = bad / "vae" / f"{NETWORK}.safetensors"
+    with file.open("wb") as opened:
+        opened.write((50_000_000).to_bytes(8, "little"))
+        opened.truncate(60_000_000)
+    with pytest.raises(UnsupportedModelError, match="its header has 50000000 bytes"):
+        zerocon.load(str(bad), device="cpu")
+
+
+def test_a_deep_configuration_in_the_hubs_cache_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--owner--deep"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("abc")
+    (repository / "snapshots" / "abc").mkdir(parents=True)
+    (repository / "snapshots" / "abc" / "config.json").write_text("[" * 100_000)
+    done = CliRunner().invoke(main, ["models", "list"])
+    assert done.exit_code == 0 and "owner/deep" not in done.stdout
+
+
 def test_weights_are_only_read_by_one_function() -> None:
     """No code but that of ``zerocon.model`` names a function that could open a pickle."""
     folder = Path(zerocon.__file__).parent
@@ -337,7 +412,14 @@ def test_weights_are_only_read_by_one_function() -> None:
         for word in words
         if word in file.read_text(encoding="utf-8")
     ]
+    of_networks = r"(?:Model|AutoencoderKL|Generation|Segmentation|network\))\s*\.from_pretrained\("
+    found += [
+        f"{file.relative_to(folder)}: from_pretrained"
+        for file in folder.rglob("*.py")
+        if re.search(of_networks, file.read_text(encoding="utf-8"))
+    ]
     allowed = [
+        "model/networks.py: from_pretrained",  # from tensors that were read already
         "model/weights.py: torch.load(",  # in a command that a message suggests
         "training/loop.py: torch.load(",  # what a training of this machine wrote itself
     ]

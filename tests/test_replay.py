@@ -14,6 +14,7 @@ import tiny
 from click.testing import CliRunner, Result
 from conftest import gradient, recipe_chunk
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 import zerocon
 from zerocon.cli import main
@@ -97,6 +98,37 @@ def test_inspect_lists_recipes_and_counts_images_without_one(run: Run) -> None:
         "with a recipe: 4, without: 1",
     ]
     assert run("inspect", "sources").stdout == "with a recipe: 0, without: 2\n"
+
+
+def test_the_limit_of_pixels_is_an_option(run: Run, loaded: list[str]) -> None:
+    """cat.png and its edits have 6144 pixels, bus.jpg and its edit 5120."""
+    for command in (
+        ["inspect", "edits/a.png"],
+        ["replay", "edits/a.png", "--source", "sources/cat.png"],
+    ):
+        done = run(*command, "--max-megapixels", "0.006")
+        assert done.exit_code == 2 and "the limit is 0.006" in done.stderr
+        assert run(*command, "--max-megapixels", "0.0062").exit_code == 0
+    done = run("inspect", "edits", "--max-megapixels", "0.006")
+    assert done.stderr.count("the limit is 0.006") == 4 and "with a recipe: 1" in done.stdout
+    command = ["replay", "edits", "--source", "sources", "--format", "json"]
+    done = run(*command, "--max-megapixels", "0.006")
+    assert [each["same"] for each in json.loads(done.stdout)["images"]].count(True) == 1
+    assert run(*command, "--max-megapixels", "0.0062").exit_code == 0
+    settings = ["edit", "sources/deep/bus.jpg", "--to", "hen", "--recipe", "edits/a.png"]
+    done = run(*settings, "--max-megapixels", "0.006", "--dry-run")
+    assert done.exit_code == 2 and "edits/a.png cannot be read" in done.stderr
+
+
+def test_a_replay_that_is_saved_says_what_is_lost(run: Run, loaded: list[str]) -> None:
+    shutil.copy("sources/cat.png", "packed.png")
+    with Image.open("packed.png") as image:
+        chunk = PngInfo()
+        chunk.add_itxt("XML:com.adobe.xmp", "<damaged")
+        image.save("packed.png", pnginfo=chunk)
+    command = ["replay", "edits/a.png", "--source", "packed.png"]
+    assert "XMP" not in run(*command).stderr
+    assert "the XMP data are damaged and are not kept" in run(*command, "-o", "again.png").stderr
 
 
 def test_inspect_prints_json_and_json_lines(run: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -82,6 +83,31 @@ def test_a_directory_of_another_user_is_not_used(
     monkeypatch.setattr(os, "getuid", lambda: folder.stat().st_uid + 1)
     assert Cache(folder, on_warning=lines.append).find("a") is None
     assert lines == [f"inversions are not cached: {folder} is another user's"]
+
+
+@posix
+@pytest.mark.parametrize("spoiled", [0o666, 0o620, "owner", "link to nothing", "directory"])
+def test_notes_that_another_user_can_have_written_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoiled: int | str
+) -> None:
+    monkeypatch.setenv("ZEROCON_CACHE", str(tmp_path / "cache"))
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"weights")
+    right = fingerprint.weights_hash(weights)
+    notes = tmp_path / "cache" / fingerprint.CACHE
+    assert mode(notes) == 0o600
+    text = notes.read_text()
+    (digest,) = [each[2] for each in json.loads(text).values()]
+    notes.write_text(text.replace(digest, "0" * 32))
+    assert fingerprint.weights_hash(weights) != right  # what this user's own notes say is believed
+    if isinstance(spoiled, int):
+        notes.chmod(spoiled)
+    elif spoiled == "owner":
+        monkeypatch.setattr(os, "getuid", lambda: notes.stat().st_uid + 1)
+    else:
+        notes.unlink()
+        notes.mkdir() if spoiled == "directory" else notes.symlink_to("nothing")
+    assert fingerprint.weights_hash(weights) == right
 
 
 @posix

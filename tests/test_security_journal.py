@@ -165,7 +165,9 @@ def test_a_stranger_s_journal_is_resumed_where_its_directories_are_named(run: Ru
 
 MODELS = [("model", "./evil"), ("model", "evil"), ("model", "../victim"), ("model", "evil/model")]
 MODELS += [("model", "~/evil"), ("model", "\\\\host\\share"), ("model", "x.safetensors")]
-MODELS += [(name, path) for name in ("captioner", "clip", "segmenter") for path in ("evil", "mini")]
+MODELS += [
+    (name, path) for name in ("captioner", "clip", "segmenter", "vae") for path in ("evil", "mini")
+]
 
 
 @pytest.mark.parametrize(("option", "path"), MODELS)
@@ -184,6 +186,23 @@ def test_models_of_a_stranger_s_journal_need_the_command_line_s_word(
     assert path not in [value for call in loaded for value in call.values()]
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "word"),
+    [
+        ("keep_gps", True, ["--keep-gps"]),
+        ("metadata", "none", ["--metadata", "none"]),
+        ("max_megapixels", 5000, ["--max-megapixels", "200"]),
+    ],
+)
+def test_less_privacy_and_larger_images_need_the_command_line_s_word(
+    run: Run, loaded: list[dict[str, Any]], option: str, value: Any, word: list[str]
+) -> None:
+    tamper(set_parameters(**{option: value}), queue=False)
+    done = run("in", "-o", "out", "--resume", code=2, id="ZC-E064")
+    assert f"give {word[0]}" in done.stderr and loaded == []
+    run("in", "-o", "out", "--resume", "--overwrite", *word)
+
+
 def test_hub_ids_and_mini_may_be_named_by_a_journal(run: Run, loaded: list[dict[str, Any]]) -> None:
     tamper(set_parameters(model="mini", load={"captioner": "owner/part"}), queue=False)
     run("in", "-o", "out", "--resume", "--overwrite")
@@ -198,6 +217,8 @@ BROKEN = [
     ("UPDATE jobs SET state = ?", ("finished",)),
     ("UPDATE runs SET parameters = ?", ("[]",)),
     ("UPDATE runs SET parameters = ?", ('{"load": 3}',)),
+    ("UPDATE runs SET parameters = ?", ('{"max_megapixels": NaN}',)),
+    ("UPDATE runs SET parameters = ?", ('{"max_megapixels": 1e308}',)),
     ("UPDATE runs SET parameters = ?", ('{"load": {"evil": 3}}',)),
     ("UPDATE runs SET parameters = ?", ('{"metadata": "everything"}',)),
     ("UPDATE runs SET parameters = ?", ('{"trust": true}',)),

@@ -195,7 +195,7 @@ def _one_of(*choices: str) -> Rule:
 
 
 FLAG = Rule(lambda value: isinstance(value, bool), "true or false")
-NUMBER = Rule(_is_number, "a number")
+NUMBER = Rule(_is_number, f"a number up to {LARGEST_NUMBER:.0f}")
 
 
 def _setting(

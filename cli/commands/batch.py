@@ -329,9 +329,9 @@ def _names_edits(images: Sequence[str], values: Mapping[str, Any]) -> bool:
 
 def read_stdin_names(*, null: bool) -> list[str]:
     """Read image names from stdin."""
-    from zerocon.batch.discovery import split_names
+    from zerocon.batch.discovery import read_list, split_names
 
-    return split_names(sys.stdin.buffer.read(), null=null)
+    return split_names(read_list(sys.stdin.buffer, "stdin"), null=null)
 
 
 @contextmanager

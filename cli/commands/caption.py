@@ -30,14 +30,12 @@ def command(image_path: Path, **values: Any) -> None:
     photograph = stdio.read(image_path, ReadOptions.of(values))
     model = options.load_model(values)
 
-    from zerocon.image.reading import TRUNCATED
     from zerocon.model.captioner import caption_image
     from zerocon.prompt import degenerate
 
     with options.loading("the captioner"):
         caption = caption_image(photograph.image, model)
-    cut = [TRUNCATED] if TRUNCATED in photograph.warnings else []
-    warnings = [*cut, *([fault] if (fault := degenerate(caption)) else [])]
+    warnings = [*photograph.truncation, *([fault] if (fault := degenerate(caption)) else [])]
     render.warn(warnings)
     facts = {
         "input": str(image_path),

@@ -10,6 +10,7 @@ import cloup
 
 from zerocon.errors import about
 from zerocon.image.naming import slug
+from zerocon.image.read_options import ReadOptions
 from zerocon.storage.escaping import markdown_row
 
 from .. import options, render, stdio
@@ -126,6 +127,7 @@ def show(file: Path, form: str) -> None:
 @click.argument("images", nargs=-1, required=True, type=FILE)
 @cloup.option_group("Prompt", options.caption)
 @options.model
+@options.max_megapixels
 @options.output_format
 @options.verbosity
 def test(file: Path, images: tuple[Path, ...], **values: Any) -> None:
@@ -136,7 +138,8 @@ def test(file: Path, images: tuple[Path, ...], **values: Any) -> None:
     """
     import zerocon
 
-    opened, direction = [stdio.read(i).image for i in images], zerocon.Direction.load(file)
+    reading, direction = ReadOptions.of(values), zerocon.Direction.load(file)
+    opened = [stdio.read(i, reading).image for i in images]
     model = options.load_model(values)
     rows = [
         {"input": str(image_path), **_similarity(image, direction, model, values["caption"])}

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from zerocon.errors import FileFormatError, about
+from zerocon.image.read_options import ReadOptions
 
 from .. import options, recipe_view, render, stdio
 from ..help import command as help_command
@@ -21,9 +22,10 @@ from ..help import command as help_command
     ),
 )
 @click.argument("file", type=click.Path(path_type=Path))
+@options.max_megapixels
 @options.output_format
 @options.verbosity
-def command(file: Path, form: str) -> None:
+def command(file: Path, form: str, max_megapixels: float) -> None:
     """Show the recipe of an edited image, or of all in a directory.
 
     A recipe holds prompt, captions, settings, model and versions of an edit, and `zerocon replay`
@@ -32,8 +34,8 @@ def command(file: Path, form: str) -> None:
     from zerocon.recipe import Recipe
 
     if file != stdio.PIPE and file.is_dir():
-        return _print_folder(file, form)
-    text = stdio.read(file).recipe
+        return _print_folder(file, form, max_megapixels)
+    text = stdio.read(file, ReadOptions(max_megapixels=max_megapixels)).recipe
     with about(file):
         if text is None:
             raise FileFormatError(f"{file} has no zerocon recipe")
@@ -41,11 +43,11 @@ def command(file: Path, form: str) -> None:
     render.print_result(form, recipe_view.page(recipe), recipe.record())
 
 
-def _print_folder(path: Path, form: str) -> None:
+def _print_folder(path: Path, form: str, max_megapixels: float) -> None:
     """The images below ``path`` with a recipe; as JSON lines, one for each."""
     from zerocon.recipe.replay import RecipeFolder
 
-    folder = RecipeFolder.of(path)
+    folder = RecipeFolder.of(path, max_megapixels=max_megapixels)
     problems = {each.file: each.problem for each in folder.files if each.problem}
     render.warn(text if str(file) in text else f"{file}: {text}" for file, text in problems.items())
     records = [recipe_view.file_record(each) for each in folder.files]

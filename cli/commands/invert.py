@@ -60,7 +60,7 @@ def command(image_path: Path, output: Path | None, **values: Any) -> None:
     """
     from zerocon.image.saving import check_output
 
-    image = stdio.read(image_path, ReadOptions.of(values)).image
+    photograph = stdio.read(image_path, ReadOptions.of(values))
     output = output or stdio.require_name(image_path).with_suffix(EXTENSION)
     overwrite = values["overwrite"]
     inputs = options.input_files(values, stdio.source(image_path))
@@ -73,11 +73,12 @@ def command(image_path: Path, output: Path | None, **values: Any) -> None:
 
     model = options.load_model(values)
     settings = model.settings.overlay({**explicit, "cache_source": False})
-    warnings, quiet = _warn_of_seed(settings), options.is_quiet()
+    warnings, quiet = [*photograph.truncation, *_idle_seed(settings)], options.is_quiet()
+    render.warn(warnings)
     bar = progress_bar("Inverting", quiet)
     with status("Captioning ...", quiet), bar as tick, count_evaluations() as evaluations:
         inversion = zerocon.invert(
-            image, model,
+            photograph.image, model,
             caption=values["caption"], settings=settings, progress=tick, cache=cache,
         )  # fmt: skip
     inversion.save(output, overwrite=overwrite)
@@ -94,11 +95,10 @@ def command(image_path: Path, output: Path | None, **values: Any) -> None:
     render.print_result(values["form"], str(output), record)
 
 
-def _warn_of_seed(settings: Settings) -> list[str]:
-    """Warn of a seed on the command line that cannot change the inversion."""
+def _idle_seed(settings: Settings) -> list[str]:
+    """A line about a seed on the command line that cannot change the inversion."""
     from zerocon.diagnostics.effects import NO_DRAW
     from zerocon.editing import Plan
 
     idle = options.on_command_line("seed") and not Plan.of(settings).inverter_draws
-    render.warn(warnings := [f"--seed {NO_DRAW}"] if idle else [])
-    return warnings
+    return [f"--seed {NO_DRAW}"] if idle else []

@@ -60,6 +60,7 @@ FILE = click.Path(path_type=Path)
     options.overwrite,
 )
 @cloup.option_group("Model", options.replay_model)
+@options.max_megapixels
 @options.output_format
 @options.verbosity
 def command(file: Path, source: Path, **values: Any) -> int:
@@ -76,20 +77,23 @@ def command(file: Path, source: Path, **values: Any) -> int:
     from zerocon.image.metadata import Provenance
     from zerocon.image.saving import check_output
 
-    output, quiet = values["output"], options.is_quiet()
+    output, quiet, limit = values["output"], options.is_quiet(), _limit(values)
     if output:
         inputs = options.input_files(values, file, source)
         check_output(output, overwrite=values["overwrite"], inputs=inputs)
-    saved, recipe = zerocon.Photograph.read(file, keep_gps=True), zerocon.Recipe.read(file)
+    saved = zerocon.Photograph.read(file, keep_gps=True, **limit)
+    recipe, with_gps = zerocon.Recipe.read(file, **limit), saved.has_location
     # lenient: the recipe's hash decides whether the pixels are those of the edit
-    photograph = zerocon.Photograph.read(source, keep_gps=saved.has_location, lenient=True)
+    photograph = zerocon.Photograph.read(source, keep_gps=with_gps, lenient=True, **limit)
+    render.warn(photograph.warnings if output else photograph.truncation)
     recipe.require_replayable()
     recipe.require_source(photograph.image)
     directions = [zerocon.Direction.load(each) for each in values["directions"]]
     recipe.weighted(directions)
     inversion = zerocon.Inversion.load(values["inversion"]) if values["inversion"] else None
     recipe.require_inversion(inversion)
-    mask = read_mask(values["mask"], photograph.image.size) if values["mask"] else None
+    given = values["mask"]
+    mask = read_mask(given, photograph.image.size, **limit) if given else None
     recipe.require_mask(mask)
     model = options.load_recipe_model(values, recipe)
     with status("Replaying ...", quiet), progress_bar("Replaying", quiet) as tick:
@@ -97,11 +101,11 @@ def command(file: Path, source: Path, **values: Any) -> int:
             photograph.image, model, directions=directions, inversion=inversion, mask=mask,
             on_request=partial(render.print_request, quiet), progress=tick,
         )  # fmt: skip
-    comparison = ImageComparison.of_replay(file, source, edited.image)
+    comparison = ImageComparison.of_replay(file, source, edited.image, **limit)
     now = zerocon.Recipe.of(edited, model)
     if output:
-        provenance = Provenance(now.to_json())
-        photograph.save(edited.image, output, overwrite=values["overwrite"], provenance=provenance)
+        saving = {"overwrite": values["overwrite"], "provenance": Provenance(now.to_json())}
+        render.warn(photograph.save(edited.image, output, **saving))
     render.print_comparison(values["form"], file, comparison, recipe.differences(now))
     return ExitCode.OK if comparison.same else ExitCode.CHECK_FAILED
 
@@ -115,14 +119,16 @@ def _replay_folder(path: Path, source: Path, values: Mapping[str, Any]) -> int:
             raise click.UsageError(
                 f"{option} is for the replay of one image; {path} is a directory"
             )
-    folder, form = RecipeFolder.of(path), values["form"]
+    form, limit = values["form"], _limit(values)
+    folder = RecipeFolder.of(path, **limit)
     if not folder.files:
         raise FileFormatError(f"no image in {path} has a zerocon recipe")
     directions, inversion = _load_files(folder, values)
-    sources, unreadable = find_sources(source)
+    sources, unreadable = find_sources(source, **limit)
     render.warn(unreadable)
     results, load = [], partial(options.load_recipe_model, values)
-    for each in repeat(folder, sources, load, directions=directions, inversion=inversion):
+    given: dict[str, Any] = {"directions": directions, "inversion": inversion, **limit}
+    for each in repeat(folder, sources, load, **given):
         results.append(each)
         if form != "json":
             render.print_result(
@@ -135,6 +141,11 @@ def _replay_folder(path: Path, source: Path, values: Mapping[str, Any]) -> int:
     if form != "jsonl":
         render.print_result(form, f"{same} of {len(results)} came out the same", facts)
     return ExitCode.OK if same == len(results) else ExitCode.CHECK_FAILED
+
+
+def _limit(values: Mapping[str, Any]) -> dict[str, Any]:
+    """How all images are read."""
+    return {"max_megapixels": values["max_megapixels"]}
 
 
 def _load_files(

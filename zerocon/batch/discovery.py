@@ -7,11 +7,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from glob import glob, has_magic
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from zerocon.errors import CommandError, FileFormatError, NotWritableError
 from zerocon.image.formats import ENDINGS
 from zerocon.image.naming import SIDECAR
+from zerocon.storage.bounded import read_text
 
+LONGEST = 256_000_000  # bytes of a list of names
+LONGEST_CAPTION = 100_000  # bytes of a caption file
 SUFFIXES = (*ENDINGS, ".gif", ".bmp", ".ppm", ".pgm", ".jp2")  # of files used from a directory
 
 
@@ -29,12 +33,12 @@ class DiscoveredImage:
         """Read the caption from the text file of the same name, if there is one.
 
         Raises:
-            ValueError: If it is not valid UTF-8.
+            FileFormatError: It is not valid UTF-8, or too long.
         """
         sidecar = self.file.with_suffix(SIDECAR)
         if not sidecar.is_file():
             return None
-        return " ".join(sidecar.read_text(encoding="utf-8").split())
+        return " ".join(read_text(sidecar, longest=LONGEST_CAPTION).split())
 
 
 def find_images(names: Iterable[str], *, output: Path) -> list[DiscoveredImage]:
@@ -69,9 +73,22 @@ def read_names(file: Path, *, null: bool = False) -> list[str]:
         FileFormatError: If it cannot be read.
     """
     try:
-        return split_names(file.read_bytes(), null=null)
+        with file.open("rb") as opened:
+            return split_names(read_list(opened, str(file)), null=null)
     except OSError as error:
         raise FileFormatError(f"cannot read {file}: {error.strerror}") from error
+
+
+def read_list(opened: IO[bytes], name: str) -> bytes:
+    """Read a list of file names from a file, a pipe or stdin.
+
+    Raises:
+        FileFormatError: If it is longer than any list.
+    """
+    data = opened.read(LONGEST + 1)
+    if len(data) > LONGEST:
+        raise FileFormatError(f"{name} has more than {LONGEST} bytes")
+    return data
 
 
 def split_names(data: bytes, *, null: bool = False) -> list[str]:

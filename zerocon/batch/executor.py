@@ -14,6 +14,7 @@ from PIL.Image import Image
 
 from zerocon import api
 from zerocon.api import Edit
+from zerocon.batch.commit import stamp
 from zerocon.batch.job import Job
 from zerocon.cache import Cache, inversion_key
 from zerocon.direction import Direction
@@ -28,6 +29,7 @@ from zerocon.errors import (
     classify,
 )
 from zerocon.evaluation_count import Evaluations, count_evaluations
+from zerocon.image import MEGAPIXELS
 from zerocon.image.formats import format_of
 from zerocon.image.masks import UserMask, read_mask
 from zerocon.image.metadata import Provenance
@@ -127,6 +129,7 @@ class BatchExecutor:
         cache: Cache of inversions; None: no cache.
         segmenter: Name of the segmentation model, loaded for the first job with a text for a mask;
             None: the default one.
+        max_megapixels: Limit of million pixels of a mask's file.
     """
 
     def __init__(
@@ -136,12 +139,14 @@ class BatchExecutor:
         metadata: str = "full",
         cache: Cache | None = None,
         segmenter: str | None = None,
+        max_megapixels: float = MEGAPIXELS,
     ) -> None:
         self.model, self.metadata, self.cache = model, metadata, cache
-        self.segmenter_name = segmenter
+        self.segmenter_name, self.max_megapixels = segmenter, max_megapixels
         self.segmenter: Segmenter | None = None  # until a job needs it
         self.inversions: dict[Key, Inversion] = {}  # of the images of the last call
         self.captions: dict[str, str] = {}  # of the same, by the hash of their files
+        self.directions: dict[str, tuple[str, Direction]] = {}  # of the last job: stamp, content
 
     def __call__(self, jobs: Sequence[tuple[Job, SourceImage]]) -> list[ExecutedJob | NoResult]:
         """Execute jobs, in one batch as far as their shapes and settings are equal.
@@ -207,15 +212,22 @@ class BatchExecutor:
         if "caption" not in job.prompt and source.file_hash not in self.captions:
             self.captions[source.file_hash] = caption_image(photograph.image, self.model)
         prompt = {"caption": self.captions.get(source.file_hash), **job.prompt}
+        self.directions = {file: self._direction(file) for file, _ in job.directions}
         request = parse_request(
             photograph.image,
             self.model,
-            directions=[(Direction.load(file), weight) for file, weight in job.directions],
+            directions=[(self.directions[file][1], weight) for file, weight in job.directions],
             settings=settings,
             **prompt,
         )
         warnings = photograph.warnings + losses + request.warnings + (mask.warnings if mask else ())
         return PreparedJob(job, source, photograph.image, mask, settings, request, size, warnings)
+
+    def _direction(self, file: str) -> tuple[str, Direction]:
+        """A direction and the stamp of its file, read again only if the file has changed."""
+        now = stamp(Path(file))
+        before = self.directions.get(file)
+        return before if before and now and before[0] == now else (now, Direction.load(file))
 
     def _mask(self, job: Job, photograph: Photograph) -> UserMask | None:
         """The mask that the job gives; None where the edit finds its support."""
@@ -224,7 +236,9 @@ class BatchExecutor:
             if self.segmenter is None:
                 return None
             return read_mask(self.segmenter.mask(image, job.mask_text), image.size)
-        return read_mask(job.mask, image.size) if job.mask else None
+        if job.mask is None:
+            return None
+        return read_mask(job.mask, image.size, max_megapixels=self.max_megapixels)
 
     def _group(self, prepared: PreparedJob) -> tuple[object, ...]:
         """Return what is equal for jobs that can be edited in one batch."""
@@ -318,18 +332,22 @@ class BatchExecutor:
         return {key: inversion.rows(slice(i, i + 1)) for i, key in enumerate(missing)}
 
 
-def shape_of(image: Path, model: Model, settings: Settings) -> str:
+def shape_of(
+    image: Path, model: Model, settings: Settings, *, max_megapixels: float = MEGAPIXELS
+) -> str:
     """Return "WIDTHxHEIGHT" of a file's image, or of its crop, in the model.
 
     It is "" if the header is unreadable, or if the crop does not lie in the image.
     """
-    size = edited_size(image, settings)
+    size = edited_size(image, settings, max_megapixels=max_megapixels)
     return "" if size is None else "{}x{}".format(*shape(size, model, settings))
 
 
-def edited_size(image: Path, settings: Settings) -> Size | None:
+def edited_size(
+    image: Path, settings: Settings, *, max_megapixels: float = MEGAPIXELS
+) -> Size | None:
     """Return width and height of a file's image, or of its crop; None where there is neither."""
-    size = peek(image)
+    size = peek(image, max_megapixels=max_megapixels)
     try:
         return None if size is None else cropped(size, settings)
     except CropError:

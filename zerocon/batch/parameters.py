@@ -10,7 +10,7 @@ from typing import Any
 
 from zerocon.batch.job import Job
 from zerocon.errors import CommandError, FileFormatError, SettingError
-from zerocon.image import MEGAPIXELS, METADATA_LEVELS
+from zerocon.image import MEGAPIXELS, METADATA_LEVELS, MOST_MEGAPIXELS
 from zerocon.image.naming import TEMPLATE
 from zerocon.image.read_options import ReadOptions
 from zerocon.model.spec import LOAD_OPTIONS
@@ -83,6 +83,8 @@ class RunParameters:
                 raise FileFormatError(f"the journal is damaged: {name} of a run is {value!r:.60}")
         if not values.get("load", {}).keys() <= {*LOAD_OPTIONS}:
             raise FileFormatError("the journal is damaged: it has unknown options of a model")
+        if not 0 < values.get("max_megapixels", MEGAPIXELS) <= MOST_MEGAPIXELS:  # false for NaN too
+            raise FileFormatError("the journal is damaged: it has an impossible limit of pixels")
         if values.get("metadata", METADATA_LEVELS[0]) not in METADATA_LEVELS:
             raise FileFormatError("the journal is damaged: it has an unknown level of metadata")
         return cls(**values)

@@ -19,6 +19,7 @@ def require_named(options: BatchOptions, parameters: RunParameters, jobs: Iterab
 
     Files must be in the output directory, or be or be below what the command names as images.
     Models must be named by the command, or be ``mini`` or Hub ids: those are read from the cache.
+    Less privacy, and a higher limit of pixels, need an option of the command.
 
     Args:
         options: Of this command.
@@ -26,7 +27,7 @@ def require_named(options: BatchOptions, parameters: RunParameters, jobs: Iterab
         jobs: Of the run.
 
     Raises:
-        UntrustedReferenceError: For the first file or model that is neither.
+        UntrustedReferenceError: For the first file, model or parameter that is none of these.
     """
     roots = {options.output.resolve(), *(Path(each).resolve() for each in _named(options))}
     for file in sorted(inputs_of(jobs)):
@@ -36,7 +37,7 @@ def require_named(options: BatchOptions, parameters: RunParameters, jobs: Iterab
                 f"the directories of the images: zerocon batch DIR -o {options.output} --resume"
             )
     models = {"model": parameters.model, "segmenter": parameters.segmenter}
-    models |= {name: parameters.load.get(name) for name in ("captioner", "clip")}
+    models |= {name: parameters.load.get(name) for name in ("captioner", "clip", "vae")}
     for name, value in models.items():
         if value is None or name in options.given:
             continue
@@ -45,6 +46,23 @@ def require_named(options: BatchOptions, parameters: RunParameters, jobs: Iterab
                 f"the journal of {options.output} names the {name} {value!r}, a path that this "
                 f"command does not name; give --{name}"
             )
+    for option, weakened in _weakened(parameters).items():
+        if weakened and option not in options.given:
+            raise UntrustedReferenceError(
+                f"the journal of {options.output} sets {option.replace('_', ' ')} to "
+                f"{getattr(parameters, option)!r}, which this command does not; give "
+                f"--{option.replace('_', '-')}"
+            )
+
+
+def _weakened(parameters: RunParameters) -> dict[str, bool]:
+    """Which parameters give away more than the defaults do, or admit larger images."""
+    usual = RunParameters()
+    return {
+        "keep_gps": parameters.keep_gps and not usual.keep_gps,
+        "metadata": parameters.metadata != usual.metadata,
+        "max_megapixels": parameters.max_megapixels > usual.max_megapixels,
+    }
 
 
 def _named(options: BatchOptions) -> Iterator[str | PathLike[str]]:

@@ -80,7 +80,7 @@ class BatchSession:
         edits = plan_jobs(
             self.jobs,
             {name: outcome for name, outcome in ended.items() if outcome},
-            BatchExecutor(self.model),
+            BatchExecutor(self.model, max_megapixels=self.options.parameters.max_megapixels),
             self.options.output,
             reading=self.options.parameters.reading,
             progress=progress,
@@ -312,7 +312,8 @@ def _check_sheet(options: BatchOptions, jobs: list[Job], journal: Journal | None
 def _input_files(options: BatchOptions, jobs: Sequence[Job]) -> set[Path]:
     """Every file that a batch reads: nothing that it writes may be one of them."""
     parameters = options.parameters
-    parts = (parameters.load.get("captioner"), parameters.load.get("clip"), parameters.segmenter)
+    parts = [parameters.load.get(name) for name in ("captioner", "clip", "vae")]
+    parts.append(parameters.segmenter)
     files = {*options.inputs, *commit.inputs_of(jobs), *files_of(parameters.model, *parts)}
     files |= {file for file in (options.manifest, options.files_from) if file is not None}
     if options.sidecars:
@@ -375,7 +376,8 @@ def _described(
     for job in jobs:
         settings = model.settings.overlay(job.settings)
         facts = {**shared, **asdict(settings), **(segmenter if job.mask_text else {})}
-        yield job, job.hash(facts), shape_of(job.image, model, settings)
+        limit = {"max_megapixels": parameters.max_megapixels}
+        yield job, job.hash(facts), shape_of(job.image, model, settings, **limit)
 
 
 def _batch_size(options: BatchOptions, model: Model, jobs: Sequence[Job]) -> int:

@@ -19,7 +19,7 @@ from zerocon.errors import AnimatedImageError, ImageTooLargeError
 
 PIPE_BYTES = 200_000_000  # of an image on stdin, which has no size to check in advance
 METADATA = 32_000_000  # bytes of everything in a file but pixels
-XMP_PARSED = 4_000_000  # bytes of XMP that is parsed; longer XMP is not kept
+XMP_PARSED = 1_000_000  # bytes of XMP that is parsed; longer XMP is not kept
 PROFILE = 8_000_000  # bytes of an ICC profile; those of printers have 1 to 4 million
 EXIF = 1_000_000  # bytes of EXIF data outside TIFF; a JPEG's segment has 65 thousand
 TAG_VALUES = 4_000_000  # bytes of numbers in TIFF tags; each becomes a Python object
@@ -27,14 +27,19 @@ SCANS = 64  # of a JPEG
 USUAL_SCANS = 16  # progressive ones have about 10
 SCANNED = 1_000_000_000  # pixels of all scans of a JPEG together, if there are more
 SEGMENTS = 5_000  # of a JPEG's header
+SKIPPED = 100_000  # bytes between the parts of a JPEG's header or of a GIF, skipped one by one
 DIRECTORIES = 100  # of a TIFF
+TAGS = 20_000  # of a TIFF's directories together, or of EXIF data
+STRIPS = 100_000  # of a TIFF, or tiles
 FRAMES = 1_000  # of a GIF
 CHUNKS = 100_000  # of a PNG: IDAT chunks of 8192 bytes are usual
-OTHER_CHUNKS = 2_000  # of a PNG without IDAT, of a WebP; boxes of JPEG 2000, AVIF and HEIC
+OTHER_CHUNKS = 2_000  # of a PNG without IDAT, of a WebP
+BOXES = 4_000  # of JPEG 2000, AVIF and HEIC, in one box
+META_BYTES = 4_000_000  # of the list of images of an AVIF or HEIC
 ITEMS = 4_000  # of an AVIF or HEIC: tiles, thumbnails, metadata
 HEADER = 8_192  # bytes of a PPM's header
-TEXT_BYTES = 32_000_000  # of a PPM in decimal digits, decoded at 10 MB per second
-RUN_BYTES = 16_000_000  # of a BMP with run lengths, decoded at 5 MB per second
+TEXT_BYTES = 8_000_000  # of a PPM in decimal digits, decoded at 6 MB per second
+RUN_BYTES = 6_000_000  # of a BMP with run lengths, decoded at 5 MB per second
 GIF_BLOCKS = 600_000  # of at most 255 bytes
 GIF_TEXTS = 1_000_000  # bytes of a GIF's extensions
 CODE_BLOCKS = 500_000  # of a JPEG 2000, and its precincts and tiles
@@ -43,10 +48,13 @@ Data = bytes | mmap
 
 TAG_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 BIG_TAG_BYTES = {16: 8, 17: 8, 18: 8}
+PPM_KINDS = [bytes([kind]) for kind in b"0123456fy"]  # that Pillow reads
 POINTERS = (34665, 34853, 40965)  # TIFF tags: directories of EXIF, GPS and interoperability
 TILE_WIDTH, TILE_LENGTH, WIDTH, LENGTH, SAMPLES = 322, 323, 256, 257, 277
-MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # of a JPEG, in entropy-coded data
+OFFSETS = (273, 324)  # of strips and tiles
+MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")  # of a JPEG, in entropy-coded data
 COMMENT = re.compile(rb"#[^\r\n]*")
+BLOCK = re.compile(rb"[\x21\x2c\x3b]")  # an extension, an image or the end of a GIF
 
 
 def file_limit(megapixels: float) -> int:
@@ -105,28 +113,30 @@ def _limit(count: float, most: int, what: str) -> None:
 
 
 def png_chunks(data: Data) -> Iterator[tuple[bytes, int, int]]:
-    """(name, first byte, length) of the chunks of a PNG, as far as they are complete."""
+    """Name, start and end of the content of each chunk of a PNG; the last end may be missing."""
     place = 8
     while place + 8 <= len(data):
         length, name = unpack_from(">I4s", data, place)
-        yield name, place + 8, length
+        yield name, place + 8, place + 8 + length
         place += 12 + length
 
 
 def _check_png(data: Data) -> None:
     count = others = size = 0
-    for name, start, length in png_chunks(data):
+    for name, start, end in png_chunks(data):
         count += 1
         if name not in (b"IDAT", b"fdAT"):
-            others, size = others + 1, size + max(min(length, len(data) - start), 0)
+            others, size = others + 1, size + max(min(end, len(data)) - start, 0)
         _limit(count, CHUNKS, "chunks")
         _limit(others, OTHER_CHUNKS, "chunks other than IDAT")
         _limit(size, METADATA, "bytes of metadata")
 
 
 def _check_jpeg(data: Data) -> None:
-    place, scans, segments, size, exif, pixels = 0, 0, 0, 0, 0, 0
+    place, scans, segments, size, exif, pixels, skipped = 0, 0, 0, 0, 0, 0, 0
     while marker := MARKER.search(data, place):
+        skipped += 0 if scans else marker.start() - place
+        _limit(skipped, SKIPPED, "bytes between its segments")
         place, name = marker.end(), marker[1][0]
         if name == 0xD9:  # end of the image
             return
@@ -149,6 +159,7 @@ def _check_jpeg(data: Data) -> None:
         _limit(size, METADATA, "bytes of metadata")
         _limit(exif, EXIF, "bytes of EXIF")
         place += length
+    _limit(0 if scans else skipped + len(data) - place, SKIPPED, "bytes between its segments")
 
 
 class _Directories:
@@ -157,7 +168,7 @@ class _Directories:
     def __init__(self, data: Data) -> None:
         self.data, self.order = data, "<" if data[:2] == b"II" else ">"
         self.big = 43 in data[2:4]
-        self.other = self.numbers = 0
+        self.other = self.numbers = self.tags = 0
 
     def first(self) -> int:
         """Place of the first directory."""
@@ -173,13 +184,15 @@ class _Directories:
         """Values of the tags with one value, and the place of the next directory."""
         form, head, entry, room = ("Q", 8, 20, 8) if self.big else ("H", 2, 12, 4)
         count = self.number(form, place)
-        _limit(count, 65_535, "tags in a directory")
+        self.tags += min(count, max(len(self.data) - place, 0) // entry)
+        _limit(self.tags, TAGS, "tags")
         values, place = {}, place + head
         for at in range(place, min(place + count * entry, len(self.data)), entry):
             tag, kind = self.number("H", at), self.number("H", at + 2)
             many = self.number("Q" if self.big else "I", at + 4)
             at += entry - room
             values[tag] = self.number("H" if kind == 3 else "Q" if kind in (16, 18) else "I", at)
+            _limit(many if tag in OFFSETS else 0, STRIPS, "strips or tiles")
             self._count(many, kind, room)
         return values, self.number("Q" if self.big else "I", place + count * entry)
 
@@ -216,6 +229,8 @@ def _check_tiff(data: Data) -> None:
 
 
 def _check_ppm(data: Data) -> None:
+    if data[1:2] not in PPM_KINDS:  # another format that begins with P
+        return
     needed = 2 if data[1:2] in b"14" else 3
     if not re.match(rb"\S+(\s+\S+){%d}\s" % needed, COMMENT.sub(b" ", data[:HEADER])):
         _limit(len(data), HEADER, "bytes of header")
@@ -226,17 +241,21 @@ def _check_ppm(data: Data) -> None:
 def _check_gif(data: Data) -> None:
     flags = data[10:11] or b"\0"
     place = 13 + _colors(flags[0])
-    frames = blocks = texts = 0
-    while place < len(data) and (kind := data[place]) != 0x3B:
-        place += 1
+    frames = blocks = texts = skipped = 0
+    # other bytes between the blocks are skipped, as Pillow does
+    while place < len(data):
+        mark = BLOCK.search(data, place)
+        skipped += (mark.start() if mark else len(data)) - place
+        _limit(skipped, SKIPPED, "bytes between its blocks")
+        if mark is None or (kind := mark[0][0]) == 0x3B:
+            return
+        place = mark.end()
         if kind == 0x2C and place + 9 <= len(data):
             frames += 1
             _limit(frames, FRAMES, "frames")
             place += 9 + _colors(data[place + 8]) + 1
         elif kind == 0x21:
             place += 1
-        else:  # skipped, as Pillow does
-            continue
         while place < len(data) and (length := data[place]):
             place += 1 + length
             blocks += 1
@@ -269,8 +288,15 @@ def _check_bmp(data: Data) -> None:
 
 
 def boxes(data: Data, place: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """(name, first byte, end) of the boxes between two places of a JP2, AVIF or HEIC file."""
+    """(name, first byte, end) of the boxes between two places of a JP2, AVIF or HEIC file.
+
+    Raises:
+        ImageTooLargeError: There are more than ``BOXES``.
+    """
+    count = 0
     while place + 8 <= end:
+        count += 1
+        _limit(count, BOXES, "boxes in a box")
         length, name = unpack_from(">I4s", data, place)
         start = place + 8
         if length == 1 and start + 8 <= end:
@@ -284,11 +310,15 @@ def boxes(data: Data, place: int, end: int) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _check_boxes(data: Data) -> None:
-    for count, (name, start, end) in enumerate(boxes(data, 0, len(data))):
-        _limit(count, OTHER_CHUNKS, "boxes")
+    for name, start, end in boxes(data, 0, len(data)):
         if name in (b"meta", b"jp2h", b"moov", b"uuid", b"xml "):
             _limit(end - start, METADATA, "bytes of metadata")
+        if name == b"jp2h":
+            _limit(end - start, PROFILE, "bytes of header")
+            for _ in boxes(data, start, end):  # counts them
+                pass
         if name == b"meta":
+            _limit(end - start, META_BYTES, "bytes of metadata")
             content = bytes(data[start:end])
             _limit(content.count(b"infe"), ITEMS, "items")
             _limit(content.count(b"ispe"), ITEMS, "items")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from zerocon.image import MEGAPIXELS
 from zerocon.image.metadata import Provenance
-from zerocon.image.reading import Photograph
+from zerocon.image.reading import Photograph, contents
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,12 @@ class ImageComparison:
     shapes: tuple[str, str]
 
     @classmethod
-    def of(cls, saved: bytes, replayed: bytes) -> ImageComparison:
+    def of(
+        cls, saved: bytes, replayed: bytes, *, max_megapixels: float = MEGAPIXELS
+    ) -> ImageComparison:
         """Compare the bytes of two files; ``InputError`` if one is not an image."""
-        one, other = (Photograph.read(data).stored for data in (saved, replayed))
+        read = partial(Photograph.read, max_megapixels=max_megapixels)
+        one, other = (read(data).stored for data in (saved, replayed))
         shapes = (_shape(one), _shape(other))
         total = one.width * one.height
         if shapes[0] != shapes[1]:
@@ -44,15 +49,19 @@ class ImageComparison:
         return cls(saved == replayed, differing, total, largest, shapes)
 
     @classmethod
-    def of_replay(cls, file: Path, source: Path, image: Image.Image) -> ImageComparison:
+    def of_replay(
+        cls, file: Path, source: Path, image: Image.Image, *, max_megapixels: float = MEGAPIXELS
+    ) -> ImageComparison:
         """Compare ``file``, an edit of ``source``, with ``image``, the replay of that edit.
 
         ``image`` is encoded as ``file`` is, with the metadata of ``source``.
         """
-        saved = Photograph.read(file, keep_gps=True)
-        photograph = Photograph.read(source, keep_gps=saved.has_location, lenient=True)
+        read = partial(Photograph.read, max_megapixels=max_megapixels)
+        saved = read(file, keep_gps=True)
+        photograph = read(source, keep_gps=saved.has_location, lenient=True)
         replayed = photograph.encode(image, saved.kind, Provenance(saved.recipe))
-        return cls.of(file.read_bytes(), replayed)
+        data = contents(file, max_megapixels=max_megapixels)
+        return cls.of(data, replayed, max_megapixels=max_megapixels)
 
     def __str__(self) -> str:
         if self.same:

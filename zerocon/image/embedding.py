@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from zerocon.image import exif, kept
+from zerocon.image.bounds import png_chunks
 from zerocon.image.kept import Kept
 from zerocon.image.metadata import KEYWORD
 
@@ -115,7 +116,7 @@ def _with_texts(png: bytes, parts: Parts) -> bytes:
         texts.append(_international(KEYWORD, parts.recipe.encode()))
     if parts.xmp:
         texts.append(_international(kept.XMP_KEYWORD, parts.xmp))
-    place = next(start - 8 for name, start, _ in kept.png_chunks(png) if name == b"IDAT")
+    place = next(start - 8 for name, start, _ in png_chunks(png) if name == b"IDAT")
     return png[:place] + _chunks(texts) + png[place:]
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -37,6 +37,7 @@ LAYOUT = {
 }  # fmt: skip
 RESOLUTION = {282, 283, 296}
 DEPTH = 4  # of directories in directories
+MOST = 32  # directories; files of cameras have five
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,8 @@ class TiffReader:
         if count > 0 and present == 0:
             raise ValueError(f"no entries at {start}")
         end = start + head + present * size
+        if len(self.seen) >= MOST:
+            raise ValueError(f"more than {MOST} directories")
         if start < 8 or any(start < last and first < end for first, last in self.seen):
             raise ValueError(f"no directory at {start}")  # or one that overlaps another one
         self.seen.append((start, end))
@@ -187,7 +190,8 @@ def patch(exif: bytes, *, keep_gps: bool, orientation: int | None = None) -> Pat
     buffer = bytearray(data)
     chain = _chain(reader, first.next)
     removed = [range_ for each in chain for range_ in _ranges(each, reader.order)]
-    removed += [r for e in first.entries if e.tag not in _tags(kept) for r in _entry_ranges(e)]
+    tags = {each.tag for each in kept.entries}
+    removed += [r for e in first.entries if e.tag not in tags for r in _entry_ranges(e)]
     header = (0, 8)  # which a damaged offset can point to
     _wipe(buffer, removed, [header, *_ranges(kept, reader.order)])
     buffer = _rewritten(buffer, kept, reader.order)
@@ -362,10 +366,6 @@ def _oriented(directory: Directory, orientation: int | None, order: Order) -> Di
     return replace(directory, entries=tuple(entries))
 
 
-def _tags(directory: Directory) -> set[int]:
-    return {each.tag for each in directory.entries}
-
-
 def _chain(reader: TiffReader, start: int) -> list[Directory]:
     """The directories after the first one: those of thumbnails."""
     chain: list[Directory] = []
@@ -407,14 +407,21 @@ def _integers(entry: Entry, order: Order) -> list[int]:
 
 def _wipe(buffer: bytearray, removed: Sequence[Range], kept: Sequence[Range]) -> None:
     """Zero what only removed ranges have; cut it off at the end."""
-    free = np.zeros(len(buffer), bool)
-    for ranges, value in ((removed, True), (kept, False)):
-        for start, end in ranges:
-            free[start:end] = value
+    free = _covered(removed, len(buffer)) & ~_covered(kept, len(buffer))
     values = np.frombuffer(buffer, np.uint8).copy()
     values[free] = 0
     used = np.flatnonzero(~free)
     buffer[:] = values[: used[-1] + 1].tobytes()  # the header is kept
+
+
+def _covered(ranges: Sequence[Range], size: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which of the first ``size`` bytes are in one of the ranges; many may overlap."""
+    steps = np.zeros(size + 1, np.int64)
+    inside = [(min(start, size), min(end, size)) for start, end in ranges]
+    places = np.array(inside, np.int64).reshape(-1, 2)
+    np.add.at(steps, places[:, 0], 1)
+    np.add.at(steps, places[:, 1], -1)
+    return steps[:-1].cumsum() > 0
 
 
 def _rewritten(buffer: bytearray, directory: Directory, order: Order) -> bytearray:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from PIL import Image
 
 from zerocon.image import exif, xmp
-from zerocon.image.bounds import XMP_PARSED
+from zerocon.image.bounds import XMP_PARSED, png_chunks
 from zerocon.image.metadata import KEYWORD
 
 SEGMENTS = 10_000  # of a JPEG that are read
@@ -144,21 +144,6 @@ def is_complete(jpeg: bytes) -> bool:
     return any(marker == END_OF_IMAGE for marker, _, _ in jpeg_segments(jpeg))
 
 
-def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Type, start and end of the content of each chunk with the right checksum."""
-    place = 8
-    while place + 12 <= len(data):
-        length, name = int.from_bytes(data[place : place + 4]), data[place + 4 : place + 8]
-        start, end = place + 8, place + 8 + length
-        if (
-            name in TEXT_CHUNKS
-            and zlib.crc32(data[place + 4 : end]).to_bytes(4) != data[end : end + 4]
-        ):
-            name = b""  # damaged
-        yield name, start, end
-        place = end + 4
-
-
 def resources(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
     """Number, content, and all bytes of each image resource of Photoshop; stops at damage."""
     place = 0
@@ -230,7 +215,8 @@ def _png(image: Image.Image, data: bytes) -> FileMetadata:
     for name, start, end in png_chunks(data):
         if name == b"caBX":
             metadata = replace(metadata, problems=(*metadata.problems, CREDENTIALS))
-        if name in TEXT_CHUNKS:
+        checksum = zlib.crc32(data[start - 4 : end]).to_bytes(4) if name in TEXT_CHUNKS else b""
+        if checksum and checksum == data[end : end + 4]:
             metadata = _with_text(metadata, name, data[start:end])
     return metadata
 

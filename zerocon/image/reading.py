@@ -266,6 +266,11 @@ class Photograph:
         return under
 
     @property
+    def truncation(self) -> tuple[str, ...]:
+        """The one of ``warnings`` that is about pixels, of a file without its end."""
+        return tuple(each for each in self.warnings if each == TRUNCATED)
+
+    @property
     def has_location(self) -> bool:
         """Whether ``exif`` or ``kept`` have a GPS position."""
         return exif_data.has_gps(self.exif) or self.kept.has_position
@@ -409,10 +414,14 @@ class Photograph:
         return file.getvalue()
 
 
-def peek(path: Path) -> tuple[int, int] | None:
-    """(width, height) of the upright image, from a file's header; None if it is not an image."""
+def peek(path: Path, *, max_megapixels: float = MEGAPIXELS) -> tuple[int, int] | None:
+    """(width, height) of the upright image, from a file's header; None if it is not an image.
+
+    None also for a file that is larger than ``bounds.file_limit`` of this many pixels.
+    """
     try:
-        if not path.is_file():  # opening a pipe would block
+        # opening a pipe would block; holes of a file take no space
+        if not path.is_file() or path.stat().st_size > file_limit(max_megapixels):
             return None
         with _decoding(), path.open("rb") as file:
             with mmap(file.fileno(), 0, access=ACCESS_READ) as data:

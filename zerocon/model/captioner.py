@@ -11,11 +11,10 @@ from PIL.Image import Image
 from torch import Tensor
 
 from zerocon.errors import MissingError, ModelNotFoundError
-from zerocon.model.companion import Companion, load_images
-from zerocon.model.loading import disable_progress_bars, find_part, model_errors
+from zerocon.model.companion import Companion, find_companion, load_parts
+from zerocon.model.loading import disable_progress_bars
 from zerocon.model.networks import plan_captioner
 from zerocon.model.precision import call_finite
-from zerocon.model.tokenizing import load_tokenizer
 from zerocon.settings import DEFAULT_CAPTIONER
 from zerocon.tensor_types import require_finite
 
@@ -78,22 +77,12 @@ def load_captioner(
     from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
     disable_progress_bars()
-    bundled = parent / "captioner"
     try:
-        folder = (
-            bundled if bundled.is_dir() and name is None else find_part(name or DEFAULT_CAPTIONER)
-        )
+        folder = find_companion(parent, "captioner", name, DEFAULT_CAPTIONER)
     except MissingError as error:
         raise ModelNotFoundError(f"{error}, or give the source caption: --caption") from None
-    with model_errors(str(folder)):
-        plan = plan_captioner(folder, str(folder), str(dtype).removeprefix("torch."))
-        text = plan.network.config.text_config
-        vision = plan.network.config.vision_config
-        tokenizer = load_tokenizer(
-            BertTokenizer, folder, str(folder), text.max_position_embeddings, text.vocab_size
-        )
-        images = load_images(BlipImageProcessorPil, folder, str(folder), vision.image_size)
-        return BlipCaptioner(plan.load(dtype), tokenizer, images, device)
+    parts = load_parts(folder, plan_captioner, BertTokenizer, BlipImageProcessorPil, dtype)
+    return BlipCaptioner(*parts, device)
 
 
 def caption_image(image: Image, model: Model) -> str:

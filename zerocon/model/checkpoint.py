@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zerocon.errors import CommandError, MissingError, ModelNotFoundError, UnsupportedModelError
+from zerocon.model.config import CONFIG_BYTES
 from zerocon.model.families import UNET_PREFIX, family_of_keys, require_networks
 from zerocon.model.identify import require_base_model
 from zerocon.model.loading import (
@@ -24,6 +25,7 @@ from zerocon.model.loading import (
 )
 from zerocon.model.weights import COMPILED, StoredTensor, require_expected
 from zerocon.settings import DEFAULT_CLIP
+from zerocon.storage.bounded import read_text
 
 if TYPE_CHECKING:
     import torch
@@ -155,7 +157,8 @@ class Checkpoint:
             return "v_prediction"
         config = self.file.with_suffix(".yaml")
         if config.is_file():
-            is_v = re.search(r"""parameterization:\s*["']?v\b""", config.read_text())
+            text = read_text(config, longest=CONFIG_BYTES)
+            is_v = re.search(r"""parameterization:\s*["']?v\b""", text)
             return "v_prediction" if is_v else "epsilon"
         if self.is_v2 and not stated.startswith("eps"):
             raise CommandError(

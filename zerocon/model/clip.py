@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from zerocon.errors import MissingError
-from zerocon.model.companion import Companion, load_images
-from zerocon.model.loading import disable_progress_bars, find_part, model_errors
+from zerocon.model.companion import Companion, find_companion, load_parts
+from zerocon.model.loading import disable_progress_bars
 from zerocon.model.networks import plan_clip
 from zerocon.model.precision import compute_finite, record_float32
-from zerocon.model.tokenizing import load_tokenizer, token_limit, unread_text
+from zerocon.model.tokenizing import token_limit, unread_text
 from zerocon.settings import DEFAULT_CLIP
 
 
@@ -103,19 +103,11 @@ def load_scorer(
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
     disable_progress_bars()
-    bundled = parent / "clip"
     try:
-        folder = bundled if bundled.is_dir() and name is None else find_part(name or DEFAULT_CLIP)
+        folder = find_companion(parent, "clip", name, DEFAULT_CLIP)
     except MissingError:
         if name is not None:
             raise
         return None
-    with model_errors(str(folder)):
-        plan = plan_clip(folder, str(folder), str(dtype).removeprefix("torch."))
-        text = plan.network.config.text_config
-        vision = plan.network.config.vision_config
-        tokenizer = load_tokenizer(
-            CLIPTokenizer, folder, str(folder), text.max_position_embeddings, text.vocab_size
-        )
-        images = load_images(CLIPImageProcessorPil, folder, str(folder), vision.image_size)
-        return ClipScorer(plan.load(dtype), tokenizer, images, device)
+    parts = load_parts(folder, plan_clip, CLIPTokenizer, CLIPImageProcessorPil, dtype)
+    return ClipScorer(*parts, device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import RLock
@@ -14,7 +14,10 @@ from PIL import Image
 
 from zerocon.errors import ModelNotFoundError, UnsupportedModelError
 from zerocon.model.config import IMAGE_CONFIGS, IMAGES, choose, read_json, shorten
+from zerocon.model.loading import find_part, model_errors
+from zerocon.model.networks import NetworkPlan
 from zerocon.model.precision import in_float32
+from zerocon.model.tokenizing import load_tokenizer
 
 CPU = torch.device("cpu")
 LARGEST_IMAGE = 2048  # pixels a side that a companion may scale images to
@@ -77,6 +80,50 @@ def companion_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     captions, and bfloat16 has steps of 0.004 at 1.
     """
     return torch.float32 if device == CPU or dtype == torch.float32 else torch.float16
+
+
+def find_companion(parent: Path, part: str, name: str | None, default: str) -> Path:
+    """The directory of a companion: ``name`` if given, else ``parent/part``, else the default one.
+
+    Raises:
+        MissingError: It is not on this machine; or ``PickleRefusedError``.
+    """
+    bundled = parent / part
+    return bundled if bundled.is_dir() and name is None else find_part(name or default)
+
+
+def load_parts(
+    folder: Path,
+    plan: Callable[[Path, str, str], NetworkPlan],
+    tokenizer: type,
+    images: type,
+    dtype: torch.dtype,
+    *,
+    any_size: bool = False,
+) -> tuple[Any, Any, Any]:
+    """Network, tokenizer and image processor of a companion in a directory.
+
+    Args:
+        folder: The directory.
+        plan: Checks the network: one of the functions of ``networks``.
+        tokenizer: Class of the tokenizer.
+        images: Class of the image processor.
+        dtype: Of the network.
+        any_size: The network takes images of any size, and not only of that in its configuration.
+
+    Raises:
+        ModelNotFoundError: It is not complete.
+        PickleRefusedError: Its weights are pickles.
+        UnsupportedModelError: It is another model, or damaged.
+    """
+    name = str(folder)
+    with model_errors(name):
+        planned = plan(folder, name, str(dtype).removeprefix("torch."))
+        text, vision = planned.network.config.text_config, planned.network.config.vision_config
+        positions, words = text.max_position_embeddings, text.vocab_size
+        tokens = load_tokenizer(tokenizer, folder, name, positions, words)
+        processor = load_images(images, folder, name, None if any_size else vision.image_size)
+        return planned.load(dtype), tokens, processor
 
 
 def load_images(kind: type, folder: Path, name: str, side: int | None) -> Any:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Any, NoReturn
 
 from zerocon.errors import ModelNotFoundError, UnsupportedModelError
@@ -18,6 +19,8 @@ CONFIG_BYTES = 2_000_000  # the largest released ones have a few thousand
 INDEX_BYTES = 50_000_000  # of weights or tokenizers: one line per tensor or word
 LARGEST = 10_000_000  # of any number that a network's configuration has
 LAYERS = 256  # of layers or blocks: more than any released network, few enough to build
+LONGEST_LIST = 64  # of blocks, of numbers by block
+MOST_BLOCKS = 1000  # of a U-Net or VAE: blocks times layers, in each of which are transformers
 TRAIN_TIMESTEPS = 100_000
 LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "onnxruntime")
 KERNELS = ("eager", "sdpa", "flash_attention_2", "flex_attention")  # of transformers itself
@@ -59,6 +62,10 @@ SCHEDULER = (
     "clip_sample", "set_alpha_to_one", "steps_offset", "prediction_type",
     "timestep_spacing", "rescale_betas_zero_snr",
 )  # fmt: skip
+BLOCK_KEYS = (  # of a U-Net or VAE: layers of a block, transformers of a layer
+    ("layers_per_block", "mid_block_layers"),
+    ("transformer_layers_per_block", "reverse_transformer_layers_per_block"),
+)
 SPACINGS = ("leading", "trailing", "linspace")
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 SAMPLE_SIZES = {"epsilon": 64, "v_prediction": 96}  # of 1.x, and of the 2.x that predict v
@@ -72,11 +79,22 @@ def read_json(file: Path, name: str, most: int = CONFIG_BYTES) -> dict[str, Any]
         UnsupportedModelError: It is no JSON object, too large, or would run code.
     """
 
+    values = json_object(file, name, most)
+    require_no_code(values, name, _label(file))
+    return values
+
+
+def json_object(file: Path, name: str, most: int = CONFIG_BYTES) -> dict[str, Any]:
+    """``read_json`` without the check of its keys, for a file that is not loaded."""
+
     def refuse(constant: str) -> NoReturn:
         raise ValueError(f"{constant} is no number")
 
     try:
-        if file.stat().st_size > most:
+        status = file.stat()
+        if not (S_ISREG(status.st_mode) or S_ISDIR(status.st_mode)):  # a pipe would wait
+            raise ModelNotFoundError(f"{name} is not complete: {_label(file)} is no file")
+        if status.st_size > most:
             raise UnsupportedModelError(f"{name} is damaged: {_label(file)} has over {most} bytes")
         values = json.loads(file.read_text(encoding="utf-8-sig"), parse_constant=refuse)
     except OSError as error:
@@ -87,7 +105,6 @@ def read_json(file: Path, name: str, most: int = CONFIG_BYTES) -> dict[str, Any]
         raise UnsupportedModelError(f"{name} is damaged: {_label(file)}: {reason}") from error
     if not isinstance(values, dict):
         raise UnsupportedModelError(f"{name} is damaged: {_label(file)} is not a JSON object")
-    require_no_code(values, name, _label(file))
     return values
 
 
@@ -121,12 +138,34 @@ def choose(
     """
     chosen = {key: values[key] for key in keys if key in values}
     for key, value in chosen.items():
-        for number in value if isinstance(value, list) else [value]:
-            if isinstance(number, int | float) and not _is_sensible(key, number):
+        if isinstance(value, list) and len(value) > LONGEST_LIST:
+            raise UnsupportedModelError(
+                f"{name} is damaged: {key} in {where} has {len(value)} values"
+            )
+        for number in _numbers_in(value):
+            if not _is_sensible(key, number):
                 raise UnsupportedModelError(
                     f"{name} is damaged: {key} in {where} is {shorten(value)}"
                 )
     return chosen
+
+
+def require_buildable(values: Mapping[str, Any], name: str, where: str) -> None:
+    """Check that a U-Net or VAE of diffusers is one that is built in a reasonable time.
+
+    Raises:
+        UnsupportedModelError: It has more than ``MOST_BLOCKS`` blocks in blocks.
+    """
+    count = 1.0
+    for kinds in BLOCK_KEYS:
+        sizes = [max([1.0, *_numbers_in(values.get(key))]) for key in kinds]
+        count *= max(sizes)
+    lists = [values.get(key) for key in ("down_block_types", "up_block_types")]
+    count *= max([1, *(len(each) for each in lists if isinstance(each, list))])
+    if count > MOST_BLOCKS:
+        raise UnsupportedModelError(
+            f"{name} is damaged: {where} describes a network of {count:.0f} layers"
+        )
 
 
 def sample_size(value: Any, prediction: str, name: str) -> int:
@@ -207,6 +246,15 @@ def printable(text: object) -> str:
     name = str(text)
     name = name if name.isprintable() else ascii(name)
     return name if len(name) <= 120 else f"{name[:117]}..."
+
+
+def _numbers_in(value: Any) -> Iterator[float]:
+    """A number, or those in lists in lists."""
+    if isinstance(value, list):
+        for each in value:
+            yield from _numbers_in(each)
+    elif isinstance(value, int | float):
+        yield value
 
 
 def _is_number(value: Any) -> bool:

@@ -12,7 +12,8 @@ from zerocon import mini
 from zerocon.errors import CommandError, OutputExistsError, SettingError
 from zerocon.image import SizeRule
 from zerocon.model import hub
-from zerocon.model.loading import find, model_errors
+from zerocon.model.config import json_object
+from zerocon.model.loading import find
 from zerocon.settings import FAST, Settings
 from zerocon.storage.atomic import require_writable, writing
 
@@ -116,8 +117,4 @@ def _shared(where: Path) -> str | None:
 
 def _read(file: Path) -> dict[str, Any]:
     """The keys of a ``zerocon.json``; ``UnsupportedModelError`` if it is not a JSON object."""
-    with model_errors(str(file)):
-        values = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise ValueError("it is not a JSON object")
-        return values
+    return json_object(file, str(file))

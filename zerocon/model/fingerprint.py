@@ -14,6 +14,7 @@ from typing import Any
 from zerocon.model.hub import needed_files
 from zerocon.model.other_vae import find_vae
 from zerocon.storage.atomic import writing
+from zerocon.storage.private import read_unshared
 
 CACHE = "weights.json"  # {file: [size, time of its last change, hash]}
 
@@ -80,8 +81,8 @@ def _entry(file: Path, stored: Mapping[str, Any]) -> list[Any]:
 
 def _read_hashes() -> dict[str, Any]:
     try:
-        stored = json.loads((cache_folder() / CACHE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RuntimeError):  # missing or damaged: compute the hashes again
+        stored = json.loads(read_unshared(cache_folder() / CACHE) or "{}")
+    except (ValueError, RuntimeError):  # damaged: compute the hashes again
         return {}
     return stored if isinstance(stored, dict) else {}
 
@@ -91,4 +92,5 @@ def _write_hashes(stored: Mapping[str, Any]) -> None:
     with suppress(OSError, RuntimeError):
         cache_folder().mkdir(mode=0o700, parents=True, exist_ok=True)
         with writing(cache_folder() / CACHE, overwrite=True) as temporary:
+            temporary.chmod(0o600)
             temporary.write_text(json.dumps(stored, indent=1, sort_keys=True), encoding="utf-8")

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from zerocon.errors import NotFiniteError, NotWritableError, SettingError
 from zerocon.model.fingerprint import cache_folder
 from zerocon.storage.atomic import writing
+from zerocon.storage.private import read_unshared
 
 if TYPE_CHECKING:
     from zerocon.model import Model
@@ -158,8 +159,8 @@ def _key(model: Model) -> str | None:
 
 def _read() -> Mapping[str, Any]:
     try:
-        stored = json.loads((cache_folder() / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RuntimeError):  # missing or damaged: measure again
+        stored = json.loads(read_unshared(cache_folder() / FILE) or "{}")
+    except (ValueError, RuntimeError):  # damaged: measure again
         return {}
     return stored if isinstance(stored, dict) else {}
 
@@ -167,8 +168,9 @@ def _read() -> Mapping[str, Any]:
 def _keep(key: str, response: float) -> Path:
     """Add a result to the file, and return its path."""
     file = cache_folder() / FILE
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with writing(file, overwrite=True) as temporary:
+        temporary.chmod(0o600)
         text = json.dumps({**_read(), key: response}, indent=1, sort_keys=True)
         temporary.write_text(text, encoding="utf-8")
     return file

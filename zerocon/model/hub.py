@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from zerocon.errors import (
     about,
 )
 from zerocon.model.checkpoint import Checkpoint, plan_checkpoint
-from zerocon.model.config import IMAGE_CONFIGS
+from zerocon.model.config import IMAGE_CONFIGS, INDEX_BYTES, json_object
 from zerocon.model.families import family_of_pipeline, require_networks
 from zerocon.model.loading import (
     NETWORKS,
@@ -348,7 +347,7 @@ def _use(folder: Path) -> str | None:
             family_of_pipeline("", str(_json(folder / "model_index.json").get("_class_name")))
             return "diffusion"
         return USES.get(str(_json(folder / "config.json").get("model_type")))
-    except (OSError, ValueError):
+    except (OSError, ValueError, MissingError):
         return None
 
 
@@ -410,5 +409,4 @@ def _fault(file: Path) -> str | None:
 
 
 def _json(file: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return content
+    return json_object(file, str(file.parent), INDEX_BYTES)

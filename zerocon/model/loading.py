@@ -30,7 +30,13 @@ from zerocon.model.families import (
     require_networks,
     require_scheduler,
 )
-from zerocon.model.weights import PICKLES, PREFERENCES, VARIANTS, pickle_message
+from zerocon.model.weights import (
+    PICKLES,
+    PREFERENCES,
+    VARIANTS,
+    pickle_message,
+    require_header,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +47,7 @@ NETWORKS = ("unet", "vae", "text_encoder")
 PARTS = (*NETWORKS, "tokenizer", "scheduler")
 SCHEDULER_CONFIG = "scheduler_config.json"
 SUFFIXES = (".json", ".txt", ".safetensors")
+LONGEST_REVISION = 1000  # bytes
 REVISION = re.compile(r"\w[\w.-]*")  # a directory of snapshots in the Hub's cache
 # One model is loaded at a time: both libraries change torch's default dtype of the whole process.
 LOAD_LOCK = RLock()
@@ -152,6 +159,7 @@ def _require_library(name: str, key: str, value: object) -> None:
 def read_header(file: Path) -> Header:
     """Shapes and metadata of a single-file checkpoint; ``UnsupportedModelError`` if damaged."""
     try:
+        require_header(file)
         with safe_open(file, framework="np") as weights:
             slices = {key: weights.get_slice(key) for key in weights.keys()}
             shapes = {key: tuple(each.get_shape()) for key, each in slices.items()}
@@ -323,7 +331,8 @@ def cached_snapshots(name: str) -> Iterator[Path]:
     references = repository / "refs"
     others = sorted(file for file in references.glob("*") if file.is_file())
     for file in sorted(others, key=lambda each: each.name != "main"):
-        revision = file.read_text(encoding="utf-8", errors="replace").strip()
+        with file.open("rb") as opened:
+            revision = opened.read(LONGEST_REVISION).decode("utf-8", "replace").strip()
         if REVISION.fullmatch(revision) and (repository / "snapshots" / revision).is_dir():
             yield repository / "snapshots" / revision
 

@@ -23,6 +23,7 @@ from zerocon.model.config import (
     choose,
     printable,
     read_json,
+    require_buildable,
     sample_size,
     scheduler_values,
     shorten,
@@ -208,7 +209,9 @@ def diffusers_config(
 ) -> dict[str, Any]:
     """The arguments of a class of diffusers in a configuration."""
     keys = [key for key in inspect.signature(network.__init__).parameters if key != "self"]  # type: ignore[misc]
-    return choose(values, keys, name, where)
+    chosen = choose(values, keys, name, where)
+    require_buildable(chosen, name, where)
+    return chosen
 
 
 def require_class(part: str, values: Mapping[str, Any], name: str, expected: str) -> None:

@@ -11,11 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from zerocon.errors import MaskTextError, MissingError, ModelNotFoundError
-from zerocon.model.companion import Companion, load_images
-from zerocon.model.loading import disable_progress_bars, find_part, model_errors
+from zerocon.model.companion import Companion, load_parts
+from zerocon.model.loading import disable_progress_bars, find_part
 from zerocon.model.networks import plan_segmenter
 from zerocon.model.precision import compute_finite
-from zerocon.model.tokenizing import load_tokenizer
 from zerocon.settings import DEFAULT_SEGMENTER
 
 THRESHOLD = 0.3  # probability from which a pixel belongs to the words
@@ -56,14 +55,8 @@ class Segmenter(Companion):
             folder = find_part(name or DEFAULT_SEGMENTER)
         except MissingError as error:
             raise ModelNotFoundError(f"{error}, or give a mask: --mask FILE") from None
-        with model_errors(str(folder)):
-            plan = plan_segmenter(folder, str(folder), str(dtype).removeprefix("torch."))
-            text = plan.network.config.text_config
-            tokenizer = load_tokenizer(
-                CLIPTokenizer, folder, str(folder), text.max_position_embeddings, text.vocab_size
-            )
-            images = load_images(ViTImageProcessorPil, folder, str(folder), None)
-            return cls(plan.load(dtype), tokenizer, images, device)
+        kinds = (CLIPTokenizer, ViTImageProcessorPil)
+        return cls(*load_parts(folder, plan_segmenter, *kinds, dtype, any_size=True), device)
 
     def mask(self, image: Image.Image, text: str) -> Image.Image:
         """Where ``text`` is in an image: mode L, of the image's size, 255 where it surely is.

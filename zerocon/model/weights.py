@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from os.path import lexists
 from pathlib import Path, PureWindowsPath
+from stat import S_ISREG
 from typing import TYPE_CHECKING, NamedTuple
 
 from safetensors import safe_open
@@ -32,6 +33,7 @@ PREFERENCES = {  # variants in the order of preference, by dtype; None is the fi
 }
 DTYPES = ("F64", "F32", "F16", "BF16")  # of weights; all others are quantized or no weights
 MOST_SHARDS = 1000
+LONGEST_HEADER = 10_000_000  # bytes; those of released models have 200,000
 LISTED = 3  # keys that a message names
 # Modules around a network whose names are left in front of its keys, and wrappers inside of it.
 WRAPPERS = ("module", "model", "text_model", "transformer", "unet", "vae", "text_encoder")
@@ -156,8 +158,24 @@ def stored_tensors(weights: WeightFiles) -> dict[str, StoredTensor]:
     }
 
 
+def require_header(file: Path) -> None:
+    """Check what safetensors does not: that a file ends, and its header is not a huge list.
+
+    Raises:
+        UnsupportedModelError: Its header is larger than ``LONGEST_HEADER``.
+        OSError: It is a pipe or a device, or cannot be read.
+    """
+    if not S_ISREG(file.stat().st_mode):
+        raise OSError(f"{file} is no regular file")
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+    if LONGEST_HEADER < length < file.stat().st_size:
+        raise UnsupportedModelError(f"{file} is damaged: its header has {length} bytes")
+
+
 def _header(file: Path) -> dict[str, tuple[Shape, str]]:
     """Shape and dtype of each tensor of a safetensors file."""
+    require_header(file)
     with safe_open(file, framework="np") as weights:
         slices = {key: weights.get_slice(key) for key in weights.keys()}
         return {k: (tuple(each.get_shape()), str(each.get_dtype())) for k, each in slices.items()}

@@ -18,6 +18,7 @@ from zerocon.prompt.parser import parse
 from zerocon.prompt.word_files import grammar, sections
 from zerocon.storage.escaping import has_control_characters
 
+LONGEST_FILE = 20_000_000  # bytes
 LONGEST_LINE = 10_000  # characters of a sentence; the text encoder reads a few hundred of them
 
 
@@ -75,15 +76,19 @@ def read(path: Path | str) -> list[str]:
     """Sentences of a UTF-8 file, one per line; blank lines and lines with # are skipped.
 
     Raises:
-        FileFormatError: The file is missing, not UTF-8, has control characters or no sentences, or
-            a line that is longer than any sentence.
+        FileFormatError: The file is missing, too long, not UTF-8, has control characters or no
+            sentences, or a line that is longer than any sentence.
     """
     try:
-        lines = [" ".join(line.split()) for line in Path(path).read_text("utf-8-sig").splitlines()]
+        with Path(path).open("rb") as opened:
+            data = opened.read(LONGEST_FILE + 1)
+        lines = [" ".join(line.split()) for line in data.decode("utf-8-sig").splitlines()]
     except OSError as error:
         raise FileFormatError(f"cannot read sentences from {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise FileFormatError(f"{path} is not UTF-8 text; give one sentence per line") from error
+    if len(data) > LONGEST_FILE:
+        raise FileFormatError(f"{path} has more than {LONGEST_FILE} bytes")
     if not (sentences := [line for line in lines if line and not line.startswith("#")]):
         raise FileFormatError(f"{path} contains no sentences; give one per line")
     if any(len(line) > LONGEST_LINE or has_control_characters(line) for line in sentences):

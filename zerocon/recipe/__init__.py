@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zerocon.errors import FileFormatError, MismatchError, about_argument
+from zerocon.image import MEGAPIXELS
 from zerocon.image.reading import Photograph
 from zerocon.image.transforms import Prepared
 from zerocon.recipe import version1
@@ -124,9 +125,12 @@ class Recipe:
 
     @classmethod
     @about_argument("file")
-    def read(cls, file: Path | str) -> Recipe:
-        """The recipe in an image file; ``FileFormatError`` if there is none or it is damaged."""
-        text = Photograph.read(file).recipe
+    def read(cls, file: Path | str, *, max_megapixels: float = MEGAPIXELS) -> Recipe:
+        """The recipe in an image file; ``FileFormatError`` if there is none or it is damaged.
+
+        ``max_megapixels`` is the limit of million pixels, as in ``Photograph.read``.
+        """
+        text = Photograph.read(file, max_megapixels=max_megapixels).recipe
         if text is None:
             raise FileFormatError(f"{file} has no zerocon recipe")
         return cls.from_json(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from zerocon.errors import AnimatedImageError, ZeroconError, classify
+from zerocon.image import MEGAPIXELS
 from zerocon.image.compare import ImageComparison
 from zerocon.image.formats import ENDINGS
 from zerocon.image.reading import READ, Photograph
@@ -50,12 +52,15 @@ class RecipeFolder:
     without_recipe: int
 
     @classmethod
-    def of(cls, folder: Path) -> RecipeFolder:
-        """Read every image below ``folder``, in the order of their names."""
+    def of(cls, folder: Path, *, max_megapixels: float = MEGAPIXELS) -> RecipeFolder:
+        """Read every image below ``folder``, in the order of their names.
+
+        ``max_megapixels`` is the limit of million pixels of each.
+        """
         files, without_recipe = [], 0
         for file in images(folder):
             try:
-                text = Photograph.read(file).recipe
+                text = Photograph.read(file, max_megapixels=max_megapixels).recipe
                 if text is not None:
                     files.append(RecipeFile(file, Recipe.from_json(text)))
                 without_recipe += text is None
@@ -102,8 +107,12 @@ def images(folder: Path) -> list[Path]:
     )
 
 
-def find_sources(path: Path) -> tuple[Sources, list[str]]:
+def find_sources(path: Path, *, max_megapixels: float = MEGAPIXELS) -> tuple[Sources, list[str]]:
     """The images in a folder, or one file, by the hash of their pixels.
+
+    Args:
+        path: The folder or file.
+        max_megapixels: Limit of million pixels of an image.
 
     Returns:
         The files, and a line for each image that cannot be read.
@@ -112,12 +121,13 @@ def find_sources(path: Path) -> tuple[Sources, list[str]]:
         InputError: ``path`` is one file, and not an image.
     """
     if not path.is_dir():
-        return {image_hash(Photograph.read(path, lenient=True).image): [path]}, []
+        image = Photograph.read(path, lenient=True, max_megapixels=max_megapixels).image
+        return {image_hash(image): [path]}, []
     files: dict[str, list[Path]] = {}
     problems = []
     for file in images(path):
         try:
-            image = Photograph.read(file, lenient=True).image
+            image = Photograph.read(file, lenient=True, max_megapixels=max_megapixels).image
             files.setdefault(image_hash(image), []).append(file)
         except FAILURES as error:
             problems.append(problem_of(error))
@@ -131,6 +141,7 @@ def repeat(
     *,
     directions: Sequence[Direction] = (),
     inversion: Inversion | None = None,
+    max_megapixels: float = MEGAPIXELS,
 ) -> Iterator[ReplayResult]:
     """Repeat every edit of ``folder`` and compare it with its file.
 
@@ -150,7 +161,8 @@ def repeat(
             ready.append((each.file, each.recipe))
     ready.sort(key=lambda pair: _model_key(pair[1]))
     for _, group in groupby(ready, key=lambda pair: _model_key(pair[1])):
-        yield from _repeat(list(group), sources, load, directions, inversion)
+        edits = list(group)
+        yield from _repeat(edits, sources, load, directions, inversion, max_megapixels)
 
 
 def _repeat(
@@ -159,6 +171,7 @@ def _repeat(
     load: Callable[[Recipe], Model],
     directions: Sequence[Direction],
     inversion: Inversion | None,
+    max_megapixels: float,
 ) -> Iterator[ReplayResult]:
     """Images of one model."""
     try:
@@ -166,17 +179,16 @@ def _repeat(
     except FAILURES as error:
         yield from (ReplayResult(file, problem=problem_of(error)) for file, _ in group)
         return
+    compare = partial(ImageComparison.of_replay, max_megapixels=max_megapixels)
     for file, recipe in group:
         used = [direction for direction in directions if recipe.uses(direction)]
         given = inversion if inversion and recipe.uses(inversion) else None
         files = sources[recipe.image]
         try:
-            image = Photograph.read(files[0], lenient=True).image
+            image = Photograph.read(files[0], lenient=True, max_megapixels=max_megapixels).image
             edited = recipe.repeat(image, model, directions=used, inversion=given)
             # files with equal pixels may have other metadata, which the edit took from one of them
-            results = [
-                (ImageComparison.of_replay(file, each, edited.image), each) for each in files
-            ]
+            results = [(compare(file, each, edited.image), each) for each in files]
         except FAILURES as error:
             yield ReplayResult(file, problem=problem_of(error))
             continue

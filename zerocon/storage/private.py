@@ -1,4 +1,4 @@
-"""Directories of private files: no other user may read or change them."""
+"""Private directories and files: no other user may read or change them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from stat import S_ISREG
 
-OTHERS = 0o077
+OTHERS, OTHERS_WRITE = 0o077, 0o022
 
 
 def make_private(folder: Path) -> str | None:
@@ -41,6 +41,23 @@ def make_private(folder: Path) -> str | None:
     which = str(folder) if wide else f"{len(files)} files in {folder}"
     was = "was" if wide else "were"
     return f"{which} {was} open to other users; only you can read and change it now"
+
+
+def read_unshared(file: Path, *, longest: int = 50_000_000) -> str | None:
+    """The text of a file that this user alone can have written; None for any other, or none.
+
+    Args:
+        file: In the cache directory, whose rights another program or user may have widened.
+        longest: Its largest size in bytes.
+    """
+    try:
+        stat = file.stat()
+        alone = os.name == "nt" or (stat.st_uid == os.getuid() and not stat.st_mode & OTHERS_WRITE)
+        if not alone or not S_ISREG(stat.st_mode) or stat.st_size > longest:
+            return None
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
 
 
 def _is_open(path: Path) -> bool:
