@@ -129,8 +129,9 @@ def _candidates(count: int, rng: np.random.Generator) -> np.ndarray:
     """Colors (count, 3) of the RGB cube, moved towards gray."""
     colors = rng.uniform(0, 255, (count, 3))
     gray = colors @ _LUMA
-    muted: np.ndarray = GRAY + LIGHTNESS * (gray - GRAY)[:, None]
-    return muted + LIGHTNESS * SATURATION * (colors - gray[:, None])
+    lightness = GRAY + LIGHTNESS * (gray - GRAY)[:, None]
+    muted: np.ndarray = lightness + LIGHTNESS * SATURATION * (colors - gray[:, None])
+    return muted
 
 
 def _assigned(colors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
