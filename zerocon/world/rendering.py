@@ -89,7 +89,10 @@ def masks(scene: Scene, size: int = 128) -> dict[str, np.ndarray]:
 
 
 def labels(scene: Scene, size: int = 128) -> Image.Image:
-    """One color per region and, for the subject, per kind: RGB, no antialiasing."""
+    """One color per part of the place, subject, companion and accessory: RGB, no antialiasing.
+
+    The subject's color is that of its kind.
+    """
     return Image.fromarray(LABEL_COLORS[label_numbers(scene, size)])
 
 
@@ -97,8 +100,9 @@ def label_numbers(scene: Scene, size: int = 128) -> np.ndarray:
     """The label map as (size, size) uint8; ``LABEL_COLORS`` has the color of each number."""
     table = np.arange(256, dtype=np.uint8)
     table[: pen.SKY_BANDS] = pen.SKY_BANDS - 1
-    for name, (first, end) in _REGIONS.items():
-        table[first:end] = first + (KINDS.index(scene.kind) if name == "subject" else 0)
+    table[pen.SUBJECT : pen.COMPANION] = pen.SUBJECT + KINDS.index(scene.kind)
+    table[pen.COMPANION : pen.ACCESSORY] = pen.SUBJECT + len(KINDS)  # unlike all kinds' colors
+    table[pen.ACCESSORY :] = pen.ACCESSORY
     numbers: np.ndarray = table[_part_numbers(scene, size)]
     return numbers
 
