@@ -36,7 +36,8 @@ _CLASS_PARTS: dict[str, tuple[int, ...]] = {
     "cloud, snow or window": (pen.LIGHT,),
     "distance": (pen.FAR, pen.FAR2),
     "ground": (pen.GROUND, pen.GROUND2, pen.SHADOW),
-    "plant or building": (pen.CLUTTER, pen.CLUTTER2),
+    "plant or building": (pen.CLUTTER,),
+    "trunk or base": (pen.CLUTTER2,),
     "frame": (pen.FRAME,),
     "foreground": (pen.FORE,),
     "subject": (pen.SUBJECT + pen.BODY, pen.SUBJECT + pen.PATTERN),
@@ -110,8 +111,8 @@ def label_numbers(scene: Scene, size: int = 128) -> np.ndarray:
 def classes(scene: Scene, size: int = 128) -> np.ndarray:
     """What every pixel shows, whatever the kinds and the place: (size, size) uint8.
 
-    The values are indices of ``CLASSES``. Parts of one class are alike in every scene, so these
-    are the true correspondences between two scenes.
+    The values are indices of ``CLASSES``. Equal classes are the true correspondences between
+    scenes of one appearance: but for companion and details, their parts are of similar colors.
     """
     table = np.zeros(256, np.uint8)
     for index, parts in enumerate(_CLASS_PARTS.values()):
