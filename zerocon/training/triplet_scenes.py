@@ -97,18 +97,13 @@ def draw_images(split: str, seed: int) -> tuple[Array, Array]:
         numbers of labels, classes of condition and exemplar; uint8.
     """
     target, exemplar, other = scenes_of(seed, split)
-    images, maps = (
-        [np.asarray(world.render(target, SIZE))],
-        [
-            np.asarray(world.edges(target, SIZE))[..., 0],
-            label_numbers(target, SIZE),
-            world.classes(target, SIZE),
-        ],
-    )
-    images.append(np.asarray(world.render(exemplar, SIZE)))
-    maps.append(world.classes(exemplar, SIZE))
-    images.append(np.asarray(world.render(other, SIZE)))
-    return np.stack(images), np.stack(maps)
+    # whatever is drawn of one scene in a row shares its canvas
+    first = np.asarray(world.render(target, SIZE))
+    edges = np.asarray(world.edges(target, SIZE))[..., 0]
+    labels, classes_c = label_numbers(target, SIZE), world.classes(target, SIZE)
+    second, classes_r = np.asarray(world.render(exemplar, SIZE)), world.classes(exemplar, SIZE)
+    third = np.asarray(world.render(other, SIZE))
+    return np.stack([first, second, third]), np.stack([edges, labels, classes_c, classes_r])
 
 
 def sketch(edges: Array, rng: np.random.Generator) -> Array:
