@@ -170,7 +170,7 @@ def _measured(
     with work.autocast():
         c = network.condition_encoder(batch.condition.to(work.device))
         r = network.image_encoder(batch.exemplar.to(work.device))
-    found, colored = (
+    matched, colored = (
         correspond(
             c.tokens.cpu(),
             r.tokens.cpu(),
@@ -187,10 +187,10 @@ def _measured(
     mainly = of_exemplar.argmax(-1)
     error = (colored.warped.flatten(2).mT - colors(batch.target)).square().mean(-1) / 4
     columns = (
-        mainly.gather(1, found.match) == expected,
+        mainly.gather(1, matched.match) == expected,
         mainly == expected,
         error,
-        found.confidence.flatten(1),
+        matched.confidence.flatten(1),
     )
     return torch.stack([column.float()[counted] for column in columns], 1)
 
