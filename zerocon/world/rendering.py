@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw
@@ -13,6 +14,7 @@ from zerocon.world.animals import draw_animal, head_of
 from zerocon.world.palettes import palette
 from zerocon.world.pen import Pen
 from zerocon.world.places import draw_place
+from zerocon.world.recoloring import add_patterns, tinted
 from zerocon.world.scene import ANIMALS, KINDS, VEHICLES, Scene
 from zerocon.world.skies import draw_front
 from zerocon.world.styles import finish
@@ -27,19 +29,48 @@ _REGIONS = {
     "companion": (pen.COMPANION, pen.ACCESSORY),
     "accessory": (pen.ACCESSORY, pen.ACCESSORY + pen.ROLES),
 }
+# class: its parts. The sky is first, and everything of a companion or accessory is one class.
+_CLASS_PARTS: dict[str, tuple[int, ...]] = {
+    "sky": (),
+    "sun, moon or star": (pen.ORB, pen.STAR),
+    "cloud, snow or window": (pen.LIGHT,),
+    "distance": (pen.FAR, pen.FAR2),
+    "ground": (pen.GROUND, pen.GROUND2, pen.SHADOW),
+    "plant or building": (pen.CLUTTER,),
+    "trunk or base": (pen.CLUTTER2,),
+    "frame": (pen.FRAME,),
+    "foreground": (pen.FORE,),
+    "subject": (pen.SUBJECT + pen.BODY, pen.SUBJECT + pen.PATTERN),
+    "subject's dark side": (pen.SUBJECT + pen.DEEP, pen.SUBJECT + pen.MANE),
+    "subject's light side": (pen.SUBJECT + pen.ACCENT,),
+    "subject's details": tuple(
+        pen.SUBJECT + role
+        for role in range(pen.ROLES)
+        if role not in (pen.BODY, pen.PATTERN, pen.DEEP, pen.MANE, pen.ACCENT)
+    ),
+    "companion": tuple(range(*_REGIONS["companion"])),
+    "accessory": tuple(range(*_REGIONS["accessory"])),
+}
+CLASSES = tuple(_CLASS_PARTS)
 
 
 def render(scene: Scene, size: int = 128) -> Image.Image:
     """The image: RGB, ``size`` x ``size``; styles are designed at 128 and scale with the size."""
     canvas = _canvas(scene, size)
-    _add_pattern(canvas, scene)
     sky = (
         canvas.point([255] * pen.SKY_BANDS + [0] * (256 - pen.SKY_BANDS))
         if scene.time == "rain"
         else None
     )
+    seed = scene.appearance.free_seed
+    if seed is None:
+        _add_pattern(canvas, scene)
+    else:
+        canvas = add_patterns(canvas, seed)
     canvas.putpalette(palette(scene).tobytes())
     rgb = np.asarray(canvas.convert("RGB").reduce(FINE), np.float32)
+    if seed is not None:
+        rgb = tinted(rgb, seed)
     glass = None
     if sky is not None and scene.place == "room":  # rain is visible through the window only
         glass = np.asarray(sky.reduce(FINE), np.float32) / 255
@@ -59,15 +90,35 @@ def masks(scene: Scene, size: int = 128) -> dict[str, np.ndarray]:
 
 
 def labels(scene: Scene, size: int = 128) -> Image.Image:
-    """One color per region and, for the subject, per kind: RGB, no antialiasing."""
-    numbers = np.asarray(_canvas(scene, size))[FINE // 2 :: FINE, FINE // 2 :: FINE]
-    table = np.zeros((256, 3), np.uint8)
-    for number in range(pen.SUBJECT):
-        table[number] = _flat_color(max(number, pen.SKY_BANDS - 1))
-    for name, (first, end) in _REGIONS.items():
-        offset = KINDS.index(scene.kind) if name == "subject" else 0
-        table[first:end] = _flat_color(first + offset)
-    return Image.fromarray(table[numbers])
+    """One color per part of the place, subject, companion and accessory: RGB, no antialiasing.
+
+    The subject's color is that of its kind.
+    """
+    return Image.fromarray(LABEL_COLORS[label_numbers(scene, size)])
+
+
+def label_numbers(scene: Scene, size: int = 128) -> np.ndarray:
+    """The label map as (size, size) uint8; ``LABEL_COLORS`` has the color of each number."""
+    table = np.arange(256, dtype=np.uint8)
+    table[: pen.SKY_BANDS] = pen.SKY_BANDS - 1
+    table[pen.SUBJECT : pen.COMPANION] = pen.SUBJECT + KINDS.index(scene.kind)
+    table[pen.COMPANION : pen.ACCESSORY] = pen.SUBJECT + len(KINDS)  # unlike all kinds' colors
+    table[pen.ACCESSORY :] = pen.ACCESSORY
+    numbers: np.ndarray = table[_part_numbers(scene, size)]
+    return numbers
+
+
+def classes(scene: Scene, size: int = 128) -> np.ndarray:
+    """What every pixel shows, whatever the kinds and the place: (size, size) uint8.
+
+    The values are indices of ``CLASSES``. Equal classes are the true correspondences between
+    scenes of one appearance: but for companion and details, their parts are of similar colors.
+    """
+    table = np.zeros(256, np.uint8)
+    for index, parts in enumerate(_CLASS_PARTS.values()):
+        table[list(parts)] = index
+    indices: np.ndarray = table[_part_numbers(scene, size)]
+    return indices
 
 
 def edges(scene: Scene, size: int = 128) -> Image.Image:
@@ -88,8 +139,21 @@ def _flat_color(number: int) -> tuple[int, int, int]:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
+LABEL_COLORS = np.array([_flat_color(number) for number in range(256)], np.uint8)
+
+
+def _part_numbers(scene: Scene, size: int) -> np.ndarray:
+    """The part in the middle of every pixel: (size, size) uint8."""
+    return np.asarray(_canvas(scene, size))[FINE // 2 :: FINE, FINE // 2 :: FINE]
+
+
 def _canvas(scene: Scene, size: int) -> Image.Image:
-    """The part number of every fine pixel, mode L."""
+    """The part number of every fine pixel, mode L, of the caller's own."""
+    return _drawn(scene, size).copy()
+
+
+@lru_cache(maxsize=1)  # image, edges, labels and classes of a scene are often asked for together
+def _drawn(scene: Scene, size: int) -> Image.Image:
     side = size * FINE
     canvas = Image.new("L", (side, side))
     form = scene.geometry
