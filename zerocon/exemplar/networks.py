@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zerocon.errors import FileFormatError, ModelNotFoundError
-from zerocon.exemplar.encoders import CELL, GROUPS, DilatedBlock, Matcher, MatcherConfig
+from zerocon.exemplar.encoders import CELL, ChannelNorm, DilatedBlock, Matcher, MatcherConfig
 from zerocon.storage import strict_json
 from zerocon.tensor_types import Latents, Pixels, Tokens, require_finite
 
@@ -135,7 +135,7 @@ class PriorNetwork(nn.Module):
             *(DilatedBlock(width, config.inner, dilation) for dilation in config.dilations)
         )
         self.head = nn.Sequential(
-            *(nn.GroupNorm(GROUPS, width), nn.SiLU(), nn.Conv2d(width, CHANNELS, 3, 1, 1))
+            *(ChannelNorm(width), nn.SiLU(), nn.Conv2d(width, CHANNELS, 3, 1, 1))
         )
 
     def forward(self, pixels: Pixels, features: Tensor, warp: Tensor) -> Latents:
