@@ -103,18 +103,23 @@ class ImageFeatures(NamedTuple):
 
 
 class FeatureEncoder:
-    """The image encoder of CLIP, of which the metrics use more than the embedding."""
+    """The image encoder of CLIP, of which the metrics use more than the embedding.
+
+    Attributes:
+        network: CLIP.
+        grid: Number of tokens per side of an image.
+    """
 
     def __init__(self, scorer: ClipScorer) -> None:
-        self._scorer = scorer
+        self._scorer, self.network = scorer, scorer.network
         vision = scorer.network.vision_model
-        self.grid: int = vision.config.image_size // vision.config.patch_size  # tokens per side
+        self.grid: int = vision.config.image_size // vision.config.patch_size
         self._last = vision.encoder.layers[-1].self_attn.k_proj
 
     @torch.no_grad()
     def __call__(self, pixels: Pixels8) -> ImageFeatures:
         """The features of an image of any size."""
-        network, keys = self._scorer.network, list[torch.Tensor]()
+        network, keys = self.network, list[torch.Tensor]()
         hook = self._last.register_forward_hook(lambda *call: keys.append(call[-1]))
         try:
             with self._scorer.in_use() as device:
@@ -184,6 +189,9 @@ class TranslationReference:
         classes: Class of every pixel of the condition.
         exemplar_classes: Class of every pixel of the exemplar.
         encoder: Computes the features; the sides of all images are multiples of its grid.
+
+    Attributes:
+        target_embedding: CLIP's embedding of the target.
     """
 
     def __init__(
@@ -200,6 +208,7 @@ class TranslationReference:
         self._matched: NDArray[np.bool_] = np.isin(classes, exemplar_classes)
         self._edges, self._encoder = edges, encoder
         target_features, features = encoder(target), encoder(exemplar)
+        self.target_embedding = _rounded(target_features.embedding)
         self._target_similarity = self_similarity(target_features.keys)
         self._deep = self._regions.token_means(target_features.deep, encoder.grid)
         self._shallow = self._others.token_means(features.shallow, encoder.grid)
@@ -231,7 +240,7 @@ class TranslationReference:
             edge_f1=edge_f1(find_edges(result), self._edges),
             self_similarity=1000 * float(np.square(change).mean()),
             copy_score=to_exemplar - to_target,
-            embedding=tuple(round(float(value), 5) for value in features.embedding),
+            embedding=_rounded(features.embedding),
         )
 
 
@@ -417,6 +426,10 @@ def warp_accuracy(
     expected = token_classes(classes, grid)
     counted = np.isin(expected, exemplar_classes)
     return float((warped == expected)[counted].mean()) if counted.any() else None
+
+
+def _rounded(embedding: Values) -> tuple[float, ...]:
+    return tuple(round(float(value), 5) for value in embedding)
 
 
 def _psnr(values: Values, others: Values) -> float:

@@ -1,0 +1,278 @@
+"""The methods that ``zerocon bench translate`` compares: bounds, baselines, and the trained model.
+
+A method is a frozen dataclass, whose fields are its options, with a line in ``METHODS`` at the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zerocon.bench.translation_tasks import TranslationBatch
+from zerocon.exemplar.correspondence import Correspondence, corrupt
+from zerocon.registry import Classes, parse
+from zerocon.rng import seeded_generator
+from zerocon.tensor_types import Pixels
+
+LOCALITY = 0.3  # of true correspondences: standard deviation in units of a class's extent
+POWER = 6  # of a class's share in a token: tokens of several classes hardly count
+LEAST_EXTENT = 0.5  # tokens: of a class that is in one row or column
+LEAST_DEVIATION = 1e-5  # of latents that are equal everywhere, in AdaIN
+
+
+class TranslationResult(NamedTuple):
+    """The images of a batch.
+
+    Attributes:
+        pixels: In -1..1.
+        warped_classes: Of methods with a correspondence, the class that it brings to every token,
+            (batch, tokens).
+        evaluations: U-Net evaluations (NFE) per image.
+    """
+
+    pixels: Pixels
+    warped_classes: Tensor | None = None
+    evaluations: float = 0.0
+
+
+@dataclass(frozen=True)
+class TranslationMethod:
+    """A method; its fields are its options.
+
+    Attributes:
+        sampled: Whether its results differ between random seeds.
+    """
+
+    sampled: ClassVar[bool] = False
+
+    def recipe(self) -> dict[str, Any]:
+        """What decides its results, as JSON values."""
+        return asdict(self)
+
+    def __call__(self, batch: TranslationBatch, seed: int) -> TranslationResult:
+        """Translate a batch; a task's result does not depend on the other tasks."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class ExactTarget(TranslationMethod):
+    """The target itself: the bound of every metric."""
+
+    def __call__(self, batch: TranslationBatch, seed: int) -> TranslationResult:
+        return TranslationResult(batch.target)
+
+
+@dataclass(frozen=True)
+class ReconstructedTarget(TranslationMethod):
+    """The target encoded and decoded: the bound of methods that compute latents."""
+
+    def __call__(self, batch: TranslationBatch, seed: int) -> TranslationResult:
+        return TranslationResult(batch.decode(batch.model.encode(batch.target)))
+
+
+@dataclass(frozen=True)
+class CopiedExemplar(TranslationMethod):
+    """The exemplar itself."""
+
+    def __call__(self, batch: TranslationBatch, seed: int) -> TranslationResult:
+        return TranslationResult(batch.exemplar)
+
+
+@dataclass(frozen=True)
+class LatentStatistics(TranslationMethod):
+    """Latents of the condition with the mean and deviation of the exemplar's channels.
+
+    AdaIN (arXiv 1703.06868, eq. 8) in place of a trained model.
+    """
+
+    def __call__(self, batch: TranslationBatch, seed: int) -> TranslationResult:
+        latents = batch.model.encode(batch.condition)
+        deviation, mean = torch.std_mean(latents, (2, 3), keepdim=True)
+        wanted, center = torch.std_mean(batch.exemplar_latents, (2, 3), keepdim=True)
+        normalized = (latents - mean) / deviation.clamp_min(LEAST_DEVIATION)
+        return TranslationResult(batch.decode(normalized * wanted + center))
+
+
+@dataclass(frozen=True)
+class ClassMeans(TranslationMethod):
+    """The mean color that the exemplar has in the true class of each pixel.
+
+    The bound of flat colors; a class that the exemplar lacks has the mean color of all of it.
+    """
+
+    def __call__(self, batch: TranslationBatch, seed: int) -> TranslationResult:
+        pixels = batch.exemplar.clone()
+        for image, exemplar, task in zip(pixels, batch.exemplar, batch.tasks, strict=True):
+            classes, others = map(torch.from_numpy, (task.classes, task.exemplar_classes))
+            for number in np.unique(task.classes):
+                inside = exemplar[:, others == number] if (others == number).any() else exemplar
+                image[:, classes == number] = inside.flatten(1).mean(1, keepdim=True)
+        return TranslationResult(pixels)
+
+
+@dataclass(frozen=True)
+class Matching(TranslationMethod):
+    """Where the exemplar's latents come from and go to; the common options of several methods.
+
+    Attributes:
+        matches: "trained" are those of the matcher, "true" those of the classes (a token takes the
+            exemplar's tokens of its own class), "position" the same place.
+        corruption: Share (0..1) of 8 x 8 blocks that are replaced by other parts of the exemplar.
+    """
+
+    matches: Literal["trained", "true", "position"] = "trained"
+    corruption: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.corruption <= 1:
+            raise ValueError(f"corruption must be from 0 to 1, not {self.corruption}")
+
+    def find(self, batch: TranslationBatch) -> tuple[Correspondence, Tensor]:
+        """The correspondence of the exemplar's latents, and the classes that it brings."""
+        tokens = batch.exemplar_latents.flatten(2).mT
+        values = torch.cat([tokens, batch.exemplar_shares], -1)
+        found = self._match(batch, values)
+        if self.corruption:
+            found = found._replace(warped=self._corrupted(batch, found.warped, values))
+        channels = tokens.shape[-1]
+        latents, shares = found.warped[:, :channels], found.warped[:, channels:]
+        return found._replace(warped=latents), shares.argmax(1).flatten(1)
+
+    def _match(self, batch: TranslationBatch, values: Tensor) -> Correspondence:
+        if self.matches == "true":
+            return true_correspondence(batch, values)
+        if self.matches == "position":
+            return same_position(batch, values)
+        return trained_correspondence(batch, values)
+
+    def _corrupted(self, batch: TranslationBatch, warped: Tensor, values: Tensor) -> Tensor:
+        """The same blocks for every method, and more of them for a larger share."""
+        exemplar = values.mT.reshape(len(values), -1, *batch.grid)
+        rows = [
+            corrupt(
+                warped[i : i + 1], exemplar[i : i + 1], self.corruption,
+                seeded_generator(f"corrupted correspondences of {task.seed}"),
+            )
+            for i, task in enumerate(batch.tasks)
+        ]  # fmt: skip
+        return torch.cat(rows)
+
+
+def true_correspondence(batch: TranslationBatch, values: Tensor) -> Correspondence:
+    """Every token takes a mean of the exemplar's tokens of its own class, by their place in it.
+
+    The class of a token is that of most of its pixels; tokens of the exemplar count by the square
+    of the class's share in them, and by how near their place in the class is, in units of the
+    class's extent. Tokens of a class that the exemplar lacks take the token of the same position,
+    with a confidence of 0.
+
+    Args:
+        batch: The tasks.
+        values: What is warped, a row for each of the exemplar's tokens, (batch, tokens, channels).
+    """
+    weights = torch.stack(
+        [
+            _true_weights(own, others, _positions(batch.grid).to(values))
+            for own, others in zip(batch.class_shares, batch.exemplar_shares, strict=True)
+        ]
+    )
+    return _weighted(batch, weights, values, batch.has_exemplar_tokens)
+
+
+def same_position(batch: TranslationBatch, values: Tensor) -> Correspondence:
+    """Every token takes the exemplar's token of the same position."""
+    weights = torch.eye(values.shape[1]).to(values).expand(len(values), -1, -1)
+    return _weighted(batch, weights, values, torch.ones(values.shape[:2]).to(values))
+
+
+def _weighted(
+    batch: TranslationBatch, weights: Tensor, values: Tensor, confidence: Tensor
+) -> Correspondence:
+    rows, columns = batch.grid
+    warped = (weights @ values).mT.reshape(len(values), -1, rows, columns)
+    return Correspondence(warped, confidence.reshape(-1, 1, rows, columns), weights.argmax(-1))
+
+
+def _true_weights(own: Tensor, others: Tensor, positions: Tensor) -> Tensor:
+    """Weights of the exemplar's tokens for each token of the condition, rows summing to 1.
+
+    Args:
+        own: Share of each class in the condition's tokens, (tokens, classes).
+        others: The same of the exemplar.
+        positions: Row and column of each token, (tokens, 2).
+    """
+    best = own.argmax(-1)
+    here, there = (_places_in_class(shares, positions) for shares in (own, others))
+    tokens = torch.arange(len(best), device=best.device)
+    distances = (here[best, tokens][:, None] - there[best]).square().sum(-1)
+    scores = POWER * others.T[best].log() - distances / (2 * LOCALITY**2)
+    matched = others.sum(0)[best] > 0
+    # a class that is missing gives -inf everywhere, of which softmax makes NaN
+    weights = scores.masked_fill(~matched[:, None], 0).softmax(-1)
+    return torch.where(matched[:, None], weights, torch.eye(len(best)).to(weights))
+
+
+def _places_in_class(shares: Tensor, positions: Tensor) -> Tensor:
+    """Position of every token relative to every class's center, in units of its extent.
+
+    (classes, tokens, 2); the extent is the standard deviation of rows and of columns.
+    """
+    weights = shares.T / shares.sum(0).clamp_min(1e-12)[:, None]  # (classes, tokens)
+    centers = weights @ positions
+    variances = weights @ positions.square() - centers.square()
+    extents = variances.clamp_min(0).sqrt().clamp_min(LEAST_EXTENT)
+    return (positions - centers[:, None]) / extents[:, None]
+
+
+def _positions(grid: tuple[int, int]) -> Tensor:
+    rows, columns = grid
+    return torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
+
+
+@dataclass(frozen=True)
+class WarpedExemplar(Matching):
+    """The exemplar's latents, moved to where they match, without diffusion."""
+
+    def __call__(self, batch: TranslationBatch, seed: int) -> TranslationResult:
+        found, classes = self.find(batch)
+        return TranslationResult(batch.decode(found.warped), classes)
+
+
+@dataclass(frozen=True)
+class PositionWarp(WarpedExemplar):
+    """The exemplar's latents where they are: the floor of every correspondence."""
+
+    matches: Literal["trained", "true", "position"] = "position"
+
+
+@dataclass(frozen=True)
+class TrueWarp(WarpedExemplar):
+    """The exemplar's latents moved by the true classes: the bound of every correspondence."""
+
+    matches: Literal["trained", "true", "position"] = "true"
+
+
+def pick(text: str) -> TranslationMethod:
+    """The method of a name, with the options given after a colon, such as ``warp:corruption=0.2``.
+
+    Raises:
+        MethodError: There is no such method or option, or a bad value.
+    """
+    method: TranslationMethod = parse(text, METHODS, "method")
+    return method
+
+
+METHODS: Classes = {
+    "target": ExactTarget,
+    "vae": ReconstructedTarget,
+    "copy": CopiedExemplar,
+    "adain": LatentStatistics,
+    "class-mean": ClassMeans,
+    "position-warp": PositionWarp,
+    "true-warp": TrueWarp,
+    "warp": WarpedExemplar,
+}
