@@ -14,6 +14,8 @@ from zerocon.world import pen
 PATTERNS = ("flat", "flat", "flat", "stripes", "checks", "diagonals")
 SECOND = 128  # number of a part's second color, from that of the part
 PERIOD = (9, 16)  # pixels of 128: the autoencoder loses finer patterns
+# shares of the RGB cube's range: in all of it, reconstructions have 4 dB less
+LIGHTNESS, SATURATION, GRAY = 0.85, 0.55, 128.0
 
 _LARGE = (
     *(pen.FAR, pen.GROUND, pen.CLUTTER, pen.CLUTTER2, pen.LIGHT, pen.ORB, pen.FORE, pen.FRAME),
@@ -27,15 +29,15 @@ _SMALL = (
 )
 # part: the part of which it is a shade, and how far the shade is from it
 _SHADES = {
-    pen.FAR2: (pen.FAR, 0.25),
+    pen.FAR2: (pen.FAR, 0.22),
     pen.GROUND2: (pen.GROUND, 0.2),
-    pen.SHADOW: (pen.GROUND, 0.35),
+    pen.SHADOW: (pen.GROUND, 0.28),
     pen.STAR: (pen.ORB, 0.0),
-    pen.ACCESSORY + pen.LINE: (pen.ACCESSORY + pen.CLOTH, 0.65),
+    pen.ACCESSORY + pen.LINE: (pen.ACCESSORY + pen.CLOTH, 0.5),
     **{
         first + role: (first + pen.BODY, amount)
         for first in (pen.SUBJECT, pen.COMPANION)
-        for role, amount in ((pen.DEEP, 0.3), (pen.MANE, 0.45), (pen.LINE, 0.65))
+        for role, amount in ((pen.DEEP, 0.25), (pen.MANE, 0.35), (pen.LINE, 0.5))
     },
 }
 _PATTERNED = (
@@ -59,6 +61,7 @@ _NEIGHBORS = np.array(
         (pen.ACCESSORY + pen.CLOTH, pen.ACCESSORY + pen.TRIM),
     ]
 )
+_LUMA = np.array((0.3, 0.59, 0.11))
 _VISIBILITY = np.sqrt((0.5, 1.0, 0.75))  # weights of red, green and blue in a difference
 
 
@@ -113,13 +116,22 @@ def tinted(rgb: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _distinct_colors(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Colors (count, 3) of the whole RGB cube, each the best of some by its distance to others."""
-    colors = rng.uniform(8, 247, (1, 3))
+    """Colors (count, 3), each the best of some candidates by its distance to the others."""
+    colors = _candidates(1, rng)
     while len(colors) < count:
-        candidates = rng.uniform(8, 247, (10, 3))
+        candidates = _candidates(10, rng)
         distances = _difference(candidates[:, None], colors[None]).min(1)
         colors = np.concatenate([colors, candidates[[distances.argmax()]]])
     return colors
+
+
+def _candidates(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Colors (count, 3) of the RGB cube, moved towards gray."""
+    colors = rng.uniform(0, 255, (count, 3))
+    gray = colors @ _LUMA
+    lightness = GRAY + LIGHTNESS * (gray - GRAY)[:, None]
+    muted: np.ndarray = lightness + LIGHTNESS * SATURATION * (colors - gray[:, None])
+    return muted
 
 
 def _assigned(colors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -142,7 +154,7 @@ def _assigned(colors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _shade(color: np.ndarray, amount: float) -> np.ndarray:
     """A darker shade of a light color, a lighter one of a dark color."""
-    end = 0.0 if color @ (0.3, 0.59, 0.11) > 110 else 255.0
+    end = 0.0 if color @ _LUMA > 120 else 255.0
     return color + amount * (end - color)
 
 
