@@ -98,14 +98,18 @@ def draw_images(split: str, seed: int) -> tuple[Array, Array]:
         Target, exemplar and other image (3, SIZE, SIZE, 3), and the maps (4, SIZE, SIZE): edges,
         numbers of labels, classes of condition and exemplar; uint8.
     """
-    scenes = triplet_scenes(seed, split)
-    images = [np.asarray(world.render(scene, SIZE)) for scene in scenes]
-    maps = (
-        np.asarray(world.edges(scenes.target, SIZE))[..., 0],
-        label_numbers(scenes.target, SIZE),
-        world.classes(scenes.target, SIZE),
-        world.classes(scenes.exemplar, SIZE),
+    target, exemplar, other = triplet_scenes(seed, split)
+    images, maps = (
+        [np.asarray(world.render(target, SIZE))],
+        [
+            np.asarray(world.edges(target, SIZE))[..., 0],
+            label_numbers(target, SIZE),
+            world.classes(target, SIZE),
+        ],
     )
+    images.append(np.asarray(world.render(exemplar, SIZE)))
+    maps.append(world.classes(exemplar, SIZE))
+    images.append(np.asarray(world.render(other, SIZE)))
     return np.stack(images), np.stack(maps)
 
 

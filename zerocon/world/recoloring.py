@@ -6,7 +6,10 @@ images has to.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
 from zerocon.world import pen
@@ -65,6 +68,7 @@ _LUMA = np.array((0.3, 0.59, 0.11))
 _VISIBILITY = np.sqrt((0.5, 1.0, 0.75))  # weights of red, green and blue in a difference
 
 
+@lru_cache(maxsize=4)  # the scenes of one appearance are often drawn together
 def free_palette(seed: int) -> np.ndarray:
     """The colors of all parts and, from ``SECOND`` on, of their patterns: (256, 3) uint8.
 
@@ -73,16 +77,16 @@ def free_palette(seed: int) -> np.ndarray:
     """
     rng = np.random.default_rng([seed, 14])
     colors = _distinct_colors(len(_LARGE) + 2 + len(_SMALL), rng)
-    tables = [_assigned(colors, rng) for _ in range(12)]
-    return np.round(max(tables, key=_contrast)).astype(np.uint8)
+    tables = [_assigned(colors, rng) for _ in range(8)]
+    best = np.round(max(tables, key=_contrast)).astype(np.uint8)
+    best.flags.writeable = False
+    return best
 
 
 def add_patterns(canvas: Image.Image, seed: int) -> Image.Image:
     """The canvas with the patterns of an appearance: their parts have numbers from ``SECOND``."""
     rng = np.random.default_rng([seed, 15])
     numbers = np.array(canvas)
-    x = np.arange(canvas.width, dtype=np.float32)[None, :] * 128 / canvas.width
-    y = np.arange(canvas.height, dtype=np.float32)[:, None] * 128 / canvas.width
     group = np.full(256, len(_PATTERNED), np.uint8)
     for i, parts in enumerate(_PATTERNED):
         group[list(parts)] = i
@@ -91,19 +95,22 @@ def add_patterns(canvas: Image.Image, seed: int) -> Image.Image:
         name, period = PATTERNS[int(rng.integers(len(PATTERNS)))], rng.uniform(*PERIOD)
         turned, phase = rng.random() < 0.5, rng.random()
         if name != "flat":
-            second = _second(name, *((y, x) if turned else (x, y)), period, phase)
+            second = _second(name, canvas.width, period * canvas.width / 128, phase, turned)
             numbers[(groups == i) & second] += SECOND
     return Image.fromarray(numbers)
 
 
-def _second(name: str, x: np.ndarray, y: np.ndarray, period: float, phase: float) -> np.ndarray:
-    """Where a pattern has its second color, for coordinates in pixels of 128."""
-    across, down = x / period + phase, y / period
+def _second(name: str, side: int, period: float, phase: float, turned: bool) -> np.ndarray:
+    """Where a pattern has its second color: (side, side) bool, ``period`` in canvas pixels."""
+    stretch = 1.4 if name == "diagonals" else 1.0
+    line = (np.arange(2 * side) / (stretch * period) + phase) % 1 < 0.5
     if name == "stripes":
-        return across % 1 + 0 * down < 0.5
-    if name == "checks":
-        return (across % 1 < 0.5) ^ (down % 1 < 0.5)
-    return (across + down) % 1.4 < 0.7
+        second = np.broadcast_to(line[:side], (side, side))
+    elif name == "checks":
+        second = line[:side] ^ line[:side, None]
+    else:
+        second = sliding_window_view(line, side)[:side]
+    return second[:, ::-1].T if turned else second
 
 
 def tinted(rgb: np.ndarray, seed: int) -> np.ndarray:

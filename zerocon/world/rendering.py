@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw
@@ -142,7 +143,12 @@ def _part_numbers(scene: Scene, size: int) -> np.ndarray:
 
 
 def _canvas(scene: Scene, size: int) -> Image.Image:
-    """The part number of every fine pixel, mode L."""
+    """The part number of every fine pixel, mode L, of the caller's own."""
+    return _drawn(scene, size).copy()
+
+
+@lru_cache(maxsize=1)  # image, edges, labels and classes of a scene are often asked for together
+def _drawn(scene: Scene, size: int) -> Image.Image:
     side = size * FINE
     canvas = Image.new("L", (side, side))
     form = scene.geometry
