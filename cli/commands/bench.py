@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 METHODS = "identity,vae,from-scratch,default,fast,no-guidance,cross-attention,contrastive,"
 METHODS += "plain-ddim,word-swap,pix2pix-zero"
 
-TRANSLATORS = "target,vae,copy,adain,position-warp,class-mean,true-warp"
-
 # options of `bench speed` with and without --suite
 SUITE_TIMES = ("budget", "methods", "results", "overwrite")
 METHOD_TIMES = ("shape", "steps", "repeats", "batch_size", "compile")
@@ -499,9 +497,8 @@ def _print_tables(rows: Sequence[ResultRow], form: str, by_kind: Sequence[str]) 
     click.option(
         "--methods",
         metavar="NAME,NAME,...",
-        default=TRANSLATORS,
-        show_default=True,
-        help="Methods to compare, with options after a colon, such as true-warp:corruption=0.5.",
+        help="Methods to compare, with options after a colon, such as true-warp:corruption=0.5. "
+        "[default: all that need only the weights of the package]",
     ),
     click.option(
         "--samples",
@@ -542,7 +539,7 @@ def _print_tables(rows: Sequence[ResultRow], form: str, by_kind: Sequence[str]) 
 )
 @options.device
 @options.verbosity
-def translate(methods: str, results: Path | None, sheet: Path | None, **values: Any) -> None:
+def translate(methods: str | None, results: Path | None, sheet: Path | None, **values: Any) -> None:
     """Evaluate translations of drawn scenes against the exact target.
 
     A condition has the structure of one scene, the exemplar the appearance of another; the target
@@ -555,11 +552,12 @@ def translate(methods: str, results: Path | None, sheet: Path | None, **values: 
         _check_sheet(sheet, results, overwrite, ())
     _check_results(results, ())
 
-    from zerocon.bench import runner, translation_run, translation_tasks
+    from zerocon.bench import runner, translation_methods, translation_run, translation_tasks
     from zerocon.bench.translation_row import TRANSLATIONS
     from zerocon.image.saving import save_image
 
-    names, by_kind = _split(methods), _split(values["by_kind"])
+    names = _split(methods) if methods else translation_methods.default_methods()
+    by_kind = _split(values["by_kind"])
     _check_kinds(names, by_kind)
     chosen = translation_tasks.choose(
         values["split"], values["per_kind"], values["skip"], _split(values["conditions"])

@@ -5,23 +5,47 @@ A method is a frozen dataclass, whose fields are its options, with a line in ``M
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from zerocon.bench.translation_tasks import TranslationBatch
-from zerocon.exemplar.correspondence import Correspondence, corrupt
+from zerocon.errors import MethodError, ModelNotFoundError
+from zerocon.evaluation_count import count_evaluations
+from zerocon.exemplar.correspondence import Correspondence, correspond, corrupt
+from zerocon.exemplar.encoders import Matcher
+from zerocon.exemplar.networks import (
+    CONFIG_FILE,
+    WEIGHTS,
+    WEIGHTS_FILE,
+    Matched,
+    TranslationConfig,
+    TranslationNetwork,
+    load_weights,
+)
+from zerocon.exemplar.promote import match, sample, sample_bridge, starting_noise
 from zerocon.registry import Classes, parse
 from zerocon.rng import seeded_generator
-from zerocon.tensor_types import Pixels
+from zerocon.tensor_types import Latents, Pixels, Tokens
+
+if TYPE_CHECKING:
+    from zerocon.model.stable_diffusion import StableDiffusion
 
 LOCALITY = 0.3  # of true correspondences: standard deviation in units of a class's extent
 POWER = 6  # of a class's share in a token: tokens of several classes hardly count
 LEAST_EXTENT = 0.5  # tokens: of a class that is in one row or column
+SEEDS = 1000  # more than the random seeds of a run
 LEAST_DEVIATION = 1e-5  # of latents that are equal everywhere, in AdaIN
+
+
+Matches = Literal["trained", "true", "position"]
 
 
 class TranslationResult(NamedTuple):
@@ -37,6 +61,15 @@ class TranslationResult(NamedTuple):
     pixels: Pixels
     warped_classes: Tensor | None = None
     evaluations: float = 0.0
+
+
+class PreparedBatch(NamedTuple):
+    """A trained network and what it is given, with the classes that the correspondence brings."""
+
+    network: TranslationNetwork
+    matched: Matched
+    text: Tokens
+    classes: Tensor
 
 
 @dataclass(frozen=True)
@@ -122,14 +155,30 @@ class Matching(TranslationMethod):
         matches: "trained" are those of the matcher, "true" those of the classes (a token takes the
             exemplar's tokens of its own class), "position" the same place.
         corruption: Share (0..1) of 8 x 8 blocks that are replaced by other parts of the exemplar.
+        weights: Directory of trained weights; empty for those of the package.
     """
 
-    matches: Literal["trained", "true", "position"] = "trained"
+    matches: Matches = "trained"
     corruption: float = 0.0
+    weights: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.corruption <= 1:
             raise ValueError(f"corruption must be from 0 to 1, not {self.corruption}")
+
+    def recipe(self) -> dict[str, Any]:
+        """The options, and a hash of the trained weights if they are used."""
+        return super().recipe() | ({"hash": weights_hash(self.folder)} if self.is_trained else {})
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the trained weights are used."""
+        return self.matches == "trained"
+
+    @property
+    def folder(self) -> Path:
+        """Where the trained weights are."""
+        return Path(self.weights) if self.weights else WEIGHTS
 
     def find(self, batch: TranslationBatch) -> tuple[Correspondence, Tensor]:
         """The correspondence of the exemplar's latents, and the classes that it brings."""
@@ -147,7 +196,8 @@ class Matching(TranslationMethod):
             return true_correspondence(batch, values)
         if self.matches == "position":
             return same_position(batch, values)
-        return trained_correspondence(batch, values)
+        _, matcher = trained_networks(batch.model, self.folder)
+        return trained_correspondence(batch, values, matcher)
 
     def _corrupted(self, batch: TranslationBatch, warped: Tensor, values: Tensor) -> Tensor:
         """The same blocks for every method, and more of them for a larger share."""
@@ -160,6 +210,19 @@ class Matching(TranslationMethod):
             for i, task in enumerate(batch.tasks)
         ]  # fmt: skip
         return torch.cat(rows)
+
+
+@torch.no_grad()
+def trained_correspondence(
+    batch: TranslationBatch, values: Tensor, matcher: Matcher
+) -> Correspondence:
+    """The matches of the trained encoders."""
+    condition = matcher.condition_encoder(batch.condition)
+    exemplar = matcher.image_encoder(batch.exemplar)
+    return correspond(
+        condition.tokens, exemplar.tokens, values, temperature=matcher.config.temperature,
+        grid_c=condition.grid, grid_r=exemplar.grid,
+    )  # fmt: skip
 
 
 def true_correspondence(batch: TranslationBatch, values: Tensor) -> Correspondence:
@@ -246,14 +309,160 @@ class WarpedExemplar(Matching):
 class PositionWarp(WarpedExemplar):
     """The exemplar's latents where they are: the floor of every correspondence."""
 
-    matches: Literal["trained", "true", "position"] = "position"
+    matches: Matches = "position"
 
 
 @dataclass(frozen=True)
 class TrueWarp(WarpedExemplar):
     """The exemplar's latents moved by the true classes: the bound of every correspondence."""
 
-    matches: Literal["trained", "true", "position"] = "true"
+    matches: Matches = "true"
+
+
+@dataclass(frozen=True)
+class Trained(Matching):
+    """Methods of a trained translation network."""
+
+    @property
+    def is_trained(self) -> bool:
+        """Always: the network itself is trained."""
+        return True
+
+    def prepare(self, batch: TranslationBatch) -> PreparedBatch:
+        """The network, and what it is given."""
+        network, matcher = trained_networks(batch.model, self.folder)
+        found, classes = self.find(batch)
+        matched = match(matcher, batch.condition, [(batch.exemplar, batch.exemplar_latents)])
+        matched = matched._replace(warped=found.warped, confidence=found.confidence)
+        if network.config.bridge:
+            matched = matched._replace(start=batch.model.encode(batch.condition))
+        return PreparedBatch(network, matched, batch.model.embed([""]).tokens, classes)
+
+
+@dataclass(frozen=True)
+class PriorEstimate(Trained):
+    """The prior of the trained network as the result: regression without diffusion."""
+
+    @torch.no_grad()
+    def __call__(self, batch: TranslationBatch, seed: int) -> TranslationResult:
+        network, matched, text, classes = self.prepare(batch)
+        if network.prior is None:
+            raise MethodError(f"the network in {self.folder} is a bridge, which has no prior")
+        used = matched.confidence.new_ones(len(batch))
+        prior = network.guide(matched, text, used, used).prior
+        return TranslationResult(batch.decode(prior), classes)
+
+
+@dataclass(frozen=True)
+class PriorGuided(Trained):
+    """Prior-guided diffusion, see ``zerocon.exemplar.promote``.
+
+    Attributes:
+        steps: Denoising steps.
+        structure: Scale of the condition.
+        appearance: Scale of the exemplar.
+    """
+
+    steps: int = 30
+    structure: float = 1.0
+    appearance: float = 1.0
+
+    sampled: ClassVar[bool] = True
+
+    def __call__(self, batch: TranslationBatch, seed: int) -> TranslationResult:
+        network, matched, text, classes = self.prepare(batch)
+        self.require(network.config)
+        with count_evaluations() as evaluations:
+            latents = self.sample(batch, network, matched, text, _noise_seeds(batch, seed))
+        count = evaluations.total / len(batch)
+        return TranslationResult(batch.decode(latents), classes, count)
+
+    def require(self, config: TranslationConfig) -> None:
+        """Raise ``MethodError`` for a network that was trained for another method."""
+        if config.bridge:
+            raise MethodError(f"the network in {self.folder} is a bridge; use method bridge")
+
+    def sample(
+        self,
+        batch: TranslationBatch,
+        network: TranslationNetwork,
+        matched: Matched,
+        text: Tokens,
+        seeds: Sequence[int],
+    ) -> Latents:
+        """Latents of the results, with noise of ``seeds``, one for each image."""
+        noise = starting_noise(seeds, *batch.grid).to(matched.warped)
+        return sample(
+            network, matched, text, batch.model.schedule(self.steps).levels, noise,
+            structure=self.structure, appearance=self.appearance,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class WithoutPrior(PriorGuided):
+    """Diffusion that is given the same inputs, without the shift: ``concat``."""
+
+    def require(self, config: TranslationConfig) -> None:
+        """Raise ``MethodError`` for a network that was trained with a shift."""
+        super().require(config)
+        if config.prior != "none":
+            raise MethodError(
+                f"the network in {self.folder} was trained with the prior {config.prior}, not none"
+            )
+
+
+@dataclass(frozen=True)
+class BrownianBridge(PriorGuided):
+    """A Brownian bridge from the condition's latents (BBDM, arXiv 2205.07680)."""
+
+    def require(self, config: TranslationConfig) -> None:
+        """Raise ``MethodError`` for a network that is no bridge."""
+        if not config.bridge:
+            raise MethodError(f"the network in {self.folder} is no bridge")
+
+    def sample(
+        self,
+        batch: TranslationBatch,
+        network: TranslationNetwork,
+        matched: Matched,
+        text: Tokens,
+        seeds: Sequence[int],
+    ) -> Latents:
+        """Latents of the results, with noise of ``seeds``, one for each image."""
+        return sample_bridge(network, matched, text, self.steps, seeds)
+
+
+def _noise_seeds(batch: TranslationBatch, seed: int) -> list[int]:
+    """A seed for each image, so that a result does not depend on the others of its batch."""
+    return [task.seed * SEEDS + seed for task in batch.tasks]
+
+
+@lru_cache(maxsize=4)
+def trained_networks(model: StableDiffusion, folder: Path) -> tuple[TranslationNetwork, Matcher]:
+    """The networks of a directory, on top of the model's U-Net.
+
+    Raises:
+        ModelNotFoundError: There are none.
+        FileFormatError: They are damaged, or were trained on another U-Net.
+    """
+    return load_weights(model.unet, folder)
+
+
+def weights_hash(folder: Path) -> str:
+    """A hash of the files of trained networks; ``ModelNotFoundError`` if there are none."""
+    total = blake2b(digest_size=8)
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        file = folder / name
+        if not file.is_file():
+            raise ModelNotFoundError(f"there is no {name} of a translation network in {folder}")
+        total.update(file.read_bytes())
+    return total.hexdigest()
+
+
+def default_methods() -> tuple[str, ...]:
+    """The methods that need no weights but those of the package."""
+    trained = ("warp", "regression", "promote") if (WEIGHTS / WEIGHTS_FILE).is_file() else ()
+    return (*UNTRAINED, *trained)
 
 
 def pick(text: str) -> TranslationMethod:
@@ -275,4 +484,9 @@ METHODS: Classes = {
     "position-warp": PositionWarp,
     "true-warp": TrueWarp,
     "warp": WarpedExemplar,
+    "regression": PriorEstimate,
+    "promote": PriorGuided,
+    "concat": WithoutPrior,
+    "bridge": BrownianBridge,
 }
+UNTRAINED = ("target", "vae", "copy", "adain", "position-warp", "class-mean", "true-warp")

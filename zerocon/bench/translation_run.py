@@ -27,7 +27,7 @@ from zerocon.bench.translation_metrics import (
     warp_accuracy,
 )
 from zerocon.bench.translation_row import TranslationRow
-from zerocon.bench.translation_tasks import TranslationBatch, TranslationTask
+from zerocon.bench.translation_tasks import TaskNumber, TranslationBatch, TranslationTask, draw
 from zerocon.errors import ModelNotFoundError
 from zerocon.image.contact_sheet import sheet
 from zerocon.model.clip import ClipScorer
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from zerocon.model.stable_diffusion import StableDiffusion
     from zerocon.tensor_types import Pixels
 
-TranslationWork = Sequence[tuple[TranslationTask, list[str]]]
+TranslationWork = Sequence[tuple[TaskNumber, list[str]]]
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,10 @@ class TranslationRun(ResumableRun):
         Consecutive tasks that need the same methods are translated in batches of ``batch_size``.
         """
         for names, group in groupby(work, lambda part: part[1]):
-            tasks = [task for task, _ in group]
-            for start in range(0, len(tasks), self.batch_size):
-                batch = TranslationBatch(tasks[start : start + self.batch_size], self.model)
+            numbers = [number for number, _ in group]
+            for start in range(0, len(numbers), self.batch_size):
+                tasks = [draw(number) for number in numbers[start : start + self.batch_size]]
+                batch = TranslationBatch(tasks, self.model)
                 references = [_reference(task, self.encoder) for task in batch.tasks]
                 for name in names:
                     yield from self._rows(batch, references, name)
@@ -140,7 +141,7 @@ def to_samples(pixels: Pixels) -> Pixels8:
 
 
 def page(
-    tasks: Sequence[TranslationTask],
+    numbers: Sequence[TaskNumber],
     methods: Sequence[str],
     results: Iterable[tuple[TranslationRow, Image.Image]],
 ) -> Image.Image:
@@ -148,7 +149,7 @@ def page(
     images: list[Image.Image | None] = []
     labels: list[str] = []
     by_task = {(row.seed, row.method): (row, image) for row, image in results}
-    for task in tasks:
+    for task in map(draw, numbers):
         inputs = {f"{task.kind} {task.seed}": task.condition, "exemplar": task.exemplar}
         for name, samples in {**inputs, "target": task.target}.items():
             images.append(Image.fromarray(samples))

@@ -14,8 +14,8 @@ import numpy as np
 from zerocon.bench.tables import Column, Estimate, Table, TableLine, line, record
 from zerocon.bench.translation_metrics import TranslationMetrics, frechet_distance
 from zerocon.bench.translation_row import TranslationRow
-from zerocon.bench.translation_tasks import CONDITIONS
 from zerocon.errors import CommandError
+from zerocon.training.triplet_scenes import CONDITIONS
 
 REFERENCE = "warp"  # the method that differences refer to
 LEAST_IMAGES = 2  # of a Fréchet distance

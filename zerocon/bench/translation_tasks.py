@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -13,14 +13,22 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from zerocon import world
 from zerocon.bench.translation_metrics import ClassMap, Pixels8
-from zerocon.world import CLASSES
+from zerocon.errors import MethodError
+from zerocon.training.triplet_scenes import CONDITIONS, triplet, triplet_scenes
 
 if TYPE_CHECKING:
     from zerocon.model.stable_diffusion import StableDiffusion
     from zerocon.tensor_types import Latents, Pixels
 
-CONDITIONS = ("edge", "label", "sketch", "image")
+
+class TaskNumber(NamedTuple):
+    """Which task; ``draw`` draws it."""
+
+    seed: int
+    kind: str
+    split: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +36,8 @@ class TranslationTask:
     """One condition and exemplar of the drawn world, of one size.
 
     Attributes:
-        seed: Of the scenes.
-        kind: What the condition is, one of ``CONDITIONS``.
+        seed: Of the triplet.
+        kind: What the condition is, one of ``triplets.CONDITIONS``.
         condition: The structure, as the method gets it.
         exemplar: The appearance.
         target: The exact result: the scene of the condition in the exemplar's appearance.
@@ -46,6 +54,34 @@ class TranslationTask:
     edges: NDArray[np.bool_]
     classes: ClassMap
     exemplar_classes: ClassMap
+
+
+def choose(
+    split: str, per_kind: int, skip: int = 0, kinds: Sequence[str] = CONDITIONS
+) -> list[TaskNumber]:
+    """So many tasks of every kind of condition, after leaving out the first ``skip``.
+
+    Raises:
+        MethodError: There is no such kind.
+    """
+    for kind in kinds:
+        if kind not in CONDITIONS:
+            raise MethodError(f'no condition "{kind}"; there are: {", ".join(CONDITIONS)}')
+    return [
+        TaskNumber(CONDITIONS.index(kind) + len(CONDITIONS) * number, kind, split)
+        for kind in kinds
+        for number in range(skip, skip + per_kind)
+    ]
+
+
+def draw(number: TaskNumber) -> TranslationTask:
+    """The images of a task."""
+    drawn = triplet(number.seed, number.split, number.kind)
+    edges = world.edges(triplet_scenes(number.seed, number.split).target, len(drawn.target))
+    return TranslationTask(
+        number.seed, number.kind, drawn.condition, drawn.exemplar, drawn.target,
+        np.asarray(edges)[..., 0] > 0, drawn.classes_c, drawn.classes_r,
+    )  # fmt: skip
 
 
 class TranslationBatch:
@@ -118,5 +154,5 @@ def token_shares(classes: Tensor, grid: tuple[int, int]) -> Tensor:
         classes: Class of every pixel, (batch, height, width).
         grid: Rows and columns of tokens.
     """
-    inside = F.one_hot(classes.long(), len(CLASSES)).float().permute(0, 3, 1, 2)
+    inside = F.one_hot(classes.long(), len(world.CLASSES)).float().permute(0, 3, 1, 2)
     return F.adaptive_avg_pool2d(inside, grid).flatten(2).mT
