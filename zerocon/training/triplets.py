@@ -79,7 +79,8 @@ class TripletsStage:
                 distorted(targets, [(number, i) for number in numbers])
                 for i in range(self.distortions)
             ]
-            x = torch.cat([targets, exemplars, *changed]).to(work.device)
+            x = torch.cat([targets, exemplars, *changed])
+            x = x.to(work.device, memory_format=torch.channels_last)
             with torch.no_grad(), work.autocast():
                 means = vae.encode(x).latent_dist.mode().float() * vae.config.scaling_factor
             z = means.cpu().unflatten(0, (2 + self.distortions, len(part)))
@@ -167,8 +168,10 @@ class TripletSampler:
         if not other.all():
             rows = torch.from_numpy(np.flatnonzero(~other))
             keys = list(zip(numbers[~other], distortions[~other], strict=True))
-            exemplar[rows] = distorted(exemplar[rows], keys)
-            classes_r[rows] = _distorted_classes(classes_r[rows], keys)
+            grid = _grid(keys, SIZE)
+            exemplar[rows] = _moved(exemplar[rows], grid)
+            moved = _moved(classes_r[rows][:, None].float(), grid, "nearest")
+            classes_r[rows] = moved[:, 0].to(torch.uint8)
         z_r = self.latents[numbers, np.where(other, EXEMPLAR, distortions + 2)]
         return TripletBatch(
             tuple(kinds),
@@ -202,20 +205,11 @@ def distorted(images: Tensor, keys: Sequence[tuple[int, int]]) -> Tensor:
     Every image by its own distortion, a function of its key; each moves the whole image by at
     least 5 % of its side. What comes from outside is a reflection.
     """
-    return F.grid_sample(
-        images, _grid(keys, images.shape[-1]), padding_mode="reflection", align_corners=False
-    )
+    return _moved(images, _grid(keys, images.shape[-1]))
 
 
-def _distorted_classes(classes: Tensor, keys: Sequence[tuple[int, int]]) -> Tensor:
-    moved = F.grid_sample(
-        classes[:, None].float(),
-        _grid(keys, classes.shape[-1]),
-        mode="nearest",
-        padding_mode="reflection",
-        align_corners=False,
-    )
-    return moved[:, 0].to(torch.uint8)
+def _moved(images: Tensor, grid: Tensor, mode: str = "bilinear") -> Tensor:
+    return F.grid_sample(images, grid, mode, padding_mode="reflection", align_corners=False)
 
 
 def _grid(keys: Sequence[tuple[int, int]], size: int) -> Tensor:

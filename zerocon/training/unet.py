@@ -65,7 +65,7 @@ class UNetStage(TrainingRun):
         network = self.build(text_encoder.config.hidden_size)
         network = network.to(work.device, memory_format=torch.channels_last)
         if work.device == "cpu":
-            _use_unfused_attention(network)
+            use_unfused_attention(network)
         predict = compiled(network) if self.compiled else network
         levels = _levels().to(work.device)
 
@@ -117,7 +117,7 @@ def load(work: Workspace) -> Any:
     return network.to(work.device).eval().requires_grad_(False)
 
 
-def _use_unfused_attention(network: Any) -> None:
+def use_unfused_attention(network: Any) -> None:
     """On CPUs the backward pass of fused attention takes two thirds of a training step."""
     from diffusers.models.attention_processor import AttnProcessor
 
