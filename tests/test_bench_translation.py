@@ -26,6 +26,10 @@ from zerocon.errors import MethodError, ModelNotFoundError
 from zerocon.exemplar.encoders import Matcher, MatcherConfig
 from zerocon.exemplar.networks import TranslationConfig, TranslationNetwork, save_weights
 from zerocon.rng import seeded_generator
+from zerocon.training.loop import write_initial
+from zerocon.training.matcher import MatcherStage
+from zerocon.training.translation_denoiser import DenoiserStage
+from zerocon.training.workspace import Workspace
 from zerocon.world import CLASSES
 
 Bench = Callable[..., Result]
@@ -258,6 +262,23 @@ def test_the_recipe_of_a_trained_method_names_its_weights(weights: Path, tmp_pat
     assert "hash" not in pick("true-warp").recipe()
     with pytest.raises(ModelNotFoundError, match="there is no config"):
         pick(f"warp:weights={tmp_path}").recipe()
+
+
+def test_networks_are_read_from_a_training_in_progress(
+    batch: TranslationBatch, tmp_path: Path
+) -> None:
+    work, base = Workspace(tmp_path), batch.model.unet
+    matcher, denoiser = MatcherStage(width=8), DenoiserStage(width=24, channels=(32, 64))
+    write_initial(work, "matcher", matcher, 0, matcher.build())
+    write_initial(work, "small", denoiser, 0, denoiser.network(base))
+    warped = pick(f"warp:weights={tmp_path / 'matcher'}")(batch, 0)
+    assert warped.warped_classes is not None
+    result = pick(f"promote:weights={tmp_path / 'small'},steps=1")(batch, 0)
+    assert torch.equal(warped.warped_classes, result.warped_classes)
+    hashes = [pick(f"warp:weights={tmp_path / n}").recipe()["hash"] for n in ("matcher", "small")]
+    assert hashes[0] != hashes[1]
+    with pytest.raises(MethodError, match="there is only a matcher"):
+        pick(f"promote:weights={tmp_path / 'matcher'}")(batch, 0)
 
 
 def test_pixels_become_samples_by_rounding() -> None:

@@ -7,36 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
-from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from zerocon.bench.translation_tasks import TranslationBatch
-from zerocon.errors import MethodError, ModelNotFoundError
+from zerocon.bench.translation_weights import Networks, load_networks, weights_hash
+from zerocon.errors import MethodError
 from zerocon.evaluation_count import count_evaluations
 from zerocon.exemplar.correspondence import Correspondence, correspond, corrupt
 from zerocon.exemplar.encoders import Matcher
 from zerocon.exemplar.networks import (
-    CONFIG_FILE,
     WEIGHTS,
     WEIGHTS_FILE,
     Matched,
     TranslationConfig,
     TranslationNetwork,
-    load_weights,
 )
 from zerocon.exemplar.promote import match, sample, sample_bridge, starting_noise
 from zerocon.registry import Classes, parse
 from zerocon.rng import seeded_generator
 from zerocon.tensor_types import Latents, Pixels, Tokens
-
-if TYPE_CHECKING:
-    from zerocon.model.stable_diffusion import StableDiffusion
 
 LOCALITY = 0.3  # of true correspondences: standard deviation in units of a class's extent
 POWER = 6  # of a class's share in a token: tokens of several classes hardly count
@@ -155,7 +149,8 @@ class Matching(TranslationMethod):
         matches: "trained" are those of the matcher, "true" those of the classes (a token takes the
             exemplar's tokens of its own class), "position" the same place.
         corruption: Share (0..1) of 8 x 8 blocks that are replaced by other parts of the exemplar.
-        weights: Directory of trained weights; empty for those of the package.
+        weights: Directory of trained weights, exported or of a training stage; empty for those of
+            the package.
     """
 
     matches: Matches = "trained"
@@ -180,6 +175,10 @@ class Matching(TranslationMethod):
         """Where the trained weights are."""
         return Path(self.weights) if self.weights else WEIGHTS
 
+    def networks(self, batch: TranslationBatch) -> Networks:
+        """The trained networks."""
+        return load_networks(batch.model, self.folder)
+
     def find(self, batch: TranslationBatch) -> tuple[Correspondence, Tensor]:
         """The correspondence of the exemplar's latents, and the classes that it brings."""
         tokens = batch.exemplar_latents.flatten(2).mT
@@ -196,8 +195,7 @@ class Matching(TranslationMethod):
             return true_correspondence(batch, values)
         if self.matches == "position":
             return same_position(batch, values)
-        _, matcher = trained_networks(batch.model, self.folder)
-        return trained_correspondence(batch, values, matcher)
+        return trained_correspondence(batch, values, self.networks(batch).matcher)
 
     def _corrupted(self, batch: TranslationBatch, warped: Tensor, values: Tensor) -> Tensor:
         """The same blocks for every method, and more of them for a larger share."""
@@ -330,7 +328,9 @@ class Trained(Matching):
 
     def prepare(self, batch: TranslationBatch) -> PreparedBatch:
         """The network, and what it is given."""
-        network, matcher = trained_networks(batch.model, self.folder)
+        matcher, network = self.networks(batch)
+        if network is None:
+            raise MethodError(f"there is only a matcher in {self.folder}; use method warp")
         found, classes = self.find(batch)
         matched = match(matcher, batch.condition, [(batch.exemplar, batch.exemplar_latents)])
         matched = matched._replace(warped=found.warped, confidence=found.confidence)
@@ -435,28 +435,6 @@ class BrownianBridge(PriorGuided):
 def _noise_seeds(batch: TranslationBatch, seed: int) -> list[int]:
     """A seed for each image, so that a result does not depend on the others of its batch."""
     return [task.seed * SEEDS + seed for task in batch.tasks]
-
-
-@lru_cache(maxsize=4)
-def trained_networks(model: StableDiffusion, folder: Path) -> tuple[TranslationNetwork, Matcher]:
-    """The networks of a directory, on top of the model's U-Net.
-
-    Raises:
-        ModelNotFoundError: There are none.
-        FileFormatError: They are damaged, or were trained on another U-Net.
-    """
-    return load_weights(model.unet, folder)
-
-
-def weights_hash(folder: Path) -> str:
-    """A hash of the files of trained networks; ``ModelNotFoundError`` if there are none."""
-    total = blake2b(digest_size=8)
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
-        file = folder / name
-        if not file.is_file():
-            raise ModelNotFoundError(f"there is no {name} of a translation network in {folder}")
-        total.update(file.read_bytes())
-    return total.hexdigest()
 
 
 def default_methods() -> tuple[str, ...]:
