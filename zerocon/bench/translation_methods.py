@@ -183,12 +183,14 @@ class Matching(TranslationMethod):
         """The correspondence of the exemplar's latents, and the classes that it brings."""
         tokens = batch.exemplar_latents.flatten(2).mT
         values = torch.cat([tokens, batch.exemplar_shares], -1)
-        found = self._match(batch, values)
+        correspondence = self._match(batch, values)
         if self.corruption:
-            found = found._replace(warped=self._corrupted(batch, found.warped, values))
+            correspondence = correspondence._replace(
+                warped=self._corrupted(batch, correspondence.warped, values)
+            )
         channels = tokens.shape[-1]
-        latents, shares = found.warped[:, :channels], found.warped[:, channels:]
-        return found._replace(warped=latents), shares.argmax(1).flatten(1)
+        latents, shares = correspondence.warped[:, :channels], correspondence.warped[:, channels:]
+        return correspondence._replace(warped=latents), shares.argmax(1).flatten(1)
 
     def _match(self, batch: TranslationBatch, values: Tensor) -> Correspondence:
         if self.matches == "true":
@@ -237,8 +239,8 @@ def true_correspondence(batch: TranslationBatch, values: Tensor) -> Corresponden
     """
     weights = torch.stack(
         [
-            _true_weights(own, others, _positions(batch.grid).to(values))
-            for own, others in zip(batch.class_shares, batch.exemplar_shares, strict=True)
+            _true_weights(shares, others, _positions(batch.grid).to(values))
+            for shares, others in zip(batch.class_shares, batch.exemplar_shares, strict=True)
         ]
     )
     return _weighted(batch, weights, values, batch.has_exemplar_tokens)
@@ -258,16 +260,16 @@ def _weighted(
     return Correspondence(warped, confidence.reshape(-1, 1, rows, columns), weights.argmax(-1))
 
 
-def _true_weights(own: Tensor, others: Tensor, positions: Tensor) -> Tensor:
+def _true_weights(shares: Tensor, others: Tensor, positions: Tensor) -> Tensor:
     """Weights of the exemplar's tokens for each token of the condition, rows summing to 1.
 
     Args:
-        own: Share of each class in the condition's tokens, (tokens, classes).
+        shares: Share of each class in the condition's tokens, (tokens, classes).
         others: The same of the exemplar.
         positions: Row and column of each token, (tokens, 2).
     """
-    best = own.argmax(-1)
-    here, there = (_places_in_class(shares, positions) for shares in (own, others))
+    best = shares.argmax(-1)
+    here, there = (_places_in_class(each, positions) for each in (shares, others))
     tokens = torch.arange(len(best), device=best.device)
     distances = (here[best, tokens][:, None] - there[best]).square().sum(-1)
     scores = POWER * others.T[best].log() - distances / (2 * LOCALITY**2)
@@ -299,8 +301,8 @@ class WarpedExemplar(Matching):
     """The exemplar's latents, moved to where they match, without diffusion."""
 
     def __call__(self, batch: TranslationBatch, seed: int) -> TranslationResult:
-        found, classes = self.find(batch)
-        return TranslationResult(batch.decode(found.warped), classes)
+        correspondence, classes = self.find(batch)
+        return TranslationResult(batch.decode(correspondence.warped), classes)
 
 
 @dataclass(frozen=True)
@@ -331,9 +333,11 @@ class Trained(Matching):
         matcher, network = self.networks(batch)
         if network is None:
             raise MethodError(f"there is only a matcher in {self.folder}; use method warp")
-        found, classes = self.find(batch)
+        correspondence, classes = self.find(batch)
         matched = match(matcher, batch.condition, [(batch.exemplar, batch.exemplar_latents)])
-        matched = matched._replace(warped=found.warped, confidence=found.confidence)
+        matched = matched._replace(
+            warped=correspondence.warped, confidence=correspondence.confidence
+        )
         if network.config.bridge:
             matched = matched._replace(start=batch.model.encode(batch.condition))
         return PreparedBatch(network, matched, batch.model.embed([""]).tokens, classes)

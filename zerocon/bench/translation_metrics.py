@@ -366,17 +366,17 @@ def find_edges(image: Pixels8) -> NDArray[np.bool_]:
     return np.asarray(strength > EDGE_THRESHOLD)
 
 
-def edge_f1(found: NDArray[np.bool_], expected: NDArray[np.bool_]) -> float:
+def edge_f1(detected: NDArray[np.bool_], expected: NDArray[np.bool_]) -> float:
     """F1 score of edges, which may be displaced by ``EDGE_TOLERANCE`` pixels; (height, width).
 
-    Precision is the share of found edges near expected ones, recall that of expected edges near
-    found ones. 1 if there are neither.
+    Precision is the share of detected edges near expected ones, recall that of expected edges near
+    detected ones. 1 if there are neither.
     """
-    if not found.any() or not expected.any():
-        return float(found.any() == expected.any())
+    if not detected.any() or not expected.any():
+        return float(detected.any() == expected.any())
     size = 2 * EDGE_TOLERANCE + 1
-    precision = maximum_filter(expected, size)[found].mean()
-    recall = maximum_filter(found, size)[expected].mean()
+    precision = maximum_filter(expected, size)[detected].mean()
+    recall = maximum_filter(detected, size)[expected].mean()
     return float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0
 
 

@@ -213,8 +213,8 @@ def _differences(
         shared = [row for row in rows if row.seed in other]
         if shared:
             values = {seed: _values(row, row.samples) for seed, row in other.items()}
-            own = [_values(row, row.samples) for row in shared]
-            lines.append(line(name, own, columns, partial(_of_task, values)))
+            measured = [_values(row, row.samples) for row in shared]
+            lines.append(line(name, measured, columns, partial(_of_task, values)))
     return Table(title, "method", columns, tuple(lines), signed=True)
 
 
