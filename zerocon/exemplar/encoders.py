@@ -103,7 +103,7 @@ class Encoder(nn.Module):
         self.blocks = nn.Sequential(
             *(DilatedBlock(config.width, config.inner, d) for d in config.dilations)
         )
-        self.norm = _ChannelNorm(config.width)
+        self.norm = ChannelNorm(config.width)
         self.token_head = nn.Conv2d(config.width, config.features, 1)
         self.pooled_head = nn.Linear(config.width, config.pooled)
 
@@ -134,7 +134,7 @@ class Matcher(nn.Module):
         self.image_encoder = Encoder(self.config)
 
 
-class _ChannelNorm(nn.LayerNorm):
+class ChannelNorm(nn.LayerNorm):
     """Layer normalization of each token; on CPUs twice as fast as group normalization."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ class DilatedBlock(nn.Module):
     def __init__(self, width: int, inner: int, dilation: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            *(_ChannelNorm(width), nn.Conv2d(width, inner, 1), nn.SiLU()),
+            *(ChannelNorm(width), nn.Conv2d(width, inner, 1), nn.SiLU()),
             nn.Conv2d(inner, inner, 3, padding=dilation, dilation=dilation),
             *(nn.SiLU(), nn.Conv2d(inner, width, 1)),
         )

@@ -70,7 +70,7 @@ class MatcherStage(TrainingRun):
                 return self.terms(network, *pixels)
 
         def preview(average: Any) -> tuple[None, dict[str, float]]:
-            return None, measure(average, unseen, SHOWN, work)
+            return None, measure(average, unseen, min(SHOWN, len(unseen)), work)
 
         average, step = train(work, self.name, self, network, losses, preview)
         if work.facts(self.name).get("step") != step:

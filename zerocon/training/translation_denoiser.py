@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zerocon.exemplar.correspondence import corrupt
-from zerocon.exemplar.encoders import Matcher
+from zerocon import world
+from zerocon.exemplar.correspondence import correspond, corrupt
+from zerocon.exemplar.encoders import Matcher, MatcherConfig
 from zerocon.exemplar.networks import (
     WEIGHTS,
     Guide,
     Matched,
     TranslationConfig,
     TranslationNetwork,
+    appearance_vector,
     save_weights,
     unet_input,
 )
@@ -47,7 +50,7 @@ from zerocon.training.augment import frame
 from zerocon.training.loop import Rng, TrainingRun, restore, train
 from zerocon.training.torch_compile import compiled
 from zerocon.training.triplets import CONDITIONS, TripletBatch, TripletSampler
-from zerocon.training.unet import use_unfused_attention
+from zerocon.training.unet import alpha_bars, use_unfused_attention
 from zerocon.training.vae import psnr
 
 if TYPE_CHECKING:
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
 STARTING_DEVIATION = 1e-3  # of weights that are zero in an untrained adapter
 SHOWN = 12  # validation triplets on a sample sheet
 STEPS = 20  # of the samples on it
+PLACE = 0.4  # weight of the place against the classes where these are matched
 COLUMNS = ("condition", "exemplar", "warp", "prior", "sample", "target")
 
 
@@ -71,6 +75,9 @@ class _TranslationRun(TrainingRun):
         channels: Of a small U-Net in place of the embedded model's; empty for the embedded one.
         corruption: Largest share of the warp's blocks that are replaced.
         drop_condition: Share of the samples without condition, and so on.
+        oracle: Match by the true classes of the pixels, without a matcher; a later run without it
+            continues with the matcher's correspondences.
+        gated: Multiply the warp by its confidence.
     """
 
     width: int = 96
@@ -79,22 +86,25 @@ class _TranslationRun(TrainingRun):
     drop_condition: float = 0.1
     drop_exemplar: float = 0.1
     drop_both: float = 0.05
+    oracle: bool = False
+    gated: bool = False
 
     def build(self, base: Any, **fields: Any) -> TranslationNetwork:
         """The untrained network on top of the embedded model's U-Net."""
-        width = self.width
-        sizes = {"width": width, "stem": width // 2, "inner": width * 2 // 3}
-        config = TranslationConfig(channels=self.channels, **sizes, **fields)
+        fields |= {"width": self.width, "stem": self.width // 2, "inner": self.width * 2 // 3}
+        config = TranslationConfig(channels=self.channels, gated=self.gated, **fields)
         torch.manual_seed(self.seed)
         network = TranslationNetwork(base, config)
         for name, parameter in network.named_parameters():
-            parameter.requires_grad_(not network.is_frozen(name))
-            if not parameter.any():  # no gradient would reach what comes before it
+            unused = self.oracle and name.startswith("prior.features.")  # all features are zero
+            parameter.requires_grad_(not network.is_frozen(name) and not unused)
+            if parameter.requires_grad and not parameter.any():
+                # no gradient would reach what comes before it
                 nn.init.normal_(parameter, std=STARTING_DEVIATION)
         return network
 
     def draw(
-        self, sampler: TripletSampler, matcher: Matcher, work: Workspace, rng: Rng
+        self, sampler: TripletSampler, matcher: Matcher | None, work: Workspace, rng: Rng
     ) -> tuple[TripletBatch, Matched]:
         """A batch, matched and corrupted."""
         batch = sampler.batch(self.batch, rng).to(work.device)
@@ -120,26 +130,21 @@ class PriorStage(_TranslationRun):
     lr: float = 1e-3
 
     def run(self, work: Workspace) -> None:
-        shared = _Shared.load(work)
-        network = self.build(shared.model.unet).prior
-        assert network is not None
-        network.to(work.device)
+        shared = _Shared.load(work, self.oracle)
+        network = self.build(shared.model.unet).to(work.device)
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(parameter.requires_grad and name.startswith("prior."))
 
         def losses(rng: Rng) -> dict[str, Tensor]:
             batch, matched = self.draw(shared.sampler, shared.matcher, work, rng)
             _, exemplar = self.used(work, rng)
-            confidence = matched.confidence * exemplar[:, None, None, None]
             with work.autocast():
-                P = network(
-                    matched.pixels, matched.features, matched.warped * confidence, confidence
-                )
+                P = network.guide(matched, shared.text, torch.ones_like(exemplar), exemplar).prior
             return {"prior": (P - batch.target_latents).abs().mean()}
 
         def preview(average: nn.Module) -> tuple[None, dict[str, float]]:
-            whole = self.build(shared.model.unet).to(work.device)
-            assert whole.prior is not None
-            whole.prior.load_state_dict(average.state_dict())
-            P = shared.guide(whole).prior
+            assert isinstance(average, TranslationNetwork)
+            P = shared.guide(average).prior
             return None, {"psnr": shared.psnr(shared.model.decode(P))}
 
         _, step = train(work, "prior", self, network, losses, preview)
@@ -154,7 +159,7 @@ class DenoiserStage(_TranslationRun):
         name: Directory of the checkpoints in the workspace.
         prior: Of the diffusion process, see ``zerocon.exemplar.prior``.
         prior_weight: Of the prior's absolute error in the loss.
-        start: Directory of the checkpoint that the prior network starts with; empty for none.
+        start: Directory of the checkpoint to start with; empty for none.
         bridge: Train a Brownian bridge from the condition's latents (BBDM, arXiv 2205.07680).
         compiled: A third faster after some minutes of compiling; needs a C++ compiler.
     """
@@ -173,15 +178,16 @@ class DenoiserStage(_TranslationRun):
     compiled: bool = True
 
     def run(self, work: Workspace) -> None:
-        shared = _Shared.load(work)
+        shared = _Shared.load(work, self.oracle)
         network = self.network(shared.model.unet)
-        if self.start and network.prior is not None:
-            network.prior.load_state_dict(restore(work, self.start)[1])
-        network.to(work.device, memory_format=torch.channels_last)
+        if self.start:
+            network.load_state_dict(restore(work, self.start)[1])
+        network.to(work.device)
+        network.unet.to(memory_format=torch.channels_last)
         if work.device == "cpu":
             use_unfused_attention(network.unet)
         predict = compiled(network.unet) if self.compiled else network.unet
-        levels = shared.model.scheduler.alphas_cumprod.to(work.device)
+        levels = alpha_bars().to(work.device)
 
         def losses(rng: Rng) -> dict[str, Tensor]:
             batch, matched = self.draw(shared.sampler, shared.matcher, work, rng)
@@ -276,22 +282,52 @@ def load(work: Workspace, base: Any, name: str = "denoiser") -> TranslationNetwo
 
 @torch.no_grad()
 def matched_batch(
-    matcher: Matcher, batch: TripletBatch, work: Workspace, shares: Tensor, key: str
+    matcher: Matcher | None, batch: TripletBatch, work: Workspace, shares: Tensor, key: str
 ) -> Matched:
     """What a matcher finds in a batch, with a share of each warp's blocks replaced.
 
     Args:
-        matcher: A trained one.
+        matcher: A trained one; None matches by the true classes, without features.
         batch: On the device of the workspace.
         work: The workspace.
         shares: Probability of a block of each image, (batch,).
         key: Of the random blocks.
     """
     z_r = batch.exemplar_latents
-    with work.autocast():
-        matched = match(matcher, batch.condition, [(batch.exemplar, z_r)])
+    if matcher is None:
+        matched = matched_by_classes(batch)
+    else:
+        with work.autocast():
+            matched = match(matcher, batch.condition, [(batch.exemplar, z_r)])
     warped = corrupt(matched.warped, z_r, shares, seeded_generator(f"corruption/{key}"))
     return matched._replace(warped=warped)
+
+
+def matched_by_classes(batch: TripletBatch) -> Matched:
+    """Correspondences of the true classes, the nearest cells first; all features are zero."""
+    config, z_r = MatcherConfig(), batch.exemplar_latents
+    grid = z_r.shape[2], z_r.shape[3]
+    f_c, f_r = (class_features(classes, grid) for classes in (batch.classes_c, batch.classes_r))
+    found = correspond(
+        f_c, f_r, z_r.flatten(2).mT, temperature=config.temperature, grid_c=grid, grid_r=grid
+    )
+    features = z_r.new_zeros(*f_c.shape[:2], config.features)
+    appearance = appearance_vector(z_r.new_zeros(len(z_r), config.pooled), z_r)
+    return Matched(batch.condition, features, found.warped, found.confidence, appearance)
+
+
+def class_features(classes: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Shares of the classes in every cell, and its place: (batch, tokens, features).
+
+    ``classes`` are (batch, height, width) indices.
+    """
+    shares = F.one_hot(classes.long(), len(world.CLASSES)).permute(0, 3, 1, 2).float()
+    shares = F.normalize(F.adaptive_avg_pool2d(shares, grid), dim=1)
+    rows, columns = (torch.linspace(-PLACE, PLACE, n, device=classes.device) for n in grid)
+    place = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).expand(
+        len(classes), -1, -1, -1
+    )
+    return F.normalize(torch.cat([shares, place], 1), dim=1).flatten(2).mT
 
 
 def _predict(predict: Any, z: Tensor, t: Tensor, guide: Guide, work: Workspace) -> Tensor:
@@ -307,16 +343,16 @@ class _Shared:
 
     work: Workspace
     model: Model
-    matcher: Matcher
+    matcher: Matcher | None
     sampler: TripletSampler
     text: Tensor  # tokens of the empty caption
     shown: TripletBatch  # for sample sheets
     matched: Matched
 
     @classmethod
-    def load(cls, work: Workspace) -> _Shared:
+    def load(cls, work: Workspace, oracle: bool) -> _Shared:
         model = load_model(ModelSpec("mini", device=work.device, dtype="float32"))
-        matcher = matcher_stage.load(work)
+        matcher = None if oracle else matcher_stage.load(work)
         sampler = TripletSampler(work)
         unseen = TripletSampler(work, "validation")
         kinds = [CONDITIONS[i % len(CONDITIONS)] for i in range(SHOWN)]

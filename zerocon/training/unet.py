@@ -67,7 +67,7 @@ class UNetStage(TrainingRun):
         if work.device == "cpu":
             use_unfused_attention(network)
         predict = compiled(network) if self.compiled else network
-        levels = _levels().to(work.device)
+        levels = alpha_bars().to(work.device)
 
         def losses(rng: Rng) -> dict[str, Tensor]:
             chosen = np.sort(rng.integers(len(latents), size=self.batch))
@@ -124,7 +124,8 @@ def use_unfused_attention(network: Any) -> None:
     network.set_attn_processor(AttnProcessor())
 
 
-def _levels() -> Tensor:
+def alpha_bars() -> Tensor:
+    """DDPM's cumulative product at every timestep of the embedded model."""
     from diffusers import DDIMScheduler
 
     levels: Tensor = DDIMScheduler(**SCHEDULE).alphas_cumprod
