@@ -19,7 +19,7 @@ from zerocon.bench.translation_weights import Networks, load_networks, weights_h
 from zerocon.errors import MethodError
 from zerocon.evaluation_count import count_evaluations
 from zerocon.exemplar.correspondence import Correspondence, correspond, corrupt
-from zerocon.exemplar.encoders import Matcher
+from zerocon.exemplar.encoders import Matcher, MatcherConfig
 from zerocon.exemplar.networks import (
     WEIGHTS,
     WEIGHTS_FILE,
@@ -31,10 +31,8 @@ from zerocon.exemplar.promote import match, sample, sample_bridge, starting_nois
 from zerocon.registry import Classes, parse
 from zerocon.rng import seeded_generator
 from zerocon.tensor_types import Latents, Pixels, Tokens
+from zerocon.training.translation_denoiser import class_features
 
-LOCALITY = 0.3  # of true correspondences: standard deviation in units of a class's extent
-POWER = 6  # of a class's share in a token: tokens of several classes hardly count
-LEAST_EXTENT = 0.5  # tokens: of a class that is in one row or column
 SEEDS = 1000  # more than the random seeds of a run
 LEAST_DEVIATION = 1e-5  # of latents that are equal everywhere, in AdaIN
 
@@ -226,74 +224,25 @@ def trained_correspondence(
 
 
 def true_correspondence(batch: TranslationBatch, values: Tensor) -> Correspondence:
-    """Every token takes a mean of the exemplar's tokens of its own class, by their place in it.
-
-    The class of a token is that of most of its pixels; tokens of the exemplar count by the square
-    of the class's share in them, and by how near their place in the class is, in units of the
-    class's extent. Tokens of a class that the exemplar lacks take the token of the same position,
-    with a confidence of 0.
-
-    Args:
-        batch: The tasks.
-        values: What is warped, a row for each of the exemplar's tokens, (batch, tokens, channels).
-    """
-    weights = torch.stack(
-        [
-            _true_weights(shares, others, _positions(batch.grid).to(values))
-            for shares, others in zip(batch.class_shares, batch.exemplar_shares, strict=True)
-        ]
+    """Every token takes the exemplar's tokens of its own class, the nearest ones first."""
+    condition, exemplar = (
+        class_features(torch.from_numpy(np.stack(maps)), batch.grid).to(values)
+        for maps in (
+            [task.classes for task in batch.tasks],
+            [task.exemplar_classes for task in batch.tasks],
+        )
     )
-    return _weighted(batch, weights, values, batch.has_exemplar_tokens)
+    return correspond(
+        condition, exemplar, values, temperature=MatcherConfig().temperature,
+        grid_c=batch.grid, grid_r=batch.grid,
+    )  # fmt: skip
 
 
 def same_position(batch: TranslationBatch, values: Tensor) -> Correspondence:
     """Every token takes the exemplar's token of the same position."""
-    weights = torch.eye(values.shape[1]).to(values).expand(len(values), -1, -1)
-    return _weighted(batch, weights, values, torch.ones(values.shape[:2]).to(values))
-
-
-def _weighted(
-    batch: TranslationBatch, weights: Tensor, values: Tensor, confidence: Tensor
-) -> Correspondence:
-    rows, columns = batch.grid
-    warped = (weights @ values).mT.reshape(len(values), -1, rows, columns)
-    return Correspondence(warped, confidence.reshape(-1, 1, rows, columns), weights.argmax(-1))
-
-
-def _true_weights(shares: Tensor, others: Tensor, positions: Tensor) -> Tensor:
-    """Weights of the exemplar's tokens for each token of the condition, rows summing to 1.
-
-    Args:
-        shares: Share of each class in the condition's tokens, (tokens, classes).
-        others: The same of the exemplar.
-        positions: Row and column of each token, (tokens, 2).
-    """
-    best = shares.argmax(-1)
-    here, there = (_places_in_class(each, positions) for each in (shares, others))
-    tokens = torch.arange(len(best), device=best.device)
-    distances = (here[best, tokens][:, None] - there[best]).square().sum(-1)
-    scores = POWER * others.T[best].log() - distances / (2 * LOCALITY**2)
-    matched = others.sum(0)[best] > 0
-    # a class that is missing gives -inf everywhere, of which softmax makes NaN
-    weights = scores.masked_fill(~matched[:, None], 0).softmax(-1)
-    return torch.where(matched[:, None], weights, torch.eye(len(best)).to(weights))
-
-
-def _places_in_class(shares: Tensor, positions: Tensor) -> Tensor:
-    """Position of every token relative to every class's center, in units of its extent.
-
-    (classes, tokens, 2); the extent is the standard deviation of rows and of columns.
-    """
-    weights = shares.T / shares.sum(0).clamp_min(1e-12)[:, None]  # (classes, tokens)
-    centers = weights @ positions
-    variances = weights @ positions.square() - centers.square()
-    extents = variances.clamp_min(0).sqrt().clamp_min(LEAST_EXTENT)
-    return (positions - centers[:, None]) / extents[:, None]
-
-
-def _positions(grid: tuple[int, int]) -> Tensor:
-    rows, columns = grid
-    return torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
+    warped = values.mT.reshape(len(values), -1, *batch.grid)
+    positions = torch.arange(values.shape[1], device=values.device).expand(len(values), -1)
+    return Correspondence(warped, torch.ones_like(warped[:, :1]), positions)
 
 
 @dataclass(frozen=True)

@@ -120,20 +120,10 @@ class TranslationBatch:
         return rows, columns
 
     @cached_property
-    def class_shares(self) -> Tensor:
-        """Share of each class in the pixels of the conditions' tokens, see ``token_shares``."""
-        return self._shares([task.classes for task in self.tasks])
-
-    @cached_property
     def exemplar_shares(self) -> Tensor:
         """Share of each class in the pixels of the exemplars' tokens, see ``token_shares``."""
-        return self._shares([task.exemplar_classes for task in self.tasks])
-
-    @property
-    def has_exemplar_tokens(self) -> Tensor:
-        """1 for tokens whose main class the exemplar has, else 0, (batch, tokens)."""
-        present = (self.exemplar_shares.sum(1) > 0).float()
-        return present.gather(1, self.class_shares.argmax(-1))
+        maps = torch.from_numpy(np.stack([task.exemplar_classes for task in self.tasks]))
+        return token_shares(maps, self.grid).to(self.model.device)
 
     def decode(self, latents: Latents) -> Pixels:
         """The images of latents, clipped to -1..1."""
@@ -142,9 +132,6 @@ class TranslationBatch:
     def _pixels(self, images: Sequence[Pixels8]) -> Pixels:
         values = torch.from_numpy(np.stack(images)).to(self.model.device)
         return values.permute(0, 3, 1, 2).float() / 127.5 - 1
-
-    def _shares(self, maps: Sequence[ClassMap]) -> Tensor:
-        return token_shares(torch.from_numpy(np.stack(maps)), self.grid).to(self.model.device)
 
 
 def token_shares(classes: Tensor, grid: tuple[int, int]) -> Tensor:
