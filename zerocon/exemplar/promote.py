@@ -8,6 +8,7 @@ U-Net samples around the estimate. Two-way classifier-free guidance (as in Instr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import sqrt
 from typing import overload
 
 import torch
@@ -113,7 +114,7 @@ def sample(
             confident, 0..1 (as in MIDMs, arXiv 2209.11047).
         span: First and last share of the steps with reinjection, from noise (0) to image (1).
     """
-    branches = _branches(structure, appearance)
+    branches = guidance_branches(structure, appearance)
     guides = [_guide(network, matched, text, c, r) for _, c, r in branches]
     weights = [weight for weight, _, _ in branches]
     P, prior = guides[-1].prior, network.config.prior
@@ -200,9 +201,9 @@ def bridge_step(x: Latents, x0: Latents, y: Latents, t: float, s: float, noise: 
     m_t, m_s = bridge_mean(t), bridge_mean(s)
     d_t, d_s = bridge_variance(t), bridge_variance(s)
     fresh = (d_t - d_s * ((1 - m_t) / (1 - m_s)) ** 2) * d_s / d_t
-    rest = ((d_s - fresh) / d_t) ** 0.5
+    rest = sqrt((d_s - fresh) / d_t)
     kept = x - (1 - m_t) * x0 - m_t * y
-    return (1 - m_s) * x0 + m_s * y + rest * kept + fresh**0.5 * noise
+    return (1 - m_s) * x0 + m_s * y + rest * kept + sqrt(fresh) * noise
 
 
 @overload
@@ -224,7 +225,7 @@ def bridge_variance(t: float | Tensor) -> float | Tensor:
     return 2 * (m - m**2)
 
 
-def _branches(structure: float, appearance: float) -> list[tuple[float, bool, bool]]:
+def guidance_branches(structure: float, appearance: float) -> list[tuple[float, bool, bool]]:
     """Weights of the predictions, and whether each has condition and exemplar."""
     branches = [
         (1 - structure, False, False),
