@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -33,6 +34,7 @@ from zerocon.rng import seeded_generator
 from zerocon.tensor_types import Latents, Pixels, Tokens
 from zerocon.training.translation_denoiser import class_features
 
+SHARP = 0.01  # a temperature at which all but the best match has no weight in float32
 SEEDS = 1000  # more than the random seeds of a run
 LEAST_DEVIATION = 1e-5  # of latents that are equal everywhere, in AdaIN
 
@@ -179,70 +181,75 @@ class Matching(TranslationMethod):
 
     def find(self, batch: TranslationBatch) -> tuple[Correspondence, Tensor]:
         """The correspondence of the exemplar's latents, and the classes that it brings."""
-        tokens = batch.exemplar_latents.flatten(2).mT
-        values = torch.cat([tokens, batch.exemplar_shares], -1)
-        correspondence = self._match(batch, values)
-        if self.corruption:
-            correspondence = correspondence._replace(
-                warped=self._corrupted(batch, correspondence.warped, values)
-            )
-        channels = tokens.shape[-1]
-        latents, shares = correspondence.warped[:, :channels], correspondence.warped[:, channels:]
-        return correspondence._replace(warped=latents), shares.argmax(1).flatten(1)
+        features = self._features(batch)
+        correspondence, classes = (
+            self._warp(batch, features, values)
+            # apart, since the confidence is about all values
+            for values in (batch.exemplar_latents.flatten(2).mT, batch.exemplar_shares)
+        )
+        return correspondence, classes.warped.argmax(1).flatten(1)
 
-    def _match(self, batch: TranslationBatch, values: Tensor) -> Correspondence:
+    def _features(self, batch: TranslationBatch) -> MatchingFeatures:
         if self.matches == "true":
-            return true_correspondence(batch, values)
+            return true_features(batch)
         if self.matches == "position":
-            return same_position(batch, values)
-        return trained_correspondence(batch, values, self.networks(batch).matcher)
+            return position_features(batch)
+        return trained_features(batch, self.networks(batch).matcher)
 
-    def _corrupted(self, batch: TranslationBatch, warped: Tensor, values: Tensor) -> Tensor:
-        """The same blocks for every method, and more of them for a larger share."""
-        exemplar = values.mT.reshape(len(values), -1, *batch.grid)
+    def _warp(
+        self, batch: TranslationBatch, features: MatchingFeatures, values: Tensor
+    ) -> Correspondence:
+        """The correspondence of ``values``, whose blocks are replaced as those of all others."""
+        condition, exemplar, temperature = features
+        correspondence = correspond(
+            condition, exemplar, values,
+            temperature=temperature, grid_c=batch.grid, grid_r=batch.grid,
+        )  # fmt: skip
+        if not self.corruption:
+            return correspondence
+        source = values.mT.reshape(len(values), -1, *batch.grid)
         rows = [
             corrupt(
-                warped[i : i + 1], exemplar[i : i + 1], self.corruption,
+                correspondence.warped[i : i + 1], source[i : i + 1], self.corruption,
                 seeded_generator(f"corrupted correspondences of {task.seed}"),
             )
             for i, task in enumerate(batch.tasks)
         ]  # fmt: skip
-        return torch.cat(rows)
+        return correspondence._replace(warped=torch.cat(rows))
+
+
+class MatchingFeatures(NamedTuple):
+    """What is matched: tokens of conditions and exemplars, and the temperature of the softmax."""
+
+    condition: Tensor  # (batch, tokens, features)
+    exemplar: Tensor
+    temperature: float
 
 
 @torch.no_grad()
-def trained_correspondence(
-    batch: TranslationBatch, values: Tensor, matcher: Matcher
-) -> Correspondence:
-    """The matches of the trained encoders."""
-    condition = matcher.condition_encoder(batch.condition)
-    exemplar = matcher.image_encoder(batch.exemplar)
-    return correspond(
-        condition.tokens, exemplar.tokens, values, temperature=matcher.config.temperature,
-        grid_c=condition.grid, grid_r=exemplar.grid,
-    )  # fmt: skip
+def trained_features(batch: TranslationBatch, matcher: Matcher) -> MatchingFeatures:
+    """The tokens of the trained encoders."""
+    condition = matcher.condition_encoder(batch.condition).tokens
+    exemplar = matcher.image_encoder(batch.exemplar).tokens
+    return MatchingFeatures(condition, exemplar, matcher.config.temperature)
 
 
-def true_correspondence(batch: TranslationBatch, values: Tensor) -> Correspondence:
-    """Every token takes the exemplar's tokens of its own class, the nearest ones first."""
+def true_features(batch: TranslationBatch) -> MatchingFeatures:
+    """The classes of the tokens, and their places: the nearest tokens of a class come first."""
+    classes = np.stack([task.classes for task in batch.tasks])
+    others = np.stack([task.exemplar_classes for task in batch.tasks])
     condition, exemplar = (
-        class_features(torch.from_numpy(np.stack(maps)), batch.grid).to(values)
-        for maps in (
-            [task.classes for task in batch.tasks],
-            [task.exemplar_classes for task in batch.tasks],
-        )
+        class_features(torch.from_numpy(maps), batch.grid).to(batch.exemplar_latents)
+        for maps in (classes, others)
     )
-    return correspond(
-        condition, exemplar, values, temperature=MatcherConfig().temperature,
-        grid_c=batch.grid, grid_r=batch.grid,
-    )  # fmt: skip
+    return MatchingFeatures(condition, exemplar, MatcherConfig().temperature)
 
 
-def same_position(batch: TranslationBatch, values: Tensor) -> Correspondence:
-    """Every token takes the exemplar's token of the same position."""
-    warped = values.mT.reshape(len(values), -1, *batch.grid)
-    positions = torch.arange(values.shape[1], device=values.device).expand(len(values), -1)
-    return Correspondence(warped, torch.ones_like(warped[:, :1]), positions)
+def position_features(batch: TranslationBatch) -> MatchingFeatures:
+    """Features of which every position has one of its own, so that each matches itself."""
+    count = prod(batch.grid)
+    unit = torch.eye(count).to(batch.exemplar_latents).expand(len(batch), -1, -1)
+    return MatchingFeatures(unit, unit, SHARP)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 from zerocon import world
 from zerocon.bench.translation_metrics import ClassMap, Pixels8
 from zerocon.errors import MethodError
-from zerocon.training.triplet_scenes import CONDITIONS, triplet, triplet_scenes
+from zerocon.training.triplet_scenes import CONDITIONS, scenes_of, triplet
 
 if TYPE_CHECKING:
     from zerocon.model.stable_diffusion import StableDiffusion
@@ -77,7 +77,7 @@ def choose(
 def draw(number: TaskNumber) -> TranslationTask:
     """The images of a task."""
     drawn = triplet(number.seed, number.split, number.kind)
-    edges = world.edges(triplet_scenes(number.seed, number.split).target, len(drawn.target))
+    edges = world.edges(scenes_of(number.seed, number.split).target, len(drawn.target))
     return TranslationTask(
         number.seed, number.kind, drawn.condition, drawn.exemplar, drawn.target,
         np.asarray(edges)[..., 0] > 0, drawn.classes_c, drawn.classes_r,
