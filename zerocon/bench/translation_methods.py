@@ -314,43 +314,54 @@ class PriorEstimate(Trained):
 
 
 @dataclass(frozen=True)
-class PriorGuided(Trained):
-    """Prior-guided diffusion, see ``zerocon.exemplar.promote``.
-
-    Attributes:
-        steps: Denoising steps.
-        structure: Scale of the condition.
-        appearance: Scale of the exemplar.
-    """
+class Sampled(Trained):
+    """Methods that sample the result in ``steps`` denoising steps."""
 
     steps: int = 30
-    structure: float = 1.0
-    appearance: float = 1.0
 
     sampled: ClassVar[bool] = True
 
     def __call__(self, batch: TranslationBatch, seed: int) -> TranslationResult:
-        network, matched, text, classes = self.prepare(batch)
-        self.require(network.config)
+        prepared = self.prepare(batch)
+        self.require(prepared.network.config)
+        # a seed for each image, so that a result does not depend on the others of its batch
+        seeds = [task.seed * SEEDS + seed for task in batch.tasks]
         with count_evaluations() as evaluations:
-            latents = self.sample(batch, network, matched, text, _noise_seeds(batch, seed))
+            latents = self.sample(batch, prepared, seeds)
         count = evaluations.total / len(batch)
-        return TranslationResult(batch.decode(latents), classes, count)
+        return TranslationResult(batch.decode(latents), prepared.classes, count)
 
     def require(self, config: TranslationConfig) -> None:
         """Raise ``MethodError`` for a network that was trained for another method."""
+        raise NotImplementedError
+
+    def sample(
+        self, batch: TranslationBatch, prepared: PreparedBatch, seeds: Sequence[int]
+    ) -> Latents:
+        """Latents of the results, with noise of ``seeds``, one for each image."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class PriorGuided(Sampled):
+    """Prior-guided diffusion, see ``zerocon.exemplar.promote``.
+
+    Attributes:
+        structure: Scale of the condition.
+        appearance: Scale of the exemplar.
+    """
+
+    structure: float = 1.0
+    appearance: float = 1.0
+
+    def require(self, config: TranslationConfig) -> None:
         if config.bridge:
             raise MethodError(f"the network in {self.folder} is a bridge; use method bridge")
 
     def sample(
-        self,
-        batch: TranslationBatch,
-        network: TranslationNetwork,
-        matched: Matched,
-        text: Tokens,
-        seeds: Sequence[int],
+        self, batch: TranslationBatch, prepared: PreparedBatch, seeds: Sequence[int]
     ) -> Latents:
-        """Latents of the results, with noise of ``seeds``, one for each image."""
+        network, matched, text, _ = prepared
         noise = starting_noise(seeds, *batch.grid).to(matched.warped)
         return sample(
             network, matched, text, batch.model.schedule(self.steps).levels, noise,
@@ -363,7 +374,6 @@ class WithoutPrior(PriorGuided):
     """Diffusion that is given the same inputs, without the shift: ``concat``."""
 
     def require(self, config: TranslationConfig) -> None:
-        """Raise ``MethodError`` for a network that was trained with a shift."""
         super().require(config)
         if config.prior != "none":
             raise MethodError(
@@ -372,29 +382,18 @@ class WithoutPrior(PriorGuided):
 
 
 @dataclass(frozen=True)
-class BrownianBridge(PriorGuided):
+class BrownianBridge(Sampled):
     """A Brownian bridge from the condition's latents (BBDM, arXiv 2205.07680)."""
 
     def require(self, config: TranslationConfig) -> None:
-        """Raise ``MethodError`` for a network that is no bridge."""
         if not config.bridge:
             raise MethodError(f"the network in {self.folder} is no bridge")
 
     def sample(
-        self,
-        batch: TranslationBatch,
-        network: TranslationNetwork,
-        matched: Matched,
-        text: Tokens,
-        seeds: Sequence[int],
+        self, batch: TranslationBatch, prepared: PreparedBatch, seeds: Sequence[int]
     ) -> Latents:
-        """Latents of the results, with noise of ``seeds``, one for each image."""
+        network, matched, text, _ = prepared
         return sample_bridge(network, matched, text, self.steps, seeds)
-
-
-def _noise_seeds(batch: TranslationBatch, seed: int) -> list[int]:
-    """A seed for each image, so that a result does not depend on the others of its batch."""
-    return [task.seed * SEEDS + seed for task in batch.tasks]
 
 
 def default_methods() -> tuple[str, ...]:
