@@ -185,13 +185,14 @@ def test_sampling_depends_on_the_seed_and_not_on_the_batch(
 ) -> None:
     method = pick(f"{name}:weights={weights / name},steps=2")
     assert method.sampled
+    batch = TranslationBatch(batch.tasks[1:3], batch.model)
     result = method(batch, 0)
     assert result.pixels.shape == batch.target.shape and result.evaluations == 2
     assert result.pixels.isfinite().all() and result.pixels.abs().max() <= 1
     assert torch.equal(method(batch, 0).pixels, result.pixels)
     assert (method(batch, 1).pixels - result.pixels).abs().max() > 0.1
-    alone = method(TranslationBatch(batch.tasks[2:3], batch.model), 0)
-    assert torch.allclose(alone.pixels, result.pixels[2:3], atol=2e-3)
+    alone = method(TranslationBatch(batch.tasks[1:], batch.model), 0)
+    assert torch.allclose(alone.pixels, result.pixels[1:], atol=2e-3)
 
 
 def test_regression_is_the_prior_and_knows_no_seed(batch: TranslationBatch, weights: Path) -> None:
