@@ -13,8 +13,9 @@ from click.testing import CliRunner
 from conftest import gradient
 
 import zerocon
-from zerocon.bench import results, sensitivity, tables
+from zerocon.bench import results, sensitivity, tables, translation_row, translation_tables
 from zerocon.bench.native import NativeMeasurements
+from zerocon.bench.translation_metrics import TranslationMetrics
 from zerocon.cli import main
 from zerocon.image.metadata import Provenance
 from zerocon.image.saving import save_image
@@ -155,7 +156,13 @@ def test_fields_of_benchmark_rows_and_tables_are_those_promised():
     assert PROMISED["zerocon.bench.sensitivity/1"] == set(json.loads(sensitivity.as_json([]))) - {
         "schema"
     }
+    fields = {field.name for field in dataclasses.fields(translation_row.TranslationRow)}
+    assert PROMISED["zerocon.bench.translation-row/1"] == {"format", *fields}
+    numbers = {field.name for field in dataclasses.fields(TranslationMetrics)}
+    section = sections["zerocon.bench.translation-row/1"]
+    assert numbers <= set(re.findall(r"`(\w+)`", section))
     columns = {column.name for column in (*tables.COLUMNS, *tables.NATIVE_COLUMNS)}
+    columns |= {column.name for column in translation_tables.COLUMNS}
     assert columns <= set(re.findall(r"`(\w+)`", sections["zerocon.bench.tables/3"]))
 
 

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
     from zerocon.bench.altered_models import Variant
     from zerocon.bench.inputs import MethodSettings
-    from zerocon.bench.results import ResultRow, ResultsFile
+    from zerocon.bench.results import ResultRow, ResultsFile, RowFormat
     from zerocon.bench.runner import BenchmarkRun, Cell, Work
     from zerocon.bench.suite import SuiteRow
     from zerocon.bench.tasks import Task
+    from zerocon.bench.translation_row import TranslationRow
 
 # not "bank", "caption", "mean": one of them is the model's default and the same as "default"
 METHODS = "identity,vae,from-scratch,default,fast,no-guidance,cross-attention,contrastive,"
@@ -42,6 +43,7 @@ METHOD_TIMES = ("shape", "steps", "repeats", "batch_size", "compile")
         "zerocon bench table rows-*.jsonl --format markdown",
         "zerocon bench sensitivity --per-kind 5 --methods default,fast",
         "zerocon bench transfer --results transfer",
+        "zerocon bench translate --per-kind 4 --sheet sheet.png",
         "zerocon bench speed --steps 20 --repeats 3",
     ),
 )
@@ -49,8 +51,8 @@ def command() -> None:
     """Measure quality and speed of edits with known answers."""
 
 
-def scenes(per_kind: int, skip: int = 0) -> tuple[Callable[[Any], Any], ...]:
-    """The options that choose scenes, with these defaults."""
+def scenes(per_kind: int, skip: int = 0, kinds: str = "edit") -> tuple[Callable[[Any], Any], ...]:
+    """The options that choose scenes of different ``kinds``, with these defaults."""
     return (
         click.option(
             "--per-kind",
@@ -58,7 +60,7 @@ def scenes(per_kind: int, skip: int = 0) -> tuple[Callable[[Any], Any], ...]:
             type=click.IntRange(1),
             default=per_kind,
             show_default=True,
-            help="Scenes of each kind of edit.",
+            help=f"Scenes of each kind of {kinds}.",
         ),
         click.option(
             "--split",
@@ -78,6 +80,14 @@ def scenes(per_kind: int, skip: int = 0) -> tuple[Callable[[Any], Any], ...]:
     )
 
 
+shard = click.option(
+    "--shard",
+    type=options.shard,
+    default="1/1",
+    show_default=True,
+    metavar="I/N",
+    help="Run part I of N.",
+)
 true_captions = click.option(
     "--true-captions", is_flag=True, help="Use the true captions instead of the captioner's."
 )
@@ -140,14 +150,7 @@ tables = options.together(
         help="Render the scenes at N pixels, and measure edits at that size against the source "
         "itself. [default: 128 pixels, against the source after the VAE]",
     ),
-    click.option(
-        "--shard",
-        type=options.shard,
-        default="1/1",
-        show_default=True,
-        metavar="I/N",
-        help="Run part I of N.",
-    ),
+    shard,
     true_captions,
 )
 @cloup.option_group(
@@ -203,9 +206,7 @@ def world(methods: str, results: Path | None, sheet: Path | None, **values: Any)
     names, by_kind = _split(methods), _split(values["by_kind"])
     if sheet and len(names) > 1:
         raise click.UsageError("a sheet shows one method; select it with --methods")
-    for name in by_kind:
-        if name not in names:
-            raise click.UsageError(f"--by-kind {name} is not one of the --methods")
+    _check_kinds(names, by_kind)
     kinds = _split(values["kinds"]) or tasks.KINDS
     for kind in kinds:
         if kind not in tasks.KINDS:
@@ -240,16 +241,20 @@ def world(methods: str, results: Path | None, sheet: Path | None, **values: Any)
 def table(files: tuple[Path, ...], form: str, by_kind: str) -> None:
     """Print tables of saved results, of all shards of a run.
 
-    FILES are those of `zerocon bench world --results`, of equal weights and settings. No model is
-    loaded.
+    FILES are those of `zerocon bench world --results` or of `zerocon bench translate --results`, of
+    equal weights and settings. No model is loaded.
     """
     from zerocon.bench import results
+    from zerocon.bench.translation_row import TRANSLATIONS
 
-    rows = [row for file in files for row in results.EDITS.read(file)]
+    translated = TRANSLATIONS.is_schema_of(files[0])
+    kind: RowFormat[Any] = TRANSLATIONS if translated else results.EDITS
+    rows = [row for file in files for row in kind.read(file)]
     if not rows:
         raise click.UsageError("the files have no rows")
     results.check(rows)
-    _print_tables(rows, form, _split(by_kind))
+    show = _print_translation_tables if translated else _print_tables
+    show(rows, form, _split(by_kind))
 
 
 @command.subcommand(
@@ -471,6 +476,137 @@ def _print_tables(rows: Sequence[ResultRow], form: str, by_kind: Sequence[str]) 
     shown = [table for table in every if table]
     if form == "json":
         render.print_lines(tables.as_json(shown, rows).split("\n"))
+    else:
+        text = tables.as_text if form == "text" else tables.as_markdown
+        render.print_lines(text(shown).split("\n"))
+
+
+@command.subcommand(
+    "translate",
+    examples=(
+        "zerocon bench translate --per-kind 4 --sheet sheet.png",
+        "zerocon bench translate --methods copy,true-warp,true-warp:corruption=0.2",
+        "zerocon bench translate --split test --results rows.jsonl --shard 1/4",
+    ),
+)
+@cloup.option_group(
+    "Tasks",
+    *scenes(10, kinds="condition"),
+    click.option(
+        "--conditions",
+        metavar="KIND,KIND,...",
+        default="edge,label",
+        show_default=True,
+        help="Kinds of conditions: edge, label, sketch, image.",
+    ),
+    shard,
+)
+@cloup.option_group(
+    "Methods",
+    click.option(
+        "--methods",
+        metavar="NAME,NAME,...",
+        help="Methods to compare, with options after a colon, such as true-warp:corruption=0.5. "
+        "[default: all that need only the weights of the package]",
+    ),
+    click.option(
+        "--samples",
+        metavar="N",
+        type=click.IntRange(1),
+        default=3,
+        show_default=True,
+        help="Random seeds of methods that sample.",
+    ),
+    click.option(
+        "--mean-of",
+        metavar="N",
+        type=click.IntRange(2),
+        default=8,
+        show_default=True,
+        help="Samples of the mean image, which is a row of its own.",
+    ),
+    click.option(
+        "--batch-size",
+        metavar="N",
+        type=click.IntRange(1),
+        default=8,
+        show_default=True,
+        help="Images translated together; seconds are then an image's share.",
+    ),
+)
+@cloup.option_group(
+    "Output",
+    results_file,
+    click.option(
+        "--sheet",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Save condition, exemplar, target and every method's result of all tasks.",
+    ),
+    tables,
+    options.overwrite,
+)
+@options.device
+@options.verbosity
+def translate(methods: str | None, results: Path | None, sheet: Path | None, **values: Any) -> None:
+    """Evaluate translations of drawn scenes against the exact target.
+
+    A condition has the structure of one scene, the exemplar the appearance of another; the target
+    is the first scene in the second one's appearance. "matched" are pixels whose class the exemplar
+    has too, "copied" is the share of results that are nearer to the exemplar than to the target.
+    docs/measurements.md describes all metrics; features are those of the embedded model's CLIP.
+    """
+    overwrite = values["overwrite"]
+    if sheet:
+        _check_sheet(sheet, results, overwrite, ())
+    _check_results(results, ())
+
+    from zerocon.bench import runner, translation_methods, translation_run, translation_tasks
+    from zerocon.bench.translation_row import TRANSLATIONS
+    from zerocon.image.saving import save_image
+
+    names = _split(methods) if methods else translation_methods.default_methods()
+    by_kind = _split(values["by_kind"])
+    _check_kinds(names, by_kind)
+    chosen = translation_tasks.choose(
+        values["split"], values["per_kind"], values["skip"], _split(values["conditions"])
+    )
+    todo = runner.share(chosen, *values["shard"])
+    model: Any = options.load_model({"model": "mini", "device": values["device"]})
+    run = translation_run.TranslationRun(
+        model, names, values["samples"], values["mean_of"], values["batch_size"]
+    )
+    shown = []
+    with TRANSLATIONS.keeping(results, run.check, overwrite=overwrite) as file:
+        work = run.work(todo, file.rows)
+        with progress_bar("Translating", options.is_quiet()) as tick:
+            for done, (row, image) in enumerate(run.run(work), 1):
+                file.add(row)
+                if sheet:
+                    shown.append((row, image))
+                if tick:
+                    tick(done, sum(len(each) for _, each in work))
+    if sheet:
+        save_image(translation_run.page(todo, names, shown), sheet, overwrite=overwrite)
+    _print_translation_tables(run.among(file.rows, todo), values["form"], by_kind)
+
+
+def _check_kinds(names: Sequence[str], by_kind: Sequence[str]) -> None:
+    """Raise if a table by kind is wanted of a method that is not measured."""
+    for name in by_kind:
+        if name not in names:
+            raise click.UsageError(f"--by-kind {name} is not one of the --methods")
+
+
+def _print_translation_tables(
+    rows: Sequence[TranslationRow], form: str, by_kind: Sequence[str]
+) -> None:
+    """The tables of ``rows``, and those of the methods ``by_kind`` by kind of condition."""
+    from zerocon.bench import tables, translation_tables
+
+    shown = translation_tables.tables(rows, by_kind)
+    if form == "json":
+        render.print_lines(translation_tables.as_json(shown, rows).split("\n"))
     else:
         text = tables.as_text if form == "text" else tables.as_markdown
         render.print_lines(text(shown).split("\n"))

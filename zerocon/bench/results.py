@@ -143,6 +143,12 @@ class RowFormat(Generic[R]):
             raise FileFormatError("not a row of zerocon bench")
         return self.parse(values)
 
+    def is_schema_of(self, path: Path) -> bool:
+        """Whether a file begins with a row of this schema."""
+        head = json.dumps({"format": self.schema})[:-1].encode()
+        with path.open("rb") as file:
+            return file.read(len(head)) == head
+
     @about_argument("path")
     def read(self, path: Path) -> list[R]:
         """The rows of a file; a truncated last line is ignored.

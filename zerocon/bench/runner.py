@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import blake2b
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from PIL import Image
@@ -39,8 +39,56 @@ class Cell(NamedTuple):
     label: str
 
 
-class MethodsRun:
-    """Methods on one model: what their results depend on, and which of them are missing.
+class HasSeed(Protocol):
+    """What a task has in any benchmark."""
+
+    @property
+    def seed(self) -> int: ...
+
+
+T = TypeVar("T", bound=HasSeed)
+
+
+class ResumableRun:
+    """Methods on tasks, one row for each: which rows belong to the run, and which are missing.
+
+    Attributes:
+        methods: Names, with options.
+        setup: What all rows of this run share, for ``MethodRecord``.
+    """
+
+    methods: tuple[str, ...]
+    setup: Any  # a dictionary of text; computed when needed
+
+    def recipe(self, name: str) -> MethodRecord:
+        """The record of one method; raises ``MethodError`` for an unknown name."""
+        raise NotImplementedError
+
+    def check(self, rows: Iterable[AnyRow]) -> None:
+        """Raise ``MismatchError`` for a row that this run would have computed differently."""
+        recipes: dict[str, str] = {}
+        for row in rows:
+            if others := differing(row.setup, self.setup):
+                raise MismatchError(f"the rows are of another run: different {', '.join(others)}")
+            if row.method not in recipes:
+                recipes[row.method] = self.recipe(row.method).hash
+            if row.recipe != recipes[row.method]:
+                raise MismatchError(f"the rows of {row.method} have different settings")
+
+    def work(self, tasks: Iterable[T], rows: Iterable[AnyRow] = ()) -> list[tuple[T, list[str]]]:
+        """The tasks that are not complete, each with the methods that have no row yet."""
+        done = {(row.seed, row.method) for row in rows}
+        left = [(task, [m for m in self.methods if (task.seed, m) not in done]) for task in tasks]
+        return [(task, names) for task, names in left if names]
+
+    def among(self, rows: Iterable[R], tasks: Iterable[HasSeed]) -> list[R]:
+        """The rows of this run's methods and tasks; a file may hold more."""
+        seeds = {task.seed for task in tasks}
+        return [row for row in rows if row.method in self.methods and row.seed in seeds]
+
+
+class MethodsRun(ResumableRun):
+    """Edits by methods on one model, and what their results depend on.
 
     Attributes:
         methods: Names, with options, as ``methods.pick`` reads them.
@@ -48,7 +96,6 @@ class MethodsRun:
     """
 
     model: StableDiffusion
-    methods: tuple[str, ...]
     settings: MethodSettings
     true_captions: bool
 
@@ -79,28 +126,6 @@ class MethodsRun:
         """The record of one method; raises ``MethodError`` for an unknown name."""
         settings = json.loads(json.dumps(pick(name).recipe(self.settings)))
         return MethodRecord(self.setup, name, settings)
-
-    def check(self, rows: Iterable[AnyRow]) -> None:
-        """Raise ``MismatchError`` for a row that this run would have computed differently."""
-        recipes: dict[str, str] = {}
-        for row in rows:
-            if others := differing(row.setup, self.setup):
-                raise MismatchError(f"the rows are of another run: different {', '.join(others)}")
-            if row.method not in recipes:
-                recipes[row.method] = self.recipe(row.method).hash
-            if row.recipe != recipes[row.method]:
-                raise MismatchError(f"the rows of {row.method} have different settings")
-
-    def work(self, tasks: Iterable[Task], rows: Iterable[AnyRow] = ()) -> Work:
-        """The tasks that are not complete, each with the methods that have no row yet."""
-        done = {(row.seed, row.method) for row in rows}
-        left = [(task, [m for m in self.methods if (task.seed, m) not in done]) for task in tasks]
-        return [(task, names) for task, names in left if names]
-
-    def among(self, rows: Iterable[R], tasks: Iterable[Task]) -> list[R]:
-        """The rows of this run's methods and tasks; a file may hold more."""
-        seeds = {task.seed for task in tasks}
-        return [row for row in rows if row.method in self.methods and row.seed in seeds]
 
 
 @dataclass(frozen=True)
@@ -184,7 +209,7 @@ class BenchmarkRun(MethodsRun):
         return source.image, source.native.measure(result.image, result.mask)
 
 
-def share(tasks: Sequence[Task], number: int, of: int) -> list[Task]:
+def share(tasks: Sequence[T], number: int, of: int) -> list[T]:
     """Shard ``number`` (from 1) of ``of``; the shards are disjoint and cover all tasks.
 
     A task is never divided, so that its methods can share one inversion.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,7 @@ FORMATS = {  # factor, decimal places and sign of a column's unit
     "precise share": (100, 2, " %"),
     "dB": (1, 1, ""),
     "ratio": (1, 2, ""),
+    "score": (1, 3, ""),
     "cost": (1, 1, ""),
 }
 
@@ -35,6 +36,16 @@ FORMATS = {  # factor, decimal places and sign of a column's unit
 def only(value: Any) -> Any:
     """The statistic of a plain mean: the mean of the only term."""
     return value
+
+
+class HasKind(Protocol):
+    """What a line is made of: values of the columns as attributes, grouped by kind."""
+
+    @property
+    def kind(self) -> str: ...
+
+
+H = TypeVar("H", bound=HasKind)
 
 
 class Column(NamedTuple):
@@ -48,11 +59,11 @@ class Column(NamedTuple):
 
     name: str
     title: str
-    unit: Literal["share", "precise share", "dB", "ratio", "cost"]
+    unit: Literal["share", "precise share", "dB", "ratio", "score", "cost"]
     terms: tuple[str, ...] = ()
     statistic: Statistic = only
 
-    def read(self, row: ResultRow) -> tuple[float, ...] | None:
+    def read(self, row: Any) -> tuple[float, ...] | None:
         """The terms of one scene; None if it has no such measurement."""
         source, names = (row.native, self.terms) if self.terms else (row, (self.name,))
         values = [getattr(source, name, None) for name in names]
@@ -151,9 +162,9 @@ def by_kind(rows: Sequence[ResultRow], method: str) -> Table:
 
 def line(
     name: str,
-    rows: Sequence[ResultRow],
+    rows: Sequence[H],
     columns: Sequence[Column],
-    less: Callable[[ResultRow], ResultRow] | None = None,
+    less: Callable[[H], H] | None = None,
 ) -> TableLine:
     """Estimates of every column; with ``less``, of the difference from the row that it returns.
 
