@@ -6,7 +6,7 @@ and Pillow only.
 
 from zerocon.world.captions import caption, phrase
 from zerocon.world.counterfactuals import edits
-from zerocon.world.rendering import edges, labels, masks, render
+from zerocon.world.rendering import CLASSES, classes, edges, labels, masks, render
 from zerocon.world.scene import (
     ACCESSORIES,
     COLORS,
@@ -21,12 +21,14 @@ from zerocon.world.scene import (
     VALUES,
     Scene,
     dress,
+    recolored,
     sample,
     truth,
 )
 
 __all__ = [
     "ACCESSORIES",
+    "CLASSES",
     "COLORS",
     "COMPANIONS",
     "KINDS",
@@ -39,12 +41,14 @@ __all__ = [
     "VALUES",
     "Scene",
     "caption",
+    "classes",
     "dress",
     "edges",
     "edits",
     "labels",
     "masks",
     "phrase",
+    "recolored",
     "render",
     "sample",
     "truth",

@@ -25,7 +25,12 @@ _TIMES = {"day": "", "night": "at night", "sunset": "at sunset", "rain": "in the
 
 
 def caption(scene: Scene) -> str:
-    """The caption, lower case, at most 20 words; "none", "day" and "drawing" may be omitted."""
+    """The caption, lower case, at most 20 words; "none", "day" and "drawing" may be omitted.
+
+    Empty for a recolored scene.
+    """
+    if scene.appearance.free_seed is not None:
+        return ""
     first, second = scene.wording
     styles, places = _STYLES[scene.style], _PLACES[scene.place]
     subject = f"{_article(scene.color)} {scene.color} {scene.kind}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from zerocon.world import pen
+from zerocon.world.recoloring import free_palette
 from zerocon.world.scene import Appearance, Scene
 
 Color = tuple[float, float, float]
@@ -103,6 +104,8 @@ _TOYS: tuple[Color, ...] = ((224, 66, 66), (70, 130, 220), (240, 180, 60), (150,
 def palette(scene: Scene) -> np.ndarray:
     """The RGB value of every part number: (256, 3) uint8."""
     appearance, place = scene.appearance, scene.palette or scene.place
+    if appearance.free_seed is not None:
+        return free_palette(appearance.free_seed)
     table = np.zeros((256, 3))
     _paint_place(table, place, appearance)
     _paint_body(

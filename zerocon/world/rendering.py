@@ -13,6 +13,7 @@ from zerocon.world.animals import draw_animal, head_of
 from zerocon.world.palettes import palette
 from zerocon.world.pen import Pen
 from zerocon.world.places import draw_place
+from zerocon.world.recoloring import add_patterns, tinted
 from zerocon.world.scene import ANIMALS, KINDS, VEHICLES, Scene
 from zerocon.world.skies import draw_front
 from zerocon.world.styles import finish
@@ -27,19 +28,47 @@ _REGIONS = {
     "companion": (pen.COMPANION, pen.ACCESSORY),
     "accessory": (pen.ACCESSORY, pen.ACCESSORY + pen.ROLES),
 }
+# class: its parts. The sky is first, and everything of a companion or accessory is one class.
+_CLASS_PARTS: dict[str, tuple[int, ...]] = {
+    "sky": (),
+    "sun, moon or star": (pen.ORB, pen.STAR),
+    "cloud, snow or window": (pen.LIGHT,),
+    "distance": (pen.FAR, pen.FAR2),
+    "ground": (pen.GROUND, pen.GROUND2, pen.SHADOW),
+    "plant or building": (pen.CLUTTER, pen.CLUTTER2),
+    "frame": (pen.FRAME,),
+    "foreground": (pen.FORE,),
+    "subject": (pen.SUBJECT + pen.BODY, pen.SUBJECT + pen.PATTERN),
+    "subject's dark side": (pen.SUBJECT + pen.DEEP, pen.SUBJECT + pen.MANE),
+    "subject's light side": (pen.SUBJECT + pen.ACCENT,),
+    "subject's details": tuple(
+        pen.SUBJECT + role
+        for role in range(pen.ROLES)
+        if role not in (pen.BODY, pen.PATTERN, pen.DEEP, pen.MANE, pen.ACCENT)
+    ),
+    "companion": tuple(range(*_REGIONS["companion"])),
+    "accessory": tuple(range(*_REGIONS["accessory"])),
+}
+CLASSES = tuple(_CLASS_PARTS)
 
 
 def render(scene: Scene, size: int = 128) -> Image.Image:
     """The image: RGB, ``size`` x ``size``; styles are designed at 128 and scale with the size."""
     canvas = _canvas(scene, size)
-    _add_pattern(canvas, scene)
     sky = (
         canvas.point([255] * pen.SKY_BANDS + [0] * (256 - pen.SKY_BANDS))
         if scene.time == "rain"
         else None
     )
+    seed = scene.appearance.free_seed
+    if seed is None:
+        _add_pattern(canvas, scene)
+    else:
+        canvas = add_patterns(canvas, seed)
     canvas.putpalette(palette(scene).tobytes())
     rgb = np.asarray(canvas.convert("RGB").reduce(FINE), np.float32)
+    if seed is not None:
+        rgb = tinted(rgb, seed)
     glass = None
     if sky is not None and scene.place == "room":  # rain is visible through the window only
         glass = np.asarray(sky.reduce(FINE), np.float32) / 255
@@ -60,14 +89,30 @@ def masks(scene: Scene, size: int = 128) -> dict[str, np.ndarray]:
 
 def labels(scene: Scene, size: int = 128) -> Image.Image:
     """One color per region and, for the subject, per kind: RGB, no antialiasing."""
-    numbers = np.asarray(_canvas(scene, size))[FINE // 2 :: FINE, FINE // 2 :: FINE]
-    table = np.zeros((256, 3), np.uint8)
-    for number in range(pen.SUBJECT):
-        table[number] = _flat_color(max(number, pen.SKY_BANDS - 1))
+    return Image.fromarray(LABEL_COLORS[label_numbers(scene, size)])
+
+
+def label_numbers(scene: Scene, size: int = 128) -> np.ndarray:
+    """The label map as (size, size) uint8; ``LABEL_COLORS`` has the color of each number."""
+    table = np.arange(256, dtype=np.uint8)
+    table[: pen.SKY_BANDS] = pen.SKY_BANDS - 1
     for name, (first, end) in _REGIONS.items():
-        offset = KINDS.index(scene.kind) if name == "subject" else 0
-        table[first:end] = _flat_color(first + offset)
-    return Image.fromarray(table[numbers])
+        table[first:end] = first + (KINDS.index(scene.kind) if name == "subject" else 0)
+    numbers: np.ndarray = table[_part_numbers(scene, size)]
+    return numbers
+
+
+def classes(scene: Scene, size: int = 128) -> np.ndarray:
+    """What every pixel shows, whatever the kinds and the place: (size, size) uint8.
+
+    The values are indices of ``CLASSES``. Parts of one class are alike in every scene, so these
+    are the true correspondences between two scenes.
+    """
+    table = np.zeros(256, np.uint8)
+    for index, parts in enumerate(_CLASS_PARTS.values()):
+        table[list(parts)] = index
+    indices: np.ndarray = table[_part_numbers(scene, size)]
+    return indices
 
 
 def edges(scene: Scene, size: int = 128) -> Image.Image:
@@ -86,6 +131,14 @@ def _flat_color(number: int) -> tuple[int, int, int]:
     hue, value = number * 0.618034 % 1, (1.0, 0.8, 0.6)[number % 3]
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.8 if number < pen.SUBJECT else 0.45, value)
     return round(255 * red), round(255 * green), round(255 * blue)
+
+
+LABEL_COLORS = np.array([_flat_color(number) for number in range(256)], np.uint8)
+
+
+def _part_numbers(scene: Scene, size: int) -> np.ndarray:
+    """The part in the middle of every pixel: (size, size) uint8."""
+    return np.asarray(_canvas(scene, size))[FINE // 2 :: FINE, FINE // 2 :: FINE]
 
 
 def _canvas(scene: Scene, size: int) -> Image.Image:

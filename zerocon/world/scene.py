@@ -109,6 +109,7 @@ class Appearance:
     shadow: float
     texture_seed: int
     grain: float
+    free_seed: int | None = None  # of colors and patterns independent of the parts, see recolored
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,12 @@ def sample(seed: int) -> Scene:
 
 
 def truth(scene: Scene) -> dict[str, str]:
-    """The named parameters of a scene; the values are those of ``VALUES``."""
+    """The named parameters of a scene; the values are those of ``VALUES``.
+
+    Empty for a recolored scene, whose colors have no names.
+    """
+    if scene.appearance.free_seed is not None:
+        return {}
     return {name: str(getattr(scene, name)) for name in VALUES}
 
 
@@ -169,6 +175,17 @@ def dress(structure: Scene, appearance: Scene) -> Scene:
         appearance=appearance.appearance,
         palette=appearance.palette or appearance.place,
     )
+
+
+def recolored(scene: Scene, seed: int) -> Scene:
+    """A scene in colors and patterns that do not depend on what a part is, drawn from a seed.
+
+    Every part has a color of the whole RGB cube; place, subject and companion may be striped,
+    checked or diagonally striped, and the light has a tint and a vertical gradient. Outlines,
+    weather and style are those of ``scene``, whose caption and truth become empty. ``dress``
+    gives the same colors to the same parts of another scene.
+    """
+    return replace(scene, appearance=replace(scene.appearance, free_seed=seed))
 
 
 def _named(rng: np.random.Generator, training: bool) -> dict[str, str]:

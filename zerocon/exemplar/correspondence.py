@@ -1,0 +1,168 @@
+"""Correspondence between condition and exemplar: match, warp and confidence.
+
+A token of the condition is matched to the exemplar's tokens by a softmax over inner products
+(CoCosNet, arXiv 2004.05571, eq. 2 and 3); the warp is the mean of the exemplar's values under it.
+The confidence is that of a forward-backward check (as in MIDMs, arXiv 2209.11047) with a Gaussian
+in place of its threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import prod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from zerocon.exemplar.encoders import Grid
+
+BLOCK = 4096  # tokens: at most the square of this many scores of an image are in memory
+RADIUS = 1.5  # cells: standard deviation of the confidence over the forward-backward distance
+BLOCKS = 8  # blocks a side that ``corrupt`` replaces
+
+
+class Correspondence(NamedTuple):
+    """Where the exemplar's values belong in the condition's grid.
+
+    Attributes:
+        warped: Mean of the exemplar's values under the match, (batch, channels, rows, columns).
+        confidence: 1 where the best match leads back to its own cell, (batch, 1, rows, columns)
+            in 0..1.
+        match: Index of the most similar exemplar token of every condition token, (batch, tokens).
+    """
+
+    warped: Tensor
+    confidence: Tensor
+    match: Tensor
+
+
+def correspond(
+    f_c: Tensor,
+    f_r: Tensor,
+    values: Tensor,
+    *,
+    temperature: float,
+    grid_c: Grid,
+    grid_r: Grid | Sequence[Grid],
+    log_weights: Tensor | None = None,
+    block: int = BLOCK,
+) -> Correspondence:
+    """Match the tokens of a condition to those of exemplars and warp the exemplars' values.
+
+    Scores are computed for some rows at a time, so that memory grows linearly with the number of
+    tokens. The warp has gradients with respect to features and values.
+
+    Args:
+        f_c: Tokens of the condition, (batch, n, features).
+        f_r: Tokens of the exemplar, (batch, m, features); those of several exemplars one after
+            another, see ``join_exemplars``.
+        values: What is warped, such as latents, one row per exemplar token, (batch, m, channels).
+        temperature: Divides the inner products; towards 0 the warp copies the best match.
+        grid_c: Rows and columns of the condition's tokens.
+        grid_r: Rows and columns of the exemplar's tokens, or of each of the exemplars'.
+        log_weights: Added to the scores of the exemplar tokens, (m,) or (batch, m).
+        block: Memory limit: at most ``block * block`` scores of an image at a time.
+
+    Raises:
+        ValueError: The number of tokens or values does not match the grids, or the temperature is
+            not above 0.
+    """
+    _require_sizes(f_c, f_r, values, grid_c, grid_r)
+    if temperature <= 0:
+        raise ValueError(f"temperature must be above 0, not {temperature}")
+    b, m = f_r.shape[:2]
+    offset = torch.zeros(1, 1) if log_weights is None else log_weights.reshape(-1, 1, m)
+    best = f_r.new_full((b, m), -torch.inf)  # of every exemplar token, over the condition's
+    back = torch.zeros(b, m, dtype=torch.int64, device=f_r.device)
+    warped, match = [], []
+    for first, rows in _row_blocks(f_c, max(1, block * block // m)):
+        scores = rows.float() @ f_r.float().mT / temperature + offset.to(f_r.device)
+        warped.append(scores.softmax(-1) @ values.float())
+        match.append(scores.detach().argmax(-1))
+        highest, row = scores.detach().max(1)
+        back = torch.where(highest > best, row + first, back)
+        best = torch.maximum(best, highest)
+    matches = torch.cat(match, 1)
+    confidence = _confidence(back.gather(1, matches), grid_c)
+    return Correspondence(_on_grid(torch.cat(warped, 1), grid_c), confidence, matches)
+
+
+def join_exemplars(tokens: Sequence[Tensor], weights: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Tokens of several exemplars as those of one, for ``correspond``.
+
+    Args:
+        tokens: (batch, tokens, features) of each exemplar.
+        weights: One number above 0 for each; only their ratios matter.
+
+    Returns:
+        The tokens, (batch, m, features), and the logarithms of their weights, (m,).
+
+    Raises:
+        ValueError: There are not as many weights as exemplars, or one is not above 0.
+    """
+    if len(weights) != len(tokens) or not weights or min(weights) <= 0:
+        raise ValueError(f"{len(tokens)} exemplars need as many weights above 0, not {weights}")
+    shares = torch.tensor(weights, dtype=torch.float32) / sum(weights)
+    counts = torch.tensor([part.shape[1] for part in tokens])
+    joined = torch.cat(list(tokens), 1)
+    return joined, shares.log().repeat_interleave(counts).to(joined.device)
+
+
+def corrupt(
+    warped: Tensor, z_r: Tensor, share: float | Tensor, generator: torch.Generator
+) -> Tensor:
+    """Replace random blocks of a warp by other parts of the exemplar, as wrong matches would.
+
+    Args:
+        warped: (batch, channels, rows, columns).
+        z_r: The exemplar's latents, (batch, channels, any rows, any columns).
+        share: Probability of each of 8 x 8 blocks, for all images or (batch,).
+        generator: A CPU generator, see ``zerocon.rng``.
+
+    Returns:
+        A tensor like ``warped``. A replaced block holds a connected part of the exemplar, which
+        continues at the opposite border, from a random place.
+    """
+    b, _, h, w = warped.shape
+    drawn = torch.rand(b, BLOCKS, BLOCKS, generator=generator)
+    replaced = drawn < torch.as_tensor(share, dtype=torch.float32).cpu().reshape(-1, 1, 1)
+    starts = torch.rand(b, BLOCKS, BLOCKS, 2, generator=generator)
+    y, x = (torch.arange(n) for n in (h, w))
+    rows, columns = (y * BLOCKS // h)[:, None], (x * BLOCKS // w)[None]
+    begin = (starts[:, rows, columns] * torch.tensor(z_r.shape[2:])).long()  # (b, h, w, 2)
+    source = (begin[..., 0] + y[:, None]) % z_r.shape[2] * z_r.shape[3]
+    source = (source + (begin[..., 1] + x) % z_r.shape[3]).to(warped.device)
+    other = z_r.flatten(2).gather(2, source.flatten(1)[:, None].expand(-1, z_r.shape[1], -1))
+    where = replaced[:, rows, columns][:, None].to(warped.device)
+    return torch.where(where, other.reshape(warped.shape), warped)
+
+
+def _require_sizes(
+    f_c: Tensor, f_r: Tensor, values: Tensor, grid_c: Grid, grid_r: Grid | Sequence[Grid]
+) -> None:
+    grids: list[Grid] = [grid_r] if isinstance(grid_r[0], int) else list(grid_r)  # type: ignore
+    counts = f_c.shape[1], f_r.shape[1], values.shape[1]
+    tokens = sum(map(prod, grids))
+    if counts != (prod(grid_c), tokens, tokens):
+        raise ValueError(
+            f"grids of {prod(grid_c)} and {tokens} cells need as many tokens and values: "
+            f"{prod(grid_c)}, {tokens}, {tokens}, not {counts}"
+        )
+
+
+def _row_blocks(f_c: Tensor, rows: int) -> Iterator[tuple[int, Tensor]]:
+    return ((first, f_c[:, first : first + rows]) for first in range(0, f_c.shape[1], rows))
+
+
+def _confidence(returned: Tensor, grid: Grid) -> Tensor:
+    """``exp(-d^2 / 2s^2)`` of the distance between every cell and the one that it returns to."""
+    cells = torch.arange(returned.shape[1], device=returned.device)
+    down = returned // grid[1] - cells // grid[1]
+    right = returned % grid[1] - cells % grid[1]
+    confidence = (-(down.square() + right.square()) / (2 * RADIUS**2)).exp()
+    return confidence.reshape(-1, 1, *grid)
+
+
+def _on_grid(tokens: Tensor, grid: Grid) -> Tensor:
+    return tokens.mT.reshape(len(tokens), -1, *grid)
