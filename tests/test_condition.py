@@ -11,6 +11,7 @@ from conftest import gradient
 from PIL import Image, ImageDraw, ImageFilter
 
 from zerocon import world
+from zerocon.errors import SettingError
 from zerocon.exemplar.condition import detect, edges_of, labels_of, read_condition
 from zerocon.image.transforms import WorkingSize
 
@@ -188,7 +189,7 @@ def test_a_given_kind_is_not_detected() -> None:
     assert (
         read.kind == "image" and read.detected is None and read.image.tobytes() == labels.tobytes()
     )
-    with pytest.raises(ValueError, match="auto, edge, label, sketch, image"):
+    with pytest.raises(SettingError, match="auto or edge, label, sketch, image"):
         read_condition(labels, "edges")
 
 

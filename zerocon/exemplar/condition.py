@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from scipy import ndimage
 
+from zerocon.errors import SettingError
+from zerocon.exemplar.translation_settings import AUTO, KINDS
 from zerocon.image.transforms import Frame, Prepared, WorkingSize
-
-KINDS = ("edge", "label", "sketch", "image")
 
 GRAY = 24  # largest difference of two channels of a gray pixel: paper and JPEG have some color
 GROUND = 32  # levels around the most frequent one that count as the ground of lines
@@ -103,7 +103,7 @@ def detect(image: Image.Image) -> Detected:
     return Detected("image", "it has neither lines on an even ground nor few colors")
 
 
-def read_condition(image: Image.Image, kind: str = "auto") -> Condition:
+def read_condition(image: Image.Image, kind: str = AUTO) -> Condition:
     """The condition that an image is.
 
     Args:
@@ -111,12 +111,12 @@ def read_condition(image: Image.Image, kind: str = "auto") -> Condition:
         kind: One of ``KINDS``, or "auto" to detect it.
 
     Raises:
-        ValueError: For another kind.
+        SettingError: For another kind.
     """
-    if kind not in (*KINDS, "auto"):
-        raise ValueError(f"a condition is auto, {', '.join(KINDS)}, not {kind!r}")
+    if kind not in (AUTO, *KINDS):
+        raise SettingError(f"condition must be auto or {', '.join(KINDS)}, not {kind!r}")
     image = image.convert("RGB")
-    detected = detect(image) if kind == "auto" else None
+    detected = detect(image) if kind == AUTO else None
     kind = detected.kind if detected else kind
     if kind == "image":
         return Condition(kind, image, image, detected)
