@@ -95,7 +95,7 @@ class Encoder(nn.Module):
         )
         self.position = nn.Conv2d(2, config.width, 1, bias=False)
         self.blocks = nn.Sequential(
-            *(_DilatedBlock(config.width, config.inner, d) for d in config.dilations)
+            *(DilatedBlock(config.width, config.inner, d) for d in config.dilations)
         )
         self.norm = nn.GroupNorm(GROUPS, config.width)
         self.token_head = nn.Conv2d(config.width, config.features, 1)
@@ -128,7 +128,7 @@ class Matcher(nn.Module):
         self.image_encoder = Encoder(self.config)
 
 
-class _DilatedBlock(nn.Module):
+class DilatedBlock(nn.Module):
     """A residual block whose 3 x 3 convolution has ``inner`` channels and a dilation."""
 
     def __init__(self, width: int, inner: int, dilation: int) -> None:
