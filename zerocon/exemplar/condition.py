@@ -166,9 +166,10 @@ def edges_of(image: Image.Image) -> Image.Image:
     values = np.asarray(image.convert("RGB"), np.float32) / 255
     scale = FINE * max(1.0, side / 128)
     smooth = ndimage.gaussian_filter(values, (scale, scale, 0), mode="nearest")
-    gradients = np.stack([ndimage.sobel(smooth, axis, mode="nearest") for axis in (0, 1)]) / 8
+    sobel = [ndimage.sobel(smooth, axis, mode="nearest") for axis in (0, 1)]
+    gradients: NDArray[np.float32] = (np.stack(sobel) / 8).astype(np.float32)
     # of an ideal step of height 1 the smoothed gradient is 1 / (scale sqrt(2 pi))
-    strength = np.sqrt((gradients**2).sum(0)).max(-1) * scale * np.sqrt(2 * np.pi)
+    strength = np.sqrt((gradients**2).sum(0)).max(-1) * float(scale * np.sqrt(2 * np.pi))
     strongest = np.abs(gradients).sum(0).argmax(-1)
     direction = np.take_along_axis(gradients, strongest[None, ..., None], -1)[..., 0]
     ridge = _is_ridge(strength, direction)
@@ -190,7 +191,8 @@ def _is_ridge(strength: NDArray[np.float32], direction: NDArray[np.float32]) -> 
         for sign in (1, -1)
     ]
     # one of two equal neighbors is the ridge, else a line would be two pixels wide or missing
-    return (strength > sides[0]) & (strength >= sides[1])
+    ridge: NDArray[np.bool_] = (strength > sides[0]) & (strength >= sides[1])
+    return ridge
 
 
 def _ground_of_lines(values: Colors) -> tuple[str, str] | None:
@@ -226,7 +228,8 @@ def _at_most(image: Image.Image, filter: Image.Resampling) -> Image.Image:
 
 def _level(values: Colors) -> NDArray[np.int16]:
     """Brightness (height, width), 0..255: the mean of the channels."""
-    return values.mean(-1).round().astype(np.int16)
+    level: NDArray[np.int16] = values.mean(-1).round().astype(np.int16)
+    return level
 
 
 def _distinct(values: Colors) -> int:

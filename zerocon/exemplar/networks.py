@@ -252,9 +252,7 @@ class TranslationNetwork(nn.Module):
         """The tensors that are not the base model's, by name."""
         return {n: t for n, t in self.state_dict().items() if not self.is_frozen(n)}
 
-    def guide(
-        self, matched: Matched, text: Tokens, condition: Tensor, exemplar: Tensor
-    ) -> Guide:
+    def guide(self, matched: Matched, text: Tokens, condition: Tensor, exemplar: Tensor) -> Guide:
         """Everything that the U-Net is given, where condition or exemplar may be left out.
 
         Args:

@@ -111,5 +111,7 @@ class TranslationSettings:
             if name not in names:
                 shown = one_line(repr(name), 80)
                 raise SettingError(f"no setting {shown}; there are: {', '.join(names)}")
-        pairs = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-        return cls(**pairs)
+        decoded: dict[str, Any] = dict(values)
+        if isinstance(decoded.get("range"), list):
+            decoded["range"] = tuple(decoded["range"])
+        return cls(**decoded)
