@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from zerocon import Cache, Model, Recipe
     from zerocon.image.masks import UserMask
+    from zerocon.recipe.translation_recipe import TranslationRecipe
 
 VERBOSE = "zerocon.verbose"  # in the context's meta, where the group finds it after an error
 FORMAT = "zerocon.format"
@@ -231,7 +232,7 @@ def loading(name: str | None) -> Iterator[None]:
         yield
 
 
-def load_recipe_model(values: Mapping[str, Any], recipe: Recipe) -> Model:
+def load_recipe_model(values: Mapping[str, Any], recipe: Recipe | TranslationRecipe) -> Model:
     """The model of a recipe, except for what the ``replay_model`` options override."""
     import zerocon
     from zerocon.storage.paths import names_path

@@ -112,7 +112,7 @@ def sample(
             confident, 0..1 (as in MIDMs, arXiv 2209.11047).
         span: First and last share of the steps with reinjection, from noise (0) to image (1).
     """
-    branches = _branches(structure, appearance)
+    branches = guidance_branches(structure, appearance)
     guides = [_guide(network, matched, text, c, r) for _, c, r in branches]
     weights = [weight for weight, _, _ in branches]
     P, prior = guides[-1].prior, network.config.prior
@@ -215,7 +215,7 @@ def bridge_variance(t: float) -> float:
     return 2 * (m - m**2)
 
 
-def _branches(structure: float, appearance: float) -> list[tuple[float, bool, bool]]:
+def guidance_branches(structure: float, appearance: float) -> list[tuple[float, bool, bool]]:
     """Weights of the predictions, and whether each has condition and exemplar."""
     branches = [
         (1 - structure, False, False),

@@ -93,6 +93,13 @@ class Translation:
         """Kind of the condition, one of ``translation_settings.KINDS``."""
         return self.settings.condition
 
+    @property
+    def mean_confidence(self) -> float | None:
+        """Mean of ``confidence`` in 0..1; None where there is none."""
+        if self.confidence is None:
+            return None
+        return round(float(np.asarray(self.confidence).mean()) / 255, 4)
+
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
         """Write the image in the format of the name's ending, atomically.
 
@@ -234,9 +241,8 @@ def resolved(settings: TranslationSettings, condition: Condition) -> Translation
 
 def model_for(settings: TranslationSettings, model: Model | str | None = None) -> Model:
     """The model that a method uses: the one given, by default ``mini``; "promote" has its own."""
-    promote = settings.method.partition(":")[0].strip() == "promote"
     named = model is None or isinstance(model, str)
-    if promote and named:
+    if settings.uses_shipped_model and named:
         return api.model_of(DEFAULT_TRANSLATION_MODEL)
     return api.model_of(DEFAULT_TRANSLATION_MODEL if model is None else model)
 

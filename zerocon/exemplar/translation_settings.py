@@ -99,6 +99,16 @@ class TranslationSettings:
                 shown = one_line(repr(value), 80)
                 raise SettingError(f"{each.name} must be {rule.wanted}, not {shown}")
 
+    @property
+    def method_name(self) -> str:
+        """Name of the method, without its options."""
+        return self.method.partition(":")[0].strip()
+
+    @property
+    def uses_shipped_model(self) -> bool:
+        """Whether the method is one whose weights belong to the embedded model."""
+        return self.method_name == "promote"
+
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> TranslationSettings:
         """Settings from their values by name, those of JSON included, where a range is a list.

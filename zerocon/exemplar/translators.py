@@ -18,7 +18,7 @@ from zerocon.exemplar.correspondence import Correspondence, correspond, join_exe
 from zerocon.exemplar.cross_image import CrossImageAttention, adain
 from zerocon.exemplar.encoders import Grid, Matcher
 from zerocon.exemplar.networks import TranslationNetwork, load_weights
-from zerocon.exemplar.promote import match, sample, starting_noise
+from zerocon.exemplar.promote import guidance_branches, match, sample, starting_noise
 from zerocon.exemplar.translation_settings import (
     DEFAULT_TRANSLATION_MODEL,
     TranslationSettings,
@@ -82,6 +82,9 @@ class Translator(Protocol):
 
     USES: ClassVar[frozenset[str]]
 
+    def evaluations(self, settings: TranslationSettings) -> int | None:
+        """U-Net evaluations of a translation; None if they depend on more than the settings."""
+
     def __call__(self, inputs: TranslationInputs) -> TranslatedLatents: ...
 
 
@@ -97,6 +100,12 @@ class PromoteTranslator:
     def __post_init__(self) -> None:
         if not 0 <= self.reinjection <= 1:
             raise ValueError(f"reinjection must be a number from 0 to 1, not {self.reinjection}")
+
+    def evaluations(self, settings: TranslationSettings) -> int | None:
+        if settings.matcher == "dift":
+            return None
+        branches = guidance_branches(settings.structure, settings.appearance)
+        return len(branches) * settings.steps
 
     def __call__(self, inputs: TranslationInputs) -> TranslatedLatents:
         model, settings = inputs.model, inputs.settings
@@ -133,6 +142,9 @@ class AttentionTranslator:
         {"steps", "seed", "structure", "appearance", "prompt"}
     )
 
+    def evaluations(self, settings: TranslationSettings) -> int | None:
+        return None
+
     def __call__(self, inputs: TranslationInputs) -> TranslatedLatents:
         model, settings = inputs.model, inputs.settings
         method = CrossImageAttention(
@@ -155,6 +167,9 @@ class WarpTranslator:
 
     USES: ClassVar[frozenset[str]] = frozenset({"matcher", "weights"})
 
+    def evaluations(self, settings: TranslationSettings) -> int | None:
+        return None if settings.matcher == "dift" else 0
+
     def __call__(self, inputs: TranslationInputs) -> TranslatedLatents:
         found = find_correspondence(inputs)
         return TranslatedLatents(found.warped, found)
@@ -165,6 +180,9 @@ class AdainTranslator:
     """The condition's latents with the exemplar's mean and deviation; no matching, no diffusion."""
 
     USES: ClassVar[frozenset[str]] = frozenset()
+
+    def evaluations(self, settings: TranslationSettings) -> int | None:
+        return 0
 
     def __call__(self, inputs: TranslationInputs) -> TranslatedLatents:
         return TranslatedLatents(adain(inputs.model.encode(inputs.condition), inputs.encoded))
