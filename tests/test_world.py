@@ -189,3 +189,116 @@ def test_a_dressed_scene_keeps_its_outlines_and_has_the_other_appearance() -> No
     assert (dressed.kind, dressed.place) == (structure.kind, structure.place)
     assert (dressed.color, dressed.style) == (other.color, other.style)
     assert dressed.appearance == other.appearance
+
+
+@pytest.mark.parametrize(
+    ("seed", "mean"),
+    [
+        (0, (113.41, 98.6, 68.86)),
+        (1, (64.72, 58.92, 66.45)),
+        (2, (105.67, 113.44, 80.08)),
+        (3, (126.24, 149.36, 184.09)),
+        (10**8, (137.75, 161.02, 170.22)),
+    ],
+)
+def test_scenes_are_those_that_the_embedded_model_was_trained_on(
+    seed: int, mean: tuple[float, float, float]
+) -> None:
+    assert pixels(world.sample(seed)).mean((0, 1)) == pytest.approx(mean, abs=0.1)
+
+
+# appearances that do not depend on what a part is
+
+
+def colors_by_class(scene: Scene) -> dict[int, np.ndarray]:
+    image, classes = pixels(scene), world.classes(scene)
+    return {
+        int(index): image[classes == index].mean(0)
+        for index in np.unique(classes)
+        if (classes == index).sum() > 40
+    }
+
+
+def test_a_recolored_scene_keeps_its_outlines_and_has_no_words() -> None:
+    scene = world.sample(11)
+    recolored = world.recolored(scene, 5)
+    assert np.array_equal(world.labels(scene), world.labels(recolored))
+    assert np.array_equal(world.edges(scene), world.edges(recolored))
+    assert np.array_equal(world.classes(scene), world.classes(recolored))
+    assert np.abs(pixels(scene) - pixels(recolored)).mean() > 10
+    assert np.array_equal(pixels(recolored), pixels(world.recolored(scene, 5)))
+    assert not np.array_equal(pixels(recolored), pixels(world.recolored(scene, 6)))
+    assert (world.caption(recolored), world.truth(recolored)) == ("", {})
+    assert world.caption(scene) and world.truth(scene)
+
+
+def test_dress_gives_the_colors_of_a_recolored_scene_to_the_same_parts() -> None:
+    for seed in range(12):
+        plain = replace(world.sample(seed), style="drawing", time="day")
+        look = world.recolored(plain, seed)
+        dressed = colors_by_class(world.dress(world.sample(seed + 100), look))
+        for index, color in colors_by_class(look).items():
+            if world.CLASSES[index] in ("sky", "companion", "subject's details"):
+                continue  # parts of several colors, of which another scene shows other shares
+            if index in dressed:
+                assert np.abs(color - dressed[index]).max() < 60, world.CLASSES[index]
+
+
+def test_the_colors_of_a_recolored_scene_do_not_tell_the_class() -> None:
+    """The nearest neighbor by color is of the same class only as often as by chance."""
+    scenes = [replace(world.sample(seed), style="drawing") for seed in range(120)]
+    shares = []
+    for free in (False, True):
+        found = [
+            colors_by_class(world.recolored(scene, scene.seed) if free else scene)
+            for scene in scenes
+        ]
+        colors = np.array([color for each in found for color in each.values()])
+        classes = np.array([index for each in found for index in each])
+        own = np.repeat(np.arange(len(found)), [len(each) for each in found])
+        distance = np.linalg.norm(colors[:, None] - colors[None], axis=-1)
+        distance[own[:, None] == own[None]] = np.inf
+        shares.append(np.mean(classes[distance.argmin(1)] == classes))
+    ordinary, recolored = shares
+    chance = np.sum((np.bincount(classes) / len(classes)) ** 2)
+    assert ordinary > 0.5
+    assert recolored < chance + 0.07
+
+
+def test_neighboring_parts_of_a_recolored_scene_differ() -> None:
+    for seed in range(30):
+        scene = world.recolored(replace(world.sample(seed), style="drawing"), seed)
+        found = {world.CLASSES[i]: color for i, color in colors_by_class(scene).items()}
+        for one, other in (("sky", "distance"), ("subject", "ground"), ("ground", "distance")):
+            if one in found and other in found:
+                assert np.abs(found[one] - found[other]).max() > 12
+
+
+def test_classes_are_those_of_the_masks_for_every_kind() -> None:
+    subject = [i for i, name in enumerate(world.CLASSES) if name.startswith("subject")]
+    for seed, kind in enumerate(world.KINDS):
+        scene = replace(world.sample(seed), kind=kind, accessory="none", companion="none")
+        classes, mask = world.classes(scene), world.masks(scene)["subject"]
+        assert classes.dtype == np.uint8 and classes.max() < len(world.CLASSES)
+        assert np.mean(np.isin(classes, subject) == mask) > 0.98
+        assert (classes == world.CLASSES.index("ground")).any()
+
+
+def test_the_colors_of_a_label_map_distinguish_its_parts() -> None:
+    def color(scene: Scene, name: str) -> np.ndarray:
+        inside = np.asarray(world.labels(scene))[world.masks(scene)[name]]
+        values, counts = np.unique(inside, axis=0, return_counts=True)
+        return values[counts.argmax()].astype(int)
+
+    scene = replace(world.sample(3), companion="ball", place="room")
+    kinds = {k: color(replace(scene, kind=k, accessory="none"), "subject") for k in world.KINDS}
+    others = {
+        "companion": color(scene, "companion"),
+        "accessory": color(replace(scene, kind="cat", accessory="hat"), "accessory"),
+    }
+    image = np.asarray(world.labels(scene))
+    room = np.unique(image[~world.masks(scene)["subject"]], axis=0).astype(int)
+    assert len(room) > 5
+    colors = np.array([*kinds.values(), *others.values()])
+    apart = np.abs(colors[:, None] - colors[None]).max(-1)
+    assert apart[~np.eye(len(colors), dtype=bool)].min() >= 30

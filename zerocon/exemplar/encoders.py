@@ -80,6 +80,12 @@ class EncoderOutput(NamedTuple):
     pooled: Tensor
     grid: Grid
 
+    def halves(self) -> tuple[EncoderOutput, EncoderOutput]:
+        """The features of the first and of the second half of the batch."""
+        tokens, pooled = self.tokens.chunk(2), self.pooled.chunk(2)
+        first, second = zip(tokens, pooled, strict=True)
+        return EncoderOutput(*first, self.grid), EncoderOutput(*second, self.grid)
+
 
 class Encoder(nn.Module):
     """Pixels to tokens: a convolutional stem, then dilated residual blocks on the token grid."""
@@ -89,15 +95,15 @@ class Encoder(nn.Module):
         stem = config.stem
         # a fold of 4 x 4 pixels loses nothing, and is four times faster than strided convolutions
         self.stem = nn.Sequential(
-            *(nn.PixelUnshuffle(4), nn.Conv2d(48, stem, 3, 1, 1)),
-            *(nn.GroupNorm(GROUPS, stem), nn.SiLU(), nn.Conv2d(stem, stem, 3, 1, 1)),
-            *(nn.GroupNorm(GROUPS, stem), nn.SiLU(), nn.Conv2d(stem, config.width, 2, 2)),
+            *(nn.PixelUnshuffle(4), nn.Conv2d(48, stem, 3, 1, 1), nn.SiLU()),
+            *(nn.Conv2d(stem, stem, 3, 1, 1), nn.GroupNorm(GROUPS, stem), nn.SiLU()),
+            nn.Conv2d(stem, config.width, 2, 2),
         )
         self.position = nn.Conv2d(2, config.width, 1, bias=False)
         self.blocks = nn.Sequential(
             *(DilatedBlock(config.width, config.inner, d) for d in config.dilations)
         )
-        self.norm = nn.GroupNorm(GROUPS, config.width)
+        self.norm = ChannelNorm(config.width)
         self.token_head = nn.Conv2d(config.width, config.features, 1)
         self.pooled_head = nn.Linear(config.width, config.pooled)
 
@@ -128,13 +134,20 @@ class Matcher(nn.Module):
         self.image_encoder = Encoder(self.config)
 
 
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalization of each token; on CPUs twice as fast as group normalization."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
 class DilatedBlock(nn.Module):
     """A residual block whose 3 x 3 convolution has ``inner`` channels and a dilation."""
 
     def __init__(self, width: int, inner: int, dilation: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            *(nn.GroupNorm(GROUPS, width), nn.Conv2d(width, inner, 1), nn.SiLU()),
+            *(ChannelNorm(width), nn.Conv2d(width, inner, 1), nn.SiLU()),
             nn.Conv2d(inner, inner, 3, padding=dilation, dilation=dilation),
             *(nn.SiLU(), nn.Conv2d(inner, width, 1)),
         )

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zerocon.errors import FileFormatError, ModelNotFoundError
-from zerocon.exemplar.encoders import CELL, GROUPS, DilatedBlock, Matcher, MatcherConfig
+from zerocon.exemplar.encoders import CELL, ChannelNorm, DilatedBlock, Matcher, MatcherConfig
 from zerocon.storage import strict_json
 from zerocon.tensor_types import Latents, Pixels, Tokens, require_finite
 
@@ -52,6 +52,7 @@ class TranslationConfig:
         dilations: One residual block each.
         bound: Largest absolute value of the prior; latents have unit variance.
         channels: Of a small U-Net in place of the base model's; empty for the base model's.
+        gated: Whether the warp is multiplied by its confidence.
     """
 
     prior: str = "terminal"
@@ -64,11 +65,16 @@ class TranslationConfig:
     dilations: tuple[int, ...] = (1, 2, 4, 1)
     bound: float = 4.0
     channels: tuple[int, ...] = ()
+    gated: bool = False
 
     @classmethod
     def from_fields(cls, values: Mapping[str, Any]) -> TranslationConfig:
         """A configuration from decoded JSON, in which tuples are lists."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        decoded: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**decoded)
 
 
 class Matched(NamedTuple):
@@ -97,14 +103,12 @@ class Guide(NamedTuple):
 
     Attributes:
         prior: Estimate of the clean latents, (batch, 4, rows, columns).
-        warped: Warp times confidence.
-        confidence: (batch, 1, rows, columns).
+        warp: Warp and confidence, (batch, 5, rows, columns).
         tokens: Text tokens, then image tokens, (batch, positions, features).
     """
 
     prior: Latents
-    warped: Latents
-    confidence: Tensor
+    warp: Tensor
     tokens: Tokens
 
 
@@ -124,21 +128,27 @@ class PriorNetwork(nn.Module):
             *(nn.SiLU(), nn.Conv2d(stem, stem, 3, 1, 1)),
             *(nn.SiLU(), nn.Conv2d(stem, width, 2, 2)),
         )
-        self.join = nn.Conv2d(width + config.features + CHANNELS + 1, width, 1)
+        self.join = nn.Conv2d(width + CONDITION_CHANNELS - CHANNELS, width, 1)
+        self.features = nn.Conv2d(config.features, width, 1, bias=False)
+        nn.init.zeros_(self.features.weight)
         self.blocks = nn.Sequential(
             *(DilatedBlock(width, config.inner, dilation) for dilation in config.dilations)
         )
         self.head = nn.Sequential(
-            *(nn.GroupNorm(GROUPS, width), nn.SiLU(), nn.Conv2d(width, CHANNELS, 3, 1, 1))
+            *(ChannelNorm(width), nn.SiLU(), nn.Conv2d(width, CHANNELS, 3, 1, 1))
         )
 
-    def forward(
-        self, pixels: Pixels, features: Tensor, warped: Latents, confidence: Tensor
-    ) -> Latents:
-        """The prior; arguments as in ``Matched``, with the warp times the confidence."""
+    def forward(self, pixels: Pixels, features: Tensor, warp: Tensor) -> Latents:
+        """The prior.
+
+        Args:
+            pixels: Of the conditions, (batch, 3, height, width).
+            features: Their tokens, (batch, rows * columns, features).
+            warp: Warp and confidence as the U-Net gets them, (batch, 5, rows, columns).
+        """
         x = self.stem(pixels)
         tokens = features.mT.reshape(len(x), -1, *x.shape[2:])
-        x = self.join(torch.cat([x, tokens, warped, confidence], 1))
+        x = self.join(torch.cat([x, warp], 1)) + self.features(tokens)
         x = self.head(self.blocks(x)).float()
         return torch.tanh(x / self.bound) * self.bound
 
@@ -156,7 +166,7 @@ class ExtendedInput(nn.Module):
         nn.init.zeros_(self.added.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        latents, condition = x.split([x.shape[1] - CONDITION_CHANNELS, CONDITION_CHANNELS], 1)
+        latents, condition = x[:, :-CONDITION_CHANNELS], x[:, -CONDITION_CHANNELS:]
         return self.base(latents) + self.added(condition)  # type: ignore[no-any-return]
 
 
@@ -176,8 +186,8 @@ class DecoupledAttention(nn.Module):
         nn.init.zeros_(self.out.weight)
 
     def forward(self, x: Tensor, encoder_hidden_states: Tensor, **options: Any) -> Tensor:
-        positions = encoder_hidden_states.shape[1] - IMAGE_TOKENS
-        words, image = encoder_hidden_states.split([positions, IMAGE_TOKENS], 1)
+        words = encoder_hidden_states[:, :-IMAGE_TOKENS]
+        image = encoder_hidden_states[:, -IMAGE_TOKENS:]
         q, k, v = (
             part.unflatten(-1, (self.text.heads, -1)).transpose(1, 2)
             for part in (self.text.to_q(x), self.key(image), self.value(image))
@@ -185,7 +195,8 @@ class DecoupledAttention(nn.Module):
         maps = (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1)
         mixed = (maps @ v).transpose(1, 2).flatten(2)
         described: Tensor = self.text(x, encoder_hidden_states=words, **options)
-        return described + self.out(mixed)
+        appearance: Tensor = self.out(mixed)
+        return described + appearance
 
 
 def extend_unet(unet: Any) -> Any:
@@ -262,23 +273,27 @@ class TranslationNetwork(nn.Module):
                 the prior is zero, and there is no warp.
             exemplar: The same for the exemplar.
         """
-        c, r = (used[:, None, None, None] for used in (condition, exemplar))
-        confidence = matched.confidence * c * r
-        warped = matched.warped * confidence
+        c = condition[:, None, None, None]
+        warp = self.warp_channels(matched, condition * exemplar)
         if self.prior is None:
             assert matched.start is not None
             prior = matched.start * c
         else:
-            inputs = matched.pixels * c, matched.features * c[:, 0]
-            prior = self.prior(*inputs, warped, confidence) * c
+            prior = self.prior(matched.pixels * c, matched.features * c[:, 0], warp) * c
         image = self.image_tokens(matched.appearance * exemplar[:, None]).float()
         text = text.expand(len(image), -1, -1)
-        return Guide(prior, warped, confidence, torch.cat([text, image], 1))
+        return Guide(prior, warp, torch.cat([text, image], 1))
+
+    def warp_channels(self, matched: Matched, used: Tensor) -> Tensor:
+        """Warp and confidence, zero where they are not ``used`` (batch,)."""
+        confidence = matched.confidence * used[:, None, None, None]
+        gate = confidence if self.config.gated else used[:, None, None, None]
+        return torch.cat([matched.warped * gate, confidence], 1)
 
 
 def unet_input(z: Latents, guide: Guide) -> Tensor:
     """Latents with the conditions as further channels, (batch, 13, rows, columns)."""
-    return torch.cat([z, guide.prior, guide.warped, guide.confidence], 1)
+    return torch.cat([z, guide.prior, guide.warp], 1)
 
 
 def appearance_vector(pooled: Tensor, z_r: Latents) -> Tensor:

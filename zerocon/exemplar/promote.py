@@ -8,6 +8,7 @@ U-Net samples around the estimate. Two-way classifier-free guidance (as in Instr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -204,12 +205,20 @@ def bridge_step(x: Latents, x0: Latents, y: Latents, t: float, s: float, noise: 
     return (1 - m_s) * x0 + m_s * y + rest * kept + fresh**0.5 * noise
 
 
-def bridge_mean(t: float) -> float:
+@overload
+def bridge_mean(t: float) -> float: ...
+@overload
+def bridge_mean(t: Tensor) -> Tensor: ...
+def bridge_mean(t: float | Tensor) -> float | Tensor:
     """Share of the condition at a time 0..1."""
     return t * BRIDGE_START
 
 
-def bridge_variance(t: float) -> float:
+@overload
+def bridge_variance(t: float) -> float: ...
+@overload
+def bridge_variance(t: Tensor) -> Tensor: ...
+def bridge_variance(t: float | Tensor) -> float | Tensor:
     """Variance of the bridge at a time 0..1, at most 1/2."""
     m = bridge_mean(t)
     return 2 * (m - m**2)
@@ -239,5 +248,5 @@ def _eps(
     inputs = [unet_input(*pair) for pair in zip(z, guides, strict=True)]
     x, tokens = torch.cat(inputs), torch.cat([each.tokens for each in guides])
     count(x)
-    output = call_unet(network.unet, x, time, Conditioning(tokens, ((),) * len(x), ""))
-    return output.chunk(len(guides))
+    output: Tensor = call_unet(network.unet, x, time, Conditioning(tokens, ((),) * len(x), ""))
+    return output.tensor_split(len(guides))

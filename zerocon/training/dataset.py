@@ -67,7 +67,7 @@ def _draw_split(work: Workspace, split: str, count: int) -> None:
     records.cut(start)
     file = work.place("scenes") / f"{split}.jsonl"
     file.write_text("".join(lines[:start]))
-    with _mapper(work.workers) as apply, file.open("a") as out:
+    with mapper(work.workers) as apply, file.open("a") as out:
         for first in range(start, count, CHUNK):
             if work.spent() > 1:
                 return
@@ -94,7 +94,7 @@ def _draw(split: str, number: int) -> tuple[np.ndarray[Any, Any], dict[str, Any]
 
 
 @contextmanager
-def _mapper(workers: int) -> Iterator[Any]:
+def mapper(workers: int) -> Iterator[Any]:
     """``map``, in several processes for ``workers`` > 1."""
     if workers < 2:
         yield map

@@ -65,9 +65,9 @@ class UNetStage(TrainingRun):
         network = self.build(text_encoder.config.hidden_size)
         network = network.to(work.device, memory_format=torch.channels_last)
         if work.device == "cpu":
-            _use_unfused_attention(network)
+            use_unfused_attention(network)
         predict = compiled(network) if self.compiled else network
-        levels = _levels().to(work.device)
+        levels = alpha_bars().to(work.device)
 
         def losses(rng: Rng) -> dict[str, Tensor]:
             chosen = np.sort(rng.integers(len(latents), size=self.batch))
@@ -117,14 +117,15 @@ def load(work: Workspace) -> Any:
     return network.to(work.device).eval().requires_grad_(False)
 
 
-def _use_unfused_attention(network: Any) -> None:
+def use_unfused_attention(network: Any) -> None:
     """On CPUs the backward pass of fused attention takes two thirds of a training step."""
     from diffusers.models.attention_processor import AttnProcessor
 
     network.set_attn_processor(AttnProcessor())
 
 
-def _levels() -> Tensor:
+def alpha_bars() -> Tensor:
+    """DDPM's cumulative product at every timestep of the embedded model."""
     from diffusers import DDIMScheduler
 
     levels: Tensor = DDIMScheduler(**SCHEDULE).alphas_cumprod

@@ -6,7 +6,10 @@ images has to.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
 from zerocon.world import pen
@@ -14,6 +17,8 @@ from zerocon.world import pen
 PATTERNS = ("flat", "flat", "flat", "stripes", "checks", "diagonals")
 SECOND = 128  # number of a part's second color, from that of the part
 PERIOD = (9, 16)  # pixels of 128: the autoencoder loses finer patterns
+# shares of the RGB cube's range: in all of it, reconstructions have 4 dB less
+LIGHTNESS, SATURATION, GRAY = 0.85, 0.55, 128.0
 
 _LARGE = (
     *(pen.FAR, pen.GROUND, pen.CLUTTER, pen.CLUTTER2, pen.LIGHT, pen.ORB, pen.FORE, pen.FRAME),
@@ -27,15 +32,15 @@ _SMALL = (
 )
 # part: the part of which it is a shade, and how far the shade is from it
 _SHADES = {
-    pen.FAR2: (pen.FAR, 0.25),
+    pen.FAR2: (pen.FAR, 0.22),
     pen.GROUND2: (pen.GROUND, 0.2),
-    pen.SHADOW: (pen.GROUND, 0.35),
+    pen.SHADOW: (pen.GROUND, 0.28),
     pen.STAR: (pen.ORB, 0.0),
-    pen.ACCESSORY + pen.LINE: (pen.ACCESSORY + pen.CLOTH, 0.65),
+    pen.ACCESSORY + pen.LINE: (pen.ACCESSORY + pen.CLOTH, 0.5),
     **{
         first + role: (first + pen.BODY, amount)
         for first in (pen.SUBJECT, pen.COMPANION)
-        for role, amount in ((pen.DEEP, 0.3), (pen.MANE, 0.45), (pen.LINE, 0.65))
+        for role, amount in ((pen.DEEP, 0.25), (pen.MANE, 0.35), (pen.LINE, 0.5))
     },
 }
 _PATTERNED = (
@@ -59,9 +64,11 @@ _NEIGHBORS = np.array(
         (pen.ACCESSORY + pen.CLOTH, pen.ACCESSORY + pen.TRIM),
     ]
 )
+_LUMA = np.array((0.3, 0.59, 0.11))
 _VISIBILITY = np.sqrt((0.5, 1.0, 0.75))  # weights of red, green and blue in a difference
 
 
+@lru_cache(maxsize=4)  # the scenes of one appearance are often drawn together
 def free_palette(seed: int) -> np.ndarray:
     """The colors of all parts and, from ``SECOND`` on, of their patterns: (256, 3) uint8.
 
@@ -70,16 +77,16 @@ def free_palette(seed: int) -> np.ndarray:
     """
     rng = np.random.default_rng([seed, 14])
     colors = _distinct_colors(len(_LARGE) + 2 + len(_SMALL), rng)
-    tables = [_assigned(colors, rng) for _ in range(12)]
-    return np.round(max(tables, key=_contrast)).astype(np.uint8)
+    tables = [_assigned(colors, rng) for _ in range(8)]
+    best = np.round(max(tables, key=_contrast)).astype(np.uint8)
+    best.flags.writeable = False
+    return best
 
 
 def add_patterns(canvas: Image.Image, seed: int) -> Image.Image:
     """The canvas with the patterns of an appearance: their parts have numbers from ``SECOND``."""
     rng = np.random.default_rng([seed, 15])
     numbers = np.array(canvas)
-    x = np.arange(canvas.width, dtype=np.float32)[None, :] * 128 / canvas.width
-    y = np.arange(canvas.height, dtype=np.float32)[:, None] * 128 / canvas.width
     group = np.full(256, len(_PATTERNED), np.uint8)
     for i, parts in enumerate(_PATTERNED):
         group[list(parts)] = i
@@ -88,19 +95,22 @@ def add_patterns(canvas: Image.Image, seed: int) -> Image.Image:
         name, period = PATTERNS[int(rng.integers(len(PATTERNS)))], rng.uniform(*PERIOD)
         turned, phase = rng.random() < 0.5, rng.random()
         if name != "flat":
-            second = _second(name, *((y, x) if turned else (x, y)), period, phase)
+            second = _second(name, canvas.width, period * canvas.width / 128, phase, turned)
             numbers[(groups == i) & second] += SECOND
     return Image.fromarray(numbers)
 
 
-def _second(name: str, x: np.ndarray, y: np.ndarray, period: float, phase: float) -> np.ndarray:
-    """Where a pattern has its second color, for coordinates in pixels of 128."""
-    across, down = x / period + phase, y / period
+def _second(name: str, side: int, period: float, phase: float, turned: bool) -> np.ndarray:
+    """Where a pattern has its second color: (side, side) bool, ``period`` in canvas pixels."""
+    stretch = 1.4 if name == "diagonals" else 1.0
+    line = (np.arange(2 * side) / (stretch * period) + phase) % 1 < 0.5
     if name == "stripes":
-        return across % 1 + 0 * down < 0.5
-    if name == "checks":
-        return (across % 1 < 0.5) ^ (down % 1 < 0.5)
-    return (across + down) % 1.4 < 0.7
+        second = np.broadcast_to(line[:side], (side, side))
+    elif name == "checks":
+        second = line[:side] ^ line[:side, None]
+    else:
+        second = sliding_window_view(line, side)[:side]
+    return second[:, ::-1].T if turned else second
 
 
 def tinted(rgb: np.ndarray, seed: int) -> np.ndarray:
@@ -113,13 +123,22 @@ def tinted(rgb: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _distinct_colors(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Colors (count, 3) of the whole RGB cube, each the best of some by its distance to others."""
-    colors = rng.uniform(8, 247, (1, 3))
+    """Colors (count, 3), each the best of some candidates by its distance to the others."""
+    colors = _candidates(1, rng)
     while len(colors) < count:
-        candidates = rng.uniform(8, 247, (10, 3))
+        candidates = _candidates(10, rng)
         distances = _difference(candidates[:, None], colors[None]).min(1)
         colors = np.concatenate([colors, candidates[[distances.argmax()]]])
     return colors
+
+
+def _candidates(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Colors (count, 3) of the RGB cube, moved towards gray."""
+    colors = rng.uniform(0, 255, (count, 3))
+    gray = colors @ _LUMA
+    lightness = GRAY + LIGHTNESS * (gray - GRAY)[:, None]
+    muted: np.ndarray = lightness + LIGHTNESS * SATURATION * (colors - gray[:, None])
+    return muted
 
 
 def _assigned(colors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -142,7 +161,7 @@ def _assigned(colors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _shade(color: np.ndarray, amount: float) -> np.ndarray:
     """A darker shade of a light color, a lighter one of a dark color."""
-    end = 0.0 if color @ (0.3, 0.59, 0.11) > 110 else 255.0
+    end = 0.0 if color @ _LUMA > 120 else 255.0
     return color + amount * (end - color)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw
@@ -35,7 +36,8 @@ _CLASS_PARTS: dict[str, tuple[int, ...]] = {
     "cloud, snow or window": (pen.LIGHT,),
     "distance": (pen.FAR, pen.FAR2),
     "ground": (pen.GROUND, pen.GROUND2, pen.SHADOW),
-    "plant or building": (pen.CLUTTER, pen.CLUTTER2),
+    "plant or building": (pen.CLUTTER,),
+    "trunk or base": (pen.CLUTTER2,),
     "frame": (pen.FRAME,),
     "foreground": (pen.FORE,),
     "subject": (pen.SUBJECT + pen.BODY, pen.SUBJECT + pen.PATTERN),
@@ -88,7 +90,10 @@ def masks(scene: Scene, size: int = 128) -> dict[str, np.ndarray]:
 
 
 def labels(scene: Scene, size: int = 128) -> Image.Image:
-    """One color per region and, for the subject, per kind: RGB, no antialiasing."""
+    """One color per part of the place, subject, companion and accessory: RGB, no antialiasing.
+
+    The subject's color is that of its kind.
+    """
     return Image.fromarray(LABEL_COLORS[label_numbers(scene, size)])
 
 
@@ -96,8 +101,9 @@ def label_numbers(scene: Scene, size: int = 128) -> np.ndarray:
     """The label map as (size, size) uint8; ``LABEL_COLORS`` has the color of each number."""
     table = np.arange(256, dtype=np.uint8)
     table[: pen.SKY_BANDS] = pen.SKY_BANDS - 1
-    for name, (first, end) in _REGIONS.items():
-        table[first:end] = first + (KINDS.index(scene.kind) if name == "subject" else 0)
+    table[pen.SUBJECT : pen.COMPANION] = pen.SUBJECT + KINDS.index(scene.kind)
+    table[pen.COMPANION : pen.ACCESSORY] = pen.SUBJECT + len(KINDS)  # unlike all kinds' colors
+    table[pen.ACCESSORY :] = pen.ACCESSORY
     numbers: np.ndarray = table[_part_numbers(scene, size)]
     return numbers
 
@@ -105,8 +111,8 @@ def label_numbers(scene: Scene, size: int = 128) -> np.ndarray:
 def classes(scene: Scene, size: int = 128) -> np.ndarray:
     """What every pixel shows, whatever the kinds and the place: (size, size) uint8.
 
-    The values are indices of ``CLASSES``. Parts of one class are alike in every scene, so these
-    are the true correspondences between two scenes.
+    The values are indices of ``CLASSES``. Equal classes are the true correspondences between
+    scenes of one appearance: but for companion and details, their parts are of similar colors.
     """
     table = np.zeros(256, np.uint8)
     for index, parts in enumerate(_CLASS_PARTS.values()):
@@ -142,7 +148,12 @@ def _part_numbers(scene: Scene, size: int) -> np.ndarray:
 
 
 def _canvas(scene: Scene, size: int) -> Image.Image:
-    """The part number of every fine pixel, mode L."""
+    """The part number of every fine pixel, mode L, of the caller's own."""
+    return _drawn(scene, size).copy()
+
+
+@lru_cache(maxsize=1)  # image, edges, labels and classes of a scene are often asked for together
+def _drawn(scene: Scene, size: int) -> Image.Image:
     side = size * FINE
     canvas = Image.new("L", (side, side))
     form = scene.geometry
