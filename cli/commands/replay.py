@@ -83,6 +83,11 @@ def command(file: Path, source: Path, **values: Any) -> int:
         return _replay_folder(file, source, values)
     if translation := _translation_recipe(file):
         return _replay_translation(file, source, translation, values)
+    return _replay_edit(file, source, values)
+
+
+def _replay_edit(file: Path, source: Path, values: Mapping[str, Any]) -> int:
+    """Repeat an edit and compare; the exit status."""
     if values["exemplars"]:
         raise click.UsageError(f"--exemplar is for a translation; {file} is an edit")
     import zerocon

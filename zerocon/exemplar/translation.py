@@ -32,7 +32,7 @@ from zerocon.image.saving import save_image
 from zerocon.image.transforms import Prepared, prepare
 from zerocon.model import Model
 from zerocon.storage.hashing import image_hash
-from zerocon.tensor_types import require_finite
+from zerocon.tensor_types import Latents, require_finite
 
 ExemplarSource = ImageSource | tuple[ImageSource, float]  # an exemplar, or one with its weight
 Progress = Callable[[int, int], None]  # called with (done, total) denoising steps
@@ -208,24 +208,19 @@ def translate_condition(
                 on_warning(line)
 
     warn(check_inputs(condition, exemplars, prepared))
+    references = [prepare(each.image, model.working_size).pixels for each in exemplars]
+    weights = [each.weight for each in exemplars]
+    inputs = TranslationInputs(
+        model, prepared.pixels, references, weights, settings, progress or (lambda *_: None)
+    )
     with model.lock, torch.no_grad(), count_evaluations() as evaluations:
-        references = [prepare(each.image, model.working_size).pixels for each in exemplars]
-        inputs = TranslationInputs(
-            model, prepared.pixels, references, [each.weight for each in exemplars], settings,
-            progress or (lambda *_: None),
-        )  # fmt: skip
-        result = translator(inputs)
-        latents = result.latents
-        if settings.color_match == "global":
-            latents = adain(latents, inputs.encoded)
-        require_finite(latents, "the latents of the translation", "unet")
-        pixels = model.decode(latents)[0]
-        warped = None if result.found is None else model.decode(result.found.warped)[0]
-    image = _to_size(pixels, prepared)
+        result = _in_colors(translator(inputs), inputs)
+        image = _decoded(result.latents, model, prepared)
+        warped = None if result.found is None else _decoded(result.found.warped, model, prepared)
     warn(check_result(image, exemplars, condition, prepared, result))
     return Translation(
         image, condition, tuple(exemplars), settings,
-        warped=None if warped is None else _to_size(warped, prepared),
+        warped=warped,
         confidence=_confidence_image(result, prepared),
         warnings=tuple(warnings), evaluations=evaluations, model=model.name,
         weights=model.fingerprint(), compute=model.runtime.compute_options(), size=prepared.size,
@@ -349,7 +344,17 @@ def _rgb(source: ImageSource) -> Image:
     return api.read_source(source)[0].convert("RGB")
 
 
-def _to_size(pixels: Tensor, prepared: Prepared) -> Image:
+def _in_colors(result: TranslatedLatents, inputs: TranslationInputs) -> TranslatedLatents:
+    """The result with the exemplars' mean and deviation, if the settings want it."""
+    if inputs.settings.color_match == "none":
+        return result
+    return result._replace(latents=adain(result.latents, inputs.encoded))
+
+
+def _decoded(latents: Latents, model: Model, prepared: Prepared) -> Image:
+    """The image of latents in the size of the condition."""
+    require_finite(latents, "the latents of the translation", "unet")
+    pixels = model.decode(latents)[0]
     require_finite(pixels, "the pixels of the translation", "vae")
     return prepared.to_image(pixels)
 
