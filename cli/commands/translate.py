@@ -430,6 +430,9 @@ def ineffective(settings: TranslationSettings, values: Mapping[str, Any]) -> lis
     lines = [f"--{name.replace('_', '-')} {why}" for name in idle]
     if settings.uses_shipped_model and options.on_command_line("model"):
         lines.append(f"--model {why}, whose weights belong to {DEFAULT_TRANSLATION_MODEL}")
+    blends = getattr(translator_of(settings), "reinjection", 1)
+    if "range" in used and not blends and options.on_command_line("range"):
+        lines.append("--range has no effect without promote:reinjection=X")
     weights = {weight for _, weight in values["exemplars"]}
     if len(weights) > 1 and "weights" not in used:
         lines.append(f"the weight of an exemplar {why}")
