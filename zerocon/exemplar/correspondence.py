@@ -2,13 +2,14 @@
 
 A token of the condition is matched to the exemplar's tokens by a softmax over inner products
 (CoCosNet, arXiv 2004.05571, eq. 2 and 3); the warp is the mean of the exemplar's values under it.
-The confidence is that of a forward-backward check (as in MIDMs, arXiv 2209.11047) with a Gaussian
-in place of its threshold.
+The confidence is the share of the values' variance that the match explains. The usual check of the
+way forward and back (MIDMs, arXiv 2209.11047) does not tell right from wrong matches here: in a
+region of one class, such as the sky, all tokens match equally well, and hardly one returns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from zerocon.exemplar.encoders import Grid
 
 BLOCK = 4096  # tokens: at most the square of this many scores of an image are in memory
-RADIUS = 1.5  # cells: standard deviation of the confidence over the forward-backward distance
+SMALLEST = 0.1  # variance of latents below which an exemplar counts as being of one color
 BLOCKS = 8  # blocks a side that ``corrupt`` replaces
 
 
@@ -27,8 +28,8 @@ class Correspondence(NamedTuple):
 
     Attributes:
         warped: Mean of the exemplar's values under the match, (batch, channels, rows, columns).
-        confidence: 1 where the best match leads back to its own cell, (batch, 1, rows, columns)
-            in 0..1.
+        confidence: 1 where all matched tokens have one value, 0 where they differ as much as the
+            whole exemplar, (batch, 1, rows, columns).
         match: Index of the most similar exemplar token of every condition token, (batch, tokens).
     """
 
@@ -57,7 +58,8 @@ def correspond(
         f_c: Tokens of the condition, (batch, n, features).
         f_r: Tokens of the exemplar, (batch, m, features); those of several exemplars one after
             another, see ``join_exemplars``.
-        values: What is warped, such as latents, one row per exemplar token, (batch, m, channels).
+        values: What is warped, latents as a rule, one row per exemplar token, (batch, m, channels).
+            The confidence is about all of its channels.
         temperature: Divides the inner products; towards 0 the warp copies the best match.
         grid_c: Rows and columns of the condition's tokens.
         grid_r: Rows and columns of the exemplar's tokens, or of each of the exemplars'.
@@ -71,21 +73,22 @@ def correspond(
     _require_sizes(f_c, f_r, values, grid_c, grid_r)
     if temperature <= 0:
         raise ValueError(f"temperature must be above 0, not {temperature}")
-    b, m = f_r.shape[:2]
+    m = f_r.shape[1]
     offset = torch.zeros(1, 1) if log_weights is None else log_weights.reshape(-1, 1, m)
-    best = f_r.new_full((b, m), -torch.inf)  # of every exemplar token, over the condition's
-    back = torch.zeros(b, m, dtype=torch.int64, device=f_r.device)
-    warped, match = [], []
-    for first, rows in _row_blocks(f_c, max(1, block * block // m)):
+    mean = values.float().mean(1, keepdim=True)
+    centered = values.float() - mean
+    squares = centered.square().sum(-1, keepdim=True)  # (batch, m, 1)
+    parts = []
+    for rows in f_c.split(max(1, block * block // m), 1):
         scores = rows.float() @ f_r.float().mT / temperature + offset.to(f_r.device)
-        warped.append(scores.softmax(-1) @ values.float())
-        match.append(scores.detach().argmax(-1))
-        highest, row = scores.detach().max(1)
-        back = torch.where(highest > best, row + first, back)
-        best = torch.maximum(best, highest)
-    matches = torch.cat(match, 1)
-    confidence = _confidence(back.gather(1, matches), grid_c)
-    return Correspondence(_on_grid(torch.cat(warped, 1), grid_c), confidence, matches)
+        shares = scores.softmax(-1)
+        parts.append((shares @ centered, shares @ squares, scores.argmax(-1)))
+    warped, spread, match = (torch.cat(part, 1) for part in zip(*parts, strict=True))
+    variance = spread - warped.square().sum(-1, keepdim=True)
+    confidence = 1 - variance / squares.mean(1, keepdim=True).clamp_min(SMALLEST)
+    return Correspondence(
+        _on_grid(warped + mean, grid_c), _on_grid(confidence.clamp(0, 1), grid_c), match
+    )
 
 
 def join_exemplars(tokens: Sequence[Tensor], weights: Sequence[float]) -> tuple[Tensor, Tensor]:
@@ -149,19 +152,6 @@ def _require_sizes(
             f"grids of {prod(grid_c)} and {tokens} cells need as many tokens and values: "
             f"{prod(grid_c)}, {tokens}, {tokens}, not {counts}"
         )
-
-
-def _row_blocks(f_c: Tensor, rows: int) -> Iterator[tuple[int, Tensor]]:
-    return ((first, f_c[:, first : first + rows]) for first in range(0, f_c.shape[1], rows))
-
-
-def _confidence(returned: Tensor, grid: Grid) -> Tensor:
-    """``exp(-d^2 / 2s^2)`` of the distance between every cell and the one that it returns to."""
-    cells = torch.arange(returned.shape[1], device=returned.device)
-    down = returned // grid[1] - cells // grid[1]
-    right = returned % grid[1] - cells % grid[1]
-    confidence = (-(down.square() + right.square()) / (2 * RADIUS**2)).exp()
-    return confidence.reshape(-1, 1, *grid)
 
 
 def _on_grid(tokens: Tensor, grid: Grid) -> Tensor:

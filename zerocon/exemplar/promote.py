@@ -8,6 +8,7 @@ U-Net samples around the estimate. Two-way classifier-free guidance (as in Instr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import sqrt
 from typing import overload
 
 import torch
@@ -200,9 +201,9 @@ def bridge_step(x: Latents, x0: Latents, y: Latents, t: float, s: float, noise: 
     m_t, m_s = bridge_mean(t), bridge_mean(s)
     d_t, d_s = bridge_variance(t), bridge_variance(s)
     fresh = (d_t - d_s * ((1 - m_t) / (1 - m_s)) ** 2) * d_s / d_t
-    rest = ((d_s - fresh) / d_t) ** 0.5
+    rest = sqrt((d_s - fresh) / d_t)
     kept = x - (1 - m_t) * x0 - m_t * y
-    return (1 - m_s) * x0 + m_s * y + rest * kept + fresh**0.5 * noise
+    return (1 - m_s) * x0 + m_s * y + rest * kept + sqrt(fresh) * noise
 
 
 @overload

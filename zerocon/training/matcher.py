@@ -176,19 +176,22 @@ def _measured(
     with work.autocast():
         c = network.condition_encoder(batch.condition.to(work.device))
         r = network.image_encoder(batch.exemplar.to(work.device))
-    found = correspond(
-        c.tokens.cpu(),
-        r.tokens.cpu(),
-        colors(batch.exemplar),
-        temperature=network.config.temperature,
-        grid_c=c.grid,
-        grid_r=r.grid,
+    found, colored = (
+        correspond(
+            c.tokens.cpu(),
+            r.tokens.cpu(),
+            values,
+            temperature=network.config.temperature,
+            grid_c=c.grid,
+            grid_r=r.grid,
+        )
+        for values in (batch.exemplar_latents.flatten(2).mT, colors(batch.exemplar))
     )
     of_condition, of_exemplar = _shares(batch.classes_c), _shares(batch.classes_r)
     pure, expected = of_condition.max(-1)
     counted = (pure == 1) & (of_exemplar.sum(1) > 0).gather(1, expected)
     mainly = of_exemplar.argmax(-1)
-    error = (found.warped.flatten(2).mT - colors(batch.target)).square().mean(-1) / 4
+    error = (colored.warped.flatten(2).mT - colors(batch.target)).square().mean(-1) / 4
     columns = (
         mainly.gather(1, found.match) == expected,
         mainly == expected,

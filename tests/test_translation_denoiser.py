@@ -1,0 +1,187 @@
+"""Training of the prior and the denoiser: losses, dropouts, and a run of the stages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from zerocon.exemplar.networks import Guide, load_weights
+from zerocon.model import ModelSpec, load
+from zerocon.training import translation_denoiser
+from zerocon.training.matcher import MatcherStage
+from zerocon.training.translation_denoiser import (
+    DenoiserStage,
+    PriorStage,
+    TranslationExportStage,
+    class_features,
+    matched_by_classes,
+)
+from zerocon.training.triplets import TripletSampler, TripletsStage
+from zerocon.training.unet import alpha_bars
+from zerocon.training.workspace import Workspace
+
+SHORT: dict[str, Any] = {"steps": 2, "batch": 4, "warmup": 0, "width": 24, "channels": (16, 16)}
+QUICK: dict[str, Any] = {"compiled": False, **SHORT}
+
+
+@pytest.fixture(scope="module")
+def triplets(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace with a few triplets."""
+    work = Workspace(tmp_path_factory.mktemp("work"), say=lambda line: None)
+    TripletsStage(train=8, validation=4, distortions=1).run(work)
+    return work
+
+
+@pytest.fixture(scope="module")
+def trained(triplets: Workspace) -> Workspace:
+    """The same workspace after all stages, with few samples on the sheets."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(translation_denoiser, "SHOWN", 2)
+        patch.setattr(translation_denoiser, "STEPS", 2)
+        MatcherStage(steps=1, batch=2, width=16).run(triplets)
+        PriorStage(**SHORT).run(triplets)
+        DenoiserStage(**QUICK).run(triplets)
+    return triplets
+
+
+def guide(P: Tensor) -> Guide:
+    return Guide(P, torch.randn(len(P), 5, 16, 16), torch.randn(len(P), 36, 160))
+
+
+# losses
+
+
+@pytest.mark.parametrize("prior", ["terminal", "quadratic", "noise", "none"])
+def test_a_perfect_network_has_no_loss(prior: str, tmp_path: Path) -> None:
+    z0, P = torch.randn(2, 6, 4, 16, 16)
+    levels = alpha_bars()
+
+    def predict(x: Tensor, t: Tensor, *_: Any, **__: Any) -> tuple[Tensor]:
+        a = levels[t][:, None, None, None]
+        return ((x[:, :4] - a.sqrt() * z0) / (1 - a).sqrt(),)
+
+    def worse(*inputs: Any, **options: Any) -> tuple[Tensor]:
+        return (predict(*inputs)[0] + 0.1,)
+
+    stage, times, work = DenoiserStage(prior=prior), torch.rand(6), Workspace(tmp_path)
+    loss, other = (
+        stage.noise_loss(call, guide(P), z0, times, levels, work)["eps"]
+        for call in (predict, worse)
+    )
+    assert loss < 1e-6 < 1e-3 < other
+
+
+def test_a_perfect_bridge_has_no_loss(tmp_path: Path) -> None:
+    z0, y = torch.randn(2, 6, 4, 16, 16)
+
+    def predict(x: Tensor, *_: Any, **__: Any) -> tuple[Tensor]:
+        return (x[:, :4] - z0,)
+
+    stage, work = DenoiserStage(bridge=True), Workspace(tmp_path)
+    terms = stage.bridge_loss(predict, guide(y), z0, torch.rand(6), alpha_bars(), work)
+    assert terms["bridge"] == 0
+
+
+def test_shares_of_dropped_inputs(tmp_path: Path) -> None:
+    stage = DenoiserStage(batch=40_000)
+    condition, exemplar = stage.used(Workspace(tmp_path), np.random.default_rng(0))
+    shares = {
+        (c, r): float(((condition == c) & (exemplar == r)).float().mean())
+        for c in (0, 1)
+        for r in (0, 1)
+    }
+    expected = {(0, 0): 0.05, (0, 1): 0.1, (1, 0): 0.1, (1, 1): 0.75}
+    assert shares == pytest.approx(expected, abs=0.01)
+
+
+# true correspondences
+
+
+def test_cells_of_one_class_are_alike_and_the_nearest_most() -> None:
+    classes = torch.zeros(1, 128, 128, dtype=torch.uint8)
+    classes[:, :, 64:] = 3
+    f = class_features(classes, (16, 16))
+    scores = (f @ f.mT)[0].reshape(16, 16, 16, 16)
+    assert scores[4, 4].argmax() == 4 * 16 + 4
+    assert scores[4, 4, :, :8].min() > scores[4, 4, :, 8:].max()
+
+
+def test_true_correspondences_are_closer_to_the_target_than_the_position(
+    triplets: Workspace,
+) -> None:
+    batch = TripletSampler(triplets).batch(8, np.random.default_rng(0))
+    found = matched_by_classes(batch)
+    error, position = (
+        (z - batch.target_latents).square().mean() for z in (found.warped, batch.exemplar_latents)
+    )
+    assert error < 0.8 * position
+    assert not found.features.any()
+
+
+# stages
+
+
+def test_training_writes_samples_and_numbers(trained: Workspace) -> None:
+    folder = trained.folder / "denoiser"
+    assert len(list((folder / "samples").glob("*.png"))) == 1
+    last = json.loads((folder / "log.jsonl").read_text().splitlines()[-1])
+    assert last.keys() == {"step", "warp", "prior", "psnr"}
+    assert trained.facts("denoiser") == {"step": 2, "samples": 8}
+
+
+def test_what_the_base_model_keeps_is_not_trained(trained: Workspace) -> None:
+    base = load(ModelSpec("mini", device="cpu", dtype="float32")).unet
+    stage = DenoiserStage(width=24)
+    network = stage.network(base)
+    fixed = {n for n, p in network.named_parameters() if not p.requires_grad}
+    assert fixed == {n for n, _ in network.named_parameters() if network.is_frozen(n)} != set()
+    assert all(p.any() for p in network.parameters() if p.requires_grad)
+
+
+def test_the_denoiser_starts_with_the_trained_prior(trained: Workspace) -> None:
+    base = load(ModelSpec("mini", device="cpu", dtype="float32")).unet
+    tuned = translation_denoiser.load(trained, base)
+    prior = torch.load(trained.folder / "prior" / "checkpoint.pt", weights_only=True)["average"]
+    name = "prior.stem.1.weight"
+    assert tuned.state_dict()[name].allclose(prior[name], atol=5e-3)
+    untrained = DenoiserStage(**QUICK).network(base).state_dict()[name]
+    assert not tuned.state_dict()[name].equal(untrained)
+
+
+def test_the_matcher_can_take_over_from_true_correspondences(
+    trained: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(translation_denoiser, "SHOWN", 2)
+    monkeypatch.setattr(translation_denoiser, "STEPS", 2)
+    options = {**QUICK, "name": "oracle", "start": ""}
+    DenoiserStage(**options, oracle=True).run(trained)
+    DenoiserStage(**options | {"steps": 3}).run(trained)
+    saved = torch.load(trained.folder / "oracle" / "checkpoint.pt", weights_only=True)
+    assert saved["step"] == 3
+    assert saved["network"]["prior.features.weight"].any(), "its features are used from now on"
+
+
+@pytest.mark.parametrize("fields", [{"bridge": True}, {"prior": "none", "prior_weight": 0.0}])
+def test_baselines_are_trained_and_loaded(
+    trained: Workspace, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(translation_denoiser, "SHOWN", 2)
+    monkeypatch.setattr(translation_denoiser, "STEPS", 2)
+    DenoiserStage(**QUICK, **fields, name="baseline", start="", seed=len(fields)).run(trained)
+    base = load(ModelSpec("mini", device="cpu", dtype="float32")).unet
+    network = translation_denoiser.load(trained, base, "baseline")
+    assert network.config.bridge == fields.get("bridge", False)
+    (trained.folder / "baseline" / "checkpoint.pt").unlink()
+
+
+def test_the_export_is_loaded(trained: Workspace, tmp_path: Path) -> None:
+    TranslationExportStage(to=str(tmp_path / "weights")).run(trained)
+    base = load(ModelSpec("mini", device="cpu", dtype="float32")).unet
+    network, _ = load_weights(base, tmp_path / "weights")
+    assert network.config.channels == (16, 16) and network.config.prior == "terminal"
