@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from zerocon import world
-from zerocon.training.triplet_scenes import CONDITIONS, sketch, triplet_scenes
+from zerocon.training.triplet_scenes import CONDITIONS, scenes_of, sketch
 from zerocon.training.triplets import (
     TripletBatch,
     TripletSampler,
@@ -19,6 +22,8 @@ from zerocon.training.triplets import (
 )
 from zerocon.training.workspace import Workspace
 
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "mini.md").read_text("utf-8")
 STAGE = TripletsStage(train=5, validation=2, batch=4)
 
 
@@ -28,6 +33,10 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     work = Workspace(tmp_path_factory.mktemp("work"), say=lambda line: None)
     STAGE.run(work)
     return work
+
+
+def pixels_of(scene: world.Scene) -> np.ndarray:
+    return np.asarray(world.labels(scene)).reshape(-1, 3)
 
 
 def as_images(pixels: torch.Tensor) -> np.ndarray:
@@ -48,7 +57,7 @@ def test_a_triplet_is_a_function_of_its_seed_and_split(kind: str) -> None:
 
 def test_the_target_has_the_conditions_structure_in_the_exemplars_colors() -> None:
     for seed in range(12):
-        scenes = triplet_scenes(seed, "train")
+        scenes = scenes_of(seed, "train")
         target, exemplar, other = scenes
         assert np.array_equal(world.edges(target), world.edges(other))
         assert np.array_equal(world.classes(target), world.classes(other))
@@ -67,18 +76,37 @@ def test_the_target_has_the_conditions_structure_in_the_exemplars_colors() -> No
 
 
 def test_half_of_the_appearances_are_recolored() -> None:
-    free = [
-        triplet_scenes(seed, "train").target.appearance.free_seed is not None for seed in range(400)
-    ]
+    free = [scenes_of(seed, "train").target.appearance.free_seed is not None for seed in range(400)]
     assert 0.42 < np.mean(free) < 0.58
 
 
 @pytest.mark.parametrize(("split", "seeds"), [("train", world.TRAIN), ("test", world.TEST)])
 def test_every_scene_of_a_triplet_is_of_its_split(split: str, seeds: range) -> None:
     for seed in (0, 1, len(seeds) // 4 - 1):
-        for scene in triplet_scenes(seed, split):
+        for scene in scenes_of(seed, split):
             free = scene.appearance.free_seed
             assert scene.seed in seeds and (free is None or free in seeds)
+
+
+def test_the_examples_are_a_triplet_of_the_validation_split() -> None:
+    seed = int(re.search(r'triplet\((\d+), "validation", kind\)', PAGE).group(1))
+    for kind in ("label", "edge"):
+        drawn = triplet(seed, "validation", kind)
+        arrays = {kind: drawn.condition, "exemplar": drawn.exemplar, "target": drawn.target}
+        for name, array in arrays.items():
+            file = ROOT / "examples" / f"{name}.png"
+            saved = np.asarray(Image.open(file).convert("RGB"), np.int16)
+            assert np.abs(saved - array).mean() < 0.1, name
+            assert file.stat().st_size < 20 * 1024
+
+
+def test_the_page_has_the_colors_of_label_maps() -> None:
+    named = dict(re.findall(r"(\w+)(?: \|)?\s`#(\w{6})`", PAGE))
+    for seed, kind in enumerate(world.KINDS):
+        scene = replace(world.sample(seed), kind=kind, accessory="none", companion="none")
+        shown = {bytes(color).hex() for color in np.unique(pixels_of(scene), axis=0)}
+        assert {named[kind], named["sky"]} <= shown  # every place has a sky or a window
+        assert shown <= set(re.findall(r"`#(\w{6})`", PAGE))
 
 
 @pytest.mark.parametrize("seed", [-1, 25_000_000])

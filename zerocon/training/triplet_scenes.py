@@ -15,9 +15,7 @@ from zerocon.world.rendering import label_numbers
 
 CONDITIONS = ("edge", "label", "sketch", "image")
 SPLITS = {"train": world.TRAIN, "validation": world.VALIDATION, "test": world.TEST}
-SCENES = (
-    4  # seeds of a triplet: structure, exemplar's structure, appearance, condition's appearance
-)
+SCENES = 4  # seeds of a triplet: structure, exemplar's structure, its colors, other colors
 RECOLORED, ALIKE = 0.5, 0.5  # shares of free appearances, and of exemplars of the same place
 Array = np.ndarray[Any, Any]
 
@@ -52,7 +50,7 @@ def triplet(seed: int, split: str = "train", kind: str | None = None) -> Triplet
     if kind not in (None, *CONDITIONS):
         raise ValueError(f"kind must be one of {', '.join(CONDITIONS)}, not {kind!r}")
     kind = kind or CONDITIONS[seed % len(CONDITIONS)]
-    scenes = triplet_scenes(seed, split)
+    scenes = scenes_of(seed, split)
     if kind == "image":
         condition = np.asarray(world.render(scenes.other, SIZE))
     elif kind == "label":
@@ -71,23 +69,23 @@ def triplet(seed: int, split: str = "train", kind: str | None = None) -> Triplet
     )
 
 
-def triplet_scenes(seed: int, split: str) -> TripletScenes:
+def scenes_of(seed: int, split: str) -> TripletScenes:
     """The scenes of a triplet, see ``triplet``."""
     seeds = SPLITS[split]
     if not 0 <= seed < len(seeds) // SCENES:
         raise ValueError(f"seed {seed} is out of range; the limit is {len(seeds) // SCENES}")
-    first, second, look, other = (world.sample(seeds[SCENES * seed + i]) for i in range(SCENES))
-    rng = np.random.default_rng([look.seed, 17])
+    first, second, colors, other = (world.sample(seeds[SCENES * seed + i]) for i in range(SCENES))
+    rng = np.random.default_rng([colors.seed, 17])
     second = _comparable(second, first, same_place=bool(rng.random() < ALIKE))
-    look, other = (
+    colors, other = (
         world.recolored(scene, scene.seed) if rng.random() < RECOLORED else scene
-        for scene in (look, other)
+        for scene in (colors, other)
     )
     # time and light move outlines: the moon, the clouds, the shadow
-    light = replace(other.appearance, light=look.appearance.light)
-    other = replace(other, time=look.time, appearance=light)
+    light = replace(other.appearance, light=colors.appearance.light)
+    other = replace(other, time=colors.time, appearance=light)
     return TripletScenes(
-        world.dress(first, look), world.dress(second, look), world.dress(first, other)
+        world.dress(first, colors), world.dress(second, colors), world.dress(first, other)
     )
 
 
@@ -98,19 +96,14 @@ def draw_images(split: str, seed: int) -> tuple[Array, Array]:
         Target, exemplar and other image (3, SIZE, SIZE, 3), and the maps (4, SIZE, SIZE): edges,
         numbers of labels, classes of condition and exemplar; uint8.
     """
-    target, exemplar, other = triplet_scenes(seed, split)
-    images, maps = (
-        [np.asarray(world.render(target, SIZE))],
-        [
-            np.asarray(world.edges(target, SIZE))[..., 0],
-            label_numbers(target, SIZE),
-            world.classes(target, SIZE),
-        ],
-    )
-    images.append(np.asarray(world.render(exemplar, SIZE)))
-    maps.append(world.classes(exemplar, SIZE))
-    images.append(np.asarray(world.render(other, SIZE)))
-    return np.stack(images), np.stack(maps)
+    target, exemplar, other = scenes_of(seed, split)
+    # whatever is drawn of one scene in a row shares its canvas
+    first = np.asarray(world.render(target, SIZE))
+    edges = np.asarray(world.edges(target, SIZE))[..., 0]
+    labels, classes_c = label_numbers(target, SIZE), world.classes(target, SIZE)
+    second, classes_r = np.asarray(world.render(exemplar, SIZE)), world.classes(exemplar, SIZE)
+    third = np.asarray(world.render(other, SIZE))
+    return np.stack([first, second, third]), np.stack([edges, labels, classes_c, classes_r])
 
 
 def sketch(edges: Array, rng: np.random.Generator) -> Array:

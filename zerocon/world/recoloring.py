@@ -1,7 +1,7 @@
-"""Colors and patterns that are independent of what a part is: nothing is green because it grows.
+"""Colors and patterns that are independent of what a part is.
 
-Parts are told apart by their outlines and surroundings only, as a correspondence between two
-images has to.
+Only outlines and surroundings tell what a part is, so correspondences between such scenes cannot
+be found by color.
 """
 
 from __future__ import annotations

@@ -180,10 +180,10 @@ def dress(structure: Scene, appearance: Scene) -> Scene:
 def recolored(scene: Scene, seed: int) -> Scene:
     """A scene in colors and patterns that do not depend on what a part is, drawn from a seed.
 
-    Every part has a color of the whole RGB cube; place, subject and companion may be striped,
-    checked or diagonally striped, and the light has a tint and a vertical gradient. Outlines,
-    weather and style are those of ``scene``, whose caption and truth become empty. ``dress``
-    gives the same colors to the same parts of another scene.
+    Every part has a color of the RGB cube, moved towards gray; place, subject and companion may
+    be striped, checked or diagonally striped, and the light has a tint and a vertical gradient.
+    Outlines, weather and style are those of ``scene``, whose caption and truth become empty.
+    ``dress`` gives the same colors to the same parts of another scene.
     """
     return replace(scene, appearance=replace(scene.appearance, free_seed=seed))
 
