@@ -16,8 +16,8 @@ import zerocon
 from zerocon.bench import results, sensitivity, tables
 from zerocon.bench.native import NativeMeasurements
 from zerocon.cli import main
-from zerocon.image.metadata import Provenance
 from zerocon.exemplar.translation import translate
+from zerocon.image.metadata import Provenance
 from zerocon.image.saving import save_image
 from zerocon.recipe.translation_recipe import TranslationRecipe
 

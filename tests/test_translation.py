@@ -15,14 +15,16 @@ from PIL import Image
 import zerocon
 from zerocon import world
 from zerocon.errors import MethodError, ModelNotFoundError, NotFiniteError, SettingError
-from zerocon.exemplar import networks
 from zerocon.exemplar.condition import read_condition
 from zerocon.exemplar.correspondence import Correspondence
+from zerocon.exemplar.encoders import Matcher
+from zerocon.exemplar.networks import TranslationConfig, TranslationNetwork, save_weights
 from zerocon.exemplar.translation import Exemplar, Translation, check_result, translate
 from zerocon.exemplar.translation_settings import TranslationSettings
 from zerocon.exemplar.translators import TranslatedLatents, TranslationInputs, find_correspondence
 from zerocon.image.reading import Photograph
 from zerocon.model import Model
+from zerocon.storage.hashing import file_hash
 
 ONE, OTHER = world.sample(11), world.sample(12)
 LABELS, EDGES, EXEMPLAR = world.labels(ONE), world.edges(ONE), world.render(OTHER)
@@ -114,17 +116,35 @@ def test_attention_runs_on_any_model_and_takes_something_of_the_exemplar() -> No
 
 
 @pytest.mark.parametrize("matcher", ["trained", "position"])
-def test_missing_weights_are_named(
-    matcher: str, mini: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("_trained_networks", "_trained_networks_on"):
-        monkeypatch.setattr(
-            f"zerocon.exemplar.translators.{name}", lambda *_: networks.load_weights(None, tmp_path)
-        )
+def test_missing_weights_are_named(matcher: str, mini: Model, tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match=r"config\.json"):
-        translate(LABELS, EXEMPLAR, matcher=matcher, model=mini)
-    with pytest.raises(ModelNotFoundError, match=r"config\.json"):
-        translate(LABELS, EXEMPLAR, method="warp", model=tiny.model())
+        translate(LABELS, EXEMPLAR, matcher=matcher, model=mini, network=tmp_path)
+
+
+def test_the_trained_matcher_serves_other_models(mini: Model, tmp_path: Path) -> None:
+    save_weights(tmp_path, *_untrained(mini), mini.unet)
+    arguments = {"method": "warp", "model": tiny.model(), "network": tmp_path}
+    result = translate(LABELS, EXEMPLAR, **arguments)
+    assert result.model == "tiny" and result.network == file_hash(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("matcher", ["trained", "position"])
+def test_promote_samples_with_given_weights(matcher: str, mini: Model, tmp_path: Path) -> None:
+    save_weights(tmp_path, *_untrained(mini), mini.unet)
+    seen: list[tuple[int, int]] = []
+    arguments = {"matcher": matcher, "steps": 3, "model": mini, "network": tmp_path}
+    arguments |= {"progress": lambda *each: seen.append(each)}
+    first, again, seeded = (
+        translate(LABELS, EXEMPLAR, seed=seed, **arguments) for seed in (0, 0, 1)
+    )
+    assert first.image.tobytes() == again.image.tobytes() != seeded.image.tobytes()
+    assert first.evaluations.forwards == 3 and first.warped is not None
+    assert seen[:3] == [(1, 3), (2, 3), (3, 3)]
+
+
+def _untrained(model: Model) -> tuple[TranslationNetwork, Matcher]:
+    torch.manual_seed(0)
+    return TranslationNetwork(model.unet, TranslationConfig()), Matcher()
 
 
 # --- warnings

@@ -69,7 +69,7 @@ FILE = click.Path(path_type=Path)
     click.option("-o", "--output", metavar="FILE", type=FILE, help="Also save the replayed edit."),
     options.overwrite,
 )
-@cloup.option_group("Model", options.replay_model)
+@cloup.option_group("Model", options.replay_model, options.network)
 @options.output_format
 @options.verbosity
 def command(file: Path, source: Path, **values: Any) -> int:
@@ -88,8 +88,9 @@ def command(file: Path, source: Path, **values: Any) -> int:
 
 def _replay_edit(file: Path, source: Path, values: Mapping[str, Any]) -> int:
     """Repeat an edit and compare; the exit status."""
-    if values["exemplars"]:
-        raise click.UsageError(f"--exemplar is for a translation; {file} is an edit")
+    for option, name in (("--exemplar", "exemplars"), ("--network", "network")):
+        if values[name]:
+            raise click.UsageError(f"{option} is for a translation; {file} is an edit")
     import zerocon
     from zerocon.image.compare import ImageComparison
     from zerocon.image.masks import read_mask
@@ -159,9 +160,12 @@ def _replay_translation(
     recipe.require_condition(condition)
     exemplars = [zerocon.Photograph.read(each, lenient=True).image for each in values["exemplars"]]
     recipe.weighted(exemplars)
+    recipe.require_network(values["network"])
     model = options.load_recipe_model(values, recipe)
     with status("Replaying ...", quiet), progress_bar("Replaying", quiet) as tick:
-        translation = recipe.repeat(condition, exemplars, model, progress=tick)
+        translation = recipe.repeat(
+            condition, exemplars, model, network=values["network"], progress=tick
+        )
     comparison, now = compare_replay(file, translation), TranslationRecipe.of(translation, model)
     if output:
         provenance = Provenance(now.to_json())

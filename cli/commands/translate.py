@@ -184,6 +184,7 @@ model_options = cloup.option_group(
         help="As in `zerocon edit`, for all methods but promote. "
         f"[default: {DEFAULT_TRANSLATION_MODEL}]",
     ),
+    options.network,
     options.prediction,
     options.device,
     options.dtype,
@@ -267,7 +268,8 @@ class TranslationRun:
         quiet = options.is_quiet()
         with status("Translating ...", quiet), progress_bar("Translating", quiet) as tick:
             translation = translate_condition(
-                self.condition, self.exemplars, self.settings, model=self.model, progress=tick,
+                self.condition, self.exemplars, self.settings,
+                model=self.model, network=self.values["network"], progress=tick,
                 on_condition=partial(print_condition, quiet), on_warning=self.warn,
             )  # fmt: skip
         facts = self.outputs.write(translation, self.model, self.warn)

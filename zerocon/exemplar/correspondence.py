@@ -79,7 +79,7 @@ def correspond(
     centered = values.float() - mean
     squares = centered.square().sum(-1, keepdim=True)  # (batch, m, 1)
     parts = []
-    for rows in f_c.split(max(1, block * block // m), 1):
+    for rows in torch.split(f_c, max(1, block * block // m), 1):
         scores = rows.float() @ f_r.float().mT / temperature + offset.to(f_r.device)
         shares = scores.softmax(-1)
         parts.append((shares @ centered, shares @ squares, scores.argmax(-1)))

@@ -21,12 +21,18 @@ from zerocon.errors import SettingError
 from zerocon.evaluation_count import Evaluations, count_evaluations
 from zerocon.exemplar.condition import Condition, read_condition
 from zerocon.exemplar.cross_image import adain
+from zerocon.exemplar.networks import WEIGHTS
 from zerocon.exemplar.translation_settings import (
     AUTO,
     DEFAULT_TRANSLATION_MODEL,
     TranslationSettings,
 )
-from zerocon.exemplar.translators import TranslatedLatents, TranslationInputs, translator_of
+from zerocon.exemplar.translators import (
+    TranslatedLatents,
+    TranslationInputs,
+    network_hash,
+    translator_of,
+)
 from zerocon.image.metadata import Provenance
 from zerocon.image.saving import save_image
 from zerocon.image.transforms import Prepared, prepare
@@ -71,6 +77,7 @@ class Translation:
         evaluations: U-Net evaluations.
         model: Its name.
         weights: Hash of the model's files.
+        network: Hash of the trained translation network; None for a translation without one.
         compute: How the networks computed: device, dtype and so on.
         size: Working size (width, height) of the condition.
     """
@@ -85,6 +92,7 @@ class Translation:
     evaluations: Evaluations
     model: str
     weights: str | None
+    network: str | None
     compute: Mapping[str, Any] = field(repr=False)
     size: tuple[int, int] = field(repr=False)
 
@@ -137,6 +145,7 @@ def translate(
     color_match: str = TranslationSettings.color_match,
     prompt: str = TranslationSettings.prompt,
     model: Model | str | None = None,
+    network: Path | str | None = None,
     progress: Progress | None = None,
     on_condition: Callable[[Condition], object] | None = None,
     on_warning: Callable[[str], object] | None = None,
@@ -159,6 +168,7 @@ def translate(
         color_match: "global" gives the result the exemplar's mean color and contrast.
         prompt: Caption of the result.
         model: A loaded model or its name; by default ``mini``, which "promote" always uses.
+        network: Directory that ``zerocon train translate`` wrote; by default that of the package.
         progress: Called with (done, total) steps.
         on_condition: Called with the condition before anything is computed.
         on_warning: Called with a line for each warning.
@@ -178,6 +188,7 @@ def translate(
         read_exemplars(exemplars),
         settings,
         model=model_for(settings, model),
+        network=network,
         progress=progress,
         on_condition=on_condition,
         on_warning=on_warning,
@@ -190,6 +201,7 @@ def translate_condition(
     settings: TranslationSettings,
     *,
     model: Model,
+    network: Path | str | None = None,
     progress: Progress | None = None,
     on_condition: Callable[[Condition], object] | None = None,
     on_warning: Callable[[str], object] | None = None,
@@ -210,8 +222,9 @@ def translate_condition(
     warn(check_inputs(condition, exemplars, prepared))
     references = [prepare(each.image, model.working_size).pixels for each in exemplars]
     weights = [each.weight for each in exemplars]
+    folder = WEIGHTS if network is None else Path(network)
     inputs = TranslationInputs(
-        model, prepared.pixels, references, weights, settings, progress or (lambda *_: None)
+        model, prepared.pixels, references, weights, settings, progress or (lambda *_: None), folder
     )
     with model.lock, torch.no_grad(), count_evaluations() as evaluations:
         result = _in_colors(translator(inputs), inputs)
@@ -220,10 +233,10 @@ def translate_condition(
     warn(check_result(image, exemplars, condition, prepared, result))
     return Translation(
         image, condition, tuple(exemplars), settings,
-        warped=warped,
-        confidence=_confidence_image(result, prepared),
-        warnings=tuple(warnings), evaluations=evaluations, model=model.name,
-        weights=model.fingerprint(), compute=model.runtime.compute_options(), size=prepared.size,
+        warped=warped, confidence=_confidence_image(result, prepared), warnings=tuple(warnings),
+        evaluations=evaluations, model=model.name, weights=model.fingerprint(),
+        network=network_hash(settings, folder), compute=model.runtime.compute_options(),
+        size=prepared.size,
     )  # fmt: skip
 
 

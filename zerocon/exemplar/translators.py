@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import torch
@@ -17,13 +18,19 @@ from zerocon import api, registry
 from zerocon.exemplar.correspondence import Correspondence, correspond, join_exemplars
 from zerocon.exemplar.cross_image import CrossImageAttention, adain
 from zerocon.exemplar.encoders import Grid, Matcher
-from zerocon.exemplar.networks import TranslationNetwork, load_weights
+from zerocon.exemplar.networks import (
+    WEIGHTS,
+    WEIGHTS_FILE,
+    TranslationNetwork,
+    load_weights,
+)
 from zerocon.exemplar.promote import guidance_branches, match, sample, starting_noise
 from zerocon.exemplar.translation_settings import (
     DEFAULT_TRANSLATION_MODEL,
     TranslationSettings,
 )
 from zerocon.model import Model
+from zerocon.storage.hashing import hash_of
 from zerocon.tensor_types import Latents, Pixels
 
 POSITION_TEMPERATURE = 0.1  # a neighboring cell gets a weight of e^-10 next to the cell's own
@@ -52,6 +59,7 @@ class TranslationInputs:
         weights: Of the exemplars, above 0.
         settings: Those of the translation.
         progress: Called with the number of denoising steps done and of all.
+        network: Directory of the trained networks.
     """
 
     model: Model
@@ -60,6 +68,7 @@ class TranslationInputs:
     weights: Sequence[float]
     settings: TranslationSettings
     progress: Callable[[int, int], object]
+    network: Path = WEIGHTS
 
     @cached_property
     def encoded(self) -> list[Latents]:
@@ -109,7 +118,7 @@ class PromoteTranslator:
 
     def __call__(self, inputs: TranslationInputs) -> TranslatedLatents:
         model, settings = inputs.model, inputs.settings
-        network, matcher = trained_networks(model)
+        network, matcher = trained_networks(model, inputs.network)
         pairs = list(zip(_on_device(inputs.exemplars, model), inputs.encoded, strict=True))
         matched = match(matcher, inputs.condition.to(model.device), pairs, inputs.weights)
         found = Correspondence(matched.warped, matched.confidence, torch.empty(0))
@@ -126,6 +135,7 @@ class PromoteTranslator:
             appearance=settings.appearance,
             reinjection=self.reinjection,
             span=settings.range,
+            progress=inputs.progress,
         )
         return TranslatedLatents(latents, found)
 
@@ -220,15 +230,23 @@ def find_correspondence(inputs: TranslationInputs) -> Correspondence:
     )
 
 
-def trained_networks(model: Model) -> tuple[TranslationNetwork, Matcher]:
-    """The shipped networks; they belong to the embedded model, whatever ``model`` is.
+def trained_networks(model: Model, folder: Path) -> tuple[TranslationNetwork, Matcher]:
+    """The trained networks; they belong to the embedded model, whatever ``model`` is.
 
     Raises:
-        ModelNotFoundError: The package has none.
+        ModelNotFoundError: There are none in ``folder``.
     """
     if model.name == DEFAULT_TRANSLATION_MODEL:
-        return _trained_networks(model)  # type: ignore[arg-type]
-    return _trained_networks_on(str(model.device))
+        return _trained_networks(model, folder)  # type: ignore[arg-type]
+    return _trained_networks_on(str(model.device), folder)
+
+
+def network_hash(settings: TranslationSettings, folder: Path) -> str | None:
+    """Hash of the trained networks; None for a translation without them, or if there are none."""
+    trained = settings.matcher == "trained" and "matcher" in translator_of(settings).USES
+    if not settings.uses_shipped_model and not trained:
+        return None
+    return hash_of(folder / WEIGHTS_FILE)
 
 
 Tokens = tuple[torch.Tensor, Grid]  # features of one image, (1, tokens, features), and their grid
@@ -236,17 +254,17 @@ Features = tuple[list[Tokens], float]  # of condition and exemplars, and the sof
 
 
 @lru_cache(maxsize=1)
-def _trained_networks(model: Any) -> tuple[TranslationNetwork, Matcher]:
-    return load_weights(model.unet)
+def _trained_networks(model: Any, folder: Path) -> tuple[TranslationNetwork, Matcher]:
+    return load_weights(model.unet, folder)
 
 
 @lru_cache(maxsize=1)
-def _trained_networks_on(device: str) -> tuple[TranslationNetwork, Matcher]:
-    return load_weights(api.load(DEFAULT_TRANSLATION_MODEL, device=device).unet)
+def _trained_networks_on(device: str, folder: Path) -> tuple[TranslationNetwork, Matcher]:
+    return load_weights(api.load(DEFAULT_TRANSLATION_MODEL, device=device).unet, folder)
 
 
 def _trained_features(inputs: TranslationInputs) -> Features:
-    _, matcher = trained_networks(inputs.model)
+    _, matcher = trained_networks(inputs.model, inputs.network)
     outputs = [matcher.condition_encoder(inputs.condition.to(inputs.model.device))]
     outputs += map(matcher.image_encoder, _on_device(inputs.exemplars, inputs.model))
     return [(each.tokens, each.grid) for each in outputs], matcher.config.temperature

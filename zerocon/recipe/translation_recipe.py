@@ -26,7 +26,7 @@ from zerocon.recipe import (
 from zerocon.recipe.limits import STEPS
 from zerocon.storage import strict_json
 from zerocon.storage.escaping import one_line
-from zerocon.storage.hashing import hash_of, image_hash
+from zerocon.storage.hashing import image_hash
 from zerocon.storage.versions import package_versions
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class TranslationRecipe:
             size=translation.size,
             model=name_of_model(model.name),
             weights=model.fingerprint(),
-            network=_network_hash(translation.settings),
+            network=translation.network,
             prediction=model.prediction,
             compute=translation.compute,
             settings=translation.settings,
@@ -164,10 +164,16 @@ class TranslationRecipe:
             )
         if self.settings.condition == AUTO:
             raise MismatchError("the recipe does not say which kind the condition has")
-        if (network := _network_hash(self.settings)) != self.network:
+
+    def require_network(self, folder: Path | None = None) -> None:
+        """Raise ``MismatchError`` if ``folder``, by default the package's, has other weights."""
+        from zerocon.exemplar.networks import WEIGHTS
+        from zerocon.exemplar.translators import network_hash
+
+        if (network := network_hash(self.settings, folder or WEIGHTS)) != self.network:
             raise MismatchError(
-                f"the translation network of this version ({network}) is not the recipe's "
-                f"({self.network}); use zerocon {self.versions.get('zerocon')}"
+                f"the translation network ({network}) is not the recipe's ({self.network}); "
+                "--network DIR names the directory of another one"
             )
 
     def find(self, images: Mapping[str, Sequence[Path]]) -> tuple[Path, list[Path]]:
@@ -214,6 +220,7 @@ class TranslationRecipe:
         exemplars: Sequence[Image],
         model: Model,
         *,
+        network: Path | None = None,
         progress: Progress | None = None,
     ) -> Translation:
         """Repeat the translation. With equal ``compute`` and ``versions`` the pixels are equal.
@@ -222,6 +229,7 @@ class TranslationRecipe:
             condition: The condition.
             exemplars: The exemplars, in any order.
             model: Loaded with ``load_options``.
+            network: Directory of the trained networks; by default that of the package.
             progress: As in ``zerocon.translate``.
 
         Raises:
@@ -233,9 +241,12 @@ class TranslationRecipe:
         self.require_replayable()
         self.require_condition(condition)
         self.require_model(model)
+        self.require_network(network)
         read = read_condition(condition, self.settings.condition)
         references = [Exemplar(image, weight) for image, weight in self.weighted(exemplars)]
-        return translate_condition(read, references, self.settings, model=model, progress=progress)
+        return translate_condition(
+            read, references, self.settings, model=model, network=network, progress=progress
+        )
 
     def __repr__(self) -> str:
         return f"TranslationRecipe({self.settings.method}, {self.model}, seed {self.settings.seed})"
@@ -256,17 +267,6 @@ def is_translation(text: str) -> bool:
     except ValueError:
         return False
     return isinstance(record, dict) and record.get("schema") == TRANSLATION_SCHEMA
-
-
-def _network_hash(settings: TranslationSettings) -> str | None:
-    """Hash of the shipped network, if a translation uses it."""
-    warps = settings.method_name == "warp" and settings.matcher == "trained"
-    if not settings.uses_shipped_model and not warps:
-        return None
-    import zerocon.exemplar
-
-    folder = Path(zerocon.exemplar.__file__).parent / "weights"
-    return hash_of(folder / "model.safetensors")
 
 
 def _facts(recipe: TranslationRecipe) -> dict[str, Any]:
