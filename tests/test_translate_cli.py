@@ -70,7 +70,7 @@ def test_all_outputs_are_written_with_their_sizes_and_marks() -> None:
     assert [each.size for each in read.values()][:3] == [(128, 128)] * 3
     assert read["all.png"].size[0] >= 4 * 128
     low, high = read["sure.png"].image.convert("L").getextrema()
-    assert low < high == 255
+    assert low < high > 200
     assert [name for name, each in read.items() if each.recipe] == ["out.jpg"]
     marked = [name for name, each in read.items() if b"TrainedAlgorithmicMedia" in each.kept.xmp]
     assert marked == ["out.jpg", "warp.png", "all.png"]

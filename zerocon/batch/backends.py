@@ -178,5 +178,9 @@ def _executor(
 ) -> BatchExecutor:
     cache = Cache(on_warning=on_warning) if parameters.cache else None
     return BatchExecutor(
-        model, metadata=parameters.metadata, cache=cache, segmenter=parameters.segmenter
+        model,
+        metadata=parameters.metadata,
+        cache=cache,
+        segmenter=parameters.segmenter,
+        reading=parameters.reading,
     )

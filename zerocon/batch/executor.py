@@ -15,6 +15,7 @@ from PIL.Image import Image
 from zerocon import api
 from zerocon.api import Edit
 from zerocon.batch.job import Job
+from zerocon.batch.translating import PreparedTranslation, TranslationExecutor
 from zerocon.cache import Cache, inversion_key
 from zerocon.direction import Direction
 from zerocon.editing import Plan
@@ -33,6 +34,7 @@ from zerocon.image.masks import UserMask, read_mask
 from zerocon.image.metadata import Provenance
 from zerocon.image.read_options import ReadOptions
 from zerocon.image.reading import Photograph, Written, contents, peek
+from zerocon.image.saving import encode_image
 from zerocon.image.transforms import Size, crop_box
 from zerocon.model import Model
 from zerocon.model.captioner import caption_image, caption_images
@@ -85,9 +87,13 @@ class ExecutedJob:
     evaluations: Evaluations
     provenance: Provenance | None
     warnings: tuple[str, ...]
+    is_new: bool = False  # a translation, which has no metadata of its condition
 
     def write(self, suffix: str) -> Written:
         """Return a file with this suffix; needs no model and no lock."""
+        if self.is_new:
+            form = format_of(Path(f"image{suffix}"))
+            return Written(encode_image(self.image, form, self.provenance))
         photograph, form = self.source.photograph, format_of(Path(f"image{suffix}"))
         assert isinstance(photograph, Photograph)
         return photograph.write(self.image, form, self.provenance)
@@ -115,6 +121,9 @@ class PreparedJob:
     warnings: tuple[str, ...]
 
 
+Prepared = PreparedJob | PreparedTranslation
+
+
 class BatchExecutor:
     """Executes jobs on one model.
 
@@ -127,6 +136,7 @@ class BatchExecutor:
         cache: Cache of inversions; None: no cache.
         segmenter: Name of the segmentation model, loaded for the first job with a text for a mask;
             None: the default one.
+        reading: How exemplars are read.
     """
 
     def __init__(
@@ -136,10 +146,13 @@ class BatchExecutor:
         metadata: str = "full",
         cache: Cache | None = None,
         segmenter: str | None = None,
+        reading: ReadOptions | None = None,
     ) -> None:
+        self.reading = reading or ReadOptions()
         self.model, self.metadata, self.cache = model, metadata, cache
         self.segmenter_name = segmenter
         self.segmenter: Segmenter | None = None  # until a job needs it
+        self.translate = TranslationExecutor(model, metadata)
         self.inversions: dict[Key, Inversion] = {}  # of the images of the last call
         self.captions: dict[str, str] = {}  # of the same, by the hash of their files
 
@@ -160,6 +173,11 @@ class BatchExecutor:
         results: dict[int, ExecutedJob | NoResult] = {
             index: each for index, each in prepared.items() if isinstance(each, NoResult)
         }
+        results |= {
+            index: self._translated(each, jobs[index][1])
+            for index, each in prepared.items()
+            if isinstance(each, PreparedTranslation)
+        }
         ready = {i: each for i, each in prepared.items() if isinstance(each, PreparedJob)}
         ordered = sorted(ready, key=lambda index: self._group(ready[index]))
         for _, group in groupby(ordered, key=lambda index: self._group(ready[index])):
@@ -168,7 +186,7 @@ class BatchExecutor:
             results |= dict(zip(indices, edited, strict=True))
         return [results[index] for index in range(len(jobs))]
 
-    def prepare(self, jobs: Sequence[tuple[Job, SourceImage]]) -> list[PreparedJob | NoResult]:
+    def prepare(self, jobs: Sequence[tuple[Job, SourceImage]]) -> list[Prepared | NoResult]:
         """Caption the images and parse the prompts: all that is done before anything is inverted.
 
         A text for a mask is left out until the segmentation model is loaded.
@@ -182,6 +200,7 @@ class BatchExecutor:
             source.file_hash: source.photograph.image
             for job, source in jobs
             if "caption" not in job.prompt and isinstance(source.photograph, Photograph)
+            if not job.exemplars
         }
         self.captions = {key: self.captions[key] for key in images if key in self.captions}
         missing = [key for key in images if key not in self.captions]
@@ -189,8 +208,10 @@ class BatchExecutor:
             captions = caption_images([images[key] for key in missing], self.model)
             self.captions |= dict(zip(missing, captions, strict=True))
 
-    def _prepared(self, job: Job, source: SourceImage) -> PreparedJob | NoResult:
+    def _prepared(self, job: Job, source: SourceImage) -> Prepared | NoResult:
         try:
+            if job.exemplars:
+                return self._prepare_translation(job, source)
             return self._prepare(job, source)
         except Exception as error:
             readable = isinstance(source.photograph, Photograph)
@@ -216,6 +237,23 @@ class BatchExecutor:
         )
         warnings = photograph.warnings + losses + request.warnings + (mask.warnings if mask else ())
         return PreparedJob(job, source, photograph.image, mask, settings, request, size, warnings)
+
+    def _prepare_translation(self, job: Job, source: SourceImage) -> PreparedTranslation:
+        if isinstance(source.photograph, Exception):
+            raise source.photograph
+        return PreparedTranslation.of(job, source.photograph, self.reading)
+
+    def _translated(
+        self, prepared: PreparedTranslation, source: SourceImage
+    ) -> ExecutedJob | NoResult:
+        caption, target = prepared.texts
+        try:
+            done = self.translate(prepared)
+        except Exception as error:
+            return NoResult(_single(error), caption)
+        provenance, warnings = done.provenance, done.warnings
+        facts = (caption, target, done.evaluations, provenance, warnings)
+        return ExecutedJob(done.image, source, *facts, is_new=True)
 
     def _mask(self, job: Job, photograph: Photograph) -> UserMask | None:
         """The mask that the job gives; None where the edit finds its support."""
