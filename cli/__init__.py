@@ -32,7 +32,7 @@ from .options import FORMAT, VERBOSE, format_in
 
 # Each is imported from commands/NAME.py on demand, and its body imports torch: help stays fast.
 SECTIONS = {
-    "Edit images": ("edit", "batch", "invert", "caption", "direction"),
+    "Edit images": ("edit", "translate", "batch", "invert", "caption", "direction"),
     "Inspect and reproduce edits": ("inspect", "replay"),
     "Set up": ("models", "calibrate", "methods", "config", "cache", "completion"),
     "Find problems": ("doctor", "errors"),

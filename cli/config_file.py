@@ -36,7 +36,14 @@ from zerocon.storage.bounded import read_text
 from zerocon.storage.escaping import one_line
 
 FILE, PREFIX, META = "zerocon.toml", "ZEROCON_", "zerocon.configuration"
-COMMANDS = ("edit", "batch", "invert", "direction", "caption")  # that read file and environment
+COMMANDS = (
+    "edit",
+    "translate",
+    "batch",
+    "invert",
+    "direction",
+    "caption",
+)  # that read file and environment
 SETTINGS = tuple(each.name for each in fields(Settings))
 KEYS = (
     "model", *LOAD_OPTIONS, "preset", "fast", *SETTINGS,

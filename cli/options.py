@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from zerocon import Cache, Model, Recipe
     from zerocon.image.masks import UserMask
+    from zerocon.recipe.translation_recipe import TranslationRecipe
 
 VERBOSE = "zerocon.verbose"  # in the context's meta, where the group finds it after an error
 FORMAT = "zerocon.format"
@@ -232,7 +233,7 @@ def loading(name: str | None) -> Iterator[None]:
         yield
 
 
-def load_recipe_model(values: Mapping[str, Any], recipe: Recipe) -> Model:
+def load_recipe_model(values: Mapping[str, Any], recipe: Recipe | TranslationRecipe) -> Model:
     """The model of a recipe, except for what the ``replay_model`` options override."""
     import zerocon
     from zerocon.storage.paths import names_path
@@ -292,7 +293,9 @@ def input_files(values: Mapping[str, Any], *others: Path | None) -> tuple[Path, 
     from zerocon.model.local_files import files_of
 
     names = ("inversion", "mask", "recipe", "manifest", "files_from")
-    files = [Path(values[name]) for name in names if values.get(name) is not None]
+    folder = values.get("network")
+    files = [] if folder is None else [*folder.iterdir()]
+    files += [Path(values[name]) for name in names if values.get(name) is not None]
     files += [
         Path(each[0] if isinstance(each, tuple) else each) for each in values.get("directions", ())
     ]
@@ -542,6 +545,14 @@ model_names = cloup.option_group(
         metavar="N",
         help="Leave out the last N layers of the text encoder. [default: 0]",
     ),
+)
+
+network = click.option(
+    "--network",
+    cls=ExpertOption,
+    metavar="DIR",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Trained networks of a translation, of `zerocon train translate`. [default: package's]",
 )
 
 performance = (

@@ -13,6 +13,7 @@ from zerocon.storage.escaping import markdown_row, one_line
 if TYPE_CHECKING:
     from zerocon import Recipe
     from zerocon.recipe.replay import RecipeFile, RecipeFolder, ReplayResult
+    from zerocon.recipe.translation_recipe import TranslationRecipe
 
 WIDTH, MARGIN = 100, 11
 LONGEST = 20_000  # characters of a field
@@ -23,30 +24,49 @@ def prompt(recipe: Recipe) -> str:
     return ", ".join(f'{name} "{text}"' for name, text in recipe.prompt.items())
 
 
-def page(recipe: Recipe) -> list[str]:
+def page(recipe: Recipe | TranslationRecipe) -> list[str]:
     """The lines of a page: one field a line or more, after its name."""
+    from zerocon.recipe.translation_recipe import TranslationRecipe
+
     settings = asdict(recipe.settings).items()
-    rows = [
-        ("prompt", prompt(recipe)),
-        *(("direction", f"{d.change}, weight {d.weight:g} ({d.hash})") for d in recipe.directions),
-        ("caption", recipe.caption),
-        ("target", recipe.target_caption),
-        ("source", "{}, resized to {}x{}".format(recipe.image, *recipe.size)),
-        ("inversion", recipe.inversion or ""),
+    rows = _of_translation(recipe) if isinstance(recipe, TranslationRecipe) else _of_edit(recipe)
+    rows += [
         ("model", f"{recipe.model}, {recipe.prediction}"),
         ("weights", recipe.weights or "unknown: the model was not loaded from files"),
         ("settings", " ".join(f"{name}={_value(value)}" for name, value in settings)),
         ("computed", _computed(recipe.compute)),
         ("versions", ", ".join(f"{name}\xa0{number}" for name, number in recipe.versions.items())),
         ("unknown", json.dumps(recipe.unknown, sort_keys=True) if recipe.unknown else ""),
-        ("schema", f"{recipe.converted_from}, cannot be replayed" if recipe.converted_from else ""),
     ]
+    if old := getattr(recipe, "converted_from", None):
+        rows.append(("schema", f"{old}, cannot be replayed"))
     fill = textwrap.TextWrapper(
         WIDTH, subsequent_indent=" " * MARGIN, break_long_words=False, break_on_hyphens=False
     )
     texts = (f"{name:{MARGIN}}{one_line(text, LONGEST)}" for name, text in rows if text)
     # no line ends between a name and its version
     return [line.replace("\xa0", " ") for text in texts for line in fill.wrap(text)]
+
+
+def _of_edit(recipe: Recipe) -> list[tuple[str, str]]:
+    """What only the recipe of an edit has."""
+    return [
+        ("prompt", prompt(recipe)),
+        *(("direction", f"{d.change}, weight {d.weight:g} ({d.hash})") for d in recipe.directions),
+        ("caption", recipe.caption),
+        ("target", recipe.target_caption),
+        ("source", "{}, resized to {}x{}".format(recipe.image, *recipe.size)),
+        ("inversion", recipe.inversion or ""),
+    ]
+
+
+def _of_translation(recipe: TranslationRecipe) -> list[tuple[str, str]]:
+    """What only the recipe of a translation has."""
+    return [
+        ("condition", "{}, resized to {}x{}".format(recipe.condition, *recipe.size)),
+        *(("exemplar", f"{each.hash}, weight {each.weight:g}") for each in recipe.exemplars),
+        ("network", recipe.network or ""),
+    ]
 
 
 def _value(value: Any) -> str:
@@ -64,9 +84,15 @@ def _computed(compute: Mapping[str, Any]) -> str:
 
 def table(folder: RecipeFolder) -> list[str]:
     """The lines of a table of recipes, then the number of images with and without one."""
+    from zerocon.recipe.translation_recipe import TranslationRecipe
+
     lines = ["| image | prompt | caption | model | seed |", "|---|---|---|---|---|"]
     for file, recipe in ((each.file, each.recipe) for each in folder.files):
-        if recipe is not None:
+        if isinstance(recipe, TranslationRecipe):
+            settings = recipe.settings
+            words = (f"translation, {settings.method}", f"({settings.condition})")
+            lines.append(markdown_row(file, *words, recipe.model, settings.seed))
+        elif recipe is not None:
             directions = [f"{d.change} (direction x {d.weight:g})" for d in recipe.directions]
             prompts = ", ".join([*filter(None, [prompt(recipe)]), *directions])
             cells = (file, prompts, recipe.caption, recipe.model, recipe.settings.seed)

@@ -72,7 +72,7 @@ def test_help_of_zerocon_has_one_line_per_command_in_sections() -> None:
         (section,) = re.findall(rf"^{title}:\n((?:  .*\n)+)", text, re.MULTILINE)
         assert [line.split()[0] for line in section.splitlines()] == list(names)
         assert all(len(line.split()) > 2 for line in section.splitlines())
-    assert len(COMMANDS) == 17
+    assert len(COMMANDS) == 18
 
 
 @pytest.mark.parametrize("width", WIDTHS)

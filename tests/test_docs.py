@@ -231,6 +231,11 @@ def test_the_table_of_methods_is_the_program_s_own() -> None:
     assert done.stdout.strip() in PAGES["docs/method.md"]
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_have_no_number_left_open(page: str) -> None:
+    assert re.findall(r"{{benchmark: [^}]*}}", PAGES[page]) == []
+
+
 # --- the site
 
 

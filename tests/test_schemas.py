@@ -17,8 +17,10 @@ from zerocon.bench import results, sensitivity, tables, translation_row, transla
 from zerocon.bench.native import NativeMeasurements
 from zerocon.bench.translation_metrics import TranslationMetrics
 from zerocon.cli import main
+from zerocon.exemplar.translation import translate
 from zerocon.image.metadata import Provenance
 from zerocon.image.saving import save_image
+from zerocon.recipe.translation_recipe import TranslationRecipe
 
 ROOT = Path(__file__).parent.parent
 SECTION = re.compile(r"^## (\S+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
@@ -32,6 +34,7 @@ PROMISED = {  # the names before a line's first colon
 }
 
 ASK = ["edit", "cat.png", "--to", "dog", "--overwrite"]
+ADAIN = ["--method", "adain", "--overwrite"]
 SAID = [
     ("zerocon.edit/1", ASK),
     ("zerocon.edit/1", [*ASK, "--dry-run"]),
@@ -40,6 +43,8 @@ SAID = [
     ("zerocon.edit/1", ["edit", "cat.png", "--to", "cat", "--dry-run"]),
     ("zerocon.grid/1", [*ASK, "--seed", "1", "--seed", "2", "--grid", "grid.png"]),
     ("zerocon.grid/1", [*ASK, "--seed", "1", "--seed", "2", "--grid", "grid.png", "--dry-run"]),
+    ("zerocon.translation/1", ["translate", "cat.png", "-e", "cat-dog.png", *ADAIN]),
+    ("zerocon.translation/1", ["translate", "cat.png", "-e", "cat-dog.png", *ADAIN, "--dry-run"]),
     ("zerocon.batch/1", ["batch", "cat.png", "--to", "dog", "-o", "many"]),
     ("zerocon.batch-plan/1", ["batch", "cat.png", "--to", "bus", "-o", "more", "--dry-run"]),
     ("zerocon.batch-status/1", ["batch", "status", "-o", "ran"]),
@@ -47,6 +52,7 @@ SAID = [
     ("zerocon.caption/1", ["caption", "cat.png"]),
     ("zerocon.direction/1", ["direction", "--from", "cat", "--to", "dog", "--overwrite"]),
     ("zerocon.recipe/2", ["inspect", "cat-dog.png"]),
+    ("zerocon.translation-recipe/1", ["inspect", "translated.png"]),
     ("zerocon.config/1", ["config", "show"]),
     ("zerocon.models/1", ["models", "list"]),
     ("zerocon.cache/1", ["cache", "ls"]),
@@ -79,6 +85,9 @@ def folder(tmp_path_factory):
     edited = zerocon.edit(image, to="dog", model=model)
     recipe = zerocon.Recipe.of(edited, model).to_json()
     save_image(edited.image, place / "cat-dog.png", provenance=Provenance(recipe))
+    result = translate(image, image, method="adain", model=model)
+    recipe = TranslationRecipe.of(result, model).to_json()
+    save_image(result.image, place / "translated.png", provenance=Provenance(recipe))
     zerocon.batch.run(place / "cat.png", to="dog", output=place / "ran", model=model, steps=2)
     return place
 

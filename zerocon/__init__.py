@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from zerocon.cache import Cache
     from zerocon.direction import Direction
     from zerocon.errors import MissingError
+    from zerocon.exemplar.translation import Translation, translate
     from zerocon.image.reading import Photograph
     from zerocon.model import Model
     from zerocon.recipe import Recipe
@@ -39,9 +40,11 @@ _HOMES = {
     "Photograph": "image.reading",
     "Recipe": "recipe",
     "Settings": "settings",
+    "Translation": "exemplar.translation",
     "edit": "api",
     "invert": "api",
     "load": "api",
+    "translate": "exemplar.translation",
 }
 
 __all__ = [
@@ -55,9 +58,11 @@ __all__ = [
     "Photograph",
     "Recipe",
     "Settings",
+    "Translation",
     "edit",
     "invert",
     "load",
+    "translate",
 ]
 
 

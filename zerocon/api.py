@@ -192,9 +192,9 @@ def invert(
         cache: Where the inversion is looked up, and kept.
         overrides: As for ``edit``.
     """
-    model = _model(model)
+    model = model_of(model)
     settings = _settings(model, settings, preset, overrides)
-    prepared = prepared_for(_image(image)[0], model, settings)
+    prepared = prepared_for(read_source(image)[0], model, settings)
     caption = caption_image(prepared.image, model) if caption is None else caption
 
     def run(settings: Settings) -> Inversion:
@@ -266,9 +266,9 @@ def edit(
         MissingError: if a caption must be generated and there is no captioner.
         SettingError: for an unknown setting or preset, or a bad value.
     """
-    model = _model(model)
+    model = model_of(model)
     settings = _settings(model, settings, preset, overrides)
-    source, photograph = _image(image)
+    source, photograph = read_source(image)
     prepared, user_mask = prepared_for(source, model, settings), _user_mask(mask, source)
     if user_mask is not mask and user_mask is not None and on_warning is not None:
         for warning in user_mask.warnings:
@@ -830,7 +830,7 @@ def _keys(
     ]
 
 
-def _model(model: Model | str | None) -> Model:
+def model_of(model: Model | str | None) -> Model:
     """A loaded model as it is; one that is named is loaded, and kept until another is named."""
     if model is not None and not isinstance(model, str):
         return model
@@ -852,7 +852,7 @@ def _settings(
     return base.overlay(PRESETS[preset] if preset else {}).overlay(overrides)
 
 
-def _image(image: ImageSource) -> tuple[Image, Photograph | None]:
+def read_source(image: ImageSource) -> tuple[Image, Photograph | None]:
     """The pixels to edit, and the file they come from if there is one."""
     if isinstance(image, Image):
         return image, None

@@ -1,8 +1,8 @@
 """Methods by name: ``name:key=value,key=value`` becomes a method object, once.
 
-Inverters, guidance losses and attention controls are frozen dataclasses. Their fields are their
-options, so that parsing, error messages and the table of ``zerocon methods`` follow from the class
-itself.
+Inverters, guidance losses, attention controls and translators are frozen dataclasses. Their fields
+are their options, so that parsing, error messages and the table of ``zerocon methods`` follow from
+the class itself.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ FAMILIES = {  # the module, and the mapping in it, in which a family's own metho
     "inverter": ("zerocon.inversion", "INVERTERS"),
     "guidance": ("zerocon.guidance", "GUIDANCE"),
     "attention": ("zerocon.attention_control", "ATTENTION"),
+    "translator": ("zerocon.exemplar.translators", "TRANSLATORS"),
 }
 
 

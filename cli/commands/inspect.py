@@ -26,12 +26,12 @@ from ..help import command as help_command
 @options.output_format
 @options.verbosity
 def command(file: Path, form: str, max_megapixels: float) -> None:
-    """Show the recipe of an edited image, or of all in a directory.
+    """Show the recipe of an edited or translated image, or of all in a directory.
 
-    A recipe holds prompt, captions, settings, model and versions of an edit, and `zerocon replay`
-    repeats the edit from it.
+    A recipe holds prompt, captions, settings, model and versions of an edit, or what a translation
+    was made from, and `zerocon replay` repeats it.
     """
-    from zerocon.recipe import Recipe
+    from zerocon.recipe.replay import read_recipe
 
     if file != stdio.PIPE and file.is_dir():
         return _print_folder(file, form, max_megapixels)
@@ -39,7 +39,7 @@ def command(file: Path, form: str, max_megapixels: float) -> None:
     with about(file):
         if text is None:
             raise FileFormatError(f"{file} has no zerocon recipe")
-        recipe = Recipe.from_json(text)
+        recipe = read_recipe(text)
     render.print_result(form, recipe_view.page(recipe), recipe.record())
 
 

@@ -1,4 +1,4 @@
-"""``zerocon methods``: list the inversion, guidance and attention methods."""
+"""``zerocon methods``: list the methods of inversion, guidance, attention and translation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from .. import options, render
 from ..help import command as help_command
 
-FAMILIES = ("inverter", "guidance", "attention")
+FAMILIES = ("inverter", "guidance", "attention", "translator")
 
 
 @help_command(
@@ -21,9 +21,10 @@ FAMILIES = ("inverter", "guidance", "attention")
 @options.output_format
 @options.verbosity
 def command(form: str) -> None:
-    """List the methods of inversion, guidance and attention.
+    """List the methods of inversion, guidance, attention and translation.
 
-    Select one with --FAMILY NAME:KEY=VALUE,KEY=VALUE; the values shown are the defaults.
+    Select one with --FAMILY NAME:KEY=VALUE,KEY=VALUE, and a translator with --method of `zerocon
+    translate`; the values shown are the defaults.
     """
     from zerocon.registry import describe
 

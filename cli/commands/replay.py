@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
-from zerocon.errors import ExitCode, FileFormatError, MismatchError
+from zerocon.errors import ExitCode, FileFormatError, MismatchError, about
 
 from .. import options, recipe_view, render
 from ..help import command as help_command
@@ -19,6 +19,7 @@ from ..progress import progress_bar, status
 if TYPE_CHECKING:
     from zerocon import Direction, Inversion
     from zerocon.recipe.replay import RecipeFolder
+    from zerocon.recipe.translation_recipe import TranslationRecipe
 
 FILE = click.Path(path_type=Path)
 
@@ -53,24 +54,44 @@ FILE = click.Path(path_type=Path)
         "--inversion", metavar="FILE", type=FILE, help="Inversion file that the edit was given."
     ),
     click.option("--mask", metavar="FILE", type=FILE, help="Mask that the edit was given."),
+    click.option(
+        "-e",
+        "--exemplar",
+        "exemplars",
+        type=FILE,
+        multiple=True,
+        metavar="FILE",
+        help="Exemplar of a translation; its weight is in the recipe. Repeatable.",
+    ),
 )
 @cloup.option_group(
     "Output",
     click.option("-o", "--output", metavar="FILE", type=FILE, help="Also save the replayed edit."),
     options.overwrite,
 )
-@cloup.option_group("Model", options.replay_model)
+@cloup.option_group("Model", options.replay_model, options.network)
 @options.max_megapixels
 @options.output_format
 @options.verbosity
 def command(file: Path, source: Path, **values: Any) -> int:
-    """Repeat the edit of FILE from its recipe and compare the bytes.
+    """Repeat the edit or translation of FILE from its recipe and compare the bytes.
 
-    FILE is an edited image, or a directory of them: each is then replayed from the source image
-    with the pixels that its recipe names. Exit status 0 if all are identical, else 1.
+    FILE is an edited or translated image, or a directory of them: each is then replayed from the
+    images with the pixels that its recipe names, all below --source. The source of a translation
+    is its condition. Exit status 0 if all are identical, else 1.
     """
     if file.is_dir():
         return _replay_folder(file, source, values)
+    if translation := _translation_recipe(file):
+        return _replay_translation(file, source, translation, values)
+    return _replay_edit(file, source, values)
+
+
+def _replay_edit(file: Path, source: Path, values: Mapping[str, Any]) -> int:
+    """Repeat an edit and compare; the exit status."""
+    for option, name in (("--exemplar", "exemplars"), ("--network", "network")):
+        if values[name]:
+            raise click.UsageError(f"{option} is for a translation; {file} is an edit")
     import zerocon
     from zerocon.image.compare import ImageComparison
     from zerocon.image.masks import read_mask
@@ -110,11 +131,58 @@ def command(file: Path, source: Path, **values: Any) -> int:
     return ExitCode.OK if comparison.same else ExitCode.CHECK_FAILED
 
 
+def _translation_recipe(file: Path) -> TranslationRecipe | None:
+    """The recipe of a translation; None for the recipe of an edit, or none."""
+    import zerocon
+    from zerocon.recipe.translation_recipe import TranslationRecipe, is_translation
+
+    text = zerocon.Photograph.read(file).recipe
+    with about(file):
+        return TranslationRecipe.from_json(text) if text and is_translation(text) else None
+
+
+def _replay_translation(
+    file: Path, source: Path, recipe: TranslationRecipe, values: Mapping[str, Any]
+) -> int:
+    """Repeat a translation and compare; the exit status."""
+    import zerocon
+    from zerocon.image.metadata import Provenance
+    from zerocon.image.saving import check_output, save_image
+    from zerocon.recipe.translation_recipe import TranslationRecipe, compare_replay
+
+    output, quiet = values["output"], options.is_quiet()
+    for name in ("directions", "inversion", "mask", "clip"):
+        if values[name]:
+            raise click.UsageError(
+                f"--{name.removesuffix('s')} is for an edit; {file} is a translation"
+            )
+    if output:
+        inputs = options.input_files(values, file, source, *values["exemplars"])
+        check_output(output, overwrite=values["overwrite"], inputs=inputs)
+    recipe.require_replayable()
+    condition = zerocon.Photograph.read(source, lenient=True).image
+    recipe.require_condition(condition)
+    exemplars = [zerocon.Photograph.read(each, lenient=True).image for each in values["exemplars"]]
+    recipe.weighted(exemplars)
+    recipe.require_network(values["network"])
+    model = options.load_recipe_model(values, recipe)
+    with status("Replaying ...", quiet), progress_bar("Replaying", quiet) as tick:
+        translation = recipe.repeat(
+            condition, exemplars, model, network=values["network"], progress=tick
+        )
+    comparison, now = compare_replay(file, translation), TranslationRecipe.of(translation, model)
+    if output:
+        provenance = Provenance(now.to_json())
+        save_image(translation.image, output, overwrite=values["overwrite"], provenance=provenance)
+    render.print_comparison(values["form"], file, comparison, recipe.differences(now))
+    return ExitCode.OK if comparison.same else ExitCode.CHECK_FAILED
+
+
 def _replay_folder(path: Path, source: Path, values: Mapping[str, Any]) -> int:
     """Replay all images below ``path`` and print each result as it comes; the exit status."""
     from zerocon.recipe.replay import RecipeFolder, find_sources, repeat
 
-    for option, name in (("-o", "output"), ("--mask", "mask")):
+    for option, name in (("-o", "output"), ("--mask", "mask"), ("--exemplar", "exemplars")):
         if values[name]:
             raise click.UsageError(
                 f"{option} is for the replay of one image; {path} is a directory"
@@ -159,6 +227,6 @@ def _load_files(
     loaded: list[Direction | Inversion] = [*directions, *([inversion] if inversion else [])]
     files = (*values["directions"], *([values["inversion"]] if inversion else []))
     for file, each in zip(files, loaded, strict=True):
-        if not any(other.recipe and other.recipe.uses(each) for other in folder.files):
+        if not any(other.edit and other.edit.uses(each) for other in folder.files):
             raise MismatchError(f"no image in {folder.folder} was edited with {file}")
     return directions, inversion

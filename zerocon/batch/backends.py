@@ -182,5 +182,5 @@ def _executor(
         metadata=parameters.metadata,
         cache=cache,
         segmenter=parameters.segmenter,
-        max_megapixels=parameters.max_megapixels,
+        reading=parameters.reading,
     )

@@ -138,7 +138,7 @@ def inputs_of(jobs: Iterable[Job]) -> set[Path]:
     """Every file that jobs read: images, masks, directions."""
     files: set[Path] = set()
     for job in jobs:
-        files |= {job.image, *(Path(file) for file, _ in job.directions)}
+        files |= {job.image, *(Path(file) for file, _ in (*job.directions, *job.exemplars))}
         files |= {job.mask} if job.mask else set()
     return files
 

@@ -86,7 +86,7 @@ def fitting_batch_size(model: Any, jobs: Iterable[Job]) -> int:
     if model.device.type != "cuda":
         return 1
     settings, size = max(
-        (_settings_and_size(model, job) for job in jobs),
+        (_settings_and_size(model, job) for job in jobs if not job.exemplars),
         key=lambda each: _pixels(each[1], model, each[0]),
         default=(model.settings, UNREADABLE),
     )

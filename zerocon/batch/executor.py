@@ -16,6 +16,7 @@ from zerocon import api
 from zerocon.api import Edit
 from zerocon.batch.commit import stamp
 from zerocon.batch.job import Job
+from zerocon.batch.translating import PreparedTranslation, TranslationExecutor
 from zerocon.cache import Cache, inversion_key
 from zerocon.direction import Direction
 from zerocon.editing import Plan
@@ -35,6 +36,7 @@ from zerocon.image.masks import UserMask, read_mask
 from zerocon.image.metadata import Provenance
 from zerocon.image.read_options import ReadOptions
 from zerocon.image.reading import Photograph, Written, contents, peek
+from zerocon.image.saving import encode_image
 from zerocon.image.transforms import Size, crop_box
 from zerocon.model import Model
 from zerocon.model.captioner import caption_image, caption_images
@@ -87,9 +89,13 @@ class ExecutedJob:
     evaluations: Evaluations
     provenance: Provenance | None
     warnings: tuple[str, ...]
+    is_new: bool = False  # a translation, which has no metadata of its condition
 
     def write(self, suffix: str) -> Written:
         """Return a file with this suffix; needs no model and no lock."""
+        if self.is_new:
+            form = format_of(Path(f"image{suffix}"))
+            return Written(encode_image(self.image, form, self.provenance))
         photograph, form = self.source.photograph, format_of(Path(f"image{suffix}"))
         assert isinstance(photograph, Photograph)
         return photograph.write(self.image, form, self.provenance)
@@ -117,6 +123,9 @@ class PreparedJob:
     warnings: tuple[str, ...]
 
 
+Prepared = PreparedJob | PreparedTranslation
+
+
 class BatchExecutor:
     """Executes jobs on one model.
 
@@ -129,7 +138,7 @@ class BatchExecutor:
         cache: Cache of inversions; None: no cache.
         segmenter: Name of the segmentation model, loaded for the first job with a text for a mask;
             None: the default one.
-        max_megapixels: Limit of million pixels of a mask's file.
+        reading: How the files of masks and exemplars are read.
     """
 
     def __init__(
@@ -139,11 +148,13 @@ class BatchExecutor:
         metadata: str = "full",
         cache: Cache | None = None,
         segmenter: str | None = None,
-        max_megapixels: float = MEGAPIXELS,
+        reading: ReadOptions | None = None,
     ) -> None:
+        self.reading = reading or ReadOptions()
         self.model, self.metadata, self.cache = model, metadata, cache
-        self.segmenter_name, self.max_megapixels = segmenter, max_megapixels
+        self.segmenter_name = segmenter
         self.segmenter: Segmenter | None = None  # until a job needs it
+        self.translate = TranslationExecutor(model, metadata)
         self.inversions: dict[Key, Inversion] = {}  # of the images of the last call
         self.captions: dict[str, str] = {}  # of the same, by the hash of their files
         self.directions: dict[str, tuple[str, Direction]] = {}  # of the last job: stamp, content
@@ -165,6 +176,11 @@ class BatchExecutor:
         results: dict[int, ExecutedJob | NoResult] = {
             index: each for index, each in prepared.items() if isinstance(each, NoResult)
         }
+        results |= {
+            index: self._translated(each, jobs[index][1])
+            for index, each in prepared.items()
+            if isinstance(each, PreparedTranslation)
+        }
         ready = {i: each for i, each in prepared.items() if isinstance(each, PreparedJob)}
         ordered = sorted(ready, key=lambda index: self._group(ready[index]))
         for _, group in groupby(ordered, key=lambda index: self._group(ready[index])):
@@ -173,7 +189,7 @@ class BatchExecutor:
             results |= dict(zip(indices, edited, strict=True))
         return [results[index] for index in range(len(jobs))]
 
-    def prepare(self, jobs: Sequence[tuple[Job, SourceImage]]) -> list[PreparedJob | NoResult]:
+    def prepare(self, jobs: Sequence[tuple[Job, SourceImage]]) -> list[Prepared | NoResult]:
         """Caption the images and parse the prompts: all that is done before anything is inverted.
 
         A text for a mask is left out until the segmentation model is loaded.
@@ -187,6 +203,7 @@ class BatchExecutor:
             source.file_hash: source.photograph.image
             for job, source in jobs
             if "caption" not in job.prompt and isinstance(source.photograph, Photograph)
+            if not job.exemplars
         }
         self.captions = {key: self.captions[key] for key in images if key in self.captions}
         missing = [key for key in images if key not in self.captions]
@@ -194,8 +211,10 @@ class BatchExecutor:
             captions = caption_images([images[key] for key in missing], self.model)
             self.captions |= dict(zip(missing, captions, strict=True))
 
-    def _prepared(self, job: Job, source: SourceImage) -> PreparedJob | NoResult:
+    def _prepared(self, job: Job, source: SourceImage) -> Prepared | NoResult:
         try:
+            if job.exemplars:
+                return self._prepare_translation(job, source)
             return self._prepare(job, source)
         except Exception as error:
             readable = isinstance(source.photograph, Photograph)
@@ -229,6 +248,23 @@ class BatchExecutor:
         before = self.directions.get(file)
         return before if before and now and before[0] == now else (now, Direction.load(file))
 
+    def _prepare_translation(self, job: Job, source: SourceImage) -> PreparedTranslation:
+        if isinstance(source.photograph, Exception):
+            raise source.photograph
+        return PreparedTranslation.of(job, source.photograph, self.reading)
+
+    def _translated(
+        self, prepared: PreparedTranslation, source: SourceImage
+    ) -> ExecutedJob | NoResult:
+        caption, target = prepared.texts
+        try:
+            done = self.translate(prepared)
+        except Exception as error:
+            return NoResult(_single(error), caption)
+        provenance, warnings = done.provenance, done.warnings
+        facts = (caption, target, done.evaluations, provenance, warnings)
+        return ExecutedJob(done.image, source, *facts, is_new=True)
+
     def _mask(self, job: Job, photograph: Photograph) -> UserMask | None:
         """The mask that the job gives; None where the edit finds its support."""
         image = photograph.image
@@ -238,7 +274,7 @@ class BatchExecutor:
             return read_mask(self.segmenter.mask(image, job.mask_text), image.size)
         if job.mask is None:
             return None
-        return read_mask(job.mask, image.size, max_megapixels=self.max_megapixels)
+        return read_mask(job.mask, image.size, max_megapixels=self.reading.max_megapixels)
 
     def _group(self, prepared: PreparedJob) -> tuple[object, ...]:
         """Return what is equal for jobs that can be edited in one batch."""

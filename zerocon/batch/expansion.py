@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import product
@@ -33,6 +33,7 @@ class JobTemplate:
     name: str
     mask: Path | None = None
     mask_text: str | None = None
+    exemplars: tuple[tuple[Path, float], ...] = ()
 
 
 def expand(options: BatchOptions) -> list[Job]:
@@ -96,6 +97,9 @@ def _product(
     template: JobTemplate, options: BatchOptions, settings: Mapping[str, Any]
 ) -> Iterator[Job]:
     """Yield a job for every combination of the values that the template does not set itself."""
+    if template.exemplars:
+        yield from _translations(template, options, settings)
+        return
     fixed = {**template.prompt, **template.settings}
     axes: dict[str, tuple[Any, ...]] = {
         "to": () if "to_caption" in fixed else options.to,
@@ -113,6 +117,27 @@ def _product(
             template.image.absolute(), name, prompt, merged, options.directions,
             template.mask and template.mask.absolute(), template.mask_text or None,
         )  # fmt: skip
+
+
+def _translations(
+    template: JobTemplate, options: BatchOptions, settings: Mapping[str, Any]
+) -> Iterator[Job]:
+    """Yield a translation for every seed; of the settings for all rows it takes steps and seed."""
+    from zerocon.batch.translating import translation_settings
+
+    seeds: Sequence[int | None] = () if "seed" in template.settings else options.seed
+    exemplars = tuple((str(file.absolute()), weight) for file, weight in template.exemplars)
+    common = {name: value for name, value in settings.items() if name in ("steps", "seed")}
+    for seed in seeds or (None,):
+        number = {} if seed is None else {"seed": seed}
+        merged = translation_settings([common, number, template.settings])
+        words = {"to": template.exemplars[0][0].stem, "seed": merged.get("seed", Settings.seed)}
+        suffix = naming.suffix_of(template.image)
+        name = naming.fill(
+            template.name, template.relative, {"from": "", "strength": 1.0, **words}, suffix=suffix
+        )
+        require_short(name)
+        yield Job(template.image.absolute(), name, {}, merged, exemplars=exemplars)
 
 
 def _result_name(
@@ -171,6 +196,9 @@ def _from_manifest(options: BatchOptions, settings: Mapping[str, Any]) -> list[J
 
 
 def _template(row: manifest.ManifestRow, options: BatchOptions, folder: Path) -> JobTemplate:
+    relative, name = _relative(row.image, folder), row.name or options.name
+    if row.exemplars:
+        return _translation_template(row, relative, name)
     complete = {"to", "to_caption"} & {*row.prompt}
     prompt = {**({} if complete else _shared_prompt(options)), **row.prompt}
     settings: dict[str, Any] = {}
@@ -179,9 +207,21 @@ def _template(row: manifest.ManifestRow, options: BatchOptions, folder: Path) ->
             settings |= check_settings({column: value})
         except ValueError as error:
             raise manifest.cell_error(column, error) from None
-    relative, name = _relative(row.image, folder), row.name or options.name
     text = options.mask_text if row.mask is None and row.mask_text is None else row.mask_text
     return JobTemplate(row.image, relative, prompt, settings, name, row.mask, text)
+
+
+def _translation_template(
+    row: manifest.ManifestRow, relative: PurePosixPath, name: str
+) -> JobTemplate:
+    from zerocon.batch.translating import translation_settings
+
+    for column, value in row.settings.items():
+        try:
+            translation_settings([{column: value}])
+        except ValueError as error:
+            raise manifest.cell_error(column, error) from None
+    return JobTemplate(row.image, relative, {}, row.settings, name, exemplars=row.exemplars)
 
 
 def _relative(image: Path, folder: Path) -> PurePosixPath:

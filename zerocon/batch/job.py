@@ -16,7 +16,7 @@ from zerocon.storage.hashing import file_hash
 from zerocon.storage.paths import result_fault
 
 TEXTS = ("image", "name")  # fields of the record of a job
-PARTS = ("prompt", "settings", "directions", "mask", "mask_text")
+PARTS = ("prompt", "settings", "directions", "mask", "mask_text", "exemplars")
 PROMPT_FIELDS = ("to", "from_", "to_caption", "caption")  # arguments of ``zerocon.edit``
 
 
@@ -32,9 +32,11 @@ class Job:
         directions: Files of edit directions, each with its weight.
         mask: File of a mask: white where the image may change.
         mask_text: What may change, in words, instead of ``mask``.
+        exemplars: Files of exemplars, each with its weight: the job is a translation, ``image`` its
+            condition, ``settings`` are of ``TranslationSettings``, and there is no prompt.
 
     Raises:
-        CommandError: For both a mask and a text.
+        CommandError: For both a mask and a text, or an exemplar and parts of an edit.
     """
 
     image: Path
@@ -44,10 +46,13 @@ class Job:
     directions: tuple[tuple[str, float], ...] = ()
     mask: Path | None = None
     mask_text: str | None = None
+    exemplars: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.mask and self.mask_text:
             raise CommandError(f"the job {self.name} has a mask and a mask_text; give one of them")
+        if self.exemplars and (self.prompt or self.directions or self.mask or self.mask_text):
+            raise CommandError(f"the job {self.name} has an exemplar: a translation has no edit")
 
     def to_json(self) -> str:
         """Return one line of ASCII JSON; equal jobs give equal lines."""
@@ -74,6 +79,7 @@ class Job:
             tuple((file, weight) for file, weight in fields["directions"]),
             None if mask is None else Path(mask),
             fields.get("mask_text"),
+            tuple((file, weight) for file, weight in fields.get("exemplars", ())),
         )
 
     def hash(self, shared: Mapping[str, Any]) -> str:
@@ -94,6 +100,8 @@ class Job:
             "suffix": self.name.suffix.lower(),
             "shared": dict(shared),
         }
+        if self.exemplars:  # else the hash is that of jobs before there were translations
+            fields["exemplars"] = [(_content(Path(f)), weight) for f, weight in self.exemplars]
         return blake2b(json.dumps(fields, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
@@ -110,11 +118,13 @@ def _fault(fields: Any) -> str | None:
         return "it has an unknown prompt"
     if not all(isinstance(text, str) and "\0" not in text for text in [*texts, *prompt.values()]):
         return "a text has another type"
-    pairs = directions if isinstance(directions, list) else [None]
-    if not all(isinstance(each, list) and len(each) == 2 for each in pairs):
-        return "its directions are no pairs"
-    if not all(isinstance(file, str) and _is_number(weight) for file, weight in directions or ()):
-        return "its directions are no files with weights"
+    for name, pairs in (("directions", directions), ("exemplars", fields.get("exemplars", []))):
+        if not isinstance(pairs, list):
+            return f"its {name} are no pairs"
+        if not all(isinstance(each, list) and len(each) == 2 for each in pairs):
+            return f"its {name} are no pairs"
+        if not all(isinstance(file, str) and _is_number(weight) for file, weight in pairs):
+            return f"its {name} are no files with weights"
     return None
 
 

@@ -7,17 +7,23 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from io import StringIO
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from zerocon.errors import FileFormatError
+from zerocon.exemplar.translation_settings import TranslationSettings
 from zerocon.settings import Settings
 from zerocon.storage import strict_json
 from zerocon.storage.bounded import read_text
 from zerocon.storage.escaping import has_control_characters, one_line
 
 PROMPT_COLUMNS = {"to": "to", "from": "from_", "to_caption": "to_caption", "caption": "caption"}
-COLUMNS = ("image", *PROMPT_COLUMNS, "mask", "mask_text", "seed", "strength", "name")
+COLUMNS = (
+    "image", *PROMPT_COLUMNS, "mask", "mask_text", "exemplar", "seed", "strength", "name",
+)  # fmt: skip
+# of a row with an exemplar; "steps" and "seed" are settings of an edit too
+TRANSLATION_COLUMNS = tuple(each.name for each in fields(TranslationSettings))
 INTEGERS = {name for name, kind in get_type_hints(Settings).items() if kind in (int, int | None)}
 EXCLUSIVE = (("mask", "mask_text"), ("to", "to_caption"), ("from", "to_caption"))
 SHOWN = 10  # invalid rows in a message
@@ -38,6 +44,7 @@ class ManifestRow:
         settings: Settings, by name; text is converted to their types.
         mask: File of a mask, if the row has one.
         mask_text: What may change, in words, if the row has it.
+        exemplars: Files with their weights, if the row is a translation.
     """
 
     image: Path
@@ -46,6 +53,7 @@ class ManifestRow:
     settings: Mapping[str, Any]
     mask: Path | None = None
     mask_text: str | None = None
+    exemplars: tuple[tuple[Path, float], ...] = ()
 
 
 def read_manifest(file: Path, convert: Callable[[ManifestRow], T]) -> list[T]:
@@ -120,6 +128,8 @@ def _row(file: Path, cells: dict[str, Any]) -> ManifestRow:
     image, name = cells.pop("image", None), cells.pop("name", None)
     if not isinstance(image, str) or not image:
         raise cell_error("image", "no image")
+    if "exemplar" in cells:
+        return _translation(file, image, name, cells)
     texts = {key: cells.pop(key) for key in PROMPT_COLUMNS if key in cells}
     mask, mask_text = cells.pop("mask", None), cells.pop("mask_text", None)
     prompt = {PROMPT_COLUMNS[key]: text for key, text in texts.items()}
@@ -138,10 +148,60 @@ def _row(file: Path, cells: dict[str, Any]) -> ManifestRow:
     return ManifestRow(file.parent / image, name, prompt, settings, mask, mask_text)
 
 
+def _translation(file: Path, image: str, name: Any, cells: dict[str, Any]) -> ManifestRow:
+    """A row with an exemplar: ``FILE[:W]``, or a list of several in JSON and TOML."""
+    given = cells.pop("exemplar")
+    texts = given if isinstance(given, list) else [given]
+    texts = [*texts, *([] if name is None else [name])]
+    if not all(isinstance(text, str) and text for text in texts):
+        raise cell_error("exemplar", f"must be text, not {one_line(repr(given), 80)}")
+    for text in (image, *texts):
+        if len(text) > LONGEST_CELL or has_control_characters(text):
+            raise cell_error("exemplar", f"control characters, or more than {LONGEST_CELL} of any")
+    settings = {}
+    for key, value in cells.items():
+        column = _setting_name(key)
+        if column not in TRANSLATION_COLUMNS:
+            raise cell_error(key, "the row has an exemplar, and a translation has no such column")
+        settings[column] = _parse_cell(column, value)
+    pairs = [_weighted(file, text) for text in texts[: len(texts) - (name is not None)]]
+    return ManifestRow(file.parent / image, name, {}, settings, exemplars=tuple(pairs))
+
+
+def _parse_cell(column: str, value: Any) -> Any:
+    """A value of a setting of a translation, which is text in CSV."""
+    default = getattr(TranslationSettings, column)
+    if not isinstance(value, str) or isinstance(default, str):
+        return value
+    try:
+        if isinstance(default, tuple):
+            first, _, last = value.partition("..")
+            return float(first), float(last)
+        return type(default)(value)
+    except ValueError:
+        return value  # ``TranslationSettings`` says what is wrong
+
+
+def _weighted(file: Path, text: str) -> tuple[Path, float]:
+    """A file, relative to the manifest, and its weight: ``FILE`` or ``FILE:WEIGHT``."""
+    name, colon, number = text.rpartition(":")
+    if not colon or (file.parent / text).is_file():
+        return file.parent / text, 1.0
+    try:
+        weight = float(number)
+    except ValueError:
+        weight = nan
+    if not (isfinite(weight) and weight > 0):
+        raise cell_error("exemplar", f"{number!r} is not a weight above 0: FILE:WEIGHT")
+    return file.parent / name, weight
+
+
 def _settings(cells: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for key, value in cells.items():
         _require_column(key)
         name = _setting_name(key)
+        if name not in [each.name for each in fields(Settings)]:
+            raise cell_error(key, "only a row with an exemplar has it")
         if isinstance(value, str):
             value = parse_setting(name, value)
         yield name, tuple(value) if isinstance(value, list) else value
@@ -153,8 +213,8 @@ def _setting_name(column: str) -> str:
 
 def _require_column(key: str) -> None:
     names = [each.name for each in fields(Settings)]
-    if key not in COLUMNS and _setting_name(key) not in names:
-        available = dict.fromkeys([*COLUMNS, *names])
+    if key not in COLUMNS and _setting_name(key) not in (*names, *TRANSLATION_COLUMNS):
+        available = dict.fromkeys([*COLUMNS, *names, *TRANSLATION_COLUMNS])
         name = one_line(key, 80)
         raise FileFormatError(f'no column "{name}"; available: {", ".join(available)}')
 

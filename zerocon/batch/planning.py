@@ -12,6 +12,7 @@ from zerocon.batch.events import id_of
 from zerocon.batch.executor import BatchExecutor, NoResult, PreparedJob, SourceImage, reason
 from zerocon.batch.job import Job
 from zerocon.batch.journal import Outcome
+from zerocon.batch.translating import PreparedTranslation
 from zerocon.errors import NothingToChangeError
 from zerocon.image.read_options import ReadOptions
 from zerocon.prompt import Change
@@ -114,15 +115,21 @@ def plan_jobs(
                 image = job.image
                 source = SourceImage.read(image, reading)
             (prepared,) = executor.prepare([(job, source)])
+            if isinstance(prepared, PreparedTranslation):
+                prepared = prepared.checked(executor.model)
             yield _planned(job, path, prepared)
         progress(number, len(jobs))
 
 
-def _planned(job: Job, output: Path, prepared: PreparedJob | NoResult) -> PlannedJob:
+def _planned(
+    job: Job, output: Path, prepared: PreparedJob | PreparedTranslation | NoResult
+) -> PlannedJob:
     if isinstance(prepared, NoResult):
         same = isinstance(prepared.error, NothingToChangeError)
         state: PlanState = "unchanged" if same else "refused"
         return PlannedJob(job, output, state, reason(prepared.error), prepared.caption)
+    if isinstance(prepared, PreparedTranslation):
+        return PlannedJob(job, output, "todo", None, *prepared.texts, warnings=prepared.warnings)
     request = prepared.request
     texts = (None, request.caption, request.target_caption, request.changes)
     return PlannedJob(job, output, "todo", *texts, prepared.warnings)

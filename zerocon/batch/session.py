@@ -36,8 +36,12 @@ from zerocon.batch.planning import BatchPlan, plan_jobs
 from zerocon.batch.references import require_named
 from zerocon.batch.review_sheet import check_sheet, is_sheet, write_sheet
 from zerocon.batch.run_status import failure_of
+from zerocon.batch.translating import require_short
 from zerocon.batch.worker import JobResult
 from zerocon.errors import CommandError, DeviceNotFoundError, UntrustedReferenceError
+from zerocon.exemplar.networks import WEIGHTS
+from zerocon.exemplar.translation_settings import TranslationSettings
+from zerocon.exemplar.translators import network_hash
 from zerocon.image.naming import SIDECAR
 from zerocon.model import Model
 from zerocon.model.local_files import files_of
@@ -80,13 +84,14 @@ class BatchSession:
         edits = plan_jobs(
             self.jobs,
             {name: outcome for name, outcome in ended.items() if outcome},
-            BatchExecutor(self.model, max_megapixels=self.options.parameters.max_megapixels),
+            BatchExecutor(self.model, reading=self.options.parameters.reading),
             self.options.output,
             reading=self.options.parameters.reading,
             progress=progress,
         )
         planned = tuple(edits)
-        jobs = [(each.job, kinds_of(each.changes)) for each in planned if each.state == "todo"]
+        todo = [each for each in planned if each.state == "todo" and not each.job.exemplars]
+        jobs = [(each.job, kinds_of(each.changes)) for each in todo]
         return BatchPlan(self.options.output, planned, estimate_cost(self.model, jobs))
 
     def run(self, on_event: OnEvent) -> BatchSummary:
@@ -264,7 +269,10 @@ def _resumed(options: BatchOptions, journal: Journal) -> tuple[BatchOptions, lis
     if not journal.is_own(number):
         require_named(options, parameters, jobs)
     for job in jobs:
-        require_within_limits(Settings().overlay(check_settings(job.settings)))
+        if job.exemplars:
+            require_short(job.settings)
+        else:
+            require_within_limits(Settings().overlay(check_settings(job.settings)))
     return options.resumed(parameters), jobs
 
 
@@ -374,6 +382,11 @@ def _described(
     shared |= {"working_size": asdict(model.working_size)}
     segmenter = {"segmenter": parameters.segmenter or DEFAULT_SEGMENTER}
     for job in jobs:
+        if job.exemplars:
+            translation = TranslationSettings.of(job.settings)
+            network = network_hash(translation, WEIGHTS)
+            yield job, job.hash({**shared, **asdict(translation), "network": network}), ""
+            continue
         settings = model.settings.overlay(job.settings)
         facts = {**shared, **asdict(settings), **(segmenter if job.mask_text else {})}
         limit = {"max_megapixels": parameters.max_megapixels}

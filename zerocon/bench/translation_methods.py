@@ -13,9 +13,10 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from zerocon.bench.translation_tasks import TranslationBatch
+from zerocon.bench.translation_tasks import TranslationBatch, token_shares
 from zerocon.bench.translation_weights import Networks, load_networks, weights_hash
 from zerocon.errors import MethodError
 from zerocon.evaluation_count import count_evaluations
@@ -32,8 +33,8 @@ from zerocon.exemplar.promote import match, sample, sample_bridge, starting_nois
 from zerocon.registry import Classes, parse
 from zerocon.rng import seeded_generator
 from zerocon.tensor_types import Latents, Pixels, Tokens
-from zerocon.training.translation_denoiser import class_features
 
+PLACE = 0.4  # weight of the place against the classes, where these are matched
 SHARP = 0.01  # a temperature at which all but the best match has no weight in float32
 SEEDS = 1000  # more than the random seeds of a run
 LEAST_DEVIATION = 1e-5  # of latents that are equal everywhere, in AdaIN
@@ -243,6 +244,19 @@ def true_features(batch: TranslationBatch) -> MatchingFeatures:
         for maps in (classes, others)
     )
     return MatchingFeatures(condition, exemplar, MatcherConfig().temperature)
+
+
+def class_features(classes: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Shares of the classes in every token, and its place: (batch, tokens, features).
+
+    Args:
+        classes: Class of every pixel, (batch, height, width).
+        grid: Rows and columns of tokens.
+    """
+    shares = F.normalize(token_shares(classes, grid), dim=-1)
+    sides = (torch.linspace(-PLACE, PLACE, n) for n in grid)
+    place = torch.stack(torch.meshgrid(*sides, indexing="ij"), -1).flatten(0, 1)
+    return F.normalize(torch.cat([shares, place.expand(len(shares), -1, -1)], -1), dim=-1)
 
 
 def position_features(batch: TranslationBatch) -> MatchingFeatures:

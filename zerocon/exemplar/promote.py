@@ -32,6 +32,7 @@ from zerocon.rng import seeded_generator
 from zerocon.tensor_types import Latents, Pixels, Tokens
 
 Predict = Callable[[Latents, NoiseLevel], Latents]  # the shifted noise in latents at a level
+Progress = Callable[[int, int], object]
 Change = Callable[[Latents, float], Latents]  # of the clean latents, at a share of the steps
 BRIDGE_START = 0.999  # of the bridge's mean at its noisiest level
 BRIDGE_TIMES = 1000
@@ -91,6 +92,7 @@ def sample(
     appearance: float = 1.0,
     reinjection: float = 0.0,
     span: tuple[float, float] = (0.0, 1.0),
+    progress: Progress | None = None,
 ) -> Latents:
     """Latents of translated images.
 
@@ -113,6 +115,7 @@ def sample(
         reinjection: How far the predicted clean latents are moved to the warp where it is
             confident, 0..1 (as in MIDMs, arXiv 2209.11047).
         span: First and last share of the steps with reinjection, from noise (0) to image (1).
+        progress: Called after each step with the number of steps done and of all.
     """
     branches = guidance_branches(structure, appearance)
     guides = [_guide(network, matched, text, c, r) for _, c, r in branches]
@@ -134,7 +137,8 @@ def sample(
         share = reinjection * matched.confidence * inside
         return z0 + share * (matched.warped - z0)
 
-    return sample_shifted(predict, noise, P, levels, prior, reinject if reinjection else None)
+    change = reinject if reinjection else None
+    return sample_shifted(predict, noise, P, levels, prior, change, progress)
 
 
 def sample_shifted(
@@ -144,6 +148,7 @@ def sample_shifted(
     levels: Sequence[NoiseLevel],
     prior: str,
     change: Change | None = None,
+    progress: Progress | None = None,
 ) -> Latents:
     """DDIM of the shifted process, from ``noise + gamma P`` at the noisiest level.
 
@@ -157,6 +162,7 @@ def sample_shifted(
         prior: See ``zerocon.exemplar.prior``.
         change: Of the predicted clean latents; its second argument is the share of the steps that
             are done.
+        progress: As in ``sample``.
     """
     steps = len(levels) - 1
     z = without_shift(noise, -P, levels[-1], prior)
@@ -167,6 +173,8 @@ def sample_shifted(
             z0 = change(ddim_step(z, eps, a, CLEAN), 1 - i / steps)
             eps = ddim_noise(z, z0, a, CLEAN)
         z = shifted_ddim_step(z, eps, a, b, P, P, prior)
+        if progress is not None:
+            progress(steps - i + 1, steps)
     return without_shift(z, P, levels[0], prior)
 
 

@@ -17,7 +17,7 @@ from zerocon.errors import (
     about_argument,
 )
 from zerocon.image.embedding import Parts, encoded
-from zerocon.image.formats import ENDINGS, format_of
+from zerocon.image.formats import ENDINGS, Format, format_of
 from zerocon.image.metadata import Provenance
 from zerocon.storage.atomic import require_short, require_writable, writing
 from zerocon.storage.paths import require_no_inputs, require_output_name
@@ -74,12 +74,16 @@ def save_image(
 ) -> None:
     """Write an RGB image atomically; the extension is the format. See ``check_output``."""
     path = check_output(path, overwrite=overwrite, inputs=inputs)
-    format = format_of(path)
+    data = encode_image(image, format_of(path), provenance)
+    with writing(path, overwrite=overwrite) as temporary:
+        temporary.write_bytes(data)  # unlike Pillow, raises the system's error
+
+
+def encode_image(image: Image.Image, format: Format, provenance: Provenance | None = None) -> bytes:
+    """The bytes of a file with an RGB image and no other metadata than its provenance."""
     parts = Parts(dict(format.options))
     if provenance:
         fitting = provenance.within(format.name)
         packet = fitting.packet(format.name)
         parts = replace(parts, xmp=packet, recipe=fitting.recipe)
-    data = encoded(image, format.name, parts)
-    with writing(path, overwrite=overwrite) as temporary:
-        temporary.write_bytes(data)  # unlike Pillow, raises the system's error
+    return encoded(image, format.name, parts)

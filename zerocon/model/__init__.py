@@ -107,6 +107,9 @@ class Scorer(Protocol):
     def unread_text(self, text: str) -> str:
         """The end of a text that is not read, from a whole word on; "" if none."""
 
+    def embed(self, image: Image) -> torch.Tensor:
+        """The image's embedding, of unit length, (1, width)."""
+
     def similarity(self, image: Image, texts: Sequence[str]) -> list[float]:
         """Cosine similarity of the image's and each text's embedding, -1..1."""
 

@@ -48,6 +48,11 @@ class ClipScorer(Companion):
             text_embeddings = self._embed_texts(texts, device)
         return [float(cosine) for cosine in text_embeddings @ image_embedding[0]]
 
+    def embed(self, image: Image) -> Tensor:
+        """The image's embedding, of unit length, (1, width) in main memory."""
+        with self.in_use() as device, torch.no_grad():
+            return self._embed_image(image, device)
+
     def _embed_image(self, image: Image, device: torch.device) -> Tensor:
         """Embedding of unit length, (1, width) in float32 in main memory."""
         pixels = self.images(image, return_tensors="pt").pixel_values

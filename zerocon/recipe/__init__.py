@@ -106,7 +106,7 @@ class Recipe:
         return cls(
             image=edited.source.hash,
             size=edited.source.size,
-            model=_name(model.name),
+            model=name_of_model(model.name),
             weights=model.fingerprint(),
             prediction=model.prediction,
             compute=edited.compute,
@@ -160,8 +160,7 @@ class Recipe:
 
     @classmethod
     def _of(cls, record: Mapping[str, Any]) -> Recipe:
-        if any(map(has_control_characters, _strings(record))):
-            raise ValueError("it contains control characters")
+        require_plain(record)
         record, unknown = _without_unknown(record)
         names = ("image", "model", "prediction", "caption", "target_caption")
         values: dict[str, Any] = {name: str(record[name]) for name in names}
@@ -201,10 +200,7 @@ class Recipe:
 
     def load_options(self) -> dict[str, Any]:
         """Arguments of ``zerocon.load`` with which the model computes as it did for the edit."""
-        options = {name: bool(self.compute.get(key, False)) for key, name in LOAD.items()}
-        device, dtype = self.compute["device"], self.compute["dtype"]
-        given = {name: self.compute[name] for name in MODEL_OPTIONS if name in self.compute}
-        return {"device": device, "dtype": dtype, "prediction": self.prediction, **options, **given}
+        return load_options(self.compute, self.prediction)
 
     def differences(self, other: Recipe) -> list[str]:
         """What is different in ``other``, one line each: ``torch 2.12 -> 2.13``."""
@@ -245,11 +241,7 @@ class Recipe:
 
     def require_model(self, model: Model) -> None:
         """Raise ``MismatchError`` if ``model`` has other weights."""
-        if (weights := model.fingerprint()) != self.weights:
-            raise MismatchError(
-                f"{model.name} has other weights ({weights}) than the recipe's {self.model} "
-                f"({self.weights})"
-            )
+        require_weights(model, self.model, self.weights)
 
     def require_inversion(self, inversion: Inversion | None) -> None:
         """Raise ``MismatchError`` if the edit was given another inversion, or none."""
@@ -356,7 +348,29 @@ def _require_same(record: Mapping[str, Any], recipe: Recipe) -> None:
             raise ValueError(name)
 
 
-def _name(model: str) -> str:
+def load_options(compute: Mapping[str, Any], prediction: str) -> dict[str, Any]:
+    """Arguments of ``zerocon.load`` with which a model computes as ``compute`` says."""
+    options: dict[str, Any] = {name: bool(compute.get(key)) for key, name in LOAD.items()}
+    given = {name: compute[name] for name in MODEL_OPTIONS if name in compute}
+    options |= {"device": compute["device"], "dtype": compute["dtype"], "prediction": prediction}
+    return {**options, **given}
+
+
+def require_weights(model: Model, name: str, weights: str | None) -> None:
+    """Raise ``MismatchError`` if ``model`` has other weights than the recipe's."""
+    if (actual := model.fingerprint()) != weights:
+        raise MismatchError(
+            f"{model.name} has other weights ({actual}) than the recipe's {name} ({weights})"
+        )
+
+
+def require_plain(record: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` if a text in a record contains control characters."""
+    if any(map(has_control_characters, _strings(record))):
+        raise ValueError("it contains control characters")
+
+
+def name_of_model(model: str) -> str:
     """A model's name; of a file or folder on this machine only the last part of its path."""
     path = Path(model).expanduser()
     # the name of a file may have characters that no recipe may contain

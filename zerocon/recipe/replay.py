@@ -17,6 +17,7 @@ from zerocon.image.compare import ImageComparison
 from zerocon.image.formats import ENDINGS
 from zerocon.image.reading import READ, Photograph
 from zerocon.recipe import Recipe
+from zerocon.recipe.translation_recipe import TranslationRecipe, compare_replay, is_translation
 from zerocon.storage.hashing import image_hash
 
 if TYPE_CHECKING:  # recipes are listed without torch
@@ -33,8 +34,13 @@ class RecipeFile:
     """An image file with its recipe, or the ``problem`` with reading either."""
 
     file: Path
-    recipe: Recipe | None = None
+    recipe: Recipe | TranslationRecipe | None = None
     problem: str | None = None
+
+    @property
+    def edit(self) -> Recipe | None:
+        """The recipe of an edit; None for that of a translation, or none."""
+        return self.recipe if isinstance(self.recipe, Recipe) else None
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class RecipeFolder:
             try:
                 text = Photograph.read(file, max_megapixels=max_megapixels).recipe
                 if text is not None:
-                    files.append(RecipeFile(file, Recipe.from_json(text)))
+                    files.append(RecipeFile(file, read_recipe(text)))
                 without_recipe += text is None
             except AnimatedImageError:  # no edit writes one
                 without_recipe += 1
@@ -88,6 +94,11 @@ class ReplayResult:
     def same(self) -> bool:
         """Whether the replayed file has the same bytes."""
         return self.comparison is not None and self.comparison.same
+
+
+def read_recipe(text: str) -> Recipe | TranslationRecipe:
+    """The recipe of an edit or of a translation; ``FileFormatError`` for anything else."""
+    return TranslationRecipe.from_json(text) if is_translation(text) else Recipe.from_json(text)
 
 
 def problem_of(error: Exception) -> str:
@@ -137,7 +148,7 @@ def find_sources(path: Path, *, max_megapixels: float = MEGAPIXELS) -> tuple[Sou
 def repeat(
     folder: RecipeFolder,
     sources: Sources,
-    load: Callable[[Recipe], Model],
+    load: Callable[[Recipe | TranslationRecipe], Model],
     *,
     directions: Sequence[Direction] = (),
     inversion: Inversion | None = None,
@@ -153,7 +164,7 @@ def repeat(
     for each in folder.files:
         if each.recipe is None:
             yield ReplayResult(each.file, problem=each.problem)
-        elif each.recipe.image not in sources:
+        elif each.edit and each.edit.image not in sources:
             yield ReplayResult(each.file, problem="no source image has the pixels of its recipe")
         elif problem := _not_replayable(each.recipe):
             yield ReplayResult(each.file, problem=problem)
@@ -166,9 +177,9 @@ def repeat(
 
 
 def _repeat(
-    group: Sequence[tuple[Path, Recipe]],
+    group: Sequence[tuple[Path, Recipe | TranslationRecipe]],
     sources: Sources,
-    load: Callable[[Recipe], Model],
+    load: Callable[[Recipe | TranslationRecipe], Model],
     directions: Sequence[Direction],
     inversion: Inversion | None,
     max_megapixels: float,
@@ -181,6 +192,9 @@ def _repeat(
         return
     compare = partial(ImageComparison.of_replay, max_megapixels=max_megapixels)
     for file, recipe in group:
+        if isinstance(recipe, TranslationRecipe):
+            yield _repeat_translation(file, recipe, sources, model)
+            continue
         used = [direction for direction in directions if recipe.uses(direction)]
         given = inversion if inversion and recipe.uses(inversion) else None
         files = sources[recipe.image]
@@ -197,7 +211,21 @@ def _repeat(
         yield ReplayResult(file, source, comparison, tuple(recipe.differences(replayed)))
 
 
-def _not_replayable(recipe: Recipe) -> str:
+def _repeat_translation(
+    file: Path, recipe: TranslationRecipe, sources: Sources, model: Model
+) -> ReplayResult:
+    try:
+        condition, exemplars = recipe.find(sources)
+        images = [Photograph.read(each, lenient=True).image for each in (condition, *exemplars)]
+        translation = recipe.repeat(images[0], images[1:], model)
+        comparison = compare_replay(file, translation)
+    except FAILURES as error:
+        return ReplayResult(file, problem=problem_of(error))
+    replayed = TranslationRecipe.of(translation, model)
+    return ReplayResult(file, condition, comparison, tuple(recipe.differences(replayed)))
+
+
+def _not_replayable(recipe: Recipe | TranslationRecipe) -> str:
     try:
         recipe.require_replayable()
     except FAILURES as error:
@@ -205,7 +233,7 @@ def _not_replayable(recipe: Recipe) -> str:
     return ""
 
 
-def _model_key(recipe: Recipe) -> tuple[str, ...]:
+def _model_key(recipe: Recipe | TranslationRecipe) -> tuple[str, ...]:
     """Edits with equal keys are replayed with one loaded model."""
     options = (f"{name}={value}" for name, value in recipe.load_options().items())
     return recipe.model, recipe.weights or "", *options

@@ -56,7 +56,7 @@ class TripletsStage:
 
     def run(self, work: Workspace) -> None:
         for split, count in (("train", self.train), ("validation", self.validation)):
-            _draw_split(work, split, count)
+            self.draw(work, split, count)
         vae = _load_vae(work.device)
         facts = {"encoder": encoder_mark(vae), "distortions": self.distortions}
         if work.facts("triplets") != facts:
@@ -66,8 +66,12 @@ class TripletsStage:
         for split in ("train", "validation"):
             self._encode_split(work, split, vae)
 
+    def draw(self, work: Workspace, split: str, count: int) -> None:
+        """Draw the triplets of a split that are missing."""
+        _draw_split(work, split, count)
+
     def _encode_split(self, work: Workspace, split: str, vae: Any) -> None:
-        images, records = _images(work, split).read(), _latents(work, split, self.distortions)
+        images, records = image_records(work, split).read(), _latents(work, split, self.distortions)
         records.cut(len(records))
         for first in range(len(records), len(images), self.batch):
             if work.spent() > 1:
@@ -137,11 +141,18 @@ class TripletSampler:
         self.shares, self.distorted = np.array(shares) / sum(shares), distorted
         self.distortions = int(work.facts("triplets").get("distortions", 0))
         latents = _latents(work, split, self.distortions)
-        self.count = min(len(latents), len(_images(work, split)), len(_maps(work, split)))
+        self.count = min(
+            len(latents), len(image_records(work, split)), len(map_records(work, split))
+        )
         if not self.count:
             raise ValueError(f"there are no encoded {split} triplets in {work.folder}")
         self.latents = latents.read()
-        self.images, self.maps = _images(work, split).read(), _maps(work, split).read()
+        palette = work.facts("folder").get("palette")  # of a user's label maps
+        self.palette = LABEL_COLORS if not palette else np.array(palette, np.uint8)
+        if palette == []:
+            self.shares = self.shares * [kind != "label" for kind in CONDITIONS]
+            self.shares = self.shares / self.shares.sum()
+        self.images, self.maps = image_records(work, split).read(), map_records(work, split).read()
 
     def __len__(self) -> int:
         return self.count
@@ -190,7 +201,7 @@ class TripletSampler:
             if kind == "image":
                 conditions[row] = self.images[number, OTHER]
             elif kind == "label":
-                conditions[row] = LABEL_COLORS[self.maps[number, LABELS]]
+                conditions[row] = self.palette[self.maps[number, LABELS]]
             elif kind == "edge":
                 conditions[row] = self.maps[number, EDGES, ..., None]
             else:
@@ -237,7 +248,7 @@ def _distortion(rng: np.random.Generator) -> tuple[Array, Array]:
 
 
 def _draw_split(work: Workspace, split: str, count: int) -> None:
-    images, maps = _images(work, split), _maps(work, split)
+    images, maps = image_records(work, split), map_records(work, split)
     start = min(len(images), len(maps))
     images.cut(start)
     maps.cut(start)
@@ -261,11 +272,13 @@ def _load_vae(device: str) -> Any:
     return vae.eval().requires_grad_(False)
 
 
-def _images(work: Workspace, split: str) -> ArrayFile:
+def image_records(work: Workspace, split: str) -> ArrayFile:
+    """Of each triplet the target, the exemplar, and the target in another appearance."""
     return ArrayFile(work.place("triplets") / f"{split}.u8", (3, SIZE, SIZE, 3))
 
 
-def _maps(work: Workspace, split: str) -> ArrayFile:
+def map_records(work: Workspace, split: str) -> ArrayFile:
+    """Of each triplet edges and label numbers, and the classes of target and exemplar."""
     return ArrayFile(work.place("triplets") / f"{split}-maps.u8", (4, SIZE, SIZE))
 
 

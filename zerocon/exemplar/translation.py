@@ -1,0 +1,397 @@
+"""Exemplar-based translation: the structure of a condition in the appearance of an exemplar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image as PILImage
+from PIL.Image import Image
+from torch import Tensor
+
+from zerocon import api
+from zerocon.api import ImageSource
+from zerocon.errors import SettingError
+from zerocon.evaluation_count import Evaluations, count_evaluations
+from zerocon.exemplar.condition import Condition, read_condition
+from zerocon.exemplar.cross_image import adain
+from zerocon.exemplar.networks import WEIGHTS
+from zerocon.exemplar.translation_settings import (
+    AUTO,
+    DEFAULT_TRANSLATION_MODEL,
+    TranslationSettings,
+)
+from zerocon.exemplar.translators import (
+    TranslatedLatents,
+    TranslationInputs,
+    network_hash,
+    translator_of,
+)
+from zerocon.image.metadata import Provenance
+from zerocon.image.saving import save_image
+from zerocon.image.transforms import Prepared, prepare
+from zerocon.model import Model
+from zerocon.storage.hashing import image_hash
+from zerocon.tensor_types import Latents, require_finite
+
+ExemplarSource = ImageSource | tuple[ImageSource, float]  # an exemplar, or one with its weight
+Progress = Callable[[int, int], None]  # called with (done, total) denoising steps
+
+ENLARGED = 1.5  # times that a result is enlarged before it is warned of
+EVEN = 2.0  # standard deviation, in levels of 0..255, of an image of one color
+COPIED = 6.0  # mean difference, in levels, of an image and its copy by an autoencoder
+UNMATCHED = 0.25  # mean confidence below which a class has no counterpart in the exemplar
+LARGE_CLASS = 0.005  # share of the cells: smaller classes are not reported
+SHOWN = 5  # classes in a warning
+
+
+@dataclass(frozen=True)
+class Exemplar:
+    """An exemplar with its weight, and a name for messages."""
+
+    image: Image
+    weight: float = 1.0
+    name: str = "the exemplar"
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A translated image and what it was made from.
+
+    Attributes:
+        image: RGB, in the size of the condition.
+        condition: The condition, as it was read.
+        exemplars: In the order in which they were given.
+        settings: What it was made with; the kind of the condition and the method's options are
+            resolved.
+        warped: The exemplars moved to where they match the condition, in its size; None for a
+            method without correspondence.
+        confidence: Of the match, gray in the condition's size, white where it is certain; or None.
+        warnings: What is doubtful, one line each.
+        evaluations: U-Net evaluations.
+        model: Its name.
+        weights: Hash of the model's files.
+        network: Hash of the trained translation network; None for a translation without one.
+        compute: How the networks computed: device, dtype and so on.
+        size: Working size (width, height) of the condition.
+    """
+
+    image: Image
+    condition: Condition
+    exemplars: tuple[Exemplar, ...]
+    settings: TranslationSettings
+    warped: Image | None = field(repr=False)
+    confidence: Image | None = field(repr=False)
+    warnings: tuple[str, ...]
+    evaluations: Evaluations
+    model: str
+    weights: str | None
+    network: str | None
+    compute: Mapping[str, Any] = field(repr=False)
+    size: tuple[int, int] = field(repr=False)
+
+    @property
+    def condition_kind(self) -> str:
+        """Kind of the condition, one of ``translation_settings.KINDS``."""
+        return self.settings.condition
+
+    @property
+    def mean_confidence(self) -> float | None:
+        """Mean of ``confidence`` in 0..1; None where there is none."""
+        if self.confidence is None:
+            return None
+        return round(float(np.asarray(self.confidence).mean()) / 255, 4)
+
+    def save(self, path: Path | str, *, overwrite: bool = False) -> None:
+        """Write the image in the format of the name's ending, atomically.
+
+        With IPTC's mark of images that a model made in part, and no other metadata: it is a new
+        image, not an edit of the condition's file.
+        """
+        save_image(self.image, path, overwrite=overwrite, provenance=Provenance())
+
+    def __repr__(self) -> str:
+        width, height = self.image.size
+        return (
+            f"Translation({self.condition_kind} condition, exemplars: {len(self.exemplars)}, "
+            f"{self.settings.method}, {width}x{height}, {self.evaluations.total:.1f} U-Net "
+            "evaluations)"
+        )
+
+    def _repr_png_(self) -> bytes:
+        file = BytesIO()
+        self.image.save(file, "PNG")
+        return file.getvalue()
+
+
+def translate(
+    condition: ImageSource,
+    exemplars: ExemplarSource | Sequence[ExemplarSource],
+    *,
+    method: str = TranslationSettings.method,
+    matcher: str = TranslationSettings.matcher,
+    condition_kind: str = TranslationSettings.condition,
+    steps: int = TranslationSettings.steps,
+    seed: int = TranslationSettings.seed,
+    structure: float = TranslationSettings.structure,
+    appearance: float = TranslationSettings.appearance,
+    range: tuple[float, float] = TranslationSettings.range,
+    color_match: str = TranslationSettings.color_match,
+    prompt: str = TranslationSettings.prompt,
+    model: Model | str | None = None,
+    network: Path | str | None = None,
+    progress: Progress | None = None,
+    on_condition: Callable[[Condition], object] | None = None,
+    on_warning: Callable[[str], object] | None = None,
+) -> Translation:
+    """Give the structure of a condition the appearance of an exemplar.
+
+    Args:
+        condition: An edge map, label map, sketch or image, as for ``zerocon.edit``.
+        exemplars: An image, or several, each alone or with its weight: ``("fox.png", 0.5)``.
+        method: Name and options of a method: "promote", "attention", "warp" or "adain"; see
+            ``zerocon methods``.
+        matcher: What compares condition and exemplar: "trained", "dift" or "position".
+        condition_kind: "edge", "label", "sketch", "image", or "auto" to detect it.
+        steps: Denoising steps.
+        seed: Random seed.
+        structure: Scale of the guidance by the condition.
+        appearance: Scale of the guidance by the exemplar.
+        range: Share of the steps, counted from noise, at which the warp is blended in; of
+            "promote:reinjection=X" only.
+        color_match: "global" gives the result the exemplar's mean color and contrast.
+        prompt: Caption of the result.
+        model: A loaded model or its name; by default ``mini``, which "promote" always uses.
+        network: Directory that ``zerocon train translate`` wrote; by default that of the package.
+        progress: Called with (done, total) steps.
+        on_condition: Called with the condition before anything is computed.
+        on_warning: Called with a line for each warning.
+
+    Raises:
+        SettingError: for a bad value, or without an exemplar.
+        ModelNotFoundError: for a method whose weights are not on this machine.
+        NotFiniteError: if the networks compute NaN.
+    """
+    settings = TranslationSettings(
+        method, matcher, condition_kind, steps, seed, structure, appearance, range, color_match,
+        prompt,
+    )  # fmt: skip
+    read = read_condition(api.read_source(condition)[0], settings.condition)
+    return translate_condition(
+        read,
+        read_exemplars(exemplars),
+        settings,
+        model=model_for(settings, model),
+        network=network,
+        progress=progress,
+        on_condition=on_condition,
+        on_warning=on_warning,
+    )
+
+
+def translate_condition(
+    condition: Condition,
+    exemplars: Sequence[Exemplar],
+    settings: TranslationSettings,
+    *,
+    model: Model,
+    network: Path | str | None = None,
+    progress: Progress | None = None,
+    on_condition: Callable[[Condition], object] | None = None,
+    on_warning: Callable[[str], object] | None = None,
+) -> Translation:
+    """``translate`` with everything read; arguments as there."""
+    translator, settings = translator_of(settings), resolved(settings, condition)
+    if on_condition is not None:
+        on_condition(condition)
+    prepared = condition.prepare(model.working_size)
+    warnings: list[str] = []
+
+    def warn(lines: Iterator[str]) -> None:
+        for line in lines:
+            warnings.append(line)
+            if on_warning is not None:
+                on_warning(line)
+
+    warn(check_inputs(condition, exemplars, prepared))
+    references = [prepare(each.image, model.working_size).pixels for each in exemplars]
+    weights = [each.weight for each in exemplars]
+    folder = WEIGHTS if network is None else Path(network)
+    inputs = TranslationInputs(
+        model, prepared.pixels, references, weights, settings, progress or (lambda *_: None), folder
+    )
+    with model.lock, torch.no_grad(), count_evaluations() as evaluations:
+        result = _in_colors(translator(inputs), inputs)
+        image = _decoded(result.latents, model, prepared)
+        warped = None if result.found is None else _decoded(result.found.warped, model, prepared)
+    warn(check_result(image, exemplars, condition, prepared, result))
+    return Translation(
+        image, condition, tuple(exemplars), settings,
+        warped=warped, confidence=_confidence_image(result, prepared), warnings=tuple(warnings),
+        evaluations=evaluations, model=model.name, weights=model.fingerprint(),
+        network=network_hash(settings, folder), compute=model.runtime.compute_options(),
+        size=prepared.size,
+    )  # fmt: skip
+
+
+def resolved(settings: TranslationSettings, condition: Condition) -> TranslationSettings:
+    """The settings with the kind of the condition that was detected."""
+    if settings.condition != AUTO or condition.detected is None:
+        return settings
+    return replace(settings, condition=condition.detected.kind)
+
+
+def model_for(settings: TranslationSettings, model: Model | str | None = None) -> Model:
+    """The model that a method uses: the one given, by default ``mini``; "promote" has its own."""
+    named = model is None or isinstance(model, str)
+    if settings.uses_shipped_model and named:
+        return api.model_of(DEFAULT_TRANSLATION_MODEL)
+    return api.model_of(DEFAULT_TRANSLATION_MODEL if model is None else model)
+
+
+def read_exemplars(exemplars: ExemplarSource | Sequence[ExemplarSource]) -> list[Exemplar]:
+    """The exemplars, each with its weight.
+
+    Raises:
+        SettingError: There is none, or a weight is not a number above 0.
+    """
+    several = isinstance(exemplars, Sequence) and not isinstance(exemplars, str | bytes)
+    if several and isinstance(exemplars, tuple) and len(exemplars) == 2:
+        several = not isinstance(exemplars[1], int | float)
+    sources: Sequence[Any] = exemplars if several else [exemplars]  # type: ignore[assignment]
+    if not sources:
+        raise SettingError("a translation needs at least one exemplar")
+    result = []
+    for number, each in enumerate(sources, 1):
+        source, weight = each if isinstance(each, tuple) else (each, 1.0)
+        name = str(source) if isinstance(source, str | Path) else f"exemplar {number}"
+        result.append(Exemplar(_rgb(source), checked_weight(weight), name))
+    return result
+
+
+def checked_weight(weight: float) -> float:
+    """The weight of an exemplar; ``SettingError`` unless it is a number above 0."""
+    number = isinstance(weight, int | float) and not isinstance(weight, bool)
+    if not number or not isfinite(weight) or weight <= 0:
+        raise SettingError(f"the weight of an exemplar must be a number above 0, not {weight!r}")
+    return float(weight)
+
+
+def check_inputs(
+    condition: Condition, exemplars: Sequence[Exemplar], prepared: Prepared
+) -> Iterator[str]:
+    """Warnings about what is given, before anything is computed."""
+    yield from condition.warnings
+    frame = prepared.frame
+    if frame.reduction > ENLARGED:
+        width, height = frame.inner
+        yield (
+            f"the result is computed at {width}x{height} pixels, the size of the model's images, "
+            f"and enlarged {frame.reduction:.1f} times"
+        )
+    for each in exemplars:
+        if _is_even(each.image):
+            yield f"{each.name} has one color: there is no appearance to take from it"
+        if image_hash(each.image) == image_hash(condition.source):
+            yield f"{each.name} is the image of the condition itself: the result may be its copy"
+
+
+def check_result(
+    image: Image,
+    exemplars: Sequence[Exemplar],
+    condition: Condition,
+    prepared: Prepared,
+    result: TranslatedLatents,
+) -> Iterator[str]:
+    """Warnings about a translated image."""
+    if _is_even(image) and not all(_is_even(each.image) for each in exemplars):
+        yield "the result has one color: nothing of the condition is visible in it"
+    for each in exemplars:
+        if not _is_even(image) and _difference(image, each.image) < COPIED:
+            yield f"the result is nearly a copy of {each.name}"
+    if result.found is None:
+        return
+    confidence = result.found.confidence[0, 0].float().cpu()
+    if condition.kind == "label":
+        yield from _missing_classes(confidence, prepared)
+    elif float(confidence.mean()) < UNMATCHED:
+        yield (
+            f"little of the condition matches the exemplar (mean confidence "
+            f"{float(confidence.mean()):.2f}): its colors may be at the wrong places"
+        )
+
+
+def _missing_classes(confidence: Tensor, prepared: Prepared) -> Iterator[str]:
+    """A warning about labels of the condition that nothing in the exemplar matches."""
+    rows, columns = confidence.shape
+    width, height = prepared.size
+    inner = prepared.frame.inner
+    y = (np.arange(rows) + 0.5) * height / rows
+    x = (np.arange(columns) + 0.5) * width / columns
+    y, x = y[y < inner[1]].astype(int), x[x < inner[0]].astype(int)  # without padding
+    labels = np.asarray(prepared.image)[y[:, None], x[None]].reshape(-1, 3)
+    values = confidence[: len(y), : len(x)].reshape(-1).numpy()
+    colors, indices = np.unique(labels, axis=0, return_inverse=True)
+    counts = np.bincount(indices.ravel())
+    means = np.bincount(indices.ravel(), values) / counts
+    missing = [
+        "#{:02x}{:02x}{:02x}".format(*colors[i])
+        for i in np.argsort(-counts)
+        if means[i] < UNMATCHED and counts[i] >= LARGE_CLASS * len(labels)
+    ]
+    if missing:
+        more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+        yield (
+            f"labels of the condition that seem to be missing from the exemplar: "
+            f"{', '.join(missing[:SHOWN])}{more} of {len(colors)}; their colors are guessed"
+        )
+
+
+def _rgb(source: ImageSource) -> Image:
+    return api.read_source(source)[0].convert("RGB")
+
+
+def _in_colors(result: TranslatedLatents, inputs: TranslationInputs) -> TranslatedLatents:
+    """The result with the exemplars' mean and deviation, if the settings want it."""
+    if inputs.settings.color_match == "none":
+        return result
+    return result._replace(latents=adain(result.latents, inputs.encoded))
+
+
+def _decoded(latents: Latents, model: Model, prepared: Prepared) -> Image:
+    """The image of latents in the size of the condition."""
+    require_finite(latents, "the latents of the translation", "unet")
+    pixels = model.decode(latents)[0]
+    require_finite(pixels, "the pixels of the translation", "vae")
+    return prepared.to_image(pixels)
+
+
+def _confidence_image(result: TranslatedLatents, prepared: Prepared) -> Image | None:
+    """The confidence in the condition's size, each cell as a square of its own."""
+    if result.found is None:
+        return None
+    values = (result.found.confidence[0, 0].float().cpu() * 255).round().byte().numpy()
+    cells = PILImage.fromarray(values)
+    padded = cells.resize(prepared.size, PILImage.Resampling.NEAREST)
+    inner = padded.crop((0, 0, *prepared.frame.inner))
+    return inner.resize(prepared.frame.source, PILImage.Resampling.NEAREST)
+
+
+def _is_even(image: Image) -> bool:
+    """Whether an image has one color, noise of JPEG files aside."""
+    return bool(np.asarray(image.convert("RGB"), np.float32).std((0, 1)).max() < EVEN)
+
+
+def _difference(image: Image, other: Image) -> float:
+    """Mean difference of two images in levels, at a size at which it takes no time."""
+    small = [
+        np.asarray(each.resize((64, 64), PILImage.Resampling.BOX), np.float32)
+        for each in (image, other.convert("RGB"))
+    ]
+    return float(np.abs(small[0] - small[1]).mean())
