@@ -6,6 +6,7 @@ import io
 import json
 import struct
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,7 @@ def described(namespace: str, name: str) -> bytes:
 
 
 JPEG = encoded(gradient(40, 30), "JPEG")
+needs_heic = pytest.mark.skipif(find_spec("pillow_heif") is None, reason="pillow-heif is missing")
 
 
 @pytest.mark.parametrize(
@@ -159,6 +161,52 @@ def test_what_cannot_be_kept_is_reported_in_one_line(data: bytes, line: str) -> 
     back = photograph.encode(photograph.image, "JPEG")
     assert Photograph.read(back).warnings == (), "nothing refers to what was left out"
     assert len(back) < len(JPEG) + 2000
+
+
+def container(kind: str, more: bytes = b"") -> bytes:
+    """An AVIF or HEIC with a box at its end that decoders skip."""
+    NAMED[kind].require()
+    return encoded(gradient(64, 48), kind) + struct.pack(">I4s", 8 + len(more), b"free") + more
+
+
+DEPTH = b"urn:mpeg:mpegB:cicp:systems:auxiliary:depth\0"
+CONTAINERS = ["AVIF", pytest.param("HEIF", marks=needs_heic)]
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [(b"infe tmap", kept.GAIN_MAP), (DEPTH, kept.DEPTH_MAP), (b"", None)],
+    ids=["gain map", "depth map", "neither"],
+)
+def test_images_beside_that_of_an_avif_or_heic_are_named(
+    kind: str, more: bytes, line: str | None
+) -> None:
+    photograph = Photograph.read(container(kind, more))
+    assert photograph.warnings == ((line,) if line else ())
+    assert Photograph.read(photograph.encode(photograph.image, kind)).warnings == ()
+
+
+@needs_heic
+def test_further_images_of_a_heic_are_named() -> None:
+    import pillow_heif
+
+    images = pillow_heif.from_pillow(gradient(64, 48))
+    images.add_from_pillow(gradient(64, 48).rotate(180))
+    images.save(file := io.BytesIO())
+    photograph = Photograph.read(file.getvalue())
+    assert photograph.warnings == (kept.FURTHER,) and photograph.image.size == (64, 48)
+
+
+@pytest.mark.parametrize("frames", [2, 7])
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "AVIF", "TIFF"])
+def test_an_animation_is_refused_with_the_number_of_its_frames(kind: str, frames: int) -> None:
+    others = [gradient(40, 30).rotate(20 * number) for number in range(1, frames)]
+    data = encoded(gradient(40, 30), kind, save_all=True, append_images=others)
+    with pytest.raises(AnimatedImageError, match=f"it has {frames} frames; give a still image"):
+        Photograph.read(data)
+    still = encoded(gradient(40, 30), kind, save_all=True)  # as an animation of one frame
+    assert Photograph.read(still).image.size == (40, 30)
 
 
 def test_the_parts_of_other_metadata_are_named() -> None:

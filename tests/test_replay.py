@@ -125,10 +125,13 @@ def test_a_replay_that_is_saved_says_what_is_lost(run: Run, loaded: list[str]) -
     with Image.open("packed.png") as image:
         chunk = PngInfo()
         chunk.add_itxt("XML:com.adobe.xmp", "<damaged")
+        chunk.add_text("Software", "a text")
         image.save("packed.png", pnginfo=chunk)
     command = ["replay", "edits/a.png", "--source", "packed.png"]
     assert "XMP" not in run(*command).stderr
-    assert "the XMP data are damaged and are not kept" in run(*command, "-o", "again.png").stderr
+    stderr = run(*command, "-o", "again.jpg").stderr
+    assert "the XMP data are damaged and are not kept" in stderr
+    assert "the texts of the PNG (Software) are not kept in JPEG" in stderr
 
 
 def test_inspect_prints_json_and_json_lines(run: Run) -> None:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from zerocon.batch import launcher
 from zerocon.storage import processes
@@ -96,3 +97,48 @@ def test_launch_lines_of_the_pages_are_safe() -> None:
         for line in re.findall(r".*accelerate launch.*", page.read_text("utf-8"))
     ]
     assert lines and all("PYTHONSAFEPATH=1 accelerate launch" in line for line in lines)
+
+
+CONNECTIONS = """
+import sys
+from click.testing import CliRunner
+tried = []
+def refuse(event, args):
+    # other processes of this machine are reached by a path, not by host and port
+    if event in ("socket.getaddrinfo", "socket.connect") and not isinstance(args[-1], (str, bytes)):
+        tried.append(event)
+        raise OSError("there is no network in this test")
+sys.addaudithook(refuse)
+from zerocon.cli import main
+for line in sys.argv[1:]:
+    done = CliRunner().invoke(main, line.split())
+    print(line, done.exit_code, len(tried), sep="|", flush=True)
+    tried.clear()
+"""
+
+
+def test_only_models_pull_uses_the_network(tmp_path: Path) -> None:
+    """Without the variables that forbid it, every attempt to connect is counted."""
+    Image.effect_noise((64, 64), 50).convert("RGB").save(tmp_path / "cat.png")
+    brief = "--model mini --device cpu --steps 1 --guidance none"
+    lines = {
+        f"edit cat.png --to dog --from cat {brief} -o dog.png": 0,
+        "replay dog.png --source cat.png": 0,
+        f"batch cat.png -o out --to dog {brief}": 0,
+        "models list": 0,
+        "edit cat.png --to dog --model owner/name": 3,
+        "edit cat.png --to dog --model mini --caption cat --mask-text hat": 3,
+        "edit cat.png --to dog --model mini --captioner owner/name": 3,
+        "models verify owner/name": 3,
+        "models pull owner/name --yes": 3,
+    }
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("_OFFLINE")}
+    environment |= {"HF_HOME": str(tmp_path / "hub"), "ZEROCON_CACHE": str(tmp_path / "cache")}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", CONNECTIONS, *lines],
+        capture_output=True, text=True, cwd=tmp_path, env=environment,
+    )  # fmt: skip
+    results = [line.split("|") for line in done.stdout.splitlines() if "|" in line]
+    assert {line: int(code) for line, code, _ in results} == lines, (done.stdout, done.stderr)
+    assert [line for line, _, tried in results if tried != "0"] == [results[-1][0]]

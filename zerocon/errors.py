@@ -397,9 +397,11 @@ class UntrustedReferenceError(InputError):
 
     Journals and recipes may come from strangers: what they name is not opened unless it is
     ``mini``, a Hub id in the cache, or named by the command line too. Give the model with
-    ``--model`` (also ``--captioner``, ``--clip``, ``--segmenter``), and with ``batch --resume`` the
-    directories of the images: ``zerocon batch photos -o edited --resume``. A journal of your own
-    needs neither, unless it was changed or the cache directory was removed.
+    ``--model`` (also ``--vae``, ``--captioner``, ``--clip``, ``--segmenter``). With
+    ``batch --resume`` give the directories of the images, as in
+    ``zerocon batch photos -o edited --resume``, and what weakens privacy or limits:
+    ``--keep-gps``, ``--metadata``, ``--max-megapixels``. A journal of your own needs none of
+    these, unless it was changed or the cache directory was removed.
     """
 
     id = "ZC-E064"

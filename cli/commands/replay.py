@@ -17,7 +17,7 @@ from ..help import command as help_command
 from ..progress import progress_bar, status
 
 if TYPE_CHECKING:
-    from zerocon import Direction, Inversion
+    from zerocon import Direction, Inversion, Photograph
     from zerocon.recipe.replay import RecipeFolder
     from zerocon.recipe.translation_recipe import TranslationRecipe
 
@@ -106,7 +106,7 @@ def _replay_edit(file: Path, source: Path, values: Mapping[str, Any]) -> int:
     recipe, with_gps = zerocon.Recipe.read(file, **limit), saved.has_location
     # lenient: the recipe's hash decides whether the pixels are those of the edit
     photograph = zerocon.Photograph.read(source, keep_gps=with_gps, lenient=True, **limit)
-    render.warn(photograph.warnings if output else photograph.truncation)
+    _warn_of_losses(photograph, output)
     recipe.require_replayable()
     recipe.require_source(photograph.image)
     directions = [zerocon.Direction.load(each) for each in values["directions"]]
@@ -209,6 +209,16 @@ def _replay_folder(path: Path, source: Path, values: Mapping[str, Any]) -> int:
     if form != "jsonl":
         render.print_result(form, f"{same} of {len(results)} came out the same", facts)
     return ExitCode.OK if same == len(results) else ExitCode.CHECK_FAILED
+
+
+def _warn_of_losses(photograph: Photograph, output: Path | None) -> None:
+    """Say what of the source is missing, and what of it a saved replay does not keep."""
+    from zerocon.image.formats import format_of
+
+    lines = photograph.truncation
+    if output:
+        lines = photograph.warnings + photograph.format_warnings(format_of(output))
+    render.warn(lines)
 
 
 def _limit(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Reads mutated images: ``python -m stress.fuzz FIRST LAST``, one line per seed before it is read.
+"""Reads mutated images, writes them again: ``python -m stress.fuzz FIRST LAST``, a line per seed.
 
 The process ends itself, by a signal, at an image that takes too long; the line then has its seed.
 """
@@ -15,9 +15,13 @@ import zlib
 from functools import cache
 
 import numpy as np
+from bombs import with_xmp
+from image_cases import LOCATED_XMP
 from PIL import Image
 
 from zerocon.errors import InputError
+from zerocon.image.formats import NAMED
+from zerocon.image.metadata import Provenance
 from zerocon.image.reading import Photograph
 
 SECONDS, BYTES = 5, 1_500_000_000
@@ -50,6 +54,10 @@ def originals() -> tuple[bytes, ...]:
                 kept = {} if "compression" in more else options  # libtiff writes no EXIF
                 one.save(file := io.BytesIO(), kind, **kept, **more)
                 files.append(file.getvalue())
+        if kind in ("JPEG", "WEBP", "AVIF"):
+            image.convert("RGB").save(file := io.BytesIO(), kind, xmp=LOCATED_XMP)
+            files.append(file.getvalue())
+    files.append(with_xmp(b'<exif:GPSLatitude a="1">9</exif:GPSLatitude>'))
     return (*files, *heic())
 
 
@@ -110,7 +118,7 @@ def checked(data: bytes) -> bytes:
 
 
 def main(first: int, last: int) -> None:
-    """Read the images of these seeds, ``last`` excluded."""
+    """Read the images of these seeds, ``last`` excluded, and write and read those that can be."""
     resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     originals()
@@ -118,7 +126,9 @@ def main(first: int, last: int) -> None:
         print(seed, end=" ", flush=True)
         signal.setitimer(signal.ITIMER_REAL, SECONDS)  # no handler: the signal ends the process
         try:
-            Photograph.read(mutated(seed))
+            photograph = Photograph.read(mutated(seed))
+            format = NAMED.get(photograph.kind, NAMED["PNG"])
+            Photograph.read(photograph.encode(photograph.image, format, Provenance("{}")))
             print("read", flush=True)
         except InputError as error:
             print(error.id, flush=True)
