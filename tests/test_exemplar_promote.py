@@ -166,7 +166,8 @@ def test_scales_of_one_are_one_evaluation_with_everything(model: Model) -> None:
     def predict(z: Tensor, a: NoiseLevel) -> Tensor:
         return new.unet(unet_input(z, given), a.time, given.tokens).sample
 
-    z = sample_shifted(predict, starting_noise([5, 6], 16, 16), given.prior, levels, "terminal")
+    start = starting_noise([5, 6], 16, 16) + levels[-1].alpha * given.prior
+    z = sample_shifted(predict, start, given.prior, levels, "terminal")
     assert torch.equal(z, run(model, new))
 
 
@@ -175,10 +176,11 @@ def test_guidance_combines_the_predicted_clean_latents(model: Model, prior: str)
     """One step to the clean latents: every branch on its own shifted latents."""
     new, text = network(model, prior=prior), model.embed([""]).tokens
     a, noise, inputs = model.schedule(2).levels[2], starting_noise([5, 6], 16, 16), matched()
-    clean = []
+    clean, ones = [], torch.ones(2)
+    start = noise + (prior != "none") * a.alpha * new.guide(inputs, text, ones, ones).prior
     for c, r in ((0, 0), (1, 0), (1, 1)):
-        given = new.guide(inputs, text, c * torch.ones(2), r * torch.ones(2))
-        z = noise + gamma(prior, a) * given.prior
+        given = new.guide(inputs, text, c * ones, r * ones)
+        z = start + gamma(prior, a) * given.prior
         eps = new.unet(unet_input(z, given), a.time, given.tokens).sample
         clean.append(ddim_step(z, eps, a, CLEAN))
     expected = clean[0] + 1.5 * (clean[1] - clean[0]) + 2.5 * (clean[2] - clean[1])

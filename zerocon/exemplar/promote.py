@@ -121,6 +121,8 @@ def sample(
     guides = [_guide(network, matched, text, c, r) for _, c, r in branches]
     weights = [weight for weight, _, _ in branches]
     P, prior = guides[-1].prior, network.config.prior
+    # the noisiest level still holds a share of the clean latents, of which the prior is an estimate
+    start = noise if prior == "none" else noise + levels[-1].alpha * P
 
     def predict(z: Latents, a: NoiseLevel) -> Latents:
         own = without_shift(z, P, a, prior)
@@ -138,7 +140,7 @@ def sample(
         return z0 + share * (matched.warped - z0)
 
     change = reinject if reinjection else None
-    return sample_shifted(predict, noise, P, levels, prior, change, progress)
+    return sample_shifted(predict, start, P, levels, prior, change, progress)
 
 
 def sample_shifted(
