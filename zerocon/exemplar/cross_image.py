@@ -75,6 +75,8 @@ class CrossImageAttention:
             limits = getattr(self, name)
             if len(limits) != 2 or not 0 <= limits[0] <= limits[1] <= 1:
                 raise ValueError(f"{name} must be two shares of the steps, such as 0.1+0.9")
+        if self.guard_range[0] == self.guard_range[1]:
+            raise ValueError("guard_range must not be empty; guard=0 is no guard")
         if self.guard < 0:
             raise ValueError(f"guard must be 0 or more, not {self.guard}")
 
