@@ -97,6 +97,7 @@ def test_the_trained_adapter_uses_each_of_its_inputs(trained: TranslationNetwork
     for other in (
         given._replace(prior=given.prior + 1),
         given._replace(warp=given.warp + 1),
+        given._replace(structure=given.structure + 1),
         given._replace(tokens=image),
     ):
         assert (call(other) - call(given)).abs().max() > 1e-4
@@ -112,7 +113,7 @@ def test_the_prior_is_bounded() -> None:
     network = PriorNetwork(CONFIG)
     for parameter in network.parameters():
         parameter.data *= 100
-    P = network(*(100 * part for part in matched()[:2]), 100 * torch.randn(2, 5, 16, 16))
+    P, _ = network(*(100 * part for part in matched()[:2]), 100 * torch.randn(2, 5, 16, 16))
     assert P.shape == (2, 4, 16, 16) and CONFIG.bound / 2 < P.abs().max() <= CONFIG.bound
 
 
@@ -123,7 +124,7 @@ def test_the_prior_sees_single_pixels_of_the_condition() -> None:
         pixels = inputs.pixels.clone()
         pixels[0, :, row, column] += 1
         warp = torch.zeros(2, 5, 16, 16)
-        return network(pixels, inputs.features, warp) - network(*inputs[:2], warp)
+        return network(pixels, inputs.features, warp)[0] - network(*inputs[:2], warp)[0]
 
     one, neighbor = change(43, 61), change(43, 62)  # in one cell of 8 x 8 pixels
     assert one[0].any() and not one[1].any()
@@ -137,7 +138,7 @@ def test_without_condition_nothing_of_it_is_left(trained: TranslationNetwork) ->
     one = guide(trained, first, c=0)
     torch.manual_seed(1)
     other = guide(trained, second, c=0)
-    assert not one.prior.any() and not one.warp.any()
+    assert not one.prior.any() and not one.warp.any() and not one.structure.any()
     assert all(torch.equal(*parts) for parts in zip(one, other, strict=True))
 
 
@@ -176,6 +177,12 @@ def test_a_small_unet_in_place_of_the_base_model(unet: Any) -> None:
     )
     x = unet_input(torch.randn(2, 4, 16, 16), given)
     assert small.unet(x, 10, given.tokens).sample.shape == (2, 4, 16, 16)
+
+
+def test_the_unet_may_get_the_prior_without_its_features(unet: Any) -> None:
+    network = TranslationNetwork(unet, replace(CONFIG, structure=False))
+    given = guide(network, matched())
+    assert unet_input(given.prior, given).shape[1] == network.unet.config.in_channels == 13
 
 
 def test_a_bridge_has_no_prior_network(unet: Any) -> None:
@@ -224,10 +231,10 @@ def test_weights_of_another_unet_are_refused(folder: Path, unet: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda state: state.pop("denoiser.prior.head.2.bias"), "no tensor denoiser.prior.head"),
+        (lambda state: state.pop("denoiser.prior.head.bias"), "no tensor denoiser.prior.head"),
         (lambda state: state.update(other=torch.zeros(1)), "unknown tensor other"),
         (
-            lambda state: state.update({"denoiser.prior.head.2.bias": torch.zeros(3)}),
+            lambda state: state.update({"denoiser.prior.head.bias": torch.zeros(3)}),
             r"the shape \(3,\) for denoiser",
         ),
     ],
@@ -244,12 +251,12 @@ def test_weights_that_are_not_finite_are_refused(
     folder: Path, unet: Any, trained: TranslationNetwork
 ) -> None:
     state = load_file(folder / WEIGHTS_FILE)
-    state["denoiser.prior.head.2.bias"][1] = torch.nan
+    state["denoiser.prior.head.bias"][1] = torch.nan
     save_file(state, folder / WEIGHTS_FILE)
-    with pytest.raises(NotFiniteError, match=r"prior\.head\.2\.bias"):
+    with pytest.raises(NotFiniteError, match=r"prior\.head\.bias"):
         load_weights(unet, folder)
     large = TranslationNetwork(unet, CONFIG).requires_grad_(False)
-    large.prior.head[2].bias += 1e5  # infinite in float16
+    large.prior.head.bias += 1e5  # infinite in float16
     with pytest.raises(NotFiniteError, match="float16"):
         save_weights(folder, large, Matcher(SMALL), unet)
 

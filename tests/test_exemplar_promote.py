@@ -44,13 +44,15 @@ def model() -> Model:
 
 
 def network(model: Model, *, trained: bool = True, **fields: Any) -> TranslationNetwork:
-    """An adapter that changes the prediction, or an untrained one."""
+    """A small network that uses all of its inputs, or an untrained adapter of the model."""
     torch.manual_seed(0)
-    new = TranslationNetwork(model.unet, TranslationConfig(**SIZES | fields)).eval()
+    channels = (16, 16) if trained else ()
+    config = TranslationConfig(**SIZES, channels=channels, **fields)
+    new = TranslationNetwork(model.unet, config).eval()
     new.requires_grad_(False)
     for name, tensor in new.named_parameters():
         if trained and not new.is_frozen(name):
-            tensor += 0.02 * torch.randn_like(tensor)
+            tensor += 0.05 * torch.randn_like(tensor)
     return new
 
 
@@ -148,7 +150,7 @@ def test_terminal_sampling_begins_around_the_prior(model: Model) -> None:
 def test_evaluations_of_a_step(
     model: Model, structure: float, appearance: float, evaluations: int
 ) -> None:
-    new = network(model, channels=(16, 16))
+    new = network(model)
     with count_evaluations() as counted:
         latents = run(model, new, structure=structure, appearance=appearance)
     assert counted.per_image(2).forwards == 3 * evaluations
@@ -263,7 +265,7 @@ def test_steps_of_the_bridge_keep_its_marginal() -> None:
 
 
 def test_sampling_a_bridge(model: Model) -> None:
-    new = network(model, bridge=True, channels=(16, 16))
+    new = network(model, bridge=True)
     text, inputs = model.embed([""]).tokens, matched()
     one, other = (sample_bridge(new, inputs, text, 3, seeds) for seeds in ([1, 2], [1, 3]))
     assert one.isfinite().all() and torch.equal(one[0], other[0])

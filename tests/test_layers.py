@@ -48,6 +48,7 @@ SHARED_NAMES = {
     "captioner": "training.captioner trains what model.captioner loads",
     "clip": "training.clip trains what model.clip loads",
     "classifiers": "training.classifiers trains what bench.classifiers loads",
+    "networks": "exemplar.networks extends a network that model.networks builds",
 }
 
 

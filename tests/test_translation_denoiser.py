@@ -19,10 +19,8 @@ from zerocon.training.translation_denoiser import (
     DenoiserStage,
     PriorStage,
     TranslationExportStage,
-    class_features,
-    matched_by_classes,
 )
-from zerocon.training.triplets import TripletSampler, TripletsStage
+from zerocon.training.triplets import TripletsStage
 from zerocon.training.unet import alpha_bars
 from zerocon.training.workspace import Workspace
 
@@ -51,7 +49,7 @@ def trained(triplets: Workspace) -> Workspace:
 
 
 def guide(P: Tensor) -> Guide:
-    return Guide(P, torch.randn(len(P), 5, 16, 16), torch.randn(len(P), 36, 160))
+    return Guide(P, torch.randn(len(P), 5, 16, 16), P[:, :0], torch.randn(len(P), 36, 160))
 
 
 # losses
@@ -100,30 +98,6 @@ def test_shares_of_dropped_inputs(tmp_path: Path) -> None:
     assert shares == pytest.approx(expected, abs=0.01)
 
 
-# true correspondences
-
-
-def test_cells_of_one_class_are_alike_and_the_nearest_most() -> None:
-    classes = torch.zeros(1, 128, 128, dtype=torch.uint8)
-    classes[:, :, 64:] = 3
-    f = class_features(classes, (16, 16))
-    scores = (f @ f.mT)[0].reshape(16, 16, 16, 16)
-    assert scores[4, 4].argmax() == 4 * 16 + 4
-    assert scores[4, 4, :, :8].min() > scores[4, 4, :, 8:].max()
-
-
-def test_true_correspondences_are_closer_to_the_target_than_the_position(
-    triplets: Workspace,
-) -> None:
-    batch = TripletSampler(triplets).batch(8, np.random.default_rng(0))
-    found = matched_by_classes(batch)
-    error, position = (
-        (z - batch.target_latents).square().mean() for z in (found.warped, batch.exemplar_latents)
-    )
-    assert error < 0.8 * position
-    assert not found.features.any()
-
-
 # stages
 
 
@@ -152,19 +126,6 @@ def test_the_denoiser_starts_with_the_trained_prior(trained: Workspace) -> None:
     assert tuned.state_dict()[name].allclose(prior[name], atol=5e-3)
     untrained = DenoiserStage(**QUICK).network(base).state_dict()[name]
     assert not tuned.state_dict()[name].equal(untrained)
-
-
-def test_the_matcher_can_take_over_from_true_correspondences(
-    trained: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(translation_denoiser, "SHOWN", 2)
-    monkeypatch.setattr(translation_denoiser, "STEPS", 2)
-    options = {**QUICK, "name": "oracle", "start": ""}
-    DenoiserStage(**options, oracle=True).run(trained)
-    DenoiserStage(**options | {"steps": 3}).run(trained)
-    saved = torch.load(trained.folder / "oracle" / "checkpoint.pt", weights_only=True)
-    assert saved["step"] == 3
-    assert saved["network"]["prior.features.weight"].any(), "its features are used from now on"
 
 
 @pytest.mark.parametrize("fields", [{"bridge": True}, {"prior": "none", "prior_weight": 0.0}])

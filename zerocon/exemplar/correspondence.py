@@ -19,7 +19,7 @@ from torch import Tensor
 from zerocon.exemplar.encoders import Grid
 
 BLOCK = 4096  # tokens: at most the square of this many scores of an image are in memory
-SMALLEST = 0.1  # variance of latents below which an exemplar counts as being of one color
+SMALLEST = 0.5  # least variance of an exemplar: in latents, one color has 0.1, a scene at least 0.7
 BLOCKS = 8  # blocks a side that ``corrupt`` replaces
 
 
@@ -79,7 +79,9 @@ def correspond(
     centered = values.float() - mean
     squares = centered.square().sum(-1, keepdim=True)  # (batch, m, 1)
     parts = []
-    for rows in torch.split(f_c, max(1, block * block // m), 1):
+    step = max(1, block * block // m)
+    for first in range(0, f_c.shape[1], step):
+        rows = f_c[:, first : first + step]
         scores = rows.float() @ f_r.float().mT / temperature + offset.to(f_r.device)
         shares = scores.softmax(-1)
         parts.append((shares @ centered, shares @ squares, scores.argmax(-1)))

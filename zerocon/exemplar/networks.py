@@ -27,7 +27,7 @@ from zerocon.storage import strict_json
 from zerocon.tensor_types import Latents, Pixels, Tokens, require_finite
 
 CHANNELS = 4  # of latents
-CONDITION_CHANNELS = 2 * CHANNELS + 1  # prior, gated warp, confidence
+WARP_CHANNELS = CHANNELS + 1  # warp, confidence
 IMAGE_TOKENS = 4
 PALETTE = 4  # cells a side of the mean latents in an appearance vector
 
@@ -53,6 +53,8 @@ class TranslationConfig:
         bound: Largest absolute value of the prior; latents have unit variance.
         channels: Of a small U-Net in place of the base model's; empty for the base model's.
         gated: Whether the warp is multiplied by its confidence.
+        structure: Whether the U-Net gets the features of the prior network too. The prior alone is
+            blurred where the result is uncertain, and its structure with it.
     """
 
     prior: str = "terminal"
@@ -66,6 +68,12 @@ class TranslationConfig:
     bound: float = 4.0
     channels: tuple[int, ...] = ()
     gated: bool = False
+    structure: bool = True
+
+    @property
+    def structure_channels(self) -> int:
+        """Channels of the features that the prior network passes to the U-Net."""
+        return 2 * self.width if self.structure and not self.bridge else 0
 
     @classmethod
     def from_fields(cls, values: Mapping[str, Any]) -> TranslationConfig:
@@ -104,11 +112,13 @@ class Guide(NamedTuple):
     Attributes:
         prior: Estimate of the clean latents, (batch, 4, rows, columns).
         warp: Warp and confidence, (batch, 5, rows, columns).
+        structure: Features of the prior network, (batch, any number, rows, columns).
         tokens: Text tokens, then image tokens, (batch, positions, features).
     """
 
     prior: Latents
     warp: Tensor
+    structure: Tensor
     tokens: Tokens
 
 
@@ -116,7 +126,7 @@ class PriorNetwork(nn.Module):
     """The prior ``r_phi``: an estimate of the result's latents, without noise.
 
     Its own stem reads the pixels of the condition, since the fine structure of the result reaches
-    the U-Net through the prior only. The output is bounded: an unbounded prior could raise the
+    the U-Net through this network only. The prior is bounded: an unbounded one could raise the
     signal-to-noise ratio of the shifted process.
     """
 
@@ -128,45 +138,44 @@ class PriorNetwork(nn.Module):
             *(nn.SiLU(), nn.Conv2d(stem, stem, 3, 1, 1)),
             *(nn.SiLU(), nn.Conv2d(stem, width, 2, 2)),
         )
-        self.join = nn.Conv2d(width + CONDITION_CHANNELS - CHANNELS, width, 1)
+        self.join = nn.Conv2d(width + WARP_CHANNELS, width, 1)
         self.features = nn.Conv2d(config.features, width, 1, bias=False)
-        nn.init.zeros_(self.features.weight)
         self.blocks = nn.Sequential(
             *(DilatedBlock(width, config.inner, dilation) for dilation in config.dilations)
         )
-        self.head = nn.Sequential(
-            *(ChannelNorm(width), nn.SiLU(), nn.Conv2d(width, CHANNELS, 3, 1, 1))
-        )
+        self.norm = ChannelNorm(width)
+        self.head = nn.Conv2d(width, CHANNELS, 3, padding=1)
 
-    def forward(self, pixels: Pixels, features: Tensor, warp: Tensor) -> Latents:
-        """The prior.
+    def forward(self, pixels: Pixels, features: Tensor, warp: Tensor) -> tuple[Latents, Tensor]:
+        """The prior, and the features of its stem and its last layer, (batch, 2 width, ...).
 
         Args:
             pixels: Of the conditions, (batch, 3, height, width).
             features: Their tokens, (batch, rows * columns, features).
             warp: Warp and confidence as the U-Net gets them, (batch, 5, rows, columns).
         """
-        x = self.stem(pixels)
-        tokens = features.mT.reshape(len(x), -1, *x.shape[2:])
-        x = self.join(torch.cat([x, warp], 1)) + self.features(tokens)
-        x = self.head(self.blocks(x)).float()
-        return torch.tanh(x / self.bound) * self.bound
+        stem = self.stem(pixels)
+        tokens = features.mT.reshape(len(stem), -1, *stem.shape[2:])
+        x = self.join(torch.cat([stem, warp], 1)) + self.features(tokens)
+        x = F.silu(self.norm(self.blocks(x)))
+        prior = torch.tanh(self.head(x).float() / self.bound) * self.bound
+        return prior, torch.cat([F.silu(stem), x], 1).float()
 
 
 class ExtendedInput(nn.Module):
-    """A first convolution for latents and conditions, (batch, 4 + 9, rows, columns).
+    """A first convolution for latents and conditions, (batch, 4 + channels, rows, columns).
 
     It is the sum of the base model's and a new one without bias, which starts at zero.
     """
 
-    def __init__(self, base: nn.Conv2d) -> None:
+    def __init__(self, base: nn.Conv2d, channels: int) -> None:
         super().__init__()
         self.base = base
-        self.added = nn.Conv2d(CONDITION_CHANNELS, base.out_channels, 3, padding=1, bias=False)
+        self.added = nn.Conv2d(channels, base.out_channels, 3, padding=1, bias=False)
         nn.init.zeros_(self.added.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        latents, condition = x[:, :-CONDITION_CHANNELS], x[:, -CONDITION_CHANNELS:]
+        latents, condition = x[:, : self.base.in_channels], x[:, self.base.in_channels :]
         return self.base(latents) + self.added(condition)  # type: ignore[no-any-return]
 
 
@@ -199,15 +208,15 @@ class DecoupledAttention(nn.Module):
         return described + appearance
 
 
-def extend_unet(unet: Any) -> Any:
+def extend_unet(unet: Any, channels: int) -> Any:
     """A copy of a U-Net that also takes conditions and image tokens, and predicts the same.
 
-    Its input has 9 further channels, and its context 4 further tokens at the end. The middle block,
-    which is not trained, takes only the text.
+    Its input has that many further channels, and its context 4 further tokens at the end. The
+    middle block, which is not trained, takes only the text.
     """
     unet = deepcopy(unet)
-    unet.conv_in = ExtendedInput(unet.conv_in)
-    unet.register_to_config(in_channels=unet.config.in_channels + CONDITION_CHANNELS)
+    unet.conv_in = ExtendedInput(unet.conv_in, channels)
+    unet.register_to_config(in_channels=unet.config.in_channels + channels)
     for name, block in unet.named_modules():
         if hasattr(block, "attn2"):
             block.attn2 = (
@@ -246,7 +255,7 @@ class TranslationNetwork(nn.Module):
             }
             base = type(base).from_config({**base.config, **smaller})
         self.prior = None if config.bridge else PriorNetwork(config)
-        self.unet = extend_unet(base)
+        self.unet = extend_unet(base, CHANNELS + WARP_CHANNELS + config.structure_channels)
         size = config.pooled + 2 * CHANNELS + CHANNELS * PALETTE**2
         self.image_tokens = nn.Sequential(
             nn.Linear(size, IMAGE_TOKENS * base.config.cross_attention_dim),
@@ -277,12 +286,13 @@ class TranslationNetwork(nn.Module):
         warp = self.warp_channels(matched, condition * exemplar)
         if self.prior is None:
             assert matched.start is not None
-            prior = matched.start * c
+            prior, structure = matched.start * c, warp[:, :0]
         else:
-            prior = self.prior(matched.pixels * c, matched.features * c[:, 0], warp) * c
+            prior, structure = self.prior(matched.pixels * c, matched.features * c[:, 0], warp)
+            prior, structure = prior * c, structure[:, : self.config.structure_channels] * c
         image = self.image_tokens(matched.appearance * exemplar[:, None]).float()
         text = text.expand(len(image), -1, -1)
-        return Guide(prior, warp, torch.cat([text, image], 1))
+        return Guide(prior, warp, structure, torch.cat([text, image], 1))
 
     def warp_channels(self, matched: Matched, used: Tensor) -> Tensor:
         """Warp and confidence, zero where they are not ``used`` (batch,)."""
@@ -292,8 +302,8 @@ class TranslationNetwork(nn.Module):
 
 
 def unet_input(z: Latents, guide: Guide) -> Tensor:
-    """Latents with the conditions as further channels, (batch, 13, rows, columns)."""
-    return torch.cat([z, guide.prior, guide.warp], 1)
+    """Latents with the conditions as further channels."""
+    return torch.cat([z, guide.prior, guide.warp, guide.structure], 1)
 
 
 def appearance_vector(pooled: Tensor, z_r: Latents) -> Tensor:

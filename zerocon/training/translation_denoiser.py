@@ -14,19 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zerocon import world
-from zerocon.exemplar.correspondence import correspond, corrupt
-from zerocon.exemplar.encoders import Matcher, MatcherConfig
+from zerocon.exemplar.correspondence import corrupt
+from zerocon.exemplar.encoders import Matcher
 from zerocon.exemplar.networks import (
     WEIGHTS,
     Guide,
     Matched,
     TranslationConfig,
     TranslationNetwork,
-    appearance_vector,
     save_weights,
     unet_input,
 )
@@ -62,7 +59,6 @@ if TYPE_CHECKING:
 STARTING_DEVIATION = 1e-3  # of weights that are zero in an untrained adapter
 SHOWN = 12  # validation triplets on a sample sheet
 STEPS = 20  # of the samples on it
-PLACE = 0.4  # weight of the place against the classes where these are matched
 COLUMNS = ("condition", "exemplar", "warp", "prior", "sample", "target")
 
 
@@ -75,9 +71,8 @@ class _TranslationRun(TrainingRun):
         channels: Of a small U-Net in place of the embedded model's; empty for the embedded one.
         corruption: Largest share of the warp's blocks that are replaced.
         drop_condition: Share of the samples without condition, and so on.
-        oracle: Match by the true classes of the pixels, without a matcher; a later run without it
-            continues with the matcher's correspondences.
         gated: Multiply the warp by its confidence.
+        structure: Give the features of the prior network to the U-Net.
     """
 
     width: int = 96
@@ -86,30 +81,28 @@ class _TranslationRun(TrainingRun):
     drop_condition: float = 0.1
     drop_exemplar: float = 0.1
     drop_both: float = 0.05
-    oracle: bool = False
     gated: bool = False
+    structure: bool = True
 
     def build(self, base: Any, **fields: Any) -> TranslationNetwork:
         """The untrained network on top of the embedded model's U-Net."""
         fields |= {"width": self.width, "stem": self.width // 2, "inner": self.width * 2 // 3}
-        config = TranslationConfig(channels=self.channels, gated=self.gated, **fields)
+        fields |= {"channels": self.channels, "gated": self.gated, "structure": self.structure}
+        config = TranslationConfig(**fields)
         torch.manual_seed(self.seed)
         network = TranslationNetwork(base, config)
         for name, parameter in network.named_parameters():
-            unused = self.oracle and name.startswith("prior.features.")  # all features are zero
-            parameter.requires_grad_(not network.is_frozen(name) and not unused)
+            parameter.requires_grad_(not network.is_frozen(name))
             if parameter.requires_grad and not parameter.any():
                 # no gradient would reach what comes before it
                 nn.init.normal_(parameter, std=STARTING_DEVIATION)
         return network
 
-    def draw(
-        self, sampler: TripletSampler, matcher: Matcher | None, work: Workspace, rng: Rng
-    ) -> tuple[TripletBatch, Matched]:
+    def draw(self, shared: _Shared, rng: Rng) -> tuple[TripletBatch, Matched]:
         """A batch, matched and corrupted."""
-        batch = sampler.batch(self.batch, rng).to(work.device)
+        batch = shared.sampler.batch(self.batch, rng).to(shared.work.device)
         shares = torch.from_numpy(rng.uniform(0, self.corruption, self.batch).astype(np.float32))
-        return batch, matched_batch(matcher, batch, work, shares, f"{rng.integers(2**62)}")
+        return batch, matched_batch(shared.matcher, batch, shares, f"{rng.integers(2**62)}")
 
     def used(self, work: Workspace, rng: Rng) -> tuple[Tensor, Tensor]:
         """1 where the condition and where the exemplar is used, (batch,) each."""
@@ -130,13 +123,13 @@ class PriorStage(_TranslationRun):
     lr: float = 1e-3
 
     def run(self, work: Workspace) -> None:
-        shared = _Shared.load(work, self.oracle)
+        shared = _Shared.load(work)
         network = self.build(shared.model.unet).to(work.device)
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(parameter.requires_grad and name.startswith("prior."))
 
         def losses(rng: Rng) -> dict[str, Tensor]:
-            batch, matched = self.draw(shared.sampler, shared.matcher, work, rng)
+            batch, matched = self.draw(shared, rng)
             _, exemplar = self.used(work, rng)
             with work.autocast():
                 P = network.guide(matched, shared.text, torch.ones_like(exemplar), exemplar).prior
@@ -178,7 +171,7 @@ class DenoiserStage(_TranslationRun):
     compiled: bool = True
 
     def run(self, work: Workspace) -> None:
-        shared = _Shared.load(work, self.oracle)
+        shared = _Shared.load(work)
         network = self.network(shared.model.unet)
         if self.start:
             network.load_state_dict(restore(work, self.start)[1])
@@ -190,7 +183,7 @@ class DenoiserStage(_TranslationRun):
         levels = alpha_bars().to(work.device)
 
         def losses(rng: Rng) -> dict[str, Tensor]:
-            batch, matched = self.draw(shared.sampler, shared.matcher, work, rng)
+            batch, matched = self.draw(shared, rng)
             condition, exemplar = self.used(work, rng)
             if self.bridge:
                 matched = matched._replace(start=shared.model.encode(batch.condition))
@@ -281,53 +274,19 @@ def load(work: Workspace, base: Any, name: str = "denoiser") -> TranslationNetwo
 
 
 @torch.no_grad()
-def matched_batch(
-    matcher: Matcher | None, batch: TripletBatch, work: Workspace, shares: Tensor, key: str
-) -> Matched:
+def matched_batch(matcher: Matcher, batch: TripletBatch, shares: Tensor, key: str) -> Matched:
     """What a matcher finds in a batch, with a share of each warp's blocks replaced.
 
     Args:
-        matcher: A trained one; None matches by the true classes, without features.
-        batch: On the device of the workspace.
-        work: The workspace.
+        matcher: A trained one.
+        batch: On the matcher's device.
         shares: Probability of a block of each image, (batch,).
         key: Of the random blocks.
     """
     z_r = batch.exemplar_latents
-    if matcher is None:
-        matched = matched_by_classes(batch)
-    else:
-        with work.autocast():
-            matched = match(matcher, batch.condition, [(batch.exemplar, z_r)])
+    matched = match(matcher, batch.condition, [(batch.exemplar, z_r)])
     warped = corrupt(matched.warped, z_r, shares, seeded_generator(f"corruption/{key}"))
     return matched._replace(warped=warped)
-
-
-def matched_by_classes(batch: TripletBatch) -> Matched:
-    """Correspondences of the true classes, the nearest cells first; all features are zero."""
-    config, z_r = MatcherConfig(), batch.exemplar_latents
-    grid = z_r.shape[2], z_r.shape[3]
-    f_c, f_r = (class_features(classes, grid) for classes in (batch.classes_c, batch.classes_r))
-    found = correspond(
-        f_c, f_r, z_r.flatten(2).mT, temperature=config.temperature, grid_c=grid, grid_r=grid
-    )
-    features = z_r.new_zeros(*f_c.shape[:2], config.features)
-    appearance = appearance_vector(z_r.new_zeros(len(z_r), config.pooled), z_r)
-    return Matched(batch.condition, features, found.warped, found.confidence, appearance)
-
-
-def class_features(classes: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Shares of the classes in every cell, and its place: (batch, tokens, features).
-
-    ``classes`` are (batch, height, width) indices.
-    """
-    shares = F.one_hot(classes.long(), len(world.CLASSES)).permute(0, 3, 1, 2).float()
-    shares = F.normalize(F.adaptive_avg_pool2d(shares, grid), dim=1)
-    rows, columns = (torch.linspace(-PLACE, PLACE, n, device=classes.device) for n in grid)
-    place = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).expand(
-        len(classes), -1, -1, -1
-    )
-    return F.normalize(torch.cat([shares, place], 1), dim=1).flatten(2).mT
 
 
 def _predict(predict: Any, z: Tensor, t: Tensor, guide: Guide, work: Workspace) -> Tensor:
@@ -343,22 +302,22 @@ class _Shared:
 
     work: Workspace
     model: Model
-    matcher: Matcher | None
+    matcher: Matcher
     sampler: TripletSampler
     text: Tensor  # tokens of the empty caption
     shown: TripletBatch  # for sample sheets
     matched: Matched
 
     @classmethod
-    def load(cls, work: Workspace, oracle: bool) -> _Shared:
+    def load(cls, work: Workspace) -> _Shared:
         model = load_model(ModelSpec("mini", device=work.device, dtype="float32"))
-        matcher = None if oracle else matcher_stage.load(work)
+        matcher = matcher_stage.load(work)
         sampler = TripletSampler(work)
         unseen = TripletSampler(work, "validation")
         kinds = [CONDITIONS[i % len(CONDITIONS)] for i in range(SHOWN)]
         numbers = np.arange(SHOWN) % len(unseen)
         shown = unseen.select(numbers, kinds, np.full(SHOWN, -1)).to(work.device)
-        matched = matched_batch(matcher, shown, work, torch.zeros(SHOWN), "")
+        matched = matched_batch(matcher, shown, torch.zeros(SHOWN), "")
         matched = matched._replace(start=model.encode(shown.condition))
         text = model.embed([""]).tokens
         return cls(work, model, matcher, sampler, text, shown, matched)
