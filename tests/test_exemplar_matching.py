@@ -185,6 +185,14 @@ def test_an_exemplar_of_one_color_is_matched_with_confidence() -> None:
     assert found.confidence.min() > 0.99
 
 
+def test_half_precision_around_it_changes_nothing() -> None:
+    f_c, f_r, values = tokens(1, 20), tokens(1, 12), torch.randn(1, 12, 4)
+    plain = correspond(f_c, f_r, values, temperature=0.05, grid_c=GRID, grid_r=(3, 4))
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = correspond(f_c, f_r, values, temperature=0.05, grid_c=GRID, grid_r=(3, 4))
+    assert inside.warped.equal(plain.warped) and inside.confidence.equal(plain.confidence)
+
+
 def test_the_warp_has_gradients_with_respect_to_features_and_values() -> None:
     f_c, f_r, values = (t.requires_grad_() for t in (tokens(1, 20), tokens(1, 20), tokens(1, 20)))
     found = correspond(f_c, f_r, values, temperature=0.1, grid_c=GRID, grid_r=GRID)

@@ -73,24 +73,9 @@ def correspond(
     _require_sizes(f_c, f_r, values, grid_c, grid_r)
     if temperature <= 0:
         raise ValueError(f"temperature must be above 0, not {temperature}")
-    m = f_r.shape[1]
-    offset = torch.zeros(1, 1) if log_weights is None else log_weights.reshape(-1, 1, m)
-    mean = values.float().mean(1, keepdim=True)
-    centered = values.float() - mean
-    squares = centered.square().sum(-1, keepdim=True)  # (batch, m, 1)
-    parts = []
-    step = max(1, block * block // m)
-    for first in range(0, f_c.shape[1], step):
-        rows = f_c[:, first : first + step]
-        scores = rows.float() @ f_r.float().mT / temperature + offset.to(f_r.device)
-        shares = scores.softmax(-1)
-        parts.append((shares @ centered, shares @ squares, scores.argmax(-1)))
-    warped, spread, match = (torch.cat(part, 1) for part in zip(*parts, strict=True))
-    variance = spread - warped.square().sum(-1, keepdim=True)
-    confidence = 1 - variance / squares.mean(1, keepdim=True).clamp_min(SMALLEST)
-    return Correspondence(
-        _on_grid(warped + mean, grid_c), _on_grid(confidence.clamp(0, 1), grid_c), match
-    )
+    with torch.autocast(f_c.device.type, enabled=False):  # variances of half precision are noise
+        warped, confidence, match = _matched(f_c, f_r, values, temperature, log_weights, block)
+    return Correspondence(_on_grid(warped, grid_c), _on_grid(confidence, grid_c), match)
 
 
 def join_exemplars(tokens: Sequence[Tensor], weights: Sequence[float]) -> tuple[Tensor, Tensor]:
@@ -154,6 +139,34 @@ def _require_sizes(
             f"grids of {prod(grid_c)} and {tokens} cells need as many tokens and values: "
             f"{prod(grid_c)}, {tokens}, {tokens}, not {counts}"
         )
+
+
+def _matched(
+    f_c: Tensor,
+    f_r: Tensor,
+    values: Tensor,
+    temperature: float,
+    log_weights: Tensor | None,
+    block: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Warp, confidence and match of every row, (batch, n, ...); arguments of ``correspond``."""
+    f_c, f_r, values = f_c.float(), f_r.float(), values.float()
+    m = f_r.shape[1]
+    offset = torch.zeros(1, 1) if log_weights is None else log_weights.reshape(-1, 1, m)
+    offset = offset.to(f_r.device)
+    mean = values.mean(1, keepdim=True)
+    centered = values - mean
+    squares = centered.square().sum(-1, keepdim=True)  # (batch, m, 1)
+    parts = []
+    step = max(1, block * block // m)
+    for first in range(0, f_c.shape[1], step):
+        scores = f_c[:, first : first + step] @ f_r.mT / temperature + offset
+        shares = scores.softmax(-1)
+        parts.append((shares @ centered, shares @ squares, scores.argmax(-1)))
+    warped, spread, match = (torch.cat(part, 1) for part in zip(*parts, strict=True))
+    variance = spread - warped.square().sum(-1, keepdim=True)
+    confidence = 1 - variance / squares.mean(1, keepdim=True).clamp_min(SMALLEST)
+    return warped + mean, confidence.clamp(0, 1), match
 
 
 def _on_grid(tokens: Tensor, grid: Grid) -> Tensor:

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from zerocon.exemplar.alignment import Divergence, Geometry, Reading, global_loss, local_loss
 from zerocon.exemplar.correspondence import correspond
-from zerocon.exemplar.encoders import CELL, Matcher, MatcherConfig
+from zerocon.exemplar.encoders import Matcher, MatcherConfig
+from zerocon.training.augment import CELL, mirrored
 from zerocon.training.loop import Rng, TrainingRun, restore, train
 from zerocon.training.triplets import CONDITIONS, TripletBatch, TripletSampler
 from zerocon.world import CLASSES
@@ -36,11 +37,11 @@ class MatcherStage(TrainingRun):
     """Train the encoders of conditions and images."""
 
     name: str = "matcher"  # directory of the checkpoints in the workspace
-    steps: int = 5_000
+    steps: int = 2_400
     batch: int = 16
     lr: float = 2e-3
     warmup: int = 100
-    decay: float = 0.6
+    decay: float = 0.5
     warp: float = 1.0  # weight of the error of the exemplar's colors, warped by the condition
     image_warp: float = 1.0  # of the same, warped by the target
     cycle: float = 0.5  # of the error of the exemplar's colors, warped there and back
@@ -120,16 +121,9 @@ def colors(pixels: Tensor) -> Tensor:
 
 def flipped(batch: TripletBatch, rng: Rng) -> tuple[Tensor, Tensor, Tensor]:
     """Condition, exemplar and target; half of the structures and of the exemplars mirrored."""
-    structure, exemplar = torch.from_numpy(rng.random((2, len(batch), 1, 1, 1)) < 0.5)
-
-    def flip(x: Tensor, where: Tensor) -> Tensor:
-        return torch.where(where, x.flip(3), x)
-
-    return (
-        flip(batch.condition, structure),
-        flip(batch.exemplar, exemplar),
-        flip(batch.target, structure),
-    )
+    structure = mirrored(torch.cat([batch.condition, batch.target], 1), rng)
+    condition, target = structure.chunk(2, 1)
+    return condition, mirrored(batch.exemplar, rng), target
 
 
 @torch.no_grad()
@@ -176,7 +170,7 @@ def _measured(
     with work.autocast():
         c = network.condition_encoder(batch.condition.to(work.device))
         r = network.image_encoder(batch.exemplar.to(work.device))
-    found, colored = (
+    matched, colored = (
         correspond(
             c.tokens.cpu(),
             r.tokens.cpu(),
@@ -193,10 +187,10 @@ def _measured(
     mainly = of_exemplar.argmax(-1)
     error = (colored.warped.flatten(2).mT - colors(batch.target)).square().mean(-1) / 4
     columns = (
-        mainly.gather(1, found.match) == expected,
+        mainly.gather(1, matched.match) == expected,
         mainly == expected,
         error,
-        found.confidence.flatten(1),
+        matched.confidence.flatten(1),
     )
     return torch.stack([column.float()[counted] for column in columns], 1)
 
