@@ -45,7 +45,9 @@ SMALLEST = 1e-5  # standard deviation of a channel, in denominators
 class CrossImageAttention:
     """Exemplar's keys and values in the decoder's self-attention (Cross-Image Attention).
 
-    Ranges are shares of the steps, counted from noise.
+    Ranges are shares of the steps, counted from noise. The defaults were measured on the embedded
+    model. Published for Stable Diffusion 1.5 are an appearance of 3.5, a contrast of 1.67, and no
+    guard; there, every fifth of the first steps keeps the structure image's keys and values.
 
     Attributes:
         appearance: Guidance scale of the prediction with the exemplar's keys and values over the
@@ -53,19 +55,19 @@ class CrossImageAttention:
         contrast: Factor of the attention probabilities' differences from their mean.
         finest: Range in which self-attention at the latents' size is swapped.
         half: The same at half the size. Coarser self-attention stays the output's own.
-        statistics: Range in which the latents take the exemplar's mean and variance.
+        statistics: Range in which the latents take the exemplar's mean and deviation.
         guard: Largest step of the structure guard in steps of the prediction; 0 for none.
         guard_range: Range in which the guard acts.
         inverter: "ddim" or "virtual", see ``zerocon.inversion``.
     """
 
-    appearance: float = 3.5
-    contrast: float = 1.67
+    appearance: float = 1.0
+    contrast: float = 1.0
     finest: tuple[float, ...] = (0.1, 0.9)
     half: tuple[float, ...] = (0.1, 0.7)
     statistics: tuple[float, ...] = (0.2, 1.0)
-    guard: float = 0.3
-    guard_range: tuple[float, ...] = (0.0, 0.35)
+    guard: float = 1.0
+    guard_range: tuple[float, ...] = (0.0, 1.0)
     inverter: Literal["ddim", "virtual"] = "ddim"
 
     def __post_init__(self) -> None:
@@ -73,6 +75,8 @@ class CrossImageAttention:
             limits = getattr(self, name)
             if len(limits) != 2 or not 0 <= limits[0] <= limits[1] <= 1:
                 raise ValueError(f"{name} must be two shares of the steps, such as 0.1+0.9")
+        if self.guard_range[0] == self.guard_range[1]:
+            raise ValueError("guard_range must not be empty; guard=0 is no guard")
         if self.guard < 0:
             raise ValueError(f"guard must be 0 or more, not {self.guard}")
 
