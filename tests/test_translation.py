@@ -147,6 +147,15 @@ def _untrained(model: Model) -> tuple[TranslationNetwork, Matcher]:
     return TranslationNetwork(model.unet, TranslationConfig()), Matcher()
 
 
+def test_dift_matches_an_image_with_itself_and_depends_on_the_seed(mini: Model) -> None:
+    arguments = {"method": "warp", "matcher": "dift", "condition_kind": "image", "model": mini}
+    result = translate(EXEMPLAR, EXEMPLAR, **arguments)
+    assert np.abs(levels(result.image) - levels(EXEMPLAR)).mean() < 20
+    assert result.evaluations.forwards == 16
+    other = translate(EXEMPLAR, EXEMPLAR, **arguments, seed=1)
+    assert other.image.tobytes() != result.image.tobytes()
+
+
 # --- warnings
 
 
