@@ -14,7 +14,13 @@ from PIL import Image
 
 import zerocon
 from zerocon import world
-from zerocon.errors import MethodError, ModelNotFoundError, NotFiniteError, SettingError
+from zerocon.errors import (
+    FileFormatError,
+    MethodError,
+    ModelNotFoundError,
+    NotFiniteError,
+    SettingError,
+)
 from zerocon.exemplar.condition import read_condition
 from zerocon.exemplar.correspondence import Correspondence
 from zerocon.exemplar.encoders import Matcher
@@ -140,6 +146,12 @@ def test_promote_samples_with_given_weights(matcher: str, mini: Model, tmp_path:
     assert first.image.tobytes() == again.image.tobytes() != seeded.image.tobytes()
     assert first.evaluations.forwards == 3 and first.warped is not None
     assert seen[:3] == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_promote_needs_the_model_of_its_weights(mini: Model, tmp_path: Path) -> None:
+    save_weights(tmp_path, *_untrained(mini), mini.unet)
+    with pytest.raises(FileFormatError, match="another U-Net"):
+        translate(LABELS, EXEMPLAR, model=tiny.model(), network=tmp_path)
 
 
 def _untrained(model: Model) -> tuple[TranslationNetwork, Matcher]:

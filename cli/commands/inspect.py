@@ -26,8 +26,8 @@ from ..help import command as help_command
 def command(file: Path, form: str) -> None:
     """Show the recipe of an edited or translated image.
 
-    Or of all images in a directory. A recipe holds prompt, captions, settings, model and versions of an edit, or what a translation
-    was made from, and `zerocon replay` repeats it.
+    Or of all images in a directory. A recipe holds prompt, captions, settings, model and versions
+    of an edit, or what a translation was made from, and `zerocon replay` repeats it.
     """
     from zerocon.recipe.replay import read_recipe
 

@@ -121,8 +121,9 @@ def train_mini(start_from: str | None, **values: Any) -> None:
 def train_translate(data: Path | None, out: Path | None, **values: Any) -> None:
     """Train the networks of zerocon translate.
 
-    On DATA, or on drawn scenes. DATA has a directory images/, and optionally labels/ with a PNG of the same name for each.
-    Stages are triplets, matcher, prior, denoiser and export. Every stage resumes where it stopped.
+    On DATA, or on drawn scenes. DATA has a directory images/, and optionally labels/ with a PNG of
+    the same name for each. Stages are triplets, matcher, prior, denoiser and export. Every stage
+    resumes where it stopped.
     """
     from zerocon.registry import parse
     from zerocon.training.mini import run

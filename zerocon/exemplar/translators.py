@@ -119,7 +119,7 @@ class PromoteTranslator:
 
     def __call__(self, inputs: TranslationInputs) -> TranslatedLatents:
         model, settings = inputs.model, inputs.settings
-        network, matcher = trained_networks(model, inputs.network)
+        network, matcher = _trained_networks(model, inputs.network)  # type: ignore[arg-type]
         pairs = list(zip(_on_device(inputs.exemplars, model), inputs.encoded, strict=True))
         matched = match(matcher, inputs.condition.to(model.device), pairs, inputs.weights)
         found = Correspondence(matched.warped, matched.confidence, torch.empty(0))
