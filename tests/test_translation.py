@@ -14,7 +14,13 @@ from PIL import Image
 
 import zerocon
 from zerocon import world
-from zerocon.errors import MethodError, ModelNotFoundError, NotFiniteError, SettingError
+from zerocon.errors import (
+    FileFormatError,
+    MethodError,
+    ModelNotFoundError,
+    NotFiniteError,
+    SettingError,
+)
 from zerocon.exemplar.condition import read_condition
 from zerocon.exemplar.correspondence import Correspondence
 from zerocon.exemplar.encoders import Matcher
@@ -142,9 +148,24 @@ def test_promote_samples_with_given_weights(matcher: str, mini: Model, tmp_path:
     assert seen[:3] == [(1, 3), (2, 3), (3, 3)]
 
 
+def test_promote_needs_the_model_of_its_weights(mini: Model, tmp_path: Path) -> None:
+    save_weights(tmp_path, *_untrained(mini), mini.unet)
+    with pytest.raises(FileFormatError, match="another U-Net"):
+        translate(LABELS, EXEMPLAR, model=tiny.model(), network=tmp_path)
+
+
 def _untrained(model: Model) -> tuple[TranslationNetwork, Matcher]:
     torch.manual_seed(0)
     return TranslationNetwork(model.unet, TranslationConfig()), Matcher()
+
+
+def test_dift_matches_an_image_with_itself_and_depends_on_the_seed(mini: Model) -> None:
+    arguments = {"method": "warp", "matcher": "dift", "condition_kind": "image", "model": mini}
+    result = translate(EXEMPLAR, EXEMPLAR, **arguments)
+    assert np.abs(levels(result.image) - levels(EXEMPLAR)).mean() < 20
+    assert result.evaluations.forwards == 16
+    other = translate(EXEMPLAR, EXEMPLAR, **arguments, seed=1)
+    assert other.image.tobytes() != result.image.tobytes()
 
 
 # --- warnings

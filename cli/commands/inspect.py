@@ -26,10 +26,10 @@ from ..help import command as help_command
 @options.output_format
 @options.verbosity
 def command(file: Path, form: str, max_megapixels: float) -> None:
-    """Show the recipe of an edited or translated image, or of all in a directory.
+    """Show the recipe of an edited or translated image.
 
-    A recipe holds prompt, captions, settings, model and versions of an edit, or what a translation
-    was made from, and `zerocon replay` repeats it.
+    Or of all images in a directory. A recipe holds prompt, captions, settings, model and versions
+    of an edit, or what a translation was made from, and `zerocon replay` repeats it.
     """
     from zerocon.recipe.replay import read_recipe
 

@@ -21,7 +21,7 @@ FAMILIES = ("inverter", "guidance", "attention", "translator")
 @options.output_format
 @options.verbosity
 def command(form: str) -> None:
-    """List the methods of inversion, guidance, attention and translation.
+    """List the methods of edits and translations.
 
     Select one with --FAMILY NAME:KEY=VALUE,KEY=VALUE, and a translator with --method of `zerocon
     translate`; the values shown are the defaults.

@@ -74,7 +74,7 @@ FILE = click.Path(path_type=Path)
 @options.output_format
 @options.verbosity
 def command(file: Path, source: Path, **values: Any) -> int:
-    """Repeat the edit or translation of FILE from its recipe and compare the bytes.
+    """Repeat an edit or translation and compare the bytes.
 
     FILE is an edited or translated image, or a directory of them: each is then replayed from the
     images with the pixels that its recipe names, all below --source. The source of a translation

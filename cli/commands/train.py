@@ -54,7 +54,14 @@ shared = options.together(
 )
 
 
-@group("train")
+@group(
+    "train",
+    examples=(
+        "zerocon train mini --work ../mini-run",
+        "zerocon train translate photos --out weights --work ../translate-run",
+        "zerocon train translate --help",
+    ),
+)
 def command() -> None:
     """Train the embedded model, or the networks of translation."""
 
@@ -112,10 +119,11 @@ def train_mini(start_from: str | None, **values: Any) -> None:
 )
 @shared
 def train_translate(data: Path | None, out: Path | None, **values: Any) -> None:
-    """Train the networks of zerocon translate on DATA, or on drawn scenes.
+    """Train the networks of zerocon translate.
 
-    DATA has a directory images/, and optionally labels/ with a PNG of the same name for each.
-    Stages are triplets, matcher, prior, denoiser and export. Every stage resumes where it stopped.
+    On DATA, or on drawn scenes. DATA has a directory images/, and optionally labels/ with a PNG of
+    the same name for each. Stages are triplets, matcher, prior, denoiser and export. Every stage
+    resumes where it stopped.
     """
     from zerocon.registry import parse
     from zerocon.training.mini import run

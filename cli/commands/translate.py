@@ -428,6 +428,8 @@ def ineffective(settings: TranslationSettings, values: Mapping[str, Any]) -> lis
     from zerocon.exemplar.translators import translator_of
 
     used, why = translator_of(settings).USES, f"has no effect with --method {settings.method}"
+    if settings.matcher == "dift" and "matcher" in used:
+        used = used | {"seed", "prompt"}
     idle = [name for name in OPTIONAL if name not in used and options.on_command_line(name)]
     lines = [f"--{name.replace('_', '-')} {why}" for name in idle]
     if settings.uses_shipped_model and options.on_command_line("model"):

@@ -210,8 +210,7 @@ def translate_condition(
     translator, settings = translator_of(settings), resolved(settings, condition)
     if on_condition is not None:
         on_condition(condition)
-    prepared = condition.prepare(model.working_size)
-    warnings: list[str] = []
+    prepared, warnings = condition.prepare(model.working_size), list[str]()
 
     def warn(lines: Iterator[str]) -> None:
         for line in lines:
@@ -221,8 +220,7 @@ def translate_condition(
 
     warn(check_inputs(condition, exemplars, prepared))
     references = [prepare(each.image, model.working_size).pixels for each in exemplars]
-    weights = [each.weight for each in exemplars]
-    folder = WEIGHTS if network is None else Path(network)
+    weights, folder = [each.weight for each in exemplars], Path(network or WEIGHTS)
     inputs = TranslationInputs(
         model, prepared.pixels, references, weights, settings, progress or (lambda *_: None), folder
     )

@@ -17,6 +17,7 @@ import torch
 from zerocon import api, registry
 from zerocon.exemplar.correspondence import Correspondence, correspond, join_exemplars
 from zerocon.exemplar.cross_image import CrossImageAttention, adain
+from zerocon.exemplar.dift import DiffusionFeatures
 from zerocon.exemplar.encoders import Grid, Matcher
 from zerocon.exemplar.networks import (
     WEIGHTS,
@@ -118,7 +119,7 @@ class PromoteTranslator:
 
     def __call__(self, inputs: TranslationInputs) -> TranslatedLatents:
         model, settings = inputs.model, inputs.settings
-        network, matcher = trained_networks(model, inputs.network)
+        network, matcher = _trained_networks(model, inputs.network)  # type: ignore[arg-type]
         pairs = list(zip(_on_device(inputs.exemplars, model), inputs.encoded, strict=True))
         matched = match(matcher, inputs.condition.to(model.device), pairs, inputs.weights)
         found = Correspondence(matched.warped, matched.confidence, torch.empty(0))
@@ -270,6 +271,14 @@ def _trained_features(inputs: TranslationInputs) -> Features:
     return [(each.tokens, each.grid) for each in outputs], matcher.config.temperature
 
 
+def _dift_features(inputs: TranslationInputs) -> Features:
+    model, method = inputs.model, DiffusionFeatures()
+    c = model.embed([inputs.settings.prompt])
+    images = [model.encode(inputs.condition), *inputs.encoded]
+    outputs = [method(model, x, c, seed=inputs.settings.seed) for x in images]
+    return [(each.tokens, each.grid) for each in outputs], method.temperature
+
+
 def _position_features(inputs: TranslationInputs) -> Features:
     """Features whose inner products are ``-|u - v|^2``, in cells of the condition."""
     scale, device = torch.tensor(inputs.grid), inputs.model.device
@@ -295,5 +304,6 @@ def _on_device(pixels: Sequence[Pixels], model: Model) -> list[Pixels]:
 
 _FEATURES: dict[str, Callable[[TranslationInputs], Features]] = {
     "trained": _trained_features,
+    "dift": _dift_features,
     "position": _position_features,
 }
