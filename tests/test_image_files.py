@@ -87,6 +87,33 @@ def pages(*kinds: int) -> bytes:
     return file.getvalue()
 
 
+@pytest.mark.parametrize("planar", [1, 2])
+def test_a_tiff_without_some_of_its_strips_is_refused(planar: int) -> None:
+    """Pillow would read the missing part as black."""
+    strip = bytes(range(240))
+    planes = 3 if planar == 2 else 1
+
+    def tiff(strips: int) -> bytes:
+        start = 8 + 2 + 12 * 11 + 4
+        tags = {256: 20, 257: 36, 258: 8, 259: 1, 262: 2 if planar == 2 else 1, 273: start}
+        tags |= {277: planes, 278: 12, 279: start + 4 * strips, 284: planar, 305: 0}
+        data = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags))
+        for tag, value in tags.items():
+            count = strips if tag in (273, 279) else 1
+            if count == 1 and tag in (273, 279):
+                value = start + 8 if tag == 273 else 240
+            data += struct.pack("<HHII", tag, 4, count, value)
+        data += bytes(4) + struct.pack("<I", start + 8 * strips) * strips
+        return data + struct.pack("<I", 240) * strips + strip
+
+    whole = 3 * planes
+    photograph = Photograph.read(tiff(whole))
+    assert photograph.size == (20, 36) and photograph.image.getpixel((3, 30)) != (0, 0, 0)
+    for count in range(1, whole):
+        with pytest.raises(UnreadableImageError, match="its strips or tiles do not cover it"):
+            Photograph.read(tiff(count))
+
+
 def test_a_page_that_is_a_thumbnail_is_left_out() -> None:
     photograph = Photograph.read(pages(0, 1))
     assert photograph.warnings == (kept.THUMBNAIL_PAGE,)

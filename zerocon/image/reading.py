@@ -30,7 +30,15 @@ from zerocon.errors import (
 from zerocon.image import MEGAPIXELS, embedding, keyed
 from zerocon.image import exif as exif_data
 from zerocon.image import kept as kept_metadata
-from zerocon.image.bounds import PIPE_BYTES, check_file, check_opened, file_limit
+from zerocon.image.bounds import (
+    LENGTH,
+    PIPE_BYTES,
+    SAMPLES,
+    WIDTH,
+    check_file,
+    check_opened,
+    file_limit,
+)
 from zerocon.image.cicp import StatedColors, bits_per_channel, is_hdr, refuse_hdr, stated_colors
 from zerocon.image.color import ColorSpace, color_mode, colors_and_alpha, off_white, to_srgb
 from zerocon.image.embedding import Parts
@@ -67,6 +75,7 @@ UPRIGHT = {  # by EXIF orientation: turns the stored pixels upright
     8: Transpose.ROTATE_90,
 }
 STORED = UPRIGHT | {6: Transpose.ROTATE_90, 8: Transpose.ROTATE_270}
+PLANAR = 284  # TIFF tag: whether each channel has strips of its own
 SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange width and height
 TURNED = {"TIFF", "HEIF"}  # Pillow's decoders turn them upright
 
@@ -175,6 +184,8 @@ class Photograph:
         pages = image.format == "TIFF" and exif_data.only_thumbnails_follow(data)
         if frames > 1 and image.format not in ("MPO", "HEIF") and not pages:
             raise AnimatedImageError(f"it has {frames} frames; give a still image")
+        if image.format == "TIFF":
+            _require_covered(image)
         bits = 16 if ";16" in str(image.tile) else 8
         if image.format in ("AVIF", "HEIF"):
             bits = max(bits_per_channel(data), image.info.get("bit_depth", 8))
@@ -504,6 +515,21 @@ def _contents(source: Source, name: str, max_megapixels: float) -> tuple[bytes, 
     if len(data) > limit:
         raise ImageTooLargeError(f"{name} is larger than {limit / 1e6:.0f} MB")
     return data, name
+
+
+def _require_covered(image: Any) -> None:
+    """Check that the strips or tiles of an opened TIFF cover it: Pillow leaves the rest black.
+
+    Raises:
+        UnreadableImageError: They do not.
+    """
+    width, height = image.tag_v2[WIDTH], image.tag_v2[LENGTH]
+    planes = image.tag_v2.get(SAMPLES, 1) if image.tag_v2.get(PLANAR, 1) == 2 else 1
+    extents = (each.extents for each in image.tile)
+    covered = sum((min(x1, width) - x0) * (min(y1, height) - y0) for x0, y0, x1, y1 in extents)
+    # a library that reads all planes at once has one tile for them
+    if covered < width * height * (planes if len(image.tile) > 1 else 1):
+        raise UnreadableImageError("its strips or tiles do not cover it")
 
 
 def _is_cut(data: bytes) -> bool:
