@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from zerocon.training.workspace import Workspace
 from zerocon.world import CLASSES
 
 GRID = (8, 8)
+WORK = Workspace(Path())
 SMALL = MatcherConfig(stem=16, width=32, inner=16, dilations=(1, 2), features=16, pooled=16)
 
 
@@ -47,7 +49,7 @@ def test_squares_are_matched_after_a_short_training() -> None:
     stage, network = MatcherStage(temperature=0.2), Matcher(SMALL)
     adam = torch.optim.Adam(network.parameters(), 8e-3)
     for step in range(40):
-        terms = stage.terms(network, *squares(8, np.random.default_rng(step)))
+        terms = stage.terms(network, WORK, *squares(8, np.random.default_rng(step)))
         adam.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
         adam.step()
@@ -59,10 +61,10 @@ def test_a_weight_of_zero_removes_a_term() -> None:
     network, batch = Matcher(SMALL), squares(4, np.random.default_rng(0))
     names = {"image_warp": "image_warp", "cycle": "cycle"}
     names |= {"global_weight": "global", "local_weight": "local"}
-    full = MatcherStage().terms(network, *batch)
+    full = MatcherStage().terms(network, WORK, *batch)
     assert full.keys() == {"warp", *names.values()}
     for field, name in names.items():
-        rest = replace(MatcherStage(), **{field: 0.0}).terms(network, *batch)
+        rest = replace(MatcherStage(), **{field: 0.0}).terms(network, WORK, *batch)
         assert rest.keys() == full.keys() - {name}
         assert all(rest[other].equal(full[other]) for other in rest)
 
@@ -78,8 +80,8 @@ def test_a_weight_of_zero_removes_a_term() -> None:
 )
 def test_a_switch_changes_its_own_term_only(field: str, value: str, term: str) -> None:
     network, batch = Matcher(SMALL), squares(4, np.random.default_rng(0))
-    before = MatcherStage().terms(network, *batch)
-    after = replace(MatcherStage(), **{field: value}).terms(network, *batch)
+    before = MatcherStage().terms(network, WORK, *batch)
+    after = replace(MatcherStage(), **{field: value}).terms(network, WORK, *batch)
     assert {name for name in before if not before[name].equal(after[name])} == {term}
 
 

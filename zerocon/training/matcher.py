@@ -67,8 +67,7 @@ class MatcherStage(TrainingRun):
         def losses(rng: Rng) -> dict[str, Tensor]:
             parts = flipped(sampler.batch(self.batch, rng), rng)
             pixels = [x.to(work.device, memory_format=torch.channels_last) for x in parts]
-            with work.autocast():
-                return self.terms(network, *pixels)
+            return self.terms(network, work, *pixels)
 
         def preview(average: Any) -> tuple[None, dict[str, float]]:
             return None, measure(average, unseen, min(SHOWN, len(unseen)), work)
@@ -80,11 +79,12 @@ class MatcherStage(TrainingRun):
             work.say(f"{self.name}: {work.facts(self.name)}")
 
     def terms(
-        self, network: Matcher, condition: Tensor, exemplar: Tensor, target: Tensor
+        self, network: Matcher, work: Workspace, condition: Tensor, exemplar: Tensor, target: Tensor
     ) -> dict[str, Tensor]:
         """Weighted loss terms of a batch of pixels, each (batch, 3, height, width)."""
-        c = network.condition_encoder(condition)
-        x, r = network.image_encoder(torch.cat([target, exemplar])).halves()
+        with work.autocast():  # the encoders only: distances are rounding errors in bfloat16
+            c = network.condition_encoder(condition)
+            x, r = network.image_encoder(torch.cat([target, exemplar])).halves()
         values, wanted = colors(exemplar), colors(target)
         scores = c.tokens @ r.tokens.mT / self.temperature
         warped = scores.softmax(-1) @ values
