@@ -201,7 +201,7 @@ def test_classes_without_a_counterpart_are_named(mini: Model) -> None:
     confidence = torch.from_numpy((labels != color).any(-1)).float()[None, None]
     found = TranslatedLatents(torch.zeros(1), _correspondence(confidence))
     (line,) = check_result(result.image, [], condition, prepared, found)
-    assert "#{:02x}{:02x}{:02x} of".format(*color) in line
+    assert "match of 1 of" in line and line.endswith("#{:02x}{:02x}{:02x}".format(*color))
     certain = TranslatedLatents(torch.zeros(1), _correspondence(torch.ones(1, 1, 16, 16)))
     assert list(check_result(result.image, [], condition, prepared, certain)) == []
 

@@ -46,7 +46,7 @@ Progress = Callable[[int, int], None]  # called with (done, total) denoising ste
 ENLARGED = 1.5  # times that a result is enlarged before it is warned of
 EVEN = 2.0  # standard deviation, in levels of 0..255, of an image of one color
 COPIED = 6.0  # mean difference, in levels, of an image and its copy by an autoencoder
-UNMATCHED = 0.25  # mean confidence below which a class has no counterpart in the exemplar
+UNMATCHED = 0.25  # mean confidence below which the match of a class is uncertain
 LARGE_CLASS = 0.005  # share of the cells: smaller classes are not reported
 SHOWN = 5  # classes in a warning
 
@@ -227,7 +227,8 @@ def translate_condition(
     with model.lock, torch.no_grad(), count_evaluations() as evaluations:
         result = _in_colors(translator(inputs), inputs)
         image = _decoded(result.latents, model, prepared)
-        warped = None if result.found is None else _decoded(result.found.warped, model, prepared)
+        match = result.correspondence
+        warped = None if match is None else _decoded(match.warped, model, prepared)
     warn(check_result(image, exemplars, condition, prepared, result))
     return Translation(
         image, condition, tuple(exemplars), settings,
@@ -313,11 +314,11 @@ def check_result(
     for each in exemplars:
         if not _is_even(image) and _difference(image, each.image) < COPIED:
             yield f"the result is nearly a copy of {each.name}"
-    if result.found is None:
+    if result.correspondence is None:
         return
-    confidence = result.found.confidence[0, 0].float().cpu()
+    confidence = result.correspondence.confidence[0, 0].float().cpu()
     if condition.kind == "label":
-        yield from _missing_classes(confidence, prepared)
+        yield from _uncertain_classes(confidence, prepared)
     elif float(confidence.mean()) < UNMATCHED:
         yield (
             f"little of the condition matches the exemplar (mean confidence "
@@ -325,8 +326,8 @@ def check_result(
         )
 
 
-def _missing_classes(confidence: Tensor, prepared: Prepared) -> Iterator[str]:
-    """A warning about labels of the condition that nothing in the exemplar matches."""
+def _uncertain_classes(confidence: Tensor, prepared: Prepared) -> Iterator[str]:
+    """A warning about labels whose match is uncertain, as it often is where a class is missing."""
     rows, columns = confidence.shape
     width, height = prepared.size
     inner = prepared.frame.inner
@@ -338,16 +339,16 @@ def _missing_classes(confidence: Tensor, prepared: Prepared) -> Iterator[str]:
     colors, indices = np.unique(labels, axis=0, return_inverse=True)
     counts = np.bincount(indices.ravel())
     means = np.bincount(indices.ravel(), values) / counts
-    missing = [
+    uncertain = [
         "#{:02x}{:02x}{:02x}".format(*colors[i])
         for i in np.argsort(-counts)
         if means[i] < UNMATCHED and counts[i] >= LARGE_CLASS * len(labels)
     ]
-    if missing:
-        more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+    if uncertain:
+        more = f" and {len(uncertain) - SHOWN} more" if len(uncertain) > SHOWN else ""
         yield (
-            f"labels of the condition that seem to be missing from the exemplar: "
-            f"{', '.join(missing[:SHOWN])}{more} of {len(colors)}; their colors are guessed"
+            f"the match of {len(uncertain)} of {len(colors)} labels is uncertain, the exemplar may "
+            f"lack them: {', '.join(uncertain[:SHOWN])}{more}"
         )
 
 
@@ -372,9 +373,9 @@ def _decoded(latents: Latents, model: Model, prepared: Prepared) -> Image:
 
 def _confidence_image(result: TranslatedLatents, prepared: Prepared) -> Image | None:
     """The confidence in the condition's size, each cell as a square of its own."""
-    if result.found is None:
+    if result.correspondence is None:
         return None
-    values = (result.found.confidence[0, 0].float().cpu() * 255).round().byte().numpy()
+    values = (result.correspondence.confidence[0, 0].float().cpu() * 255).round().byte().numpy()
     cells = PILImage.fromarray(values)
     padded = cells.resize(prepared.size, PILImage.Resampling.NEAREST)
     inner = padded.crop((0, 0, *prepared.frame.inner))

@@ -42,11 +42,11 @@ class TranslatedLatents(NamedTuple):
 
     Attributes:
         latents: (1, channels, rows, columns).
-        found: The correspondence, where the method computes one.
+        correspondence: Of condition and exemplars, where the method computes one.
     """
 
     latents: Latents
-    found: Correspondence | None = None
+    correspondence: Correspondence | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,10 +122,12 @@ class PromoteTranslator:
         network, matcher = _trained_networks(model, inputs.network)  # type: ignore[arg-type]
         pairs = list(zip(_on_device(inputs.exemplars, model), inputs.encoded, strict=True))
         matched = match(matcher, inputs.condition.to(model.device), pairs, inputs.weights)
-        found = Correspondence(matched.warped, matched.confidence, torch.empty(0))
+        correspondence = Correspondence(matched.warped, matched.confidence, torch.empty(0))
         if settings.matcher != "trained":
-            found = find_correspondence(inputs)
-            matched = matched._replace(warped=found.warped, confidence=found.confidence)
+            correspondence = find_correspondence(inputs)
+            matched = matched._replace(
+                warped=correspondence.warped, confidence=correspondence.confidence
+            )
         latents = sample(
             network,
             matched,
@@ -138,7 +140,7 @@ class PromoteTranslator:
             span=settings.range,
             progress=inputs.progress,
         )
-        return TranslatedLatents(latents, found)
+        return TranslatedLatents(latents, correspondence)
 
 
 @dataclass(frozen=True)
@@ -182,8 +184,8 @@ class WarpTranslator:
         return None if settings.matcher == "dift" else 0
 
     def __call__(self, inputs: TranslationInputs) -> TranslatedLatents:
-        found = find_correspondence(inputs)
-        return TranslatedLatents(found.warped, found)
+        result = find_correspondence(inputs)
+        return TranslatedLatents(result.warped, result)
 
 
 @dataclass(frozen=True)
