@@ -226,8 +226,7 @@ def translate_condition(
     )
     with model.lock, torch.no_grad(), count_evaluations() as evaluations:
         result = _in_colors(translator(inputs), inputs)
-        image = _decoded(result.latents, model, prepared)
-        match = result.correspondence
+        match, image = result.correspondence, _decoded(result.latents, model, prepared)
         warped = None if match is None else _decoded(match.warped, model, prepared)
     warn(check_result(image, exemplars, condition, prepared, result))
     return Translation(
