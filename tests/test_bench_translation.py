@@ -19,7 +19,7 @@ from zerocon.bench import translation_methods, translation_tables, translation_t
 from zerocon.bench.translation_methods import pick
 from zerocon.bench.translation_metrics import TranslationMetrics, warp_accuracy
 from zerocon.bench.translation_row import TRANSLATIONS, TranslationRow
-from zerocon.bench.translation_run import TranslationRun, to_samples
+from zerocon.bench.translation_run import TranslationBenchmark, to_samples
 from zerocon.bench.translation_tasks import TranslationBatch, choose, draw
 from zerocon.cli import main
 from zerocon.errors import MethodError, ModelNotFoundError
@@ -294,7 +294,7 @@ def seeded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_row_has_every_sample_and_their_mean_image(model: Any, seeded: None) -> None:
-    run = TranslationRun(model, ("copy", "seeded"), samples=2, mean_of=4, batch_size=2)
+    run = TranslationBenchmark(model, ("copy", "seeded"), samples=2, mean_of=4, batch_size=2)
     done = list(run.run(run.work(choose("validation", 2, 0, ("label",)))))
     assert [(row.method, row.seed) for row, _ in done] == [
         ("copy", 1), ("copy", 5), ("seeded", 1), ("seeded", 5),

@@ -285,7 +285,7 @@ def test_a_configuration_of_another_version(
     config = json.loads((folder / CONFIG_FILE).read_text())
     config[part][field] = value
     (folder / CONFIG_FILE).write_text(json.dumps(config))
-    with pytest.raises(FileFormatError, match="another version"):
+    with pytest.raises(FileFormatError, match="does not match this version"):
         load_weights(unet, folder)
 
 

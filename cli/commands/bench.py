@@ -573,7 +573,7 @@ def translate(methods: str | None, results: Path | None, sheet: Path | None, **v
     )
     todo = runner.share(chosen, *values["shard"])
     model: Any = options.load_model({"model": "mini", "device": values["device"]})
-    run = translation_run.TranslationRun(
+    run = translation_run.TranslationBenchmark(
         model, names, values["samples"], values["mean_of"], values["batch_size"]
     )
     shown = []

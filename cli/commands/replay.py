@@ -82,16 +82,14 @@ def command(file: Path, source: Path, **values: Any) -> int:
     """
     if file.is_dir():
         return _replay_folder(file, source, values)
-    if translation := _translation_recipe(file):
+    if translation := _translation_recipe(file, values):
         return _replay_translation(file, source, translation, values)
     return _replay_edit(file, source, values)
 
 
 def _replay_edit(file: Path, source: Path, values: Mapping[str, Any]) -> int:
     """Repeat an edit and compare; the exit status."""
-    for option, name in (("--exemplar", "exemplars"), ("--network", "network")):
-        if values[name]:
-            raise click.UsageError(f"{option} is for a translation; {file} is an edit")
+    _require_no_translation(file, values)
     import zerocon
     from zerocon.image.compare import ImageComparison
     from zerocon.image.masks import read_mask
@@ -131,12 +129,27 @@ def _replay_edit(file: Path, source: Path, values: Mapping[str, Any]) -> int:
     return ExitCode.OK if comparison.same else ExitCode.CHECK_FAILED
 
 
-def _translation_recipe(file: Path) -> TranslationRecipe | None:
+def _require_no_translation(file: Path, values: Mapping[str, Any]) -> None:
+    """Raise for options that only a translation has."""
+    for option, name in (("--exemplar", "exemplars"), ("--network", "network")):
+        if values[name]:
+            raise click.UsageError(f"{option} is for a translation; {file} is an edit")
+
+
+def _require_no_edit(file: Path, values: Mapping[str, Any]) -> None:
+    """Raise for options that only an edit has."""
+    for name in ("directions", "inversion", "mask", "clip"):
+        if values[name]:
+            option = f"--{name.removesuffix('s')}"
+            raise click.UsageError(f"{option} is for an edit; {file} is a translation")
+
+
+def _translation_recipe(file: Path, values: Mapping[str, Any]) -> TranslationRecipe | None:
     """The recipe of a translation; None for the recipe of an edit, or none."""
     import zerocon
     from zerocon.recipe.translation_recipe import TranslationRecipe, is_translation
 
-    text = zerocon.Photograph.read(file).recipe
+    text = zerocon.Photograph.read(file, **_limit(values)).recipe
     with about(file):
         return TranslationRecipe.from_json(text) if text and is_translation(text) else None
 
@@ -151,18 +164,16 @@ def _replay_translation(
     from zerocon.recipe.translation_recipe import TranslationRecipe, compare_replay
 
     output, quiet = values["output"], options.is_quiet()
-    for name in ("directions", "inversion", "mask", "clip"):
-        if values[name]:
-            raise click.UsageError(
-                f"--{name.removesuffix('s')} is for an edit; {file} is a translation"
-            )
+    _require_no_edit(file, values)
     if output:
         inputs = options.input_files(values, file, source, *values["exemplars"])
         check_output(output, overwrite=values["overwrite"], inputs=inputs)
     recipe.require_replayable()
-    condition = zerocon.Photograph.read(source, lenient=True).image
+    files = (source, *values["exemplars"])
+    condition, *exemplars = (
+        zerocon.Photograph.read(each, lenient=True, **_limit(values)).image for each in files
+    )
     recipe.require_condition(condition)
-    exemplars = [zerocon.Photograph.read(each, lenient=True).image for each in values["exemplars"]]
     recipe.weighted(exemplars)
     recipe.require_network(values["network"])
     model = options.load_recipe_model(values, recipe)
@@ -170,7 +181,8 @@ def _replay_translation(
         translation = recipe.repeat(
             condition, exemplars, model, network=values["network"], progress=tick
         )
-    comparison, now = compare_replay(file, translation), TranslationRecipe.of(translation, model)
+    comparison = compare_replay(file, translation, **_limit(values))
+    now = TranslationRecipe.of(translation, model)
     if output:
         provenance = Provenance(now.to_json())
         save_image(translation.image, output, overwrite=values["overwrite"], provenance=provenance)

@@ -40,7 +40,7 @@ TranslationWork = Sequence[tuple[TaskNumber, list[str]]]
 
 
 @dataclass(frozen=True)
-class TranslationRun(ResumableRun):
+class TranslationBenchmark(ResumableRun):
     """Several methods on the same tasks, measured in the same way.
 
     Attributes:

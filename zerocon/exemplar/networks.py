@@ -381,7 +381,9 @@ def load_weights(base: Any, folder: Path = WEIGHTS) -> tuple[TranslationNetwork,
         network = TranslationNetwork(base, config)
         matcher = Matcher(MatcherConfig.from_fields(values["matcher"]))
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
-        raise FileFormatError(f"{folder / CONFIG_FILE} is of another version: {error}") from error
+        raise FileFormatError(
+            f"{folder / CONFIG_FILE} does not match this version: {error}"
+        ) from error
     weights = _read_weights(folder / WEIGHTS_FILE)
     _load_part(network, network.trained_state(), weights, "denoiser.", folder)
     _load_part(matcher, matcher.state_dict(), weights, "matcher.", folder)

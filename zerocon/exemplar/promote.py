@@ -56,7 +56,7 @@ def match(
     images = [matcher.image_encoder(image) for image, _ in exemplars]
     tokens, log_weights = join_exemplars([each.tokens for each in images], weights)
     values = torch.cat([z_r.flatten(2).mT for _, z_r in exemplars], 1)
-    found = correspond(
+    correspondence = correspond(
         c.tokens,
         tokens,
         values,
@@ -71,7 +71,7 @@ def match(
         for share, each, (_, z_r) in zip(shares, images, exemplars, strict=True)
     ]
     vector = torch.stack(appearance).sum(0)
-    return Matched(pixels, c.tokens, found.warped, found.confidence, vector)
+    return Matched(pixels, c.tokens, *correspondence[:2], vector)
 
 
 def starting_noise(seeds: Sequence[int], rows: int, columns: int) -> Latents:
@@ -125,8 +125,8 @@ def sample(
     start = noise if prior == "none" else noise + levels[-1].alpha * P
 
     def predict(z: Latents, a: NoiseLevel) -> Latents:
-        own = without_shift(z, P, a, prior)
-        shifted = [without_shift(own, -each.prior, a, prior) for each in guides[:-1]] + [z]
+        unshifted = without_shift(z, P, a, prior)
+        shifted = [without_shift(unshifted, -each.prior, a, prior) for each in guides[:-1]] + [z]
         eps = _eps(network, shifted, a.time, guides)
         if len(guides) == 1:  # the weights add up to 1
             return eps[0]

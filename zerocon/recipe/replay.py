@@ -193,7 +193,7 @@ def _repeat(
     compare = partial(ImageComparison.of_replay, max_megapixels=max_megapixels)
     for file, recipe in group:
         if isinstance(recipe, TranslationRecipe):
-            yield _repeat_translation(file, recipe, sources, model)
+            yield _repeat_translation(file, recipe, sources, model, max_megapixels)
             continue
         used = [direction for direction in directions if recipe.uses(direction)]
         given = inversion if inversion and recipe.uses(inversion) else None
@@ -212,13 +212,14 @@ def _repeat(
 
 
 def _repeat_translation(
-    file: Path, recipe: TranslationRecipe, sources: Sources, model: Model
+    file: Path, recipe: TranslationRecipe, sources: Sources, model: Model, limit: float
 ) -> ReplayResult:
+    read = partial(Photograph.read, lenient=True, max_megapixels=limit)
     try:
         condition, exemplars = recipe.find(sources)
-        images = [Photograph.read(each, lenient=True).image for each in (condition, *exemplars)]
+        images = [read(each).image for each in (condition, *exemplars)]
         translation = recipe.repeat(images[0], images[1:], model)
-        comparison = compare_replay(file, translation)
+        comparison = compare_replay(file, translation, max_megapixels=limit)
     except FAILURES as error:
         return ReplayResult(file, problem=problem_of(error))
     replayed = TranslationRecipe.of(translation, model)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from zerocon.errors import FileFormatError, MismatchError
 from zerocon.exemplar.translation_settings import AUTO, TranslationSettings
+from zerocon.image import MEGAPIXELS
 from zerocon.image.compare import ImageComparison
 from zerocon.image.formats import format_named
 from zerocon.image.metadata import Provenance
@@ -252,9 +253,11 @@ class TranslationRecipe:
         return f"TranslationRecipe({self.settings.method}, {self.model}, seed {self.settings.seed})"
 
 
-def compare_replay(file: Path, translation: Translation) -> ImageComparison:
+def compare_replay(
+    file: Path, translation: Translation, *, max_megapixels: float = MEGAPIXELS
+) -> ImageComparison:
     """Compare ``file``, a translated image, with the repeated translation, encoded as it is."""
-    saved = Photograph.read(file)
+    saved = Photograph.read(file, max_megapixels=max_megapixels)
     provenance = None if saved.recipe is None else Provenance(saved.recipe)
     replayed = encode_image(translation.image, format_named(saved.kind), provenance)
     return ImageComparison.of(file.read_bytes(), replayed)

@@ -118,9 +118,10 @@ class _TranslationRun(TrainingRun):
 class PriorStage(_TranslationRun):
     """Train the prior network alone: its absolute error of the latents."""
 
-    steps: int = 3_000
+    steps: int = 400
     batch: int = 32
-    lr: float = 1e-3
+    lr: float = 1.2e-3
+    warmup: int = 30
 
     def run(self, work: Workspace) -> None:
         shared = _Shared.load(work)
@@ -157,10 +158,10 @@ class DenoiserStage(_TranslationRun):
         compiled: A third faster after some minutes of compiling; needs a C++ compiler.
     """
 
-    steps: int = 8_000
+    steps: int = 2_500
     batch: int = 32
-    lr: float = 3e-4
-    warmup: int = 200
+    lr: float = 5e-4
+    warmup: int = 100
     decay: float = 0.5
     every: float = 6.0
     name: str = "denoiser"

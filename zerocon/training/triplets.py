@@ -49,7 +49,7 @@ FLIP, ANGLE, SCALE, SHIFT, WARP = 0.5, 15.0, (0.8, 1.25), (0.05, 0.25), 0.12
 class TripletsStage:
     """Draw triplets and encode their images with the embedded model's VAE."""
 
-    train: int = 8_000
+    train: int = 4_096
     validation: int = 256
     distortions: int = 2  # fixed distortions of a target, whose latents are computed once
     batch: int = 32
