@@ -30,6 +30,7 @@ from zerocon.attention_control import ATTENTION
 from zerocon.cli import COMMANDS, main, progress
 from zerocon.diffusion import Schedule
 from zerocon.evaluation_count import Evaluations
+from zerocon.exemplar.translators import TRANSLATORS
 from zerocon.guidance import GUIDANCE
 from zerocon.image import naming
 from zerocon.image.reading import Photograph
@@ -673,6 +674,7 @@ def test_methods_lists_every_method_and_its_options(run: Run) -> None:
     expected = [("inverter", name) for name in sorted(INVERTERS)]
     expected += [("guidance", name) for name in sorted(GUIDANCE)]
     expected += [("attention", name) for name in sorted(ATTENTION)]
+    expected += [("translator", name) for name in sorted(TRANSLATORS)]
     for (family, name), row in zip(expected, table[2:], strict=True):
         assert row.startswith(f"| {family} | `{name}` | ")
     for name, guidance in GUIDANCE.items():

@@ -138,8 +138,8 @@ def test(file: Path, images: tuple[Path, ...], **values: Any) -> None:
     """
     import zerocon
 
-    reading, direction = ReadOptions.of(values), zerocon.Direction.load(file)
-    opened = [stdio.read(i, reading).image for i in images]
+    reading = ReadOptions.of(values)
+    opened, direction = [stdio.read(i, reading).image for i in images], zerocon.Direction.load(file)
     model = options.load_model(values)
     rows = [
         {"input": str(image_path), **_similarity(image, direction, model, values["caption"])}

@@ -145,11 +145,14 @@ class PromoteTranslator:
 
 @dataclass(frozen=True)
 class AttentionTranslator:
-    """Exemplar's keys and values in self-attention (Cross-Image Attention), without training."""
+    """Exemplar's keys and values in self-attention (Cross-Image Attention), without training.
 
-    scale: float = 3.5
-    contrast: float = 1.67
-    guard: float = 0.3
+    See ``CrossImageAttention``, also for the published values.
+    """
+
+    scale: float = 1.0
+    contrast: float = 1.0
+    guard: float = 1.0
     inverter: Literal["ddim", "virtual"] = "ddim"
     USES: ClassVar[frozenset[str]] = frozenset(
         {"steps", "seed", "structure", "appearance", "prompt"}

@@ -117,4 +117,4 @@ def _shared(where: Path) -> str | None:
 
 def _read(file: Path) -> dict[str, Any]:
     """The keys of a ``zerocon.json``; ``UnsupportedModelError`` if it is not a JSON object."""
-    return json_object(file, str(file))
+    return json_object(file, str(file.parent))

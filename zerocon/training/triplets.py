@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zerocon import mini
+from zerocon.model import ModelSpec, load
 from zerocon.training.array_file import ArrayFile
 from zerocon.training.augment import CELL, as_pixels
 from zerocon.training.dataset import CHUNK, SIZE, mapper
@@ -265,11 +265,8 @@ def _draw_split(work: Workspace, split: str, count: int) -> None:
 
 
 def _load_vae(device: str) -> Any:
-    from diffusers import AutoencoderKL
-
-    vae: Any = AutoencoderKL.from_pretrained(mini.path() / "vae", torch_dtype=torch.float32)
-    vae = vae.to(device, memory_format=torch.channels_last)
-    return vae.eval().requires_grad_(False)
+    model: Any = load(ModelSpec("mini", device=device, dtype="float32"))
+    return model.vae.to(memory_format=torch.channels_last)
 
 
 def image_records(work: Workspace, split: str) -> ArrayFile:
