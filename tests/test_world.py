@@ -245,7 +245,7 @@ def test_dress_gives_the_colors_of_a_recolored_scene_to_the_same_parts() -> None
 
 
 def test_the_colors_of_a_recolored_scene_do_not_tell_the_class() -> None:
-    """The nearest neighbor by color is of the same class only as often as by chance."""
+    """The nearest neighbor by color is of the same class only as often as at random."""
     scenes = [replace(world.sample(seed), style="drawing") for seed in range(120)]
     shares = []
     for free in (False, True):

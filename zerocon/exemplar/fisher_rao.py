@@ -10,7 +10,7 @@ from math import log
 import torch
 from torch import Tensor
 
-LEAST = -100.0  # logarithm of the smallest probability that is told from 0
+LEAST = -100.0  # logarithm of the smallest probability that differs from 0
 
 
 def distance(log_p: Tensor, log_q: Tensor) -> Tensor:
