@@ -262,6 +262,7 @@ def test_captions_and_similarities_are_those_of_float32_or_an_error() -> None:
 
 
 @pytest.mark.parametrize(("dtype", "largest"), [(torch.float16, 4), (torch.bfloat16, 30)])
+@pytest.mark.usefixtures("portable_kernels")
 def test_the_tolerance_excludes_black_images_and_noise(dtype: torch.dtype, largest: float) -> None:
     for method, size in itertools.product(METHODS, (1, 2)):
         expected, allowed = reference(dtype, method, size), tolerance(dtype, method, size)

@@ -96,7 +96,7 @@ def test_a_model_s_directory_names_its_rule(model, tmp_path) -> None:
         ('{"size_rule": "widest"}', ValueError, "size_rule must be one of area, longest"),
         ('{"sizerule": "area"}', ValueError, "zerocon.json: no setting 'sizerule'; there are:"),
         ('{"size": 8}', ValueError, "zerocon.json: size must be an integer from 64 to 2048"),
-        ("[]", UnsupportedModelError, "is damaged: .*zerocon.json is not a JSON object"),
+        ("[]", UnsupportedModelError, r"is damaged: \S+/zerocon\.json is not a JSON object$"),
     ],
 )
 def test_an_invalid_file_of_a_model_is_an_error(text, error, message, tmp_path) -> None:
