@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file
 from torch import Tensor
 
-from zerocon.exemplar.networks import Guide, load_weights
+from zerocon.cli import main
+from zerocon.exemplar.networks import WEIGHTS, Guide, load_weights
 from zerocon.model import ModelSpec, load
 from zerocon.training import translation_denoiser
+from zerocon.training.initial_translation import start_from
 from zerocon.training.matcher import MatcherStage
 from zerocon.training.translation_denoiser import (
     DenoiserStage,
@@ -26,6 +32,7 @@ from zerocon.training.workspace import Workspace
 
 SHORT: dict[str, Any] = {"steps": 2, "batch": 4, "warmup": 0, "width": 24, "channels": (16, 16)}
 QUICK: dict[str, Any] = {"compiled": False, **SHORT}
+NAMES = ("matcher", "prior", "denoiser")
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +153,36 @@ def test_the_export_is_loaded(trained: Workspace, tmp_path: Path) -> None:
     base = load(ModelSpec("mini", device="cpu", dtype="float32")).unet
     network, _ = load_weights(base, tmp_path / "weights")
     assert network.config.channels == (16, 16) and network.config.prior == "terminal"
+
+
+def test_training_continues_from_exported_weights(trained: Workspace, tmp_path: Path) -> None:
+    """All three stages begin with them, and an existing checkpoint is never replaced."""
+    folder, new = tmp_path / "weights", replace(trained, folder=tmp_path / "work")
+    TranslationExportStage(to=str(folder)).run(trained)
+    start_from(new, folder)
+    again = tmp_path / "again"
+    TranslationExportStage(to=str(again)).run(new)
+    first, second = (load_file(at / "model.safetensors") for at in (folder, again))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert (folder / "config.json").read_bytes() == (again / "config.json").read_bytes()
+    before = [(new.folder / name / "checkpoint.pt").read_bytes() for name in NAMES]
+    start_from(new, folder)
+    assert before == [(new.folder / name / "checkpoint.pt").read_bytes() for name in NAMES]
+
+
+def test_the_command_continues_from_the_shipped_weights(trained: Workspace, tmp_path: Path) -> None:
+    """Without a step, what is exported is what is shipped."""
+    work, out = tmp_path / "work", tmp_path / "weights"
+    args = ["train", "translate", "--work", work, "--out", out, "--start-from", "shipped"]
+    result = CliRunner().invoke(main, [*map(str, args), "--stage", "prior", "--stage", "export"])
+    assert result.exit_code != 0 and "no encoded train triplets" in result.output
+    shutil.copytree(trained.folder / "triplets", work / "triplets", dirs_exist_ok=True)
+    result = CliRunner().invoke(main, [*map(str, args), "--stage", "prior", "--stage", "export"])
+    assert result.exit_code == 0, result.output
+    first, second = (load_file(at / "model.safetensors") for at in (WEIGHTS, out))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    args[3], args[-1] = tmp_path / "other", tmp_path / "none"
+    result = CliRunner().invoke(main, [str(arg) for arg in args])
+    assert result.exit_code != 0 and "there is no config.json" in result.output

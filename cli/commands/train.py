@@ -108,6 +108,7 @@ def train_mini(start_from: str | None, **values: Any) -> None:
         "zerocon train translate photos --out weights --work ../translate-run",
         "zerocon train translate --out weights --work ../translate-run --time-limit 60",
         "zerocon train translate --work ../translate-run --stage matcher:steps=1000",
+        "zerocon train translate --out weights --work ../translate-run --start-from shipped",
     ),
 )
 @click.argument("data", required=False, type=click.Path(path_type=Path))
@@ -117,15 +118,27 @@ def train_mini(start_from: str | None, **values: Any) -> None:
     type=FOLDER,
     help="Directory for the trained weights. [default: export is left out]",
 )
+@click.option(
+    "--start-from",
+    metavar="WEIGHTS",
+    help="Weights to continue from, shipped or a directory, in stages without a checkpoint.",
+)
 @shared
-def train_translate(data: Path | None, out: Path | None, **values: Any) -> None:
+def train_translate(
+    data: Path | None, out: Path | None, start_from: str | None, **values: Any
+) -> None:
     """Train the networks of zerocon translate.
 
     On DATA, or on drawn scenes. DATA has a directory images/, and optionally labels/ with a PNG of
     the same name for each. Stages are triplets, matcher, prior, denoiser and export. Every stage
     resumes where it stopped.
+
+    With --start-from, the denoiser continues from the weights with a new optimizer, and its steps
+    count anew; matcher and prior stay as they are.
     """
+    from zerocon.exemplar.networks import WEIGHTS
     from zerocon.registry import parse
+    from zerocon.training import initial_translation
     from zerocon.training.mini import run
     from zerocon.training.translation_stages import FOLDER_STAGES, STAGES
 
@@ -135,6 +148,9 @@ def train_translate(data: Path | None, out: Path | None, **values: Any) -> None:
     names = values["stages"] or [name for name in classes if name != "export" or out]
     places = {"folder": None if data is None else data, "to": out}
     work = _workspace(values)
+    if start_from:
+        folder = WEIGHTS if start_from == "shipped" else Path(start_from)
+        initial_translation.start_from(work, folder)
     for stage in [parse(text, classes, "stage") for text in names]:
         given = {name: str(path) for name, path in places.items() if path and hasattr(stage, name)}
         run(replace(stage, **given), work)

@@ -174,7 +174,7 @@ class DenoiserStage(_TranslationRun):
     def run(self, work: Workspace) -> None:
         shared = _Shared.load(work)
         network = self.network(shared.model.unet)
-        if self.start:
+        if self.start and not (work.folder / self.name / "checkpoint.pt").exists():
             network.load_state_dict(restore(work, self.start)[1])
         network.to(work.device)
         network.unet.to(memory_format=torch.channels_last)
