@@ -29,10 +29,10 @@ def start_from(work: Workspace, folder: Path) -> None:
     base = load(ModelSpec("mini", device="cpu", dtype="float32")).unet
     network, matcher = load_weights(base, folder)
     config = matcher.config
-    found = replace(MatcherStage(), width=config.width, temperature=config.temperature)
+    encoders = replace(MatcherStage(), width=config.width, temperature=config.temperature)
     prior, denoiser = _settings(network)
     for name, settings, step, trained in (
-        ("matcher", found, found.steps, matcher),
+        ("matcher", encoders, encoders.steps, matcher),
         ("prior", prior, prior.steps, network),
         ("denoiser", denoiser, 0, network),
     ):
