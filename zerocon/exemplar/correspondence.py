@@ -10,7 +10,7 @@ region of one class, such as the sky, all tokens match equally well, and hardly 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
+from math import log, prod
 from typing import NamedTuple
 
 import torch
@@ -20,6 +20,7 @@ from zerocon.exemplar.encoders import Grid
 
 BLOCK = 4096  # tokens: at most the square of this many scores of an image are in memory
 SMALLEST = 0.5  # least variance of an exemplar: in latents, one color has 0.1, a scene at least 0.7
+SMALLEST_SHARE = 1e-30  # of an exemplar: too small for any effect, and has a logarithm
 BLOCKS = 8  # blocks a side that ``corrupt`` replaces
 
 
@@ -91,12 +92,24 @@ def join_exemplars(tokens: Sequence[Tensor], weights: Sequence[float]) -> tuple[
     Raises:
         ValueError: There are not as many weights as exemplars, or one is not above 0.
     """
-    if len(weights) != len(tokens) or not weights or min(weights) <= 0:
-        raise ValueError(f"{len(tokens)} exemplars need as many weights above 0, not {weights}")
-    shares = torch.tensor(weights, dtype=torch.float32) / sum(weights)
-    counts = torch.tensor([part.shape[1] for part in tokens])
-    joined = torch.cat(list(tokens), 1)
-    return joined, shares.log().repeat_interleave(counts).to(joined.device)
+    shares = shares_of(weights, len(tokens))
+    offsets = [
+        part.new_full((part.shape[1],), log(share), dtype=torch.float32)
+        for part, share in zip(tokens, shares, strict=True)
+    ]
+    return torch.cat(list(tokens), 1), torch.cat(offsets)
+
+
+def shares_of(weights: Sequence[float], count: int) -> list[float]:
+    """Weights of ``count`` exemplars that add up to 1, each of them above 0.
+
+    Raises:
+        ValueError: There are not as many weights as exemplars, or one is not above 0.
+    """
+    if len(weights) != count or not weights or min(weights) <= 0:
+        raise ValueError(f"{count} exemplars need as many weights above 0, not {weights}")
+    parts = [weight / max(weights) for weight in weights]  # their sum is finite
+    return [max(part / sum(parts), SMALLEST_SHARE) for part in parts]
 
 
 def corrupt(

@@ -28,6 +28,7 @@ from zerocon.conditioning import Conditioning
 from zerocon.diffusion import ddim_step
 from zerocon.editing import GuidedDenoiser, ImagePlan, Plan
 from zerocon.errors import MethodError
+from zerocon.evaluation_count import Evaluations
 from zerocon.guidance import REFERENCE_STEPS, Contrastive
 from zerocon.model.attention import DECODER_SELF, Change, change_layers, watch
 from zerocon.registry import resolve
@@ -109,14 +110,15 @@ class CrossImageAttention:
         """
         source = self._invert(model, structure, c, steps, seed)
         references = [self._invert(model, each, c, steps, seed) for each in exemplars]
-        network = self._guard(model, c, steps, seed)
+        plan = self.guard_plan(steps, seed, len(c))
+        network = GuidedDenoiser(model, c, c, plan, REFERENCE_STEPS / steps)
         levels, D = source.schedule.levels, torch.zeros_like(structure)
         for i in range(steps, 0, -1):
             t, s, progress = levels[i], levels[i - 1], 1 - i / steps
             x = source.latents[i] + D
             guided = network.guide(x, t, network.source(source, i), progress)
             at_level = [each.latents[i] for each in references]
-            eps = self._predict(model, x, at_level, t.time, c, progress) - source.eps[i]
+            eps = self.predict(model, x, at_level, t.time, c, progress) - source.eps[i]
             D = ddim_step(D - network.limit_to_push(guided.gradient, eps, t, s), eps, t, s)
             x = source.latents[i - 1] + D
             if _within(self.statistics, progress):
@@ -125,7 +127,17 @@ class CrossImageAttention:
             require_finite(D, f"the latents after step {steps - i + 1} of {steps}", "unet")
             yield x
 
-    def _predict(
+    def evaluations(self, steps: int, exemplars: int) -> Evaluations:
+        """U-Net evaluations of one translation in ``steps`` steps with so many exemplars."""
+        spent = Evaluations((1 + exemplars) * (steps + 1))  # inversions: one per level
+        for i in range(steps, 0, -1):
+            progress = 1 - i / steps
+            swapped = bool(self.appearance and self._sizes(progress))
+            guided = 2 * (self.guard > 0 and _within(self.guard_range, progress))
+            spent += Evaluations(guided + 1 + swapped * (exemplars + 1), guided)
+        return spent
+
+    def predict(
         self,
         model: Model,
         x: Latents,
@@ -160,7 +172,7 @@ class CrossImageAttention:
             recipe={},
         )
 
-    def _guard(self, model: Model, c: Conditioning, steps: int, seed: int) -> GuidedDenoiser:
+    def guard_plan(self, steps: int, seed: int = 0, images: int = 1) -> Plan:
         """Guidance of an edit whose only loss is the contrastive one."""
         settings = Settings(
             steps=steps,
@@ -170,13 +182,12 @@ class CrossImageAttention:
             push_limit=self.guard or None,
             cache_source=False,
         )
-        plan = Plan(
+        return Plan(
             settings,
             resolve("inverter", self.inverter),
             guidance=(Contrastive(),) if self.guard else (),
-            images=(ImagePlan(seed=seed, push_limit=self.guard),) * len(c),
+            images=(ImagePlan(seed=seed, push_limit=self.guard),) * images,
         )
-        return GuidedDenoiser(model, c, c, plan, REFERENCE_STEPS / steps)
 
 
 @dataclass(frozen=True)
