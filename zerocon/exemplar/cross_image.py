@@ -17,7 +17,7 @@ from the structure image's trajectory ``x_src``, at each level from noise to ima
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -29,6 +29,7 @@ from zerocon.diffusion import ddim_step
 from zerocon.editing import GuidedDenoiser, ImagePlan, Plan
 from zerocon.errors import MethodError
 from zerocon.evaluation_count import Evaluations
+from zerocon.exemplar.correspondence import join_exemplars, shares_of
 from zerocon.guidance import REFERENCE_STEPS, Contrastive
 from zerocon.model.attention import DECODER_SELF, Change, change_layers, watch
 from zerocon.registry import resolve
@@ -91,6 +92,7 @@ class CrossImageAttention:
         *,
         steps: int,
         seed: int = 0,
+        weights: Sequence[float] = (),
     ) -> Iterator[Latents]:
         """Denoise a batch of translations, yielding the latents after every step.
 
@@ -104,6 +106,8 @@ class CrossImageAttention:
             c: One caption per image, for structure, exemplar and output alike.
             steps: Number of denoising steps.
             seed: For the guard's patches, and for the noise of the inverter "virtual".
+            weights: Of each exemplar, above 0; by default all are equal. Attention takes a position
+                that much more often, and statistics are their weighted mean.
 
         Raises:
             NotFiniteError: if the latents become NaN or infinite.
@@ -118,11 +122,11 @@ class CrossImageAttention:
             x = source.latents[i] + D
             guided = network.guide(x, t, network.source(source, i), progress)
             at_level = [each.latents[i] for each in references]
-            eps = self.predict(model, x, at_level, t.time, c, progress) - source.eps[i]
+            eps = self.predict(model, x, at_level, t.time, c, progress, weights) - source.eps[i]
             D = ddim_step(D - network.limit_to_push(guided.gradient, eps, t, s), eps, t, s)
             x = source.latents[i - 1] + D
             if _within(self.statistics, progress):
-                x = adain(x, [each.latents[i - 1] for each in references])
+                x = adain(x, [each.latents[i - 1] for each in references], weights)
                 D = x - source.latents[i - 1]
             require_finite(D, f"the latents after step {steps - i + 1} of {steps}", "unet")
             yield x
@@ -145,14 +149,16 @@ class CrossImageAttention:
         t: float,
         c: Conditioning,
         progress: float,
+        weights: Sequence[float] = (),
     ) -> Latents:
         """The noise in ``x``, guided towards the prediction with the exemplars' keys and values."""
         eps = model.eps(x, t, c)
         sizes = self._sizes(progress)
         if not sizes or not self.appearance:
             return eps
-        swap = exemplar_attention(model, exemplars, t, c, sizes)
-        with change_layers(model.unet, swap.names, swap.change(model.unet, self.contrast)):
+        swap = exemplar_attention(model, exemplars, t, c, sizes, weights)
+        change = swap.change(model.unet, self.contrast)
+        with change_layers(model.unet, swap.names, change, swap.key_bias):
             return eps + self.appearance * (model.eps(x, t, c) - eps)
 
     def _sizes(self, progress: float) -> frozenset[int]:
@@ -197,9 +203,12 @@ class ExemplarAttention:
     Attributes:
         projections: By the name of a projection (``*.to_k``, ``*.to_v``), its output at all
             positions of all exemplars, (images, positions, features).
+        key_bias: By the name of a layer, the logarithms of the exemplars' shares at all positions,
+            (positions,); empty if they are equal.
     """
 
     projections: Mapping[str, Features]
+    key_bias: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def names(self) -> Collection[str]:
@@ -212,13 +221,17 @@ class ExemplarAttention:
 
         The probabilities ``A`` of a layer become ``mean(A) + contrast (A - mean(A))``. All means
         are one over the number of positions, so that the layer's output is changed alike, by what
-        uniform attention would give; the probabilities need not be formed.
+        uniform attention would give; the probabilities need not be formed. Of weighted exemplars
+        it is what attention gives by their weights alone.
         """
 
         def change(name: str, output: Tensor) -> Tensor:
             if name in self.projections:
                 return self.projections[name].to(output)
-            mean = self.projections[f"{name}.to_v"].to(output).mean(1, keepdim=True)
+            values = self.projections[f"{name}.to_v"].to(output)
+            mean = values.mean(1, keepdim=True)
+            if name in self.key_bias:
+                mean = self.key_bias[name].softmax(0).to(output)[None, None] @ values
             for layer in unet.get_submodule(name).to_out:  # projection, dropout
                 mean = layer(mean)
             return mean + contrast * (output - mean)
@@ -227,7 +240,12 @@ class ExemplarAttention:
 
 
 def exemplar_attention(
-    model: Model, exemplars: Sequence[Latents], t: float, c: Conditioning, sizes: Collection[int]
+    model: Model,
+    exemplars: Sequence[Latents],
+    t: float,
+    c: Conditioning,
+    sizes: Collection[int],
+    weights: Sequence[float] = (),
 ) -> ExemplarAttention:
     """Keys and values of the decoder's self-attention for exemplars at one noise level.
 
@@ -237,6 +255,7 @@ def exemplar_attention(
         t: The timestep.
         c: One caption per image.
         sizes: Layers are used whose sides are those of the latents divided by one of these.
+        weights: Of each exemplar, above 0; by default all are equal.
 
     Raises:
         MethodError: The decoder has no self-attention of these sizes.
@@ -251,20 +270,34 @@ def exemplar_attention(
                 parts.setdefault(name, []).append(output)
     if not parts:
         raise MethodError("the model has no self-attention in the decoder at these sizes")
-    return ExemplarAttention({name: torch.cat(each, 1) for name, each in parts.items()})
+    joined = {
+        name: join_exemplars(outputs, weights or [1.0] * len(outputs))
+        for name, outputs in parts.items()
+    }
+    biases = {name.rpartition(".")[0]: offsets for name, (_, offsets) in joined.items()}
+    equal = len(set(weights)) < 2
+    return ExemplarAttention(
+        {name: tokens for name, (tokens, _) in joined.items()}, {} if equal else biases
+    )
 
 
-def adain(x: Latents, references: Sequence[Latents]) -> Latents:
+def adain(x: Latents, references: Sequence[Latents], weights: Sequence[float] = ()) -> Latents:
     """``x`` with the mean and standard deviation of each channel of ``references`` (1703.06868).
 
     Args:
         x: (images, channels, rows, columns).
-        references: Any number of any size; statistics are over the positions of all of them.
+        references: Any number of any size; of several, means and deviations are averaged.
+        weights: Of each reference, above 0; by default all are equal.
     """
-    values = torch.cat([each.flatten(2) for each in references], -1)
-    mean, deviation = (part[..., None] for part in _statistics(values))
+    shares = shares_of(weights or [1.0] * len(references), len(references))
+    statistics = [_statistics(each.flatten(2)) for each in references]
+    mean, deviation = (
+        torch.stack([share * part for share, part in zip(shares, parts, strict=True)]).sum(0)
+        for parts in zip(*statistics, strict=True)
+    )
     own_mean, own_deviation = (part[..., None] for part in _statistics(x.flatten(2)))
-    return (x - own_mean) / own_deviation.clamp_min(SMALLEST) * deviation + mean
+    unit = (x - own_mean) / own_deviation.clamp_min(SMALLEST)
+    return unit * deviation[..., None] + mean[..., None]
 
 
 def _statistics(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -431,10 +431,10 @@ def _rgb(source: ImageSource) -> Image:
 
 
 def _in_colors(result: TranslatedLatents, inputs: TranslationInputs) -> TranslatedLatents:
-    """The result with the exemplars' mean and deviation, if the settings want it."""
+    """The result with the exemplars' weighted mean and deviation, if the settings want it."""
     if inputs.settings.color_match == "none":
         return result
-    return result._replace(latents=adain(result.latents, inputs.encoded))
+    return result._replace(latents=adain(result.latents, inputs.encoded, inputs.weights))
 
 
 def _decoded(latents: Latents, model: Model, prepared: Prepared) -> Image:

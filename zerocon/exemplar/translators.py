@@ -157,7 +157,7 @@ class AttentionTranslator:
     guard: float = 1.0
     inverter: Literal["ddim", "virtual"] = "ddim"
     USES: ClassVar[frozenset[str]] = frozenset(
-        {"steps", "seed", "structure", "appearance", "prompt"}
+        {"weights", "steps", "seed", "structure", "appearance", "prompt"}
     )
 
     def evaluations(self, inputs: TranslationInputs) -> Evaluations:
@@ -178,7 +178,10 @@ class AttentionTranslator:
         method = self.configured(settings)
         latents, steps = model.encode(inputs.condition), settings.steps
         c = model.embed([settings.prompt])
-        trajectory = method(model, latents, inputs.encoded, c, steps=steps, seed=settings.seed)
+        trajectory = method(
+            model, latents, inputs.encoded, c,
+            steps=steps, seed=settings.seed, weights=inputs.weights,
+        )  # fmt: skip
         for done, latents in enumerate(trajectory, 1):  # noqa: B007  the last ones are the result
             inputs.progress(done, steps)
         return TranslatedLatents(latents)
@@ -202,13 +205,14 @@ class WarpTranslator:
 class AdainTranslator:
     """The condition's latents with the exemplar's mean and deviation; no matching, no diffusion."""
 
-    USES: ClassVar[frozenset[str]] = frozenset()
+    USES: ClassVar[frozenset[str]] = frozenset({"weights"})
 
     def evaluations(self, inputs: TranslationInputs) -> Evaluations:
         return Evaluations()
 
     def __call__(self, inputs: TranslationInputs) -> TranslatedLatents:
-        return TranslatedLatents(adain(inputs.model.encode(inputs.condition), inputs.encoded))
+        latents = inputs.model.encode(inputs.condition)
+        return TranslatedLatents(adain(latents, inputs.encoded, inputs.weights))
 
 
 TRANSLATORS: dict[str, type] = {
