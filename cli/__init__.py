@@ -40,14 +40,18 @@ SECTIONS = {
 }
 COMMANDS = tuple(name for names in SECTIONS.values() for name in names)
 
-NO_MEMORY = "out of memory, after all ways to save memory were tried; try --fast or --device cpu"
+NO_MEMORY = "out of memory, after all ways to save memory were tried; try {}--device cpu"
 
 
 class CommandFailure(click.ClickException):
     """An error of a command: the class that explains it, its file, and what would be right."""
 
     def __init__(self, error: Exception, kind: type[ZeroconError], ctx: click.Context) -> None:
-        text = NO_MEMORY if kind is OutOfMemoryError else str(error) or type(error).__name__
+        text = str(error) or type(error).__name__
+        if kind is OutOfMemoryError:
+            command = _import(ctx.invoked_subcommand) if ctx.invoked_subcommand else ctx.command
+            fast = any("--fast" in parameter.opts for parameter in command.params)
+            text = NO_MEMORY.format("--fast or " if fast else "")
         super().__init__(text)
         self.kind, self.ctx = kind, ctx
         path = error.filename if isinstance(error, OSError) else None

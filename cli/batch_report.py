@@ -164,13 +164,21 @@ def print_plan(form: str, plan: BatchPlan) -> None:
     counts = [f"{plan.count(state)} {state}" for state in states if plan.count(state)]
     counts += [f"{skipped} skipped as done"]
     end = (
-        f"{len(plan.jobs)} edits of {estimate.images} images, {', '.join(counts)}: "
+        f"{_kinds(plan)} of {estimate.images} images, {', '.join(counts)}: "
         f"{estimate.evaluations.total:.1f} U-Net evaluations, about "
         f"{timedelta(seconds=round(estimate.seconds))} on this machine, "
         f"{estimate.peak / 1e9:.2f} GB peak memory"
     )
     lines = dict.fromkeys(line for each in plan.edits for line in _planned_lines(each))
     render.print_result(form, [*lines, end], record)
+
+
+def _kinds(plan: BatchPlan) -> str:
+    """How many edits and translations there are to do."""
+    translations = sum(bool(job.exemplars) for job in plan.jobs)
+    edits = len(plan.jobs) - translations
+    parts = [f"{edits} edits"] if edits or not translations else []
+    return " and ".join([*parts, *([f"{translations} translations"] if translations else [])])
 
 
 def print_status(form: str, status: RunStatus) -> None:
@@ -209,7 +217,10 @@ def _planned_lines(planned: PlannedJob) -> Iterator[str]:
     """Lines about one job; equal ones, of an image that cannot be read, are printed once."""
     files = f"{_shown(planned.job.image)} -> {planned.output}"
     caption = f'"{planned.caption}"'
-    if planned.state == "todo":
+    if planned.translation:
+        total = planned.translation.cost.evaluations.total
+        yield f"{files}: {planned.caption}, {planned.target_caption}: {total:.1f} U-Net evaluations"
+    elif planned.state == "todo":
         changes = "; ".join(map(str, planned.changes))
         target = f' -> "{planned.target_caption}": {changes}' if changes else ""
         yield f"{files}: {caption}{target}"

@@ -52,8 +52,11 @@ def drawn(mini) -> dict[str, Tensor]:
     }
 
 
-def translated(method, model, x: Tensor, exemplars: list[Tensor], steps: int = 3) -> Tensor:
-    *_, last = method(model, x, exemplars, model.embed([""] * len(x)), steps=steps)
+def translated(
+    method, model, x: Tensor, exemplars: list[Tensor], steps: int = 3, weights=()
+) -> Tensor:
+    c = model.embed([""] * len(x))
+    *_, last = method(model, x, exemplars, c, steps=steps, weights=weights)
     return last
 
 
@@ -172,14 +175,71 @@ def test_a_size_without_self_attention_is_an_error(model):
         exemplar_attention(model, [torch.randn(1, 4, 8, 8)], 1, model.embed([""]), {8})
 
 
-def test_statistics_are_matched_over_all_exemplars():
-    x, r, s = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 2, 2), torch.randn(1, 4, 3, 5) + 3
-    joined = torch.cat([r.flatten(2), s.flatten(2)], -1)
-    out = adain(x, [r, s]).flatten(2)
-    assert torch.allclose(out.mean(-1), joined.mean(-1), atol=1e-5)
-    assert torch.allclose(out.std(-1, correction=0), joined.std(-1, correction=0), atol=1e-5)
+def test_statistics_are_the_weighted_mean_of_those_of_the_exemplars():
+    x, r, s = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 2, 2), 3 * torch.randn(1, 4, 3, 5) + 3
+    for weights, shares in (
+        ((), (0.5, 0.5)),
+        ((3.0, 1.0), (0.75, 0.25)),
+        ((1e308, 1e-308), (1, 0)),
+    ):
+        out = adain(x, [r, s], weights)
+        for statistic in (torch.mean, lambda t, dim: t.std(dim, correction=0)):
+            mixed = sum(n * statistic(t, (2, 3)) for n, t in zip(shares, (r, s), strict=True))
+            assert torch.allclose(statistic(out, (2, 3)), mixed, atol=1e-5)
     flat = torch.ones(1, 4, 8, 8)
     assert torch.allclose(adain(flat, [r]).mean((2, 3)), r.mean((2, 3)), atol=1e-5)
+
+
+# several exemplars
+
+
+@pytest.mark.parametrize("contrast", [1.0, 1.67])
+def test_a_layer_takes_positions_of_an_exemplar_as_often_as_it_has_weight(model, contrast):
+    c, weights = model.embed([""]), (1.0, 3.0)
+    r, s = torch.randn(1, 4, 8, 12), torch.randn(1, 4, 8, 8)
+    one, other, both = (
+        exemplar_attention(model, each, 500, c, {1}, weights[: len(each)])
+        for each in ([r], [s], [r, s])
+    )
+    name = next(name for name in sorted(both.names) if name.endswith("attn1"))
+    layer = model.unet.get_submodule(name)
+    # the exemplar with the weight 3 three times, without weights
+    k, v = (
+        torch.cat([one.projections[n], *[other.projections[n]] * 3], 1)
+        for n in (f"{name}.to_k", f"{name}.to_v")
+    )
+    states = torch.randn(1, 64, layer.to_q.in_features)
+    q, k, v = (layer.head_to_batch_dim(part) for part in (layer.to_q(states), k, v))
+    maps = (q @ k.mT * layer.scale).softmax(-1)
+    maps = maps.mean(-1, keepdim=True) + contrast * (maps - maps.mean(-1, keepdim=True))
+    expected = layer.to_out[0](layer.batch_to_head_dim(maps @ v))
+    with change_layers(model.unet, both.names, both.change(model.unet, contrast), both.key_bias):
+        assert torch.allclose(layer(states), expected, atol=1e-5)
+    assert not torch.allclose(layer(states), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("method", [ALL, replace(PLAIN, contrast=1.67)])
+def test_weights_of_equal_exemplars_have_no_effect(model, method):
+    x, r = torch.randn(2, 1, 4, 8, 8)
+    alone = translated(method, model, x, [r])
+    assert torch.allclose(translated(method, model, x, [r, r], weights=(3, 1)), alone, atol=1e-3)
+
+
+@pytest.mark.parametrize("method", [ALL, replace(PLAIN, contrast=1.67)])
+def test_an_exemplar_of_hardly_any_weight_is_left_out(model, method):
+    x, r, other = torch.randn(3, 1, 4, 8, 8)
+    alone = translated(method, model, x, [r])
+    given = translated(method, model, x, [r, other], weights=(1.0, 1e-300))
+    assert torch.allclose(given, alone, atol=1e-3)
+    equal, more = (translated(method, model, x, [r, other], weights=w) for w in ((), (1.0, 3.0)))
+    assert not torch.allclose(equal, alone, atol=0.01)
+    assert not torch.allclose(equal, more, atol=0.01)
+
+
+def test_equal_weights_are_no_bias(model):
+    r, s = torch.randn(2, 1, 4, 8, 8)
+    swap = exemplar_attention(model, [r, s], 500, model.embed([""]), {1}, (2.0, 2.0))
+    assert not swap.key_bias
 
 
 def test_options_are_read_from_text():

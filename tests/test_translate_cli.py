@@ -15,6 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from zerocon import Recipe, world
 from zerocon.cli import main
 from zerocon.errors import FileFormatError
+from zerocon.exemplar.translators import AdainTranslator
 from zerocon.image.metadata import KEYWORD
 from zerocon.image.reading import Photograph
 from zerocon.recipe.translation_recipe import TranslationRecipe
@@ -107,9 +108,8 @@ def test_the_record_has_what_was_decided() -> None:
 def test_a_dry_run_computes_and_writes_nothing() -> None:
     before = {*Path().iterdir()}
     result = done("translate", "labels.png", "-e", "exemplar.png", "--appearance", "2", "-n")
-    assert result.stdout.startswith("labels-exemplar.png: 60 U-Net evaluations; at 128x128 pixels")
-    attention = done("translate", "labels.png", "-e", "other.png", "--method", "attention", "-n")
-    assert "evaluations unknown" in attention.stdout
+    assert result.stdout.startswith("labels-exemplar.png: 60.0 U-Net evaluations, ")
+    assert " GB peak memory (" in result.stdout and "; at 128x128 pixels" in result.stdout
     assert {*Path().iterdir()} == before
 
 
@@ -132,8 +132,16 @@ def test_promote_has_its_own_model() -> None:
     assert run(*promote, "--method", "adain", "--model", "gone").exit_code == 3
     stderr = done(*promote, "--range", "0.5..1").stderr
     assert "--range has no effect without promote:reinjection=X" in stderr
-    adain = ["--method", "adain", "-e", "other.png:2"]
-    assert "the weight of an exemplar has no effect" in done(*promote, *adain).stderr
+
+
+def test_weights_that_a_method_does_not_use_have_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of this package use them; one of another package may not."""
+    args = ["translate", "labels.png", "-e", "exemplar.png", "-e", "other.png:2", "-n"]
+    words = "the weight of an exemplar has no effect"
+    for method in ("promote", "attention", "warp", "adain"):
+        assert words not in done(*args, "--method", method, "--steps", "1").stderr
+    monkeypatch.setattr(AdainTranslator, "USES", frozenset())
+    assert words in done(*args, "--method", "adain").stderr
 
 
 @pytest.mark.parametrize(
@@ -143,6 +151,8 @@ def test_promote_has_its_own_model() -> None:
         (("translate", "gone.png", "-e", "exemplar.png"), 2, "ZC-E020"),
         (("translate", "labels.png", "-e", "gone.png"), 2, "ZC-E020"),
         (("translate", "labels.png", "-e", "exemplar.png:0"), 2, "ZC-E012"),
+        (("translate", "labels.png", "-e", "exemplar.png:1e-400"), 2, "ZC-E012"),
+        (("translate", "labels.png", "-e", "exemplar.png:inf"), 2, "ZC-E010"),
         (("translate", "labels.png", "-e", "exemplar.png:x"), 2, "ZC-E010"),
         ((*RUN, "--condition", "pose"), 2, "ZC-E010"),
         ((*RUN, "--method", "cut"), 2, "ZC-E013"),

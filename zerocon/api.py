@@ -13,6 +13,7 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, BinaryIO, TypeVar
@@ -444,13 +445,10 @@ def run_within_memory(
     settings: Settings,
     on_warning: OnWarning | None = None,
 ) -> T:
-    """``run(settings)``, repeated with less memory each time that it runs out.
+    """``run(settings)`` of an edit, repeated with less memory each time that it runs out.
 
-    First captioner and CLIP leave the device if they are there, then the source's activations are
-    recomputed instead of cached, then the steps of ``model.runtime.memory_ladder()`` follow, one at
-    a time. Afterwards the model computes as
-    before, also after an exception. Errors that are not about memory are raised at once, and the
-    last one about memory when there are no steps left.
+    The savings are those of ``run_saving_memory``; the first one is to recompute the source's
+    activations instead of caching them.
 
     Args:
         run: Called with settings.
@@ -458,25 +456,50 @@ def run_within_memory(
         settings: For the first call.
         on_warning: Called with a sentence before every repetition.
     """
-    ladder = model.runtime.memory_ladder()
+
+    def without_cache() -> Iterator[MemorySaving]:
+        nonlocal settings
+        if any(Plan.of(settings).cached_layers()):
+            settings = replace(settings, cache_source=False)
+            yield RECOMPUTE_SOURCE
+
+    return run_saving_memory(lambda: run(settings), model, on_warning, first=without_cache())
+
+
+def run_saving_memory(
+    run: Callable[[], T],
+    model: Model,
+    on_warning: OnWarning | None = None,
+    *,
+    first: Iterable[MemorySaving] = (),
+    gradients: bool = True,
+) -> T:
+    """``run()``, repeated with less memory each time that it runs out.
+
+    First captioner and CLIP leave the device if they are there, then ``first`` and the steps of
+    ``model.runtime.memory_ladder()`` follow, one at a time. Afterwards the model computes as
+    before, also after an exception. Errors that are not about memory are raised at once, and the
+    last one about memory when there are no steps left.
+
+    Args:
+        run: Called without arguments.
+        model: What ``run`` computes with.
+        on_warning: Called with a sentence before every repetition.
+        first: Savings of the caller's own.
+        gradients: Whether ``run`` computes gradients of the U-Net.
+    """
+    ladder = chain(first, model.runtime.memory_ladder(gradients=gradients))
     with ExitStack() as savings:
         while True:
             try:
-                return run(settings)
+                return run()
             except (MemoryError, RuntimeError) as error:
                 if classify(error) is not OutOfMemoryError:
                     raise
-                if (parking := model.runtime.parking()) is not None:
-                    saving = parking
-                elif any(Plan.of(settings).cached_layers()):
-                    saving = RECOMPUTE_SOURCE
-                elif (step := next(ladder, None)) is not None:
-                    saving = step
-                else:
+                saving = model.runtime.parking() or next(ladder, None)
+                if saving is None:
                     raise
             free_memory()
-            if saving is RECOMPUTE_SOURCE:
-                settings = replace(settings, cache_source=False)
             savings.enter_context(saving.active)
             if on_warning is not None:
                 on_warning(f"out of memory; {saving.description}")

@@ -281,24 +281,22 @@ class TranslationRun:
 
     def plan(self) -> None:
         """Print what the translation would do and cost."""
-        from zerocon.exemplar.translation import check_inputs, resolved
-        from zerocon.exemplar.translators import translator_of
+        from zerocon.diagnostics.translation_cost import estimate_translation
+        from zerocon.exemplar.translation import check_inputs, inputs_of, resolved
 
         quiet, settings = options.is_quiet(), resolved(self.settings, self.condition)
         print_condition(quiet, self.condition)
         prepared = self.condition.prepare(self.model.working_size)
         for line in check_inputs(self.condition, self.exemplars, prepared):
             self.warn(line)
-        count = translator_of(settings).evaluations(settings)
+        given = {"model": self.model, "network": self.values["network"]}
+        cost = estimate_translation(inputs_of(self.condition, self.exemplars, settings, **given))
         record = self.record("planned", settings) | self.outputs.record()
-        record |= {"evaluations": None, "mean_confidence": None, "warnings": self.warnings}
-        cost = "evaluations unknown before the run"
-        if count is not None:
-            record["evaluations"] = {"forwards": count, "backwards": 0, "total": count}
-            cost = f"{count} U-Net evaluations"
-        size = render.working_size(prepared.frame)
-        line = f"{self.outputs.output}: {cost}; {size}"
-        render.print_result(self.values["form"], line, record | {"dry_run": True})
+        record |= {"evaluations": render.cost(cost.evaluations), "mean_confidence": None}
+        record |= {"operations": cost.operations, "bytes": render.memory(cost)}
+        record |= {"warnings": self.warnings, "dry_run": True}
+        line = f"{self.outputs.output}: {render.plan(cost)}; {render.working_size(prepared.frame)}"
+        render.print_result(self.values["form"], line, record)
 
     def warn(self, line: str) -> None:
         """Print a warning, and keep it for the record."""

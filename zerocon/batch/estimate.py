@@ -6,15 +6,16 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
-from time import perf_counter
 from typing import Any
 
 import torch
 
 from zerocon.batch.executor import edited_size, shape
 from zerocon.batch.job import Job
+from zerocon.batch.translating import TranslationEstimate
 from zerocon.cache import inversion_key
 from zerocon.diagnostics import cost
+from zerocon.diagnostics.cost import time_evaluation
 from zerocon.editing import Plan
 from zerocon.evaluation_count import Evaluations
 from zerocon.image.transforms import Size
@@ -42,12 +43,17 @@ class BatchEstimate:
     peak: int
 
 
-def estimate_cost(model: Any, jobs: Sequence[tuple[Job, Collection[str]]]) -> BatchEstimate:
+def estimate_cost(
+    model: Any,
+    jobs: Sequence[tuple[Job, Collection[str]]],
+    translations: Sequence[tuple[Job, TranslationEstimate]] = (),
+) -> BatchEstimate:
     """Estimate the cost of jobs on ``model``; times one evaluation per size.
 
     Args:
         model: A loaded model.
-        jobs: Each with its kinds of change.
+        jobs: Edits, each with its kinds of change.
+        translations: Each with its own estimate.
     """
     total, seconds, inverted = Evaluations(), 0.0, set[tuple[object, ...]]()
     largest: dict[Settings, Size] = {}  # source image by settings
@@ -77,8 +83,11 @@ def estimate_cost(model: Any, jobs: Sequence[tuple[Job, Collection[str]]]) -> Ba
         seconds += each.total * seconds_each(*shape(size, model, settings))
         largest[kind] = max(largest.get(kind, size), size, key=lambda s: _pixels(s, model, kind))
     peaks = (cost.estimate_cost(model, kind, size).peak for kind, size in largest.items())
-    peak = max(peaks, default=0)
-    return BatchEstimate(len({job.image for job, _ in jobs}), total, seconds, peak)
+    peak = max((*peaks, *(counted.cost.peak for _, counted in translations)), default=0)
+    for _, counted in translations:
+        total, seconds = total + counted.cost.evaluations, seconds + counted.seconds
+    images = {job.image for job, _ in (*jobs, *translations)}
+    return BatchEstimate(len(images), total, seconds, peak)
 
 
 def fitting_batch_size(model: Any, jobs: Iterable[Job]) -> int:
@@ -105,17 +114,3 @@ def _settings_and_size(model: Any, job: Job) -> tuple[Settings, Size]:
 def _pixels(size: Size, model: Any, settings: Settings) -> int:
     """Pixels of an image of this size in the model."""
     return prod(shape(size, model, settings))
-
-
-@torch.no_grad()
-def time_evaluation(model: Any, size: tuple[int, int]) -> float:
-    """Return the seconds of one evaluation at ``size`` (width, height): the second of two."""
-    width, height = size
-    x = model.encode(torch.zeros(1, 3, height, width))
-    c, t = model.embed([""]), model.schedule(2).times[1]
-    model.eps(x, t, c)
-    start = perf_counter()
-    model.eps(x, t, c)
-    if model.device.type == "cuda":
-        torch.cuda.synchronize(model.device)
-    return perf_counter() - start

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from zerocon.batch.estimate import BatchEstimate
 from zerocon.batch.events import id_of
 from zerocon.batch.executor import BatchExecutor, NoResult, PreparedJob, SourceImage, reason
 from zerocon.batch.job import Job
 from zerocon.batch.journal import Outcome
-from zerocon.batch.translating import PreparedTranslation
+from zerocon.batch.translating import PreparedTranslation, TranslationEstimate
 from zerocon.errors import NothingToChangeError
 from zerocon.image.read_options import ReadOptions
 from zerocon.prompt import Change
@@ -34,6 +34,7 @@ class PlannedJob:
         target_caption: Target caption, where there is one.
         changes: What changes between the captions, if it is to do.
         warnings: What is doubtful, one line each.
+        translation: Cost of a translation that is to do; None for an edit.
     """
 
     job: Job
@@ -44,6 +45,7 @@ class PlannedJob:
     target_caption: str | None = None
     changes: tuple[Change, ...] = ()
     warnings: tuple[str, ...] = ()
+    translation: TranslationEstimate | None = None
 
     @property
     def id(self) -> str | None:
@@ -116,7 +118,7 @@ def plan_jobs(
                 source = SourceImage.read(image, reading)
             (prepared,) = executor.prepare([(job, source)])
             if isinstance(prepared, PreparedTranslation):
-                prepared = prepared.checked(executor.model)
+                prepared = executor.translate.checked(prepared)
             yield _planned(job, path, prepared)
         progress(number, len(jobs))
 
@@ -129,7 +131,8 @@ def _planned(
         state: PlanState = "unchanged" if same else "refused"
         return PlannedJob(job, output, state, reason(prepared.error), prepared.caption)
     if isinstance(prepared, PreparedTranslation):
-        return PlannedJob(job, output, "todo", None, *prepared.texts, warnings=prepared.warnings)
+        facts: Any = {"warnings": prepared.warnings, "translation": prepared.estimate}
+        return PlannedJob(job, output, "todo", None, *prepared.texts, **facts)
     request = prepared.request
     texts = (None, request.caption, request.target_caption, request.changes)
     return PlannedJob(job, output, "todo", *texts, prepared.warnings)

@@ -90,9 +90,11 @@ class BatchSession:
             progress=progress,
         )
         planned = tuple(edits)
-        todo = [each for each in planned if each.state == "todo" and not each.job.exemplars]
-        jobs = [(each.job, kinds_of(each.changes)) for each in todo]
-        return BatchPlan(self.options.output, planned, estimate_cost(self.model, jobs))
+        todo = [each for each in planned if each.state == "todo"]
+        jobs = [(each.job, kinds_of(each.changes)) for each in todo if not each.translation]
+        others = [(each.job, each.translation) for each in todo if each.translation]
+        estimate = estimate_cost(self.model, jobs, others)
+        return BatchPlan(self.options.output, planned, estimate)
 
     def run(self, on_event: OnEvent) -> BatchSummary:
         """Execute the jobs; of several processes the first one alone reports events."""

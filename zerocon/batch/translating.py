@@ -9,12 +9,20 @@ from typing import Any
 
 from zerocon import api
 from zerocon.batch.job import Job
+from zerocon.diagnostics.cost import CostEstimate, time_evaluation
+from zerocon.diagnostics.translation_cost import estimate_translation
 from zerocon.errors import MismatchError
 from zerocon.evaluation_count import Evaluations
 from zerocon.exemplar.condition import Condition, read_condition
-from zerocon.exemplar.translation import Exemplar, check_inputs, resolved, translate_condition
+from zerocon.exemplar.translation import (
+    Exemplar,
+    check_inputs,
+    inputs_of,
+    resolved,
+    translate_condition,
+)
 from zerocon.exemplar.translation_settings import DEFAULT_TRANSLATION_MODEL, TranslationSettings
-from zerocon.exemplar.translators import translator_of
+from zerocon.exemplar.translators import TranslationInputs, translator_of
 from zerocon.image.metadata import Provenance
 from zerocon.image.read_options import ReadOptions
 from zerocon.image.reading import Photograph
@@ -34,6 +42,7 @@ class PreparedTranslation:
     exemplars: tuple[Exemplar, ...]
     settings: TranslationSettings
     warnings: tuple[str, ...]
+    estimate: TranslationEstimate | None = None
 
     @classmethod
     def of(cls, job: Job, photograph: Photograph, reading: ReadOptions) -> PreparedTranslation:
@@ -53,11 +62,13 @@ class PreparedTranslation:
         """What takes the place of the captions of an edit."""
         return f"{self.settings.condition} condition", f"translation by {self.settings.method}"
 
-    def checked(self, model: Model) -> PreparedTranslation:
-        """With the warnings about its input."""
-        prepared = self.condition.prepare(model.working_size)
-        lines = check_inputs(self.condition, self.exemplars, prepared)
-        return replace(self, warnings=(*self.warnings, *lines))
+
+@dataclass(frozen=True)
+class TranslationEstimate:
+    """Cost of a translation, and its seconds on this machine."""
+
+    cost: CostEstimate
+    seconds: float
 
 
 class TranslationExecutor:
@@ -66,6 +77,7 @@ class TranslationExecutor:
     def __init__(self, model: Model, metadata: str) -> None:
         self.model, self.metadata = model, metadata
         self.embedded: Model | None = None
+        self.estimates: dict[str, TranslationEstimate] = {}  # by all that they depend on
 
     def __call__(self, prepared: PreparedTranslation) -> TranslatedJob:
         model = self.model_for(prepared.settings)
@@ -76,6 +88,26 @@ class TranslationExecutor:
         provenance = Provenance.at(self.metadata, recipe.to_json)
         warnings = (*prepared.warnings, *result.warnings)
         return TranslatedJob(result.image, result.evaluations, provenance, warnings)
+
+    def checked(self, prepared: PreparedTranslation) -> PreparedTranslation:
+        """The job with the warnings about its input, and with its cost."""
+        condition, exemplars, settings = prepared.condition, prepared.exemplars, prepared.settings
+        model = self.model_for(settings)
+        lines = check_inputs(condition, exemplars, condition.prepare(model.working_size))
+        estimate = self._estimate(inputs_of(condition, exemplars, settings, model=model))
+        return replace(prepared, warnings=(*prepared.warnings, *lines), estimate=estimate)
+
+    def _estimate(self, inputs: TranslationInputs) -> TranslationEstimate:
+        """The cost of a translation, computed once for equal sizes and settings."""
+        shapes = [tuple(each.shape) for each in (inputs.condition, *inputs.exemplars)]
+        settings = replace(inputs.settings, seed=0, prompt="")  # which do not change it
+        key = repr((inputs.model.name, shapes, settings))
+        if key not in self.estimates:
+            cost, (height, width) = estimate_translation(inputs), inputs.condition.shape[2:]
+            total = cost.evaluations.total
+            each = time_evaluation(inputs.model, (width, height)) if total else 0.0
+            self.estimates[key] = TranslationEstimate(cost, total * each)
+        return self.estimates[key]
 
     def model_for(self, settings: TranslationSettings) -> Model:
         """The batch's model, or the embedded one for a method whose weights belong to it."""

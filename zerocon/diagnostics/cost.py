@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
+from time import perf_counter
 from typing import Any, cast
 
 import torch
@@ -98,23 +99,23 @@ def estimate_cost(
     schedule = model.schedule(settings.steps)
     facts: Any = {"inverted": inverted, "watched": watched, "changes": changes}
     spent = evaluations(schedule, settings, **facts)
-    height, width, shape = _sizes(model, model.working_size.with_size(settings.size), size)
-    real = _is_small(model, shape)
+    height, width, shape = padded_sizes(model, model.working_size.with_size(settings.size), size)
+    real = is_small(model, shape)
     with model.lock, nullcontext() if real else FakeTensorMode():
-        unet, vae = networks[:2] if real else map(_fake, networks[:2])
-        network = _Network(unet, model, shape)
+        unet, vae = networks[:2] if real else map(fake_copy, networks[:2])
+        network = MeasuredUNet(unet, model, shape)
         each = network.operations()
         inverting, activations = network.observe(plan)
         guiding = network.guide(plan) if plan.guidance else 0
         stepping = network.step(plan)
         pixels = torch.zeros(1, 3, height, width, dtype=model.vae.dtype, device=model.device)
-        coding = highest(lambda: vae.decode(vae.encode(pixels).latent_dist.mode()))
+        coding = coding_bytes(vae, pixels)
     image = 3 * height * width * 4
     trajectory = 2 * (settings.steps + 1) * torch.Size(shape).numel() * 4  # x and eps, float32
     return CostEstimate(
         evaluations=spent,
         operations=each * spent.total,
-        weights=sum(p.nbytes for each in networks for p in each.parameters()),
+        weights=weight_bytes(*networks),
         cached=trajectory + activations,
         # the source's pixels are held throughout, those of the edit while the source is decoded
         working=image + max(inverting, guiding, stepping, image + coding),
@@ -123,7 +124,7 @@ def estimate_cost(
     )
 
 
-def _is_small(model: Any, shape: tuple[int, int, int]) -> bool:
+def is_small(model: Any, shape: tuple[int, int, int]) -> bool:
     """Whether real calls are faster than those on fake tensors, of 0.1 ms for each operator."""
     changed = model.runtime.tiled or model.runtime.checkpointed
     parameters = sum(each.numel() for each in model.unet.parameters())
@@ -134,8 +135,8 @@ def _is_small(model: Any, shape: tuple[int, int, int]) -> bool:
 def operations(model: Any, size: tuple[int, int]) -> float:
     """Floating-point operations of one U-Net evaluation on an image of ``size`` (width, height)."""
     with FakeTensorMode():
-        shape = _sizes(model, model.working_size, size)[2]
-        return _Network(_fake(model.unet), model, shape).operations()
+        shape = padded_sizes(model, model.working_size, size)[2]
+        return MeasuredUNet(fake_copy(model.unet), model, shape).operations()
 
 
 def evaluations(
@@ -176,11 +177,35 @@ def evaluations(
     return spent
 
 
+@torch.no_grad()
+def time_evaluation(model: Any, size: tuple[int, int]) -> float:
+    """Return the seconds of one evaluation at ``size`` (width, height): the second of two."""
+    width, height = size
+    x = model.encode(torch.zeros(1, 3, height, width))
+    c, t = model.embed([""]), model.schedule(2).times[1]
+    model.eps(x, t, c)
+    start = perf_counter()
+    model.eps(x, t, c)
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)
+    return perf_counter() - start
+
+
 def highest(call: Callable[[], object]) -> int:
     """Bytes of the tensors that a call allocates, at the highest point."""
     with torch.no_grad(), _AllocationCounter() as counter:
         call()
     return int(counter.highest)
+
+
+def weight_bytes(*networks: nn.Module) -> int:
+    """Bytes of the weights of networks."""
+    return sum(p.nbytes for each in networks for p in each.parameters())
+
+
+def coding_bytes(vae: Any, pixels: Tensor) -> int:
+    """Bytes at the highest point of encoding an image and decoding it."""
+    return highest(lambda: vae.decode(vae.encode(pixels).latent_dist.mode()))
 
 
 class _StubModel:
@@ -219,7 +244,7 @@ class _StubAttention:
 
 
 @dataclass(frozen=True)
-class _Network:
+class MeasuredUNet:
     """A U-Net of fake tensors, and the shape of its latents (channels, rows, columns)."""
 
     unet: Any
@@ -332,7 +357,7 @@ def _replaced(layer: Tensor) -> Tensor:
     return (maps / maps.sum(-1, keepdim=True)).to(source.dtype).to(layer.dtype)
 
 
-def _sizes(
+def padded_sizes(
     model: Any, working_size: WorkingSize, size: tuple[int, int]
 ) -> tuple[int, int, tuple[int, int, int]]:
     """Height and width of the padded image, and the shape of its latents."""
@@ -342,7 +367,7 @@ def _sizes(
     return height, width, shape
 
 
-def _fake(network: Any) -> Any:
+def fake_copy(network: Any) -> Any:
     """The network with fake weights, created in its dtype since fake tensors cannot be cast."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(network.dtype)

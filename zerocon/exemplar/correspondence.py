@@ -10,7 +10,7 @@ region of one class, such as the sky, all tokens match equally well, and hardly 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
+from math import exp, log, prod
 from typing import NamedTuple
 
 import torch
@@ -91,12 +91,29 @@ def join_exemplars(tokens: Sequence[Tensor], weights: Sequence[float]) -> tuple[
     Raises:
         ValueError: There are not as many weights as exemplars, or one is not above 0.
     """
-    if len(weights) != len(tokens) or not weights or min(weights) <= 0:
-        raise ValueError(f"{len(tokens)} exemplars need as many weights above 0, not {weights}")
-    shares = torch.tensor(weights, dtype=torch.float32) / sum(weights)
-    counts = torch.tensor([part.shape[1] for part in tokens])
-    joined = torch.cat(list(tokens), 1)
-    return joined, shares.log().repeat_interleave(counts).to(joined.device)
+    logarithms = _log_shares(weights, len(tokens))
+    offsets = [
+        part.new_full((part.shape[1],), each, dtype=torch.float32)
+        for part, each in zip(tokens, logarithms, strict=True)
+    ]
+    return torch.cat(list(tokens), 1), torch.cat(offsets)
+
+
+def shares_of(weights: Sequence[float], count: int) -> list[float]:
+    """Weights of ``count`` exemplars that add up to 1.
+
+    Raises:
+        ValueError: There are not as many weights as exemplars, or one is not above 0.
+    """
+    return [exp(each) for each in _log_shares(weights, count)]
+
+
+def _log_shares(weights: Sequence[float], count: int) -> list[float]:
+    """Logarithms of the shares, which are finite for any weights."""
+    if len(weights) != count or not weights or min(weights) <= 0:
+        raise ValueError(f"{count} exemplars need as many weights above 0, not {weights}")
+    total = log(max(weights)) + log(sum(weight / max(weights) for weight in weights))
+    return [log(weight) - total for weight in weights]
 
 
 def corrupt(
@@ -165,7 +182,11 @@ def _matched(
         parts.append((shares @ centered, shares @ squares, scores.argmax(-1)))
     warped, spread, match = (torch.cat(part, 1) for part in zip(*parts, strict=True))
     variance = spread - warped.square().sum(-1, keepdim=True)
-    confidence = 1 - variance / squares.mean(1, keepdim=True).clamp_min(SMALLEST)
+    whole = squares.mean(1, keepdim=True)
+    if log_weights is not None:  # the variance of the exemplars by their weights
+        prior = offset.softmax(-1)
+        whole = prior @ squares - (prior @ centered).square().sum(-1, keepdim=True)
+    confidence = 1 - variance / whole.clamp_min(SMALLEST)
     return warped + mean, confidence.clamp(0, 1), match
 
 

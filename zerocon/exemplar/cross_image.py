@@ -17,7 +17,7 @@ from the structure image's trajectory ``x_src``, at each level from noise to ima
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -28,6 +28,8 @@ from zerocon.conditioning import Conditioning
 from zerocon.diffusion import ddim_step
 from zerocon.editing import GuidedDenoiser, ImagePlan, Plan
 from zerocon.errors import MethodError
+from zerocon.evaluation_count import Evaluations
+from zerocon.exemplar.correspondence import join_exemplars, shares_of
 from zerocon.guidance import REFERENCE_STEPS, Contrastive
 from zerocon.model.attention import DECODER_SELF, Change, change_layers, watch
 from zerocon.registry import resolve
@@ -90,6 +92,7 @@ class CrossImageAttention:
         *,
         steps: int,
         seed: int = 0,
+        weights: Sequence[float] = (),
     ) -> Iterator[Latents]:
         """Denoise a batch of translations, yielding the latents after every step.
 
@@ -103,29 +106,42 @@ class CrossImageAttention:
             c: One caption per image, for structure, exemplar and output alike.
             steps: Number of denoising steps.
             seed: For the guard's patches, and for the noise of the inverter "virtual".
+            weights: Of each exemplar, above 0; by default all are equal. Attention takes a position
+                that much more often, and statistics are their weighted mean.
 
         Raises:
             NotFiniteError: if the latents become NaN or infinite.
         """
         source = self._invert(model, structure, c, steps, seed)
         references = [self._invert(model, each, c, steps, seed) for each in exemplars]
-        network = self._guard(model, c, steps, seed)
+        plan = self.guard_plan(steps, seed, len(c))
+        network = GuidedDenoiser(model, c, c, plan, REFERENCE_STEPS / steps)
         levels, D = source.schedule.levels, torch.zeros_like(structure)
         for i in range(steps, 0, -1):
             t, s, progress = levels[i], levels[i - 1], 1 - i / steps
             x = source.latents[i] + D
             guided = network.guide(x, t, network.source(source, i), progress)
             at_level = [each.latents[i] for each in references]
-            eps = self._predict(model, x, at_level, t.time, c, progress) - source.eps[i]
+            eps = self.predict(model, x, at_level, t.time, c, progress, weights) - source.eps[i]
             D = ddim_step(D - network.limit_to_push(guided.gradient, eps, t, s), eps, t, s)
             x = source.latents[i - 1] + D
             if _within(self.statistics, progress):
-                x = adain(x, [each.latents[i - 1] for each in references])
+                x = adain(x, [each.latents[i - 1] for each in references], weights)
                 D = x - source.latents[i - 1]
             require_finite(D, f"the latents after step {steps - i + 1} of {steps}", "unet")
             yield x
 
-    def _predict(
+    def evaluations(self, steps: int, exemplars: int) -> Evaluations:
+        """U-Net evaluations of one translation in ``steps`` steps with so many exemplars."""
+        spent = Evaluations((1 + exemplars) * (steps + 1))  # inversions: one per level
+        for i in range(steps, 0, -1):
+            progress = 1 - i / steps
+            swapped = bool(self.appearance and self._sizes(progress))
+            guided = 2 * (self.guard > 0 and _within(self.guard_range, progress))
+            spent += Evaluations(guided + 1 + swapped * (exemplars + 1), guided)
+        return spent
+
+    def predict(
         self,
         model: Model,
         x: Latents,
@@ -133,14 +149,16 @@ class CrossImageAttention:
         t: float,
         c: Conditioning,
         progress: float,
+        weights: Sequence[float] = (),
     ) -> Latents:
         """The noise in ``x``, guided towards the prediction with the exemplars' keys and values."""
         eps = model.eps(x, t, c)
         sizes = self._sizes(progress)
         if not sizes or not self.appearance:
             return eps
-        swap = exemplar_attention(model, exemplars, t, c, sizes)
-        with change_layers(model.unet, swap.names, swap.change(model.unet, self.contrast)):
+        swap = exemplar_attention(model, exemplars, t, c, sizes, weights)
+        change = swap.change(model.unet, self.contrast)
+        with change_layers(model.unet, swap.names, change, swap.key_bias):
             return eps + self.appearance * (model.eps(x, t, c) - eps)
 
     def _sizes(self, progress: float) -> frozenset[int]:
@@ -160,7 +178,7 @@ class CrossImageAttention:
             recipe={},
         )
 
-    def _guard(self, model: Model, c: Conditioning, steps: int, seed: int) -> GuidedDenoiser:
+    def guard_plan(self, steps: int, seed: int = 0, images: int = 1) -> Plan:
         """Guidance of an edit whose only loss is the contrastive one."""
         settings = Settings(
             steps=steps,
@@ -170,13 +188,12 @@ class CrossImageAttention:
             push_limit=self.guard or None,
             cache_source=False,
         )
-        plan = Plan(
+        return Plan(
             settings,
             resolve("inverter", self.inverter),
             guidance=(Contrastive(),) if self.guard else (),
-            images=(ImagePlan(seed=seed, push_limit=self.guard),) * len(c),
+            images=(ImagePlan(seed=seed, push_limit=self.guard),) * images,
         )
-        return GuidedDenoiser(model, c, c, plan, REFERENCE_STEPS / steps)
 
 
 @dataclass(frozen=True)
@@ -186,9 +203,12 @@ class ExemplarAttention:
     Attributes:
         projections: By the name of a projection (``*.to_k``, ``*.to_v``), its output at all
             positions of all exemplars, (images, positions, features).
+        key_bias: By the name of a layer, the logarithms of the exemplars' shares at all positions,
+            (positions,); empty if they are equal.
     """
 
     projections: Mapping[str, Features]
+    key_bias: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def names(self) -> Collection[str]:
@@ -201,13 +221,17 @@ class ExemplarAttention:
 
         The probabilities ``A`` of a layer become ``mean(A) + contrast (A - mean(A))``. All means
         are one over the number of positions, so that the layer's output is changed alike, by what
-        uniform attention would give; the probabilities need not be formed.
+        uniform attention would give; the probabilities need not be formed. Of weighted exemplars
+        it is what attention gives by their weights alone.
         """
 
         def change(name: str, output: Tensor) -> Tensor:
             if name in self.projections:
                 return self.projections[name].to(output)
-            mean = self.projections[f"{name}.to_v"].to(output).mean(1, keepdim=True)
+            values = self.projections[f"{name}.to_v"].to(output)
+            mean = values.mean(1, keepdim=True)
+            if name in self.key_bias:
+                mean = self.key_bias[name].softmax(0).to(output)[None, None] @ values
             for layer in unet.get_submodule(name).to_out:  # projection, dropout
                 mean = layer(mean)
             return mean + contrast * (output - mean)
@@ -216,7 +240,12 @@ class ExemplarAttention:
 
 
 def exemplar_attention(
-    model: Model, exemplars: Sequence[Latents], t: float, c: Conditioning, sizes: Collection[int]
+    model: Model,
+    exemplars: Sequence[Latents],
+    t: float,
+    c: Conditioning,
+    sizes: Collection[int],
+    weights: Sequence[float] = (),
 ) -> ExemplarAttention:
     """Keys and values of the decoder's self-attention for exemplars at one noise level.
 
@@ -226,6 +255,7 @@ def exemplar_attention(
         t: The timestep.
         c: One caption per image.
         sizes: Layers are used whose sides are those of the latents divided by one of these.
+        weights: Of each exemplar, above 0; by default all are equal.
 
     Raises:
         MethodError: The decoder has no self-attention of these sizes.
@@ -240,20 +270,34 @@ def exemplar_attention(
                 parts.setdefault(name, []).append(output)
     if not parts:
         raise MethodError("the model has no self-attention in the decoder at these sizes")
-    return ExemplarAttention({name: torch.cat(each, 1) for name, each in parts.items()})
+    joined = {
+        name: join_exemplars(outputs, weights or [1.0] * len(outputs))
+        for name, outputs in parts.items()
+    }
+    biases = {name.rpartition(".")[0]: offsets for name, (_, offsets) in joined.items()}
+    equal = len(set(weights)) < 2
+    return ExemplarAttention(
+        {name: tokens for name, (tokens, _) in joined.items()}, {} if equal else biases
+    )
 
 
-def adain(x: Latents, references: Sequence[Latents]) -> Latents:
+def adain(x: Latents, references: Sequence[Latents], weights: Sequence[float] = ()) -> Latents:
     """``x`` with the mean and standard deviation of each channel of ``references`` (1703.06868).
 
     Args:
         x: (images, channels, rows, columns).
-        references: Any number of any size; statistics are over the positions of all of them.
+        references: Any number of any size; of several, means and deviations are averaged.
+        weights: Of each reference, above 0; by default all are equal.
     """
-    values = torch.cat([each.flatten(2) for each in references], -1)
-    mean, deviation = (part[..., None] for part in _statistics(values))
+    shares = shares_of(weights or [1.0] * len(references), len(references))
+    statistics = [_statistics(each.flatten(2)) for each in references]
+    mean, deviation = (
+        torch.stack([share * part for share, part in zip(shares, parts, strict=True)]).sum(0)
+        for parts in zip(*statistics, strict=True)
+    )
     own_mean, own_deviation = (part[..., None] for part in _statistics(x.flatten(2)))
-    return (x - own_mean) / own_deviation.clamp_min(SMALLEST) * deviation + mean
+    unit = (x - own_mean) / own_deviation.clamp_min(SMALLEST)
+    return unit * deviation[..., None] + mean[..., None]
 
 
 def _statistics(values: Tensor) -> tuple[Tensor, Tensor]:

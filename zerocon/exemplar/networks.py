@@ -358,7 +358,7 @@ def save_weights(folder: Path, network: TranslationNetwork, matcher: Matcher, ba
 
 
 def load_weights(base: Any, folder: Path = WEIGHTS) -> tuple[TranslationNetwork, Matcher]:
-    """The networks that ``save_weights`` has written, frozen, on the device of ``base``.
+    """The networks that ``save_weights`` has written, frozen, in float32 on the device of ``base``.
 
     Args:
         base: The U-Net that they were trained on; it is not changed.
@@ -391,7 +391,7 @@ def load_weights(base: Any, folder: Path = WEIGHTS) -> tuple[TranslationNetwork,
         raise FileFormatError(f"{folder / WEIGHTS_FILE} has an unknown tensor {min(weights)[:60]}")
     device = next(base.parameters()).device
     for part in (network, matcher):
-        part.to(device).eval().requires_grad_(False)
+        part.to(device, torch.float32).eval().requires_grad_(False)
     return network, matcher
 
 

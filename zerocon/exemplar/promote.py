@@ -17,7 +17,7 @@ from torch import Tensor
 from zerocon.conditioning import Conditioning
 from zerocon.diffusion import CLEAN, NoiseLevel, ddim_noise, ddim_step
 from zerocon.evaluation_count import count
-from zerocon.exemplar.correspondence import correspond, join_exemplars
+from zerocon.exemplar.correspondence import correspond, join_exemplars, shares_of
 from zerocon.exemplar.encoders import Matcher
 from zerocon.exemplar.networks import (
     Guide,
@@ -27,9 +27,9 @@ from zerocon.exemplar.networks import (
     unet_input,
 )
 from zerocon.exemplar.prior import shifted_ddim_step, without_shift
-from zerocon.model.attention import call_unet
+from zerocon.model.attention import call_unet, weight_dtype
 from zerocon.rng import seeded_generator
-from zerocon.tensor_types import Latents, Pixels, Tokens
+from zerocon.tensor_types import Latents, Pixels, Tokens, require_finite
 
 Predict = Callable[[Latents, NoiseLevel], Latents]  # the shifted noise in latents at a level
 Progress = Callable[[int, int], object]
@@ -65,7 +65,7 @@ def match(
         grid_r=[each.grid for each in images],
         log_weights=log_weights if len(exemplars) > 1 else None,
     )
-    shares = [weight / sum(weights) for weight in weights]
+    shares = shares_of(weights, len(exemplars))
     appearance = [
         share * appearance_vector(each.pooled, z_r)
         for share, each, (_, z_r) in zip(shares, images, exemplars, strict=True)
@@ -260,4 +260,6 @@ def _eps(
     x, tokens = torch.cat(inputs), torch.cat([each.tokens for each in guides])
     count(x)
     output: Tensor = call_unet(network.unet, x, time, Conditioning(tokens, ((),) * len(x), ""))
+    dtype = str(weight_dtype(network.unet)).removeprefix("torch.")
+    require_finite(output, f"the noise that the translation's U-Net predicted in {dtype}", "unet")
     return output.tensor_split(len(guides))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from io import BytesIO
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ from zerocon.exemplar.translators import (
 from zerocon.image.metadata import Provenance
 from zerocon.image.saving import save_image
 from zerocon.image.transforms import Prepared, prepare
-from zerocon.model import Model
+from zerocon.model import Model, precision
 from zerocon.storage.hashing import image_hash
 from zerocon.tensor_types import Latents, require_finite
 
@@ -207,35 +207,110 @@ def translate_condition(
     on_warning: Callable[[str], object] | None = None,
 ) -> Translation:
     """``translate`` with everything read; arguments as there."""
-    translator, settings = translator_of(settings), resolved(settings, condition)
+    settings = resolved(settings, condition)
     if on_condition is not None:
         on_condition(condition)
     prepared, warnings = condition.prepare(model.working_size), list[str]()
 
-    def warn(lines: Iterator[str]) -> None:
-        for line in lines:
+    def warn(line: str) -> None:
+        if line not in warnings:
             warnings.append(line)
             if on_warning is not None:
                 on_warning(line)
 
-    warn(check_inputs(condition, exemplars, prepared))
-    references = [prepare(each.image, model.working_size).pixels for each in exemplars]
-    weights, folder = [each.weight for each in exemplars], Path(network or WEIGHTS)
-    inputs = TranslationInputs(
-        model, prepared.pixels, references, weights, settings, progress or (lambda *_: None), folder
+    for line in check_inputs(condition, exemplars, prepared):
+        warn(line)
+    inputs = inputs_of(
+        condition, exemplars, settings, model=model, network=network, progress=progress
     )
-    with model.lock, torch.no_grad(), count_evaluations() as evaluations:
+    computed = _compute(inputs, prepared, warn)
+    image, result = computed.image, computed.result
+    doubts = check_result(image, exemplars, condition, prepared, result)
+    for line in (*computed.warnings, *doubts):
+        warn(line)
+    return Translation(
+        image, condition, tuple(exemplars), settings,
+        warped=computed.warped, confidence=_confidence_image(result, prepared),
+        warnings=tuple(warnings), evaluations=computed.evaluations, model=model.name,
+        weights=model.fingerprint(), network=network_hash(settings, inputs.network),
+        compute=computed.compute, size=prepared.size,
+    )  # fmt: skip
+
+
+def inputs_of(
+    condition: Condition,
+    exemplars: Sequence[Exemplar],
+    settings: TranslationSettings,
+    *,
+    model: Model,
+    network: Path | str | None = None,
+    progress: Progress | None = None,
+) -> TranslationInputs:
+    """What a translator is given, at the working size of ``model``; arguments as of ``translate``.
+
+    ``settings`` have the kind of the condition.
+    """
+    return TranslationInputs(
+        model,
+        condition.prepare(model.working_size).pixels,
+        [prepare(each.image, model.working_size).pixels for each in exemplars],
+        [each.weight for each in exemplars],
+        settings,
+        progress or (lambda *_: None),
+        Path(network or WEIGHTS),
+    )
+
+
+class _Computed(NamedTuple):
+    """What the networks computed of a translation.
+
+    Attributes:
+        result: What the translator returned.
+        image: The result in the size of the condition.
+        warped: The warped exemplars in that size, or None.
+        evaluations: U-Net evaluations.
+        compute: How the networks computed: device, dtype and so on.
+    """
+
+    result: TranslatedLatents
+    image: Image
+    warped: Image | None
+    evaluations: Evaluations
+    compute: Mapping[str, Any]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A line for each part that computed again in float32."""
+        return precision.warnings([self.compute.get("float32", "")], self.compute["dtype"])
+
+
+def _compute(inputs: TranslationInputs, prepared: Prepared, warn: api.OnWarning) -> _Computed:
+    """Translate with less memory or in float32 where needed, as an edit does."""
+    model = inputs.model
+    guided = translator_of(inputs.settings).evaluations(inputs).backwards > 0
+
+    def attempt() -> _Computed:
+        # new inputs, since tiles change what these keep of the exemplars
+        return api.run_saving_memory(
+            lambda: _attempt(replace(inputs), prepared), model, warn, gradients=guided
+        )
+
+    return api.run_finite(attempt, model, warn)
+
+
+def _attempt(inputs: TranslationInputs, prepared: Prepared) -> _Computed:
+    model, translator = inputs.model, translator_of(inputs.settings)
+    with (
+        model.runtime.working(), model.lock, torch.no_grad(),
+        count_evaluations() as evaluations, precision.record_float32() as record,
+    ):  # fmt: skip
         result = _in_colors(translator(inputs), inputs)
         match, image = result.correspondence, _decoded(result.latents, model, prepared)
         warped = None if match is None else _decoded(match.warped, model, prepared)
-    warn(check_result(image, exemplars, condition, prepared, result))
-    return Translation(
-        image, condition, tuple(exemplars), settings,
-        warped=warped, confidence=_confidence_image(result, prepared), warnings=tuple(warnings),
-        evaluations=evaluations, model=model.name, weights=model.fingerprint(),
-        network=network_hash(settings, folder), compute=model.runtime.compute_options(),
-        size=prepared.size,
-    )  # fmt: skip
+        compute = model.runtime.compute_options()
+    if parts := precision.join([record.all(), compute.get("float32", "")]):
+        compute["float32"] = parts
+    return _Computed(result, image, warped, evaluations, compute)
 
 
 def resolved(settings: TranslationSettings, condition: Condition) -> TranslationSettings:
@@ -356,10 +431,10 @@ def _rgb(source: ImageSource) -> Image:
 
 
 def _in_colors(result: TranslatedLatents, inputs: TranslationInputs) -> TranslatedLatents:
-    """The result with the exemplars' mean and deviation, if the settings want it."""
+    """The result with the exemplars' weighted mean and deviation, if the settings want it."""
     if inputs.settings.color_match == "none":
         return result
-    return result._replace(latents=adain(result.latents, inputs.encoded))
+    return result._replace(latents=adain(result.latents, inputs.encoded, inputs.weights))
 
 
 def _decoded(latents: Latents, model: Model, prepared: Prepared) -> Image:

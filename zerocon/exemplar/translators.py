@@ -7,7 +7,7 @@ A translator is a frozen dataclass whose fields are its options, and is called w
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 import torch
 
 from zerocon import api, registry
+from zerocon.evaluation_count import Evaluations
 from zerocon.exemplar.correspondence import Correspondence, correspond, join_exemplars
 from zerocon.exemplar.cross_image import CrossImageAttention, adain
 from zerocon.exemplar.dift import DiffusionFeatures
@@ -61,6 +62,7 @@ class TranslationInputs:
         settings: Those of the translation.
         progress: Called with the number of denoising steps done and of all.
         network: Directory of the trained networks.
+        features: Of the U-Net, for the matcher "dift".
     """
 
     model: Model
@@ -70,6 +72,7 @@ class TranslationInputs:
     settings: TranslationSettings
     progress: Callable[[int, int], object]
     network: Path = WEIGHTS
+    features: DiffusionFeatures = field(default_factory=DiffusionFeatures)
 
     @cached_property
     def encoded(self) -> list[Latents]:
@@ -92,8 +95,8 @@ class Translator(Protocol):
 
     USES: ClassVar[frozenset[str]]
 
-    def evaluations(self, settings: TranslationSettings) -> int | None:
-        """U-Net evaluations of a translation; None if they depend on more than the settings."""
+    def evaluations(self, inputs: TranslationInputs) -> Evaluations:
+        """U-Net evaluations of a translation, without computing it."""
 
     def __call__(self, inputs: TranslationInputs) -> TranslatedLatents: ...
 
@@ -111,11 +114,10 @@ class PromoteTranslator:
         if not 0 <= self.reinjection <= 1:
             raise ValueError(f"reinjection must be a number from 0 to 1, not {self.reinjection}")
 
-    def evaluations(self, settings: TranslationSettings) -> int | None:
-        if settings.matcher == "dift":
-            return None
+    def evaluations(self, inputs: TranslationInputs) -> Evaluations:
+        settings = inputs.settings
         branches = guidance_branches(settings.structure, settings.appearance)
-        return len(branches) * settings.steps
+        return matching_evaluations(inputs) + Evaluations(len(branches) * settings.steps)
 
     def __call__(self, inputs: TranslationInputs) -> TranslatedLatents:
         model, settings = inputs.model, inputs.settings
@@ -155,23 +157,31 @@ class AttentionTranslator:
     guard: float = 1.0
     inverter: Literal["ddim", "virtual"] = "ddim"
     USES: ClassVar[frozenset[str]] = frozenset(
-        {"steps", "seed", "structure", "appearance", "prompt"}
+        {"weights", "steps", "seed", "structure", "appearance", "prompt"}
     )
 
-    def evaluations(self, settings: TranslationSettings) -> int | None:
-        return None
+    def evaluations(self, inputs: TranslationInputs) -> Evaluations:
+        method = self.configured(inputs.settings)
+        return method.evaluations(inputs.settings.steps, len(inputs.exemplars))
 
-    def __call__(self, inputs: TranslationInputs) -> TranslatedLatents:
-        model, settings = inputs.model, inputs.settings
-        method = CrossImageAttention(
+    def configured(self, settings: TranslationSettings) -> CrossImageAttention:
+        """The method with the scales of the settings."""
+        return CrossImageAttention(
             appearance=self.scale * settings.appearance,
             contrast=self.contrast,
             guard=self.guard * settings.structure,
             inverter=self.inverter,
         )
+
+    def __call__(self, inputs: TranslationInputs) -> TranslatedLatents:
+        model, settings = inputs.model, inputs.settings
+        method = self.configured(settings)
         latents, steps = model.encode(inputs.condition), settings.steps
         c = model.embed([settings.prompt])
-        trajectory = method(model, latents, inputs.encoded, c, steps=steps, seed=settings.seed)
+        trajectory = method(
+            model, latents, inputs.encoded, c,
+            steps=steps, seed=settings.seed, weights=inputs.weights,
+        )  # fmt: skip
         for done, latents in enumerate(trajectory, 1):  # noqa: B007  the last ones are the result
             inputs.progress(done, steps)
         return TranslatedLatents(latents)
@@ -183,8 +193,8 @@ class WarpTranslator:
 
     USES: ClassVar[frozenset[str]] = frozenset({"matcher", "weights"})
 
-    def evaluations(self, settings: TranslationSettings) -> int | None:
-        return None if settings.matcher == "dift" else 0
+    def evaluations(self, inputs: TranslationInputs) -> Evaluations:
+        return matching_evaluations(inputs)
 
     def __call__(self, inputs: TranslationInputs) -> TranslatedLatents:
         result = find_correspondence(inputs)
@@ -195,13 +205,14 @@ class WarpTranslator:
 class AdainTranslator:
     """The condition's latents with the exemplar's mean and deviation; no matching, no diffusion."""
 
-    USES: ClassVar[frozenset[str]] = frozenset()
+    USES: ClassVar[frozenset[str]] = frozenset({"weights"})
 
-    def evaluations(self, settings: TranslationSettings) -> int | None:
-        return 0
+    def evaluations(self, inputs: TranslationInputs) -> Evaluations:
+        return Evaluations()
 
     def __call__(self, inputs: TranslationInputs) -> TranslatedLatents:
-        return TranslatedLatents(adain(inputs.model.encode(inputs.condition), inputs.encoded))
+        latents = inputs.model.encode(inputs.condition)
+        return TranslatedLatents(adain(latents, inputs.encoded, inputs.weights))
 
 
 TRANSLATORS: dict[str, type] = {
@@ -216,6 +227,13 @@ def translator_of(settings: TranslationSettings) -> Translator:
     """The method of ``settings``; ``MethodError`` if there is none, or its options are wrong."""
     translator: Translator = registry.resolve("translator", settings.method)
     return translator
+
+
+def matching_evaluations(inputs: TranslationInputs) -> Evaluations:
+    """U-Net evaluations of ``find_correspondence``: none but for features of the U-Net."""
+    if inputs.settings.matcher != "dift":
+        return Evaluations()
+    return Evaluations(inputs.features.draws * (1 + len(inputs.exemplars)))
 
 
 @torch.no_grad()
@@ -261,12 +279,21 @@ Features = tuple[list[Tokens], float]  # of condition and exemplars, and the sof
 
 @lru_cache(maxsize=1)
 def _trained_networks(model: Any, folder: Path) -> tuple[TranslationNetwork, Matcher]:
-    return load_weights(model.unet, folder)
+    """The networks for ``model``: the U-Net as it computes, the others in float32."""
+    base, name = model.unet, DEFAULT_TRANSLATION_MODEL
+    if model.name == name and model.runtime.dtype == "bfloat16":  # its weights are rounded
+        base = api.load(name, device=str(model.device), dtype="float32").unet
+    network, matcher = load_weights(base, folder)
+    model.runtime.adopt(network.unet)
+    for part in (network, matcher):
+        part.to(model.device)
+    return network, matcher
 
 
 @lru_cache(maxsize=1)
 def _trained_networks_on(device: str, folder: Path) -> tuple[TranslationNetwork, Matcher]:
-    return load_weights(api.load(DEFAULT_TRANSLATION_MODEL, device=device).unet, folder)
+    model = api.load(DEFAULT_TRANSLATION_MODEL, device=device, dtype="float32")
+    return load_weights(model.unet, folder)
 
 
 def _trained_features(inputs: TranslationInputs) -> Features:
@@ -277,7 +304,7 @@ def _trained_features(inputs: TranslationInputs) -> Features:
 
 
 def _dift_features(inputs: TranslationInputs) -> Features:
-    model, method = inputs.model, DiffusionFeatures()
+    model, method = inputs.model, inputs.features
     c = model.embed([inputs.settings.prompt])
     images = [model.encode(inputs.condition), *inputs.encoded]
     outputs = [method(model, x, c, seed=inputs.settings.seed) for x in images]

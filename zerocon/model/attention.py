@@ -6,10 +6,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Any
 from weakref import WeakSet
 
 import torch
+import torch.nn.functional as F
 import torch.utils.checkpoint
 from torch import Tensor, nn
 
@@ -104,7 +106,12 @@ def watch(
 
 
 @contextmanager
-def change_layers(unet: nn.Module, patterns: Iterable[str], change: Change) -> Iterator[None]:
+def change_layers(
+    unet: nn.Module,
+    patterns: Iterable[str],
+    change: Change,
+    key_bias: Mapping[str, Tensor] | None = None,
+) -> Iterator[None]:
     """Change what attention layers compute inside the block; afterwards the U-Net is as before.
 
     Args:
@@ -113,11 +120,13 @@ def change_layers(unet: nn.Module, patterns: Iterable[str], change: Change) -> I
         change: Called with the name of a layer and its cross-attention probabilities, or its
             output for self-attention and its projections; shapes as in ``LayerOutputs``. The U-Net
             goes on with what it returns.
+        key_bias: By the name of a self-attention layer, what is added to all scores of each key,
+            (positions,).
 
     Raises:
         MethodError: A pattern matches no layer.
     """
-    with _attached(unet, patterns, lambda _: None, change):
+    with _attached(unet, patterns, lambda _: None, change, key_bias or {}):
         yield
 
 
@@ -127,6 +136,7 @@ def _attached(
     patterns: Iterable[str],
     outputs: Callable[[str], LayerOutputs | None],
     change: Change | None = None,
+    key_bias: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> Iterator[None]:
     """Layers recorded in what ``outputs`` returns for their names, or changed, in the block."""
     processors: dict[Any, Any] = {}
@@ -141,6 +151,9 @@ def _attached(
             else:
                 hook = _hook(name, outputs(name), change)
                 hooks.append(layer.register_forward_hook(hook))
+            if name in key_bias:
+                processors[layer] = layer.processor
+                layer.set_processor(BiasedAttention(key_bias[name]))
         yield
     finally:  # also after an exception: the next edit uses the same U-Net
         for layer, processor in processors.items():
@@ -256,3 +269,31 @@ class ExplicitAttention:
         for layer in attn.to_out:  # projection, dropout
             mixed = layer(mixed)
         return mixed
+
+
+class BiasedAttention:
+    """An attention processor that adds a bias of each key, (positions,), to its scores."""
+
+    def __init__(self, bias: Tensor) -> None:
+        self.bias = bias
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        **_: Any,
+    ) -> Tensor:
+        """Compute the layer as diffusers' ``AttnProcessor2_0`` does, with the bias as a mask."""
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        query, key, value = (
+            part.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+            for part in (attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context))
+        )
+        mask = self.bias.to(query).expand(1, 1, query.shape[2], -1)
+        mixed = F.scaled_dot_product_attention(query, key, value, mask, scale=attn.scale)
+        result = mixed.transpose(1, 2).flatten(2)
+        for layer in attn.to_out:  # projection, dropout
+            result = layer(result)
+        return result

@@ -103,6 +103,14 @@ def in_float32(network: nn.Module) -> Iterator[None]:
             tensor.data = tensor.data.to(dtype)
 
 
+def cast(network: nn.Module, dtype: torch.dtype) -> None:
+    """Have a network compute in ``dtype``; half to float32 and back is exact.
+
+    ``to`` of diffusers' networks would warn of layers kept in float32, of which there are none.
+    """
+    nn.Module.to(network, dtype=dtype)
+
+
 def compute_finite(
     part: str, network: Any, call: Callable[[Tensor], Tensor], inputs: Tensor, what: str
 ) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from threading import RLock
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import torch
 
@@ -14,7 +15,7 @@ from zerocon.errors import DeviceNotFoundError, SettingError
 from zerocon.model.attention import enable_checkpointing, weight_dtype
 from zerocon.model.companion import Companion
 from zerocon.model.determinism import deterministic
-from zerocon.model.precision import in_float32
+from zerocon.model.precision import cast, in_float32
 
 
 class MemorySaving(NamedTuple):
@@ -63,6 +64,7 @@ class Runtime:
         self.tiled = self.offloaded = self.checkpointed = self.upcasted = False
         self._unet, self._vae, self._tile = unet, vae, tile
         self._networks = (*text_encoders, unet, vae)  # in the order of their calls
+        self._adopted: WeakSet[Any] = WeakSet()  # U-Nets made from the model's
         self._offload_hooks: list[Any] = []
         self._compiled: Any = None
         self.companions: list[Companion] = []
@@ -152,7 +154,7 @@ class Runtime:
                 for hook in self._offload_hooks:
                     hook.remove()
                 self._offload_hooks = []
-                for network in self._networks:
+                for network in (*self._networks, *self._adopted):
                     network.to(self.device)
             self.offloaded = on
 
@@ -187,11 +189,23 @@ class Runtime:
             finally:
                 switch(False)
 
+    def adopt(self, unet: Any) -> None:
+        """Have a U-Net that was made from the model's compute as that one does.
+
+        On the same device, in the same dtype, and in float32 or from main memory whenever the
+        model's own does so.
+        """
+        with self.lock:
+            self._adopted.add(unet)
+            unet.to(self.device)
+            cast(unet, weight_dtype(self._unet))
+
     @contextmanager
     def upcast(self) -> Iterator[None]:
         """Have the U-Net compute in float32 inside the block; its weights are restored after it.
 
-        The lock is held meanwhile. Without effect where it does so already.
+        Adopted ones do the same. The lock is held meanwhile. Without effect where it does so
+        already.
         """
         with self.lock:
             if self.unet_dtype == "float32":
@@ -201,9 +215,13 @@ class Runtime:
             with in_float32(self._unet):
                 self.upcasted = True
                 try:
+                    for unet in self._adopted:
+                        cast(unet, torch.float32)
                     yield
                 finally:
                     self.upcasted = False
+                    for unet in self._adopted:  # those adopted in the block too
+                        cast(unet, getattr(torch, self._dtype))
 
     def parking(self) -> MemorySaving | None:
         """The way to need less memory that costs least, where a companion is on the device."""
@@ -213,12 +231,13 @@ class Runtime:
             "computing captions and similarities in main memory", self.using(self.park)
         )
 
-    def memory_ladder(self) -> Iterator[MemorySaving]:
+    def memory_ladder(self, *, gradients: bool = True) -> Iterator[MemorySaving]:
         """Ways to need less memory that are not in use, the ones with the least cost first.
 
-        ``parking`` comes before them.
+        ``parking`` comes before them. Those that save memory of gradients are left out where there
+        are no ``gradients``.
         """
-        if not self.checkpointed:
+        if gradients and not self.checkpointed:
             yield MemorySaving(
                 "recomputing activations in the backward pass", self.using(self.checkpoint)
             )
@@ -233,7 +252,8 @@ class Runtime:
         from accelerate import cpu_offload_with_hook
 
         hook = None
-        for network in self._networks:  # each one's hook moves the one before back
+        *others, vae = self._networks
+        for network in (*others, *self._adopted, vae):  # each one's hook moves the one before back
             network.to("cpu")
             _, hook = cpu_offload_with_hook(network, self.device, prev_module_hook=hook)
             self._offload_hooks.append(hook)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -312,8 +312,7 @@ class Recipe:
         self.require_mask(mask)
         self.require_model(model)
         prompt = self.prompt.get
-        upcast = "unet" in str(self.compute.get("float32", "")).split("+")
-        with model.runtime.upcast() if upcast else nullcontext():
+        with computing_as(model, self.compute):
             return edit(
                 image, model=model,
                 to=prompt("to"), from_=prompt("from"), to_caption=prompt("to_caption"),
@@ -354,6 +353,12 @@ def load_options(compute: Mapping[str, Any], prediction: str) -> dict[str, Any]:
     given = {name: compute[name] for name in MODEL_OPTIONS if name in compute}
     options |= {"device": compute["device"], "dtype": compute["dtype"], "prediction": prediction}
     return {**options, **given}
+
+
+def computing_as(model: Model, compute: Mapping[str, Any]) -> AbstractContextManager[None]:
+    """The U-Net computes in float32 inside the block if it did so in the end for ``compute``."""
+    upcast = "unet" in str(compute.get("float32", "")).split("+")
+    return model.runtime.upcast() if upcast else nullcontext()
 
 
 def require_weights(model: Model, name: str, weights: str | None) -> None:

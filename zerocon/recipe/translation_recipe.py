@@ -19,6 +19,7 @@ from zerocon.image.saving import encode_image
 from zerocon.recipe import (
     LARGEST,
     LONGEST,
+    computing_as,
     load_options,
     name_of_model,
     require_plain,
@@ -245,9 +246,10 @@ class TranslationRecipe:
         self.require_network(network)
         read = read_condition(condition, self.settings.condition)
         references = [Exemplar(image, weight) for image, weight in self.weighted(exemplars)]
-        return translate_condition(
-            read, references, self.settings, model=model, network=network, progress=progress
-        )
+        with computing_as(model, self.compute):
+            return translate_condition(
+                read, references, self.settings, model=model, network=network, progress=progress
+            )
 
     def __repr__(self) -> str:
         return f"TranslationRecipe({self.settings.method}, {self.model}, seed {self.settings.seed})"
