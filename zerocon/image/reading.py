@@ -155,6 +155,8 @@ class Photograph:
             try:
                 options = ReadOptions(keep_gps, lenient, max_megapixels)
                 photograph = cls._decoded(data, formats, options)
+                data = b""  # not held while the pixels are converted
+                photograph = photograph._converted()
             except MemoryError:
                 raise
             except Exception as error:  # damaged bytes make decoders raise nearly anything
@@ -166,6 +168,7 @@ class Photograph:
 
     @classmethod
     def _decoded(cls, data: bytes, formats: tuple[str, ...], options: ReadOptions) -> Photograph:
+        """``image`` is ``stored``; see ``_converted``."""
         check_file(data)
         complete = not (options.lenient and _is_cut(data))
         given = data if complete else data + JPEG_END
@@ -208,11 +211,15 @@ class Photograph:
             problems.append(f"{bits} bits per channel are reduced to 8")
         profile, faults = _usable(profile, colors, color_mode(stored))
         problems += faults
-        upright = to_srgb(stored, profile, UPRIGHT.get(orientation))
         return cls(
-            upright, stored, kind, orientation, profile, exif, dpi, encoding, tuple(problems),
+            stored, stored, kind, orientation, profile, exif, dpi, encoding, tuple(problems),
             recipe, metadata.kept,
         )  # fmt: skip
+
+    def _converted(self) -> Photograph:
+        """With the image to edit."""
+        turn = UPRIGHT.get(self.orientation)
+        return replace(self, image=to_srgb(self.stored, self.profile, turn))
 
     @property
     def mode(self) -> str:
