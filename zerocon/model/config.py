@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from zerocon.errors import ModelNotFoundError, UnsupportedModelError
 
 CONFIG_BYTES = 2_000_000  # the largest released ones have a few thousand
-INDEX_BYTES = 50_000_000  # of weights or tokenizers: one line per tensor or word
+INDEX_BYTES = 8_000_000  # of weights or tokenizers: one line per tensor or word
 LARGEST = 10_000_000  # of any number that a network's configuration has
 LAYERS = 256  # of layers or blocks: more than any released network, few enough to build
 LONGEST_LIST = 64  # of blocks, of numbers by block
