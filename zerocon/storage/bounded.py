@@ -26,10 +26,18 @@ def read_text(path: Path, *, longest: int, pipes: bool = False) -> str:
         FileFormatError: It cannot be read, is not UTF-8, or longer.
     """
     with _opened(path, longest, pipes=pipes) as file:
-        data = file.read(longest + 1)
-        _require_length(path, len(data), longest)
-        text = data.decode("utf-8-sig")
+        text = _read(file, path, longest).decode("utf-8-sig")
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_bytes(path: Path, *, longest: int) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+        FileFormatError: It cannot be read, or is longer than ``longest`` bytes.
+    """
+    with _opened(path, longest) as file:
+        return _read(file, path, longest)
 
 
 def read_lines(path: Path, *, longest: int, longest_line: int, most_lines: int) -> Iterator[str]:
@@ -73,6 +81,12 @@ def _opened(path: Path, longest: int, *, pipes: bool = False) -> Iterator[Binary
         raise FileFormatError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise FileFormatError(f"{path} is not valid UTF-8: {error.reason}") from None
+
+
+def _read(file: BinaryIO, path: Path, longest: int) -> bytes:
+    data = file.read(longest + 1)
+    _require_length(path, len(data), longest)
+    return data
 
 
 def _require_length(path: Path, size: int, longest: int) -> None:
