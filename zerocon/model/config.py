@@ -100,6 +100,8 @@ def json_object(file: Path, name: str, most: int = CONFIG_BYTES) -> dict[str, An
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ModelNotFoundError(f"{name} is not complete: {_label(file)}: {reason}") from error
+    except UnsupportedModelError:
+        raise
     except (ValueError, RecursionError) as error:
         reason = "too deeply nested" if isinstance(error, RecursionError) else str(error)
         raise UnsupportedModelError(f"{name} is damaged: {_label(file)}: {reason}") from error

@@ -84,6 +84,7 @@ def read(path: Path | str) -> list[str]:
             data = opened.read(LONGEST_FILE + 1)
         _require_short(path, data)
         lines = [" ".join(line.split()) for line in data.decode("utf-8-sig").splitlines()]
+        _require_few(path, len(lines))
     except OSError as error:
         raise FileFormatError(f"cannot read sentences from {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -100,7 +101,11 @@ def read(path: Path | str) -> list[str]:
 def _require_short(path: Path | str, data: bytes) -> None:
     if len(data) > LONGEST_FILE:
         raise FileFormatError(f"{path} has more than {LONGEST_FILE} bytes")
-    if data.count(b"\n") > MOST_SENTENCES:
+    _require_few(path, data.count(b"\n"))
+
+
+def _require_few(path: Path | str, lines: int) -> None:
+    if lines > MOST_SENTENCES:
         raise FileFormatError(f"{path} has more than {MOST_SENTENCES} lines")
 
 
