@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -32,6 +31,7 @@ from zerocon.image import MEGAPIXELS, METADATA_LEVELS
 from zerocon.model.spec import LOAD_OPTIONS
 from zerocon.registry import FAMILIES, describe_own
 from zerocon.settings import NONE, PRESETS, Settings, split_change
+from zerocon.storage import strict_toml
 from zerocon.storage.bounded import read_text
 from zerocon.storage.escaping import one_line
 
@@ -108,7 +108,7 @@ def _parse(path: Path, *, discovered: bool) -> ConfigFile:
     if discovered:
         _require_own(path)
     try:
-        content = tomllib.loads(read_text(path, longest=LONGEST, pipes=not discovered))
+        content = strict_toml.parse(read_text(path, longest=LONGEST, pipes=not discovered))
     except FileFormatError as error:
         raise ConfigurationError(str(error)) from None
     except (ValueError, RecursionError) as error:  # ValueError: an integer of 5,000 digits

@@ -383,7 +383,7 @@ lenient = click.option(
     "--lenient",
     cls=ExpertOption,
     is_flag=True,
-    help="Read a JPEG whose end is missing; what is missing is gray.",
+    help="Read a JPEG or JPEG 2000 of which a part is missing; it is gray or black.",
 )
 
 PROMPT = ("to", "from_", "to_caption", "caption")

@@ -349,8 +349,17 @@ def pointing(count: int) -> bytes:
     )
 
 
+def tile_parts(number: int) -> bytes:
+    """A JPEG 2000 of empty tile-parts without end, of one tile or of all of them."""
+    data = encoded(small(), "JPEG2000", no_jp2=True, tile_size=(32, 32))
+    start, head = data.index(b"\xff\x90"), b"\xff\x90\0\x0a"
+    tiles = range(4) if number % 2 else [0]
+    parts = b"".join(head + struct.pack(">HIBB", tile, 14, 0, 0) + b"\xff\x93" for tile in tiles)
+    return data[:start] + parts * (100_001 * (number + 1) // len(tiles) + 1) + b"\xff\xd9"
+
+
 KINDS: dict[str, Callable[[int], bytes]] = {
     each.__name__: each
-    for each in (pixels, scans, directories, headers, metadata, structures, repetitions)
+    for each in (pixels, scans, directories, headers, metadata, structures, repetitions, tile_parts)
 }
 EACH = 12

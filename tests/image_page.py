@@ -80,11 +80,13 @@ JPEG files keep quantization tables and chroma subsampling, and TIFF files a los
 BigTIFF becomes TIFF. A JPEG may have any name: `.jfif`, `.jpe`, `photo.jpg_large` or no extension
 stay JPEG.
 
-A JPEG whose end is missing is refused, since its lower part is gray:
+A JPEG whose end is missing is refused, since its lower part is gray, and so is a JPEG 2000 of which
+tiles are missing, since they are black:
 
 zerocon edit cut.jpg --to "a dog" --lenient
 
-edits it, with a warning. `--lenient` is also an option of `batch`, `caption` and `invert`.
+edits what is there, with a warning. `--lenient` is also an option of `batch`, `caption` and
+`invert`.
 """
 
 

@@ -39,6 +39,7 @@ VARIABLE = "ZEROCON_CACHE_LIMIT"  # sets another limit
 # pixels are 2.3 GB in float16: too large for a second image, and slow to write at every edit.
 SHARE = 0.5
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+LONGEST_HEADER = 16_000_000  # bytes
 FACTS = ("caption", "model", "steps", "activations")
 UNUSABLE = (OSError, RuntimeError, MemoryError)  # torch raises RuntimeError for "can't allocate"
 
@@ -333,7 +334,7 @@ def _header(path: Path) -> dict[str, str]:
     """The metadata in a safetensors file's header, read without torch."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if length > path.stat().st_size:
+        if length > min(path.stat().st_size, LONGEST_HEADER):
             raise ValueError("not a safetensors file")
         metadata: dict[str, str] = json.loads(file.read(length))["__metadata__"]
     return metadata

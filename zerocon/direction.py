@@ -13,17 +13,22 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from safetensors.torch import save as serialize
 from torch import Tensor
 
 from zerocon import __version__, prompt
 from zerocon.conditioning import Conditioning
 from zerocon.errors import FileFormatError, MismatchError, PromptError, about_argument
-from zerocon.model.tensor_file import TensorFile, read_tensor_file, require, text, texts
+from zerocon.model.tensor_file import (
+    TensorFile,
+    read_tensor_file,
+    require,
+    text,
+    texts,
+    write_tensor_file,
+)
 from zerocon.prompt import Change, vocabulary
 from zerocon.prompt.parser import parse
 from zerocon.prompt.sentence_bank import pairs
-from zerocon.storage.atomic import writing
 from zerocon.tensor_types import Tokens
 
 if TYPE_CHECKING:
@@ -208,12 +213,12 @@ class Direction:
             "model": self.model,
             "version": self.version,
         }
-        # as one entry, since the order of several is random: equal directions, equal bytes
-        line = {"direction": json.dumps(metadata, ensure_ascii=False)}
+        line = json.dumps(metadata, ensure_ascii=False)
         tensors = {"tokens": self.tokens, "origin": self.origin, "pooled": self.pooled}
-        parts = {name: part.contiguous() for name, part in tensors.items() if part is not None}
-        with writing(Path(path), overwrite=overwrite) as temporary:
-            temporary.write_bytes(serialize(parts, line))  # save_file's errors have no errno
+        parts = {name: part for name, part in tensors.items() if part is not None}
+        write_tensor_file(
+            Path(path), parts, "direction", line, noun="a direction", overwrite=overwrite
+        )
 
     @classmethod
     @about_argument("path")

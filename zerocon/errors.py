@@ -130,7 +130,8 @@ class UnreadableImageError(InputError):
 
     The file does not exist, is a directory, lacks read permission, is empty, truncated or corrupt.
     Check the name, and whether another program opens the file; then copy or save it again. A JPEG
-    whose end is missing is edited with ``--lenient``; what is missing is gray.
+    whose end is missing is edited with ``--lenient``, and so is a JPEG 2000 without some of its
+    tiles; what is missing is gray or black.
     """
 
     id = "ZC-E020"

@@ -11,7 +11,6 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import save as serialize
 from torch import Tensor
 
 from zerocon.activations import Observation, Observer
@@ -24,8 +23,8 @@ from zerocon.model.tensor_file import (
     require,
     text,
     texts,
+    write_tensor_file,
 )
-from zerocon.storage.atomic import writing
 from zerocon.tensor_types import Trajectory, require_finite
 
 if TYPE_CHECKING:
@@ -33,6 +32,8 @@ if TYPE_CHECKING:
 
 FORMAT = "zerocon.inversion/3"
 LEVELS, IMAGES, CHANNELS, SIDE = 10_001, 4096, 64, 2048  # at most, in a file
+LATENT_CHANNELS = 4  # of all models that are read
+NOUN = "an inversion"
 COLUMNS = ("times", "alphas", "sigmas")
 
 LayersByLevel = tuple[frozenset[str], ...]  # patterns of layer names at each level from 0 on
@@ -85,12 +86,12 @@ class Inversion:
 
         Raises:
             OutputExistsError: if ``path`` exists, unless ``overwrite``.
+            OutputFormatError: if it has more than 136 MB.
         """
         tensors, metadata = self.to_tensors()
-        tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        with writing(Path(path), overwrite=overwrite) as temporary:
-            # save_file would raise an error without errno; the bytes are the same
-            temporary.write_bytes(serialize(tensors, {"inversion": metadata}))
+        write_tensor_file(
+            Path(path), tensors, "inversion", metadata, noun=NOUN, overwrite=overwrite
+        )
 
     def to_tensors(self, *, observations: bool = False) -> tuple[dict[str, Tensor], str]:
         """Tensors by name, on the CPU, and all else as one line of JSON, for ``from_tensors``.
@@ -258,7 +259,7 @@ class Inversion:
             path,
             entry="inversion",
             format=FORMAT,
-            noun="an inversion",
+            noun=NOUN,
             names=("latents", "eps"),
             dimensions=_is_shape,
         )
@@ -294,6 +295,12 @@ class Inversion:
             layer_patterns=layer_patterns,
             float32=tuple(metadata.get("float32", ())),
         )
+
+
+def bytes_in_file(levels: int, size: tuple[int, int], vae_scale_factor: int) -> int:
+    """Bytes of the trajectory of one image of ``size`` (width, height) in pixels."""
+    width, height = (side // vae_scale_factor for side in size)
+    return levels * 2 * LATENT_CHANNELS * height * width * 4  # latents and noise, float32
 
 
 def recompute_observations(observer: Observer, inversion: Inversion) -> Iterator[Observation]:

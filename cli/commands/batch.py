@@ -331,7 +331,7 @@ def read_stdin_names(*, null: bool) -> list[str]:
     """Read image names from stdin."""
     from zerocon.batch.discovery import read_list, split_names
 
-    return split_names(read_list(sys.stdin.buffer, "stdin"), null=null)
+    return split_names(read_list(sys.stdin.buffer, "stdin"), "stdin", null=null)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from ..progress import progress_bar, status
 
 if TYPE_CHECKING:
     from zerocon import Settings
+    from zerocon.model import Model
 
 EXTENSION = ".safetensors"
 
@@ -73,6 +74,7 @@ def command(image_path: Path, output: Path | None, **values: Any) -> None:
 
     model = options.load_model(values)
     settings = model.settings.overlay({**explicit, "cache_source": False})
+    _require_savable(photograph.image.size, model, settings)
     warnings, quiet = [*photograph.truncation, *_idle_seed(settings)], options.is_quiet()
     render.warn(warnings)
     bar = progress_bar("Inverting", quiet)
@@ -93,6 +95,15 @@ def command(image_path: Path, output: Path | None, **values: Any) -> None:
         "warnings": warnings,
     }
     render.print_result(values["form"], str(output), record)
+
+
+def _require_savable(size: tuple[int, int], model: Model, settings: Settings) -> None:
+    """Check before the inversion that its file will not be too large."""
+    from zerocon.model.tensor_file import require_readable
+    from zerocon.trajectory import NOUN, bytes_in_file
+
+    padded = model.working_size.with_size(settings.size).padded(size)
+    require_readable(bytes_in_file(settings.steps + 1, padded, model.vae_scale_factor), NOUN)
 
 
 def _idle_seed(settings: Settings) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from glob import glob, has_magic
@@ -14,8 +15,10 @@ from zerocon.image.formats import ENDINGS
 from zerocon.image.naming import SIDECAR
 from zerocon.storage.bounded import read_text
 
-LONGEST = 256_000_000  # bytes of a list of names
-LONGEST_CAPTION = 100_000  # bytes of a caption file
+LONGEST = 32_000_000  # bytes of a list of names
+LONGEST_NAME = 4_096  # bytes, on nearly all systems
+MOST_NAMES = 100_000  # of a list; the job of each takes 2,500 bytes of memory
+LONGEST_CAPTION = 40_000  # bytes of a caption file: 10,000 characters
 SUFFIXES = (*ENDINGS, ".gif", ".bmp", ".ppm", ".pgm", ".jp2")  # of files used from a directory
 
 
@@ -74,7 +77,7 @@ def read_names(file: Path, *, null: bool = False) -> list[str]:
     """
     try:
         with file.open("rb") as opened:
-            return split_names(read_list(opened, str(file)), null=null)
+            return split_names(read_list(opened, str(file)), str(file), null=null)
     except OSError as error:
         raise FileFormatError(f"cannot read {file}: {error.strerror}") from error
 
@@ -91,11 +94,20 @@ def read_list(opened: IO[bytes], name: str) -> bytes:
     return data
 
 
-def split_names(data: bytes, *, null: bool = False) -> list[str]:
-    """Split a list of file names, one per line or, as of ``find -print0``, between zero bytes."""
-    text = os.fsdecode(data)
-    parts = text.split("\0") if null else text.splitlines()
-    return [part for part in parts if part.strip()]
+def split_names(data: bytes, name: str, *, null: bool = False) -> list[str]:
+    """Split a list of file names, one per line or, as of ``find -print0``, between zero bytes.
+
+    Raises:
+        FileFormatError: It has more lines than any list; ``name`` is its name in the error.
+    """
+    mark = b"\0" if null else b"\n"
+    if data.count(mark) > MOST_NAMES:
+        raise FileFormatError(f"{name} has more than {MOST_NAMES} names; divide it")
+    names = data.split(mark)
+    if max(map(len, names)) > LONGEST_NAME:
+        raise FileFormatError(f"{name} contains a name of more than {LONGEST_NAME} bytes")
+    parts = map(os.fsdecode, names)
+    return [part for each in parts if (part := each if null else each.removesuffix("\r")).strip()]
 
 
 def _images_at(path: Path, output: Path) -> list[DiscoveredImage]:
@@ -112,7 +124,8 @@ def _images_at(path: Path, output: Path) -> list[DiscoveredImage]:
 
 
 def _matches(pattern: str) -> list[str]:
-    names = sorted(glob(pattern, recursive=True))
+    # several recursive parts in a row mean the same as one, but take the power of the time
+    names = sorted(glob(re.sub(r"(?:\*\*/+)+", "**/", pattern), recursive=True))
     if not names:
         raise CommandError(f"no file matches the pattern {pattern}")
     return names

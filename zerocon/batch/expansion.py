@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 from itertools import product
 from pathlib import Path, PurePosixPath
@@ -83,7 +84,7 @@ def check_settings(values: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(checked.get(name), str):
             checked[name] = (checked[name],)
     checked = without_none(checked)
-    settings = Settings().overlay(checked)
+    settings = _usual().overlay(checked)
     methods = [("guidance", text) for text in checked.get("guidance", ())]
     methods += [("inverter", checked["inverter"])] if "inverter" in checked else []
     if "attention" in checked:
@@ -91,6 +92,11 @@ def check_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     for family, text in methods:
         parse(text, available(family), family)
     return checked
+
+
+@cache
+def _usual() -> Settings:
+    return Settings()
 
 
 def _product(

@@ -114,6 +114,8 @@ def _fault(fields: Any) -> str | None:
     prompt, settings, directions = (fields.get(name) for name in PARTS[:3])
     if not isinstance(prompt, dict) or not isinstance(settings, dict):
         return "prompt or settings are no records"
+    if not all(map(_is_setting, settings.values())):
+        return "a setting is neither a value nor a list of values"
     if not prompt.keys() <= {*PROMPT_FIELDS} or not all(isinstance(n, str) for n in settings):
         return "it has an unknown prompt"
     if not all(isinstance(text, str) and "\0" not in text for text in [*texts, *prompt.values()]):
@@ -126,6 +128,12 @@ def _fault(fields: Any) -> str | None:
         if not all(isinstance(file, str) and _is_number(weight) for file, weight in pairs):
             return f"its {name} are no files with weights"
     return None
+
+
+def _is_setting(value: object) -> bool:
+    """Whether it is a value or a list of values: nested ones take much memory."""
+    values = value if isinstance(value, list) else [value]
+    return not any(isinstance(each, list | dict) for each in values)
 
 
 def _is_number(value: object) -> bool:

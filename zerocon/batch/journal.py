@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from stat import S_ISREG
 from time import monotonic, sleep
@@ -27,6 +28,15 @@ FOLDER, FILE = ".zerocon", "journal.sqlite"
 TIMEOUT = 60.0  # seconds to wait for another process's transaction
 PAUSE = 0.02  # seconds between attempts
 VERSION = 2
+# A journal may be of another user, and anything may be in it.
+LONGEST_VALUE = 1_000_000  # bytes of a row, and of a text in one
+LONGEST_DEFINITION, MOST_DEFINITIONS = 20_000, 2_000  # bytes of one table's, and SQLite's steps
+CACHE = 4_000  # kilobytes of pages in memory, whatever the file says
+MOST_FOREIGN = 24_000_000  # characters of the jobs that are read of another user's run
+MOST_FOREIGN_ROWS = 100_000
+MOST_WORKERS = 10_000  # each has a file, which is opened
+FORMAT_FAULTS = ("not a database", "malformed", "not a journal", "too big")  # in errors
+PAGE = 1_000  # rows that are read at a time
 T = TypeVar("T")
 State = Literal["queued", "running", "placing", "copying", "done", "unchanged", "failed"]
 End = Literal["done", "unchanged", "failed"]
@@ -169,10 +179,10 @@ class Journal:
             self.connection = sqlite3.connect(
                 self.file, timeout=TIMEOUT, isolation_level=None, check_same_thread=False
             )
-            self._enable_wal()
+            self._read_definitions()
             self.connection.execute("PRAGMA synchronous = FULL")  # survives a power cut
             self.connection.execute("PRAGMA trusted_schema = OFF")
-            self._require_version()
+            self.connection.execute(f"PRAGMA cache_size = -{CACHE}")
             self.connection.executescript(
                 f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT;"
             )
@@ -354,8 +364,19 @@ class Journal:
             )
 
     def records(self, run: int | None = None, *states: State) -> list[JobRecord]:
-        """Return records in some states (none: all), of a run or of all, in order of insertion."""
-        return [_record(row) for row in self._select(COLUMNS, run, states)]
+        """Return records in some states (none: all), of a run or of all, in order of insertion.
+
+        Raises:
+            FileFormatError: They are damaged; or too many or too long, and not of a run of this
+                user's own.
+        """
+        records, size, own = list[JobRecord](), 0, False
+        for row in self._select(COLUMNS, run, states):
+            size += sum(len(each) for each in row if isinstance(each, str))
+            if not own and (size > MOST_FOREIGN or len(records) == MOST_FOREIGN_ROWS):
+                own = self._require_own(run)
+            records.append(_record(row))
+        return records
 
     def names(self, run: int, *states: State) -> list[str]:
         """Return names of jobs in some states; for many jobs much faster than ``records``."""
@@ -376,7 +397,9 @@ class Journal:
                 "SELECT state, count(*) FROM jobs JOIN run_jobs USING (name) WHERE run = ? "
                 "GROUP BY state",
                 (run,),
-            ).fetchall()
+            ).fetchmany(len(STATES) + 1)
+        if not {state for state, _ in rows} <= {*STATES}:
+            raise FileFormatError(f"the journal {self.file} is damaged: it has unknown states")
         return dict(rows)
 
     def workers(self) -> list[str]:
@@ -384,12 +407,17 @@ class Journal:
         with self._sqlite_errors():
             rows = self.connection.execute(
                 f"SELECT DISTINCT worker FROM jobs WHERE state IN {CLAIMED}"
-            ).fetchall()
+            ).fetchmany(MOST_WORKERS + 1)
         locks = (path.stem.removeprefix("worker-") for path in self.folder.glob("worker-*.lock"))
-        workers = {*(worker for (worker,) in rows), *locks}
+        workers = {*(worker for (worker,) in rows), *islice(locks, MOST_WORKERS + 1)}
+        self._require_workers(workers)
+        return sorted(workers)
+
+    def _require_workers(self, workers: Collection[object]) -> None:
+        if len(workers) > MOST_WORKERS:
+            raise FileFormatError(f"the journal {self.file} names more than {MOST_WORKERS} workers")
         if not all(isinstance(each, str) and WORKER.fullmatch(each) for each in workers):
             raise FileFormatError(f"the journal {self.file} is damaged: it names no workers")
-        return sorted(workers)
 
     @contextmanager
     def worker(self) -> Iterator[str]:
@@ -508,9 +536,9 @@ class Journal:
 
     def _active_runs(self) -> set[int]:
         """Runs whose sessions have not ended."""
-        rows = self.connection.execute("SELECT run, worker FROM sessions").fetchall()
-        if not all(isinstance(each, str) and WORKER.fullmatch(each) for _, each in rows):
-            raise FileFormatError(f"the journal {self.file} is damaged: it names no sessions")
+        query = "SELECT run, worker FROM sessions"
+        rows = self.connection.execute(query).fetchmany(MOST_WORKERS + 1)
+        self._require_workers([worker for _, worker in rows])
         dead = set(self.dead([worker for _, worker in rows]))
         self.connection.executemany(
             "DELETE FROM sessions WHERE worker = ?", [(worker,) for worker in dead]
@@ -525,8 +553,14 @@ class Journal:
     def _digest(self, run: int) -> str:
         parameters = "SELECT parameters FROM runs WHERE run = ?"
         jobs = "SELECT name, job FROM jobs JOIN run_jobs USING (name) WHERE run = ? ORDER BY name"
-        rows = [self.connection.execute(text, (run,)).fetchall() for text in (parameters, jobs)]
-        return blake2b(repr(rows).encode(), digest_size=16).hexdigest()
+        digest = blake2b(digest_size=16)
+        for number, query in enumerate((parameters, jobs)):  # as repr of both lists of rows
+            digest.update(b", [" if number else b"[[")
+            for place, row in enumerate(self.connection.execute(query, (run,))):
+                digest.update((", " if place else "").encode() + repr(row).encode())
+            digest.update(b"]")
+        digest.update(b"]")
+        return digest.hexdigest()
 
     def _include(self, run: int, names: Iterable[str]) -> None:
         self.connection.executemany(
@@ -545,7 +579,10 @@ class Journal:
         with suppress(OSError):  # a directory that became read-only; the next worker removes it
             self._lock_file(worker).unlink()
 
-    def _select(self, columns: str, run: int | None, states: Collection[State]) -> list[Any]:
+    def _select(
+        self, columns: str, run: int | None, states: Collection[State]
+    ) -> Iterator[tuple[Any, ...]]:
+        """Rows in order of insertion, ``PAGE`` of them in memory at a time."""
         query, values = f"SELECT {columns} FROM jobs", list[Any](states)
         if run is not None:
             query, values = f"{query} JOIN run_jobs USING (name)", [run, *values]
@@ -553,7 +590,30 @@ class Journal:
         terms += [f"state IN ({', '.join('?' * len(states))})"] * bool(states)
         where = f" WHERE {' AND '.join(terms)}" if terms else ""
         with self._sqlite_errors():
-            return self.connection.execute(f"{query}{where} ORDER BY jobs.rowid", values).fetchall()
+            cursor = self.connection.execute(f"{query}{where} ORDER BY jobs.rowid", values)
+            rows = cursor.fetchmany(PAGE)
+        while rows:
+            yield from rows
+            with self._sqlite_errors():
+                rows = cursor.fetchmany(PAGE)
+
+    def _require_own(self, run: int | None) -> bool:
+        if run is None or not self.is_own(run):
+            raise FileFormatError(
+                f"the journal {self.file} has more than {MOST_FOREIGN_ROWS} jobs, or "
+                f"{MOST_FOREIGN} characters of them, and was not written by you"
+            )
+        return True
+
+    def _read_definitions(self) -> None:
+        """Let SQLite read the tables' definitions, which it keeps in memory: not without end."""
+        length = sqlite3.SQLITE_LIMIT_LENGTH
+        self.connection.setlimit(length, LONGEST_DEFINITION)
+        self.connection.set_progress_handler(lambda: 1, MOST_DEFINITIONS)
+        self._enable_wal()
+        self._require_version()
+        self.connection.set_progress_handler(None, 0)
+        self.connection.setlimit(length, LONGEST_VALUE)
 
     def _enable_wal(self) -> None:
         """Let readers not wait for a writer; SQLite's own timeout does not cover this statement."""
@@ -591,7 +651,11 @@ class Journal:
             message = f"the journal {self.file} cannot be used: {error}"
             if "full" in str(error):
                 raise NoSpaceError(message) from error
-            if "not a database" in str(error) or "malformed" in str(error):
+            if (
+                getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
+            ):  # see ``_read_definitions``
+                message = f"{self.file} is a database, but not a journal of zerocon"
+            if any(text in message for text in FORMAT_FAULTS):
                 raise FileFormatError(message) from error
             raise NotWritableError(message) from error
         except UnicodeDecodeError as error:  # SQLite does not check that text is valid UTF-8

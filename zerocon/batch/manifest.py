@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
-import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from io import StringIO
+from functools import partial
+from itertools import islice
 from math import isfinite, nan
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -14,8 +15,8 @@ from typing import Any, TypeVar, get_type_hints
 from zerocon.errors import FileFormatError
 from zerocon.exemplar.translation_settings import TranslationSettings
 from zerocon.settings import Settings
-from zerocon.storage import strict_json
-from zerocon.storage.bounded import read_text
+from zerocon.storage import strict_json, strict_toml
+from zerocon.storage.bounded import read_lines, read_text
 from zerocon.storage.escaping import has_control_characters, one_line
 
 PROMPT_COLUMNS = {"to": "to", "from": "from_", "to_caption": "to_caption", "caption": "caption"}
@@ -24,11 +25,18 @@ COLUMNS = (
 )  # fmt: skip
 # of a row with an exemplar; "steps" and "seed" are settings of an edit too
 TRANSLATION_COLUMNS = tuple(each.name for each in fields(TranslationSettings))
+SETTINGS = tuple(each.name for each in fields(Settings))
+AVAILABLE = tuple(dict.fromkeys([*COLUMNS, *SETTINGS, *TRANSLATION_COLUMNS]))
 INTEGERS = {name for name, kind in get_type_hints(Settings).items() if kind in (int, int | None)}
 EXCLUSIVE = (("mask", "mask_text"), ("to", "to_caption"), ("from", "to_caption"))
 SHOWN = 10  # invalid rows in a message
-LONGEST, LONGEST_TOML = 256_000_000, 4_000_000  # bytes; TOML takes a second per million
+MOST_INVALID = 50  # rows, after which no more are read
+MOST_ROWS = 100_000  # of which each takes 2,500 bytes of memory and the length of its texts
+LONGEST, LONGEST_TOML = 64_000_000, 1_000_000  # bytes; TOML takes a second per million
+LONGEST_ROW = 100_000  # characters
+MOST_LINES = 1_000_000  # of CSV, where cells may have several, or of JSON with empty ones
 LONGEST_CELL = 10_000  # characters; paths and prompts are shorter
+MOST_EXEMPLARS = 64  # of a row
 T = TypeVar("T")
 TRUE, FALSE = {"1", "true", "t", "yes", "y", "on"}, {"0", "false", "f", "no", "n", "off"}
 
@@ -70,23 +78,25 @@ def read_manifest(file: Path, convert: Callable[[ManifestRow], T]) -> list[T]:
         What ``convert`` returned.
 
     Raises:
-        FileFormatError: For a file in none of these formats, and for invalid rows, with the place
-            and the reason of the first ten.
+        FileFormatError: For a file in none of these formats, for more than ``MOST_ROWS`` rows, and
+            for invalid rows, with the place and the reason of the first ten.
     """
     readers = {".csv": _csv, ".jsonl": _jsonl, ".toml": _toml}
     reader = readers.get(file.suffix.lower())
     if reader is None:
         raise FileFormatError(f"{file} must end in {', '.join(readers)}")
-    text = read_text(file, longest=LONGEST_TOML if reader is _toml else LONGEST)
-    rows, problems = list[T](), list[str]()
-    for place, cells in reader(file, text):
+    rows, problems, source = list[T](), list[str](), reader(file)
+    # counted first, since converting rows takes much longer
+    if sum(1 for _ in islice(source(), MOST_ROWS + 1)) > MOST_ROWS:
+        raise FileFormatError(f"{file} has more than {MOST_ROWS} rows; divide it")
+    for place, decode in islice(source(), MOST_ROWS):
         try:
-            if isinstance(cells, str):
-                raise FileFormatError(cells)
-            rows.append(convert(_row(file, cells)))
+            rows.append(convert(_row(file, decode())))
         except FileFormatError as error:
             # "column to: ..." goes on with the place
             problems.append(f"{place}{', ' if str(error).startswith('column ') else ': '}{error}")
+            if len(problems) > MOST_INVALID:
+                break
     _require_none(file, problems)
     return rows
 
@@ -101,8 +111,10 @@ def _require_none(file: Path, problems: list[str]) -> None:
         raise FileFormatError(f"{file}, {problems[0]}")
     if problems:
         more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        shown = "; ".join(problems[:SHOWN])
-        raise FileFormatError(f"{file} has {len(problems)} invalid rows: {shown}{more}")
+        shown, count = "; ".join(problems[:SHOWN]), str(len(problems))
+        if len(problems) > MOST_INVALID:  # the rest was not read
+            more, count = "; ...", f"more than {MOST_INVALID}"
+        raise FileFormatError(f"{file} has {count} invalid rows: {shown}{more}")
 
 
 def parse_setting(name: str, text: str) -> Any:
@@ -124,7 +136,8 @@ def parse_setting(name: str, text: str) -> Any:
         return text
 
 
-def _row(file: Path, cells: dict[str, Any]) -> ManifestRow:
+def _row(file: Path, given: Cells) -> ManifestRow:
+    cells = dict(given)
     image, name = cells.pop("image", None), cells.pop("name", None)
     if not isinstance(image, str) or not image:
         raise cell_error("image", "no image")
@@ -152,6 +165,8 @@ def _translation(file: Path, image: str, name: Any, cells: dict[str, Any]) -> Ma
     """A row with an exemplar: ``FILE[:W]``, or a list of several in JSON and TOML."""
     given = cells.pop("exemplar")
     texts = given if isinstance(given, list) else [given]
+    if len(texts) > MOST_EXEMPLARS:
+        raise cell_error("exemplar", f"more than {MOST_EXEMPLARS}")
     texts = [*texts, *([] if name is None else [name])]
     if not all(isinstance(text, str) and text for text in texts):
         raise cell_error("exemplar", f"must be text, not {one_line(repr(given), 80)}")
@@ -200,7 +215,7 @@ def _settings(cells: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for key, value in cells.items():
         _require_column(key)
         name = _setting_name(key)
-        if name not in [each.name for each in fields(Settings)]:
+        if name not in SETTINGS:
             raise cell_error(key, "only a row with an exemplar has it")
         if isinstance(value, str):
             value = parse_setting(name, value)
@@ -212,37 +227,58 @@ def _setting_name(column: str) -> str:
 
 
 def _require_column(key: str) -> None:
-    names = [each.name for each in fields(Settings)]
-    if key not in COLUMNS and _setting_name(key) not in (*names, *TRANSLATION_COLUMNS):
-        available = dict.fromkeys([*COLUMNS, *names, *TRANSLATION_COLUMNS])
+    if key not in COLUMNS and _setting_name(key) not in AVAILABLE:
         name = one_line(key, 80)
-        raise FileFormatError(f'no column "{name}"; available: {", ".join(available)}')
+        raise FileFormatError(f'no column "{name}"; available: {", ".join(AVAILABLE)}')
 
 
-Rows = Iterator[tuple[str, dict[str, Any] | str]]  # place of a row, and its cells or its fault
+Cells = Mapping[str, Any]
+Rows = Iterator[tuple[str, Callable[[], Cells]]]  # place of a row, and what decodes its cells
 
 
-def _csv(file: Path, text: str) -> Rows:
-    reader = csv.DictReader(StringIO(text, newline=""), strict=True)
+def _lines(file: Path) -> Iterator[str]:
+    return read_lines(file, longest=LONGEST, longest_line=LONGEST_ROW, most_lines=MOST_LINES)
+
+
+def _csv(file: Path) -> Callable[[], Rows]:
+    return partial(_csv_rows, file)
+
+
+def _csv_rows(file: Path) -> Rows:
+    size = 0  # of the row that is read
+
+    def lines() -> Iterator[str]:
+        nonlocal size
+        for line in _lines(file):
+            size += len(line)
+            if size > LONGEST_ROW and line != "\n":
+                raise FileFormatError(f"{file} has a row of more than {LONGEST_ROW} characters")
+            yield line
+
+    reader = csv.reader(lines(), strict=True)
     try:
-        _require_header(file, [name.strip() for name in reader.fieldnames or ()])
-        for number, row in enumerate(reader, 1):
-            cells = [cell for cell in row.values() if isinstance(cell, str)]
-            line = reader.line_num - sum(cell.count("\n") for cell in cells)
-            place = f"row {number} (line {line})"
-            if None in row:
-                yield place, "more cells than columns"
-                continue
-            yield place, {key.strip(): cell for key, cell in row.items() if cell}
+        columns = [name.strip() for name in next(reader, ())]
+        _require_header(file, columns)
+        number = size = 0
+        for row in reader:
+            if row:  # a blank line is none
+                number += 1
+                line = reader.line_num - sum(cell.count("\n") for cell in row)
+                yield f"row {number} (line {line})", partial(_csv_cells, columns, row)
+            size = 0
     except csv.Error as error:
-        raise FileFormatError(
-            f"{file}, line {reader.reader.line_num} is not valid CSV: {error}"
-        ) from None
+        raise FileFormatError(f"{file}, line {reader.line_num} is not valid CSV: {error}") from None
+
+
+def _csv_cells(columns: Sequence[str], row: Sequence[str]) -> Cells:
+    if len(row) > len(columns):
+        raise FileFormatError("more cells than columns")
+    return {name: cell for name, cell in zip(columns, row, strict=False) if cell}
 
 
 def _require_header(file: Path, columns: list[str]) -> None:
     """Check the first line: a fault in it is one of the file, not of every row."""
-    twice = [name for name in columns if columns.count(name) > 1]
+    twice = [name for name, count in Counter(columns).items() if count > 1]
     try:
         if "image" not in columns:
             raise FileFormatError('no column "image"; the first line names the columns')
@@ -254,24 +290,33 @@ def _require_header(file: Path, columns: list[str]) -> None:
         raise FileFormatError(f"{file}, line 1: {error}") from None
 
 
-def _jsonl(file: Path, text: str) -> Rows:
-    # not splitlines, which divides a text at characters that JSON allows in it
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+def _jsonl(file: Path) -> Callable[[], Rows]:
+    return partial(_jsonl_rows, file)
+
+
+def _jsonl_rows(file: Path) -> Rows:
+    lines = ((number, line) for number, line in enumerate(_lines(file), 1) if line.strip())
     for row, (number, line) in enumerate(lines, 1):
-        try:
-            content = strict_json.parse(line)
-        except ValueError:
-            content = None
-        cells = content if isinstance(content, dict) else "not a JSON object"
-        yield f"row {row} (line {number})", cells
+        yield f"row {row} (line {number})", partial(_json_cells, line)
 
 
-def _toml(file: Path, text: str) -> Rows:
+def _json_cells(line: str) -> Cells:
     try:
-        content = tomllib.loads(text)
+        content = strict_json.parse(line)
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise FileFormatError("not a JSON object")
+    return content
+
+
+def _toml(file: Path) -> Callable[[], Rows]:
+    text = read_text(file, longest=LONGEST_TOML)
+    try:
+        content = strict_toml.parse(text, most_dots=1)
     except (ValueError, RecursionError) as error:  # ValueError: an integer of 5,000 digits
         raise FileFormatError(f"{file} is not valid TOML: {one_line(error, 200)}") from None
     edits = content.pop("edits", None)
     if content or not isinstance(edits, list) or not all(isinstance(e, dict) for e in edits):
         raise FileFormatError(f"{file} must contain only tables named [[edits]]")
-    yield from ((f"row {number}", cells) for number, cells in enumerate(edits, 1))
+    return lambda: ((f"row {n}", partial(dict, cells)) for n, cells in enumerate(edits, 1))

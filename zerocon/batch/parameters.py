@@ -35,7 +35,7 @@ class RunParameters:
         load: Options of ``zerocon.load`` (``ModelSpec``).
         metadata: What the results' metadata contain: "full", "minimal" or "none".
         keep_gps: Keep GPS coordinates in the metadata of results.
-        lenient: Read JPEG files whose end is missing.
+        lenient: Read JPEG files whose end is missing, and JPEG 2000 files without some tiles.
         cache: Use the cache of inversions.
         segmenter: Name of the segmentation model; None: the default one.
         copy_unchanged: Copy the source of an image that is as the prompt describes it already.

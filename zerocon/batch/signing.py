@@ -49,7 +49,8 @@ def _key() -> bytes | None:
     try:
         stat = path.lstat()
         private = os.name == "nt" or (stat.st_uid == os.getuid() and not stat.st_mode & 0o077)
-        key = path.read_bytes() if private and S_ISREG(stat.st_mode) else b""
+        usable = private and S_ISREG(stat.st_mode) and stat.st_size == BYTES
+        key = path.read_bytes() if usable else b""
     except OSError:
         return None
     return key if len(key) == BYTES else None

@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TextIO, Type
 
 from zerocon.bench.native import NativeMeasurements
 from zerocon.errors import FileFormatError, MismatchError, MissingFolderError, about_argument
+from zerocon.storage.bounded import read_bytes
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+LONGEST = 64_000_000  # bytes of a file; a row has 1,500, one of a translation 10,000
+MOST_VALUES = 5_000_000  # of its rows together; each takes up to 72 bytes of memory
 
 
 class AnyRow(Protocol):
@@ -132,7 +136,7 @@ class RowFormat(Generic[R]):
         """
         try:
             values = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             values = None
         version = values.pop("format", None) if isinstance(values, dict) else None
         if version in self.old:
@@ -141,7 +145,10 @@ class RowFormat(Generic[R]):
             )
         if version != self.schema:
             raise FileFormatError("not a row of zerocon bench")
-        return self.parse(values)
+        try:
+            return self.parse(values)
+        except TypeError:  # a field has another type
+            raise FileFormatError("not a row of zerocon bench") from None
 
     def is_schema_of(self, path: Path) -> bool:
         """Whether a file begins with a row of this schema."""
@@ -156,10 +163,13 @@ class RowFormat(Generic[R]):
         Raises:
             FileFormatError: Something else is in the file, or rows of another version.
         """
-        lines, _ = self._complete_lines(path)
-        rows = []
-        for number, line in enumerate(lines, 1):
+        data, end = self._complete_lines(path)
+        rows, values = list[R](), 0
+        for number, line in enumerate(_lines(data[:end]), 1):
             try:
+                values += sum(line.count(mark) for mark in ",[{")
+                if values > MOST_VALUES:
+                    raise FileFormatError(f"more than {MOST_VALUES} values up to here")
                 rows.append(self.from_json(line))
             except FileFormatError as error:
                 raise FileFormatError(f"{path}, line {number}: {error}") from error
@@ -200,17 +210,26 @@ class RowFormat(Generic[R]):
         with path.open("w" if overwrite else "a", encoding="utf-8") as file:
             yield ResultsFile(self, rows, file)
 
-    def _complete_lines(self, path: Path) -> tuple[list[str], int]:
-        """The complete lines of a file, and the offset of the end of the last one.
+    def _complete_lines(self, path: Path) -> tuple[bytes, int]:
+        """The bytes of a file, and the end of its last complete line.
 
         What follows must be the beginning of a row: only a results file is ever truncated.
         """
-        text = path.read_bytes()
+        text = read_bytes(path, longest=LONGEST)
         end = text.rfind(b"\n") + 1
         rest, head = text[end:], json.dumps({"format": self.schema})[:-1].encode()
         if not (rest.startswith(head) or head.startswith(rest)):
             raise FileFormatError(f"{path} is not a results file of zerocon bench")
-        return text[:end].decode(errors="replace").splitlines(), end
+        return text, end
+
+
+def _lines(data: bytes) -> Iterator[str]:
+    """The lines of a text, one of them in memory at a time."""
+    place = 0
+    while place < len(data):
+        end = data.index(b"\n", place) + 1
+        yield data[place : end - 1].decode(errors="replace")
+        place = end
 
 
 class ResultsFile(Generic[R]):

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from zerocon.errors import FileFormatError, ModelNotFoundError
 from zerocon.exemplar.encoders import CELL, ChannelNorm, DilatedBlock, Matcher, MatcherConfig
 from zerocon.storage import strict_json
+from zerocon.storage.bounded import read_text
 from zerocon.tensor_types import Latents, Pixels, Tokens, require_finite
 
 CHANNELS = 4  # of latents
@@ -34,7 +35,7 @@ PALETTE = 4  # cells a side of the mean latents in an appearance vector
 WEIGHTS = Path(__file__).with_name("weights")
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 FORMAT = "zerocon-translation-1"
-LONGEST_CONFIG = 100_000  # characters
+LONGEST_CONFIG = 100_000  # bytes
 
 
 @dataclass(frozen=True)
@@ -396,9 +397,10 @@ def load_weights(base: Any, folder: Path = WEIGHTS) -> tuple[TranslationNetwork,
 
 
 def _read_config(file: Path) -> dict[str, Any]:
+    text = read_text(file, longest=LONGEST_CONFIG)
     try:
-        values = strict_json.parse(file.read_text("utf-8"), longest=LONGEST_CONFIG)
-    except (OSError, ValueError) as error:
+        values = strict_json.parse(text)
+    except ValueError as error:
         raise FileFormatError(f"cannot read {file}: {error}") from error
     if not isinstance(values, dict) or values.keys() != {"format", "base", "denoiser", "matcher"}:
         raise FileFormatError(f"{file} is not the configuration of a translation network")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from mmap import mmap
 from struct import unpack_from
 from typing import Any
@@ -44,6 +45,8 @@ GIF_BLOCKS = 600_000  # of at most 255 bytes
 GIF_TEXTS = 1_000_000  # bytes of a GIF's extensions
 CODE_BLOCKS = 500_000  # of a JPEG 2000, and its precincts and tiles
 
+TILE_PARTS = 100_000  # of a JPEG 2000
+
 Data = bytes | mmap
 
 TAG_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
@@ -52,9 +55,29 @@ PPM_KINDS = [bytes([kind]) for kind in b"0123456fy"]  # that Pillow reads
 POINTERS = (34665, 34853, 40965)  # TIFF tags: directories of EXIF, GPS and interoperability
 TILE_WIDTH, TILE_LENGTH, WIDTH, LENGTH, SAMPLES = 322, 323, 256, 257, 277
 OFFSETS = (273, 324)  # of strips and tiles
+CODING_STYLE, START_OF_TILE, END_OF_CODESTREAM = 0xFF52, 0xFF90, b"\xff\xd9"  # of JPEG 2000
 MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")  # of a JPEG, in entropy-coded data
 COMMENT = re.compile(rb"#[^\r\n]*")
 BLOCK = re.compile(rb"[\x21\x2c\x3b]")  # an extension, an image or the end of a GIF
+
+
+@dataclass(frozen=True)
+class TilePart:
+    """A tile-part of a JPEG 2000.
+
+    Attributes:
+        tile: Number of its tile.
+        number: Its number among the tile-parts of the tile.
+        count: How many there are of the tile; 0 where that is not stated.
+        start: Place of its SOT marker.
+        end: Where it ends, or would end if the data did not end before.
+    """
+
+    tile: int
+    number: int
+    count: int
+    start: int
+    end: int
 
 
 def file_limit(megapixels: float) -> int:
@@ -328,22 +351,50 @@ def _check_boxes(data: Data) -> None:
 
 def _check_codestream(data: Data, start: int = 0) -> None:
     """Check a JPEG 2000 codestream (ISO/IEC 15444-1, A.5 and A.6)."""
-    if start + 42 > len(data) or data[start : start + 4] != b"\xff\x4f\xff\x51":
+    if not is_codestream(data, start):
         return
     right, lower, left, upper, tile_width, tile_height = unpack_from(">6I", data, start + 8)
     (channels,) = unpack_from(">H", data, start + 40)
     width, height = max(right - left, 0), max(lower - upper, 0)
     tiles = _parts(width, tile_width) * _parts(height, tile_height)
     _limit(tiles * max(channels, 1), CODE_BLOCKS // 10, "tiles")
-    place = start + 4 + unpack_from(">H", data, start + 4)[0]
-    for _ in range(OTHER_CHUNKS):
-        if place + 14 > len(data) or data[place : place + 2] == b"\xff\x90":  # start of a tile
-            return
+    place = start
+    for count, (name, place, end) in enumerate(codestream_segments(data, start)):
+        _limit(count, OTHER_CHUNKS, "segments")
+        if name == CODING_STYLE:
+            _check_coding(data[place:end], width, height, channels, tiles)
+    for count, _ in enumerate(tile_parts(data, place - 4, len(data)), 1):
+        _limit(count, TILE_PARTS, "tile-parts")
+
+
+def is_codestream(data: Data, start: int = 0) -> bool:
+    """Whether a JPEG 2000 codestream with the segment of its size begins here."""
+    return start + 42 <= len(data) and data[start : start + 4] == b"\xff\x4f\xff\x51"
+
+
+def codestream_segments(data: Data, start: int) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and end of the content of the segments before the first tile-part, and of it.
+
+    The last one is the SOT marker of the tile-part, unless the data end before.
+    """
+    place, name = start + 2, 0
+    while place + 4 <= len(data) and name != START_OF_TILE:
         name, length = unpack_from(">HH", data, place)
-        if name == 0xFF52:
-            _check_coding(data[place + 4 : place + 2 + length], width, height, channels, tiles)
+        yield name, place + 4, place + 2 + length
         place += 2 + length
-    _limit(OTHER_CHUNKS + 1, OTHER_CHUNKS, "segments")
+
+
+def tile_parts(data: Data, place: int, end: int) -> Iterator[TilePart]:
+    """The tile-parts of a JPEG 2000 codestream from the SOT marker of one on; A.4.2."""
+    while place + 12 <= end and unpack_from(">H", data, place)[0] == START_OF_TILE:
+        tile, length, number, count = unpack_from(">HIBB", data, place + 4)
+        if length == 0:  # up to the end of the codestream, a marker that no packet contains
+            marker = data.find(END_OF_CODESTREAM, place + 12, end)
+            length = (marker if marker >= 0 else end + 1) - place
+        if length < 12:
+            return
+        yield TilePart(tile, number, count, place, place + length)
+        place += length
 
 
 def _check_coding(style: bytes, width: int, height: int, channels: int, tiles: int) -> None:

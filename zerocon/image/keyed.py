@@ -7,12 +7,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 HIGHEST = 65535  # level of 16 bits
+ROWS = 256  # converted at a time
 KEY = "transparency"  # in an image's ``info``
 
 
 def deep_gray(image: Image.Image) -> Image.Image:
     """A gray image of 16 bits in mode I;16, with the transparent level if there is one."""
-    levels = np.asarray(image).clip(0, HIGHEST).astype(np.uint16)
+    width, height = image.size
+    levels = np.empty((height, width), np.uint16)
+    for top in range(0, height, ROWS):  # Pillow has 32 bits per level for some formats
+        rows = image.crop((0, top, width, min(top + ROWS, height)))
+        levels[top : top + ROWS] = np.asarray(rows).clip(0, HIGHEST)
     result = Image.fromarray(levels)
     key = image.info.get(KEY)
     if isinstance(key, int) and 0 <= key <= HIGHEST:

@@ -15,7 +15,8 @@ class ReadOptions:
 
     Attributes:
         keep_gps: Keep the GPS position in the metadata.
-        lenient: Read a JPEG whose end is missing, with a warning.
+        lenient: Read a JPEG whose end is missing, or a JPEG 2000 without some tiles, with a
+            warning.
         max_megapixels: Limit of million pixels.
     """
 

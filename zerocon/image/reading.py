@@ -27,7 +27,7 @@ from zerocon.errors import (
     UnreadableImageError,
     about_argument,
 )
-from zerocon.image import MEGAPIXELS, embedding, keyed
+from zerocon.image import MEGAPIXELS, codestream, embedding, keyed
 from zerocon.image import exif as exif_data
 from zerocon.image import kept as kept_metadata
 from zerocon.image.bounds import (
@@ -61,6 +61,7 @@ STRIP = 16  # pixels of one side of a blank image that is tried
 JPEG, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 LENIENT = "; --lenient reads what is there"
 TRUNCATED = "the end of the file is missing: the lower part of the image may be gray"
+UNREAD_TILES = "parts of the image may be black or blurred"
 WARNINGS = Lock()  # warning filters are global to all threads
 
 Source: TypeAlias = Path | str | bytes | IO[bytes]
@@ -107,6 +108,7 @@ class Photograph:
         warnings: What of the file could not be read or cannot be written, one line each.
         recipe: JSON of zerocon's recipe, as it was written; None if there is none.
         kept: XMP, IPTC, comments and texts; without a GPS position, as ``exif``.
+        truncation: The one of ``warnings`` that is about missing pixels, if there is one.
     """
 
     image: Image.Image
@@ -120,6 +122,7 @@ class Photograph:
     warnings: tuple[str, ...] = ()
     recipe: str | None = None
     kept: Kept = field(default_factory=Kept)
+    truncation: tuple[str, ...] = ()
 
     @classmethod
     @about_argument("source")
@@ -138,9 +141,10 @@ class Photograph:
             source: Path, bytes, or a file opened in binary mode.
             keep_gps: Keep the GPS position in ``exif`` and ``kept``.
             name: Name of bytes and of files without a name, in errors.
-            lenient: Read a JPEG whose end is missing, with a warning.
+            lenient: Read a JPEG whose end is missing, or a JPEG 2000 without some tiles, with a
+                warning.
             max_megapixels: Limit of million pixels. Reading takes at most 6 times width x height x
-                channels x bytes per sample, and the file's bytes.
+                channels x bytes per sample (JPEG 2000: 7.5).
 
         Raises:
             InputError: It is not one complete still image of at least 16 pixels per side, or
@@ -155,6 +159,8 @@ class Photograph:
             try:
                 options = ReadOptions(keep_gps, lenient, max_megapixels)
                 photograph = cls._decoded(data, formats, options)
+                data = b""  # not held while the pixels are converted
+                photograph = photograph._converted()
             except MemoryError:
                 raise
             except Exception as error:  # damaged bytes make decoders raise nearly anything
@@ -166,15 +172,13 @@ class Photograph:
 
     @classmethod
     def _decoded(cls, data: bytes, formats: tuple[str, ...], options: ReadOptions) -> Photograph:
+        """``image`` is ``stored``; see ``_converted``."""
         check_file(data)
-        complete = not (options.lenient and _is_cut(data))
-        given = data if complete else data + JPEG_END
+        given, missing = _readable_part(data, options.lenient)
         with Image.open(BytesIO(given), formats=formats) as image:
             check_opened(image, options.max_megapixels)
             photograph = cls._of(image, given, options.keep_gps)
-        if complete:
-            return photograph
-        return replace(photograph, warnings=(*photograph.warnings, TRUNCATED))
+        return replace(photograph, warnings=(*photograph.warnings, *missing), truncation=missing)
 
     @classmethod
     def _of(cls, image: ImageFile.ImageFile, data: bytes, keep_gps: bool) -> Photograph:
@@ -208,11 +212,15 @@ class Photograph:
             problems.append(f"{bits} bits per channel are reduced to 8")
         profile, faults = _usable(profile, colors, color_mode(stored))
         problems += faults
-        upright = to_srgb(stored, profile, UPRIGHT.get(orientation))
         return cls(
-            upright, stored, kind, orientation, profile, exif, dpi, encoding, tuple(problems),
+            stored, stored, kind, orientation, profile, exif, dpi, encoding, tuple(problems),
             recipe, metadata.kept,
         )  # fmt: skip
+
+    def _converted(self) -> Photograph:
+        """With the image to edit."""
+        turn = UPRIGHT.get(self.orientation)
+        return replace(self, image=to_srgb(self.stored, self.profile, turn))
 
     @property
     def mode(self) -> str:
@@ -275,11 +283,6 @@ class Photograph:
             under = under.convert(mode.rstrip("A"))
             under.putalpha(alpha)
         return under
-
-    @property
-    def truncation(self) -> tuple[str, ...]:
-        """The one of ``warnings`` that is about pixels, of a file without its end."""
-        return tuple(each for each in self.warnings if each == TRUNCATED)
 
     @property
     def has_location(self) -> bool:
@@ -537,13 +540,37 @@ def _is_cut(data: bytes) -> bool:
     return data.startswith(JPEG) and not kept_metadata.is_complete(data)
 
 
+def _readable_part(data: bytes, lenient: bool) -> tuple[bytes, tuple[str, ...]]:
+    """What a decoder is given, and a line about the pixels that are missing, if any are.
+
+    Raises:
+        UnreadableImageError: Tiles of a JPEG 2000 are missing, and it is not ``lenient``, or none
+            is there.
+    """
+    if lenient and _is_cut(data):
+        return data + JPEG_END, (TRUNCATED,)
+    gaps = codestream.gaps(data)
+    if gaps is None or not (lenient or gaps.incomplete):
+        return data, ()
+    if not lenient or not gaps.parts:
+        raise UnreadableImageError(gaps.line)
+    return gaps.readable(data), (f"{gaps.line}: {UNREAD_TILES}" if gaps.incomplete else gaps.line,)
+
+
+def _has_readable_part(data: bytes) -> bool:
+    """Whether a file that was refused is one that ``lenient`` reads."""
+    gaps = codestream.gaps(data)
+    return _is_cut(data) or bool(gaps and gaps.parts)
+
+
 def _unreadable(error: Exception, name: str, data: bytes, *, lenient: bool) -> InputError:
     """The error of zerocon for one that a decoder raised."""
     if isinstance(error, UnidentifiedImageError):
         formats = ", ".join(NAMED).replace("HEIF", "HEIC")
         return ImageFormatError(f"{name} is not an image of a supported format ({formats})")
-    refused = isinstance(error, InputError)  # not for a missing end
-    hint = "" if refused or lenient or not _is_cut(data) else LENIENT
+    # for another reason than missing pixels
+    refused = isinstance(error, InputError) and not isinstance(error, UnreadableImageError)
+    hint = "" if refused or lenient or not _has_readable_part(data) else LENIENT
     line = " ".join(str(error).split()) or type(error).__name__
     kind: type[InputError] = UnreadableImageError
     if isinstance(error, InputError):

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from zerocon.errors import ModelNotFoundError, UnsupportedModelError
 
 CONFIG_BYTES = 2_000_000  # the largest released ones have a few thousand
-INDEX_BYTES = 50_000_000  # of weights or tokenizers: one line per tensor or word
+INDEX_BYTES = 8_000_000  # of weights or tokenizers: one line per tensor or word
 LARGEST = 10_000_000  # of any number that a network's configuration has
 LAYERS = 256  # of layers or blocks: more than any released network, few enough to build
 LONGEST_LIST = 64  # of blocks, of numbers by block
@@ -100,6 +100,8 @@ def json_object(file: Path, name: str, most: int = CONFIG_BYTES) -> dict[str, An
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ModelNotFoundError(f"{name} is not complete: {_label(file)}: {reason}") from error
+    except UnsupportedModelError:
+        raise
     except (ValueError, RecursionError) as error:
         reason = "too deeply nested" if isinstance(error, RecursionError) else str(error)
         raise UnsupportedModelError(f"{name} is damaged: {_label(file)}: {reason}") from error

@@ -15,13 +15,16 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialize
 from torch import Tensor
 
-from zerocon.errors import FileFormatError
+from zerocon.errors import FileFormatError, OutputFormatError
 from zerocon.storage import strict_json
+from zerocon.storage.atomic import writing
 from zerocon.storage.escaping import has_control_characters
 
-LONGEST_HEADER = 16 * 2**20  # bytes; a direction of 10,000 sentences has 1 MB
+LONGEST_HEADER = 4_000_000  # bytes; a direction of 10,000 sentences has 1 MB
+LARGEST_FILE = 140_000_000  # bytes; an inversion of 512x512 pixels and 1000 steps has 131 MB
 LARGEST_VALUE = 1e6  # embeddings and latents are below a thousand
 LONGEST_TEXT = 10_000  # characters of a sentence or a name
 
@@ -60,20 +63,28 @@ def read_tensor_file(
             memory is allocated.
 
     Raises:
-        FileFormatError: It is another file, or one of these rules is broken.
+        FileFormatError: It is another file, is larger than ``LARGEST_FILE``, or one of these rules
+            is broken.
     """
     _require_regular(path, noun)
+
+    def read(name: str) -> Tensor:
+        # opened for each, since what is read of an opened file stays in memory with its copy
+        with safe_open(path, framework="pt") as file:
+            part = file.get_slice(name)
+            shape = part.get_shape()
+            if name not in names or part.get_dtype() != "F32" or not dimensions(name, shape):
+                kind = f"{part.get_dtype()}, {str(shape)[:40]}"
+                raise ValueError(f"the tensor {name[:40]!r} ({kind})")
+            # a copy: a file that is cut off while it is mapped would end the process
+            tensor: Tensor = file.get_tensor(name).clone()
+        return _require_finite(name, tensor)
+
     try:
         with safe_open(path, framework="pt") as file:
             metadata = _metadata(path, file.metadata() or {}, entry, format, noun)
-            tensors = {}
-            for name in file.keys():
-                part = file.get_slice(name)
-                shape = part.get_shape()
-                if name not in names or part.get_dtype() != "F32" or not dimensions(name, shape):
-                    raise ValueError(f"the tensor {name[:40]!r} ({part.get_dtype()}, {shape})")
-                # a copy: a file that is cut off while it is mapped would end the process
-                tensors[name] = _require_finite(name, file.get_tensor(name).clone())
+            listed = list(file.keys())
+        tensors = {name: read(name) for name in listed}
     except (SafetensorError, OSError) as error:
         raise FileFormatError(f"cannot read {path} as {noun}: {error}") from error
     except ValueError as error:
@@ -81,6 +92,42 @@ def read_tensor_file(
             raise
         raise FileFormatError(f"{path} is damaged or was not made by zerocon: {error}") from None
     return TensorFile(tensors, metadata)
+
+
+def write_tensor_file(
+    path: Path, tensors: Mapping[str, Tensor], entry: str, line: str, *, noun: str, overwrite: bool
+) -> None:
+    """Write what ``read_tensor_file`` reads, atomically.
+
+    Args:
+        path: The file.
+        tensors: By name.
+        entry: Name of the metadata entry: a single one, since the order of several is random.
+        line: The entry, one line of JSON.
+        noun: What the file is: "a direction".
+        overwrite: Replace an existing file.
+
+    Raises:
+        OutputExistsError: ``path`` exists, unless ``overwrite``.
+        OutputFormatError: The file would be too large to be read.
+    """
+    parts = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    require_readable(sum(part.nbytes for part in parts.values()), noun)
+    data = serialize(parts, {entry: line})  # save_file would raise an error without errno
+    if int.from_bytes(data[:8], "little") > LONGEST_HEADER:
+        raise OutputFormatError(f"the texts of {noun} have over {LONGEST_HEADER / 1e6:.0f} MB")
+    with writing(path, overwrite=overwrite) as temporary:
+        temporary.write_bytes(data)
+
+
+def require_readable(size: int, noun: str) -> None:
+    """Raise ``OutputFormatError`` if tensors of so many bytes are more than a file may have."""
+    most = LARGEST_FILE - LONGEST_HEADER - 8
+    if size > most:
+        raise OutputFormatError(
+            f"{noun} in a file has at most {most / 1e6:.0f} MB, this one {size / 1e6:.0f}; use "
+            "fewer steps or a smaller size"
+        )
 
 
 def require(holds: bool, what: str) -> None:
@@ -138,6 +185,11 @@ def _require_regular(path: Path | str, noun: str) -> None:
         if isinstance(error, FileFormatError):
             raise
         raise FileFormatError(f"cannot read {str(path)!r} as {noun}: {error}") from None
+    if status.st_size > LARGEST_FILE:
+        raise FileFormatError(
+            f"cannot read {path} as {noun}: it has {status.st_size / 1e6:.0f} MB, more than "
+            f"{LARGEST_FILE / 1e6:.0f}"
+        )
     if length > min(LONGEST_HEADER, status.st_size):
         raise FileFormatError(f"cannot read {path} as {noun}: its header would have {length} bytes")
 
@@ -148,8 +200,8 @@ def _open_now(name: str, flags: int) -> int:
 
 
 def _require_finite(name: str, values: Tensor) -> Tensor:
-    largest = float(values.abs().max()) if values.numel() else 0.0
-    if not largest <= LARGEST_VALUE:  # false for NaN too
+    low, high = map(float, torch.aminmax(values)) if values.numel() else (0.0, 0.0)
+    if not -LARGEST_VALUE <= low <= high <= LARGEST_VALUE:  # false for NaN too
         kind = "not finite" if not bool(torch.isfinite(values).all()) else "too large"
         raise ValueError(f"values of the tensor {name!r} are {kind}")
     return values

@@ -18,7 +18,7 @@ from zerocon.prompt.parser import parse
 from zerocon.prompt.word_files import grammar, sections
 from zerocon.storage.escaping import has_control_characters
 
-LONGEST_FILE = 20_000_000  # bytes
+LONGEST_FILE, MOST_SENTENCES = 1_000_000, 10_000  # bytes, and lines; a bank has a few hundred
 LONGEST_LINE = 10_000  # characters of a sentence; the text encoder reads a few hundred of them
 
 
@@ -82,13 +82,13 @@ def read(path: Path | str) -> list[str]:
     try:
         with Path(path).open("rb") as opened:
             data = opened.read(LONGEST_FILE + 1)
+        _require_short(path, data)
         lines = [" ".join(line.split()) for line in data.decode("utf-8-sig").splitlines()]
+        _require_few(path, len(lines))
     except OSError as error:
         raise FileFormatError(f"cannot read sentences from {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise FileFormatError(f"{path} is not UTF-8 text; give one sentence per line") from error
-    if len(data) > LONGEST_FILE:
-        raise FileFormatError(f"{path} has more than {LONGEST_FILE} bytes")
     if not (sentences := [line for line in lines if line and not line.startswith("#")]):
         raise FileFormatError(f"{path} contains no sentences; give one per line")
     if any(len(line) > LONGEST_LINE or has_control_characters(line) for line in sentences):
@@ -96,6 +96,17 @@ def read(path: Path | str) -> list[str]:
             f"{path} contains control characters, or a line of more than {LONGEST_LINE} letters"
         )
     return sentences
+
+
+def _require_short(path: Path | str, data: bytes) -> None:
+    if len(data) > LONGEST_FILE:
+        raise FileFormatError(f"{path} has more than {LONGEST_FILE} bytes")
+    _require_few(path, data.count(b"\n"))
+
+
+def _require_few(path: Path | str, lines: int) -> None:
+    if lines > MOST_SENTENCES:
+        raise FileFormatError(f"{path} has more than {MOST_SENTENCES} lines")
 
 
 def _sentences(change: Change) -> Iterator[tuple[str, str]]:

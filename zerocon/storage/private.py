@@ -43,7 +43,7 @@ def make_private(folder: Path) -> str | None:
     return f"{which} {was} open to other users; only you can read and change it now"
 
 
-def read_unshared(file: Path, *, longest: int = 50_000_000) -> str | None:
+def read_unshared(file: Path, *, longest: int = 8_000_000) -> str | None:
     """The text of a file that this user alone can have written; None for any other, or none.
 
     Args:
