@@ -364,5 +364,5 @@ def test_a_plan_of_a_batch_counts_translations(mini: Any, command: Callable[...,
     assert edit.translation is None and plan.estimate.peak >= alone.estimate.peak
     args = ["batch", "--manifest", "rows.csv", "-o", "again", "--steps", "1", "-n"]
     lines = command(mini, *args).stdout.splitlines()
-    assert lines[0].endswith(": label condition, translation by promote: 1.0 U-Net evaluations")
+    assert lines[0].endswith(": label condition, translation by promote: 2.0 U-Net evaluations")
     assert lines[-1].startswith("1 edits and 3 translations of 2 images, 0 skipped as done: ")

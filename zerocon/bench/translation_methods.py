@@ -29,7 +29,8 @@ from zerocon.exemplar.networks import (
     TranslationConfig,
     TranslationNetwork,
 )
-from zerocon.exemplar.promote import match, sample, sample_bridge, starting_noise
+from zerocon.exemplar.promote import GUIDANCE, match, sample, sample_bridge, starting_noise
+from zerocon.exemplar.translation_settings import TranslationSettings
 from zerocon.registry import Classes, parse
 from zerocon.rng import seeded_generator
 from zerocon.tensor_types import Latents, Pixels, Tokens
@@ -331,7 +332,7 @@ class PriorEstimate(Trained):
 class Sampled(Trained):
     """Methods that sample the result in ``steps`` denoising steps."""
 
-    steps: int = 30
+    steps: int = TranslationSettings.steps
 
     sampled: ClassVar[bool] = True
 
@@ -365,8 +366,8 @@ class PriorGuided(Sampled):
         appearance: Scale of the exemplar.
     """
 
-    structure: float = 1.0
-    appearance: float = 1.0
+    structure: float = GUIDANCE
+    appearance: float = GUIDANCE
 
     def require(self, config: TranslationConfig) -> None:
         if config.bridge:

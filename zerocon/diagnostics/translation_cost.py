@@ -60,7 +60,7 @@ def estimate_translation(inputs: TranslationInputs) -> CostEstimate:
         substitute = _Substitute(model, unet, vae)
         coding = _coding_bytes(inputs, substitute)
         if isinstance(translator, PromoteTranslator):
-            cached, working = _promote_bytes(inputs)
+            cached, working = _promote_bytes(translator, inputs)
         elif isinstance(translator, AttentionTranslator):
             cached, working = _attention_bytes(translator, inputs, substitute)
         else:
@@ -122,13 +122,13 @@ def _coding_bytes(inputs: TranslationInputs, model: Any) -> int:
     return max(result, *(highest(lambda: model.encode(each)) for each in exemplars))  # noqa: B023
 
 
-def _promote_bytes(inputs: TranslationInputs) -> tuple[int, int]:
+def _promote_bytes(translator: PromoteTranslator, inputs: TranslationInputs) -> tuple[int, int]:
     """Bytes held while sampling, and those of matching or a step."""
     model, settings = inputs.model, inputs.settings
     network, matcher = trained_networks(model, inputs.network)
     levels, text = model.schedule(1).levels, model.embed([""]).tokens
     noise = starting_noise([0], *inputs.grid).to(model.device)
-    scales: Any = {"structure": settings.structure, "appearance": settings.appearance}
+    scales = dict(zip(("structure", "appearance"), translator.scales(settings), strict=True))
     condition, *exemplars = _zeros(inputs, model)
     pairs = [(each, _latents(each, model)) for each in exemplars]
     results: list[Matched] = []

@@ -34,6 +34,7 @@ from zerocon.tensor_types import Latents, Pixels, Tokens, require_finite
 Predict = Callable[[Latents, NoiseLevel], Latents]  # the shifted noise in latents at a level
 Progress = Callable[[int, int], object]
 Change = Callable[[Latents, float], Latents]  # of the clean latents, at a share of the steps
+GUIDANCE = 1.5  # default scale of condition and exemplar, chosen on drawn validation scenes
 BRIDGE_START = 0.999  # of the bridge's mean at its noisiest level
 BRIDGE_TIMES = 1000
 
@@ -102,7 +103,7 @@ def sample(
         z0(0, 0) + structure (z0(c, 0) - z0(0, 0)) + appearance (z0(c, r) - z0(c, 0))
 
     which is ``z0(c, r)``, one evaluation of the U-Net, where both scales are 1; two evaluations if
-    one of the three vanishes, otherwise three.
+    one of the three vanishes, as with equal scales, otherwise three.
 
     Args:
         network: A trained one.

@@ -64,8 +64,8 @@ class TranslationSettings:
         condition: Kind of the condition, one of ``KINDS``, or "auto".
         steps: Denoising steps.
         seed: Of the initial noise.
-        structure: Scale of the guidance by the condition; 1 is none beyond training.
-        appearance: Scale of the guidance by the exemplar.
+        structure: Scale of the condition's influence; 1 is the method's own.
+        appearance: Scale of the exemplar's influence; 1 is the method's own.
         range: Share of the steps, counted from noise, at which the warped exemplar is blended in.
         color_match: "global" gives the result's latents the exemplar's mean and deviation.
         prompt: Caption of the result, for methods with a text encoder.
@@ -78,13 +78,13 @@ class TranslationSettings:
     matcher: str = _setting("trained", _one_of(*MATCHERS))
     condition: str = _setting(AUTO, _one_of(AUTO, *KINDS))
     steps: int = _setting(
-        30,  # 20 to 50 are usual for DDIM
+        20,  # 20 to 50 are usual for DDIM; more gave nothing on drawn scenes
         Rule(lambda n: _is_whole(n, 1, MOST_STEPS + 1), f"an integer from 1 to {MOST_STEPS}"),
     )
     seed: int = _setting(
         0, Rule(lambda n: _is_whole(n, 0, LARGEST_SEED), f"an integer from 0 to {LARGEST_SEED - 1}")
     )
-    structure: float = _setting(1.0, SCALE)  # 1, 1 needs one evaluation per step
+    structure: float = _setting(1.0, SCALE)
     appearance: float = _setting(1.0, SCALE)
     range: tuple[float, float] = _setting(
         (0.0, 1.0), Rule(_is_range, "two numbers A..B with 0 <= A < B <= 1")

@@ -26,9 +26,10 @@ from zerocon.exemplar.networks import (
     TranslationNetwork,
     load_weights,
 )
-from zerocon.exemplar.promote import guidance_branches, match, sample, starting_noise
+from zerocon.exemplar.promote import GUIDANCE, guidance_branches, match, sample, starting_noise
 from zerocon.exemplar.translation_settings import (
     DEFAULT_TRANSLATION_MODEL,
+    LARGEST_SCALE,
     TranslationSettings,
 )
 from zerocon.model import Model
@@ -103,8 +104,14 @@ class Translator(Protocol):
 
 @dataclass(frozen=True)
 class PromoteTranslator:
-    """Prior-guided diffusion around a warp (after PROMOTE), with the embedded model's weights."""
+    """Prior-guided diffusion around a warp (after PROMOTE), with the embedded model's weights.
 
+    Attributes:
+        guidance: Scale of condition and exemplar; those of the settings multiply it.
+        reinjection: See ``sample``.
+    """
+
+    guidance: float = GUIDANCE
     reinjection: float = 0.0
     USES: ClassVar[frozenset[str]] = frozenset(
         {"matcher", "weights", "steps", "seed", "structure", "appearance", "range", "prompt"}
@@ -113,11 +120,18 @@ class PromoteTranslator:
     def __post_init__(self) -> None:
         if not 0 <= self.reinjection <= 1:
             raise ValueError(f"reinjection must be a number from 0 to 1, not {self.reinjection}")
+        if not 0 < self.guidance <= LARGEST_SCALE:
+            wanted = f"a number above 0, at most {LARGEST_SCALE:g}"
+            raise ValueError(f"guidance must be {wanted}, not {self.guidance}")
 
     def evaluations(self, inputs: TranslationInputs) -> Evaluations:
         settings = inputs.settings
-        branches = guidance_branches(settings.structure, settings.appearance)
+        branches = guidance_branches(*self.scales(settings))
         return matching_evaluations(inputs) + Evaluations(len(branches) * settings.steps)
+
+    def scales(self, settings: TranslationSettings) -> tuple[float, float]:
+        """Scales of the condition and of the exemplar."""
+        return self.guidance * settings.structure, self.guidance * settings.appearance
 
     def __call__(self, inputs: TranslationInputs) -> TranslatedLatents:
         model, settings = inputs.model, inputs.settings
@@ -130,14 +144,15 @@ class PromoteTranslator:
             matched = matched._replace(
                 warped=correspondence.warped, confidence=correspondence.confidence
             )
+        structure, appearance = self.scales(settings)
         latents = sample(
             network,
             matched,
             model.embed([settings.prompt]).tokens,
             model.schedule(settings.steps).levels,
             starting_noise([settings.seed], *inputs.grid).to(model.device),
-            structure=settings.structure,
-            appearance=settings.appearance,
+            structure=structure,
+            appearance=appearance,
             reinjection=self.reinjection,
             span=settings.range,
             progress=inputs.progress,
