@@ -103,7 +103,8 @@ def _require_savable(size: tuple[int, int], model: Model, settings: Settings) ->
     from zerocon.trajectory import NOUN, bytes_in_file
 
     padded = model.working_size.with_size(settings.size).padded(size)
-    require_readable(bytes_in_file(settings.steps + 1, padded, model.vae_scale_factor), NOUN)
+    size_in_file = bytes_in_file(settings.steps + 1, padded, model.vae_scale_factor)
+    require_readable(size_in_file, NOUN, "; use fewer steps or a smaller size")
 
 
 def _idle_seed(settings: Settings) -> list[str]:

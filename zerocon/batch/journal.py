@@ -372,10 +372,10 @@ class Journal:
         """
         records, size = list[JobRecord](), 0
         ((count,),) = self._select("count(*)", run, states)
-        own = count > MOST_FOREIGN_ROWS and self._require_own(run)
+        trusted = count > MOST_FOREIGN_ROWS and self._require_own(run)
         for row in self._select(COLUMNS, run, states):
             size += sum(len(each) for each in row if isinstance(each, str))
-            own = own or (size > MOST_FOREIGN and self._require_own(run))
+            trusted = trusted or (size > MOST_FOREIGN and self._require_own(run))
             records.append(_record(row))
         return records
 
