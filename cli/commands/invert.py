@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
 import cloup
 
 from zerocon.image.read_options import ReadOptions
@@ -33,13 +32,7 @@ EXTENSION = ".safetensors"
 @options.lenient
 @cloup.option_group(
     "Output",
-    click.option(
-        "-o",
-        "--output",
-        metavar="FILE",
-        type=click.Path(path_type=Path),
-        help=f"Inversion file. [default: IMAGE{EXTENSION}]",
-    ),
+    options.output(f"Inversion file. [default: IMAGE{EXTENSION}]"),
     options.overwrite,
 )
 @cloup.option_group(
