@@ -52,48 +52,27 @@ copy_unchanged = click.option(
 
 output_options = cloup.option_group(
     "Output",
-    click.option(
-        "-o",
-        "--output",
-        metavar="FILE",
-        type=click.Path(path_type=Path),
-        help="Edited image; - is stdout. [default: IMAGE-PROMPT]",
-    ),
+    options.output("Edited image; - is stdout. [default: IMAGE-PROMPT]"),
     options.overwrite,
     options.dry_run,
     copy_unchanged,
-    click.option(
-        "--compare",
-        metavar="FILE",
-        type=click.Path(path_type=Path),
-        help="Also save source and edited image side by side.",
-    ),
-    click.option(
+    options.written_file("--compare", help="Also save source and edited image side by side."),
+    options.written_file(
         "--grid",
-        cls=ExpertOption,
-        metavar="FILE",
-        type=click.Path(path_type=Path),
         help="Save only a sheet of edits with several --strength, --seed or --guidance-scale.",
+        expert=True,
     ),
-    click.option(
-        "--explain",
-        metavar="FILE",
-        type=click.Path(path_type=Path),
-        help="Also save a sheet of attention maps and losses.",
-    ),
-    click.option(
+    options.written_file("--explain", help="Also save a sheet of attention maps and losses."),
+    options.written_file(
         "--save-mask",
-        cls=ExpertOption,
-        metavar="FILE",
-        type=click.Path(path_type=Path),
         help="Also save where the image may have changed: white on black.",
+        expert=True,
     ),
-    click.option(
+    options.written_file(
         "--steps-dir",
-        cls=ExpertOption,
-        metavar="DIR",
-        type=click.Path(path_type=Path),
         help="Also save the predicted image after every step: DIR/step-001.png, ...",
+        expert=True,
+        metavar="DIR",
     ),
     metadata,
 )

@@ -375,6 +375,34 @@ PER_JOB = ("strength", "seed")  # that a batch takes several values of
 SEVERAL = ("seed", "strength", "guidance_scale")  # that an edit does with --grid, rows first
 
 
+# kinds of options
+
+
+def count(name: str, default: int, help: str, *, least: int = 1) -> Callable[[F], F]:
+    """An option with a number of at least ``least``, whose help ends in its default."""
+    return click.option(
+        name, metavar="N", type=click.IntRange(least), default=default, show_default=True, help=help
+    )
+
+
+def written_file(
+    *names: str, help: str, expert: bool = False, metavar: str = "FILE"
+) -> Callable[[F], F]:
+    """An option that names a file or directory to write."""
+    return click.option(
+        *names,
+        cls=ExpertOption if expert else None,
+        metavar=metavar,
+        type=click.Path(path_type=Path),
+        help=help,
+    )
+
+
+def output(help: str) -> Callable[[F], F]:
+    """``-o``, the file that a command writes."""
+    return written_file("-o", "--output", help=help)
+
+
 # the options
 
 image_path = click.argument("image_path", metavar="IMAGE", type=click.Path(path_type=Path))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from zerocon.bench.results import ResultRow, ResultsFile, RowFormat
     from zerocon.bench.runner import BenchmarkRun, Cell, Work
     from zerocon.bench.suite import SuiteRow
+    from zerocon.bench.tables import Table
     from zerocon.bench.tasks import Task
     from zerocon.bench.translation_row import TranslationRow
 
@@ -54,14 +55,7 @@ def command() -> None:
 def scenes(per_kind: int, skip: int = 0, kinds: str = "edit") -> tuple[Callable[[Any], Any], ...]:
     """The options that choose scenes of different ``kinds``, with these defaults."""
     return (
-        click.option(
-            "--per-kind",
-            metavar="N",
-            type=click.IntRange(1),
-            default=per_kind,
-            show_default=True,
-            help=f"Scenes of each kind of {kinds}.",
-        ),
+        options.count("--per-kind", per_kind, f"Scenes of each kind of {kinds}."),
         click.option(
             "--split",
             type=click.Choice(["validation", "test"]),
@@ -69,13 +63,11 @@ def scenes(per_kind: int, skip: int = 0, kinds: str = "edit") -> tuple[Callable[
             show_default=True,
             help="Split of the scenes; do not tune on test.",
         ),
-        click.option(
+        options.count(
             "--skip",
-            metavar="N",
-            type=click.IntRange(0),
-            default=skip,
-            show_default=True,
-            help="Scenes of each kind to skip first, such as those that settings were tuned on.",
+            skip,
+            "Scenes of each kind to skip first, such as those that settings were tuned on.",
+            least=0,
         ),
     )
 
@@ -91,28 +83,34 @@ shard = click.option(
 true_captions = click.option(
     "--true-captions", is_flag=True, help="Use the true captions instead of the captioner's."
 )
-batch_size = click.option(
-    "--batch-size",
-    metavar="N",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Scenes edited together; seconds are then a scene's share.",
+batch_size = options.count(
+    "--batch-size", 1, "Scenes edited together; seconds are then a scene's share."
 )
-results_file = click.option(
-    "--results",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Append a JSON line for every edit; the same command resumes from the file.",
+
+
+def results_in(help: str, metavar: str = "FILE") -> Callable[[Any], Any]:
+    """``--results``, the file or directory of results."""
+    files = metavar == "FILE"
+    kind = click.Path(path_type=Path, dir_okay=not files, file_okay=files)
+    return click.option("--results", metavar=metavar, type=kind, help=help)
+
+
+def printed_as(*forms: str, what: str = "tables") -> Callable[[Any], Any]:
+    """``--format``, of which the first one is the default."""
+    return click.option(
+        "--format",
+        "form",
+        type=click.Choice(forms),
+        default=forms[0],
+        show_default=True,
+        help=f"Format of the {what} on stdout.",
+    )
+
+
+results_file = results_in(
+    "Append a JSON line for every edit; the same command resumes from the file."
 )
-table_format = click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "markdown", "json"]),
-    default="text",
-    show_default=True,
-    help="Format of the tables on stdout.",
-)
+table_format = printed_as("text", "markdown", "json")
 tables = options.together(
     table_format,
     click.option(
@@ -169,11 +167,8 @@ tables = options.together(
 @cloup.option_group(
     "Output",
     results_file,
-    click.option(
-        "--sheet",
-        metavar="FILE",
-        type=click.Path(path_type=Path),
-        help="Save source, edit and true target of every scene (one method only).",
+    options.written_file(
+        "--sheet", help="Save source, edit and true target of every scene (one method only)."
     ),
     tables,
     options.overwrite,
@@ -306,12 +301,8 @@ def sensitivity(methods: str, results: Path | None, form: str, **values: Any) ->
                 if tick:
                     tick(done, sum(len(names) for _, names in work))
     rows = run.among(file.rows, chosen)
-    if form == "json":
-        render.print_lines(sensitivity.as_json(rows).split("\n"))
-    else:
-        lines = sensitivity.cells(rows)
-        text = result_tables.aligned if form == "text" else result_tables.markdown
-        render.print_lines(text(lines).split("\n"))
+    forms = {"text": result_tables.aligned, "markdown": result_tables.markdown}
+    _print(form, lambda: sensitivity.as_json(rows), lambda: forms[form](sensitivity.cells(rows)))
 
 
 @command.subcommand(
@@ -344,12 +335,10 @@ def sensitivity(methods: str, results: Path | None, form: str, **values: Any) ->
 )
 @cloup.option_group(
     "Output",
-    click.option(
-        "--results",
-        metavar="DIR",
-        type=click.Path(path_type=Path, file_okay=False),
-        help="Append a JSON line for every edit to a file for each model and scale; the same "
-        "command resumes from them.",
+    results_in(
+        "Append a JSON line for every edit to a file for each model and scale; the same command "
+        "resumes from them.",
+        "DIR",
     ),
     table_format,
     options.overwrite,
@@ -390,11 +379,7 @@ def transfer(results: Path | None, form: str, **values: Any) -> None:
                 )
             rows[variant] = equal[recipes]
     shown = measurement.tables(rows)
-    if form == "json":
-        render.print_lines(result_tables.record(shown, *measurement.facts(rows)).split("\n"))
-    else:
-        text = result_tables.as_text if form == "text" else result_tables.as_markdown
-        render.print_lines(text(shown).split("\n"))
+    _show(form, shown, lambda: result_tables.record(shown, *measurement.facts(rows)))
 
 
 def _rows(
@@ -467,6 +452,18 @@ def _split(text: str) -> tuple[str, ...]:
     return split(text) if text else ()
 
 
+def _show(form: str, shown: Sequence[Table], record: Callable[[], str]) -> None:
+    """Print tables as ``--format`` says; ``record`` returns them as JSON."""
+    from zerocon.bench import tables
+
+    forms = {"text": tables.as_text, "markdown": tables.as_markdown}
+    _print(form, record, lambda: forms[form](shown))
+
+
+def _print(form: str, record: Callable[[], str], text: Callable[[], str]) -> None:
+    render.print_lines((record() if form == "json" else text()).split("\n"))
+
+
 def _print_tables(rows: Sequence[ResultRow], form: str, by_kind: Sequence[str]) -> None:
     """The tables of ``rows``, and those of the methods ``by_kind`` by kind of edit."""
     from zerocon.bench import tables
@@ -474,11 +471,7 @@ def _print_tables(rows: Sequence[ResultRow], form: str, by_kind: Sequence[str]) 
     every = [tables.compare(rows), tables.differ(rows)]
     every += [tables.by_kind(rows, name) for name in by_kind]
     shown = [table for table in every if table]
-    if form == "json":
-        render.print_lines(tables.as_json(shown, rows).split("\n"))
-    else:
-        text = tables.as_text if form == "text" else tables.as_markdown
-        render.print_lines(text(shown).split("\n"))
+    _show(form, shown, lambda: tables.as_json(shown, rows))
 
 
 @command.subcommand(
@@ -509,38 +502,17 @@ def _print_tables(rows: Sequence[ResultRow], form: str, by_kind: Sequence[str]) 
         help="Methods to compare, with options after a colon, such as true-warp:corruption=0.5. "
         "[default: all that need only the weights of the package]",
     ),
-    click.option(
-        "--samples",
-        metavar="N",
-        type=click.IntRange(1),
-        default=3,
-        show_default=True,
-        help="Random seeds of methods that sample.",
-    ),
-    click.option(
-        "--mean-of",
-        metavar="N",
-        type=click.IntRange(2),
-        default=8,
-        show_default=True,
-        help="Samples of the mean image, which is a row of its own.",
-    ),
-    click.option(
-        "--batch-size",
-        metavar="N",
-        type=click.IntRange(1),
-        default=8,
-        show_default=True,
-        help="Images translated together; seconds are then an image's share.",
+    options.count("--samples", 3, "Random seeds of methods that sample."),
+    options.count("--mean-of", 8, "Samples of the mean image, which is a row of its own.", least=2),
+    options.count(
+        "--batch-size", 8, "Images translated together; seconds are then an image's share."
     ),
 )
 @cloup.option_group(
     "Output",
     results_file,
-    click.option(
+    options.written_file(
         "--sheet",
-        metavar="FILE",
-        type=click.Path(path_type=Path),
         help="Save condition, exemplar, target and every method's result of all tasks.",
     ),
     tables,
@@ -602,14 +574,10 @@ def _print_translation_tables(
     rows: Sequence[TranslationRow], form: str, by_kind: Sequence[str]
 ) -> None:
     """The tables of ``rows``, and those of the methods ``by_kind`` by kind of condition."""
-    from zerocon.bench import tables, translation_tables
+    from zerocon.bench import translation_tables
 
     shown = translation_tables.tables(rows, by_kind)
-    if form == "json":
-        render.print_lines(translation_tables.as_json(shown, rows).split("\n"))
-    else:
-        text = tables.as_text if form == "text" else tables.as_markdown
-        render.print_lines(text(shown).split("\n"))
+    _show(form, shown, lambda: translation_tables.as_json(shown, rows))
 
 
 @command.subcommand(
@@ -640,12 +608,7 @@ def _print_translation_tables(
     default="",
     help="With --suite: time only these methods. [default: all]",
 )
-@click.option(
-    "--results",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="With --suite: save the rows as JSON, after each of them.",
-)
+@results_in("With --suite: save the rows as JSON, after each of them.")
 @options.overwrite
 @click.option(
     "--shape",
@@ -655,41 +618,13 @@ def _print_translation_tables(
     help="The embedded model, or random weights of Stable Diffusion 1.x at 512 or 2.1 at 768 "
     "pixels.",
 )
-@click.option(
-    "--steps",
-    metavar="N",
-    type=click.IntRange(2),
-    default=50,
-    show_default=True,
-    help="Denoising steps.",
-)
-@click.option(
-    "--repeats",
-    metavar="N",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Repetitions of each measurement; the median is printed.",
-)
-@click.option(
-    "--batch-size",
-    metavar="N",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Images edited together.",
-)
+@options.count("--steps", 50, "Denoising steps.", least=2)
+@options.count("--repeats", 1, "Repetitions of each measurement; the median is printed.")
+@options.count("--batch-size", 1, "Images edited together.")
 @options.compiled
 @options.device
 @options.dtype
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["markdown", "json"]),
-    default="markdown",
-    show_default=True,
-    help="Format of the table on stdout.",
-)
+@printed_as("markdown", "json", what="table")
 @click.pass_context
 def speed(
     context: click.Context,

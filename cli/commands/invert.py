@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
 import cloup
 
 from zerocon.image.read_options import ReadOptions
@@ -33,13 +32,7 @@ EXTENSION = ".safetensors"
 @options.lenient
 @cloup.option_group(
     "Output",
-    click.option(
-        "-o",
-        "--output",
-        metavar="FILE",
-        type=click.Path(path_type=Path),
-        help=f"Inversion file. [default: IMAGE{EXTENSION}]",
-    ),
+    options.output(f"Inversion file. [default: IMAGE{EXTENSION}]"),
     options.overwrite,
 )
 @cloup.option_group(
@@ -103,7 +96,8 @@ def _require_savable(size: tuple[int, int], model: Model, settings: Settings) ->
     from zerocon.trajectory import NOUN, bytes_in_file
 
     padded = model.working_size.with_size(settings.size).padded(size)
-    require_readable(bytes_in_file(settings.steps + 1, padded, model.vae_scale_factor), NOUN)
+    size_in_file = bytes_in_file(settings.steps + 1, padded, model.vae_scale_factor)
+    require_readable(size_in_file, NOUN, "; use fewer steps or a smaller size")
 
 
 def _idle_seed(settings: Settings) -> list[str]:

@@ -66,7 +66,7 @@ FILE = click.Path(path_type=Path)
 )
 @cloup.option_group(
     "Output",
-    click.option("-o", "--output", metavar="FILE", type=FILE, help="Also save the replayed edit."),
+    options.output("Also save the replayed edit."),
     options.overwrite,
 )
 @cloup.option_group("Model", options.replay_model, options.network)

@@ -42,14 +42,7 @@ shared = options.together(
         help="Time limit of each stage. [default: none]",
     ),
     options.device,
-    click.option(
-        "--workers",
-        metavar="N",
-        type=click.IntRange(1),
-        default=1,
-        show_default=True,
-        help="Processes that draw scenes.",
-    ),
+    options.count("--workers", 1, "Processes that draw scenes."),
     options.verbosity,
 )
 

@@ -63,13 +63,7 @@ inputs = cloup.option_group(
 
 outputs = cloup.option_group(
     "Output",
-    click.option(
-        "-o",
-        "--output",
-        metavar="FILE",
-        type=FILE,
-        help="Translated image; - is stdout. [default: CONDITION-EXEMPLAR.png]",
-    ),
+    options.output("Translated image; - is stdout. [default: CONDITION-EXEMPLAR.png]"),
     options.overwrite,
     click.option(
         "-n",
@@ -77,22 +71,14 @@ outputs = cloup.option_group(
         is_flag=True,
         help="Print the kind of the condition and the cost only.",
     ),
-    click.option(
-        "--compare",
-        metavar="FILE",
-        type=FILE,
-        help="Also save condition, exemplars and result side by side.",
+    options.written_file(
+        "--compare", help="Also save condition, exemplars and result side by side."
     ),
-    click.option(
-        "--save-warp",
-        metavar="FILE",
-        type=FILE,
-        help="Also save the exemplars, moved to where they match the condition.",
+    options.written_file(
+        "--save-warp", help="Also save the exemplars, moved to where they match the condition."
     ),
-    click.option(
+    options.written_file(
         "--save-confidence",
-        metavar="FILE",
-        type=FILE,
         help="Also save the confidence of the match: white where it is certain.",
     ),
     click.option(

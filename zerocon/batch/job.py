@@ -17,6 +17,7 @@ from zerocon.storage.paths import result_fault
 
 TEXTS = ("image", "name")  # fields of the record of a job
 PARTS = ("prompt", "settings", "directions", "mask", "mask_text", "exemplars")
+MOST_VALUES = 64  # settings of a job, and values of one setting
 PROMPT_FIELDS = ("to", "from_", "to_caption", "caption")  # arguments of ``zerocon.edit``
 
 
@@ -114,8 +115,8 @@ def _fault(fields: Any) -> str | None:
     prompt, settings, directions = (fields.get(name) for name in PARTS[:3])
     if not isinstance(prompt, dict) or not isinstance(settings, dict):
         return "prompt or settings are no records"
-    if not all(map(_is_setting, settings.values())):
-        return "a setting is neither a value nor a list of values"
+    if len(settings) > MOST_VALUES or not all(map(_is_setting, settings.values())):
+        return "its settings are not values, or lists of them"
     if not prompt.keys() <= {*PROMPT_FIELDS} or not all(isinstance(n, str) for n in settings):
         return "it has an unknown prompt"
     if not all(isinstance(text, str) and "\0" not in text for text in [*texts, *prompt.values()]):
@@ -131,9 +132,9 @@ def _fault(fields: Any) -> str | None:
 
 
 def _is_setting(value: object) -> bool:
-    """Whether it is a value or a list of values: nested ones take much memory."""
+    """Whether it is a value or a list of some: others take much memory."""
     values = value if isinstance(value, list) else [value]
-    return not any(isinstance(each, list | dict) for each in values)
+    return len(values) <= MOST_VALUES and not any(isinstance(v, list | dict) for v in values)
 
 
 def _is_number(value: object) -> bool:

@@ -370,11 +370,12 @@ class Journal:
             FileFormatError: They are damaged; or too many or too long, and not of a run of this
                 user's own.
         """
-        records, size, own = list[JobRecord](), 0, False
+        records, size = list[JobRecord](), 0
+        ((count,),) = self._select("count(*)", run, states)
+        trusted = count > MOST_FOREIGN_ROWS and self._require_own(run)
         for row in self._select(COLUMNS, run, states):
             size += sum(len(each) for each in row if isinstance(each, str))
-            if not own and (size > MOST_FOREIGN or len(records) == MOST_FOREIGN_ROWS):
-                own = self._require_own(run)
+            trusted = trusted or (size > MOST_FOREIGN and self._require_own(run))
             records.append(_record(row))
         return records
 

@@ -259,8 +259,11 @@ def _csv_rows(file: Path) -> Rows:
     try:
         columns = [name.strip() for name in next(reader, ())]
         _require_header(file, columns)
-        number = size = 0
+        number = size = wide = 0
         for row in reader:
+            wide += len(row) > len(columns)
+            if wide > MOST_INVALID + 1:
+                return  # what follows is not read either
             if row:  # a blank line is none
                 number += 1
                 line = reader.line_num - sum(cell.count("\n") for cell in row)

@@ -53,7 +53,13 @@ def words_of(directions: Iterable[Direction]) -> str:
 
 def slug(text: str) -> str:
     """A text as part of a file name: lower case, words joined by dashes; "" if nothing is left."""
-    return re.sub(r"[\W_]+", "-", text.casefold()).strip("-")[:LONGEST].strip("-")
+    words, length = list[str](), 0
+    for match in re.finditer(r"[^\W_]+", text.casefold()):
+        words.append(match[0])
+        length += 1 + len(match[0])
+        if length > LONGEST:
+            break
+    return "-".join(words)[:LONGEST].strip("-")
 
 
 def output_name(image: Path, prompt: str) -> Path:

@@ -120,13 +120,12 @@ def write_tensor_file(
         temporary.write_bytes(data)
 
 
-def require_readable(size: int, noun: str) -> None:
+def require_readable(size: int, noun: str, hint: str = "") -> None:
     """Raise ``OutputFormatError`` if tensors of so many bytes are more than a file may have."""
     most = LARGEST_FILE - LONGEST_HEADER - 8
     if size > most:
         raise OutputFormatError(
-            f"{noun} in a file has at most {most / 1e6:.0f} MB, this one {size / 1e6:.0f}; use "
-            "fewer steps or a smaller size"
+            f"{noun} in a file has at most {most / 1e6:.0f} MB, this one has {size / 1e6:.0f}{hint}"
         )
 
 

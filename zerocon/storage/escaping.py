@@ -59,7 +59,7 @@ def json_text(record: Any, *, indent: int | None = None) -> str:
 
 def has_control_characters(text: str) -> bool:
     """Whether ``text`` has control characters or surrogates, other than ends of lines and tabs."""
-    return any(
+    return not text.isprintable() and any(
         unicodedata.category(each) in ("Cc", "Cs") and each != "\r"
         for each in _UNSAFE.findall(text)
     )
