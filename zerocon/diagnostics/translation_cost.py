@@ -128,7 +128,8 @@ def _promote_bytes(translator: PromoteTranslator, inputs: TranslationInputs) -> 
     network, matcher = trained_networks(model, inputs.network)
     levels, text = model.schedule(1).levels, model.embed([""]).tokens
     noise = starting_noise([0], *inputs.grid).to(model.device)
-    scales = dict(zip(("structure", "appearance"), translator.scales(settings), strict=True))
+    structure, appearance = translator.scales(settings)
+    scales: Any = {"structure": structure, "appearance": appearance}
     condition, *exemplars = _zeros(inputs, model)
     pairs = [(each, _latents(each, model)) for each in exemplars]
     results: list[Matched] = []
