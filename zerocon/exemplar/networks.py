@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from zerocon.errors import FileFormatError, ModelNotFoundError
 from zerocon.exemplar.encoders import CELL, ChannelNorm, DilatedBlock, Matcher, MatcherConfig
+from zerocon.model.weights import require_header
 from zerocon.storage import strict_json
 from zerocon.storage.bounded import read_text
 from zerocon.tensor_types import Latents, Pixels, Tokens, require_finite
@@ -414,6 +415,7 @@ def _read_weights(file: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
+        require_header(file)
         return load_file(file)
     except (SafetensorError, OSError) as error:
         raise FileFormatError(f"cannot read {file}: {error}") from error

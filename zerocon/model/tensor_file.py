@@ -21,6 +21,7 @@ from torch import Tensor
 from zerocon.errors import FileFormatError, OutputFormatError
 from zerocon.storage import strict_json
 from zerocon.storage.atomic import writing
+from zerocon.storage.bounded import open_now
 from zerocon.storage.escaping import has_control_characters
 
 LONGEST_HEADER = 4_000_000  # bytes; a direction of 10,000 sentences has 1 MB
@@ -172,7 +173,7 @@ def _metadata(
 def _require_regular(path: Path | str, noun: str) -> None:
     """A pipe would wait for ever; the header's length is checked before it is read."""
     try:
-        with open(path, "rb", opener=_open_now) as file:
+        with open(path, "rb", opener=open_now) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise FileFormatError(f"cannot read {path} as {noun}: it is no regular file")
@@ -191,11 +192,6 @@ def _require_regular(path: Path | str, noun: str) -> None:
         )
     if length > min(LONGEST_HEADER, status.st_size):
         raise FileFormatError(f"cannot read {path} as {noun}: its header would have {length} bytes")
-
-
-def _open_now(name: str, flags: int) -> int:
-    """Opening a pipe must not wait for a writer."""
-    return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _require_finite(name: str, values: Tensor) -> Tensor:

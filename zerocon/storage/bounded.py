@@ -71,7 +71,7 @@ def read_lines(path: Path, *, longest: int, longest_line: int, most_lines: int) 
 def _opened(path: Path, longest: int, *, pipes: bool = False) -> Iterator[BinaryIO]:
     """A file of at most ``longest`` bytes, with errors of this package inside."""
     try:
-        with open(path, "rb", opener=None if pipes else _open_now) as file:
+        with open(path, "rb", opener=None if pipes else open_now) as file:
             status = os.fstat(file.fileno())
             if not pipes and not stat.S_ISREG(status.st_mode):
                 raise FileFormatError(f"cannot read {path}: it is no regular file")
@@ -94,6 +94,6 @@ def _require_length(path: Path, size: int, longest: int) -> None:
         raise FileFormatError(f"{path} has more than {longest} bytes")
 
 
-def _open_now(name: str, flags: int) -> int:
-    """Opening a pipe must not wait for a writer."""
+def open_now(name: str, flags: int) -> int:
+    """Opener of ``open``: opening a pipe must not wait for a writer."""
     return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
