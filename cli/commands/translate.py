@@ -32,7 +32,7 @@ from ..progress import progress_bar, status
 if TYPE_CHECKING:
     from zerocon import Model, Translation
     from zerocon.exemplar.condition import Condition
-    from zerocon.exemplar.translation import Exemplar
+    from zerocon.exemplar.translation_checks import Exemplar
 
 DEFAULTS = TranslationSettings
 RANGE = "{:g}..{:g}".format(*DEFAULTS.range)
@@ -240,19 +240,20 @@ class TranslationRun:
     def of(cls, condition_path: Path, values: dict[str, Any]) -> TranslationRun:
         """Read all inputs and check all outputs, then load the model."""
         from zerocon.exemplar.condition import read_condition
-        from zerocon.exemplar.translation import Exemplar, checked_weight
+        from zerocon.exemplar.translation_checks import Exemplar, checked_weight, file_warnings
 
-        reading = ReadOptions.of(values)
-        settings = settings_of(values)
+        if any(path == stdio.PIPE for path, _ in values["exemplars"]):
+            raise click.UsageError("only CONDITION can be read from stdin; name the exemplar")
+        reading, settings, references = ReadOptions.of(values), settings_of(values), []
         photograph = stdio.read(condition_path, reading)
-        references, warnings = [], [*photograph.warnings]
         for path, weight in values["exemplars"]:
-            read = stdio.parse(path, reading)
-            references.append(Exemplar(read.image, checked_weight(weight), str(path)))
-            warnings += [f"{path}: {line}" for line in read.warnings]
+            read, name = stdio.parse(path, reading), str(path)
+            doubts = file_warnings(read, name)
+            references.append(Exemplar(read.image, checked_weight(weight), name, doubts))
         outputs = TranslationOutputs.of(condition_path, values)
-        condition = read_condition(photograph.image, settings.condition)
-        warnings += ineffective(settings, values)
+        doubts = file_warnings(photograph, str(stdio.source(condition_path) or "stdin"))
+        condition = read_condition(photograph.image, settings.condition, doubts)
+        warnings = ineffective(settings, values)
         render.warn(warnings)
         given = dict(values)
         if settings.uses_shipped_model or given["model"] is None:
@@ -282,7 +283,8 @@ class TranslationRun:
     def plan(self) -> None:
         """Print what the translation would do and cost."""
         from zerocon.diagnostics.translation_cost import estimate_translation
-        from zerocon.exemplar.translation import check_inputs, inputs_of, resolved
+        from zerocon.exemplar.translation import inputs_of, resolved
+        from zerocon.exemplar.translation_checks import check_inputs
 
         quiet, settings = options.is_quiet(), resolved(self.settings, self.condition)
         print_condition(quiet, self.condition)
@@ -423,7 +425,7 @@ def settings_of(values: Mapping[str, Any]) -> TranslationSettings:
 
 def ineffective(settings: TranslationSettings, values: Mapping[str, Any]) -> list[str]:
     """Warnings about options on the command line that cannot change the result."""
-    from zerocon.exemplar.translators import translator_of
+    from zerocon.exemplar.translators import translator_of, uses_network
 
     used, why = translator_of(settings).USES, f"has no effect with --method {settings.method}"
     if settings.matcher == "dift" and "matcher" in used:
@@ -435,6 +437,8 @@ def ineffective(settings: TranslationSettings, values: Mapping[str, Any]) -> lis
     blends = getattr(translator_of(settings), "reinjection", 1)
     if "range" in used and not blends and options.on_command_line("range"):
         lines.append("--range has no effect without promote:reinjection=X")
+    if options.on_command_line("network") and not uses_network(settings):
+        lines.append(f"--network {why} and --matcher {settings.matcher}")
     weights = {weight for _, weight in values["exemplars"]}
     if len(weights) > 1 and "weights" not in used:
         lines.append(f"the weight of an exemplar {why}")

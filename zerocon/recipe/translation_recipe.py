@@ -238,7 +238,8 @@ class TranslationRecipe:
             MismatchError: One of these is not the recipe's, or the recipe cannot be replayed.
         """
         from zerocon.exemplar.condition import read_condition
-        from zerocon.exemplar.translation import Exemplar, translate_condition
+        from zerocon.exemplar.translation import translate_condition
+        from zerocon.exemplar.translation_checks import Exemplar
 
         self.require_replayable()
         self.require_condition(condition)
