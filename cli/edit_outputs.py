@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
-from zerocon.image import METADATA_LEVELS
 from zerocon.image.naming import output_name
 
 from . import options, render, stdio
@@ -31,13 +30,7 @@ if TYPE_CHECKING:
 
 
 metadata = options.together(
-    click.option(
-        "--metadata",
-        type=click.Choice(METADATA_LEVELS),
-        default=METADATA_LEVELS[0],
-        metavar="LEVEL",
-        help="full, minimal (IPTC mark of AI edits) or none. [default: full]",
-    ),
+    options.metadata_level("full, minimal (IPTC mark of AI edits) or none."),
     click.option(
         "--keep-gps", cls=ExpertOption, is_flag=True, help="Keep the GPS position in the EXIF data."
     ),
@@ -52,22 +45,13 @@ copy_unchanged = click.option(
 
 output_options = cloup.option_group(
     "Output",
-    click.option(
-        "-o",
-        "--output",
-        metavar="FILE",
-        type=click.Path(path_type=Path),
-        help="Edited image; - is stdout. [default: IMAGE-PROMPT]",
+    options.output_file(
+        "-o", "--output", help="Edited image; - is stdout. [default: IMAGE-PROMPT]"
     ),
     options.overwrite,
     options.dry_run,
     copy_unchanged,
-    click.option(
-        "--compare",
-        metavar="FILE",
-        type=click.Path(path_type=Path),
-        help="Also save source and edited image side by side.",
-    ),
+    options.output_file("--compare", help="Also save source and edited image side by side."),
     click.option(
         "--grid",
         cls=ExpertOption,

@@ -50,13 +50,7 @@ SHOWN = 3  # sentences of each side on a page
 )
 @cloup.option_group(
     "Output",
-    click.option(
-        "-o",
-        "--output",
-        metavar="FILE",
-        type=FILE,
-        help=f"Direction file. [default: FROM-to-TO{EXTENSION}]",
-    ),
+    options.output_file("-o", "--output", help=f"Direction file. [default: FROM-to-TO{EXTENSION}]"),
     options.overwrite,
 )
 @options.model

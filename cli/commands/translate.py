@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import cloup
@@ -20,7 +20,6 @@ from zerocon.exemplar.translation_settings import (
     MATCHERS,
     TranslationSettings,
 )
-from zerocon.image import METADATA_LEVELS
 from zerocon.image.naming import slug
 from zerocon.image.read_options import ReadOptions
 
@@ -34,10 +33,21 @@ if TYPE_CHECKING:
     from zerocon.exemplar.condition import Condition
     from zerocon.exemplar.translation_checks import Exemplar
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 DEFAULTS = TranslationSettings
 RANGE = "{:g}..{:g}".format(*DEFAULTS.range)
-FILE = click.Path(path_type=Path)
 NAMES = {"edge": "edge map", "label": "label map", "sketch": "sketch", "image": "image"}
+
+
+def setting(name: str, metavar: str, help: str, **more: Any) -> Callable[[F], F]:
+    """The option of a setting, with its default."""
+    default = more.setdefault("default", getattr(DEFAULTS, name))
+    more.setdefault("type", type(default))
+    shown = f"{default:g}" if isinstance(default, float) else "none" if default == "" else default
+    text = f"{help} [default: {shown}]"
+    return click.option(f"--{name.replace('_', '-')}", metavar=metavar, help=text, **more)
+
 
 inputs = cloup.option_group(
     "Input",
@@ -51,23 +61,20 @@ inputs = cloup.option_group(
         metavar="FILE[:W]",
         help="Image that gives the appearance, with its weight; repeatable.",
     ),
-    click.option(
-        "--condition",
+    setting(
+        "condition",
+        "KIND",
+        f"What CONDITION is: {', '.join(KINDS)}, or {AUTO}.",
         type=click.Choice((AUTO, *KINDS)),
-        default=DEFAULTS.condition,
-        metavar="KIND",
-        help=f"What CONDITION is: {', '.join(KINDS)}, or {AUTO}. [default: {DEFAULTS.condition}]",
     ),
     options.lenient,
 )
 
 outputs = cloup.option_group(
     "Output",
-    click.option(
+    options.output_file(
         "-o",
         "--output",
-        metavar="FILE",
-        type=FILE,
         help="Translated image; - is stdout. [default: CONDITION-EXEMPLAR.png]",
     ),
     options.overwrite,
@@ -77,101 +84,54 @@ outputs = cloup.option_group(
         is_flag=True,
         help="Print the kind of the condition and the cost only.",
     ),
-    click.option(
-        "--compare",
-        metavar="FILE",
-        type=FILE,
-        help="Also save condition, exemplars and result side by side.",
+    options.output_file(
+        "--compare", help="Also save condition, exemplars and result side by side."
     ),
-    click.option(
+    options.output_file(
         "--save-warp",
-        metavar="FILE",
-        type=FILE,
         help="Also save the exemplars, moved to where they match the condition.",
     ),
-    click.option(
+    options.output_file(
         "--save-confidence",
-        metavar="FILE",
-        type=FILE,
         help="Also save the confidence of the match: white where it is certain.",
     ),
-    click.option(
-        "--metadata",
-        type=click.Choice(METADATA_LEVELS),
-        default=METADATA_LEVELS[0],
-        metavar="LEVEL",
-        help="full (mark of AI images and recipe), minimal (the mark) or none. [default: full]",
-    ),
+    options.metadata_level("full (mark of AI images and recipe), minimal (the mark) or none."),
 )
 
 method = cloup.option_group(
     "Method",
-    click.option(
-        "--method",
-        default=DEFAULTS.method,
-        metavar="METHOD",
-        help="promote, attention, warp or adain, NAME[:KEY=VALUE,...], see `zerocon methods`. "
-        f"[default: {DEFAULTS.method}]",
+    setting(
+        "method",
+        "METHOD",
+        "promote, attention, warp or adain, NAME[:KEY=VALUE,...], see `zerocon methods`.",
     ),
-    click.option(
-        "--structure",
-        type=float,
-        default=DEFAULTS.structure,
-        metavar="X",
-        help=f"Scale of the condition's influence. [default: {DEFAULTS.structure:g}]",
-    ),
-    click.option(
-        "--appearance",
-        type=float,
-        default=DEFAULTS.appearance,
-        metavar="X",
-        help=f"Scale of the exemplar's influence. [default: {DEFAULTS.appearance:g}]",
-    ),
-    click.option(
-        "--steps",
-        type=int,
-        default=DEFAULTS.steps,
-        metavar="N",
-        help=f"Denoising steps. [default: {DEFAULTS.steps}]",
-    ),
-    click.option(
-        "--seed",
-        type=int,
-        default=DEFAULTS.seed,
-        metavar="N",
-        help=f"Random seed. [default: {DEFAULTS.seed}]",
-    ),
-    click.option(
-        "--prompt",
-        default=DEFAULTS.prompt,
-        metavar="TEXT",
-        help="Caption of the result. [default: none]",
-    ),
-    click.option(
-        "--color-match",
+    setting("structure", "X", "Scale of the condition's influence."),
+    setting("appearance", "X", "Scale of the exemplar's influence."),
+    setting("steps", "N", "Denoising steps."),
+    setting("seed", "N", "Random seed."),
+    setting("prompt", "TEXT", "Caption of the result."),
+    setting(
+        "color_match",
+        "NAME",
+        "global: the exemplar's mean color and contrast; or none.",
         type=click.Choice(COLOR_MATCHES),
-        default=DEFAULTS.color_match,
-        metavar="NAME",
-        help="global: the exemplar's mean color and contrast; or none. "
-        f"[default: {DEFAULTS.color_match}]",
     ),
-    click.option(
-        "--matcher",
-        cls=ExpertOption,
+    setting(
+        "matcher",
+        "NAME",
+        "What compares condition and exemplar: trained encoders, dift (features of the model's "
+        "U-Net) or position.",
         type=click.Choice(MATCHERS),
-        default=DEFAULTS.matcher,
-        metavar="NAME",
-        help="What compares condition and exemplar: trained encoders, dift (features of the "
-        f"model's U-Net) or position. [default: {DEFAULTS.matcher}]",
-    ),
-    click.option(
-        "--range",
         cls=ExpertOption,
+    ),
+    setting(
+        "range",
+        "A..B",
+        "Share of the steps, from noise, at which the warp is blended in, of --method "
+        "promote:reinjection=X.",
         type=options.number_range,
         default=RANGE,
-        metavar="A..B",
-        help="Share of the steps, from noise, at which the warp is blended in, of --method "
-        f"promote:reinjection=X. [default: {RANGE}]",
+        cls=ExpertOption,
     ),
 )
 
@@ -200,7 +160,7 @@ model_options = cloup.option_group(
         "zerocon translate labels.png --exemplar fox.png --save-warp warp.png --compare all.png",
     ),
 )
-@click.argument("condition_path", metavar="CONDITION", type=FILE)
+@click.argument("condition_path", metavar="CONDITION", type=click.Path(path_type=Path))
 @inputs
 @outputs
 @method
