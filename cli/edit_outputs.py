@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
-from zerocon.image import METADATA_LEVELS
 from zerocon.image.naming import output_name
 
 from . import options, render, stdio
@@ -31,13 +30,7 @@ if TYPE_CHECKING:
 
 
 metadata = options.together(
-    click.option(
-        "--metadata",
-        type=click.Choice(METADATA_LEVELS),
-        default=METADATA_LEVELS[0],
-        metavar="LEVEL",
-        help="full, minimal (IPTC mark of AI edits) or none. [default: full]",
-    ),
+    options.metadata_level("full, minimal (IPTC mark of AI edits) or none."),
     click.option(
         "--keep-gps", cls=ExpertOption, is_flag=True, help="Keep the GPS position in the EXIF data."
     ),

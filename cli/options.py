@@ -15,7 +15,7 @@ import cloup
 from click.core import ParameterSource
 
 from zerocon.errors import UntrustedReferenceError
-from zerocon.image import MEGAPIXELS, MOST_MEGAPIXELS
+from zerocon.image import MEGAPIXELS, METADATA_LEVELS, MOST_MEGAPIXELS
 from zerocon.model.spec import LOAD_OPTIONS as LOAD_OPTIONS
 from zerocon.settings import (
     DEFAULT_CAPTIONER,
@@ -144,6 +144,18 @@ def together(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
         return function
 
     return decorate
+
+
+def metadata_level(help: str) -> Callable[[F], F]:
+    """``--metadata``: what of the recipe and the mark a result has."""
+    default = METADATA_LEVELS[0]
+    return click.option(
+        "--metadata",
+        type=click.Choice(METADATA_LEVELS),
+        default=default,
+        metavar="LEVEL",
+        help=f"{help} [default: {default}]",
+    )
 
 
 def is_quiet() -> bool:

@@ -154,6 +154,10 @@ def test_weights_that_a_method_does_not_use_have_a_warning(monkeypatch: pytest.M
         (("translate", "labels.png", "-e", "exemplar.png:1e-400"), 2, "ZC-E012"),
         (("translate", "labels.png", "-e", "exemplar.png:inf"), 2, "ZC-E010"),
         (("translate", "labels.png", "-e", "exemplar.png:x"), 2, "ZC-E010"),
+        (("translate", "labels.png", "-e", "-", "-o", "a.png"), 2, "ZC-E010"),
+        (("translate", "-", "-e", "-:2", "-o", "-"), 2, "ZC-E010"),
+        (("translate", "labels.png", "-e", "exemplar.png", "--steps", "1001", "-n"), 2, "ZC-E012"),
+        ((*RUN, "--prompt", "a\x1b[2J fox"), 2, "ZC-E012"),
         ((*RUN, "--condition", "pose"), 2, "ZC-E010"),
         ((*RUN, "--method", "cut"), 2, "ZC-E013"),
         ((*RUN, "--method", "promote:reinjection=2"), 2, "ZC-E013"),
@@ -188,6 +192,58 @@ def test_doubtful_input_has_a_warning_and_a_result() -> None:
     stderr = done("translate", "even.png", "-e", "even.png", *WARP, "-o", "out.png").stderr
     for words in ("label map is empty", "even.png has one color", "condition itself"):
         assert words in stderr
+
+
+def warnings_of(*args: str) -> list[str]:
+    lines = done("translate", *args, "-n").stderr.splitlines()
+    return [line for line in lines if line.startswith("Warning: ")]
+
+
+def test_transparent_parts_have_a_warning() -> None:
+    image = Image.open("exemplar.png").convert("RGBA")
+    image.paste((0, 0, 0, 0), (0, 0, 64, 128))
+    image.save("clear.png")
+    paletted = Image.open("labels.png").convert("P")
+    paletted.save("palette.png", transparency=paletted.getpixel((0, 0)))
+    first, second = warnings_of("palette.png", "-e", "clear.png", *WARP)
+    assert "palette.png: " in first and "of it is transparent, which is taken as white" in first
+    assert second == "Warning: clear.png: 50% of it is transparent, which is taken as white"
+
+
+def test_an_exemplar_that_is_given_twice_has_a_warning() -> None:
+    Path("same.png").symlink_to("exemplar.png")
+    args = ["labels.png", "-e", "exemplar.png", "-e", "same.png:2", "-e", "other.png", *WARP]
+    assert warnings_of(*args) == [
+        "Warning: same.png is the same image as exemplar.png: their weights add up"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file", "kind", "words"),
+    [
+        ("labels.png", "edge", "the edge condition has areas, not lines"),
+        ("exemplar.png", "sketch", "the sketch condition has areas, not lines"),
+        ("edges.png", "sketch", "the sketch condition has areas, not lines"),
+        ("exemplar.png", "label", "the label map has many colors; "),
+        ("edges.png", "edge", None),
+        ("labels.png", "label", None),
+        ("labels.png", "image", None),
+    ],
+)
+def test_a_condition_of_another_kind_than_it_is_declared_has_a_warning(
+    file: str, kind: str, words: str | None
+) -> None:
+    lines = warnings_of(file, "-e", "other.png", *WARP, "--condition", kind)
+    assert len(lines) == (words is not None)
+    assert words is None or words in lines[0]
+
+
+def test_a_network_that_is_not_used_has_a_warning() -> None:
+    line = "Warning: --network has no effect with --method warp and --matcher position"
+    Path("empty").mkdir()
+    assert line in warnings_of("labels.png", "-e", "other.png", *WARP, "--network", "empty")
+    result = run("translate", "labels.png", "-e", "other.png", "--network", "empty", "-n")
+    assert result.exit_code == 3 and "no config.json" in result.stderr
 
 
 def test_a_message_of_one_kind_can_be_silenced() -> None:

@@ -25,7 +25,8 @@ from zerocon.exemplar.condition import read_condition
 from zerocon.exemplar.correspondence import Correspondence
 from zerocon.exemplar.encoders import Matcher
 from zerocon.exemplar.networks import TranslationConfig, TranslationNetwork, save_weights
-from zerocon.exemplar.translation import Exemplar, Translation, check_result, translate
+from zerocon.exemplar.translation import Translation, translate
+from zerocon.exemplar.translation_checks import Exemplar, check_result
 from zerocon.exemplar.translation_settings import TranslationSettings
 from zerocon.exemplar.translators import TranslatedLatents, TranslationInputs, find_correspondence
 from zerocon.image.reading import Photograph
@@ -215,6 +216,16 @@ def test_an_exemplar_that_is_the_condition_has_a_warning_and_so_has_a_copy(mini:
     assert "is the image of the condition itself" in lines
     assert "nearly a copy" in warnings_of(LABELS, EXEMPLAR, mini)
     assert warnings_of(LABELS, EXEMPLAR, mini, method="adain") == ""
+
+
+def test_a_result_that_is_the_condition_has_a_warning(mini: Model) -> None:
+    """Without the exemplar's influence, attention and statistics alike."""
+    image, other = world.render(ONE), Image.new("RGB", (64, 64), "teal")
+    other.paste(gradient(30, 30), (20, 20))
+    lines = warnings_of(image, other, mini, condition_kind="image", method="attention:scale=0")
+    assert "nearly a copy" not in lines, "it has the exemplar's colors"
+    result = translate(image, image.rotate(180), method="adain", condition_kind="image", model=mini)
+    assert result.warnings == ("the result is nearly a copy of the condition",)
 
 
 def test_classes_without_a_counterpart_are_named(mini: Model) -> None:

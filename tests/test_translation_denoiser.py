@@ -76,8 +76,7 @@ def test_a_perfect_network_has_no_loss(prior: str, tmp_path: Path) -> None:
 
     stage, times, work = DenoiserStage(prior=prior), torch.rand(6), Workspace(tmp_path)
     loss, other = (
-        stage.noise_loss(call, guide(P), z0, times, levels, work)["eps"]
-        for call in (predict, worse)
+        stage.loss(call, guide(P), z0, times, levels, work)["eps"] for call in (predict, worse)
     )
     assert loss < 1e-6 < 1e-3 < other
 
@@ -89,7 +88,7 @@ def test_a_perfect_bridge_has_no_loss(tmp_path: Path) -> None:
         return (x[:, :4] - z0,)
 
     stage, work = DenoiserStage(bridge=True), Workspace(tmp_path)
-    terms = stage.bridge_loss(predict, guide(y), z0, torch.rand(6), alpha_bars(), work)
+    terms = stage.loss(predict, guide(y), z0, torch.rand(6), alpha_bars(), work)
     assert terms["bridge"] == 0
 
 

@@ -26,7 +26,8 @@ from zerocon.diagnostics.translation_cost import estimate_translation
 from zerocon.errors import NotFiniteError, OutOfMemoryError
 from zerocon.exemplar.condition import read_condition
 from zerocon.exemplar.networks import WEIGHTS
-from zerocon.exemplar.translation import Exemplar, inputs_of, resolved, translate_condition
+from zerocon.exemplar.translation import inputs_of, resolved, translate_condition
+from zerocon.exemplar.translation_checks import Exemplar
 from zerocon.exemplar.translation_settings import TranslationSettings
 from zerocon.exemplar.translators import trained_networks
 from zerocon.image.reading import Photograph

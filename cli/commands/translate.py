@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import cloup
@@ -20,7 +20,6 @@ from zerocon.exemplar.translation_settings import (
     MATCHERS,
     TranslationSettings,
 )
-from zerocon.image import METADATA_LEVELS
 from zerocon.image.naming import slug
 from zerocon.image.read_options import ReadOptions
 
@@ -32,12 +31,23 @@ from ..progress import progress_bar, status
 if TYPE_CHECKING:
     from zerocon import Model, Translation
     from zerocon.exemplar.condition import Condition
-    from zerocon.exemplar.translation import Exemplar
+    from zerocon.exemplar.translation_checks import Exemplar
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULTS = TranslationSettings
 RANGE = "{:g}..{:g}".format(*DEFAULTS.range)
-FILE = click.Path(path_type=Path)
 NAMES = {"edge": "edge map", "label": "label map", "sketch": "sketch", "image": "image"}
+
+
+def setting(name: str, metavar: str, help: str, **more: Any) -> Callable[[F], F]:
+    """The option of a setting, with its default."""
+    default = more.setdefault("default", getattr(DEFAULTS, name))
+    more.setdefault("type", type(default))
+    shown = f"{default:g}" if isinstance(default, float) else "none" if default == "" else default
+    text = f"{help} [default: {shown}]"
+    return click.option(f"--{name.replace('_', '-')}", metavar=metavar, help=text, **more)
+
 
 inputs = cloup.option_group(
     "Input",
@@ -51,12 +61,11 @@ inputs = cloup.option_group(
         metavar="FILE[:W]",
         help="Image that gives the appearance, with its weight; repeatable.",
     ),
-    click.option(
-        "--condition",
+    setting(
+        "condition",
+        "KIND",
+        f"What CONDITION is: {', '.join(KINDS)}, or {AUTO}.",
         type=click.Choice((AUTO, *KINDS)),
-        default=DEFAULTS.condition,
-        metavar="KIND",
-        help=f"What CONDITION is: {', '.join(KINDS)}, or {AUTO}. [default: {DEFAULTS.condition}]",
     ),
     options.lenient,
 )
@@ -81,83 +90,43 @@ outputs = cloup.option_group(
         "--save-confidence",
         help="Also save the confidence of the match: white where it is certain.",
     ),
-    click.option(
-        "--metadata",
-        type=click.Choice(METADATA_LEVELS),
-        default=METADATA_LEVELS[0],
-        metavar="LEVEL",
-        help="full (mark of AI images and recipe), minimal (the mark) or none. [default: full]",
-    ),
+    options.metadata_level("full (mark of AI images and recipe), minimal (the mark) or none."),
 )
 
 method = cloup.option_group(
     "Method",
-    click.option(
-        "--method",
-        default=DEFAULTS.method,
-        metavar="METHOD",
-        help="promote, attention, warp or adain, NAME[:KEY=VALUE,...], see `zerocon methods`. "
-        f"[default: {DEFAULTS.method}]",
+    setting(
+        "method",
+        "METHOD",
+        "promote, attention, warp or adain, NAME[:KEY=VALUE,...], see `zerocon methods`.",
     ),
-    click.option(
-        "--structure",
-        type=float,
-        default=DEFAULTS.structure,
-        metavar="X",
-        help=f"Scale of the condition's influence. [default: {DEFAULTS.structure:g}]",
-    ),
-    click.option(
-        "--appearance",
-        type=float,
-        default=DEFAULTS.appearance,
-        metavar="X",
-        help=f"Scale of the exemplar's influence. [default: {DEFAULTS.appearance:g}]",
-    ),
-    click.option(
-        "--steps",
-        type=int,
-        default=DEFAULTS.steps,
-        metavar="N",
-        help=f"Denoising steps. [default: {DEFAULTS.steps}]",
-    ),
-    click.option(
-        "--seed",
-        type=int,
-        default=DEFAULTS.seed,
-        metavar="N",
-        help=f"Random seed. [default: {DEFAULTS.seed}]",
-    ),
-    click.option(
-        "--prompt",
-        default=DEFAULTS.prompt,
-        metavar="TEXT",
-        help="Caption of the result. [default: none]",
-    ),
-    click.option(
-        "--color-match",
+    setting("structure", "X", "Scale of the condition's influence."),
+    setting("appearance", "X", "Scale of the exemplar's influence."),
+    setting("steps", "N", "Denoising steps."),
+    setting("seed", "N", "Random seed."),
+    setting("prompt", "TEXT", "Caption of the result."),
+    setting(
+        "color_match",
+        "NAME",
+        "global: the exemplar's mean color and contrast; or none.",
         type=click.Choice(COLOR_MATCHES),
-        default=DEFAULTS.color_match,
-        metavar="NAME",
-        help="global: the exemplar's mean color and contrast; or none. "
-        f"[default: {DEFAULTS.color_match}]",
     ),
-    click.option(
-        "--matcher",
-        cls=ExpertOption,
+    setting(
+        "matcher",
+        "NAME",
+        "What compares condition and exemplar: trained encoders, dift (features of the model's "
+        "U-Net) or position.",
         type=click.Choice(MATCHERS),
-        default=DEFAULTS.matcher,
-        metavar="NAME",
-        help="What compares condition and exemplar: trained encoders, dift (features of the "
-        f"model's U-Net) or position. [default: {DEFAULTS.matcher}]",
-    ),
-    click.option(
-        "--range",
         cls=ExpertOption,
+    ),
+    setting(
+        "range",
+        "A..B",
+        "Share of the steps, from noise, at which the warp is blended in, of --method "
+        "promote:reinjection=X.",
         type=options.number_range,
         default=RANGE,
-        metavar="A..B",
-        help="Share of the steps, from noise, at which the warp is blended in, of --method "
-        f"promote:reinjection=X. [default: {RANGE}]",
+        cls=ExpertOption,
     ),
 )
 
@@ -186,7 +155,7 @@ model_options = cloup.option_group(
         "zerocon translate labels.png --exemplar fox.png --save-warp warp.png --compare all.png",
     ),
 )
-@click.argument("condition_path", metavar="CONDITION", type=FILE)
+@click.argument("condition_path", metavar="CONDITION", type=click.Path(path_type=Path))
 @inputs
 @outputs
 @method
@@ -226,19 +195,20 @@ class TranslationRun:
     def of(cls, condition_path: Path, values: dict[str, Any]) -> TranslationRun:
         """Read all inputs and check all outputs, then load the model."""
         from zerocon.exemplar.condition import read_condition
-        from zerocon.exemplar.translation import Exemplar, checked_weight
+        from zerocon.exemplar.translation_checks import Exemplar, checked_weight, file_warnings
 
-        reading = ReadOptions.of(values)
-        settings = settings_of(values)
+        if any(path == stdio.PIPE for path, _ in values["exemplars"]):
+            raise click.UsageError("only CONDITION can be read from stdin; name the exemplar")
+        reading, settings, references = ReadOptions.of(values), settings_of(values), []
         photograph = stdio.read(condition_path, reading)
-        references, warnings = [], [*photograph.warnings]
         for path, weight in values["exemplars"]:
-            read = stdio.parse(path, reading)
-            references.append(Exemplar(read.image, checked_weight(weight), str(path)))
-            warnings += [f"{path}: {line}" for line in read.warnings]
+            read, name = stdio.parse(path, reading), str(path)
+            doubts = file_warnings(read, name)
+            references.append(Exemplar(read.image, checked_weight(weight), name, doubts))
         outputs = TranslationOutputs.of(condition_path, values)
-        condition = read_condition(photograph.image, settings.condition)
-        warnings += ineffective(settings, values)
+        doubts = file_warnings(photograph, str(stdio.source(condition_path) or "stdin"))
+        condition = read_condition(photograph.image, settings.condition, doubts)
+        warnings = ineffective(settings, values)
         render.warn(warnings)
         given = dict(values)
         if settings.uses_shipped_model or given["model"] is None:
@@ -268,7 +238,8 @@ class TranslationRun:
     def plan(self) -> None:
         """Print what the translation would do and cost."""
         from zerocon.diagnostics.translation_cost import estimate_translation
-        from zerocon.exemplar.translation import check_inputs, inputs_of, resolved
+        from zerocon.exemplar.translation import inputs_of, resolved
+        from zerocon.exemplar.translation_checks import check_inputs
 
         quiet, settings = options.is_quiet(), resolved(self.settings, self.condition)
         print_condition(quiet, self.condition)
@@ -409,7 +380,7 @@ def settings_of(values: Mapping[str, Any]) -> TranslationSettings:
 
 def ineffective(settings: TranslationSettings, values: Mapping[str, Any]) -> list[str]:
     """Warnings about options on the command line that cannot change the result."""
-    from zerocon.exemplar.translators import translator_of
+    from zerocon.exemplar.translators import translator_of, uses_network
 
     used, why = translator_of(settings).USES, f"has no effect with --method {settings.method}"
     if settings.matcher == "dift" and "matcher" in used:
@@ -421,6 +392,8 @@ def ineffective(settings: TranslationSettings, values: Mapping[str, Any]) -> lis
     blends = getattr(translator_of(settings), "reinjection", 1)
     if "range" in used and not blends and options.on_command_line("range"):
         lines.append("--range has no effect without promote:reinjection=X")
+    if options.on_command_line("network") and not uses_network(settings):
+        lines.append(f"--network {why} and --matcher {settings.matcher}")
     weights = {weight for _, weight in values["exemplars"]}
     if len(weights) > 1 and "weights" not in used:
         lines.append(f"the weight of an exemplar {why}")

@@ -14,13 +14,8 @@ from zerocon.diagnostics.translation_cost import estimate_translation
 from zerocon.errors import MismatchError
 from zerocon.evaluation_count import Evaluations
 from zerocon.exemplar.condition import Condition, read_condition
-from zerocon.exemplar.translation import (
-    Exemplar,
-    check_inputs,
-    inputs_of,
-    resolved,
-    translate_condition,
-)
+from zerocon.exemplar.translation import inputs_of, resolved, translate_condition
+from zerocon.exemplar.translation_checks import Exemplar, check_inputs, file_warnings
 from zerocon.exemplar.translation_settings import DEFAULT_TRANSLATION_MODEL, TranslationSettings
 from zerocon.exemplar.translators import TranslationInputs, translator_of
 from zerocon.image.metadata import Provenance
@@ -41,7 +36,7 @@ class PreparedTranslation:
     condition: Condition
     exemplars: tuple[Exemplar, ...]
     settings: TranslationSettings
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
     estimate: TranslationEstimate | None = None
 
     @classmethod
@@ -49,13 +44,14 @@ class PreparedTranslation:
         """Read the exemplars and detect the kind of the condition; raises for bad input."""
         settings = TranslationSettings.of(job.settings)
         translator_of(settings)
-        condition = read_condition(photograph.image, settings.condition)
+        doubts = file_warnings(photograph, str(job.image))
+        condition = read_condition(photograph.image, settings.condition, doubts)
         exemplars = tuple(
-            Exemplar(Photograph.read(Path(file), **reading.arguments()).image, weight, file)
+            Exemplar(read.image, weight, file, file_warnings(read, file))
             for file, weight in job.exemplars
+            if (read := Photograph.read(Path(file), **reading.arguments()))
         )
-        settings = resolved(settings, condition)
-        return cls(job, condition, exemplars, settings, photograph.warnings)
+        return cls(job, condition, exemplars, resolved(settings, condition))
 
     @property
     def texts(self) -> tuple[str, str]:
@@ -86,8 +82,7 @@ class TranslationExecutor:
         )
         recipe = TranslationRecipe.of(result, model)
         provenance = Provenance.at(self.metadata, recipe.to_json)
-        warnings = (*prepared.warnings, *result.warnings)
-        return TranslatedJob(result.image, result.evaluations, provenance, warnings)
+        return TranslatedJob(result.image, result.evaluations, provenance, result.warnings)
 
     def checked(self, prepared: PreparedTranslation) -> PreparedTranslation:
         """The job with the warnings about its input, and with its cost."""
@@ -95,7 +90,7 @@ class TranslationExecutor:
         model = self.model_for(settings)
         lines = check_inputs(condition, exemplars, condition.prepare(model.working_size))
         estimate = self._estimate(inputs_of(condition, exemplars, settings, model=model))
-        return replace(prepared, warnings=(*prepared.warnings, *lines), estimate=estimate)
+        return replace(prepared, warnings=tuple(lines), estimate=estimate)
 
     def _estimate(self, inputs: TranslationInputs) -> TranslationEstimate:
         """The cost of a translation, computed once for equal sizes and settings."""

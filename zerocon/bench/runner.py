@@ -113,12 +113,9 @@ class MethodsRun(ResumableRun):
         """What all rows of this run share, for ``MethodRecord``."""
         model = self.model
         return {
-            "version": __version__,
-            "weights": fingerprint(model.unet, model.vae, model.text_encoder),
+            **model_setup(model),
             "settings": digest(asdict(self.settings.resolve())),
             "captions": "true" if self.true_captions else "generated",
-            "device": model.device.type,
-            "dtype": str(model.unet.dtype).removeprefix("torch."),
             **self.conditions,
         }
 
@@ -234,6 +231,16 @@ def _reduced(image: Image.Image) -> Image.Image:
     small = image.copy()
     small.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
     return small
+
+
+def model_setup(model: StableDiffusion) -> dict[str, str]:
+    """What results depend on of a model, of where it computes, and of this package."""
+    return {
+        "version": __version__,
+        "weights": fingerprint(model.unet, model.vae, model.text_encoder),
+        "device": model.device.type,
+        "dtype": str(model.unet.dtype).removeprefix("torch."),
+    }
 
 
 def fingerprint(*networks: torch.nn.Module) -> str:

@@ -22,6 +22,7 @@ CONFIDENCE = 0.95
 
 Groups = Sequence[np.ndarray]  # (terms, scenes) or (scenes,), one array for each kind of edit
 Statistic = Callable[..., Any]  # of one number or array for each term
+Unit = Literal["share", "precise share", "dB", "ratio", "score", "cost"]
 
 FORMATS = {  # factor, decimal places and sign of a column's unit
     "share": (100, 0, " %"),
@@ -59,7 +60,7 @@ class Column(NamedTuple):
 
     name: str
     title: str
-    unit: Literal["share", "precise share", "dB", "ratio", "score", "cost"]
+    unit: Unit
     terms: tuple[str, ...] = ()
     statistic: Statistic = only
 
@@ -73,16 +74,16 @@ class Column(NamedTuple):
         return numbers
 
 
-SUCCESS = (
-    Column("success", "success", "share"),
-    Column("preserved", "preserved", "share"),
-    Column("both", "both", "share"),
-)
-COST = (Column("evaluations", "evaluations", "cost"), Column("seconds", "seconds", "cost"))
+def columns_of(unit: Unit, **headings: str) -> tuple[Column, ...]:
+    """Columns of one unit, each with its heading."""
+    return tuple(Column(name, heading, unit) for name, heading in headings.items())
+
+
+SUCCESS = columns_of("share", success="success", preserved="preserved", both="both")
+COST = columns_of("cost", evaluations="evaluations", seconds="seconds")
 COLUMNS = (
     *SUCCESS,
-    Column("psnr_inside", "PSNR inside", "dB"),
-    Column("psnr_outside", "PSNR outside", "dB"),
+    *columns_of("dB", psnr_inside="PSNR inside", psnr_outside="PSNR outside"),
     *COST,
 )
 DETAIL = ("detail_ss", "detail_st", "detail_tt", "detail_sr", "detail_tr")

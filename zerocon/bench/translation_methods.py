@@ -29,8 +29,9 @@ from zerocon.exemplar.networks import (
     TranslationConfig,
     TranslationNetwork,
 )
-from zerocon.exemplar.promote import GUIDANCE, match, sample, sample_bridge, starting_noise
+from zerocon.exemplar.promote import match, sample, sample_bridge, starting_noise
 from zerocon.exemplar.translation_settings import TranslationSettings
+from zerocon.exemplar.translators import PromoteTranslator
 from zerocon.registry import Classes, parse
 from zerocon.rng import seeded_generator
 from zerocon.tensor_types import Latents, Pixels, Tokens
@@ -366,8 +367,8 @@ class PriorGuided(Sampled):
         appearance: Scale of the exemplar.
     """
 
-    structure: float = GUIDANCE
-    appearance: float = GUIDANCE
+    structure: float = PromoteTranslator.guidance
+    appearance: float = PromoteTranslator.guidance
 
     def require(self, config: TranslationConfig) -> None:
         if config.bridge:

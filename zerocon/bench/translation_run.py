@@ -15,9 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from zerocon import __version__
 from zerocon.bench.results import MethodRecord
-from zerocon.bench.runner import ResumableRun, fingerprint
+from zerocon.bench.runner import ResumableRun, fingerprint, model_setup
 from zerocon.bench.speed import peak_memory, wait
 from zerocon.bench.translation_methods import pick
 from zerocon.bench.translation_metrics import (
@@ -64,16 +63,12 @@ class TranslationBenchmark(ResumableRun):
     @cached_property
     def setup(self) -> dict[str, str]:
         """What all rows of this run share, for ``MethodRecord``."""
-        model = self.model
         return {
-            "version": __version__,
-            "weights": fingerprint(model.unet, model.vae, model.text_encoder),
+            **model_setup(self.model),
             "features": fingerprint(self.encoder.network),
             "samples": str(self.samples),
             "mean_of": str(self.mean_of),
             "batch_size": str(self.batch_size),
-            "device": model.device.type,
-            "dtype": str(model.unet.dtype).removeprefix("torch."),
         }
 
     @cached_property

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from zerocon.bench.tables import Column, Estimate, Table, TableLine, line, record
+from zerocon.bench.tables import Column, Estimate, Table, TableLine, columns_of, line, record
 from zerocon.bench.translation_metrics import TranslationMetrics, frechet_distance
 from zerocon.bench.translation_row import TranslationRow
 from zerocon.errors import CommandError
@@ -23,25 +23,26 @@ CORRUPTION = re.compile(r",?corruption=[^,]*")
 
 FD_MINI = Column("fd_mini", "FD-mini", "score")
 FIDELITY = (
-    Column("psnr", "PSNR", "dB"),
-    Column("psnr_matched", "PSNR matched", "dB"),
-    Column("psnr_rest", "PSNR rest", "dB"),
-    Column("ssim", "SSIM", "score"),
-    Column("swd", "SWD", "cost"),
+    *columns_of("dB", psnr="PSNR", psnr_matched="PSNR matched", psnr_rest="PSNR rest"),
+    *columns_of("score", ssim="SSIM"),
+    *columns_of("cost", swd="SWD"),
 )
-COPYING = (Column("copy_score", "copy score", "dB"), Column("copied", "copied", "share"))
+COPYING = (*columns_of("dB", copy_score="copy score"), *columns_of("share", copied="copied"))
 CORRESPONDENCE = (
-    Column("edge_f1", "edge F1", "score"),
-    Column("self_similarity", "self-similarity distance", "cost"),
-    Column("color_error", "region color error", "cost"),
-    Column("semantic_consistency", "semantic consistency", "score"),
-    Column("texture_relevance", "texture relevance", "score"),
-    Column("warp_accuracy", "warp accuracy", "share"),
+    *columns_of("score", edge_f1="edge F1"),
+    *columns_of(
+        "cost", self_similarity="self-similarity distance", color_error="region color error"
+    ),
+    *columns_of(
+        "score",
+        semantic_consistency="semantic consistency",
+        texture_relevance="texture relevance",
+    ),
+    *columns_of("share", warp_accuracy="warp accuracy"),
 )
 COST = (
-    Column("evaluations", "evaluations", "cost"),
-    Column("seconds", "seconds", "ratio"),
-    Column("gigabytes", "GB", "ratio"),
+    *columns_of("cost", evaluations="evaluations"),
+    *columns_of("ratio", seconds="seconds", gigabytes="GB"),
 )
 COLUMNS = (*FIDELITY, FD_MINI, *COPYING, *CORRESPONDENCE, *COST)
 PER_SAMPLE = (*FIDELITY, FD_MINI, *COPYING, *CORRESPONDENCE[:-1])  # what a seed changes

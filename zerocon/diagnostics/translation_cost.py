@@ -31,6 +31,7 @@ from zerocon.exemplar.translators import (
     find_correspondence,
     trained_networks,
     translator_of,
+    uses_network,
 )
 from zerocon.model.attention import call_unet
 from zerocon.tensor_types import Latents, Pixels
@@ -46,13 +47,18 @@ def estimate_translation(inputs: TranslationInputs) -> CostEstimate:
 
     Args:
         inputs: As for a translator.
+
+    Raises:
+        SettingError: for more steps than the model has.
     """
     model: Any = inputs.model
     translator = translator_of(inputs.settings)
+    if "steps" in translator.USES:
+        model.schedule(inputs.settings.steps)  # raises for more than the model has
     spent = translator.evaluations(inputs)
     shape = _latent_shape(model, inputs.condition)
     trained = isinstance(translator, PromoteTranslator)
-    networks = trained_networks(model, inputs.network) if _uses_trained(inputs) else ()
+    networks = trained_networks(model, inputs.network) if uses_network(inputs.settings) else ()
     # the trained U-Net belongs to the embedded model, which is small
     real = trained or is_small(model, shape)
     with model.lock, torch.no_grad(), nullcontext() if real else FakeTensorMode():
@@ -107,12 +113,6 @@ class _Substitute:
 
     def eps(self, x: Latents, t: float, c: Conditioning) -> Latents:
         return call_unet(self.unet, x, t, c)
-
-
-def _uses_trained(inputs: TranslationInputs) -> bool:
-    translator, settings = translator_of(inputs.settings), inputs.settings
-    trained = "matcher" in translator.USES and settings.matcher == "trained"
-    return trained or isinstance(translator, PromoteTranslator)
 
 
 def _coding_bytes(inputs: TranslationInputs, model: Any) -> int:

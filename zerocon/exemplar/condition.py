@@ -11,7 +11,7 @@ A condition is an RGB image of one of four kinds:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -103,12 +103,13 @@ def detect(image: Image.Image) -> Detected:
     return Detected("image", "it has neither lines on an even ground nor few colors")
 
 
-def read_condition(image: Image.Image, kind: str = AUTO) -> Condition:
+def read_condition(image: Image.Image, kind: str = AUTO, warnings: Sequence[str] = ()) -> Condition:
     """The condition that an image is.
 
     Args:
         image: RGB, any size.
         kind: One of ``KINDS``, or "auto" to detect it.
+        warnings: About its file.
 
     Raises:
         SettingError: For another kind.
@@ -119,19 +120,41 @@ def read_condition(image: Image.Image, kind: str = AUTO) -> Condition:
     detected = detect(image) if kind == AUTO else None
     kind = detected.kind if detected else kind
     if kind == "image":
-        return Condition(kind, image, image, detected)
-    values = np.asarray(image)
-    warnings = []
+        return Condition(kind, image, image, detected, tuple(warnings))
     if kind == "label":
-        result = labels_of(values)
-        if len(np.unique(result.reshape(-1, 3), axis=0)) == 1:
-            warnings.append("the label map is empty: it has one color and no borders")
-        return Condition(kind, Image.fromarray(result), image, detected, tuple(warnings))
-    result = _lines(values, dark=kind == "sketch")
-    if not result.any():
-        warnings.append(f"the {kind} condition is empty: it has no lines")
-    lines = Image.fromarray(result).convert("RGB")
-    return Condition("edge", lines, image, detected, tuple(warnings))
+        result, doubt = _read_labels(image, given=detected is None)
+    else:
+        result, doubt = _read_lines(image, kind)
+    kind = "edge" if kind == "sketch" else kind
+    doubts = (*warnings, *([doubt] if doubt else []))
+    return Condition(kind, result, image, detected, doubts)
+
+
+def _read_labels(image: Image.Image, *, given: bool) -> tuple[Image.Image, str]:
+    """The label map that an image is, and what is doubtful about it."""
+    result = image
+    if not _is_label_map(image):  # large ones would take minutes
+        small = _at_most(image, Image.Resampling.NEAREST)
+        labels = Image.fromarray(labels_of(np.asarray(small)))
+        result = labels.resize(image.size, Image.Resampling.NEAREST)
+    colors = result.getcolors(LABELS) or []
+    if len(colors) == 1:
+        return result, "the label map is empty: it has one color and no borders"
+    if given and not _label_count(image):
+        return result, f"the label map has many colors; {len(colors)} of them are used"
+    return result, ""
+
+
+def _read_lines(image: Image.Image, kind: str) -> tuple[Image.Image, str]:
+    """The edge map that an image is, and what is doubtful about it."""
+    values = _lines(np.asarray(image), dark=kind == "sketch")
+    result = Image.fromarray(values).convert("RGB")
+    if not values.any():
+        return result, f"the {kind} condition is empty: it has no lines"
+    lines = np.asarray(_at_most(result, Image.Resampling.BOX))[..., 0] >= CONTRAST
+    if lines.mean() > 1 - GROUND_SHARE or not _are_thin(lines):
+        return result, f"the {kind} condition has areas, not lines: it may be of another kind"
+    return result, ""
 
 
 def labels_of(values: Colors) -> Colors:
@@ -244,11 +267,15 @@ def _packed(values: Colors) -> NDArray[np.uint32]:
     return packed
 
 
+def _is_label_map(image: Image.Image) -> bool:
+    """Whether an image has no more colors than a label map, at no pixel."""
+    return image.getcolors(LABELS) is not None
+
+
 def _label_count(image: Image.Image) -> int:
     """The number of labels of a label map; 0 if it is none."""
-    count = _distinct(np.asarray(image))
-    if count <= LABELS:
-        return count
+    if _is_label_map(image):
+        return len(image.getcolors(LABELS) or [])
     values = np.asarray(_at_most(image, Image.Resampling.NEAREST))
     flat = _is_flat(values)
     if flat.mean() < FLAT_SHARE:

@@ -34,7 +34,6 @@ from zerocon.tensor_types import Latents, Pixels, Tokens, require_finite
 Predict = Callable[[Latents, NoiseLevel], Latents]  # the shifted noise in latents at a level
 Progress = Callable[[int, int], object]
 Change = Callable[[Latents, float], Latents]  # of the clean latents, at a share of the steps
-GUIDANCE = 1.5  # default scale of condition and exemplar, chosen on drawn validation scenes
 BRIDGE_START = 0.999  # of the bridge's mean at its noisiest level
 BRIDGE_TIMES = 1000
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from io import BytesIO
-from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,6 @@ import numpy as np
 import torch
 from PIL import Image as PILImage
 from PIL.Image import Image
-from torch import Tensor
 
 from zerocon import api
 from zerocon.api import ImageSource
@@ -22,6 +20,13 @@ from zerocon.evaluation_count import Evaluations, count_evaluations
 from zerocon.exemplar.condition import Condition, read_condition
 from zerocon.exemplar.cross_image import adain
 from zerocon.exemplar.networks import WEIGHTS
+from zerocon.exemplar.translation_checks import (
+    Exemplar,
+    check_inputs,
+    check_result,
+    checked_weight,
+    file_warnings,
+)
 from zerocon.exemplar.translation_settings import (
     AUTO,
     DEFAULT_TRANSLATION_MODEL,
@@ -37,27 +42,10 @@ from zerocon.image.metadata import Provenance
 from zerocon.image.saving import save_image
 from zerocon.image.transforms import Prepared, prepare
 from zerocon.model import Model, precision
-from zerocon.storage.hashing import image_hash
 from zerocon.tensor_types import Latents, require_finite
 
 ExemplarSource = ImageSource | tuple[ImageSource, float]  # an exemplar, or one with its weight
 Progress = Callable[[int, int], None]  # called with (done, total) denoising steps
-
-ENLARGED = 1.5  # times that a result is enlarged before it is warned of
-EVEN = 2.0  # standard deviation, in levels of 0..255, of an image of one color
-COPIED = 6.0  # mean difference, in levels, of an image and its copy by an autoencoder
-UNMATCHED = 0.25  # mean confidence below which the match of a class is uncertain
-LARGE_CLASS = 0.005  # share of the cells: smaller classes are not reported
-SHOWN = 5  # classes in a warning
-
-
-@dataclass(frozen=True)
-class Exemplar:
-    """An exemplar with its weight, and a name for messages."""
-
-    image: Image
-    weight: float = 1.0
-    name: str = "the exemplar"
 
 
 @dataclass(frozen=True)
@@ -182,7 +170,8 @@ def translate(
         method, matcher, condition_kind, steps, seed, structure, appearance, range, color_match,
         prompt,
     )  # fmt: skip
-    read = read_condition(api.read_source(condition)[0], settings.condition)
+    image, photograph = api.read_source(condition)
+    read = read_condition(image, settings.condition, file_warnings(photograph, "the condition"))
     return translate_condition(
         read,
         read_exemplars(exemplars),
@@ -344,90 +333,10 @@ def read_exemplars(exemplars: ExemplarSource | Sequence[ExemplarSource]) -> list
     for number, each in enumerate(sources, 1):
         source, weight = each if isinstance(each, tuple) else (each, 1.0)
         name = str(source) if isinstance(source, str | Path) else f"exemplar {number}"
-        result.append(Exemplar(_rgb(source), checked_weight(weight), name))
+        image, photograph = api.read_source(source)
+        doubts = file_warnings(photograph, name)
+        result.append(Exemplar(image.convert("RGB"), checked_weight(weight), name, doubts))
     return result
-
-
-def checked_weight(weight: float) -> float:
-    """The weight of an exemplar; ``SettingError`` unless it is a number above 0."""
-    number = isinstance(weight, int | float) and not isinstance(weight, bool)
-    if not number or not isfinite(weight) or weight <= 0:
-        raise SettingError(f"the weight of an exemplar must be a number above 0, not {weight!r}")
-    return float(weight)
-
-
-def check_inputs(
-    condition: Condition, exemplars: Sequence[Exemplar], prepared: Prepared
-) -> Iterator[str]:
-    """Warnings about what is given, before anything is computed."""
-    yield from condition.warnings
-    frame = prepared.frame
-    if frame.reduction > ENLARGED:
-        width, height = frame.inner
-        yield (
-            f"the result is computed at {width}x{height} pixels, the size of the model's images, "
-            f"and enlarged {frame.reduction:.1f} times"
-        )
-    for each in exemplars:
-        if _is_even(each.image):
-            yield f"{each.name} has one color: there is no appearance to take from it"
-        if image_hash(each.image) == image_hash(condition.source):
-            yield f"{each.name} is the image of the condition itself: the result may be its copy"
-
-
-def check_result(
-    image: Image,
-    exemplars: Sequence[Exemplar],
-    condition: Condition,
-    prepared: Prepared,
-    result: TranslatedLatents,
-) -> Iterator[str]:
-    """Warnings about a translated image."""
-    if _is_even(image) and not all(_is_even(each.image) for each in exemplars):
-        yield "the result has one color: nothing of the condition is visible in it"
-    for each in exemplars:
-        if not _is_even(image) and _difference(image, each.image) < COPIED:
-            yield f"the result is nearly a copy of {each.name}"
-    if result.correspondence is None:
-        return
-    confidence = result.correspondence.confidence[0, 0].float().cpu()
-    if condition.kind == "label":
-        yield from _uncertain_classes(confidence, prepared)
-    elif float(confidence.mean()) < UNMATCHED:
-        yield (
-            f"little of the condition matches the exemplar (mean confidence "
-            f"{float(confidence.mean()):.2f}): its colors may be at the wrong places"
-        )
-
-
-def _uncertain_classes(confidence: Tensor, prepared: Prepared) -> Iterator[str]:
-    """A warning about labels whose match is uncertain, as it often is where a class is missing."""
-    rows, columns = confidence.shape
-    width, height = prepared.size
-    inner = prepared.frame.inner
-    y = (np.arange(rows) + 0.5) * height / rows
-    x = (np.arange(columns) + 0.5) * width / columns
-    y, x = y[y < inner[1]].astype(int), x[x < inner[0]].astype(int)  # without padding
-    labels = np.asarray(prepared.image)[y[:, None], x[None]].reshape(-1, 3)
-    values = confidence[: len(y), : len(x)].reshape(-1).numpy()
-    colors, indices = np.unique(labels, axis=0, return_inverse=True)
-    counts = np.bincount(indices.ravel())
-    means = np.bincount(indices.ravel(), values) / counts
-    uncertain = [
-        "#{:02x}{:02x}{:02x}".format(*colors[i])
-        for i in np.argsort(-counts)
-        if means[i] < UNMATCHED and counts[i] >= LARGE_CLASS * len(labels)
-    ]
-    if uncertain:
-        more = f" and {len(uncertain) - SHOWN} more" if len(uncertain) > SHOWN else ""
-        yield (
-            f"the match of {len(uncertain)} of {len(colors)} labels is uncertain, the exemplar may "
-            f"lack them: {', '.join(uncertain[:SHOWN])}{more}"
-        )
-
-
-def _rgb(source: ImageSource) -> Image:
-    return api.read_source(source)[0].convert("RGB")
 
 
 def _in_colors(result: TranslatedLatents, inputs: TranslationInputs) -> TranslatedLatents:
@@ -454,17 +363,3 @@ def _confidence_image(result: TranslatedLatents, prepared: Prepared) -> Image | 
     padded = cells.resize(prepared.size, PILImage.Resampling.NEAREST)
     inner = padded.crop((0, 0, *prepared.frame.inner))
     return inner.resize(prepared.frame.source, PILImage.Resampling.NEAREST)
-
-
-def _is_even(image: Image) -> bool:
-    """Whether an image has one color, noise of JPEG files aside."""
-    return bool(np.asarray(image.convert("RGB"), np.float32).std((0, 1)).max() < EVEN)
-
-
-def _difference(image: Image, other: Image) -> float:
-    """Mean difference of two images in levels, at a size at which it takes no time."""
-    small = [
-        np.asarray(each.resize((64, 64), PILImage.Resampling.BOX), np.float32)
-        for each in (image, other.convert("RGB"))
-    ]
-    return float(np.abs(small[0] - small[1]).mean())

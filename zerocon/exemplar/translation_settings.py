@@ -9,7 +9,7 @@ from typing import Any
 
 from zerocon.errors import SettingError
 from zerocon.settings import LARGEST_SEED, MOST_STEPS, Rule
-from zerocon.storage.escaping import one_line
+from zerocon.storage.escaping import has_control_characters, one_line
 
 DEFAULT_TRANSLATION_MODEL = "mini"  # the shipped weights are its own
 KINDS = ("edge", "label", "sketch", "image")  # of a condition
@@ -35,7 +35,8 @@ def _is_range(value: object) -> bool:
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= LONGEST_TEXT
+    text = isinstance(value, str) and len(value) <= LONGEST_TEXT
+    return text and not has_control_characters(value)  # type: ignore[arg-type]
 
 
 def _one_of(*choices: str) -> Rule:
@@ -47,6 +48,9 @@ SCALE = Rule(
     lambda value: _is_number(value) and 0 <= value <= LARGEST_SCALE,  # type: ignore[operator]
     f"a number from 0 to {LARGEST_SCALE:g}",
 )
+
+
+TEXT = f"a text of at most {LONGEST_TEXT} characters, without control characters"
 
 
 def _setting(default: Any, rule: Rule) -> Any:
@@ -90,7 +94,7 @@ class TranslationSettings:
         (0.0, 1.0), Rule(_is_range, "two numbers A..B with 0 <= A < B <= 1")
     )
     color_match: str = _setting("none", _one_of(*COLOR_MATCHES))
-    prompt: str = _setting("", Rule(_is_text, f"a text of at most {LONGEST_TEXT} characters"))
+    prompt: str = _setting("", Rule(_is_text, TEXT))
 
     def __post_init__(self) -> None:
         for each in fields(self):

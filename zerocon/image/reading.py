@@ -233,6 +233,12 @@ class Photograph:
         """(width, height) of ``stored``; ``image`` may be turned by 90 degrees."""
         return self.stored.size
 
+    @property
+    def transparency(self) -> float:
+        """Share of the pixels that are not opaque, 0..1."""
+        alpha = colors_and_alpha(self.stored)[1]
+        return 0.0 if alpha is None else 1 - alpha.histogram()[255] / (alpha.width * alpha.height)
+
     def turn_upright(self, image: Image.Image) -> Image.Image:
         """An image of ``stored``'s size, turned as ``image`` is."""
         return _turned(image, UPRIGHT.get(self.orientation))

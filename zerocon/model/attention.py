@@ -238,62 +238,59 @@ def _hook(name: str, outputs: LayerOutputs | None, change: Change | None) -> Any
     return hook
 
 
-class ExplicitAttention:
-    """An attention processor that writes out the softmax: fused kernels never form the maps."""
+class AttentionProcessor:
+    """Computes an attention layer as diffusers' ``AttnProcessor`` does; subclasses mix the values.
+
+    Queries, keys and values are (batch * heads, length, features per head).
+    """
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        **_: Any,
+    ) -> Tensor:
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        query, key, value = (
+            attn.head_to_batch_dim(part)
+            for part in (attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context))
+        )
+        mixed = attn.batch_to_head_dim(self.mix(attn, query, key, value, attention_mask))
+        for layer in attn.to_out:  # projection, dropout
+            mixed = layer(mixed)
+        result: Tensor = mixed
+        return result
+
+    def mix(self, attn: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """The values that the queries get."""
+        raise NotImplementedError
+
+
+class ExplicitAttention(AttentionProcessor):
+    """Writes out the softmax, changes and records it: fused kernels never form the maps."""
 
     def __init__(
         self, name: str, outputs: LayerOutputs | None, change: Change | None = None
     ) -> None:
         self.name, self.outputs, self.change = name, outputs, change
 
-    def __call__(
-        self,
-        attn: Any,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        **_: Any,
-    ) -> Tensor:
-        """Compute the layer as diffusers' ``AttnProcessor`` does; change and record its maps."""
-        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        query, key, value = (
-            attn.head_to_batch_dim(part)  # (batch * heads, length, features per head)
-            for part in (attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context))
-        )
-        maps = attn.get_attention_scores(query, key, attention_mask)
+    def mix(self, attn: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        maps = attn.get_attention_scores(q, k, mask)
         if self.change is not None:
             maps = self.change(self.name, maps.unflatten(0, (-1, attn.heads))).flatten(0, 1)
         if self.outputs is not None:
             self.outputs.maps[self.name] = maps.unflatten(0, (-1, attn.heads))
-        mixed: Tensor = attn.batch_to_head_dim(torch.bmm(maps, value))
-        for layer in attn.to_out:  # projection, dropout
-            mixed = layer(mixed)
-        return mixed
+        return torch.bmm(maps, v)
 
 
-class BiasedAttention:
-    """An attention processor that adds a bias of each key, (positions,), to its scores."""
+class BiasedAttention(AttentionProcessor):
+    """Adds a bias of each key, (positions,), to its scores."""
 
     def __init__(self, bias: Tensor) -> None:
         self.bias = bias
 
-    def __call__(
-        self,
-        attn: Any,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        **_: Any,
-    ) -> Tensor:
-        """Compute the layer as diffusers' ``AttnProcessor2_0`` does, with the bias as a mask."""
-        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        query, key, value = (
-            part.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
-            for part in (attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context))
-        )
-        mask = self.bias.to(query).expand(1, 1, query.shape[2], -1)
-        mixed = F.scaled_dot_product_attention(query, key, value, mask, scale=attn.scale)
-        result = mixed.transpose(1, 2).flatten(2)
-        for layer in attn.to_out:  # projection, dropout
-            result = layer(result)
-        return result
+    def mix(self, attn: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        bias = self.bias.to(q).expand(1, q.shape[1], -1)
+        return F.scaled_dot_product_attention(q, k, v, bias, scale=attn.scale)

@@ -204,9 +204,7 @@ class Recipe:
 
     def differences(self, other: Recipe) -> list[str]:
         """What is different in ``other``, one line each: ``torch 2.12 -> 2.13``."""
-        before, after = _facts(self), _facts(other)
-        names = [name for name in before | after if before.get(name) != after.get(name)]
-        return [f"{name} {before.get(name)} -> {after.get(name)}" for name in names]
+        return differences(_facts(self), _facts(other))
 
     def require_replayable(self) -> None:
         """Raise ``MismatchError`` if this version of zerocon cannot repeat the edit."""
@@ -353,6 +351,12 @@ def load_options(compute: Mapping[str, Any], prediction: str) -> dict[str, Any]:
     given = {name: compute[name] for name in MODEL_OPTIONS if name in compute}
     options |= {"device": compute["device"], "dtype": compute["dtype"], "prediction": prediction}
     return {**options, **given}
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What is different in two sets of facts, one line each: ``torch 2.12 -> 2.13``."""
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    return [f"{name} {before.get(name)} -> {after.get(name)}" for name in names]
 
 
 def computing_as(model: Model, compute: Mapping[str, Any]) -> AbstractContextManager[None]:

@@ -20,6 +20,7 @@ from zerocon.recipe import (
     LARGEST,
     LONGEST,
     computing_as,
+    differences,
     load_options,
     name_of_model,
     require_plain,
@@ -154,9 +155,7 @@ class TranslationRecipe:
 
     def differences(self, other: TranslationRecipe) -> list[str]:
         """What is different in ``other``, one line each: ``torch 2.12 -> 2.13``."""
-        before, after = _facts(self), _facts(other)
-        names = [name for name in before | after if before.get(name) != after.get(name)]
-        return [f"{name} {before.get(name)} -> {after.get(name)}" for name in names]
+        return differences(_facts(self), _facts(other))
 
     def require_replayable(self) -> None:
         """Raise ``MismatchError`` if it cannot be repeated, or takes without end."""
@@ -238,7 +237,8 @@ class TranslationRecipe:
             MismatchError: One of these is not the recipe's, or the recipe cannot be replayed.
         """
         from zerocon.exemplar.condition import read_condition
-        from zerocon.exemplar.translation import Exemplar, translate_condition
+        from zerocon.exemplar.translation import translate_condition
+        from zerocon.exemplar.translation_checks import Exemplar
 
         self.require_replayable()
         self.require_condition(condition)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -193,8 +193,7 @@ class DenoiserStage(_TranslationRun):
             z0 = batch.target_latents
             # stratified times, one in each of as many parts of the schedule: less variance
             times = (torch.randperm(len(z0)) + torch.rand(len(z0))) / len(z0)
-            loss = self.bridge_loss if self.bridge else self.noise_loss
-            terms = loss(predict, guide, z0, times.to(z0.device), levels, work)
+            terms = self.loss(predict, guide, z0, times.to(z0.device), levels, work)
             if self.prior_weight and not self.bridge:
                 error = (guide.prior - z0).abs().mean((1, 2, 3))
                 terms["prior"] = self.prior_weight * (error * condition).sum() / condition.sum()
@@ -212,7 +211,7 @@ class DenoiserStage(_TranslationRun):
         """The untrained network of this stage."""
         return self.build(base, prior=self.prior, bridge=self.bridge)
 
-    def noise_loss(
+    def loss(
         self,
         predict: Any,
         guide: Guide,
@@ -221,33 +220,49 @@ class DenoiserStage(_TranslationRun):
         levels: Tensor,
         work: Workspace,
     ) -> dict[str, Tensor]:
-        """The prior denoising loss, on the shifted noise."""
-        t = (times * len(levels)).long().clamp(max=len(levels) - 1)
-        level, eps = NoiseLevels.variance_preserving(levels[t]), torch.randn_like(z0)
-        P = guide.prior
-        z = noised(z0, P, eps, level, self.prior)
-        predicted = _predict(predict, z, t, guide, work)
-        # An error of the shifted noise is one of the clean latents times alpha / sigma. The weight
-        # lies between both, as in training.unet.
-        error = predicted - shifted_noise(eps, P, level, self.prior)
-        return {"eps": (level.sigma / level.alpha * error.square()).mean()}
+        """The prior denoising loss, on the shifted noise, or that of a Brownian bridge.
 
-    def bridge_loss(
-        self,
-        predict: Any,
-        guide: Guide,
-        z0: Tensor,
-        times: Tensor,
-        levels: Tensor,
-        work: Workspace,
-    ) -> dict[str, Tensor]:
-        """The loss of a Brownian bridge (BBDM, eq. 13), whose target is ``x_t - z_0``."""
-        column = times[:, None, None, None]
-        m, deviation = bridge_mean(column), bridge_variance(column).sqrt()
-        x = (1 - m) * z0 + m * guide.prior + deviation * torch.randn_like(z0)
-        t = (times * (BRIDGE_TIMES - 1)).round()
-        predicted = _predict(predict, x, t, guide, work)
-        return {"bridge": (predicted - (x - z0)).square().mean()}
+        Args:
+            predict: The U-Net.
+            guide: What it is given besides latents and timestep.
+            z0: Latents of the targets, (batch, 4, rows, columns).
+            times: From image (0) to noise (1), (batch,).
+            levels: Alpha-bar of all timesteps.
+            work: For the dtype of the computation.
+        """
+        P, name = guide.prior, "bridge" if self.bridge else "eps"
+        task = _bridged(P, z0, times) if self.bridge else _noised(P, z0, times, levels, self.prior)
+        error = _predict(predict, task.x, task.t, guide, work) - task.target
+        return {name: (task.weight * error.square()).mean()}
+
+
+class _Task(NamedTuple):
+    """What the U-Net is to predict in one batch, and the weights of its errors."""
+
+    x: Tensor
+    t: Tensor
+    target: Tensor
+    weight: Tensor | float
+
+
+def _noised(P: Tensor, z0: Tensor, times: Tensor, levels: Tensor, prior: str) -> _Task:
+    """The shifted noise, from noised latents.
+
+    An error of it is one of the clean latents times alpha / sigma. The weight lies between both, as
+    in ``zerocon.training.unet``.
+    """
+    t = (times * len(levels)).long().clamp(max=len(levels) - 1)
+    level, eps = NoiseLevels.variance_preserving(levels[t]), torch.randn_like(z0)
+    z = noised(z0, P, eps, level, prior)
+    return _Task(z, t, shifted_noise(eps, P, level, prior), level.sigma / level.alpha)
+
+
+def _bridged(P: Tensor, z0: Tensor, times: Tensor) -> _Task:
+    """``x_t - z_0``, from a Brownian bridge to the latents (BBDM, eq. 13)."""
+    column = times[:, None, None, None]
+    m, deviation = bridge_mean(column), bridge_variance(column).sqrt()
+    x = (1 - m) * z0 + m * P + deviation * torch.randn_like(z0)
+    return _Task(x, (times * (BRIDGE_TIMES - 1)).round(), x - z0, 1.0)
 
 
 @dataclass(frozen=True)
