@@ -84,6 +84,13 @@ def test_metadata_levels(level: str, recipe: bool, mark: bool) -> None:
     assert (bool(read.recipe), b"TrainedAlgorithmic" in read.kept.xmp) == (recipe, mark)
 
 
+def test_the_sheet_shows_exemplars_in_the_size_of_the_condition() -> None:
+    with Image.open("exemplar.png") as exemplar:
+        exemplar.resize((700, 350)).save("large.png")
+    done(*RUN, "-e", "large.png", "-o", "out.png", "--compare", "all.png")
+    assert Photograph.read("all.png").size[0] == 4 * 128
+
+
 def test_a_pipe_gets_a_png() -> None:
     labels = Path("labels.png").read_bytes()
     args = ["translate", "-", "-e", "exemplar.png", *WARP, "-o", "-"]

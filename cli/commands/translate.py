@@ -421,11 +421,14 @@ def print_condition(quiet: bool, condition: Condition) -> None:
 
 
 def comparison(translation: Translation) -> Any:
-    """The sheet of ``--compare``: condition, exemplars, result."""
+    """The sheet of ``--compare``: condition, exemplars in its size, result."""
+    from PIL import ImageOps
+
     from zerocon.image.contact_sheet import sheet
 
-    exemplars = translation.exemplars
-    images = [translation.condition.source, *(e.image for e in exemplars), translation.image]
+    exemplars, size = translation.exemplars, translation.image.size
+    images = [ImageOps.contain(each.image, size) for each in exemplars]
+    images = [translation.condition.source, *images, translation.image]
     labels = [NAMES[translation.condition_kind]]
     labels += [f"exemplar{f' x {e.weight:g}' if e.weight != 1 else ''}" for e in exemplars]
     labels.append(translation.settings.method)
