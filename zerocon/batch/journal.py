@@ -35,7 +35,7 @@ CACHE = 4_000  # kilobytes of pages in memory, whatever the file says
 MOST_FOREIGN = 24_000_000  # characters of the jobs that are read of another user's run
 MOST_FOREIGN_ROWS = 100_000
 MOST_WORKERS = 10_000  # each has a file, which is opened
-FORMAT_FAULTS = ("not a database", "malformed", "not a journal", "too big")  # in errors
+FORMAT_FAULTS = ("not a database", "malformed", "interrupted", "too big")  # in SQLite's errors
 PAGE = 1_000  # rows that are read at a time
 T = TypeVar("T")
 State = Literal["queued", "running", "placing", "copying", "done", "unchanged", "failed"]
@@ -652,11 +652,9 @@ class Journal:
             message = f"the journal {self.file} cannot be used: {error}"
             if "full" in str(error):
                 raise NoSpaceError(message) from error
-            if (
-                getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
-            ):  # see ``_read_definitions``
+            if "interrupted" in str(error):  # see ``_read_definitions``
                 message = f"{self.file} is a database, but not a journal of zerocon"
-            if any(text in message for text in FORMAT_FAULTS):
+            if any(text in str(error) for text in FORMAT_FAULTS):
                 raise FileFormatError(message) from error
             raise NotWritableError(message) from error
         except UnicodeDecodeError as error:  # SQLite does not check that text is valid UTF-8

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from itertools import islice
 from math import isfinite, nan
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -86,10 +85,9 @@ def read_manifest(file: Path, convert: Callable[[ManifestRow], T]) -> list[T]:
     if reader is None:
         raise FileFormatError(f"{file} must end in {', '.join(readers)}")
     rows, problems, source = list[T](), list[str](), reader(file)
-    # counted first, since converting rows takes much longer
-    if sum(1 for _ in islice(source(), MOST_ROWS + 1)) > MOST_ROWS:
-        raise FileFormatError(f"{file} has more than {MOST_ROWS} rows; divide it")
-    for place, decode in islice(source(), MOST_ROWS):
+    for _ in _limited(file, source()):  # first, since converting rows takes much longer
+        pass
+    for place, decode in _limited(file, source()):
         try:
             rows.append(convert(_row(file, decode())))
         except FileFormatError as error:
@@ -99,6 +97,13 @@ def read_manifest(file: Path, convert: Callable[[ManifestRow], T]) -> list[T]:
                 break
     _require_none(file, problems)
     return rows
+
+
+def _limited(file: Path, rows: Rows) -> Rows:
+    for number, row in enumerate(rows):
+        if number == MOST_ROWS:
+            raise FileFormatError(f"{file} has more than {MOST_ROWS} rows; divide it")
+        yield row
 
 
 def cell_error(column: str, problem: object) -> FileFormatError:
