@@ -35,6 +35,7 @@ from zerocon.training.initial_weights import start_from
 from zerocon.training.latents import LatentsStage, encoded
 from zerocon.training.loop import TrainingRun, restore, train
 from zerocon.training.mini import STAGES, run
+from zerocon.training.regions import part_shares
 from zerocon.training.tokenizers import LENGTH, clip_tokenizer, framed
 from zerocon.training.unet import UNetStage
 from zerocon.training.vae import VaeStage
@@ -102,6 +103,42 @@ def test_drawing_scenes_resumes_after_an_interruption(tmp_path: Path) -> None:
         assert np.array_equal(scenes.images[i], world.render(scene))
         assert scenes.captions[i] == world.caption(scene)
         assert scenes.truths[i] == world.truth(scene)
+
+
+def test_shares_of_parts_are_those_of_the_masks(tmp_path: Path) -> None:
+    work = Workspace(tmp_path, say=lambda line: None)
+    shares = part_shares(work, 3)
+    assert shares.shape == (3, 3, 16, 16) and shares.dtype == np.uint8
+    for n in range(3):
+        masks = world.masks(world.sample(world.TRAIN[n]))
+        for part, name in enumerate(("subject", "companion", "accessory")):
+            pixels = masks[name].sum() if name in masks else 0
+            assert abs(shares[n, part].sum(dtype=int) / 255 * 64 - pixels) <= 256 * 64 / 510
+    assert np.array_equal(part_shares(work, 5)[:3], shares)  # the rest is computed, these are kept
+
+
+def test_weights_of_parts_leave_the_best_prediction_and_change_the_loss(work: Workspace) -> None:
+    plain, weighted = TINY["unet"], replace(TINY["unet"], companion=4.0, accessory=8.0)
+    assert plain._part_weights(work, 3) is None
+    weights = weighted._part_weights(work, 12)
+    shares = part_shares(work, 12) / 255
+    assert weights.shape == (12, 16, 16)
+    np.testing.assert_allclose(weights, 1 + 3 * shares[:, 1] + 7 * shares[:, 2], rtol=1e-5)
+    losses = []
+    for stage in (plain, weighted):
+        other = Workspace(work.folder.parent / f"w{len(losses)}", say=lambda line: None)
+        shutil.copytree(work.folder, other.folder)
+        (other.folder / "unet" / "checkpoint.pt").unlink()
+        (other.folder / "unet" / "log.jsonl").unlink()
+        run(replace(stage, steps=1), other)
+        losses.append(
+            [
+                json.loads(line)
+                for line in (other.folder / "unet/log.jsonl").read_text().splitlines()
+            ]
+        )
+    first = [next(row["eps"] for row in rows if "eps" in row) for rows in losses]
+    assert first[0] != first[1] and abs(first[0] - first[1]) < 0.5 * first[0]
 
 
 def test_a_stage_names_the_stage_that_it_needs(tmp_path: Path) -> None:

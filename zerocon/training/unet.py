@@ -15,6 +15,7 @@ from zerocon.training.caption_fragments import fragment
 from zerocon.training.dataset import SIZE, drawn
 from zerocon.training.latents import encoded
 from zerocon.training.loop import Rng, TrainingRun, restore, train
+from zerocon.training.regions import part_shares
 from zerocon.training.sample import SCHEDULE, assemble, sample_images
 from zerocon.training.tokenizers import framed, ids
 from zerocon.training.torch_compile import compiled
@@ -38,6 +39,11 @@ class UNetStage(TrainingRun):
     heads: int = 4
     dropout: float = 0.1  # share of empty captions, for classifier-free guidance (2207.12598)
     fragments: float = 0.1  # share of captions replaced by a fragment such as "a fox"
+    # weights of the squared error where a latent shows these; each latent has a loss of its own,
+    # so that weights change what the network learns first and not what it should predict
+    subject: float = 1.0
+    companion: float = 1.0
+    accessory: float = 1.0
     scale: float = 2.5  # guidance scale of the sample sheets
     compiled: bool = True  # a third faster after two minutes of compiling; needs a C++ compiler
 
@@ -68,6 +74,7 @@ class UNetStage(TrainingRun):
             use_unfused_attention(network)
         predict = compiled(network) if self.compiled else network
         levels = alpha_bars().to(work.device)
+        parts = self._part_weights(work, len(latents))
 
         def losses(rng: Rng) -> dict[str, Tensor]:
             chosen = np.sort(rng.integers(len(latents), size=self.batch))
@@ -86,6 +93,9 @@ class UNetStage(TrainingRun):
             # weighted by 1 / sqrt(SNR): unweighted, low noise levels, where the caption hardly
             # matters, dominate the gradient over the high ones that decide what is drawn
             weight = ((1 - a) / a).sqrt()
+            if parts is not None:
+                here = torch.from_numpy(parts[chosen]).to(x0.device)[:, None]
+                weight = weight * here / here.mean()
             return {"eps": (weight * (predicted.float() - eps).square()).mean()}
 
         unseen = drawn(work, "validation").captions[:16]
@@ -97,6 +107,14 @@ class UNetStage(TrainingRun):
 
         _, step = train(work, "unet", self, network, losses, preview)
         work.note("unet", step=step, samples=step * self.batch)
+
+    def _part_weights(self, work: Workspace, count: int) -> np.ndarray[Any, Any] | None:
+        """Weights of every latent (count, 16, 16), None if all are 1."""
+        above_1 = np.array([self.subject, self.companion, self.accessory], np.float32) - 1
+        if not above_1.any():
+            return None
+        shares = part_shares(work, count)
+        return np.asarray(1 + np.einsum("npyx,p->nyx", shares, above_1 / 255, dtype=np.float32))
 
     def caption(self, caption: str, truth: dict[str, str], rng: Rng) -> str:
         """A training caption of a scene: its caption, a fragment, or empty."""
