@@ -345,7 +345,10 @@ def test_a_reference_of_the_hubs_cache_leads_into_the_cache_only(
         "tokenizer/tokenizer.json",
     ],
 )
-def test_a_pipe_in_the_place_of_a_file_does_not_wait(bad: Path, file: str) -> None:
+def test_a_pipe_in_the_place_of_a_file_does_not_wait(
+    bad: Path, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (bad / file).unlink(missing_ok=True)
     os.mkfifo(bad / file)
     for args in (["models", "verify", str(bad)], ["caption", "x.png", "--model", str(bad)]):
