@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from zerocon import world
 from zerocon.bench import classifiers
 from zerocon.bench.classifiers import AttributeNetwork
+from zerocon.bench.tasks import choose
 from zerocon.errors import FileFormatError, MissingError
 
 
@@ -61,6 +62,38 @@ def test_a_value_without_enough_probability_is_unclear(network: AttributeNetwork
         (prediction,) = classifiers.Classifiers(network).read([image])
         assert (prediction["kind"] == classifiers.UNCLEAR) == (offset > 0)
         assert classifiers.UNCLEAR not in list(prediction.values())[1:]
+
+
+def test_margins_are_differences_of_logits(network: AttributeNetwork) -> None:
+    images = [world.render(world.sample(seed)) for seed in range(3)]
+    pairs = {"kind": ("dog", "cat"), "time": ("night", "rain")}
+    trained = classifiers.Classifiers(network)
+    with torch.no_grad():
+        x = torch.stack([classifiers._pixels(image) for image in images])
+        logits = network.mean_logits(x)
+        views = network.mean_logits(x.flip(3))
+    for i, margins in enumerate(trained.margins(images, pairs)):
+        assert set(margins) == set(pairs)
+        for name, (value, other) in pairs.items():
+            values = world.VALUES[name]
+            row = logits[name][i]
+            wanted = float(row[values.index(value)] - row[values.index(other)])
+            assert margins[name] == pytest.approx(wanted, abs=1e-5)
+        swapped = trained.margins(images[i : i + 1], {"kind": ("cat", "dog")})[0]["kind"]
+        assert swapped == pytest.approx(-margins["kind"], abs=1e-4)
+    assert torch.allclose(views["kind"], logits["kind"], atol=1e-4)  # mirrored views are among them
+    assert trained.margins([], pairs) == []
+
+
+def test_the_margin_of_a_change_grows_from_the_source_to_the_exact_result() -> None:
+    trained, clear = classifiers.load(), []
+    for task in choose("validation", 4, skip=60, kinds=("object", "add", "place")):
+        pairs = {name: (after, before) for name, (before, after) in task.changed.items()}
+        halves = Image.blend(task.image, task.truth, 0.5)
+        source, half, exact = trained.margins([task.image, halves, task.truth], pairs)
+        clear += [source[name] < half[name] < exact[name] for name in pairs]
+        assert all(source[name] < exact[name] for name in pairs)
+    assert np.mean(clear) > 0.8
 
 
 def test_the_shipped_classifiers_read_clean_scenes_and_no_shapeless_ones() -> None:

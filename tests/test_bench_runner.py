@@ -38,6 +38,12 @@ class TrueClassifiers:
         source = truth(self.task.source)
         return [self.predictions.get(image.tobytes(), source) for image in images]
 
+    def margins(self, images, pairs):
+        read = self.read(images)
+        return [
+            {n: 5.0 if row[n] == new else -5.0 for n, (new, _) in pairs.items()} for row in read
+        ]
+
 
 @pytest.fixture(scope="module")
 def tasks():
@@ -110,13 +116,21 @@ def test_metrics_of_the_exact_result_and_of_the_source(tasks):
 
 
 class Readings:
-    """Classifiers that read the source, except for the given values of result and reference."""
+    """Classifiers that read the source, except for the given values of result and reference.
 
-    def __init__(self, task, *changes):
+    ``result`` is the margin of the new values in the result; that of the source is -4 and that of
+    the exact result 6.
+    """
+
+    def __init__(self, task, *changes, result=6.0):
         self.values = [truth(task.source) | change for change in changes]
+        self.result = result
 
     def read(self, images, min_probability=0.0):
         return self.values[: len(images)]
+
+    def margins(self, images, pairs):
+        return [dict.fromkeys(pairs, value) for value in (self.result, -4.0, 6.0)]
 
 
 def test_a_parameter_that_is_misread_on_the_reference_is_left_out(tasks):
@@ -136,6 +150,18 @@ def test_a_parameter_that_is_misread_on_the_reference_is_left_out(tasks):
         assert bool(metrics.errors) == (not preserved)
     unclear = evaluate(task, image, image, Readings(task, {"color": "unclear"}, {}))
     assert not unclear.success and unclear.preserved
+
+
+def test_a_change_must_be_about_as_clear_as_in_the_exact_result(tasks):
+    task = next(task for task in tasks if task.kind == "object")
+    new = {"kind": task.target.kind}
+    for margin, success in ((-4.0, False), (3.9, False), (4.1, True), (9.0, True)):
+        stub = Readings(task, new, {}, result=margin)
+        metrics = evaluate(task, task.truth, task.image, stub)
+        assert metrics.success == success and metrics.preserved
+        assert metrics.errors == (() if success else ("kind: less clear than in the exact result",))
+    misread = evaluate(task, task.truth, task.image, Readings(task, {}, {}, result=0.0))
+    assert misread.errors == (f"kind: {task.source.kind}, not {task.target.kind}",)
 
 
 def test_a_removal_must_change_the_pixels_that_it_should(tasks):

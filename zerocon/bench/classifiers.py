@@ -6,7 +6,7 @@ the autoencoder, and on reconstructions in which a parameter was made ambiguous.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -48,6 +48,31 @@ class Classifiers:
             best = self.network.predict(torch.stack(part).to(self.device), min_probability)
             predictions += [_values(row) for row in best.tolist()]
         return predictions
+
+    @torch.no_grad()
+    def margins(
+        self, images: Sequence[Image.Image], pairs: Mapping[str, tuple[str, str]]
+    ) -> list[dict[str, float]]:
+        """How much more an image shows one value of a parameter than another, for RGB images.
+
+        Args:
+            images: Images of any size.
+            pairs: Parameter -> (value, other value).
+
+        Returns:
+            For every image, parameter -> logit of the value minus logit of the other one, the mean
+            over the views of ``AttributeNetwork.probabilities``.
+        """
+        margins: list[dict[str, float]] = []
+        for first in range(0, len(images), BATCH):
+            part = [_pixels(image) for image in images[first : first + BATCH]]
+            logits = self.network.mean_logits(torch.stack(part).to(self.device))
+            columns = {}
+            for name, pair in pairs.items():
+                value, other = (VALUES[name].index(each) for each in pair)
+                columns[name] = (logits[name][:, value] - logits[name][:, other]).tolist()
+            margins += [{name: columns[name][i] for name in pairs} for i in range(len(part))]
+        return margins
 
 
 def load(path: Path = WEIGHTS, device: str = "cpu") -> Classifiers:
@@ -135,15 +160,21 @@ class AttributeNetwork(nn.Module):
         The views are the image and four shifted ones, and their mirror images. Their errors
         differ, so the mean has fewer.
         """
+        views = self._views(pixels)
+        return {n: torch.stack([view[n].softmax(1) for view in views]).mean(0) for n in VALUES}
+
+    def mean_logits(self, pixels: Tensor) -> dict[str, Tensor]:
+        """The logits of the values of every parameter, the means over the same views."""
+        views = self._views(pixels)
+        return {name: torch.stack([view[name] for view in views]).mean(0) for name in VALUES}
+
+    def _views(self, pixels: Tensor) -> list[dict[str, Tensor]]:
         height, width = pixels.shape[2:]
         padded = nn.functional.pad(pixels, (REACH,) * 4, mode="replicate")
         offsets = [(REACH, REACH), *product((0, 2 * REACH), repeat=2)]
         shifted = [padded[:, :, y : y + height, x : x + width] for y, x in offsets]
         views = [self(view) for part in shifted for view in (part, part.flip(3))]
-        return {
-            name: torch.stack([view[name].float().softmax(1) for view in views]).mean(0)
-            for name in VALUES
-        }
+        return [{name: rows.float() for name, rows in view.items()} for view in views]
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         features = self.trunk(pixels)

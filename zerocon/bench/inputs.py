@@ -116,6 +116,13 @@ class TaskSource:
         return self.decode(self.latents)
 
     @cached_property
+    def exact_reconstruction(self) -> Image.Image:
+        """The exact result after encoding and decoding: what the model can show of it."""
+        size = self.model.working_size.with_size(self.model.settings.size)
+        fitted = prepare(self.task.truth, size)
+        return unfit(self.model.decode(self.model.encode(fitted.pixels))[0], fitted.frame)
+
+    @cached_property
     def native(self) -> NativeReference:
         """What results are compared with at the size of the source image."""
         return NativeReference(self.image, self.task.truth)

@@ -179,6 +179,8 @@ class BenchmarkRun(MethodsRun):
         for source, result in zip(batch.sources, pick(name)(batch, self.settings), strict=True):
             task = source.task
             reference, native = self._compare(source, result)
+            shown = source.reconstruction, source.exact_reconstruction
+            metrics = evaluate(task, result.image, reference, self.classifiers, shown)
             row = ResultRow(
                 method=name,
                 recipe=recipe.hash,
@@ -191,7 +193,7 @@ class BenchmarkRun(MethodsRun):
                 settings=recipe.settings,
                 setup=recipe.setup,
                 native=native,
-                **asdict(evaluate(task, result.image, reference, self.classifiers)),
+                **asdict(metrics),
             )
             yield row, result.image
 
