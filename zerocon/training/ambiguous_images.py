@@ -3,35 +3,31 @@
 They resemble failed edits, but are made of drawn scenes only, by changing latents (or pixels)
 between encoder and decoder:
 
-- a mixture of a scene and one of its counterfactuals, everywhere, on one side of a line or in
-  patches;
-- a subject with the parts of two kinds;
+- a mixture of a scene and one of its counterfactuals, everywhere or on one side of a line;
 - the subject, companion or accessory blurred or mixed with noise until it has no shape;
-- an animal without its face, a place without its things;
 - a spot of one color that is nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.ndimage import binary_dilation, gaussian_filter
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from zerocon import world
 from zerocon.training.augment import CELL
 from zerocon.training.dataset import SIZE
 from zerocon.world import VALUES, Scene
-from zerocon.world.scene import ANIMALS, FAMILIES
+from zerocon.world.scene import ANIMALS
 
 FIRST_SEED = 7 * 10**7  # training seeds from here on are used by no other stage
 CELLS = SIZE // CELL  # latents a side
 LABELS = sum(len(values) for values in VALUES.values())
-NAMED_BY_THINGS = ("forest", "city", "room", "meadow")  # places whose ground does not tell them
 LATENT_STD = 1.2  # of the unscaled latents of the embedded model's autoencoder
 
 Array = np.ndarray[Any, Any]
@@ -69,34 +65,22 @@ def make_ambiguous(number: int) -> AmbiguousImage:
     """The ambiguous image of a number; the same number gives the same image."""
     rng = np.random.default_rng([number, 11])
     scene = world.sample(FIRST_SEED + number)
-    return SORTS[number % len(SORTS)](scene, rng)
+    make = (_mixture, _smear, _mixture, _spot)[number % 4]
+    return make(scene, rng)
 
 
 def _mixture(scene: Scene, rng: Rng) -> AmbiguousImage:
-    """Part of a change: all of it to some degree, one side of it, or patches."""
-    share = float(np.clip(rng.uniform(-0.25, 1.25), 0, 1))  # at the ends plain reconstructions
-    return _mixed(scene, world.edits(scene, 1)[0], share, rng)
-
-
-def _two_kinds(scene: Scene, rng: Rng) -> AmbiguousImage:
-    """A subject with the parts of two kinds."""
-    family = next(family for family in FAMILIES if scene.kind in family)
-    others = [kind for kind in family if kind not in (scene.kind, scene.companion)]
-    target = replace(scene, kind=str(rng.choice(others)))
-    return _mixed(scene, target, float(rng.uniform(0.15, 0.85)), rng)
-
-
-def _mixed(scene: Scene, target: Scene, share: float, rng: Rng) -> AmbiguousImage:
+    """Part of a change: all of it to some degree, or one side of it."""
+    target, _ = world.edits(scene, 1)
     before, after = (np.asarray(world.render(each, SIZE)) for each in (scene, target))
-    shape = rng.random()
-    sided = shape < 0.5
+    share = float(np.clip(rng.uniform(-0.25, 1.25), 0, 1))  # at the ends plain reconstructions
+    sided = rng.random() < 0.5
     weight = torch.full((CELLS, CELLS), share)
     if sided and 0 < share < 1:
-        choose = _side if shape < 0.3 else _patches
-        weight = torch.from_numpy(choose(before, after, share, rng))
+        weight = torch.from_numpy(_side(before, after, share, rng))
     labels = one_hot(world.truth(scene))
     changed = one_hot(world.truth(target))
-    degree = float(np.clip((share - 0.2) / 0.6, 0, 1))
+    degree = float(np.clip((share - 0.3) / 0.4, 0, 1))
     for name in labels:
         if (labels[name] != changed[name]).any():
             labels[name] = (1 - degree) * labels[name] + degree * changed[name]
@@ -117,17 +101,6 @@ def _side(before: Array, after: Array, share: float, rng: Rng) -> Array:
     position = np.cos(angle) * x + np.sin(angle) * y
     line = np.quantile(position[changed if changed.any() else ...], share)
     return np.asarray(_pooled(position) < line, np.float32)
-
-
-def _patches(before: Array, after: Array, share: float, rng: Rng) -> Array:
-    """1 in patches of cells that have about ``share`` of the changed pixels."""
-    changed = _pooled((np.abs(before.astype(np.int16) - after).max(-1) > 8).astype(np.float32))
-    field = gaussian_filter(rng.standard_normal((CELLS, CELLS)), float(rng.uniform(0.7, 2.5)))
-    order = np.argsort(field, axis=None)
-    below = np.cumsum(changed.ravel()[order] + 1e-6)
-    chosen = np.zeros(CELLS * CELLS, np.float32)
-    chosen[order[below <= share * below[-1]]] = 1
-    return chosen.reshape(CELLS, CELLS)
 
 
 def _smear(scene: Scene, rng: Rng) -> AmbiguousImage:
@@ -159,63 +132,6 @@ def _smear(scene: Scene, rng: Rng) -> AmbiguousImage:
         return torch.from_numpy(values + soft * (blurred + grain - values)).float()
 
     return AmbiguousImage((image,), combine, labels)
-
-
-def _without_face(scene: Scene, rng: Rng) -> AmbiguousImage:
-    """A subject whose details (eyes, mouth, windows) have the color around them."""
-    image, classes = np.asarray(world.render(scene, SIZE)), world.classes(scene, SIZE)
-    details = classes == world.CLASSES.index("subject's details")
-    body = np.isin(classes, [i for i, name in enumerate(world.CLASSES) if "subject" in name])
-    left = float(np.clip(rng.uniform(-0.5, 0.5), 0, 1))  # share of the details that remains
-    filled = _filled(image, body & ~_grown(details), _grown(details) & body, left)
-    labels = one_hot(world.truth(scene))
-    seen = details.sum() > 0.03 * body.sum()
-    lost = scene.kind in ANIMALS and seen and left < 0.2
-    count = len(VALUES["kind"])
-    labels["kind"] = np.full(count, 1 / count if lost else 0, np.float32)
-    return AmbiguousImage((filled,), lambda latents: latents[0], labels)
-
-
-def _empty_place(scene: Scene, rng: Rng) -> AmbiguousImage:
-    """A place without its plants, buildings or furniture: bands of color."""
-    image, classes = np.asarray(world.render(scene, SIZE)), world.classes(scene, SIZE)
-    names = list(world.CLASSES)
-    first, end = names.index("sky"), names.index("subject")
-    around = classes < end
-    plain = np.isin(classes, [names.index("sky"), names.index("ground")])
-    things = around & ~plain & (classes > first)
-    left = float(np.clip(rng.uniform(-0.5, 0.5), 0, 1))
-    filled = _filled(image, plain & ~_grown(things), _grown(things) & around, left)
-    if rng.random() < 0.5:  # blurred, as the model leaves what it did not draw
-        radius = float(rng.uniform(3, 10))
-        weight = gaussian_filter(around.astype(np.float32), radius)[..., None] + 1e-3
-        soft = gaussian_filter(filled * around[..., None].astype(np.float32), (radius, radius, 0))
-        filled = np.where(around[..., None], (soft / weight).clip(0, 255), filled).astype(np.uint8)
-    labels = one_hot(world.truth(scene))
-    count = len(VALUES["place"])
-    lost = scene.place in NAMED_BY_THINGS and things.sum() > 0.1 * around.sum() and left < 0.2
-    labels["place"] = np.full(count, 1 / count if lost else 0, np.float32)
-    labels["time"] = 0 * labels["time"]  # sun, moon, stars and streaks may be gone
-    labels["style"] = 0 * labels["style"]
-    return AmbiguousImage((filled,), lambda latents: latents[0], labels)
-
-
-def _grown(mask: Array) -> Array:
-    """A mask and the pixels next to it."""
-    return np.asarray(binary_dilation(mask, iterations=1))
-
-
-def _filled(image: Array, known: Array, unknown: Array, left: float) -> Array:
-    """The image with ``unknown`` pixels filled from ``known`` ones near them, but for ``left``."""
-    values, result = image.astype(np.float32), image.astype(np.float32)
-    for radius in (2, 5, 12, 40):  # the nearest pixels, where there are any
-        weight = gaussian_filter(known.astype(np.float32), radius)[..., None]
-        mean = gaussian_filter(values * known[..., None], (radius, radius, 0)) / (weight + 1e-6)
-        enough = unknown & (weight[..., 0] > 1e-2)
-        result[enough] = mean[enough]
-        unknown = unknown & ~enough
-    filled = left * values + (1 - left) * result
-    return np.asarray(filled.round().clip(0, 255).astype(np.uint8))
 
 
 def _spot(scene: Scene, rng: Rng) -> AmbiguousImage:
@@ -260,15 +176,3 @@ def _blob(x: float, y: float, radius: float, rng: Rng) -> Array:
 def _pooled(values: Array) -> Array:
     """Means over the pixels of each latent: (128, 128) to (16, 16)."""
     return np.asarray(values.reshape(CELLS, CELL, CELLS, CELL).mean((1, 3)).astype(np.float32))
-
-
-SORTS = (
-    _mixture,
-    _smear,
-    _two_kinds,
-    _spot,
-    _mixture,
-    _without_face,
-    _mixture,
-    _empty_place,
-)
