@@ -90,12 +90,7 @@ class UNetStage(TrainingRun):
                 with torch.no_grad():
                     tokens = text_encoder(ids(tokenizer, captions).to(work.device))[0]
                 predicted = predict(x, t, tokens, return_dict=False)[0]
-            # weighted by 1 / sqrt(SNR): unweighted, low noise levels, where the caption hardly
-            # matters, dominate the gradient over the high ones that decide what is drawn
-            weight = ((1 - a) / a).sqrt()
-            if parts is not None:
-                here = torch.from_numpy(parts[chosen]).to(x0.device)[:, None]
-                weight = weight * here / here.mean()
+            weight = _weights(a, None if parts is None else parts[chosen])
             return {"eps": (weight * (predicted.float() - eps).square()).mean()}
 
         unseen = drawn(work, "validation").captions[:16]
@@ -124,6 +119,19 @@ class UNetStage(TrainingRun):
         if draw < self.dropout + self.fragments:
             caption = fragment(truth, rng)[0]
         return framed(caption, rng, 0.1)
+
+
+def _weights(a: Tensor, parts: np.ndarray[Any, Any] | None) -> Tensor:
+    """Weights of the squared error at levels ``a`` (n, 1, 1, 1), and of latents (n, 16, 16).
+
+    1 / sqrt(SNR): unweighted, low noise levels, where the caption hardly matters, dominate the
+    gradient over the high ones that decide what is drawn.
+    """
+    weight = ((1 - a) / a).sqrt()
+    if parts is None:
+        return weight
+    here = torch.from_numpy(parts).to(a.device)[:, None]
+    return weight * here / here.mean()
 
 
 def load(work: Workspace) -> Any:
