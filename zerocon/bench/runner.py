@@ -16,7 +16,7 @@ from PIL import Image
 from zerocon import __version__
 from zerocon.bench.inputs import MethodResult, MethodSettings, SourceBatch, TaskSource
 from zerocon.bench.methods import pick
-from zerocon.bench.metrics import evaluate
+from zerocon.bench.metrics import CLEAR, MIN_CLEARNESS, evaluate
 from zerocon.bench.native import NativeMeasurements
 from zerocon.bench.results import AnyRow, MethodRecord, R, ResultRow, differing, digest
 from zerocon.bench.tasks import Task
@@ -145,10 +145,11 @@ class BenchmarkRun(MethodsRun):
 
     @property
     def conditions(self) -> dict[str, str]:
-        """Classifiers, batch size, and render size if there is one."""
+        """Classifiers and their limits, batch size, and render size if there is one."""
         render_size = {} if self.render_size is None else {"render_size": str(self.render_size)}
         return {
             "classifiers": fingerprint(self.classifiers.network),
+            "success": f"probability {CLEAR:g}, clearness {MIN_CLEARNESS:g}",
             "batch_size": str(self.batch_size),
             **render_size,
         }
