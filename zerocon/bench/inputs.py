@@ -102,8 +102,8 @@ class TaskSource:
         self.task, self.model = task, model
         self.image = task.image if image is None else image
         self._caption = task.caption if true_captions and caption is None else caption
-        size = model.working_size.with_size(model.settings.size)
-        self.fitted = prepare(self.image, size)
+        self._size = model.working_size.with_size(model.settings.size)
+        self.fitted = prepare(self.image, self._size)
 
     @cached_property
     def latents(self) -> Latents:
@@ -118,8 +118,7 @@ class TaskSource:
     @cached_property
     def exact_reconstruction(self) -> Image.Image:
         """The exact result after encoding and decoding: what the model can show of it."""
-        size = self.model.working_size.with_size(self.model.settings.size)
-        fitted = prepare(self.task.truth, size)
+        fitted = prepare(self.task.truth, self._size)
         return unfit(self.model.decode(self.model.encode(fitted.pixels))[0], fitted.frame)
 
     @cached_property

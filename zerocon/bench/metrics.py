@@ -39,9 +39,8 @@ class TaskMetrics:
     Attributes:
         success: Whether the classifiers of all changed parameters predict the target values with
             a probability of at least ``CLEAR`` and a clearness of at least ``MIN_CLEARNESS``, and
-            a removal makes at least ``MIN_REMOVAL`` of
-            the exact change: the projection of result - reference on exact result - source, in
-            the region that should change.
+            a removal makes at least ``MIN_REMOVAL`` of the exact change: the projection of result
+            - reference on exact result - source, in the region that should change.
         preserved: Whether all other classifiers that predict the true values for the reference
             predict them for the result.
         psnr_inside: PSNR in dB to the exact result, in the region that should change; None if
