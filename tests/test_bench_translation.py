@@ -61,7 +61,7 @@ def weights(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         with torch.random.fork_rng():
             torch.manual_seed(1)
             network = TranslationNetwork(model.unet, config)
-            save_weights(folder / name, network, Matcher(matcher), model.unet)
+            save_weights(folder / name, network, Matcher(matcher))
     return folder
 
 

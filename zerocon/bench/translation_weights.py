@@ -39,7 +39,7 @@ def load_networks(model: StableDiffusion, folder: Path) -> Networks:
 
     Raises:
         ModelNotFoundError: There are none.
-        FileFormatError: They are damaged, or were trained on another U-Net.
+        FileFormatError: They are damaged, or of another architecture.
     """
     if not (folder / CHECKPOINT).is_file():
         denoiser, matcher = load_weights(model.unet, folder)

@@ -9,7 +9,6 @@ so that an untrained adapter leaves the base model unchanged.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from copy import deepcopy
@@ -35,7 +34,7 @@ PALETTE = 4  # cells a side of the mean latents in an appearance vector
 
 WEIGHTS = Path(__file__).with_name("weights")
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
-FORMAT = "zerocon-translation-1"
+FORMAT = "zerocon-translation-2"
 LONGEST_CONFIG = 100_000  # bytes
 
 
@@ -266,13 +265,9 @@ class TranslationNetwork(nn.Module):
         )
 
     def is_frozen(self, name: str) -> bool:
-        """Whether a tensor is the base model's: text attention and the middle block."""
+        """Whether a tensor is not trained but the base model's: text attention, middle block."""
         base = name.startswith("unet.mid_block.") or ".attn2.text." in name
         return base and not self.config.channels
-
-    def trained_state(self) -> dict[str, Tensor]:
-        """The tensors that are not the base model's, by name."""
-        return {n: t for n, t in self.state_dict().items() if not self.is_frozen(n)}
 
     def guide(self, matched: Matched, text: Tokens, condition: Tensor, exemplar: Tensor) -> Guide:
         """Everything that the U-Net is given, where condition or exemplar may be left out.
@@ -323,23 +318,17 @@ def appearance_vector(pooled: Tensor, z_r: Latents) -> Tensor:
     return torch.cat([F.layer_norm(pooled, pooled.shape[1:]), mean, deviation, coarse], 1)
 
 
-def base_hash(unet: Any) -> str:
-    """Hash of a U-Net's weights, from float16 so that it does not depend on the dtype."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name, tensor in sorted(unet.state_dict().items()):
-        digest.update(name.encode() + tensor.half().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+def save_weights(folder: Path, network: TranslationNetwork, matcher: Matcher) -> None:
+    """Write both networks in float16: two files.
 
-
-def save_weights(folder: Path, network: TranslationNetwork, matcher: Matcher, base: Any) -> None:
-    """Write what was trained on top of the U-Net ``base``, in float16: two files.
+    They hold the tensors of the base model too, so that its U-Net can be trained on without them.
 
     Raises:
         NotFiniteError: A weight is NaN, infinite, or too large for float16.
     """
     from safetensors.torch import save_file
 
-    parts = {"denoiser.": network.trained_state(), "matcher.": matcher.state_dict()}
+    parts = {"denoiser.": network.state_dict(), "matcher.": matcher.state_dict()}
     weights = {
         prefix + name: tensor.detach().half().cpu().contiguous()
         for prefix, state in parts.items()
@@ -349,7 +338,6 @@ def save_weights(folder: Path, network: TranslationNetwork, matcher: Matcher, ba
         require_finite(tensor, f"the weights {name} in float16")
     config = {
         "format": FORMAT,
-        "base": base_hash(base),
         "denoiser": asdict(network.config),
         "matcher": asdict(matcher.config),
     }
@@ -363,37 +351,36 @@ def load_weights(base: Any, folder: Path = WEIGHTS) -> tuple[TranslationNetwork,
     """The networks that ``save_weights`` has written, frozen, in float32 on the device of ``base``.
 
     Args:
-        base: The U-Net that they were trained on; it is not changed.
+        base: A U-Net of the architecture that they were trained on. Its weights are not used, and
+            it is not changed.
         folder: Where the two files are; by default those of the package.
 
     Raises:
         ModelNotFoundError: A file is missing.
-        FileFormatError: The files are damaged, were trained on another U-Net, or belong to
-            another version.
+        FileFormatError: The files are damaged, are of another architecture, or belong to another
+            version.
         NotFiniteError: A weight is NaN or infinite.
     """
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
             raise ModelNotFoundError(f"there is no {name} of a translation network in {folder}")
     values = _read_config(folder / CONFIG_FILE)
-    if values["base"] != base_hash(base):
-        raise FileFormatError(f"the weights in {folder} were trained on another U-Net")
     try:
         config = TranslationConfig.from_fields(values["denoiser"])
-        network = TranslationNetwork(base, config)
+        network = TranslationNetwork(base, config).float()
         matcher = Matcher(MatcherConfig.from_fields(values["matcher"]))
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
         raise FileFormatError(
             f"{folder / CONFIG_FILE} does not match this version: {error}"
         ) from error
     weights = _read_weights(folder / WEIGHTS_FILE)
-    _load_part(network, network.trained_state(), weights, "denoiser.", folder)
-    _load_part(matcher, matcher.state_dict(), weights, "matcher.", folder)
+    _load_part(network, weights, "denoiser.", folder)
+    _load_part(matcher, weights, "matcher.", folder)
     if weights:
         raise FileFormatError(f"{folder / WEIGHTS_FILE} has an unknown tensor {min(weights)[:60]}")
     device = next(base.parameters()).device
     for part in (network, matcher):
-        part.to(device, torch.float32).eval().requires_grad_(False)
+        part.to(device).eval().requires_grad_(False)
     return network, matcher
 
 
@@ -403,7 +390,7 @@ def _read_config(file: Path) -> dict[str, Any]:
         values = strict_json.parse(text)
     except ValueError as error:
         raise FileFormatError(f"cannot read {file}: {error}") from error
-    if not isinstance(values, dict) or values.keys() != {"format", "base", "denoiser", "matcher"}:
+    if not isinstance(values, dict) or values.keys() != {"format", "denoiser", "matcher"}:
         raise FileFormatError(f"{file} is not the configuration of a translation network")
     if values["format"] != FORMAT:
         raise FileFormatError(f"{file} has the format {str(values['format'])[:40]}, not {FORMAT}")
@@ -421,20 +408,14 @@ def _read_weights(file: Path) -> dict[str, Tensor]:
         raise FileFormatError(f"cannot read {file}: {error}") from error
 
 
-def _load_part(
-    network: nn.Module,
-    expected: Mapping[str, Tensor],
-    weights: dict[str, Tensor],
-    prefix: str,
-    folder: Path,
-) -> None:
+def _load_part(network: nn.Module, weights: dict[str, Tensor], prefix: str, folder: Path) -> None:
     """Load the tensors of one network, and remove them from ``weights``."""
     state = {}
-    for name, tensor in expected.items():
+    for name, tensor in network.state_dict().items():
         read = weights.pop(prefix + name, None)
         if read is None or read.shape != tensor.shape:
             fault = "no tensor" if read is None else f"the shape {tuple(read.shape)} for"
             raise FileFormatError(f"{folder / WEIGHTS_FILE} has {fault} {prefix + name}")
         require_finite(read, f"the weights {prefix + name} in {folder / WEIGHTS_FILE}")
         state[name] = read.float()
-    network.load_state_dict(state, strict=False)
+    network.load_state_dict(state)

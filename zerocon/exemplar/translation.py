@@ -15,7 +15,7 @@ from PIL.Image import Image
 
 from zerocon import api
 from zerocon.api import ImageSource
-from zerocon.errors import SettingError
+from zerocon.errors import MismatchError, SettingError
 from zerocon.evaluation_count import Evaluations, count_evaluations
 from zerocon.exemplar.condition import Condition, read_condition
 from zerocon.exemplar.cross_image import adain
@@ -310,11 +310,21 @@ def resolved(settings: TranslationSettings, condition: Condition) -> Translation
 
 
 def model_for(settings: TranslationSettings, model: Model | str | None = None) -> Model:
-    """The model that a method uses: the one given, by default ``mini``; "promote" has its own."""
+    """The model that a method uses: the one given, by default ``mini``; "promote" has its own.
+
+    Raises:
+        MismatchError: A loaded model is given that the method's weights do not belong to.
+    """
     named = model is None or isinstance(model, str)
     if settings.uses_shipped_model and named:
         return api.model_of(DEFAULT_TRANSLATION_MODEL)
-    return api.model_of(DEFAULT_TRANSLATION_MODEL if model is None else model)
+    chosen = api.model_of(DEFAULT_TRANSLATION_MODEL if model is None else model)
+    if settings.uses_shipped_model and chosen.name != DEFAULT_TRANSLATION_MODEL:
+        method, own = settings.method_name, DEFAULT_TRANSLATION_MODEL
+        raise MismatchError(
+            f'the weights of "{method}" belong to the model {own}, not to {chosen.name}'
+        )
+    return chosen
 
 
 def read_exemplars(exemplars: ExemplarSource | Sequence[ExemplarSource]) -> list[Exemplar]:

@@ -298,10 +298,7 @@ Features = tuple[list[Tokens], float]  # of condition and exemplars, and the sof
 @lru_cache(maxsize=1)
 def _trained_networks(model: Any, folder: Path) -> tuple[TranslationNetwork, Matcher]:
     """The networks for ``model``: the U-Net as it computes, the others in float32."""
-    base, name = model.unet, DEFAULT_TRANSLATION_MODEL
-    if model.name == name and model.runtime.dtype == "bfloat16":  # its weights are rounded
-        base = api.load(name, device=str(model.device), dtype="float32").unet
-    network, matcher = load_weights(base, folder)
+    network, matcher = load_weights(model.unet, folder)
     model.runtime.adopt(network.unet)
     for part in (network, matcher):
         part.to(model.device)

@@ -275,8 +275,8 @@ class TranslationExportStage:
     def run(self, work: Workspace) -> None:
         folder = Path(self.to) if self.to else WEIGHTS
         model = load_model(ModelSpec("mini", device="cpu", dtype="float32"))
-        network, base = load(work, model.unet, self.name), model.unet
-        save_weights(folder, network, matcher_stage.load(work), base)
+        network = load(work, model.unet, self.name)
+        save_weights(folder, network, matcher_stage.load(work))
         size = sum(file.stat().st_size for file in folder.iterdir())
         work.say(f"export: {size / 1e6:.1f} MB in {folder}")
 
