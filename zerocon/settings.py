@@ -34,6 +34,7 @@ CROP = re.compile(r"(\d+),(\d+),(\d+),(\d+)")  # left, upper, width, height in p
 ATTENTION = (
     "injection:self=0.5,cross=0",
     "several=injection:self=0.3,cross=0",
+    "object=injection:self=0.3,cross=0",
     "attribute=injection:self=1,cross=0.8",
     "removed=injection:self=0.8,cross=0.25",
     "place=injection:self=0.5,cross=0.8",
@@ -320,7 +321,7 @@ class Settings:
     )
     # the noisiest steps change the background as much as what is edited
     begin: float | str = _setting(
-        "0,several=0,object=0.1,removed=0.1,style=0.1",
+        "0,several=0,object=0.1,attribute=0.1,added=0.1,removed=0.1,style=0.1",
         Rule(
             _is_share,
             f"a share of the steps, 0 <= X < 1, or like 0,style=0.3 of {', '.join(CHANGES)}",
@@ -331,7 +332,7 @@ class Settings:
     )
     # allows a larger guidance scale: what the prompt moves elsewhere is mostly small
     difference_threshold: float | str = _setting(
-        "0.3,several=0.3,attribute=0.2,place=0.2,time=0.1,style=0",
+        "0.3,several=0.15,attribute=0.2,place=0.2,time=0.2,style=0",
         Rule(_is_threshold, f"from zero, or like 0.3,style=0 of {', '.join(CHANGES)}"),
         "While denoising remove differences from the source below T, in part up to 2T, in units of "
         "their 90th percentile; by kind of change as in 0.3,style=0.",
