@@ -45,7 +45,9 @@ def labels() -> dict[int, tuple[Label, Label]]:
 def rows() -> dict[int, ResultRow]:
     """The edits as the benchmark decides about them."""
     model = load(ModelSpec("mini", device="cpu", dtype="float32"))
-    settings = MethodSettings(api.with_guidance_scale(model.settings, model), {"composite": "model"})
+    settings = MethodSettings(
+        api.with_guidance_scale(model.settings, model), {"composite": "model"}
+    )
     run = BenchmarkRun(model, classifiers.load(), ("default",), settings, False, 8)
     return {row.seed: row for row, _ in run.run(run.work(choose("validation", PER_KIND, SKIP)))}
 
@@ -55,7 +57,7 @@ def test_every_edit_of_the_set_has_labels() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("decision", "least"), [("success", 0.0), ("preserved", 0.0)])
+@pytest.mark.parametrize(("decision", "least"), [("success", 0.9), ("preserved", 0.9)])
 def test_decisions_agree_with_readers_who_agree(
     decision: str, least: float, rows: dict[int, ResultRow]
 ) -> None:

@@ -135,6 +135,8 @@ def _curves(part: SubFigure, explanation: Explanation) -> None:
         ax.set_title(textwrap.fill(title.replace(",", ", "), 44))
         ax.xaxis.get_major_locator().set_params(integer=True)
         if not any(value < 0 for value in line):
+            ax.update_datalim([(1, 0)])  # so that the margin above is a share of the whole axis
+            ax.autoscale_view()
             ax.set_ylim(bottom=0)
         ax.grid(alpha=0.3)
         if all(map(isnan, line)):

@@ -320,9 +320,9 @@ def model_for(settings: TranslationSettings, model: Model | str | None = None) -
         return api.model_of(DEFAULT_TRANSLATION_MODEL)
     chosen = api.model_of(DEFAULT_TRANSLATION_MODEL if model is None else model)
     if settings.uses_shipped_model and chosen.name != DEFAULT_TRANSLATION_MODEL:
-        method, own = settings.method_name, DEFAULT_TRANSLATION_MODEL
         raise MismatchError(
-            f'the weights of "{method}" belong to the model {own}, not to {chosen.name}'
+            f'the weights of "{settings.method_name}" belong to the model '
+            f"{DEFAULT_TRANSLATION_MODEL}, not to {chosen.name}"
         )
     return chosen
 
