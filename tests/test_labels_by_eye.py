@@ -1,9 +1,10 @@
 """The benchmark's decisions against labels by eye.
 
-Two readers labeled 104 edits of validation scenes with the default settings independently, before
-any classifier had read them: whether the requested change is there, about as clearly as in the
-exact result after the autoencoder, and whether the rest is unchanged. The labels are of the edits
-that the shipped model makes with these settings; other weights need other labels.
+Two readers, separate runs of a vision-language model, labeled 104 edits of validation scenes with
+the default settings independently, before any classifier had read them: whether the requested
+change is there, about as clearly as in the exact result after the autoencoder, and whether the rest
+is unchanged. The labels are of the edits that the shipped model makes with these settings; other
+weights need other labels.
 """
 
 from __future__ import annotations
