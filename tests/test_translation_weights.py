@@ -15,7 +15,7 @@ from zerocon.cli import main
 from zerocon.exemplar.networks import WEIGHTS
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-LARGEST = 14_000_000  # bytes of the shipped networks
+LARGEST = 16_000_000  # bytes of the shipped networks, 3 million of which are frozen tensors
 SEEDS = range(world.VALIDATION.start + 900, world.VALIDATION.start + 906)
 
 

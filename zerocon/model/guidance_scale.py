@@ -7,9 +7,9 @@ difference is differs between checkpoints, and with it the scale that edits well
 
 over pairs of captions ``c``, ``c'`` that differ in one word, at noise ``x`` and several levels. The
 scale is ``PRODUCT / r``, which is that of the embedded model. On two copies of it that answer less
-and more to captions, "both" (success and preservation) was 6 points below that of the best of four
-given scales, on 16 scenes each (intervals -12 to 0); docs/measurements.md has the table. It has not
-been measured on a model with other weights.
+and more to captions, "both" (success and preservation) was 6 points (-19 to +3) below that of the
+best of four given scales, and equal to it, on 32 scenes each; docs/measurements.md has the table.
+It has not been measured on a model with other weights.
 """
 
 from __future__ import annotations
